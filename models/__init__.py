@@ -1,0 +1,1 @@
+"""Networks, losses and differentiable augmentation. No files, no params, no printing."""

@@ -1,0 +1,51 @@
+"""The packed arrays of `data/slices` and of image pools, as the stages read them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Partition = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class SliceSet:
+    """N slices with their masks and one table row each.
+
+    `images` (N,C,H,W) float32 in [-1,1]; `masks` (N,H,W) uint8 in {0,1}; `table` N rows.
+    """
+
+    images: NDArray[np.float32]
+    masks: NDArray[np.uint8]
+    table: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "SliceSet":
+        """The rows chosen by a boolean mask or by positions, in that order."""
+        return SliceSet(
+            self.images[chosen], self.masks[chosen], self.table.loc[chosen].reset_index(drop=True)
+        )
+
+
+def load_set(folder: Path, table: str) -> SliceSet:
+    """Read `images.npy`, `masks.npy` and the named table of a folder."""
+    images = np.load(folder / "images.npy", allow_pickle=False).astype(np.float32)
+    masks = np.load(folder / "masks.npy", allow_pickle=False)
+    return SliceSet(images, masks, pd.read_parquet(folder / table))
+
+
+def load_slices(fold: str, partition: Partition, folder: Path = Path("data/slices")) -> SliceSet:
+    """The real slices of one partition of a fold."""
+    everything = load_set(folder, "slices.parquet")
+    return everything.take((everything.table[f"partition_{fold}"] == partition).to_numpy())
+
+
+def save_set(folder: Path, images: NDArray[np.floating], masks: NDArray[np.uint8]) -> None:
+    """Write `images.npy` as float16 and `masks.npy` as uint8; both rewrite byte for byte."""
+    np.save(folder / "images.npy", images.astype(np.float16), allow_pickle=False)
+    np.save(folder / "masks.npy", masks.astype(np.uint8), allow_pickle=False)

@@ -1,0 +1,23 @@
+"""How a stage uses torch: which device, how many threads, and always the same bytes."""
+
+import torch
+
+
+def prepare(threads: int) -> torch.device:
+    """Fix the thread count, ask for deterministic kernels, and choose a GPU when there is one.
+
+    Bytes are equal per machine type and thread count only: sums over threads round differently.
+    """
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def rng(*words: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator seeded by several numbers, so that (seed, fold, epoch) never collide."""
+    import numpy as np
+
+    state = np.random.SeedSequence([word % 2**32 for word in words]).generate_state(2)
+    seed = int(state[0]) << 32 | int(state[1])
+    return torch.Generator(device=device).manual_seed(seed % 2**63)

@@ -1,0 +1,1 @@
+"""Measures of image sets, one a file: arrays in, numbers out."""

@@ -1,0 +1,104 @@
+"""`params.yaml` as frozen models, one section a file, so that a stage depends on its own only."""
+
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from tasks.stage import StageError
+
+PARAMS = Path("params.yaml")
+SECTIONS = (
+    "data", "phantom", "ingest", "slices", "synthetic", "train_gan", "generate", "gate", "pool",
+    "downstream", "lift", "report", "release",
+)  # fmt: skip
+
+
+class Section(BaseModel):
+    """A section of `params.yaml`; `section` is its name there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    section: ClassVar[str]
+
+
+S = TypeVar("S", bound=Section)
+
+
+def read(model: type[S]) -> S:
+    """Read and check one section.
+
+    Raises:
+        StageError: naming the key, what was found and what is allowed.
+    """
+    tree = load()
+    try:
+        return model.model_validate(tree.get(model.section, {}))
+    except ValidationError as error:
+        raise StageError(explain(model, error.errors()[0])) from None
+
+
+def read_key(key: str) -> Any:
+    """Read one leaf of another stage's section, such as `slices.folds`, as it stands.
+
+    That stage has checked it already: it ran before.
+    """
+    value: Any = load()
+    for word in key.split("."):
+        if not isinstance(value, dict) or word not in value:
+            raise StageError(f"params.yaml: {key} is missing; add it as in the README")
+        value = value[word]
+    return value
+
+
+def load() -> dict[str, Any]:
+    """Parse `params.yaml` and refuse sections that nothing reads."""
+    try:
+        tree = yaml.safe_load(PARAMS.read_text())
+    except FileNotFoundError:
+        raise StageError("params.yaml is missing; run from the repository's root") from None
+    except yaml.YAMLError as error:
+        raise StageError(f"params.yaml is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise StageError("params.yaml: expected sections, found nothing")
+    for name in tree:
+        if name not in SECTIONS:
+            raise StageError(
+                f"params.yaml: unknown section {name!r}{nearest(str(name), SECTIONS)};"
+                f" allowed: {', '.join(SECTIONS)}"
+            )
+    return tree
+
+
+def explain(model: type[Section], error: ErrorDetails) -> str:
+    """One line for pydantic's first complaint: the key, what was found, what is allowed."""
+    key = ".".join([model.section, *map(str, error["loc"])])
+    if error["type"] == "extra_forbidden":
+        fields = tuple(fields_at(model, error["loc"][:-1]))
+        word = str(error["loc"][-1])
+        allowed = ", ".join(fields) or "nothing"
+        return f"params.yaml: unknown key {key}{nearest(word, fields)}; allowed: {allowed}"
+    if error["type"] == "missing":
+        return f"params.yaml: {key} is missing; add it as in the README"
+    return f"params.yaml: {key} is {error['input']!r}: {error['msg']}"
+
+
+def fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the model allows at a location inside it."""
+    current: type[BaseModel] = model
+    for word in location:
+        field = current.model_fields.get(str(word))
+        inner = field.annotation if field is not None else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        current = inner
+    return list(current.model_fields)
+
+
+def nearest(word: str, names: tuple[str, ...]) -> str:
+    """A 'did you mean' for a word close to one of the names."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, names, n=1)
+    return f", did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,105 @@
+"""What every stage shares: how it starts, how it writes an output, how it fails.
+
+A stage is a function `main` whose parameters are the stage's items (a fold, a batch, ...).
+It is run from the repository's root, dies with the process that started it, and either writes
+its output whole or leaves nothing.
+"""
+
+import ctypes
+import errno
+import fcntl
+import inspect
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+WRONG_INPUT = 2
+
+
+class StageError(Exception):
+    """Wrong input, said in one line: what was found, what was expected, what to do next."""
+
+
+def run(main: Callable[..., None]) -> None:
+    """Run a stage's `main` with the command line's words and leave with its exit code.
+
+    Exit codes: 0 done, 2 wrong input (one line on stderr), 1 anything else (a traceback).
+    """
+    name = Path(inspect.getfile(main)).relative_to(Path(__file__).parent).parts[0]
+    name = name.removesuffix(".py")
+    items = sys.argv[1:]
+    expected = list(inspect.signature(main).parameters)
+    label = "@".join([name, "-".join(items)]) if items else name
+    die_with_parent()
+    if len(items) != len(expected):
+        usage = " ".join(["python -m", f"tasks.{name}", *map(str.upper, expected)])
+        fail(label, f"{len(items)} arguments given, {len(expected)} expected; usage: {usage}")
+    try:
+        main(*items)
+    except StageError as error:
+        fail(label, str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fail(label, "the disk is full; free some space (`dvc gc -w` drops unused versions), rerun")
+
+
+def fail(label: str, message: str) -> None:
+    """Print one line and leave with the exit code for wrong input."""
+    print(f"{label}: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(WRONG_INPUT)
+
+
+def die_with_parent() -> None:
+    """Ask Linux for SIGTERM when the parent ends, so that no orphaned trainer lives on."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def output(path: Path) -> Iterator[Path]:
+    """Give a temporary sibling of `path` to write to; move it into place when all went well.
+
+    `path` with a suffix is a file, without one a folder (the folder exists when given).
+    Only one process may write a path at a time: a second one fails with a `StageError`.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    with only_writer(path):
+        discard(partial)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        if not path.suffix:
+            partial.mkdir()
+        try:
+            yield partial
+            discard(path)
+            os.replace(partial, path)
+        finally:
+            discard(partial)
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a folder if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Hold the lock of an output for as long as it is being written."""
+    locks = Path(".locks")
+    locks.mkdir(exist_ok=True)
+    with (locks / str(path).replace("/", "__")).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StageError(
+                f"{path} is being written by another process; wait for it or end it, then rerun"
+            ) from None
+        yield

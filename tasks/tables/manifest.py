@@ -1,0 +1,22 @@
+"""`data/volumes/BATCH/manifest.parquet`: one row a volume that was read."""
+
+import pandera.pandas as pa
+from pandera.typing import Series
+
+
+class Manifest(pa.DataFrameModel):
+    """Volumes of a batch; paths are relative to the batch's folder."""
+
+    subject: Series[str]
+    session: Series[str] = pa.Field(nullable=True)
+    modality: Series[str] = pa.Field(isin=["T1", "T1c", "T2", "FLAIR", "other"])
+    image: Series[str]
+    mask: Series[str] = pa.Field(nullable=True)
+    mask_status: Series[str] = pa.Field(isin=["segmented", "empty", "missing"])
+    shape: Series[object]
+    spacing_mm: Series[object]
+    orientation: Series[str]
+    source_format: Series[str] = pa.Field(isin=["dicom", "dicom-multiframe", "nifti", "image2d"])
+    source_sha256: Series[str]
+    site: Series[str]
+    synthetic: Series[bool]

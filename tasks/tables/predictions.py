@@ -1,0 +1,40 @@
+"""`data/downstream/TASK-ARM/`: what a trained model said of each test slice and patient."""
+
+import pandera.pandas as pa
+from pandera.typing import Series
+
+
+class ClassifyPredictions(pa.DataFrameModel):
+    """One row a test slice, fold and seed of `classify`; `threshold` comes from validation."""
+
+    fold: Series[str]
+    seed: Series[int]
+    subject: Series[str]
+    row: Series[int]
+    label: Series[int] = pa.Field(isin=[0, 1])
+    probability: Series[float] = pa.Field(ge=0, le=1)
+    threshold: Series[float] = pa.Field(ge=0, le=1)
+
+
+class SegmentPredictions(pa.DataFrameModel):
+    """One row a test slice, fold and seed of `segment`; areas in pixels of the slice grid."""
+
+    fold: Series[str]
+    seed: Series[int]
+    subject: Series[str]
+    row: Series[int]
+    label: Series[int] = pa.Field(isin=[0, 1])
+    true_area: Series[int] = pa.Field(ge=0)
+    predicted_area: Series[int] = pa.Field(ge=0)
+    overlap_area: Series[int] = pa.Field(ge=0)
+
+
+class Patients(pa.DataFrameModel):
+    """One row a test patient, fold, seed and metric; `value` is null where undefined."""
+
+    fold: Series[str]
+    seed: Series[int]
+    subject: Series[str]
+    site: Series[str]
+    metric: Series[str]
+    value: Series[float] = pa.Field(nullable=True)

@@ -1,0 +1,13 @@
+"""`data/volumes/BATCH/rejected.parquet`: one row a file or series that was refused."""
+
+import pandera.pandas as pa
+from pandera.typing import Series
+
+
+class Rejected(pa.DataFrameModel):
+    """Refusals; the path behind a token stays in `.private/rejected-BATCH.csv`."""
+
+    token: Series[str]
+    code: Series[str]
+    reason: Series[str]
+    remedy: Series[str]

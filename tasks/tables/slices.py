@@ -1,0 +1,21 @@
+"""`data/slices/slices.parquet`: one row a slice, in the order of `images.npy`."""
+
+import pandera.pandas as pa
+from pandera.typing import Series
+
+
+class Slices(pa.DataFrameModel):
+    """Position-matched slices; label 1 tumour, 0 none, -1 unlabelled."""
+
+    row: Series[int] = pa.Field(ge=0)
+    subject: Series[str]
+    batch: Series[str]
+    site: Series[str]
+    slice_index: Series[int] = pa.Field(ge=0)
+    position_mm: Series[float]
+    brain_area_mm2: Series[float] = pa.Field(ge=0)
+    tumor_area_mm2: Series[float] = pa.Field(ge=0)
+    label: Series[int] = pa.Field(isin=[-1, 0, 1])
+    partition: Series[str] = pa.Field(
+        alias="^partition_.+$", regex=True, isin=["train", "val", "test"]
+    )

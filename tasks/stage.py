@@ -9,7 +9,6 @@ import ctypes
 import errno
 import fcntl
 import inspect
-import os
 import shutil
 import signal
 import sys
@@ -77,7 +76,7 @@ def output(path: Path) -> Iterator[Path]:
         try:
             yield partial
             discard(path)
-            os.replace(partial, path)
+            partial.replace(path)
         finally:
             discard(partial)
 

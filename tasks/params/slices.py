@@ -1,0 +1,40 @@
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from tasks.params import Section
+
+Fold = Annotated[int | str, Field(union_mode="left_to_right")]
+
+
+class Slices(Section):
+    """How volumes become slices of one grid, and which patient is on which side."""
+
+    section: ClassVar[str] = "slices"
+    size: int = Field(ge=16, le=512, multiple_of=16)  # pixels a side
+    spacing_mm: float = Field(gt=0, le=20)  # of a pixel of that grid
+    modalities: list[Literal["T1", "T1c", "T2", "FLAIR", "other"]] = Field(min_length=1)
+    folds: list[Fold] = Field(min_length=1)  # one name: a hold-out split; several: cross-fitting
+    val_fraction: float = Field(gt=0, lt=1)  # of all patients
+    test_fraction: float = Field(gt=0, lt=1)  # of all patients; several folds ignore it
+    clip_percentiles: tuple[float, float] = (0.5, 99.5)  # of the voxels inside the brain
+    z_range: tuple[float, float] = (-2.5, 3.5)  # z-scores that become -1 and 1
+    negatives_per_positive: float = Field(default=1.0, gt=0, le=10)
+    caliper: float = Field(default=0.5, gt=0)  # largest matching distance, standard deviations
+    unmatched_tumors: Literal["drop", "keep"] = "drop"  # keep: position may tell the label
+    seed: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "Slices":
+        if len(set(self.modalities)) < len(self.modalities):
+            raise ValueError("modalities must differ from each other")
+        if len({str(fold) for fold in self.folds}) < len(self.folds):
+            raise ValueError("folds must differ from each other")
+        if self.test_fraction + self.val_fraction >= 1:
+            raise ValueError("val_fraction + test_fraction must leave patients to train on")
+        low, high = self.clip_percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError("clip_percentiles must rise within 0..100")
+        if not self.z_range[0] < self.z_range[1]:
+            raise ValueError("z_range must rise")
+        return self

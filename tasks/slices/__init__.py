@@ -1,0 +1,1 @@
+"""Stage `slices`: canonical volumes become position-matched slices, split by patient."""

@@ -1,0 +1,1 @@
+"""Stage `pool`: the slices that each arm adds to every fold's training slices."""

@@ -1,0 +1,121 @@
+"""`pool`: accepted synthetic slices in, each arm's added slices out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.arrays import load_set, save_set
+from tasks.pool.__main__ import draw, main
+
+ARMS = ["real", "real+classical", "real+synthetic", "synthetic"]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """60 real training slices (a third with tumour) and 200 synthetic ones."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    label = np.array([1] * 20 + [0] * 40)
+    write(
+        tmp_path / "data/slices",
+        "slices.parquet",
+        pd.DataFrame({"label": label, "partition_0": "train"}),
+        rng,
+    )
+    table = pd.DataFrame(
+        {"row": np.arange(200), "seed": np.arange(200), "label": np.arange(200) % 2}
+    )
+    write(tmp_path / "data/synthetic/0", "samples.parquet", table, rng)
+    gate(tmp_path, np.ones(200, dtype=bool))
+    params(tmp_path)
+    return tmp_path
+
+
+def write(folder: Path, name: str, table: pd.DataFrame, rng: np.random.Generator) -> None:
+    folder.mkdir(parents=True)
+    n = len(table)
+    save_set(folder, rng.uniform(-1, 1, (n, 1, 8, 8)), rng.integers(0, 2, (n, 8, 8)))
+    table.to_parquet(folder / name, index=False)
+
+
+def gate(root: Path, accepted: np.ndarray) -> None:
+    """The gate's decision on each synthetic slice."""
+    table = pd.read_parquet(root / "data/synthetic/0/samples.parquet")
+    table["accepted"] = accepted
+    table["reason"] = pd.Series(np.where(accepted, None, "memorised"), dtype="str")
+    (root / "data/gate/0").mkdir(parents=True, exist_ok=True)
+    table.to_parquet(root / "data/gate/0/samples.parquet", index=False)
+
+
+def params(root: Path, arms: list[str] | None = None, **pool: float) -> None:
+    tree = {
+        "slices": {"folds": [0]},
+        "pool": {"ratio": 1.0, "min_images": 10, "seed": 3} | pool,
+        "downstream": {"arms": arms or ARMS},
+    }
+    (root / "params.yaml").write_text(yaml.safe_dump(tree))
+
+
+def test_only_arms_that_name_synthetic_slices_get_any(root: Path) -> None:
+    main()
+    for arm in ARMS:
+        added = load_set(root / "data/pool" / arm, "samples.parquet")
+        status = json.loads((root / "data/pool" / arm / "pool.json").read_text())["0"]
+        if "synthetic" in arm:
+            assert status == {"status": "ok", "n": len(added)}
+            assert len(added) == 60
+        else:
+            assert status == {"status": "none", "n": 0}
+            assert added.images.shape == (0, 1, 8, 8)
+
+
+def test_added_slices_are_accepted_and_unchanged_and_keep_the_label_prior(root: Path) -> None:
+    accepted = np.arange(200) % 5 != 0
+    gate(root, accepted)
+    main()
+    added = load_set(root / "data/pool/real+synthetic", "samples.parquet")
+    source = load_set(root / "data/synthetic/0", "samples.parquet")
+    rows = added.table["source_row"].to_numpy()
+    assert accepted[rows].all()
+    assert len(set(rows)) == len(rows)
+    np.testing.assert_array_equal(added.images, source.images[rows])
+    np.testing.assert_array_equal(added.masks, source.masks[rows])
+    assert added.table["label"].mean() == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_too_few_accepted_slices_are_a_status_and_not_an_error(root: Path) -> None:
+    gate(root, np.arange(200) < 5)
+    main()
+    status = json.loads((root / "data/pool/synthetic/pool.json").read_text())
+    assert status["0"] == {"status": "too few", "n": 0}
+
+
+def test_another_arm_leaves_the_old_arms_bytes_alone(root: Path) -> None:
+    def content(arm: str) -> dict[str, bytes]:
+        return {p.name: p.read_bytes() for p in (root / "data/pool" / arm).iterdir()}
+
+    main()
+    before = {arm: content(arm) for arm in ARMS}
+    params(root, [*ARMS, "real+classical+synthetic"])
+    main()
+    assert before == {arm: content(arm) for arm in ARMS}
+    assert len(content("real+classical+synthetic")) == 4
+
+
+@given(st.integers(0, 80), st.integers(0, 80), st.floats(0.0, 1.0), st.integers(0, 100))
+def test_a_draw_never_exceeds_what_there_is_and_keeps_the_share(
+    positives: int, negatives: int, share: float, count: int
+) -> None:
+    label = np.array([1] * positives + [0] * negatives, dtype=int)
+    table = pd.DataFrame({"row": np.arange(len(label)), "label": label})
+    rows = draw(table, tumor_share=share, count=count, seed=1)
+    assert len(rows) <= count
+    assert len(set(rows.tolist())) == len(rows)
+    drawn = label[rows]
+    assert abs(drawn.sum() - share * len(rows)) <= 1 + 1e-6

@@ -1,0 +1,100 @@
+"""The page's charts, as SVG without clock, version or random ids: the same bytes every time."""
+
+import base64
+from io import BytesIO
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from tasks.tables.metrics import ArmLift
+
+# Okabe and Ito's palette: told apart by colour-blind readers; shapes say the same once more.
+BLUE, VERMILLION, GREY, INK = "#0072B2", "#D55E00", "#6b7280", "#1f2933"
+SERIES: Final = [BLUE, VERMILLION, "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
+STYLE: Final[dict[Any, Any]] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.size": 9,
+    "axes.edgecolor": "#9aa5b1",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "path",
+}
+WIDTH = 4.6  # inches: drawn for a phone's width, so that the letters stay readable there
+
+
+def svg(figure: Figure, name: str) -> str:
+    """The figure as a data URI; `name` seeds the ids inside."""
+    buffer = BytesIO()
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def forest(
+    name: str, arms: dict[str, ArmLift], *, larger_is_better: bool | None, labels: dict[str, str]
+) -> str:
+    """The lift of each arm over `real` with its 95 % interval; a filled mark excludes zero."""
+    shown = [arm for arm in arms if arm != "real"]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.36 * len(shown) + 0.85), layout="constrained")
+        axes = figure.add_subplot()
+        axes.axvline(0, color=INK, linewidth=1)
+        for height, arm in enumerate(reversed(shown)):
+            lift, bounds = arms[arm].lift_over_real, arms[arm].lift_ci95
+            if lift is None:
+                text = arms[arm].status or "not measured"
+                axes.text(0, height, f"  {text}", va="center", color=GREY, style="italic")
+                continue
+            low, high = bounds or (lift, lift)
+            low, high = lift if low is None else low, lift if high is None else high
+            colour, filled = verdict_colour(low, high, larger_is_better)
+            axes.plot([low, high], [height, height], color=colour, linewidth=2)
+            axes.plot(
+                lift, height, "o", markersize=7, markeredgecolor=colour, markeredgewidth=1.5,
+                markerfacecolor=colour if filled else "white",
+            )  # fmt: skip
+        axes.set_yticks(range(len(shown)), [labels.get(arm, arm) for arm in reversed(shown)])
+        axes.set_ylim(-0.6, len(shown) - 0.4)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color="#e4e7eb", linewidth=0.8)
+        axes.set_axisbelow(True)
+        direction = {True: "  (right is better →)", False: "  (← left is better)", None: ""}
+        axes.set_xlabel(f"difference to real slices only{direction[larger_is_better]}")
+        return svg(figure, f"forest-{name}")
+
+
+def verdict_colour(low: float, high: float, larger_is_better: bool | None) -> tuple[str, bool]:
+    """Blue for a gain, vermillion for a loss, grey and hollow where the interval holds zero."""
+    if low <= 0 <= high:
+        return GREY, False
+    if larger_is_better is None:
+        return INK, True
+    return (BLUE if (low > 0) == larger_is_better else VERMILLION), True
+
+
+def curves(name: str, history: pd.DataFrame, columns: list[str], title: str) -> str:
+    """Columns of a training history over its steps."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+        axes = figure.add_subplot()
+        for number, column in enumerate(columns):
+            known = history[["step", column]].dropna()
+            dash = ["-", "--", "-.", ":"][number % 4]
+            axes.plot(
+                known["step"], known[column], dash, color=SERIES[number % 6], linewidth=1.6,
+                label=column.replace("_", " "),
+            )  # fmt: skip
+        axes.set_xlabel("training step")
+        axes.set_title(title, loc="left", fontsize=9)
+        if np.nanmin(history[columns].to_numpy(dtype=float)) >= 0:
+            axes.set_ylim(bottom=0)
+        axes.grid(color="#e4e7eb", linewidth=0.8)
+        axes.legend(frameon=False, fontsize=8)
+        return svg(figure, f"curves-{name}")

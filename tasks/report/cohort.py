@@ -1,0 +1,70 @@
+"""Who is in the data: patients, slices, sites and refused files, as small tables."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+PARTITIONS = {"train": "training", "val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page: a caption, column heads, and rows whose first cell is their head."""
+
+    caption: str
+    heads: list[str]
+    rows: list[list[str]]
+
+
+def partitions(slices: pd.DataFrame, fold: str) -> Table:
+    """Patients and slices of each partition of a fold."""
+    heads = ["", "patients", "slices", "with tumour", "without", "unlabelled"]
+    rows = []
+    for partition, word in PARTITIONS.items():
+        part = slices[slices[f"partition_{fold}"] == partition]
+        counts = [int((part["label"] == label).sum()) for label in (1, 0, -1)]
+        rows.append([word, *map(str, [part["subject"].nunique(), len(part), *counts])])
+    return Table(f"Partitions of fold {fold}", heads, rows)
+
+
+def sites(slices: pd.DataFrame, fold: str) -> Table:
+    """Patients of each site in each partition of a fold."""
+    patients = slices.drop_duplicates("subject")
+    rows = []
+    for site in sorted(patients["site"].unique()):
+        of_site = patients[patients["site"] == site][f"partition_{fold}"]
+        counts = [str(int((of_site == partition).sum())) for partition in PARTITIONS]
+        rows.append([str(site), *counts])
+    return Table(f"Patients per site, fold {fold}", ["site", *PARTITIONS.values()], rows)
+
+
+def batches(manifests: dict[str, pd.DataFrame]) -> Table:
+    """What was read of each batch."""
+    heads = ["batch", "patients", "volumes", "modality", "format", "masks"]
+    rows = [
+        [
+            batch, str(manifest["subject"].nunique()), str(len(manifest)),
+            tally(manifest["modality"]), tally(manifest["source_format"]),
+            tally(manifest["mask_status"]),
+        ]
+        for batch, manifest in manifests.items()
+    ]  # fmt: skip
+    return Table("What was read", heads, rows)
+
+
+def refused(rejected: dict[str, pd.DataFrame]) -> Table:
+    """Files and series that could not be read, counted by code; tokens stand for their paths."""
+    rows = [
+        [str(code), batch, str(len(group)), str(group["remedy"].iloc[0])]
+        for batch, table in rejected.items()
+        for code, group in table.groupby("code", sort=True)
+    ]
+    return Table("Refused files and series", ["code", "batch", "count", "remedy"], rows)
+
+
+def tally(column: pd.Series) -> str:
+    """Values with their counts, most frequent first."""
+    counts = column.value_counts().sort_index(kind="stable").sort_values(
+        ascending=False, kind="stable"
+    )  # fmt: skip
+    return ", ".join(f"{value} {count}" for value, count in counts.items())

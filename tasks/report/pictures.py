@@ -1,0 +1,140 @@
+"""Sheets of real and synthetic slices, and the pairs that look most like copies."""
+
+import base64
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from tasks.arrays import SliceSet
+from tasks.candidate import Candidate
+from tasks.report import words
+from tasks.sheets import sheet, spread
+
+LABELS: Final = {1: "with tumour", 0: "without tumour"}
+# The likeness to the nearest training slice, best first: the gate writes one or several of them.
+LIKENESS: Final = ("nearest_train_ncc", "nearest_train_ssim", "ncc_train", "ssim_train")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page; `alt` says what it shows, `caption` what it means."""
+
+    uri: str
+    alt: str
+    caption: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Real and synthetic slices of one label; either may be missing."""
+
+    title: str
+    real: Picture | None
+    synthetic: Picture | None
+
+
+def side_by_side(real: SliceSet, candidate: Candidate, *, label: int, tiles: int) -> SideBySide:
+    """Slices of one label, evenly spaced through the set: real ones, and what would be released.
+
+    Only where no slice was accepted, generated ones stand in, and the caption says so.
+    """
+    of_label = np.flatnonzero(real.table["label"] == label)
+    chosen = spread(of_label, tiles)
+    truth = None
+    if len(chosen):
+        truth = picture(
+            sheet(real.images[chosen, 0], real.masks[chosen], marks=["REAL"] * tiles, columns=4),
+            alt=f"{len(chosen)} real slices {LABELS[label]}",
+            caption=f"{len(chosen)} of {len(of_label)} real slices {LABELS[label]}.",
+        )
+    made = np.flatnonzero(candidate.samples["label"] == label)
+    passed = made[candidate.samples["accepted"].to_numpy()[made]]
+    shown = spread(passed if len(passed) else made, tiles)
+    invented = None
+    if len(shown):
+        state = "accepted" if len(passed) else "generated, none of them accepted,"
+        invented = picture(
+            synthetic_sheet(candidate, shown),
+            alt=f"{len(shown)} synthetic slices {LABELS[label]}",
+            caption=f"{len(shown)} of {len(passed) or len(made)} synthetic slices {state}"
+            f" {LABELS[label]}. {places(candidate.samples, shown)}.",
+        )
+    return SideBySide(f"Slices {LABELS[label]}", truth, invented)
+
+
+def refused(candidate: Candidate, *, tiles: int) -> list[Picture]:
+    """For each reason that single slices were refused for, a sheet of some of them."""
+    reasons = candidate.samples["reason"].where(~candidate.samples["accepted"])
+    pictures = []
+    for reason in sorted(reasons.dropna().unique()):
+        members = np.flatnonzero(reasons == reason)
+        shown = spread(members, tiles)
+        pictures.append(
+            picture(
+                synthetic_sheet(candidate, shown),
+                alt=f"{len(shown)} refused synthetic slices: {reason}",
+                caption=f"{len(members)} refused: {words.REASONS.get(reason, reason)}.",
+            )
+        )
+    return pictures
+
+
+def pairs(real: SliceSet, candidate: Candidate, *, accepted: bool, count: int) -> list[Picture]:
+    """The accepted (or the refused) slices most like a training slice, each beside that slice.
+
+    Empty where the gate names no nearest training slice (`nearest_train_row`).
+    """
+    samples = candidate.samples
+    score = next((name for name in LIKENESS if name in samples), None)
+    if score is None or "nearest_train_row" not in samples:
+        return []
+    known = samples[(samples["accepted"] == accepted) & samples["nearest_train_row"].notna()]
+    if not accepted:
+        known = known[known["reason"] == "memorised"]
+    found = []
+    closest = known.sort_values([score, "row"], ascending=[False, True], kind="stable")
+    for place, sample in closest.head(count).iterrows():
+        here, there = int(str(place)), int(sample["nearest_train_row"])
+        likeness = words.number(float(sample[score]))
+        images = np.stack([candidate.images[here, 0], real.images[there, 0]])
+        masks = np.stack([candidate.masks[here], real.masks[there]])
+        patient = real.table["subject"].iloc[there]
+        found.append(
+            picture(
+                sheet(images, masks, marks=["SYNTHETIC", "REAL"], columns=2),
+                alt=f"synthetic slice {sample['row']} beside training slice {there}",
+                caption=f"Likeness {likeness}. Synthetic slice {sample['row']} of fold"
+                f" {sample['fold']}; training slice {there} of {patient}.",
+            )
+        )
+    return found
+
+
+def synthetic_sheet(candidate: Candidate, rows: NDArray[np.intp]) -> Image.Image:
+    """A sheet of synthetic slices, every tile of it marked."""
+    marks = ["SYNTHETIC"] * len(rows)
+    return sheet(candidate.images[rows, 0], candidate.masks[rows], marks=marks, columns=4)
+
+
+def places(samples: pd.DataFrame, rows: NDArray[np.intp]) -> str:
+    """Which rows of which folds are shown, so that a slice can be found again."""
+    chosen = samples.iloc[rows]
+    return "; ".join(
+        f"fold {fold}, rows {', '.join(map(str, group['row']))}"
+        for fold, group in chosen.groupby("fold", sort=False)
+    )
+
+
+def picture(image: Image.Image, *, alt: str, caption: str) -> Picture:
+    """Pack an image into the page."""
+    buffer = BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return Picture(uri, alt, caption, *image.size)

@@ -1,0 +1,77 @@
+"""Pictures of slices with their mask's outline, for the report and the release."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from skimage.measure import find_contours
+
+OUTLINE: Final = (230, 159, 0)  # Okabe and Ito's orange: seen apart from grey by every eye
+TILE = 144
+
+
+def sheet(
+    images: NDArray[np.floating],
+    masks: NDArray[np.integer] | None,
+    *,
+    marks: Sequence[str],
+    columns: int,
+    side: int = TILE,
+    gap: int = 4,
+) -> Image.Image:
+    """Lay slices out in a grid, rows first, each with its outline and its mark.
+
+    Args:
+        images: (N,H,W) in [-1, 1], rows anterior to posterior, columns patient right to left:
+            the radiological convention, the patient's right at the picture's left.
+        masks: (N,H,W), above 0 inside; None draws no outline.
+        marks: one word a tile for its lower corner, such as SYNTHETIC.
+        columns: tiles in a row.
+        side: of a tile in picture pixels.
+        gap: between tiles in picture pixels.
+    """
+    columns = max(1, min(columns, len(images)))
+    rows = max(1, -(-len(images) // columns))
+    size = (columns * (side + gap) - gap, rows * (side + gap) - gap)
+    canvas = Image.new("RGB", size, "white")
+    for number, image in enumerate(images):
+        mask = None if masks is None else masks[number]
+        place = ((number % columns) * (side + gap), (number // columns) * (side + gap))
+        canvas.paste(tile(image, mask, mark=marks[number], side=side), place)
+    return canvas
+
+
+def tile(
+    image: NDArray[np.floating], mask: NDArray[np.integer] | None, *, mark: str, side: int
+) -> Image.Image:
+    """One slice, enlarged smoothly, with the mask's outline and the mark."""
+    picture = Image.fromarray(grey(image)).resize((side, side), Image.Resampling.BICUBIC)
+    picture = picture.convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    if mask is not None:
+        for outline in find_contours(np.pad(mask > 0, 1).astype(float), 0.5):
+            # Undo the padding, go from pixel centres to picture coordinates, (row, col) to (x, y).
+            points = (outline - 0.5) * (side / np.array(image.shape)) - 0.5
+            draw.line([tuple(point) for point in points[:, ::-1]], fill=OUTLINE, width=2)
+    font = ImageFont.load_default(max(10, side // 13))
+    draw.text(
+        (4, side - 3), mark, fill="white", font=font, anchor="ls", stroke_width=2,
+        stroke_fill="black",
+    )  # fmt: skip
+    return picture
+
+
+def grey(image: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """(H,W) in [-1, 1] to 8 bits; what is not a number becomes black."""
+    clean = np.nan_to_num(image.astype(np.float32), nan=-1.0, posinf=1.0, neginf=-1.0)
+    scaled = np.rint((clean.clip(-1, 1) + 1) / 2 * 255).astype(np.uint8)
+    return np.asarray(scaled)
+
+
+def spread(candidates: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """At most `count` of the positions, evenly spaced in their order: chosen by no one's eye."""
+    if len(candidates) <= count:
+        return candidates
+    return candidates[np.linspace(0, len(candidates) - 1, count).round().astype(np.intp)]

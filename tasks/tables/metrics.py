@@ -1,0 +1,88 @@
+"""`data/gate/FOLD/metrics.json` and `data/lift.json`, as report and release read them."""
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.stage import StageError
+
+Interval = tuple[float | None, float | None]
+
+
+class Border(BaseModel):
+    """A file of another stage: what is needed is checked, what is new is let through."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Measure(Border):
+    """One measure of the gate: the synthetic figure beside the real-versus-real one."""
+
+    value: float | None = None
+    baseline: float | None = None
+    ratio: float | None = None
+    ci95: Interval | None = None
+    limit: Any = None
+    n: Any = None
+    method: str = ""
+
+
+class Images(Border):
+    """How many synthetic slices were looked at, accepted, and refused as copies."""
+
+    n: int
+    accepted: int
+    memorised: int
+
+
+class GateMetrics(Border):
+    """The verdict on one fold's synthetic slices; `reasons` in words."""
+
+    verdict: Literal["accepted", "rejected"]
+    reasons: list[str] = []
+    images: Images
+    measures: dict[str, Measure] = {}
+
+
+class ArmLift(Border):
+    """One arm's metric over patients, and its difference to the arm `real`."""
+
+    mean: float | None = None
+    ci95: Interval | None = None
+    lift_over_real: float | None = None
+    lift_ci95: Interval | None = None
+    p_adjusted: float | None = None
+    status: str | None = None
+
+
+class LiftMetrics(Border):
+    """The claim per task and the figures that it rests on: task, metric, arm."""
+
+    claim: dict[str, Literal["helps", "harms", "no evidence", "not measured"]]
+    tasks: dict[str, dict[str, dict[str, ArmLift]]] = {}
+    n_patients: Any = None
+    n_seeds: Any = None
+
+
+M = TypeVar("M", bound=Border)
+
+
+def read_metrics(model: type[M], path: Path) -> M:
+    """Read and check one file of metrics.
+
+    Raises:
+        StageError: naming the file, the key and what was found.
+    """
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise StageError(
+            f"{path} is missing; run `dvc repro` so that its stage writes it"
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise StageError(
+            f"{path}: {key}: {first['msg']}; run `dvc repro` again so that its stage rewrites it"
+        ) from None

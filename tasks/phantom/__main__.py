@@ -1,0 +1,74 @@
+"""Write the phantom batch: a BIDS folder of simulated patients, a third of them as DICOM."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tasks import params, stage
+from tasks.params.phantom import Phantom
+from tasks.phantom import dicom, nifti
+from tasks.phantom.simulator import Patient, Simulator
+
+DISK_STREAM = 100
+
+
+def main() -> None:
+    """Simulate the cohort and write it to `data/raw/phantom`."""
+    choice = params.read(Phantom)
+    simulator = Simulator(choice.seed)
+    with stage.output(Path("data/raw/phantom")) as root:
+        cohort = simulator.patients(0, choice.patients)
+        rows = pd.DataFrame(write_all(root, cohort, seed=choice.seed))
+        rows.to_csv(root / "participants.tsv", sep="\t", index=False)
+        (root / "participants.json").write_text(json.dumps(COLUMNS, indent=2) + "\n")
+        (root / "dataset_description.json").write_text(json.dumps(description(), indent=2) + "\n")
+
+
+def write_all(root: Path, cohort: Iterator[Patient], *, seed: int) -> Iterator[dict[str, object]]:
+    """Write each patient in the format of its kind; yields its row of `participants.tsv`."""
+    for patient in cohort:
+        rng = np.random.default_rng([seed, patient.index, DISK_STREAM])
+        if patient.kind.format == "dicom":
+            dicom.write(root, patient, rng, seed=seed)
+        else:
+            nifti.write(root, patient, rng)
+        yield row(patient)
+
+
+def row(patient: Patient) -> dict[str, object]:
+    """One row of `participants.tsv`."""
+    return {
+        "participant_id": patient.participant_id,
+        "site": patient.kind.site,
+        "format": patient.kind.format,
+        "tumor": int(patient.kind.tumor),
+        "slices": patient.mask.shape[2],
+        "tumor_slices": int(patient.mask.any((0, 1)).sum()),
+    }
+
+
+COLUMNS = {
+    "site": {"Description": "The simulated scanner"},
+    "format": {"Description": "dicom: below sourcedata/; nifti: below the participant's folder"},
+    "tumor": {"Description": "Whether a tumour was simulated", "Levels": {"0": "no", "1": "yes"}},
+    "slices": {"Description": "Axial slices of the volume"},
+    "tumor_slices": {"Description": "Slices that hold at least one voxel of tumour"},
+}
+
+
+def description() -> dict[str, object]:
+    """BIDS's `dataset_description.json`."""
+    return {
+        "Name": "auglift phantom: simulated FLAIR examinations, no patients",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "raw",
+        "GeneratedBy": [{"Name": "auglift", "Description": "tasks.phantom"}],
+        "SourceDatasets": [{"URL": "https://nilearn.github.io", "Version": "MNI152 (nilearn)"}],
+    }
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,60 @@
+"""Smooth random fields: cubic B-splines on a coarse lattice, evaluated on a fine one."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+
+# Mean over positions of the sum of squared cubic B-spline weights, for each of three axes.
+WHITE_NOISE_GAIN = 0.4794**1.5
+
+
+@dataclass(frozen=True)
+class SmoothField:
+    """A field of unit variance whose values lose their likeness over about `knot_mm`.
+
+    `coefficients` (C,K,K,K) are the control points around `centre_mm` (3,).
+    """
+
+    coefficients: Float
+    knot_mm: float
+    centre_mm: tuple[float, float, float]
+
+    @classmethod
+    def draw(
+        cls,
+        rng: np.random.Generator,
+        *,
+        channels: int,
+        knot_mm: float,
+        reach_mm: float,
+        centre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    ) -> "SmoothField":
+        """Draw a field that covers `reach_mm` on either side of the centre."""
+        knots = 2 * int(np.ceil(reach_mm / knot_mm)) + 5
+        noise = rng.standard_normal((channels, knots, knots, knots), dtype=np.float32)
+        return cls(noise / np.float32(WHITE_NOISE_GAIN), knot_mm, centre_mm)
+
+    def on_lattice(self, x: Float, y: Float, z: Float) -> Float:
+        """Evaluate on the lattice of three axes in mm; returns (C, len(x), len(y), len(z))."""
+        values = self.coefficients  # (C,K,K,K)
+        for axis, (points, centre) in enumerate(zip((x, y, z), self.centre_mm, strict=True), 1):
+            weights = self.weights(points - np.float32(centre))  # (P,K)
+            values = np.moveaxis(np.tensordot(values, weights, axes=(axis, 1)), -1, axis)
+        return np.ascontiguousarray(values)
+
+    def weights(self, offset_mm: Float) -> Float:
+        """Cubic B-spline weights (P,K) of every control point at every position."""
+        knots = self.coefficients.shape[1]
+        lattice = np.arange(knots, dtype=np.float32) - (knots - 1) / 2
+        distance = np.abs(offset_mm[:, None] / np.float32(self.knot_mm) - lattice[None, :])
+        near = 2 / 3 - distance**2 + distance**3 / 2
+        far = np.clip(2 - distance, 0, None) ** 3 / 6
+        return np.where(distance < 1, near, far).astype(np.float32)
+
+
+def sigmoid(x: Float) -> Float:
+    """The logistic function, without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), dtype=np.float32)

@@ -1,0 +1,51 @@
+"""A patient as NIfTI in a BIDS tree, on disk in whatever axis order a site happens to use."""
+
+import gzip
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.phantom.simulator import Patient
+
+# Axis orders as converters and archives leave them. A mask may be stored in another order than
+# its image: the same voxels in world space, so it stays exact, but only the affine says so.
+ORDERS = ("RAS", "LPS", "LAS", "LPS", "ASR", "PIR")
+
+
+def image_path(root: Path, patient: Patient) -> Path:
+    """Where BIDS keeps the image."""
+    name = patient.participant_id
+    return root / name / "anat" / f"{name}_FLAIR.nii.gz"
+
+
+def mask_path(root: Path, patient: Patient) -> Path:
+    """Where BIDS keeps a mask made by hand, below `derivatives/`."""
+    name = patient.participant_id
+    folder = root / "derivatives" / "masks" / name / "anat"
+    return folder / f"{name}_label-tumor_mask.nii.gz"
+
+
+def write(root: Path, patient: Patient, rng: np.random.Generator) -> None:
+    """Write the image (int16) and the mask (uint8, all zero where there is no tumour)."""
+    order = ORDERS[rng.integers(len(ORDERS))]
+    mask_order = ORDERS[rng.integers(len(ORDERS))] if rng.random() < 0.33 else order
+    volume = np.rint(patient.volume).astype(np.int16)
+    save(image_path(root, patient), volume, patient.affine, order)
+    save(mask_path(root, patient), patient.mask, patient.affine, mask_order)
+
+
+def save(
+    path: Path,
+    array: NDArray[np.int16] | NDArray[np.uint8],
+    affine: NDArray[np.float64],
+    order: str,
+) -> None:
+    """Write one NIfTI file in the axis order given, without a clock in its gzip header."""
+    image = nib.Nifti1Image(array, affine)
+    wanted = nib.orientations.axcodes2ornt(order)
+    image = image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), wanted))
+    image.header.set_xyzt_units("mm", "sec")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))

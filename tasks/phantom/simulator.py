@@ -1,0 +1,288 @@
+"""The simulator: any number of patients with a FLAIR volume, an exact tumour mask and an affine.
+
+It writes no files and keeps no state, so it is also the oracle of the tests: patients with an
+index beyond the cohort are fresh ones of the same kind.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.phantom import anatomy, tumor
+from tasks.phantom.anatomy import CENTRE_MM
+from tasks.phantom.fields import Float, SmoothField
+from tasks.phantom.tumor import Tumor
+
+Format = Literal["dicom", "nifti"]
+
+
+class Kind(NamedTuple):
+    """What is crossed: twelve kinds in every block of twelve patients, DICOM a third of them."""
+
+    format: Format
+    site: str
+    tumor: bool
+
+
+KINDS: tuple[Kind, ...] = tuple(
+    Kind(format_, site, has)
+    for format_ in ("dicom", "nifti", "nifti")
+    for site in ("A", "B")
+    for has in (False, True)
+)  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """How a site's FLAIR looks: brightness of fluid, grey and white matter, and its faults."""
+
+    fluid: float
+    grey: float
+    white: float
+    noise: float
+    bias: float
+    gain: float
+
+
+SCANNERS = {
+    "A": Scanner(fluid=0.16, grey=0.74, white=0.58, noise=0.030, bias=0.07, gain=1100.0),
+    "B": Scanner(fluid=0.24, grey=0.70, white=0.49, noise=0.050, bias=0.12, gain=620.0),
+}
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One simulated examination.
+
+    `volume` (I,J,K) float32, 0 outside the brain (the image is stripped), fluid dark, grey
+    matter brighter than white. `mask` (I,J,K) uint8 is the whole tumour (core, rim and oedema),
+    `parts` uint8 the same voxels as 1 core, 2 rim, 3 oedema. `affine` (4,4) maps voxels to mm in
+    RAS+ world space; the axes run right, anterior, superior, a little tilted in some patients.
+    """
+
+    index: int
+    participant_id: str
+    kind: Kind
+    volume: Float
+    mask: NDArray[np.uint8]
+    parts: NDArray[np.uint8]
+    brain: NDArray[np.bool_]
+    affine: NDArray[np.float64]
+    spacing_mm: tuple[float, float, float]
+
+
+class Stream:
+    """Which random numbers a thing is drawn from: leaving a tumour out changes nothing else."""
+
+    KIND, ANATOMY, GEOMETRY, CONTRAST, NOISE, TUMOR = range(6)
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """Draws patients; equal seeds and indices give equal patients in any order."""
+
+    seed: int
+
+    def kind(self, index: int) -> Kind:
+        """The kind of a patient: a shuffled block of all twelve at a time."""
+        block, place = divmod(index, len(KINDS))
+        order = self.rng(block, Stream.KIND).permutation(len(KINDS))
+        return KINDS[order[place]]
+
+    def rng(self, index: int, stream: int) -> np.random.Generator:
+        """The random numbers of one thing about one patient."""
+        return np.random.default_rng([self.seed, index, stream])
+
+    def patients(self, first: int, count: int) -> Iterator[Patient]:
+        """The patients `first` to `first + count - 1`."""
+        for index in range(first, first + count):
+            yield self.patient(index)
+
+    def patient(
+        self, index: int, *, kind: Kind | None = None, has_tumor: bool | None = None
+    ) -> Patient:
+        """Simulate one patient.
+
+        Args:
+            index: 0 and up; the cohort is `range(params.phantom.patients)`, others are fresh.
+            kind: format and site to use instead of the balanced design's.
+            has_tumor: draw the same brain with or without its tumour.
+        """
+        kind = kind or self.kind(index)
+        if has_tumor is not None:
+            kind = kind._replace(tumor=has_tumor)
+        atlas = anatomy.load()
+        spacing, affine, axes = geometry(self.rng(index, Stream.GEOMETRY))
+        points, linear = self.deform(index, axes)  # (3,I,J,K) MNI mm
+        brain = anatomy.sample(atlas.brain, atlas.origin_mm, points) > 0.5
+        labels = np.zeros(brain.shape, dtype=np.uint8)
+        found = None
+        if kind.tumor:
+            found = tumor.draw(self.rng(index, Stream.TUMOR), atlas)
+            centre = nearest(points, found.place_mm, axes)
+            around = window(axes, centre, found.reach_mm)
+            offset = offsets(axes, centre, around)
+            pushed = tumor.displacement(found, offset)
+            points[:, *around] += np.tensordot(linear, pushed, axes=1)
+        look, scanner = self.contrast(index, kind.site, atlas)
+        image = np.zeros(brain.shape, dtype=np.float32)
+        image[brain] = anatomy.sample(look, atlas.origin_mm, points[:, brain])
+        if found is not None:
+            labels[around], image[around] = grow(
+                found, atlas, image[around], points[:, *around], offset,
+                brain[around], axes, around, centre, scanner.grey,
+            )  # fmt: skip
+        volume = self.acquire(index, image, brain, axes, scanner)
+        return Patient(
+            index=index,
+            participant_id=f"sub-{index + 1:03d}",
+            kind=kind,
+            volume=volume,
+            mask=(labels > 0).astype(np.uint8),
+            parts=labels,
+            brain=brain,
+            affine=affine,
+            spacing_mm=spacing,
+        )
+
+    def deform(self, index: int, axes: tuple[Float, Float, Float]) -> tuple[Float, Float]:
+        """The MNI point (3,I,J,K) seen by every voxel, and the linear part (3,3) of that map."""
+        rng = self.rng(index, Stream.ANATOMY)
+        size = np.exp(rng.normal(0, 0.025)) * np.exp(rng.normal(0, 0.022, 3))
+        linear = (rotation(rng.normal(0, 2.5, 3)) / size).astype(np.float32)
+        wide = SmoothField.draw(rng, channels=3, knot_mm=42, reach_mm=125)
+        local = SmoothField.draw(rng, channels=3, knot_mm=20, reach_mm=125)
+        grid = np.stack(np.meshgrid(*axes, indexing="ij"))  # (3,I,J,K)
+        points = np.tensordot(linear, grid, axes=1) + CENTRE_MM[:, None, None, None]
+        points += 2.6 * wide.on_lattice(*axes) + 1.1 * local.on_lattice(*axes)
+        flat = anatomy.lopsided(points.reshape(3, -1), ventricle=float(rng.normal(0.05, 0.15)))
+        return flat.reshape(points.shape), linear
+
+    def contrast(self, index: int, site: str, atlas: anatomy.Atlas) -> tuple[Float, Scanner]:
+        """The average brain (1 mm lattice) as this patient's FLAIR shows it, free of noise."""
+        rng = self.rng(index, Stream.CONTRAST)
+        base = SCANNERS[site]
+        jitter = np.exp(rng.normal(0, [0.08, 0.025, 0.025, 0.12, 0.2, 0.1]))
+        values = [base.fluid, base.grey, base.white, base.noise, base.bias, base.gain]
+        scanner = Scanner(*(float(v) for v in values * jitter))
+        look = scanner.fluid + (scanner.grey - scanner.fluid) * atlas.grey
+        look += (scanner.white - scanner.fluid) * atlas.white
+        look += 0.3 * atlas.texture
+        # Age leaves bright caps at the ventricles and a few bright spots: not every bright
+        # patch is a tumour.
+        look += float(rng.beta(1.2, 2.5)) * (1.15 * scanner.grey - scanner.white) * atlas.caps
+        for _ in range(rng.poisson(4)):
+            add_spot(look, atlas, rng, peak=scanner.grey * float(rng.uniform(0.2, 0.5)))
+        return look, scanner
+
+    def acquire(
+        self,
+        index: int,
+        image: Float,
+        brain: NDArray[np.bool_],
+        axes: tuple[Float, Float, Float],
+        scanner: Scanner,
+    ) -> Float:
+        """Texture, coil shading, Rician noise and the scanner's gain, inside the brain only."""
+        rng = self.rng(index, Stream.NOISE)
+        texture = SmoothField.draw(rng, channels=1, knot_mm=9, reach_mm=125).on_lattice(*axes)[0]
+        shading = SmoothField.draw(rng, channels=1, knot_mm=60, reach_mm=125).on_lattice(*axes)[0]
+        # The coil is brighter at the patient's left, as one with a weak element would be.
+        shading = scanner.bias * shading - (0.0014 * axes[0])[:, None, None]
+        clean = image[brain] * np.exp(shading[brain]) * (1 + 0.025 * texture[brain])
+        noise = scanner.noise * rng.standard_normal((2, clean.size), dtype=np.float32)
+        volume = np.zeros_like(image)
+        volume[brain] = scanner.gain * np.hypot(clean + noise[0], noise[1])
+        return volume
+
+
+def geometry(
+    rng: np.random.Generator,
+) -> tuple[tuple[float, float, float], NDArray[np.float64], tuple[Float, Float, Float]]:
+    """Spacing in mm, the affine, and the voxels' positions in the head's own axes in mm.
+
+    24 to 36 slices, 4 to 6 mm apart; about half of the stacks are oblique, as technicians tilt
+    them to the head.
+    """
+    between = round(float(rng.uniform(4.0, 6.0)), 2)
+    pixel = round(float(rng.uniform(1.35, 1.7)), 3)
+    slices = int(np.clip(round(rng.uniform(140, 152) / between), 24, 36))
+    spacing = (pixel, pixel, between)
+    counts = (2 * round(98 / pixel), 2 * round(112 / pixel), slices)
+    axes = tuple(
+        ((np.arange(n) - (n - 1) / 2) * step).astype(np.float32)
+        for n, step in zip(counts, spacing, strict=True)
+    )
+    tilt = rng.normal(0, 5, 3) if rng.random() < 0.5 else np.zeros(3)
+    affine = np.eye(4)
+    affine[:3, :3] = rotation(tilt) * spacing
+    affine[:3, 3] = rng.normal(0, 8, 3) - affine[:3, :3] @ ((np.array(counts) - 1) / 2)
+    return spacing, affine.round(6), axes  # type: ignore[return-value]
+
+
+def rotation(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotation matrix (3,3) about x, then y, then z."""
+    from scipy.spatial.transform import Rotation
+
+    return np.asarray(Rotation.from_euler("xyz", degrees, degrees=True).as_matrix())
+
+
+def add_spot(look: Float, atlas: anatomy.Atlas, rng: np.random.Generator, *, peak: float) -> None:
+    """Add one bright white-matter spot of 2 to 5 mm to the 1 mm lattice, in place."""
+    centre = np.rint(atlas.sites_mm[rng.integers(len(atlas.sites_mm))] - atlas.origin_mm)
+    width = rng.uniform([1.2, 1.2, 2.0], [2.6, 2.6, 3.2])
+    box = tuple(slice(int(c) - 8, int(c) + 9) for c in centre)
+    r = np.mgrid[-8:9, -8:9, -8:9].astype(np.float32) / width.reshape(3, 1, 1, 1)
+    look[box] += (peak * np.exp(-0.5 * (r**2).sum(0)) * atlas.white[box]).astype(np.float32)
+
+
+def nearest(points: Float, place_mm: Float, axes: tuple[Float, Float, Float]) -> Float:
+    """Position (3,) in the head's axes of the voxel that shows an MNI place."""
+    distance = ((points - place_mm[:, None, None, None]) ** 2).sum(0)
+    voxel = np.unravel_index(int(distance.argmin()), distance.shape)
+    return np.array([axis[i] for axis, i in zip(axes, voxel, strict=True)], dtype=np.float32)
+
+
+def window(
+    axes: tuple[Float, Float, Float], centre: Float, reach: float
+) -> tuple[slice, slice, slice]:
+    """The voxels within `reach` mm of a centre along every axis."""
+    spans = (np.flatnonzero(np.abs(a - c) <= reach) for a, c in zip(axes, centre, strict=True))
+    x, y, z = (slice(int(span[0]), int(span[-1]) + 1) for span in spans)
+    return x, y, z
+
+
+def offsets(
+    axes: tuple[Float, Float, Float], centre: Float, around: tuple[slice, slice, slice]
+) -> Float:
+    """Offsets (3,X,Y,Z) in mm of a window's voxels from the centre."""
+    cut = [a[s] - c for a, s, c in zip(axes, around, centre, strict=True)]
+    return np.stack(np.meshgrid(*cut, indexing="ij")).astype(np.float32)
+
+
+def grow(
+    found: Tumor,
+    atlas: anatomy.Atlas,
+    image: Float,
+    points: Float,
+    offset: Float,
+    brain: NDArray[np.bool_],
+    axes: tuple[Float, Float, Float],
+    around: tuple[slice, slice, slice],
+    centre: Float,
+    grey: float,
+) -> tuple[NDArray[np.uint8], Float]:
+    """Labels and image (X,Y,Z) of the window around a tumour, tissue already pushed aside."""
+    white = anatomy.sample(atlas.white, atlas.origin_mm, points)
+    tissue = white + anatomy.sample(atlas.grey, atlas.origin_mm, points)
+    cut = [(a[s] - c) for a, s, c in zip(axes, around, centre, strict=True)]
+    noise = found.shape.on_lattice(*cut)
+    ours = (np.sign(found.place_mm[0]) * points[0] > 1.5).astype(np.float32)
+    labels, core, oedema = tumor.parts(
+        found, offset, noise, tissue=tissue * brain, white=white * brain, ours=ours
+    )
+    painted = tumor.paint(found, image, offset, noise, core=core, oedema=oedema, grey=grey)
+    return labels, np.where(brain, painted, image)

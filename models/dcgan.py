@@ -1,0 +1,214 @@
+"""The generator and discriminator of a conditional DCGAN (Radford 2016, arXiv 1511.06434).
+
+One sample is a slice and its tumour mask together: C image channels and one mask channel, all in
+[-1, 1]. The label (1 tumour, 0 none) conditions both networks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+LABELS = 2
+Norm = Literal["none", "batch", "spectral"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """All that is needed to build both networks again; it travels in `config.json`.
+
+    Attributes:
+        size: side of the square slices in pixels, a multiple of 16.
+        channels: image channels C, the mask not counted.
+        latent: length of z.
+        width: channels at half resolution; they double with every halving, up to 8 times.
+        excitation: gate high-resolution features by low-resolution ones (FastGAN, Liu 2021).
+        discriminator_norm: of the discriminator's inner layers.
+        minibatch_stddev: show the discriminator how much a batch varies (Karras 2018, sec. 3).
+        projection: score label agreement by an inner product (Miyato 2018); otherwise the label
+            enters as constant planes beside the slice.
+    """
+
+    size: int = 64
+    channels: int = 1
+    latent: int = 64
+    width: int = 32
+    excitation: bool = False
+    discriminator_norm: Norm = "none"
+    minibatch_stddev: bool = True
+    projection: bool = True
+
+    def base(self) -> int:
+        """Side of the coarsest maps: 4 for powers of two, 6 for 96, 5 for 80."""
+        side = self.size
+        while side % 2 == 0 and side >= 8:
+            side //= 2
+        return side
+
+    def widths(self) -> list[int]:
+        """Channels at resolutions base, 2 base, ..., size / 2."""
+        stages = (self.size // self.base()).bit_length() - 1  # 64: 4, 8, 16, 32
+        return [self.width * min(8, 2**power) for power in range(stages)][::-1]
+
+
+class Generator(nn.Module):
+    """z and label -> slice with mask, by transposed convolutions, batch norm, ReLU and tanh."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        widths = architecture.widths()
+        self.stem = nn.Sequential(
+            nn.ConvTranspose2d(
+                architecture.latent + LABELS, widths[0], architecture.base(), bias=False
+            ),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(),
+        )
+        # Kernel 4 at stride 2 overlaps evenly: the fewest checkerboards that a transposed
+        # convolution can make (Odena 2016).
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(outer),
+                nn.ReLU(),
+            )
+            for inner, outer in pairwise(widths)
+        )
+        self.head = nn.ConvTranspose2d(widths[-1], architecture.channels + 1, 4, 2, 1)
+        self.gate = (
+            Excitation(widths[0], widths[-1], architecture.base())
+            if architecture.excitation
+            else None
+        )
+        self.apply(initialise)
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Draw slices.
+
+        Args:
+            z: (B,latent) standard normal.
+            labels: (B,) int64 in {0, 1}.
+
+        Returns:
+            (B,C+1,size,size) in [-1, 1]; the last channel is the mask, above 0 inside.
+        """
+        code = torch.cat([z, one_hot(labels, z.dtype)], 1)
+        x = coarse = self.stem(code[:, :, None, None])  # (B,8 width,base,base)
+        for block in self.blocks:
+            x = block(x)  # (B,...,2 side,2 side)
+        if self.gate is not None:
+            x = x * self.gate(coarse)
+        return torch.tanh(self.head(x))  # (B,C+1,size,size)
+
+
+class Excitation(nn.Module):
+    """Skip-layer excitation: a gate per channel from the coarsest features (Liu 2021, eq. 1)."""
+
+    def __init__(self, coarse: int, fine: int, side: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(coarse, fine, side)
+        self.excite = nn.Conv2d(fine, fine, 1)
+
+    def forward(self, coarse: Tensor) -> Tensor:
+        """(B,coarse,base,base) -> (B,fine,1,1) in [0, 1]."""
+        return torch.sigmoid(self.excite(F.leaky_relu(self.squeeze(coarse), 0.2)))
+
+
+class Discriminator(nn.Module):
+    """Slice with mask and label -> a logit; `torch.sigmoid` of it is the score of being real."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        norm = architecture.discriminator_norm
+        widths = architecture.widths()[::-1]
+        planes = architecture.channels + 1 + (0 if architecture.projection else LABELS)
+        # Radford 2016: no batch norm on the first layer.
+        layers: list[nn.Module] = [*layer(planes, widths[0], "none" if norm == "batch" else norm)]
+        for inner, outer in pairwise(widths):
+            layers += layer(inner, outer, norm)
+        self.trunk = nn.Sequential(*layers)
+        seen = widths[-1] + int(architecture.minibatch_stddev)
+        self.squash = normed(nn.Conv2d(seen, widths[-1], architecture.base()), norm)
+        self.score = normed(nn.Linear(widths[-1], 1), norm)
+        self.agree = (
+            normed(nn.Linear(LABELS, widths[-1], bias=False), norm)
+            if architecture.projection
+            else None
+        )
+        if norm == "batch":
+            self.apply(initialise)
+
+    def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Score slices.
+
+        Args:
+            x: (B,C+1,size,size) in [-1, 1].
+            labels: (B,) int64 in {0, 1}.
+
+        Returns:
+            Logits (B,) and the features (B,8 width) that feature matching compares.
+        """
+        side = one_hot(labels, x.dtype)
+        if self.agree is None:
+            x = torch.cat([x, side[:, :, None, None].expand(-1, -1, *x.shape[2:])], 1)
+        maps = self.trunk(x)  # (B,8 width,base,base)
+        features = maps.mean((2, 3))
+        if self.architecture.minibatch_stddev:
+            maps = torch.cat([maps, minibatch_stddev(maps)], 1)
+        hidden = F.leaky_relu(self.squash(maps).flatten(1), 0.2)  # (B,8 width)
+        logits = self.score(hidden)[:, 0]
+        if self.agree is not None:
+            logits = logits + (self.agree(side) * hidden).sum(1)
+        return logits, features
+
+
+def noise(seeds: Sequence[int], latent: int) -> Tensor:
+    """z (B,latent), each row from its own seed, so that it does not depend on its neighbours."""
+    return torch.stack(
+        [torch.randn(latent, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    )
+
+
+def layer(inner: int, outer: int, norm: Norm) -> list[nn.Module]:
+    """One halving of the discriminator."""
+    convolution = normed(nn.Conv2d(inner, outer, 4, 2, 1, bias=norm != "batch"), norm)
+    middle: list[nn.Module] = [nn.BatchNorm2d(outer)] if norm == "batch" else []
+    return [convolution, *middle, nn.LeakyReLU(0.2)]
+
+
+def normed(module: nn.Module, norm: Norm) -> nn.Module:
+    """The module with spectral normalisation (Miyato 2018) where asked for."""
+    return spectral_norm(module) if norm == "spectral" else module
+
+
+def minibatch_stddev(maps: Tensor, group: int = 4) -> Tensor:
+    """One plane (B,1,h,w): how much the slices of each group of a batch differ (Karras 2018).
+
+    A batch whose size is no multiple of the group is one group.
+    """
+    B, _, h, w = maps.shape
+    size = group if B % group == 0 else B
+    grouped = maps.float().reshape(size, B // size, -1)  # (group,B/group,C h w)
+    spread = (grouped.var(0, correction=0) + 1e-8).sqrt().mean(1)  # (B/group,)
+    return spread.repeat(size)[:, None, None, None].expand(B, 1, h, w).to(maps.dtype)
+
+
+def one_hot(labels: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B,) -> (B,2)."""
+    return F.one_hot(labels, LABELS).to(dtype)
+
+
+def initialise(module: nn.Module) -> None:
+    """Radford 2016, section 4: weights from N(0, .02); batch-norm scales from N(1, .02)."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)

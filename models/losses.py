@@ -1,0 +1,83 @@
+"""Adversarial losses, the gradient penalties, and the two auxiliary losses of the seed paper.
+
+All take logits, never sigmoid scores: `logistic` on logits is binary cross-entropy on scores.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Loss = Literal["logistic", "hinge", "lsgan", "wgan"]
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, *, loss: Loss) -> Tensor:
+    """What the discriminator minimises, given its logits (B,) for real and generated slices."""
+    match loss:
+        case "logistic":  # Goodfellow 2014, eq. 1
+            return F.softplus(-real).mean() + F.softplus(fake).mean()
+        case "hinge":  # Lim 2017; Miyato 2018, eq. 16
+            return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+        case "lsgan":  # Mao 2017, eq. 9
+            return ((real - 1).square().mean() + fake.square().mean()) / 2
+        case "wgan":  # Arjovsky 2017, eq. 2
+            return fake.mean() - real.mean()
+
+
+def generator_loss(fake: Tensor, *, loss: Loss) -> Tensor:
+    """What the generator minimises, given the discriminator's logits (B,) for its slices."""
+    match loss:
+        case "logistic":  # Goodfellow 2014, section 3: the non-saturating form
+            return F.softplus(-fake).mean()
+        case "hinge" | "wgan":
+            return -fake.mean()
+        case "lsgan":
+            return (fake - 1).square().mean() / 2
+
+
+def r1_penalty(logits: Tensor, real: Tensor) -> Tensor:
+    """Squared gradient of the real logits at the real slices (Mescheder 2018, eq. 9), over 2.
+
+    Args:
+        logits: (B,), computed from `real`.
+        real: (B,C+1,H,W), a leaf that asks for gradients.
+    """
+    (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+    return slope.square().sum((1, 2, 3)).mean() / 2
+
+
+def gradient_penalty(
+    score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor
+) -> Tensor:
+    """How far slopes between real and generated slices are from 1 (Gulrajani 2017, eq. 3).
+
+    Args:
+        score: slices (B,C+1,H,W) -> logits (B,).
+        real, fake: (B,C+1,H,W).
+        mix: (B,) uniform in [0, 1), the place between the two.
+    """
+    share = mix[:, None, None, None]
+    between = (share * real + (1 - share) * fake).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(score(between).sum(), between, create_graph=True)
+    return ((slope.square().sum((1, 2, 3)) + 1e-12).sqrt() - 1).square().mean()
+
+
+def l1_to_label_mean(fake: Tensor, real: Tensor, labels: Tensor) -> Tensor:
+    """The paper's L1 loss, against a target that exists for unpaired slices.
+
+    The target of a generated slice is the mean of the batch's real slices of its label.
+
+    Args:
+        fake, real: (B,C+1,H,W), both with the labels (B,).
+    """
+    share = F.one_hot(labels, 2).to(real.dtype)  # (B,2)
+    share = share / share.sum(0).clamp(min=1)
+    means = torch.einsum("bl,bchw->lchw", share, real)  # (2,C+1,H,W)
+    return F.l1_loss(fake, means[labels])
+
+
+def feature_matching(fake: Tensor, real: Tensor) -> Tensor:
+    """Distance of mean features (B,F) of generated and real slices (Salimans 2016, sec. 3.1)."""
+    return (fake.mean(0) - real.detach().mean(0)).square().mean()

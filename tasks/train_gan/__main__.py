@@ -1,0 +1,46 @@
+"""Train a fold's generator on its training slices, watched on its validation slices.
+
+Reads `data/slices`; writes `data/gan/FOLD`: `generator.safetensors` (EMA weights with their own
+batch-norm statistics), `config.json`, `history.csv` and the sample sheets.
+"""
+
+import json
+from pathlib import Path
+
+from tasks import compute, params, stage
+from tasks.arrays import load_slices
+from tasks.params.train_gan import TrainGan
+
+
+def main(fold: str) -> None:
+    """Train, or note that the slices come from elsewhere."""
+    asked = params.read(TrainGan)
+    source = str(params.read_key("synthetic.source"))
+    folder = Path("data/gan") / fold
+    if Path(source) != Path("data/gan"):
+        with stage.output(folder) as out:
+            write_external(out, source)
+        return
+
+    from tasks.train_gan.examples import gather
+    from tasks.train_gan.run import train
+
+    device = compute.prepare(asked.threads)
+    examples = gather(
+        load_slices(fold, "train"), load_slices(fold, "val"), soften=asked.soften, device=device
+    )
+    with stage.output(folder) as out:
+        train(asked, examples, fold, out)
+
+
+def write_external(out: Path, source: str) -> None:
+    """Say where the slices come from; there is nothing to train."""
+    from tasks.train_gan.history import COLUMNS
+
+    config = {"kind": "external", "source": source}
+    (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    (out / "history.csv").write_text(",".join(COLUMNS) + "\n")
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,96 @@
+"""Real slices as the discriminator sees them: image and softened mask in one stack."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tasks.arrays import SliceSet
+from tasks.stage import StageError
+
+NAMES = {0: "slices without tumour", 1: "tumour slices"}
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The labelled slices of one partition on the device.
+
+    `x` (N,C+1,H,W) in [-1, 1]; `labels` (N,); `rows` the positions of labels 0 and 1.
+    """
+
+    x: Tensor
+    labels: Tensor
+    rows: tuple[Tensor, Tensor]
+    patients: int
+
+    def of(self, label: int) -> Tensor:
+        """The slices (n,C+1,H,W) of one label."""
+        return self.x[self.rows[label]]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What one fold trains on and is watched on."""
+
+    train: Partition
+    val: Partition
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw a batch, half of it tumour slices, with replacement.
+
+        Returns:
+            (size,C+1,H,W) in [-1, 1] and labels (size,): 0, 1, 0, 1, ... so that every group of
+            the minibatch standard deviation holds the labels in one proportion.
+        """
+        device = self.train.x.device
+        chosen = torch.empty(size, dtype=torch.int64, device=device)
+        for label in (0, 1):
+            rows = self.train.rows[label]
+            share = torch.rand(size // 2, generator=generator, device=device)
+            chosen[label::2] = rows[(share * len(rows)).long().clamp(max=len(rows) - 1)]
+        return self.train.x[chosen], self.train.labels[chosen]
+
+
+def gather(train: SliceSet, val: SliceSet, *, soften: float, device: torch.device) -> Examples:
+    """Put the labelled slices on the device.
+
+    Raises:
+        StageError: when a label has no training slices.
+    """
+    examples = Examples(
+        partition(train, soften=soften, device=device), partition(val, soften=soften, device=device)
+    )
+    for label, name in NAMES.items():
+        if not len(examples.train.rows[label]):
+            raise StageError(
+                f"no {name} among the {len(examples.train.labels)} labelled training slices of"
+                f" {examples.train.patients} patients; the generator needs both: add patients to"
+                " data.batches, or make slices.val_fraction and slices.test_fraction smaller"
+            )
+    return examples
+
+
+def partition(slices: SliceSet, *, soften: float, device: torch.device) -> Partition:
+    """Labelled slices as tensors; unlabelled ones (-1) are left out."""
+    known = slices.take((slices.table["label"] >= 0).to_numpy())
+    masks = soft_masks(torch.from_numpy(known.masks.astype(np.float32)), peak=soften)
+    x = torch.cat([torch.from_numpy(known.images), masks], 1)  # (N,C+1,H,W)
+    labels = torch.tensor(known.table["label"].to_numpy(np.int64))
+    none, tumor = (torch.nonzero(labels == label)[:, 0].to(device) for label in (0, 1))
+    patients = int(known.table["subject"].nunique())
+    return Partition(x.to(device), labels.to(device), (none, tumor), patients)
+
+
+def soft_masks(masks: Tensor, *, peak: float) -> Tensor:
+    """0/1 masks (N,H,W) -> (N,1,H,W) in [-peak, peak], above 0 where the mask was.
+
+    A generator's tanh never reaches the crisp -1 and 1 of a drawn mask: the discriminator would
+    score that and nothing else. A 3 x 3 mean blurs the outline as a tanh does. With a peak of 1
+    the masks stay crisp.
+    """
+    masks = masks[:, None]
+    if peak < 1:
+        masks = F.avg_pool2d(F.pad(masks, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    return (2 * masks - 1) * peak

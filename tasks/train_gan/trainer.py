@@ -1,0 +1,170 @@
+"""Two networks, two optimisers, and one training step that can be read top to bottom."""
+
+import copy
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from models.dcgan import Architecture, Discriminator, Generator, noise
+from models.diffaugment import DiffAugment
+from models.losses import (
+    discriminator_loss,
+    feature_matching,
+    generator_loss,
+    gradient_penalty,
+    l1_to_label_mean,
+    r1_penalty,
+)
+from tasks.compute import rng
+from tasks.params.train_gan import TrainGan
+from tasks.train_gan.examples import Examples
+
+SUMS = ("loss_d", "loss_g", "r1", "l1", "feature_matching")
+RAMP = 0.05  # the EMA looks back over this share of the steps so far, at most
+RECALIBRATION = 4  # batches that set the EMA generator's batch-norm statistics
+
+
+class Trainer:
+    """Everything that a training step changes.
+
+    All randomness of step t comes from (seed, t), so that a run continues from its weights alone.
+    """
+
+    def __init__(self, asked: TrainGan, architecture: Architecture, device: torch.device) -> None:
+        self.asked = asked
+        self.architecture = architecture
+        self.device = device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(asked.seed)
+            generator, discriminator = Generator(architecture), Discriminator(architecture)
+        layout = torch.channels_last
+        self.generator: Generator = generator.to(device, memory_format=layout)  # type: ignore[call-overload]
+        self.discriminator: Discriminator = discriminator.to(device, memory_format=layout)  # type: ignore[call-overload]
+        self.ema: Generator = copy.deepcopy(self.generator).requires_grad_(False)
+        betas = (asked.beta1, asked.beta2)
+        self.generator_adam = torch.optim.Adam(
+            self.generator.parameters(), asked.learning_rate, betas, fused=True
+        )
+        self.discriminator_adam = torch.optim.Adam(
+            self.discriminator.parameters(), asked.discriminator_rate, betas, fused=True
+        )
+        self.augment = DiffAugment(**asked.diffaugment.model_dump())
+        self.bf16 = asked.precision == "bf16" or (
+            asked.precision == "auto" and has_bf16(device.type)
+        )
+        self.sums = dict.fromkeys(SUMS, torch.zeros((), device=device))
+        self.summed = 0
+
+    def step(self, number: int, examples: Examples) -> None:
+        """One update of each network, on one batch of generated slices."""
+        asked = self.asked
+        random = rng(asked.seed, number, device=self.device)
+        real, labels = examples.batch(asked.batch, random)
+        z = torch.randn(asked.batch, asked.latent, generator=random, device=self.device)
+
+        with self.autocast():
+            fake = self.generator(z, labels)  # (B,C+1,H,W)
+        fake = fake.float()
+
+        self.discriminator.requires_grad_(True)
+        penalised = asked.r1_gamma > 0 and number % asked.r1_every == 0
+        seen_real = self.augment(real, random).requires_grad_(penalised)
+        seen_fake = self.augment(fake.detach(), random)
+        real_logits, _ = self.score(seen_real, labels)
+        fake_logits, _ = self.score(seen_fake, labels)
+        loss_d = discriminator_loss(real_logits, fake_logits, loss=asked.loss)
+        total = loss_d
+        if penalised:
+            # Lazy (Karras 2020, appendix B): seldom, and as many times stronger.
+            r1 = r1_penalty(real_logits, seen_real)
+            total = total + asked.r1_gamma * asked.r1_every * r1
+            self.add("r1", r1 * asked.r1_every)
+        if asked.gradient_penalty:
+            mix = torch.rand(asked.batch, generator=random, device=self.device)
+            penalty = gradient_penalty(
+                lambda x: self.score(x, labels)[0], seen_real, seen_fake, mix
+            )
+            total = total + asked.gradient_penalty * penalty
+        self.discriminator_adam.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        self.discriminator_adam.step()
+
+        # Its own gradients are not needed while the generator learns from it.
+        self.discriminator.requires_grad_(False)
+        fake_logits, fake_features = self.score(self.augment(fake, random), labels)
+        loss_g = generator_loss(fake_logits, loss=asked.loss)
+        total = loss_g
+        if asked.l1:
+            l1 = l1_to_label_mean(fake, real, labels)
+            total = total + asked.l1 * l1
+            self.add("l1", l1)
+        if asked.feature_matching:
+            with torch.no_grad():
+                _, real_features = self.score(seen_real.detach(), labels)
+            matching = feature_matching(fake_features, real_features)
+            total = total + asked.feature_matching * matching
+            self.add("feature_matching", matching)
+        self.generator_adam.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        self.generator_adam.step()
+
+        self.average(number)
+        self.add("loss_d", loss_d)
+        self.add("loss_g", loss_g)
+        self.summed += 1
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Products in bfloat16 where asked for; weights and losses stay in float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def score(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The discriminator's logits (B,) and features (B,F) in float32."""
+        with self.autocast():
+            logits, features = self.discriminator(x, labels)
+        return logits.float(), features.float()
+
+    @torch.no_grad()
+    def average(self, number: int) -> None:
+        """Move the EMA weights towards the generator's; early in a run they follow closely."""
+        half_life = min(self.asked.ema_half_life, RAMP * number)
+        keep = 0.5 ** (1 / half_life) if half_life > 0 else 0.0
+        for old, new in zip(self.ema.parameters(), self.generator.parameters(), strict=True):
+            old.lerp_(new, 1 - keep)
+
+    @torch.no_grad()
+    def sampler(self) -> Generator:
+        """The EMA generator in evaluation mode, its batch-norm statistics those of its weights.
+
+        Averaged weights with the statistics of others would draw washed-out slices.
+        """
+        norms = [m for m in self.ema.modules() if isinstance(m, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over the batches that follow
+        self.ema.train()
+        labels = torch.arange(64, device=self.device) % 2
+        for index in range(RECALIBRATION):
+            z = noise(range(64 * index, 64 * (index + 1)), self.asked.latent).to(self.device)
+            self.ema(z, labels)
+        self.ema.eval()
+        return self.ema
+
+    def add(self, name: str, value: Tensor) -> None:
+        """Sum a loss on the device; nothing waits for it."""
+        self.sums[name] = self.sums[name] + value.detach()
+
+    def means(self) -> dict[str, float]:
+        """Mean losses since the last call."""
+        means = {name: float(value) / max(self.summed, 1) for name, value in self.sums.items()}
+        self.sums = dict.fromkeys(SUMS, torch.zeros((), device=self.device))
+        self.summed = 0
+        return means
+
+
+def has_bf16(device: str) -> bool:
+    """Whether the hardware multiplies bfloat16; emulation is slower than float32."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

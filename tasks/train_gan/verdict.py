@@ -1,0 +1,52 @@
+"""Whether a generator diverged or collapsed, and which checkpoint is best.
+
+Losses do not tell: those of a fully collapsed generator can look healthy.
+"""
+
+import math
+
+from tasks.stage import StageError
+
+Row = dict[str, float | str]
+
+# Shares of what real slices show, found on runs that collapsed and runs that did not.
+LEAST_STD_Z = 0.25
+MOST_SSIM = 0.9
+MOST_MISSING = 0.5
+
+
+def check_finite(row: Row) -> None:
+    """Refuse a run whose losses are no longer numbers.
+
+    Raises:
+        StageError: naming the column, the step and the remedy.
+    """
+    for name in ("loss_d", "loss_g", "std_z_none", "std_z_tumor"):
+        if not math.isfinite(float(row[name])):
+            raise StageError(
+                f"training diverged: {name} is {row[name]} at step {row['step']}; make"
+                " train_gan.learning_rate and train_gan.discriminator_rate smaller, rerun"
+            )
+
+
+def merit(row: Row) -> float:
+    """What the best checkpoint has least of: the mean Fréchet ratio; without one, the latest."""
+    if not row:
+        return math.inf
+    ratios = [float(row["fd_ratio_none"]), float(row["fd_ratio_tumor"])]
+    known = [ratio for ratio in ratios if math.isfinite(ratio)]
+    return sum(known) / len(known) if known else -float(row["step"])
+
+
+def collapse(row: Row) -> str:
+    """Why the generator of this row counts as collapsed; empty when it does not."""
+    for name, slices in (("none", "slices without tumour"), ("tumor", "tumour slices")):
+        spread, alike = float(row[f"std_z_{name}"]), float(row[f"ssim_{name}"])
+        if spread < LEAST_STD_Z:
+            return f"{slices} vary {spread:.2f} times as much as real ones (at least {LEAST_STD_Z})"
+        if alike > MOST_SSIM:
+            return f"{slices} are all alike: pairwise SSIM {alike:.2f} (at most {MOST_SSIM})"
+    missing = float(row["mask_missing"])
+    if missing > MOST_MISSING:
+        return f"{missing:.0%} of the tumour slices have no mask (at most {MOST_MISSING:.0%})"
+    return ""

@@ -1,0 +1,134 @@
+"""What a generator is worth at a step, measured on validation patients."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
+from torch import Tensor, nn
+
+from models.dcgan import noise
+from tasks.measures.features import features
+from tasks.measures.frechet import frechet_distance
+from tasks.train_gan.examples import Examples
+from tasks.train_gan.trainer import Trainer
+
+N = 128  # generated slices of each label, at most
+ENOUGH = 16  # validation slices of a label, below which no Fréchet distance is measured
+PAIRS = 24
+BATCH = 64
+SUFFIX = {0: "none", 1: "tumor"}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The real slices of one label that generated ones are compared with.
+
+    `train`, `val` (n,C+1,H,W) on the device, equally many; `spread` the training slices' standard
+    deviation over slices, mean over pixels; `val_features` (n,152 C) or None; `baseline` the
+    Fréchet distance of `train` to `val`.
+    """
+
+    train: Tensor
+    val: Tensor
+    spread: float
+    val_features: NDArray[np.float64] | None
+    baseline: float
+
+
+def references(examples: Examples) -> tuple[Reference, Reference]:
+    """References of labels 0 and 1."""
+    return reference(examples, 0), reference(examples, 1)
+
+
+def reference(examples: Examples, label: int) -> Reference:
+    """Evenly spaced training and validation slices of one label, as many of each."""
+    train, val = examples.train.of(label), examples.val.of(label)
+    n = min(N, len(train), len(val))
+    spread = float(train[:, :-1].std(0).mean()) if len(train) > 1 else 0.0
+    train, val = evenly(train, n), evenly(val, n)
+    if n < ENOUGH:
+        return Reference(train, val, spread, None, float("nan"))
+    val_features = features(pixels(val))
+    baseline = frechet_distance(features(pixels(train)), val_features)
+    return Reference(train, val, spread, val_features, baseline)
+
+
+def evenly(x: Tensor, n: int) -> Tensor:
+    """n of the rows, evenly spaced: slices of many patients, not the first patients' only."""
+    return x[torch.linspace(0, max(len(x) - 1, 0), n).round().long()]
+
+
+def measure(trainer: Trainer, real: tuple[Reference, Reference]) -> dict[str, float]:
+    """One row of `history.csv` without its losses."""
+    sampler = trainer.sampler()
+    row: dict[str, float] = {}
+    scores: dict[str, list[float]] = {"train": [], "val": [], "fake": []}
+    for label, name in SUFFIX.items():
+        fake = draw(sampler, label, N, latent=trainer.asked.latent, device=trainer.device)
+        held = real[label]
+        scores["train"].append(score(trainer, held.train, label))
+        scores["val"].append(score(trainer, held.val, label))
+        scores["fake"].append(score(trainer, fake, label))
+        image, mask = fake[:, :-1], fake[:, -1] > 0  # (N,C,H,W), (N,H,W)
+        spread = float(image.std(0).mean())
+        row[f"std_z_{name}"] = spread / held.spread if held.spread else float("nan")
+        row[f"ssim_{name}"] = pairwise_ssim(pixels(fake))
+        row[f"mask_area_{name}"] = float(mask.float().mean())
+        drawn = float(mask.any(2).any(1).float().mean())
+        row["mask_missing" if label else "mask_spurious"] = 1 - drawn if label else drawn
+        row[f"fd_ratio_{name}"] = frechet_ratio(pixels(fake), held)
+    return row | {f"score_{name}": float(np.mean(values)) for name, values in scores.items()}
+
+
+@torch.no_grad()
+def draw(sampler: nn.Module, label: int, n: int, *, latent: int, device: torch.device) -> Tensor:
+    """The first n slices (n,C+1,H,W) of a label: the same z at every step."""
+    labels = torch.full((BATCH,), label, device=device)
+    drawn = [
+        sampler(noise(range(start, start + BATCH), latent).to(device), labels)
+        for start in range(0, n, BATCH)
+    ]
+    return torch.cat(drawn)[:n].float()
+
+
+@torch.no_grad()
+def score(trainer: Trainer, x: Tensor, label: int) -> float:
+    """Mean sigmoid score of slices; NaN of none."""
+    if not len(x):
+        return float("nan")
+    labels = torch.full((len(x),), label, device=x.device)
+    trainer.discriminator.eval()
+    logits = [
+        trainer.score(x[start : start + BATCH], labels[start : start + BATCH])[0]
+        for start in range(0, len(x), BATCH)
+    ]
+    trainer.discriminator.train()
+    return float(torch.sigmoid(torch.cat(logits)).mean())
+
+
+def frechet_ratio(fake: NDArray[np.float32], real: Reference) -> float:
+    """Fréchet distance to validation slices, over that of as many training slices."""
+    if real.val_features is None or not np.isfinite(fake).all():
+        return float("nan")
+    n = len(real.val_features)
+    return frechet_distance(features(fake[:n]), real.val_features) / max(real.baseline, 1e-12)
+
+
+def pairwise_ssim(images: NDArray[np.float32]) -> float:
+    """Mean SSIM (Wang 2004) of disjoint pairs of slices (N,C,H,W), first channel."""
+    first, second = images[0 : 2 * PAIRS : 2, 0], images[1 : 2 * PAIRS : 2, 0]
+    values = [
+        structural_similarity(
+            a, b, data_range=2.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+        for a, b in zip(first, second, strict=True)
+    ]
+    return float(np.mean(values))
+
+
+def pixels(x: Tensor) -> NDArray[np.float32]:
+    """The image channels (N,C,H,W) of slices with masks, on the host."""
+    found: NDArray[np.float32] = x[:, :-1].float().cpu().numpy()
+    return found

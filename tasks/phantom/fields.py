@@ -52,7 +52,7 @@ class SmoothField:
         distance = np.abs(offset_mm[:, None] / np.float32(self.knot_mm) - lattice[None, :])
         near = 2 / 3 - distance**2 + distance**3 / 2
         far = np.clip(2 - distance, 0, None) ** 3 / 6
-        return np.where(distance < 1, near, far).astype(np.float32)
+        return np.asarray(np.where(distance < 1, near, far), dtype=np.float32)
 
 
 def sigmoid(x: Float) -> Float:

@@ -27,12 +27,10 @@ class Kind(NamedTuple):
     tumor: bool
 
 
+FORMATS: tuple[Format, ...] = ("dicom", "nifti", "nifti")
 KINDS: tuple[Kind, ...] = tuple(
-    Kind(format_, site, has)
-    for format_ in ("dicom", "nifti", "nifti")
-    for site in ("A", "B")
-    for has in (False, True)
-)  # type: ignore[assignment]
+    Kind(format_, site, has) for format_ in FORMATS for site in ("A", "B") for has in (False, True)
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Scanner:
 
 SCANNERS = {
     "A": Scanner(fluid=0.16, grey=0.74, white=0.58, noise=0.030, bias=0.07, gain=1100.0),
-    "B": Scanner(fluid=0.24, grey=0.70, white=0.49, noise=0.050, bias=0.12, gain=620.0),
+    "B": Scanner(fluid=0.24, grey=0.70, white=0.49, noise=0.042, bias=0.12, gain=620.0),
 }
 
 
@@ -90,7 +88,7 @@ class Simulator:
         """The kind of a patient: a shuffled block of all twelve at a time."""
         block, place = divmod(index, len(KINDS))
         order = self.rng(block, Stream.KIND).permutation(len(KINDS))
-        return KINDS[order[place]]
+        return KINDS[int(order[place])]
 
     def rng(self, index: int, stream: int) -> np.random.Generator:
         """The random numbers of one thing about one patient."""
@@ -132,9 +130,14 @@ class Simulator:
         image[brain] = anatomy.sample(look, atlas.origin_mm, points[:, brain])
         if found is not None:
             labels[around], image[around] = grow(
-                found, atlas, image[around], points[:, *around], offset,
-                brain[around], axes, around, centre, scanner.grey,
-            )  # fmt: skip
+                found,
+                atlas,
+                image[around],
+                points=points[:, *around],
+                offset=offset,
+                brain=brain[around],
+                grey=scanner.grey,
+            )
         volume = self.acquire(index, image, brain, axes, scanner)
         return Patient(
             index=index,
@@ -267,19 +270,16 @@ def grow(
     found: Tumor,
     atlas: anatomy.Atlas,
     image: Float,
+    *,
     points: Float,
     offset: Float,
     brain: NDArray[np.bool_],
-    axes: tuple[Float, Float, Float],
-    around: tuple[slice, slice, slice],
-    centre: Float,
     grey: float,
 ) -> tuple[NDArray[np.uint8], Float]:
     """Labels and image (X,Y,Z) of the window around a tumour, tissue already pushed aside."""
     white = anatomy.sample(atlas.white, atlas.origin_mm, points)
     tissue = white + anatomy.sample(atlas.grey, atlas.origin_mm, points)
-    cut = [(a[s] - c) for a, s, c in zip(axes, around, centre, strict=True)]
-    noise = found.shape.on_lattice(*cut)
+    noise = found.shape.on_lattice(offset[0, :, 0, 0], offset[1, 0, :, 0], offset[2, 0, 0])
     ours = (np.sign(found.place_mm[0]) * points[0] > 1.5).astype(np.float32)
     labels, core, oedema = tumor.parts(
         found, offset, noise, tissue=tissue * brain, white=white * brain, ours=ours

@@ -10,6 +10,7 @@ from tasks.phantom.anatomy import Atlas
 from tasks.phantom.fields import Float, SmoothField, sigmoid
 
 CORE, RIM, OEDEMA = 1, 2, 3
+OUTLINE = 0.28  # how irregular a core is, as a share of its radius
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,15 @@ def draw(rng: np.random.Generator, atlas: Atlas) -> Tumor:
     stretch = np.exp(rng.normal(0, 0.16, 3))
     stretch /= np.prod(stretch) ** (1 / 3)
     conspicuous = rng.beta(1.5, 1.4)
-    cystic = radius > 9 and rng.random() < 0.6
+    cystic = radius > 9 and rng.random() < 0.45
     return Tumor(
         place_mm=atlas.sites_mm[rng.choice(allowed)],
         radius_mm=radius,
         oedema_mm=float(3 + 10 * rng.beta(1.3, 1.8)),
         axes=(turn * stretch).astype(np.float32),
         push=float(rng.uniform(0.2, 0.5)),
-        oedema_gain=1.14 + 0.5 * conspicuous,
-        core_gain=1.08 + conspicuous * rng.uniform(0.15, 0.6),
+        oedema_gain=1.07 + 0.45 * conspicuous,
+        core_gain=1.04 + conspicuous * rng.uniform(0.15, 0.55),
         centre_gain=rng.uniform(0.4, 0.8) if cystic else rng.uniform(0.95, 1.1),
         shape=SmoothField.draw(rng, channels=3, knot_mm=max(4.0, 0.55 * radius), reach_mm=45),
     )
@@ -96,7 +97,7 @@ def parts(
         what is not connected with the largest part is no tumour.
     """
     ball = np.sqrt((np.tensordot(tumor.axes.T, offset_mm, axes=1) ** 2).sum(0))
-    depth = ball - tumor.radius_mm * (1 + 0.2 * noise[0])
+    depth = ball - tumor.radius_mm * (1 + OUTLINE * noise[0])
     spread = ball - tumor.radius_mm - tumor.oedema_mm * (1 + 0.5 * noise[1])
     core = sigmoid(-depth / 0.6) * sigmoid((tissue - 0.35) / 0.06) * ours
     oedema = sigmoid(-spread / 0.9) * sigmoid((white - 0.45) / 0.07)
@@ -126,7 +127,7 @@ def paint(
     ball = np.sqrt((np.tensordot(tumor.axes.T, offset_mm, axes=1) ** 2).sum(0))
     texture = 1 + 0.07 * noise[2]
     swollen = grey * tumor.oedema_gain * texture
-    middle = sigmoid((ball - 0.62 * tumor.radius_mm * (1 + 0.2 * noise[0])) / 0.8)
+    middle = sigmoid((ball - 0.62 * tumor.radius_mm * (1 + OUTLINE * noise[0])) / 0.8)
     solid = grey * texture * (tumor.centre_gain + (tumor.core_gain - tumor.centre_gain) * middle)
     image = image + oedema * (swollen - image)
     return np.asarray(image + core * (solid - image), dtype=np.float32)

@@ -5,11 +5,15 @@ from pandera.typing import Series
 
 
 class Manifest(pa.DataFrameModel):
-    """Volumes of a batch; paths are relative to the batch's folder."""
+    """Volumes of a batch; paths are relative to the batch's folder.
+
+    `evidence` says how `modality` was told; `shape` and `spacing_mm` hold three numbers each.
+    """
 
     subject: Series[str]
     session: Series[str] = pa.Field(nullable=True)
     modality: Series[str] = pa.Field(isin=["T1", "T1c", "T2", "FLAIR", "other"])
+    evidence: Series[str] | None
     image: Series[str]
     mask: Series[str] = pa.Field(nullable=True)
     mask_status: Series[str] = pa.Field(isin=["segmented", "empty", "missing"])

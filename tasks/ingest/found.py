@@ -1,0 +1,47 @@
+"""What the survey of a batch finds before any pixel is read: images and masks, by patient."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tasks.ingest.headers import Header
+from tasks.ingest.inventory import Source
+from tasks.ingest.modality import Modality
+
+Format = Literal["dicom", "dicom-multiframe", "nifti", "image2d"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image or a mask. `patient`, `session`, `stem` are secrets; they never leave as they are.
+
+    `when` orders sessions in time; `stem` is the name that a mask's name starts with if it
+    belongs to this one image; `headers` stand beside `sources` for DICOM.
+    """
+
+    role: Literal["image", "mask"]
+    format: Format
+    sources: tuple[Source, ...]
+    patient: str
+    session: str | None = None
+    when: str = ""
+    stem: str = ""
+    modality: Modality = "other"
+    evidence: str = "none"
+    frame_of_reference: str = ""
+    equipment: str = ""
+    synthetic: bool = False
+    headers: tuple[Header, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the first file; sorts a batch in a fixed order."""
+        return self.sources[0].name
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Files that were refused together: one row of the rejects table."""
+
+    sources: tuple[Source, ...]
+    code: str
+    reason: str

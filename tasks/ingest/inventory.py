@@ -1,0 +1,69 @@
+"""Every file of a batch, in a fixed order, sorted by what it is."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tasks.ingest.refusal import RefusalError
+
+Kind = Literal["dicom", "dicomdir", "nifti", "metadata", "image2d"]
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+METADATA_SUFFIXES = (".tsv", ".csv", ".json", ".md", ".bval", ".bvec", ".bidsignore")
+METADATA_NAMES = ("readme", "changes", "license", "licence", "authors", "citation", "dataset_card")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file: where it lies, and its name relative to the batch (a secret: it carries names)."""
+
+    path: Path
+    name: str
+
+
+def walk(folder: Path) -> Iterator[Source]:
+    """All files below a folder, links included, by name; folders that are links are not entered."""
+    for here, folders, files in os.walk(folder):
+        folders.sort()
+        links = [name for name in folders if (Path(here) / name).is_symlink()]
+        for name in sorted([*files, *links]):
+            path = Path(here) / name
+            yield Source(path, path.relative_to(folder).as_posix())
+
+
+def kind_of(source: Source, root: Path) -> Kind:
+    """Tell by the first bytes, then by the name, what a file is.
+
+    Raises:
+        RefusalError: empty, not a plain file, leading out of the batch, or of no known kind.
+    """
+    path = source.path
+    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        raise RefusalError("outside-batch", "a link that leads out of the batch's folder")
+    if not path.is_file():
+        raise RefusalError("unknown-format", "neither a file nor a folder, or a link to nothing")
+    if path.stat().st_size == 0:
+        raise RefusalError("empty-file", "0 bytes")
+    name = path.name.lower()
+    with path.open("rb") as file:
+        start = file.read(256)
+    if start[128:132] == b"DICM":
+        return "dicomdir" if name == "dicomdir" else "dicom"
+    if name.endswith(NIFTI_SUFFIXES):
+        return "nifti"
+    if name.endswith(METADATA_SUFFIXES) or name.split(".")[0] in METADATA_NAMES:
+        return "metadata"
+    if name.endswith(IMAGE_SUFFIXES):
+        return "image2d"
+    if looks_like_bare_dicom(start) or name.endswith((".dcm", ".ima")):
+        return "dicom"
+    raise RefusalError("unknown-format", "neither DICOM nor NIfTI by content or name")
+
+
+def looks_like_bare_dicom(start: bytes) -> bool:
+    """DICOM without preamble starts with a tag of group 0002 or 0008 in little or big endian."""
+    groups = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
+    return start[:2] in groups and len(start) > 8 and start[3:4] in (b"\x00", b"\x01", b"\x05")

@@ -1,0 +1,61 @@
+"""Which MR contrast a series or file shows, and by what evidence.
+
+A name or a description says it outright; otherwise the sequence parameters of a spin or
+gradient echo do (times in ms, bounds wide enough for 1 to 3 tesla).
+"""
+
+import re
+from typing import Any, Literal
+
+Modality = Literal["T1", "T1c", "T2", "FLAIR", "other"]
+
+NAMES: list[tuple[Modality, str]] = [
+    ("other", r"t2_?star|t2\*|swi|dwi|adc|dti|bold|perf|asl|tof|angio|pd(?![a-z])"),
+    ("FLAIR", r"flair|t2f(?![a-z])|dark.?fluid"),
+    ("T1c", r"t1.?(ce|c|gd|gad|post|km|contrast)(?![a-z])|ce-?\w*_?t1|t1w?.*(\+c|\bgd|gado|post)"),
+    ("T1c", r"(\+c|\bgd\b|gado|post.?con).*t1"),
+    ("T1", r"t1(w|n)?(?![a-z0-9])|mp.?rage|bravo|t1[-_ ]"),
+    ("T2", r"t2(w)?(?![a-z0-9])|t2[-_ ]"),
+]
+
+
+def from_name(name: str) -> Modality | None:
+    """The contrast that a file's name or a series' description speaks of; None where silent."""
+    lowered = name.lower()
+    for modality, pattern in NAMES:
+        if re.search(rf"(?<![a-z0-9])(?:{pattern})", lowered):
+            return modality
+    return None
+
+
+def from_sequence(sequence: dict[str, Any]) -> Modality | None:
+    """The contrast that repetition, echo and inversion times imply; None where they do not."""
+    TR, TE, TI = sequence["TR"], sequence["TE"], sequence["TI"]
+    if TE is None or TR is None:
+        return None
+    if TI and TI >= 1500 and TE >= 60:
+        return "FLAIR"
+    if TE < 30 and (TR < 1000 or (TI and TI < 1500)):
+        return "T1c" if sequence["contrast"] else "T1"
+    if TE >= 60 and TR >= 2000 and not TI:
+        return "T2"
+    return None
+
+
+def recognise(description: str, sequence: dict[str, Any]) -> tuple[Modality, str]:
+    """The contrast and its evidence: `description`, `sequence TR=… TE=… TI=…` or `none`.
+
+    A T1 by its description with a contrast agent in the header is T1c.
+    """
+    named = from_name(description)
+    if named == "T1" and sequence["contrast"]:
+        return "T1c", "description and contrast agent"
+    if named is not None:
+        return named, "description"
+    implied = from_sequence(sequence)
+    if implied is not None:
+        times = " ".join(
+            f"{name}={sequence[name]:.0f}" for name in ("TR", "TE", "TI") if sequence[name]
+        )
+        return implied, f"sequence {times}"
+    return "other", "none"

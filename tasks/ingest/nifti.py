@@ -1,0 +1,138 @@
+"""NIfTI files as volumes: geometry and values checked before anything is allocated."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from tasks.ingest.found import Found, Rejection
+from tasks.ingest.inventory import Source
+from tasks.ingest.names import understand
+from tasks.ingest.refusal import RefusalError
+from tasks.ingest.volume import Volume, compact
+
+SYNTHETIC_KEYS = ("SyntheticData", "Synthetic")
+
+
+def survey(sources: list[Source]) -> tuple[list[Found], list[Rejection]]:
+    """Images, masks and rejections of a batch's NIfTI files, by their names alone."""
+    found: list[Found] = []
+    rejected: list[Rejection] = []
+    for source in sources:
+        name = understand(source.name)
+        if name.role == "other-mask":
+            rejected.append(
+                Rejection((source,), "not-a-tumour-mask", "the name speaks of another structure")
+            )
+            continue
+        found.append(
+            Found(
+                role=name.role,
+                format="nifti",
+                sources=(source,),
+                patient=name.patient,
+                session=name.session,
+                stem=name.stem,
+                modality=name.modality,
+                evidence="file name" if name.modality != "other" else "none",
+                synthetic=says_synthetic(source.path),
+            )
+        )
+    return found, rejected
+
+
+def says_synthetic(path: Path) -> bool:
+    """Whether a JSON sidecar marks the image as synthetic, as DICOM (0008,001C) does."""
+    sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    try:
+        content = json.loads(sidecar.read_text())
+    except (OSError, ValueError, RecursionError):
+        return False
+    if not isinstance(content, dict):
+        return False
+    return any(str(content.get(key, "")).upper() in ("YES", "TRUE") for key in SYNTHETIC_KEYS)
+
+
+def read_nifti(found: Found, *, max_voxels: int) -> Volume:
+    """One 3D volume; a fourth dimension of one is dropped.
+
+    Returns:
+        (I,J,K) int16 or float32 with slope and intercept applied.
+
+    Raises:
+        RefusalError: where header, geometry or values cannot be trusted.
+    """
+    path = found.sources[0].path
+    try:
+        image = nib.Nifti1Image.from_filename(path) if is_nifti1(path) else nib.load(path)
+        shape = tuple(int(length) for length in image.shape)
+    except Exception as error:  # a hostile header may raise anything
+        raise RefusalError(
+            "corrupt", f"the header cannot be parsed ({type(error).__name__})"
+        ) from None
+    check_shape(shape, max_voxels)
+    affine = trusted_affine(image)
+    try:
+        data = np.asanyarray(image.dataobj)
+    except EOFError:
+        raise RefusalError("truncated", "the compressed file ends early") from None
+    except Exception as error:
+        code = "truncated" if isinstance(error, OSError | ValueError) else "corrupt"
+        raise RefusalError(code, f"the voxels cannot be read ({type(error).__name__})") from None
+    data = data.reshape(shape[:3])
+    if data.dtype.kind not in "biuf":
+        raise RefusalError("unsupported-pixels", "colour or complex voxels")
+    return Volume(compact(integers(data)), affine)
+
+
+def is_nifti1(path: Path) -> bool:
+    """Whether the name is one that nibabel's NIfTI-1 class takes without guessing."""
+    return path.name.endswith((".nii", ".nii.gz"))
+
+
+def check_shape(shape: tuple[int, ...], max_voxels: int) -> None:
+    """Refuse what is not one volume of a sane size."""
+    if any(length < 1 for length in shape):
+        raise RefusalError("geometry", f"dimensions of {shape[:8]}")
+    if len(shape) < 3 or min(shape[:3]) < 2:
+        raise RefusalError("not-a-volume", f"dimensions of {shape[:8]}")
+    if any(length != 1 for length in shape[3:]):
+        raise RefusalError("several-volumes", f"dimensions of {shape[:8]}, one volume expected")
+    if int(np.prod([int(length) for length in shape], dtype=object)) > max_voxels:
+        raise RefusalError("too-large", f"dimensions of {shape[:8]}, at most {max_voxels} voxels")
+
+
+def trusted_affine(image: nib.Nifti1Image) -> np.ndarray:
+    """The sform, else the qform; neither, or one that folds space, is refused."""
+    header = image.header
+    try:
+        sform, qform = header.get_sform(), header.get_qform()
+        codes = int(header["sform_code"]), int(header["qform_code"])
+    except Exception as error:
+        raise RefusalError(
+            "geometry", f"the affine cannot be read ({type(error).__name__})"
+        ) from None
+    for affine, code in zip((sform, qform), codes, strict=True):
+        if code > 0 and is_sane(affine):
+            return np.asarray(affine, np.float64)
+    raise RefusalError("geometry", "no usable sform or qform: where the voxels lie is unknown")
+
+
+def is_sane(affine: np.ndarray) -> bool:
+    """Finite, with voxels of .01 to 100 mm and axes that span space."""
+    if affine is None or not np.isfinite(affine).all():
+        return False
+    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    if not ((spacing > 0.01) & (spacing < 100)).all():
+        return False
+    return bool(abs(np.linalg.det(affine[:3, :3] / spacing)) > 0.1)
+
+
+def integers(data: np.ndarray) -> np.ndarray:
+    """Floating values that are all whole numbers as integers: they compress far better."""
+    if data.dtype.kind == "f" and np.isfinite(data).all() and np.abs(data).max() < 2**24:
+        whole = data.astype(np.int32)
+        if np.array_equal(whole, data):
+            return whole
+    return data

@@ -1,0 +1,188 @@
+"""One patient: images read, masks brought onto each image's grid, both written."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.ingest.dicom import read_multiframe, read_segmentation, read_series
+from tasks.ingest.found import Found, Rejection
+from tasks.ingest.labels import merge_labels
+from tasks.ingest.nifti import read_nifti
+from tasks.ingest.refusal import RefusalError
+from tasks.ingest.volume import Volume, canonical, resample_mask, write_nifti
+from tasks.params.ingest import Ingest
+
+
+@dataclass(frozen=True)
+class Patient:
+    """All that was found of one patient; `subject` and `site` are safe to write."""
+
+    subject: str
+    site: str
+    images: tuple[Found, ...]
+    masks: tuple[Found, ...]
+
+
+@dataclass
+class Converted:
+    """What became of a patient: manifest rows, refusals, and which files went where."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+    used: list[tuple[str, str]] = field(default_factory=list)  # (file, outcome)
+
+
+def convert(patient: Patient, folder: Path, params: Ingest) -> Converted:
+    """Write a patient's volumes below `folder` and tell what became of each file."""
+    result = Converted()
+    masks = read_masks(patient.masks, params, result)
+    unused = {
+        index: RefusalError("mask-without-image", "no image of its patient") for index in masks
+    }
+    taken: dict[str, int] = {}
+    for image in patient.images:
+        try:
+            volume = canonical(read(image, params))
+        except RefusalError as refusal:
+            result.rejected.append(Rejection(image.sources, refusal.code, refusal.reason))
+            continue
+        stem = free_stem(patient, image, taken)
+        write_nifti(folder / f"{stem}.nii.gz", volume)
+        mask, status = None, "missing"
+        chosen = [index for index in partners(image, patient.masks) if index in masks]
+        try:
+            combined = combine([masks[index] for index in chosen], volume)
+        except RefusalError as refusal:
+            for index in chosen:
+                if index in unused:
+                    unused[index] = refusal
+        else:
+            if combined is not None:
+                mask, status = f"{stem}_mask.nii.gz", "segmented" if combined.any() else "empty"
+                write_nifti(folder / mask, Volume(combined, volume.affine))
+                for index in chosen:
+                    unused.pop(index, None)
+        row = describe(patient, image, volume)
+        row |= {"image": f"{stem}.nii.gz", "mask": mask, "mask_status": status}
+        result.rows.append(row)
+        result.used += [(source.name, stem) for source in image.sources]
+    for index, found in enumerate(patient.masks):
+        if index in unused:
+            why = unused[index]
+            result.rejected.append(Rejection(found.sources, why.code, why.reason))
+        elif index in masks:
+            result.used += [(source.name, "mask") for source in found.sources]
+    return result
+
+
+def read(image: Found, params: Ingest) -> Volume:
+    """The pixels of an image, by the reader of its format."""
+    readers: dict[str, Callable[..., Volume]] = {
+        "dicom": read_series,
+        "dicom-multiframe": read_multiframe,
+        "nifti": read_nifti,
+    }
+    return readers[image.format](image, max_voxels=params.max_voxels)
+
+
+def read_masks(masks: Sequence[Found], params: Ingest, result: Converted) -> dict[int, Volume]:
+    """The readable masks as {0,1}, by their place in `masks`."""
+    volumes: dict[int, Volume] = {}
+    for index, mask in enumerate(masks):
+        reader = read_segmentation if mask.format == "dicom" else read_nifti
+        try:
+            volume = canonical(reader(mask, max_voxels=params.max_voxels))
+            volumes[index] = Volume(merge_labels(volume.data, params.mask_labels), volume.affine)
+        except RefusalError as refusal:
+            result.rejected.append(Rejection(mask.sources, refusal.code, refusal.reason))
+    return volumes
+
+
+def partners(image: Found, masks: Sequence[Found]) -> list[int]:
+    """The masks of an image: drawn on it by name, else of its session and frame of reference."""
+    near = [
+        index
+        for index, mask in enumerate(masks)
+        if (mask.session is None or image.session is None or mask.session == image.session)
+        and same_frame(image, mask)
+    ]
+    own = [index for index in near if image.stem and masks[index].stem == image.stem]
+    return own or [index for index in near if not drawn_on_another(masks[index])]
+
+
+def same_frame(image: Found, mask: Found) -> bool:
+    """Frames of reference agree, or one of the two has none."""
+    frames = {image.frame_of_reference, mask.frame_of_reference} - {""}
+    return len(frames) < 2
+
+
+def drawn_on_another(mask: Found) -> bool:
+    """Whether a mask's name carries a contrast: then it belongs to that image only."""
+    return mask.format == "nifti" and mask.modality != "other"
+
+
+def combine(masks: Sequence[Volume], image: Volume) -> NDArray[np.uint8] | None:
+    """The union of masks on the image's grid, (I,J,K) in {0,1}; None where there are none."""
+    union: NDArray[np.uint8] | None = None
+    for mask in masks:
+        resampled = resample_mask(mask, image)
+        union = resampled if union is None else union | resampled
+    return union
+
+
+def free_stem(patient: Patient, image: Found, taken: dict[str, int]) -> str:
+    """`sub-X/sub-X_ses-01_run-02_FLAIR`; session and run only where there are several."""
+    words = [patient.subject]
+    session = session_label(patient, image)
+    if session is not None:
+        words.append(session)
+    stem = "_".join([*words, image.modality])
+    taken[stem] = taken.get(stem, 0) + 1
+    if taken[stem] > 1:
+        stem = "_".join([*words, f"run-{taken[stem]:02d}", image.modality])
+    return f"{patient.subject}/{stem}"
+
+
+def session_label(patient: Patient, image: Found) -> str | None:
+    """`ses-01`, `ses-02` in order of time; the date itself stays behind. None: not known."""
+    if image.session is None:
+        return None
+    times: dict[str, str] = {}
+    for found in (*patient.images, *patient.masks):
+        if found.session is not None:
+            times[found.session] = min(found.when, times.get(found.session, found.when))
+    sessions = sorted(times, key=lambda session: (times[session], session))
+    return f"ses-{sessions.index(image.session) + 1:02d}"
+
+
+def describe(patient: Patient, image: Found, volume: Volume) -> dict[str, Any]:
+    """The manifest's row of a volume, but for its paths."""
+    return {
+        "subject": patient.subject,
+        "session": session_label(patient, image),
+        "modality": image.modality,
+        "evidence": image.evidence,
+        "shape": list(volume.data.shape),
+        "spacing_mm": [round(spacing, 6) for spacing in volume.spacing_mm],
+        "orientation": "".join(nib.aff2axcodes(volume.affine)),
+        "source_format": image.format,
+        "source_sha256": digest(image),
+        "site": patient.site,
+        "synthetic": image.synthetic,
+    }
+
+
+def digest(image: Found) -> str:
+    """SHA-256 of the source's bytes, file after file in the order of their names."""
+    total = sha256()
+    for source in sorted(image.sources, key=lambda source: source.name):
+        with source.path.open("rb") as file:
+            while block := file.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()

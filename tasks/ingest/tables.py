@@ -1,0 +1,50 @@
+"""The manifest and the rejects as tables with fixed columns and types, also when empty."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.tables.manifest import Manifest
+from tasks.tables.rejected import Rejected
+
+MANIFEST = pa.schema(
+    [
+        ("subject", pa.string()),
+        ("session", pa.string()),
+        ("modality", pa.string()),
+        ("evidence", pa.string()),
+        ("image", pa.string()),
+        ("mask", pa.string()),
+        ("mask_status", pa.string()),
+        ("shape", pa.list_(pa.int64())),
+        ("spacing_mm", pa.list_(pa.float64())),
+        ("orientation", pa.string()),
+        ("source_format", pa.string()),
+        ("source_sha256", pa.string()),
+        ("site", pa.string()),
+        ("synthetic", pa.bool_()),
+    ]
+)
+REJECTED = pa.schema([(name, pa.string()) for name in ("token", "code", "reason", "remedy")])
+
+
+def write_manifest(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write `manifest.parquet`, sorted by subject and image."""
+    rows = sorted(rows, key=lambda row: (row["subject"], row["image"]))
+    write(path, rows, MANIFEST)
+    Manifest.validate(pd.read_parquet(path))
+
+
+def write_rejected(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write `rejected.parquet`, sorted by code and token."""
+    rows = sorted(rows, key=lambda row: (row["code"], row["token"]))
+    write(path, rows, REJECTED)
+    Rejected.validate(pd.read_parquet(path))
+
+
+def write(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    """Write rows with the schema's types, which an empty table keeps."""
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)

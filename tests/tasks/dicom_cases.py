@@ -1,0 +1,141 @@
+"""Writes small DICOM series and segmentations whose geometry is known, for the ingest tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+def rotation(rng: np.random.Generator) -> NDArray[np.float64]:
+    """A random rotation matrix (3,3)."""
+    q, r = np.linalg.qr(rng.normal(size=(3, 3)))
+    q = q * np.sign(np.diag(r))
+    if np.linalg.det(q) < 0:
+        q[:, 0] *= -1
+    return q
+
+
+def anatomy(shape: tuple[int, int, int], seed: int = 0) -> NDArray[np.uint16]:
+    """(slices, rows, columns) without any symmetry."""
+    values = np.random.default_rng(seed).integers(0, 2000, shape)
+    return (values + 10 * np.arange(shape[0])[:, None, None]).astype(np.uint16)
+
+
+def write_series(  # noqa: PLR0915
+    folder: Path,
+    pixels: NDArray[Any],
+    *,
+    orientation: tuple[float, ...] = AXIAL,
+    origin: tuple[float, float, float] = (-50.0, -60.0, 20.0),
+    spacing: tuple[float, float] = (0.9, 1.1),
+    step: tuple[float, float, float] | None = None,
+    gap: float = 5.5,
+    seed: str = "series",
+    patient: str = "P1",
+    change: Callable[[int, FileDataset], None] | None = None,
+    prefix: str = "slice",
+    **attributes: Any,
+) -> NDArray[np.float64]:
+    """Write (N, rows, columns) as a classic MR series; return its affine (column,row,slice) RAS."""
+    folder.mkdir(parents=True, exist_ok=True)
+    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    normal = np.cross(row, column)
+    vector = np.array(step) if step is not None else normal * gap
+    for index, plane in enumerate(pixels):
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID = MR_IMAGE
+        meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[seed, str(index)])
+        dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+        dataset.SOPClassUID = MR_IMAGE
+        dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+        dataset.Modality = "MR"
+        dataset.PatientID = patient
+        dataset.PatientName = "Doe^Jane"
+        dataset.PatientBirthDate = ""
+        dataset.PatientSex = "O"
+        dataset.StudyID = "1"
+        dataset.AccessionNumber = ""
+        dataset.ReferringPhysicianName = ""
+        dataset.Manufacturer = "phantom"
+        dataset.SeriesNumber = 1
+        dataset.StudyDate = dataset.SeriesDate = "20200102"
+        dataset.StudyTime = "101500"
+        dataset.StudyInstanceUID = generate_uid(entropy_srcs=[patient, "study"])
+        dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[patient, seed])
+        dataset.FrameOfReferenceUID = generate_uid(entropy_srcs=[patient, "frame"])
+        dataset.SeriesDescription = "AX FLAIR"
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"]
+        dataset.InstanceNumber = index + 1
+        dataset.AcquisitionNumber = 1
+        dataset.EchoTime = 120
+        dataset.RepetitionTime = 9000
+        dataset.ImageOrientationPatient = [float(f"{value:.10f}") for value in orientation]
+        position = np.array(origin) + index * vector
+        dataset.ImagePositionPatient = [float(f"{value:.8f}") for value in position]
+        dataset.PixelSpacing = list(spacing)
+        dataset.SliceThickness = gap
+        dataset.Rows, dataset.Columns = plane.shape
+        dataset.SamplesPerPixel = 1
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        dataset.BitsAllocated = dataset.BitsStored = plane.dtype.itemsize * 8
+        dataset.HighBit = dataset.BitsStored - 1
+        dataset.PixelRepresentation = int(plane.dtype.kind == "i")
+        dataset.PixelData = np.ascontiguousarray(plane).tobytes()
+        for name, value in attributes.items():
+            setattr(dataset, name, value)
+        if change is not None:
+            change(index, dataset)
+        dataset.save_as(folder / f"{prefix}{index:03d}.dcm", enforce_file_format=True)
+    affine = np.eye(4)
+    affine[:3, 0] = row * spacing[1]
+    affine[:3, 1] = column * spacing[0]
+    affine[:3, 2] = vector
+    affine[:3, 3] = origin
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def write_segmentation(
+    path: Path, series: Path, mask: NDArray[np.uint8], *, omit_empty_frames: bool = False
+) -> None:
+    """Write (N, rows, columns) labels as a DICOM SEG of the series, one segment a label."""
+    import highdicom as hd
+    from highdicom.sr.coding import CodedConcept
+    from pydicom.sr.codedict import codes
+
+    images = [pydicom.dcmread(file) for file in sorted(series.glob("*.dcm"))]
+    segments = [
+        hd.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=f"tumour {number}",
+            segmented_property_category=CodedConcept("49755003", "SCT", "Abnormality"),
+            segmented_property_type=codes.SCT.Neoplasm,
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
+        )
+        for number in range(1, max(2, int(mask.max()) + 1))
+    ]
+    segmentation = hd.seg.Segmentation(
+        source_images=images,
+        pixel_array=mask,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=segments,
+        series_instance_uid=generate_uid(entropy_srcs=[str(path)]),
+        series_number=9,
+        sop_instance_uid=generate_uid(entropy_srcs=[str(path), "sop"]),
+        instance_number=1,
+        manufacturer="phantom",
+        manufacturer_model_name="phantom",
+        software_versions="1",
+        device_serial_number="1",
+        omit_empty_frames=omit_empty_frames,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    segmentation.save_as(path)

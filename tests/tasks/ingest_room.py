@@ -1,0 +1,61 @@
+"""A folder of its own in which the ingest stage runs, and what it wrote there."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+
+from tasks.ingest.__main__ import main
+
+
+@dataclass
+class Room:
+    """The current folder of a test, with `data/raw/b` to fill."""
+
+    root: Path
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "data/raw/b"
+
+    @property
+    def volumes(self) -> Path:
+        return self.root / "data/volumes/b"
+
+    def ingest(self, **settings: Any) -> pd.DataFrame:
+        """Run the stage and return its manifest."""
+        self.raw.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump({"data": {"batches": ["b"]}, "ingest": settings})
+        (self.root / "params.yaml").write_text(text)
+        main("b")
+        return self.manifest()
+
+    def manifest(self) -> pd.DataFrame:
+        return pd.read_parquet(self.volumes / "manifest.parquet")
+
+    def codes(self) -> list[str]:
+        return sorted(pd.read_parquet(self.volumes / "rejected.parquet").code)
+
+    def private(self, name: str) -> pd.DataFrame:
+        return pd.read_csv(self.root / ".private" / f"{name}-b.csv")
+
+    def load(self, path: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        image = nib.load(self.volumes / path)
+        return np.asanyarray(image.dataobj), image.affine
+
+    def accounts_for_every_file(self) -> bool:
+        """Whether each file of the batch has exactly one outcome."""
+        files = sorted(
+            path.relative_to(self.raw).as_posix() for path in self.raw.rglob("*") if path.is_file()
+        )
+        return sorted(self.private("files").path) == files
+
+
+def canonical(data: NDArray[Any], affine: NDArray[np.float64]) -> nib.Nifti1Image:
+    """nibabel's own reorientation, the oracle for ours."""
+    return nib.as_closest_canonical(nib.Nifti1Image(data, affine))

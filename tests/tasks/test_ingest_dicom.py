@@ -1,0 +1,293 @@
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from pydicom.dataset import FileDataset
+from pydicom.uid import generate_uid
+
+from tasks.stage import StageError
+
+from .dicom_cases import anatomy, rotation, write_segmentation, write_series
+from .ingest_room import Room, canonical
+
+CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.chdir(tmp_path)
+    return Room(tmp_path)
+
+
+def assert_equal_to(room: Room, path: str, pixels: np.ndarray, affine: np.ndarray) -> None:
+    expected = canonical(np.transpose(pixels, (2, 1, 0)).astype(np.float64), affine)
+    data, found = room.load(path)
+    assert np.abs(found - expected.affine).max() < 1e-4
+    assert np.array_equal(data, expected.get_fdata())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_oblique_series_keeps_voxels_and_geometry(room: Room, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = anatomy((7, 12, 9), seed)
+    turn = rotation(rng)
+    affine = write_series(
+        room.raw / "x", pixels, orientation=(*turn[:, 0], *turn[:, 1]), gap=rng.uniform(1, 6)
+    )
+    manifest = room.ingest()
+    assert_equal_to(room, manifest.image[0], pixels, affine)
+    assert manifest.orientation[0] == "RAS"
+    assert np.allclose(
+        manifest.spacing_mm[0], nib.affines.voxel_sizes(room.load(manifest.image[0])[1]), atol=1e-4
+    )
+
+
+def test_instance_numbers_do_not_decide_the_order(room: Room) -> None:
+    pixels = anatomy((5, 8, 8))
+
+    def shuffle(index: int, dataset: FileDataset) -> None:
+        dataset.InstanceNumber = [3, 1, 5, 2, 4][index]
+
+    affine = write_series(room.raw, pixels, change=shuffle)
+    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+
+
+def test_missing_instance_numbers_do_not_matter(room: Room) -> None:
+    pixels = anatomy((5, 8, 8))
+
+    def drop(_: int, dataset: FileDataset) -> None:
+        del dataset.InstanceNumber
+
+    affine = write_series(room.raw, pixels, change=drop)
+    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+
+
+def test_slope_and_intercept_are_those_of_each_slice(room: Room) -> None:
+    pixels = anatomy((5, 8, 8))
+
+    def scale(index: int, dataset: FileDataset) -> None:
+        dataset.RescaleSlope, dataset.RescaleIntercept = 1 + index / 2, -index
+
+    write_series(room.raw, pixels, change=scale)
+    data, _ = room.load(room.ingest().image[0])
+    factors = 1 + np.arange(5)[:, None, None] / 2
+    expected = pixels * factors - np.arange(5)[:, None, None]
+    assert np.allclose(np.sort(data.ravel()), np.sort(expected.ravel()), rtol=1e-6)
+    assert data[0, 0, 4] == expected[4, -1, -1]  # R+ and A+ are LPS's last column and row
+
+
+@pytest.mark.parametrize("kind", ["i2", "u2", "u1"])
+def test_stored_values_survive_whatever_their_type(room: Room, kind: str) -> None:
+    low, high = np.iinfo(kind).min, np.iinfo(kind).max
+    pixels = np.linspace(low, high, 5 * 8 * 8).reshape(5, 8, 8).astype(kind)
+    affine = write_series(room.raw, pixels)
+    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+
+
+def test_twelve_bits_with_an_overlay_in_the_high_bits_are_masked(room: Room) -> None:
+    pixels = anatomy((4, 8, 8))
+
+    def dirty(_: int, dataset: FileDataset) -> None:
+        dataset.BitsStored, dataset.HighBit = 12, 11
+        values = np.frombuffer(dataset.PixelData, "<u2") | 0x8000
+        dataset.PixelData = values.astype("<u2").tobytes()
+
+    affine = write_series(room.raw, pixels, change=dirty)
+    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+
+
+def refused(room: Room, **settings: object) -> list[str]:
+    """The codes of a batch that holds one good patient beside what is refused."""
+    write_series(room.raw / "good", anatomy((4, 8, 8)), patient="good")
+    manifest = room.ingest(**settings)
+    assert len(manifest) == 1
+    assert room.accounts_for_every_file()
+    return room.codes()
+
+
+def test_a_missing_slice_is_refused(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((9, 8, 8)))
+    (room.raw / "x/slice004.dcm").unlink()
+    assert refused(room) == ["missing-slice"]
+
+
+def test_uneven_spacing_is_refused(room: Room) -> None:
+    def move(index: int, dataset: FileDataset) -> None:
+        if index == 2:
+            x, y, z = dataset.ImagePositionPatient
+            dataset.ImagePositionPatient = [x, y, z + 1.5]
+
+    write_series(room.raw / "x", anatomy((6, 8, 8)), change=move)
+    assert refused(room) == ["uneven-spacing"]
+
+
+def test_a_sheared_stack_is_refused(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((6, 8, 8)), step=(0.0, 0.4, 5.5))
+    assert refused(room) == ["sheared-stack"]
+
+
+def test_a_single_slice_is_refused(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((1, 8, 8)))
+    assert refused(room) == ["too-few-slices"]
+
+
+def test_slices_at_one_place_are_no_volume(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((5, 8, 8)), step=(0.0, 0.0, 0.0))
+    assert refused(room) == ["not-a-volume"]
+
+
+def test_missing_positions_are_refused(room: Room) -> None:
+    def drop(_: int, dataset: FileDataset) -> None:
+        del dataset.ImagePositionPatient
+
+    write_series(room.raw / "x", anatomy((5, 8, 8)), change=drop)
+    assert refused(room) == ["geometry"]
+
+
+def test_a_truncated_file_is_refused_with_its_series(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((5, 64, 64)))
+    path = room.raw / "x/slice002.dcm"
+    path.write_bytes(path.read_bytes()[:-4000])
+    assert refused(room) == ["truncated"]
+
+
+def test_burned_in_text_is_refused_unless_allowed(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((3, 8, 8)), BurnedInAnnotation="YES")
+    assert refused(room) == ["burned-in-text"] * 3
+    assert len(room.ingest(allow_burned_in=True)) == 2
+
+
+def test_colour_is_refused(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((3, 8, 8)), PhotometricInterpretation="RGB")
+    assert refused(room) == ["not-greyscale"]
+
+
+def test_a_duplicate_slice_is_dropped_and_said(room: Room) -> None:
+    pixels = anatomy((5, 8, 8))
+    affine = write_series(room.raw, pixels)
+    write_series(room.raw / "again", pixels[:1])
+
+    manifest = room.ingest()
+    assert_equal_to(room, manifest.image[0], pixels, affine)
+    assert room.codes() == ["duplicate"]
+    assert room.accounts_for_every_file()
+
+
+def test_a_duplicate_under_a_new_uid_is_known_by_its_pixels(room: Room) -> None:
+    pixels = anatomy((5, 8, 8))
+    affine = write_series(room.raw, pixels)
+
+    def renew(_: int, dataset: FileDataset) -> None:
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+
+    write_series(room.raw / "again", pixels[:1], change=renew)
+    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+    assert room.codes() == ["duplicate"]
+
+
+def test_two_series_in_one_folder_become_two_volumes(room: Room) -> None:
+    first, second = anatomy((5, 8, 8), 1), anatomy((6, 10, 8), 2)
+    write_series(room.raw, first, seed="a", prefix="a", SeriesDescription="T1")
+    write_series(room.raw, second, seed="b", prefix="b", SeriesDescription="T2")
+    manifest = room.ingest()
+    assert [tuple(shape) for shape in manifest["shape"]] == [(8, 8, 5), (8, 10, 6)]
+    assert list(manifest.modality) == ["T1", "T2"]
+
+
+def test_a_localiser_in_the_same_series_does_not_spoil_it(room: Room) -> None:
+    pixels = anatomy((5, 8, 8))
+    affine = write_series(room.raw, pixels)
+    write_series(
+        room.raw, anatomy((1, 8, 8)), orientation=(0, 1, 0, 0, 0, -1), prefix="scout",
+        change=lambda _, dataset: setattr(dataset, "SOPInstanceUID", generate_uid()),
+    )  # fmt: skip
+    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+    assert room.codes() == ["too-few-slices"]
+
+
+def test_two_echoes_in_one_series_become_two_volumes(room: Room) -> None:
+    first, second = anatomy((5, 8, 8), 1), anatomy((5, 8, 8), 2)
+    affine = write_series(room.raw, first, prefix="a", EchoTime=20)
+    write_series(
+        room.raw, second, prefix="b", EchoTime=90,
+        change=lambda _, dataset: setattr(dataset, "SOPInstanceUID", generate_uid()),
+    )  # fmt: skip
+    manifest = room.ingest()
+    assert_equal_to(room, manifest.image[0], first, affine)
+    assert_equal_to(room, manifest.image[1], second, affine)
+
+
+def tumour(shape: tuple[int, int, int]) -> np.ndarray:
+    """(slices, rows, columns) with an asymmetric tumour."""
+    mask = np.zeros(shape, np.uint8)
+    mask[2:4, 3:6, 2:4] = 1
+    mask[3, 6, 7] = 1
+    return mask
+
+
+@pytest.mark.parametrize("omit", [False, True])
+def test_a_segmentation_lands_on_its_image(room: Room, omit: bool) -> None:
+    pixels = anatomy((7, 9, 10))
+    turn = rotation(np.random.default_rng(3))
+    affine = write_series(room.raw / "x", pixels, orientation=(*turn[:, 0], *turn[:, 1]))
+    mask = tumour(pixels.shape)
+    write_segmentation(room.raw / "x/seg.dcm", room.raw / "x", mask, omit_empty_frames=omit)
+    manifest = room.ingest()
+    assert list(manifest.mask_status) == ["segmented"]
+    assert_equal_to(room, manifest["mask"][0], mask, affine)
+    assert room.accounts_for_every_file()
+
+
+def test_an_empty_segmentation_means_examined_without_tumour(room: Room) -> None:
+    pixels = anatomy((5, 9, 10))
+    write_series(room.raw / "x", pixels)
+    write_segmentation(room.raw / "x/seg.dcm", room.raw / "x", np.zeros(pixels.shape, np.uint8))
+    manifest = room.ingest()
+    assert list(manifest.mask_status) == ["empty"]
+    assert not room.load(manifest["mask"][0])[0].any()
+
+
+def test_no_segmentation_means_not_examined(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((5, 9, 10)))
+    manifest = room.ingest()
+    assert list(manifest.mask_status) == ["missing"]
+    assert manifest["mask"].isna().all()
+
+
+def test_synthetic_data_is_marked(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((5, 9, 10)), SyntheticData="YES")
+    write_series(room.raw / "y", anatomy((5, 9, 10)), patient="P2")
+    assert sorted(room.ingest().synthetic) == [False, True]
+
+
+def test_the_station_tells_the_site_without_its_name(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((5, 9, 10)), InstitutionName="St. Elsewhere")
+    site = room.ingest().site[0]
+    assert site.startswith("site-")
+    assert "Elsewhere" not in site
+
+
+def conformance_series() -> list[Path]:
+    return sorted({path.parent for path in CONFORMANCE.glob("**/*.dcm")})
+
+
+@pytest.mark.skipif(not CONFORMANCE.is_dir(), reason="../shared/data/dicom-conformance is absent")
+def test_every_conformance_series_is_right_or_refused_by_its_code(room: Room) -> None:
+    codes = {"notavolume": "not-a-volume", "slicecount": "too-few-slices"}
+    assert len(conformance_series()) == 11
+    for series in conformance_series():
+        room.raw.parent.mkdir(parents=True, exist_ok=True)
+        room.raw.unlink(missing_ok=True)
+        room.raw.symlink_to(series.resolve())
+        if series.parts[-3] == "failing":
+            with pytest.raises(StageError, match=codes[series.parts[-2]]):
+                room.ingest()
+            continue
+        manifest = room.ingest()
+        truth = nib.as_closest_canonical(nib.load(f"{series}_ground_truth.nii.gz"))
+        data, affine = room.load(manifest.image[0])
+        assert np.abs(affine - truth.affine).max() < 1e-4, series
+        assert np.allclose(data, truth.get_fdata(), rtol=1e-6, atol=1e-6), series
+        assert isinstance(manifest, pd.DataFrame)

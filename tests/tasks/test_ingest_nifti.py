@@ -1,0 +1,317 @@
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from tasks.ingest.__main__ import main
+from tasks.ingest.privacy import DEMO_KEY, fingerprint
+from tasks.params.ingest import Ingest
+from tasks.stage import StageError
+
+from .dicom_cases import anatomy, rotation, write_series
+from .ingest_room import Room, canonical
+
+LGG = Path(__file__).parents[2] / "../shared/data/lgg"
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.chdir(tmp_path)
+    return Room(tmp_path)
+
+
+def write_nifti(path: Path, data: np.ndarray, affine: np.ndarray | None = None) -> np.ndarray:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    affine = np.diag([-0.9, -0.9, 5.5, 1.0]) if affine is None else affine
+    nib.save(nib.Nifti1Image(data, affine), path)
+    return affine
+
+
+def oblique(seed: int) -> np.ndarray:
+    affine = np.eye(4)
+    rng = np.random.default_rng(seed)
+    affine[:3, :3] = rotation(rng) @ np.diag([0.9, 1.1, 4.0])
+    affine[:3, 3] = rng.uniform(-80, 80, 3)
+    return affine
+
+
+def ball(shape: tuple[int, int, int], centre: tuple[float, float, float]) -> np.ndarray:
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    return (np.linalg.norm(grid - np.array(centre), axis=-1) < 3).astype(np.uint8)
+
+
+def one_patient(room: Room, mask: np.ndarray | None = None) -> np.ndarray:
+    data = anatomy((8, 9, 10)).astype(np.int16)
+    write_nifti(room.raw / "sub-01/anat/sub-01_FLAIR.nii.gz", data)
+    if mask is not None:
+        write_nifti(room.raw / "derivatives/masks/sub-01/anat/sub-01_label-tumor_mask.nii.gz", mask)
+    return data
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_volume_is_reoriented_as_nibabel_does(room: Room, seed: int) -> None:
+    data = anatomy((6, 7, 8), seed).astype(np.int16)
+    affine = write_nifti(room.raw / "sub-01_FLAIR.nii.gz", data, oblique(seed))
+    expected = canonical(data, affine)
+    found, found_affine = room.load(room.ingest().image[0])
+    assert np.array_equal(found, expected.get_fdata())
+    assert np.abs(found_affine - expected.affine).max() < 1e-4
+
+
+def test_the_manifest_has_its_columns(room: Room) -> None:
+    one_patient(room, ball((8, 9, 10), (4, 4, 4)))
+    (room.raw / "participants.tsv").write_text("participant_id\tsite\nsub-01\tB\n")
+    row = room.ingest().iloc[0]
+    assert row.subject.startswith("sub-") and len(row.subject) == 16
+    assert row.modality == "FLAIR"
+    assert row.mask_status == "segmented"
+    assert list(row["shape"]) == [8, 9, 10]
+    assert list(row.spacing_mm) == [0.9, 0.9, 5.5]
+    assert row.source_format == "nifti"
+    assert row.site == "B"
+    assert not row.synthetic
+    assert room.codes() == []
+    assert room.accounts_for_every_file()
+
+
+def test_a_batch_twice_gives_the_same_bytes(room: Room) -> None:
+    one_patient(room, ball((8, 9, 10), (4, 4, 4)))
+    (room.raw / "broken.nii.gz").write_bytes(b"no gzip")
+    write_series(room.raw / "x", anatomy((4, 8, 8)))
+
+    def contents() -> dict[str, bytes]:
+        files = [path for path in room.volumes.rglob("*") if path.is_file()]
+        return {str(path.relative_to(room.volumes)): path.read_bytes() for path in files}
+
+    room.ingest()
+    first = contents()
+    room.ingest()
+    assert contents() == first
+
+
+@pytest.mark.parametrize(
+    "name", ["sub-01_FLAIR_mask.nii.gz", "sub-01_mask.nii.gz", "sub-01_FLAIR-seg.nii"]
+)
+def test_a_mask_beside_its_image_is_found(room: Room, name: str) -> None:
+    data = anatomy((8, 9, 10)).astype(np.int16)
+    write_nifti(room.raw / "sub-01_FLAIR.nii.gz", data)
+    write_nifti(room.raw / name, ball((8, 9, 10), (4, 4, 4)))
+    assert list(room.ingest().mask_status) == ["segmented"]
+
+
+def test_brats_names_give_modalities_and_a_mask_for_each(room: Room) -> None:
+    for word in ("flair", "t1", "t1ce", "t2"):
+        write_nifti(room.raw / f"BraTS_001/BraTS_001_{word}.nii.gz", anatomy((8, 9, 10)))
+    labels = ball((8, 9, 10), (4, 4, 4)) * 4
+    labels[4, 4, 4:6] = 1
+    write_nifti(room.raw / "BraTS_001/BraTS_001_seg.nii.gz", labels)
+    manifest = room.ingest(mask_labels="core")
+    assert sorted(manifest.modality) == ["FLAIR", "T1", "T1c", "T2"]
+    assert manifest.subject.nunique() == 1
+    assert set(manifest.mask_status) == {"segmented"}
+    whole = room.load(manifest["mask"][0])[0].sum()
+    manifest = room.ingest(mask_labels="enhancing")
+    assert room.load(manifest["mask"][0])[0].sum() == whole - 2
+
+
+def test_labels_that_are_not_brats_are_refused_for_a_region(room: Room) -> None:
+    one_patient(room, ball((8, 9, 10), (4, 4, 4)) * 7)
+    assert list(room.ingest(mask_labels="core").mask_status) == ["missing"]
+    assert room.codes() == ["labels-unknown"]
+    assert list(room.ingest(mask_labels=[7]).mask_status) == ["segmented"]
+
+
+def test_a_mask_on_another_grid_lands_where_it_was_drawn(room: Room) -> None:
+    shape = (20, 20, 20)
+    image_affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    mask_affine = np.diag([-0.5, 0.5, 2.0, 1.0])
+    mask_affine[:3, 3] = [19, 0, 0]
+    write_nifti(room.raw / "sub-01_FLAIR.nii.gz", anatomy(shape), image_affine)
+    mask = np.zeros((40, 40, 10), np.uint8)
+    mask[10:20, 6:12, 2:5] = 1  # x 9.5 to 14 mm, y 3 to 5.5 mm, z 4 to 8 mm at the centres
+    write_nifti(room.raw / "sub-01_mask.nii.gz", mask, mask_affine)
+    manifest = room.ingest()
+    i, j, k = np.nonzero(room.load(manifest["mask"][0])[0])
+    assert (i.min(), i.max()) == (10, 14)
+    assert (j.min(), j.max()) == (3, 5)
+    assert (k.min(), k.max()) in ((3, 8), (4, 8), (3, 9), (4, 9))
+
+
+def test_a_mask_that_misses_its_image_is_refused_not_called_empty(room: Room) -> None:
+    one_patient(room)
+    far = np.eye(4)
+    far[:3, 3] = 900
+    write_nifti(room.raw / "sub-01_mask.nii.gz", ball((8, 9, 10), (4, 4, 4)), far)
+    assert list(room.ingest().mask_status) == ["missing"]
+    assert room.codes() == ["mask-outside-image"]
+
+
+def test_a_mask_of_zeros_is_empty_and_none_is_missing(room: Room) -> None:
+    one_patient(room, np.zeros((8, 9, 10), np.uint8))
+    write_nifti(room.raw / "sub-02/anat/sub-02_FLAIR.nii.gz", anatomy((8, 9, 10)))
+    manifest = room.ingest()
+    assert sorted(manifest.mask_status) == ["empty", "missing"]
+
+
+def test_a_brain_mask_is_no_tumour(room: Room) -> None:
+    one_patient(room)
+    write_nifti(room.raw / "derivatives/sub-01_desc-brain_mask.nii.gz", ball((8, 9, 10), (4, 4, 4)))
+    assert list(room.ingest().mask_status) == ["missing"]
+    assert room.codes() == ["not-a-tumour-mask"]
+
+
+def test_one_patient_in_both_formats_is_one_subject(room: Room) -> None:
+    one_patient(room)
+    write_series(room.raw / "x", anatomy((4, 8, 8)), patient="01")
+    write_series(room.raw / "y", anatomy((4, 8, 8)), patient="sub-01", seed="other")
+    assert room.ingest().subject.nunique() == 1
+
+
+def bad_header(path: Path, change: str) -> None:
+    header = bytearray(path.read_bytes())
+    if change == "no-affine":
+        header[252:256] = b"\0\0\0\0"  # qform_code, sform_code
+    if change == "huge":
+        header[42:48] = np.array([32000, 32000, 32000], "<i2").tobytes()
+    if change == "zero":
+        header[42:44] = b"\0\0"
+    path.write_bytes(bytes(header))
+
+
+@pytest.mark.parametrize(
+    ("change", "code"), [("no-affine", "geometry"), ("huge", "too-large"), ("zero", "geometry")]
+)
+def test_a_bad_header_is_refused(room: Room, change: str, code: str) -> None:
+    one_patient(room)
+    path = room.raw / "sub-02_FLAIR.nii"
+    write_nifti(path, anatomy((8, 9, 10)))
+    bad_header(path, change)
+    assert len(room.ingest()) == 1
+    assert room.codes() == [code]
+
+
+def test_a_bad_sform_gives_way_to_a_good_qform(room: Room) -> None:
+    image = nib.Nifti1Image(anatomy((8, 9, 10)).astype(np.int16), np.diag([2.0, 2.0, 3.0, 1.0]))
+    image.set_sform(np.zeros((4, 4)), code=1)
+    image.set_qform(np.diag([2.0, 2.0, 3.0, 1.0]), code=1)
+    room.raw.mkdir(parents=True)
+    nib.save(image, room.raw / "sub-01_FLAIR.nii.gz")
+    assert list(room.ingest().spacing_mm[0]) == [2.0, 2.0, 3.0]
+
+
+def test_values_that_are_not_finite_are_refused(room: Room) -> None:
+    one_patient(room)
+    data = np.ones((8, 9, 10), np.float32)
+    data[0, 0, 0] = np.nan
+    write_nifti(room.raw / "sub-02_FLAIR.nii.gz", data)
+    room.ingest()
+    assert room.codes() == ["nan-pixels"]
+
+
+def test_a_fourth_dimension_of_one_is_dropped_and_of_two_refused(room: Room) -> None:
+    write_nifti(room.raw / "sub-01_FLAIR.nii.gz", anatomy((8, 9, 10))[..., None])
+    write_nifti(room.raw / "sub-02_FLAIR.nii.gz", np.zeros((8, 9, 10, 2), np.int16))
+    assert list(room.ingest()["shape"][0]) == [8, 9, 10]
+    assert room.codes() == ["several-volumes"]
+
+
+def test_unreadable_files_are_rows_and_known_metadata_is_not(room: Room) -> None:
+    one_patient(room)
+    (room.raw / "sub-02_FLAIR.nii.gz").write_bytes(b"not gzip at all")
+    (room.raw / "empty.dcm").write_bytes(b"")
+    (room.raw / "garbage.dcm").write_bytes(bytes(range(256)) * 4)
+    (room.raw / "notes.docx").write_bytes(b"PK something")
+    (room.raw / "dataset_description.json").write_text("{}")
+    (room.raw / "README").write_text("read me")
+    whole = (room.raw / "sub-01/anat/sub-01_FLAIR.nii.gz").read_bytes()
+    (room.raw / "sub-03_FLAIR.nii.gz").write_bytes(whole[: len(whole) // 2])
+    assert len(room.ingest()) == 1
+    assert room.codes() == sorted(
+        ["corrupt", "empty-file", "corrupt", "unknown-format", "truncated"]
+    )
+    assert room.accounts_for_every_file()
+
+
+def test_a_link_out_of_the_batch_is_not_followed(room: Room, tmp_path: Path) -> None:
+    one_patient(room)
+    outside = tmp_path / "outside/sub-09_FLAIR.nii.gz"
+    write_nifti(outside, anatomy((8, 9, 10)))
+    (room.raw / "sub-09_FLAIR.nii.gz").symlink_to(outside)
+    (room.raw / "folder").symlink_to(outside.parent)
+    assert len(room.ingest()) == 1
+    assert room.codes() == ["outside-batch"] * 2
+
+
+def test_nothing_readable_ends_the_stage_in_one_line(room: Room) -> None:
+    room.raw.mkdir(parents=True)
+    (room.raw / "x.dcm").write_bytes(b"")
+    with pytest.raises(StageError, match=r"no volume could be read \(1 empty-file\)"):
+        room.ingest()
+    assert not room.volumes.exists()
+
+
+def test_a_missing_batch_names_the_key_and_the_remedy(room: Room) -> None:
+    (room.root / "params.yaml").write_text(yaml.safe_dump({"ingest": {}}))
+    with pytest.raises(StageError, match=r"data\.batches.*take it out"):
+        main("nowhere")
+
+
+def test_both_tables_are_written_with_their_types_when_empty(room: Room) -> None:
+    one_patient(room)
+    room.ingest()
+    rejected = pd.read_parquet(room.volumes / "rejected.parquet")
+    assert list(rejected.columns) == ["token", "code", "reason", "remedy"]
+    assert not len(rejected)
+
+
+def test_true_paths_stay_in_the_private_folder(room: Room) -> None:
+    one_patient(room)
+    (room.raw / "Doe_Jane.docx").write_bytes(b"text")
+    room.ingest()
+    private = room.private("rejected")
+    rejected = pd.read_parquet(room.volumes / "rejected.parquet")
+    assert list(private.columns) == ["token", "path", "code"]
+    assert list(private.path) == ["Doe_Jane.docx"]
+    assert list(private.token) == list(rejected.token)
+    assert not any(b"Doe" in path.read_bytes() for path in room.volumes.rglob("*.parquet"))
+
+
+def test_another_key_gives_other_pseudonyms_and_must_match_its_fingerprint(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_patient(room)
+    with_demo = room.ingest().subject[0]
+    monkeypatch.setenv("AUGLIFT_KEY", "a secret")
+    with pytest.raises(StageError, match="key_fingerprint"):
+        room.ingest()
+    manifest = room.ingest(key_fingerprint=fingerprint(b"a secret"))
+    assert manifest.subject[0] != with_demo
+
+
+def test_the_default_fingerprint_is_the_demo_keys() -> None:
+    assert Ingest().key_fingerprint == fingerprint(DEMO_KEY)
+
+
+def test_a_sidecar_marks_a_synthetic_image(room: Room) -> None:
+    one_patient(room)
+    (room.raw / "sub-01/anat/sub-01_FLAIR.json").write_text('{"SyntheticData": "YES"}')
+    assert list(room.ingest().synthetic) == [True]
+
+
+@pytest.mark.skipif(not LGG.is_dir(), reason="../shared/data/lgg is absent")
+def test_real_patients_keep_their_slices_and_tumours(room: Room) -> None:
+    people = pd.read_csv(LGG / "participants.tsv", sep="\t").head(6)
+    room.raw.mkdir(parents=True)
+    for person in people.participant_id:
+        for path in LGG.rglob(f"{person}_*.nii.gz"):
+            target = room.raw / path.relative_to(LGG)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    manifest = room.ingest()
+    slices = sorted(shape[2] for shape in manifest["shape"])
+    tumours = [int(room.load(path)[0].any(axis=(0, 1)).sum()) for path in manifest["mask"]]
+    assert slices == sorted(people.slices)
+    assert sorted(tumours) == sorted(people.tumor_slices)

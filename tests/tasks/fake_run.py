@@ -10,7 +10,6 @@ import pandas as pd
 import yaml
 
 ARMS = ["real", "real+classical", "real+synthetic", "real+classical+synthetic", "synthetic"]
-PATIENT_NAME = "DOE^JANE"
 
 
 @dataclass

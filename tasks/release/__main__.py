@@ -1,0 +1,180 @@
+"""Stage `release`: the accepted slices as a data set to hand over, or a refusal that says why.
+
+Reads `data/synthetic`, `data/gate`, `data/lift.json`, `data/report.html` and
+`data/approval.json`; writes `data/release/`.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from tasks import params, stage
+from tasks.candidate import Candidate, read_candidate
+from tasks.params.release import Release
+from tasks.release import card, decision, dicom, nifti, pictures
+from tasks.release.dicom import Stamp
+from tasks.sheets import grey
+from tasks.tables.metrics import LiftMetrics, read_metrics
+
+
+def main() -> None:
+    """Write `data/release/`."""
+    settings = params.read(Release)
+    folds = [str(fold) for fold in params.read_key("slices.folds")]
+    source = str(params.read_key("synthetic.source"))
+    candidate = read_candidate(folds)
+    lift = read_metrics(LiftMetrics, Path("data/lift.json"))
+    approval = decision.read_approval()
+    stats = json.loads(Path("data/slices/stats.json").read_text())
+    chosen = np.flatnonzero(candidate.samples["accepted"])
+    why_not = decision.refusals(
+        reasons=candidate.reasons,
+        rejected=not candidate.accepted,
+        accepted_slices=len(chosen),
+        approval=approval,
+        digest=candidate.digest,
+        require_approval=settings.require_approval,
+    )
+    summary = {
+        "status": "refused" if why_not else "released",
+        "reasons": why_not,
+        "version": settings.version,
+        "digest": candidate.digest,
+        "verdicts": {fold: gate.verdict for fold, gate in candidate.gates.items()},
+        "claim": lift.claim,
+        "review": decision.review(approval, candidate.digest),
+        "slices": 0 if why_not else len(chosen),
+        # Named, not enclosed: the page shows slices of real patients.
+        "report_sha256": hashlib.sha256(Path("data/report.html").read_bytes()).hexdigest(),
+    }
+    with stage.output(Path("data/release")) as folder:
+        if why_not:
+            text = card.refusal(summary=summary, candidate=candidate)
+            (folder / "REFUSED.md").write_text(text)
+            write_json(folder / "refusal.json", summary)
+        else:
+            stamp = Stamp(
+                candidate.digest, settings.version, settings.date, float(stats["pixel_mm"])
+            )
+            table = participants(candidate, chosen, pixel_mm=stamp.pixel_mm)
+            write_slices(folder, candidate, table, modalities=stats["modalities"], stamp=stamp)
+            write_bids(folder / "bids", table, modalities=stats["modalities"], settings=settings,
+                       digest=candidate.digest)  # fmt: skip
+            text = card.datacard(
+                summary=summary, candidate=candidate, lift=lift, table=table, source=source,
+                stats=stats, settings=settings,
+            )  # fmt: skip
+            (folder / "DATACARD.md").write_text(text)
+            write_json(folder / "release.json", summary)
+            write_sums(folder)
+    print("release:", f"refused: {'; '.join(why_not)}" if why_not else f"{len(chosen)} slices")
+
+
+def participants(
+    candidate: Candidate, chosen: np.ndarray[Any, Any], *, pixel_mm: float
+) -> pd.DataFrame:
+    """One row a released slice: each is a synthetic subject of its own."""
+    samples = candidate.samples.iloc[chosen]
+    area = candidate.masks[chosen].sum(axis=(1, 2)) * pixel_mm**2
+    return pd.DataFrame(
+        {
+            "participant_id": [f"sub-syn{number:05d}" for number in range(1, len(chosen) + 1)],
+            "label": samples["label"].to_numpy(),
+            "tumor_area_mm2": area.round(1),
+            "fold": samples["fold"].to_numpy(),
+            "seed": samples["seed"].to_numpy(),
+            "source_row": samples["row"].to_numpy(),
+            "candidate_row": chosen,
+        }
+    )
+
+
+def write_slices(
+    folder: Path,
+    candidate: Candidate,
+    table: pd.DataFrame,
+    *,
+    modalities: list[str],
+    stamp: Stamp,
+) -> None:
+    """Every slice and mask as NIfTI, PNG and DICOM, and the sheets."""
+    for kind in ("png", "previews"):
+        (folder / kind).mkdir()
+    note = f"SYNTHETIC by auglift {stamp.version}, not of any person"
+    for name, label, row in zip(
+        table["participant_id"], table["label"], table["candidate_row"], strict=True
+    ):
+        subject = name.removeprefix("sub-")
+        mask, chunks = candidate.masks[row], pictures.mark(subject)
+        anat, instances = folder / "bids" / name / "anat", folder / "dicom" / name
+        anat.mkdir(parents=True)
+        instances.mkdir(parents=True)
+        for channel, modality in enumerate(modalities):
+            image, suffix = candidate.images[row, channel], nifti.SUFFIX[modality]
+            pixels = nifti.stored(image)
+            volume = nifti.volume(pixels, pixel_mm=stamp.pixel_mm, mark=note)
+            volume.to_filename(anat / f"{name}_{suffix}.nii.gz")
+            capture = dicom.secondary_capture(
+                pixels, subject=subject, modality=modality, label=int(label), stamp=stamp
+            )
+            capture.save_as(instances / f"{suffix}.dcm", enforce_file_format=True)
+            ending = "" if channel == 0 else f"_{suffix}"
+            png = Image.fromarray(grey(image))
+            png.save(folder / "png" / f"{name}{ending}.png", pnginfo=chunks)
+            if channel == 0 and mask.any():
+                segments = dicom.segmentation(mask, capture, subject=subject, stamp=stamp)
+                segments.save_as(instances / "mask.dcm", enforce_file_format=True)
+        volume = nifti.volume(mask, pixel_mm=stamp.pixel_mm, mark=note)
+        volume.to_filename(anat / f"{name}_{nifti.MASK}.nii.gz")
+        Image.fromarray(mask * 255).save(folder / "png" / f"{name}_mask.png", pnginfo=chunks)
+    rows = table["candidate_row"].to_numpy()
+    subjects = [name.removeprefix("sub-") for name in table["participant_id"]]
+    for title, picture in pictures.sheets(
+        candidate.images[rows, 0], candidate.masks[rows], table["label"].to_numpy(), subjects
+    ):
+        picture.save(folder / "previews" / f"{title}.png", pnginfo=pictures.mark(title))
+
+
+def write_bids(
+    folder: Path, table: pd.DataFrame, *, modalities: list[str], settings: Release, digest: str
+) -> None:
+    """The files at the root of the BIDS tree; its JSON files hold for all images below."""
+    words = {
+        "version": settings.version,
+        "license_words": settings.license,
+        "digest": digest,
+    }
+    write_json(folder / "dataset_description.json", nifti.description(**words))
+    for modality in modalities:
+        what = f"SYNTHETIC {modality}-like slice; not of any person"
+        write_json(folder / f"{nifti.SUFFIX[modality]}.json", nifti.sidecar(what))
+    masked = {**nifti.sidecar("SYNTHETIC tumour mask"), "Type": "Lesion"}
+    write_json(folder / f"{nifti.MASK}.json", masked)
+    public = table.drop(columns="candidate_row")
+    public.to_csv(folder / "participants.tsv", sep="\t", index=False, lineterminator="\n")
+    write_json(folder / "participants.json", card.COLUMNS)
+    (folder / "README.md").write_text(card.bids_readme(modalities))
+
+
+def write_json(path: Path, tree: dict[str, Any]) -> None:
+    """Write JSON for people and machines."""
+    path.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_sums(folder: Path) -> None:
+    """`SHA256SUMS` over every file, as `sha256sum --check` reads it."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n"
+        for path in paths
+    ]
+    (folder / "SHA256SUMS").write_text("".join(lines))
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,168 @@
+"""Slices as DICOM Secondary Capture and their masks as DICOM SEG, marked as synthetic.
+
+Marks: Image Type DERIVED, Synthetic Data (0008,001C) YES, Contributing Equipment with
+(109100, DCM, Synthesizing Equipment), and the words in names and descriptions. Every UID follows
+from the candidate's digest and every date from `release.date`, so the bytes repeat.
+"""
+
+import datetime
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import DataElement, Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+SYNTHESIZING: Final = Code("109100", "DCM", "Synthesizing Equipment")
+ACQUISITION: Final = codes.DCM.AcquisitionEquipment.value
+NAMESPACE: Final = uuid.UUID("6f7d0a3e-6d6c-5d0f-9d0e-6a75676c6966")
+MAKER: Final = "auglift"
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What all DICOM files of one release share."""
+
+    digest: str
+    version: str
+    date: datetime.date
+    pixel_mm: float
+
+    def uid(self, *words: object) -> str:
+        """A UID of the UUID-derived root 2.25 (PS3.5 B.2) that follows from its words alone."""
+        return f"2.25.{uuid.uuid5(NAMESPACE, '/'.join(map(str, [self.digest, *words]))).int}"
+
+
+def secondary_capture(
+    pixels: NDArray[np.uint16], *, subject: str, modality: str, label: int, stamp: Stamp
+) -> Dataset:
+    """One slice as a Secondary Capture image (PS3.3 A.8.1) with its plane in patient axes.
+
+    Args:
+        pixels: (H,W) of 12 bits, rows anterior to posterior, columns patient right to left.
+        subject: the synthetic subject, such as syn00001; each is a patient of its own.
+        modality: what the slice imitates, such as FLAIR.
+        label: 1 tumour, 0 none.
+        stamp: digest, version, date and pixel size.
+    """
+    image = hd.sc.SCImage(
+        pixel_array=pixels,
+        photometric_interpretation="MONOCHROME2",
+        bits_allocated=16,
+        coordinate_system="PATIENT",
+        patient_orientation=("L", "P"),
+        pixel_spacing=(stamp.pixel_mm, stamp.pixel_mm),
+        study_instance_uid=stamp.uid(subject, "study"),
+        series_instance_uid=stamp.uid(subject, modality, "series"),
+        sop_instance_uid=stamp.uid(subject, modality, "instance"),
+        series_number=1,
+        instance_number=1,
+        manufacturer=MAKER,
+        patient_id=subject,
+        patient_name=f"SYNTHETIC^{subject}",
+        study_id=subject,
+        contributing_equipment=[synthesizer(stamp)],
+    )
+    H, W = pixels.shape
+    image.BitsStored, image.HighBit = 12, 11
+    image.WindowCenter, image.WindowWidth = 2048, 4096
+    image.FrameOfReferenceUID = stamp.uid(subject, "frame")
+    image.PositionReferenceIndicator = ""
+    image.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    image.ImagePositionPatient = [
+        -(W - 1) / 2 * stamp.pixel_mm,
+        -(H - 1) / 2 * stamp.pixel_mm,
+        0,
+    ]
+    image.SliceThickness = stamp.pixel_mm  # nominal, as in the NIfTI header; SEG must have one
+    image.Laterality = ""
+    image.BurnedInAnnotation = "NO"
+    image.SeriesDescription = f"SYNTHETIC {modality}-like slice"
+    image.ImageComments = (
+        f"Synthetic slice {'with' if label else 'without'} tumour. Not of any person."
+    )
+    return finish(image, stamp)
+
+
+def segmentation(
+    mask: NDArray[np.uint8], source: Dataset, *, subject: str, stamp: Stamp
+) -> Dataset:
+    """The tumour mask of one slice as DICOM SEG (PS3.3 A.51) that refers to its image.
+
+    `mask` is (H,W) in {0,1} and not empty: an empty one has no segment to store.
+    """
+    maker = hd.AlgorithmIdentificationSequence(
+        name=MAKER, version=stamp.version, family=codes.DCM.ArtificialIntelligence
+    )
+    tumour = hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label="SYNTHETIC tumour",
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.Neoplasm,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=maker,
+    )
+    segments = hd.seg.Segmentation(
+        source_images=[source],
+        pixel_array=mask[None],  # (H,W) to (1,H,W)
+        segmentation_type="BINARY",
+        segment_descriptions=[tumour],
+        series_instance_uid=stamp.uid(subject, "mask", "series"),
+        sop_instance_uid=stamp.uid(subject, "mask", "instance"),
+        series_number=2,
+        instance_number=1,
+        manufacturer=MAKER,
+        manufacturer_model_name=MAKER,
+        software_versions=stamp.version,
+        device_serial_number="0",
+        content_label="SYNTHETIC",
+        content_description="Synthetic tumour mask, not of any person",
+        contributing_equipment=[synthesizer(stamp)],
+        series_description="SYNTHETIC tumour mask",
+        dimension_organization_type=None,
+    )
+    organization = stamp.uid(subject, "dimensions")  # highdicom draws a random one
+    segments.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
+    for index in segments.DimensionIndexSequence:
+        index.DimensionOrganizationUID = organization
+    measures = segments.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.SpacingBetweenSlices = stamp.pixel_mm
+    segments.ContributingEquipmentSequence = [
+        equipment  # highdicom takes the image's maker for a scanner
+        for equipment in segments.ContributingEquipmentSequence
+        if equipment.PurposeOfReferenceCodeSequence[0].CodeValue != ACQUISITION
+    ]
+    return finish(segments, stamp)
+
+
+def synthesizer(stamp: Stamp) -> hd.ContributingEquipment:
+    """auglift as the equipment that made the image up."""
+    return hd.ContributingEquipment(
+        manufacturer=MAKER,
+        purpose_of_reference=SYNTHESIZING,
+        manufacturer_model_name=MAKER,
+        software_versions=stamp.version,
+        contribution_description="Drawn by a generative model; no scanner, no patient",
+    )
+
+
+def finish(dataset: Dataset, stamp: Stamp) -> Dataset:
+    """Mark the data set, and put the fixed date where highdicom wrote the present one."""
+    dataset.SyntheticData = "YES"
+    dataset.StudyDate, dataset.StudyTime = stamp.date, ""
+    dates = {
+        "DA": stamp.date.strftime("%Y%m%d"),
+        "TM": "000000",
+        "DT": stamp.date.strftime("%Y%m%d000000"),
+    }
+
+    def fix(_: Dataset, element: DataElement) -> None:
+        if element.VR in dates and element.keyword != "PatientBirthDate":
+            element.value = dates[element.VR]
+
+    dataset.walk(fix)
+    return dataset

@@ -1,0 +1,70 @@
+"""Slices and masks as NIfTI in a BIDS tree, marked in every header."""
+
+from typing import Any, Final
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+STEPS: Final = 4095  # 12 bits, as scanners store: the same integers in NIfTI and in DICOM
+SUFFIX: Final = {
+    "T1": "T1w",
+    "T1c": "ce-gadolinium_T1w",
+    "T2": "T2w",
+    "FLAIR": "FLAIR",
+    "other": "other",
+}
+MASK: Final = "label-tumor_mask"
+BIDS_VERSION: Final = "1.10.0"
+
+
+def stored(image: NDArray[np.floating]) -> NDArray[np.uint16]:
+    """[-1, 1] to the stored integers 0 to 4095; air is 0."""
+    unit = (image.astype(np.float32).clip(-1, 1) + 1) / 2
+    return np.asarray(np.rint(unit * STEPS), dtype=np.uint16)
+
+
+def volume(plane: NDArray[np.integer], *, pixel_mm: float, mark: str) -> Any:
+    """One slice as a NIfTI image of shape (W,H,1).
+
+    Args:
+        plane: (H,W), rows anterior to posterior, columns patient right to left.
+        pixel_mm: of the square pixels; the slice has no true thickness and is given the same.
+        mark: at most 79 characters for the header's `descrip`.
+
+    The origin is the middle of the slice: a synthetic slice has no place in a scanner.
+    """
+    H, W = plane.shape
+    affine = np.diag([-pixel_mm, -pixel_mm, pixel_mm, 1.0])  # RAS: x falls to the left
+    affine[:2, 3] = (W - 1) / 2 * pixel_mm, (H - 1) / 2 * pixel_mm
+    image = nib.Nifti1Image(np.ascontiguousarray(plane.T[:, :, None]), affine)  # (H,W) to (W,H,1)
+    image.header["descrip"] = mark.encode()
+    image.header["intent_name"] = b"SYNTHETIC"
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code="aligned")
+    image.set_qform(affine, code="aligned")
+    return image
+
+
+def description(*, version: str, license_words: str, digest: str) -> dict[str, Any]:
+    """BIDS `dataset_description.json`."""
+    return {
+        "Name": "auglift synthetic slices",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "License": license_words,
+        "GeneratedBy": [
+            {
+                "Name": "auglift",
+                "Description": "Slices and tumour masks drawn by a generator; not of any person.",
+            }
+        ],
+        "DatasetVersion": version,
+        "SyntheticData": True,
+        "CandidateDigest": digest,
+    }
+
+
+def sidecar(what: str) -> dict[str, Any]:
+    """The JSON that BIDS applies to every image of one kind, by its inheritance principle."""
+    return {"SyntheticData": True, "ImageType": ["DERIVED", "SECONDARY"], "Description": what}

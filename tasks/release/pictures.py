@@ -1,0 +1,41 @@
+"""Slices and masks as PNG for training, marked in a text chunk; sheets with the mark in sight."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from tasks.sheets import sheet
+
+LABELS = {1: "tumour", 0: "no-tumour"}
+
+
+def mark(subject: str) -> PngInfo:
+    """The text chunks of a synthetic PNG. Pixels that train models carry no burned-in words."""
+    chunks = PngInfo()
+    chunks.add_text("SyntheticData", "YES")
+    chunks.add_text("Description", f"SYNTHETIC slice {subject} drawn by auglift; not of any person")
+    return chunks
+
+
+def sheets(
+    images: NDArray[np.floating],
+    masks: NDArray[np.integer],
+    labels: NDArray[np.integer],
+    subjects: list[str],
+    *,
+    tiles: int = 64,
+) -> Iterator[tuple[str, Image.Image]]:
+    """Sheets of all slices, by label: a name each, and the picture.
+
+    `images` (N,H,W) in [-1, 1]; `masks` (N,H,W); every tile says SYNTHETIC and its subject.
+    """
+    for label, word in LABELS.items():
+        members = np.flatnonzero(labels == label)
+        for number, start in enumerate(range(0, len(members), tiles), 1):
+            shown = members[start : start + tiles]
+            marks = [f"SYNTHETIC {subjects[row]}" for row in shown]
+            picture = sheet(images[shown], masks[shown], marks=marks, columns=8, side=136)
+            yield f"{word}-{number:03d}", picture

@@ -1,0 +1,259 @@
+"""The release: marked, whole, the same bytes every time; or a refusal that holds no data."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+from PIL import Image
+
+from tasks.candidate import read_candidate
+from tasks.release import decision, dicom, nifti
+from tasks.release.__main__ import main
+from tasks.stage import StageError
+from tests.tasks.fake_run import Run, approve, write
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A released run of two folds, to look at; nobody writes to it."""
+    root = write(tmp_path_factory.mktemp("released"), Run(folds=["0", "1"], synthetic=12))
+    release(root)
+    return root / "data/release"
+
+
+def release(root: Path, **changes: Any) -> dict[str, Any]:
+    """Run the stage in `root`, with changes to its section, and give back what it says."""
+    params = root / "params.yaml"
+    for key, value in changes.items():
+        text = params.read_text()
+        params.write_text(re.sub(rf"(release:(?:\n  .*)*\n  {key}: ).*", rf"\g<1>{value}", text))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        main()
+    folder = root / "data/release"
+    name = "release.json" if (folder / "release.json").exists() else "refusal.json"
+    said: dict[str, Any] = json.loads((folder / name).read_text())
+    return said
+
+
+def accepted(root: Path) -> int:
+    return int(pd.read_parquet(root / "data/gate/0/samples.parquet")["accepted"].sum())
+
+
+def test_every_nifti_is_marked_and_shows_the_patients_left_at_high_columns(released: Path) -> None:
+    paths = sorted((released / "bids").rglob("*.nii.gz"))
+    assert paths
+    for path in paths:
+        image = nib.load(path)
+        assert b"SYNTHETIC" in image.header["descrip"].tobytes()
+        assert b"SYNTHETIC" in image.header["intent_name"].tobytes()
+        assert nib.aff2axcodes(image.affine) == ("L", "P", "S")
+        assert image.header.get_zooms()[:2] == (3.0, 3.0)
+
+
+def test_every_image_json_and_the_description_say_synthetic(released: Path) -> None:
+    for name in ("dataset_description", "FLAIR", "label-tumor_mask"):
+        assert json.loads((released / f"bids/{name}.json").read_text())["SyntheticData"] is True
+    described = json.loads((released / "bids/dataset_description.json").read_text())
+    assert described["DatasetType"] == "derivative"
+    assert described["GeneratedBy"][0]["Name"] == "auglift"
+
+
+def test_every_png_is_marked_in_a_text_chunk(released: Path) -> None:
+    paths = sorted(released.rglob("*.png"))
+    assert len(paths) > len(list((released / "previews").iterdir())) > 0
+    for path in paths:
+        assert Image.open(path).text["SyntheticData"] == "YES"
+
+
+def test_every_dicom_is_marked_and_names_no_one(released: Path) -> None:
+    paths = sorted(released.rglob("*.dcm"))
+    assert paths
+    for path in paths:
+        image = pydicom.dcmread(path)
+        purposes = [
+            item.PurposeOfReferenceCodeSequence[0].CodeValue
+            for item in image.ContributingEquipmentSequence
+        ]
+        assert image.SyntheticData == "YES"
+        assert image.ImageType[0] == "DERIVED"
+        assert "109100" in purposes
+        assert dicom.ACQUISITION not in purposes
+        assert str(image.PatientName).startswith("SYNTHETIC^")
+        assert not image.PatientBirthDate
+        assert not image.PatientSex
+        assert str(image.SOPInstanceUID).startswith("2.25.")
+        if image.Modality != "SEG":
+            assert image.ImageType[1] == "SECONDARY"
+            assert image.BurnedInAnnotation == "NO"
+
+
+def test_dicom_nifti_and_png_hold_the_generators_slice(released: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(released.parents[1])
+        candidate = read_candidate(["0", "1"])
+    table = pd.read_csv(released / "bids/participants.tsv", sep="\t")
+    for subject, fold, row in zip(
+        table["participant_id"], table["fold"], table["source_row"], strict=True
+    ):
+        match = (candidate.samples["fold"] == str(fold)) & (candidate.samples["row"] == row)
+        place = int(np.flatnonzero(match)[0])
+        stored = nifti.stored(candidate.images[place, 0])
+        volume = nib.load(released / f"bids/{subject}/anat/{subject}_FLAIR.nii.gz")
+        mask = nib.load(released / f"bids/{subject}/anat/{subject}_label-tumor_mask.nii.gz")
+        capture = pydicom.dcmread(released / f"dicom/{subject}/FLAIR.dcm")
+        assert np.array_equal(np.asarray(volume.dataobj)[:, :, 0].T, stored)
+        assert np.array_equal(capture.pixel_array, stored)
+        assert np.array_equal(np.asarray(mask.dataobj)[:, :, 0].T, candidate.masks[place])
+        assert np.abs(stored / 4095 * 2 - 1 - candidate.images[place, 0]).max() < 1 / 4095
+        png = np.asarray(Image.open(released / f"png/{subject}.png"))
+        assert np.abs(png / 255 * 2 - 1 - candidate.images[place, 0]).max() < 1 / 250
+
+
+def test_a_dicom_slice_lies_where_its_nifti_twin_lies(released: Path) -> None:
+    subject = pd.read_csv(released / "bids/participants.tsv", sep="\t")["participant_id"][0]
+    affine = nib.load(released / f"bids/{subject}/anat/{subject}_FLAIR.nii.gz").affine
+    capture = pydicom.dcmread(released / f"dicom/{subject}/FLAIR.dcm")
+    corner = np.array(capture.ImagePositionPatient, dtype=float)
+    assert np.allclose(np.diag([-1, -1, 1]) @ affine[:3, 3], corner)  # RAS to LPS
+
+
+def test_a_tumour_mask_is_a_dicom_seg_of_its_image(released: Path) -> None:
+    paths = sorted(released.rglob("mask.dcm"))
+    assert paths
+    for path in paths:
+        segments = hd.seg.segread(path)
+        capture = pydicom.dcmread(path.with_name("FLAIR.dcm"))
+        pixels = segments.get_pixels_by_source_instance([capture.SOPInstanceUID])
+        subject = path.parent.name
+        mask = nib.load(released / f"bids/{subject}/anat/{subject}_label-tumor_mask.nii.gz")
+        assert np.array_equal(pixels[0, :, :, 0], np.asarray(mask.dataobj)[:, :, 0].T)
+        assert segments.FrameOfReferenceUID == capture.FrameOfReferenceUID
+        assert segments.StudyInstanceUID == capture.StudyInstanceUID
+
+
+def test_dciodvfy_finds_nothing_but_the_attribute_that_it_does_not_know(released: Path) -> None:
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
+    for path in [*sorted(released.rglob("FLAIR.dcm"))[:2], *sorted(released.rglob("mask.dcm"))[:2]]:
+        run = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+        errors = [line for line in (run.stdout + run.stderr).splitlines() if "Error" in line]
+        assert [line for line in errors if "(0x0008,0x001c)" not in line] == []
+
+
+def test_checksums_cover_every_file_and_hold(released: Path) -> None:
+    lines = (released / "SHA256SUMS").read_text().splitlines()
+    listed = dict(reversed(line.split("  ", 1)) for line in lines)
+    there = {
+        str(path.relative_to(released)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in released.rglob("*")
+        if path.is_file() and path.name != "SHA256SUMS"
+    }
+    assert listed == there
+
+
+def test_the_release_holds_no_real_slice_and_no_patient(released: Path) -> None:
+    assert list(released.rglob("*.html")) == []  # the report shows real slices
+    for path in released.rglob("*"):
+        if path.is_file():
+            assert b"sub-00" not in path.read_bytes()
+
+
+def test_the_same_inputs_give_the_same_release(tmp_path: Path) -> None:
+    sums = []
+    for name in ("one", "two"):
+        root = write(tmp_path / name, Run(synthetic=6))
+        release(root)
+        sums.append((root / "data/release/SHA256SUMS").read_text())
+    assert sums[0] == sums[1]
+
+
+def test_the_card_tells_verdict_claim_and_review(released: Path) -> None:
+    text = (released / "DATACARD.md").read_text()
+    assert "Fold 1: **accepted**" in text
+    assert "segment: **helps**" in text
+    assert "not reviewed by a person" in text
+    assert "Not for" in text
+
+
+def test_two_modalities_are_two_images_of_one_subject(tmp_path: Path) -> None:
+    root = write(tmp_path, Run(channels=2, synthetic=4, accept_share=1.0))
+    release(root)
+    names = {path.name for path in (root / "data/release/bids/sub-syn00001/anat").iterdir()}
+    assert names == {
+        "sub-syn00001_FLAIR.nii.gz",
+        "sub-syn00001_T1w.nii.gz",
+        "sub-syn00001_label-tumor_mask.nii.gz",
+    }
+    studies = {
+        pydicom.dcmread(path).StudyInstanceUID
+        for path in (root / "data/release/dicom/sub-syn00001").iterdir()
+    }
+    assert len(studies) == 1
+
+
+def assert_refused(root: Path, words: str, **changes: Any) -> None:
+    said = release(root, **changes)
+    folder = root / "data/release"
+    assert said["status"] == "refused"
+    assert any(words in reason for reason in said["reasons"])
+    assert words in (folder / "REFUSED.md").read_text()
+    assert {path.name for path in folder.rglob("*")} == {"REFUSED.md", "refusal.json"}
+
+
+def test_a_rejected_run_leaves_only_the_reasons(tmp_path: Path) -> None:
+    assert_refused(write(tmp_path, Run(verdict="rejected")), "the limit is 6.0")
+
+
+def test_a_refusal_replaces_an_earlier_release(tmp_path: Path) -> None:
+    root = write(tmp_path, Run(synthetic=4))
+    release(root)
+    approve(root, "refused", reviewer="A. Reader", reason="masks miss the rim")
+    assert_refused(root, "masks miss the rim")
+
+
+def test_nothing_accepted_is_a_refusal(tmp_path: Path) -> None:
+    assert_refused(write(tmp_path, Run(accept_share=0.0)), "no slice was accepted")
+
+
+def test_a_required_approval_must_name_this_candidate(tmp_path: Path) -> None:
+    root = write(tmp_path, Run(synthetic=4, accept_share=1.0))
+    assert_refused(root, "no person has decided", require_approval="true")
+    approve(root, "approved", reviewer="A. Reader", digest="0" * 64)
+    assert_refused(root, "this candidate is another")
+    digest = json.loads((root / "data/release/refusal.json").read_text())["digest"]
+    approve(root, "approved", reviewer="A. Reader", digest=digest)
+    said = release(root)
+    assert said["status"] == "released"
+    assert said["slices"] == accepted(root)
+    assert said["review"] == "approved by A. Reader"
+
+
+def test_an_approval_of_another_candidate_counts_as_no_review() -> None:
+    approval = decision.Approval(decision="approved", reviewer="A. Reader", digest="1" * 64)
+    assert decision.review(approval, "2" * 64) == "not reviewed by a person"
+
+
+def test_a_misspelt_decision_is_one_clear_line(tmp_path: Path) -> None:
+    root = write(tmp_path, Run(synthetic=4))
+    approve(root, "aproved")
+    with pytest.raises(StageError, match=r"approval\.json: decision is 'aproved'"):
+        release(root)
+
+
+def test_a_gate_that_judged_other_slices_stops_the_release(tmp_path: Path) -> None:
+    root = write(tmp_path, Run(synthetic=4))
+    path = root / "data/gate/0/samples.parquet"
+    pd.read_parquet(path).iloc[:3].to_parquet(path)
+    with pytest.raises(StageError, match="judged 3 rows"):
+        release(root)

@@ -1,0 +1,52 @@
+"""What a Prefect run leaves beside its logs: the verdict, the lift, a sheet, the report's place."""
+
+import base64
+from pathlib import Path
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
+
+from flows.summary import REPORT, Summary, words
+
+
+def publish(summary: Summary) -> None:
+    """Write the run's artifacts; they need no network, pictures travel as data URIs."""
+    create_markdown_artifact(markdown(summary), key="verdict", description="The gate's verdict")
+    create_table_artifact(
+        [
+            {"task": task, "metric": metric, "arm": arm, "figure": words(figures)}
+            for task, metric, arm, figures in summary.lifts
+        ],
+        key="lift",
+        description="Each arm against real slices alone, by patient",
+    )
+    create_link_artifact(REPORT.resolve().as_uri(), key="report", link_text="The report")
+    for fold in summary.gates:
+        sheets = sorted(Path("data/gan", fold, "sheets").glob("*.png"))
+        if sheets:
+            encoded = base64.b64encode(sheets[-1].read_bytes()).decode()
+            create_image_artifact(
+                f"data:image/png;base64,{encoded}",
+                key=f"sheet-{fold}",
+                description=f"Synthetic slices of fold {fold}",
+            )
+
+
+def markdown(summary: Summary) -> str:
+    """The verdict with a table of the gate's measures per fold."""
+    lines = ["# Verdict", "", summary.line]
+    for fold, gate in summary.gates.items():
+        lines += ["", f"## Fold {fold}: {gate.verdict}", ""]
+        lines += ["| measure | value | real vs. real | ratio | limit |", "|---|---|---|---|---|"]
+        for name, measure in gate.measures.items():
+            cells = [measure.value, measure.baseline, measure.ratio]
+            shown = ["-" if cell is None else f"{cell:.3g}" for cell in cells]
+            lines.append(f"| {name} | {' | '.join(shown)} | {measure.limit or '-'} |")
+    if summary.lift is not None:
+        lines += ["", "## Lift", ""]
+        lines += [f"- {task}: **{claim}**" for task, claim in summary.lift.claim.items()]
+    return "\n".join(lines)

@@ -1,0 +1,63 @@
+"""`auglift`: the commands of a clone. What is heavy is imported by the command that needs it."""
+
+from typing import Annotated
+
+import typer
+
+from tasks.stage import WRONG_INPUT, StageError
+
+app = typer.Typer(
+    name="auglift",
+    help="Would synthetic slices help your tumour models? Run it from the root of a clone.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=0, envvar="AUGLIFT_WORKERS", help="Stages at once; 0 for as many as processors."
+    ),
+]
+
+
+@app.command()
+def run(workers: Workers = 0) -> None:
+    """Run what changed in the pipeline, as a Prefect flow."""
+    from flows.pipeline import run as run_pipeline
+
+    raise typer.Exit(run_pipeline(workers))
+
+
+@app.command()
+def check() -> None:
+    """Say what would be wrong with a run, and what it would do, without starting it."""
+    from flows import preflight
+    from flows.graph import read_plan
+
+    for line in preflight.check():
+        print(line)
+    plan = read_plan()
+    names = ", ".join(stage.address for stage in plan.changed)
+    print(f"stages    {len(plan.stages)}, to run: {names or 'none'}")
+
+
+@app.command()
+def summary() -> None:
+    """Print the verdict, the lift, and where report and release lie."""
+    from flows import summary as results
+
+    print(results.text(results.read()))
+
+
+def main() -> None:
+    """Run `auglift`; wrong input is one line and exit code 2."""
+    try:
+        app()
+    except StageError as error:
+        typer.echo(f"auglift: {error}", err=True)
+        raise SystemExit(WRONG_INPUT) from None
+
+
+if __name__ == "__main__":
+    main()

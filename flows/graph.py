@@ -1,0 +1,117 @@
+"""What DVC knows: the DAG of `dvc.yaml`, what changed in it, and the order of `dvc.lock`.
+
+The only module that imports `dvc.repo`, which is not a public API of DVC.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from dvc.lock import LockError
+from dvc.repo import Repo
+from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.utils.serialize import dump_yaml, load_yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks.stage import StageError
+
+
+class TaskOptions(BaseModel):
+    """`meta: {prefect: ...}` of a stage: how Prefect runs it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    tags: frozenset[str] = frozenset()
+    retries: int = Field(default=0, ge=0, le=10)
+    retry_delay_seconds: float = Field(default=10, ge=0)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as `dvc repro` addresses it, such as `gate@0` or `data/raw/dvc.yaml:phantom`."""
+
+    address: str
+    needs: frozenset[str]
+    changed: bool
+    options: TaskOptions
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of a run in the order in which `dvc repro` would run them."""
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def changed(self) -> tuple[Stage, ...]:
+        """What has to run: changed stages and everything that follows from them."""
+        return tuple(stage for stage in self.stages if stage.changed)
+
+
+def read_plan() -> Plan:
+    """The root stages and their ancestors: a sub-pipeline counts only where it is needed.
+
+    Raises:
+        StageError: when DVC cannot make sense of the repository, in DVC's words.
+    """
+    stages: dict[str, Stage] = {}
+    with open_repo() as repo:
+        graph = get_active_graph(repo.index.graph)
+        order = plan_repro(graph, repo.stage.collect("dvc.yaml"))
+        status = repo.status()
+        for node in order:
+            needs = frozenset(parent.addressing for parent in graph.successors(node))
+            stages[node.addressing] = Stage(
+                address=node.addressing,
+                needs=needs,
+                changed=node.addressing in status or any(stages[n].changed for n in needs),
+                options=read_options(node.addressing, node.meta),
+            )
+    return Plan(tuple(stages.values()))
+
+
+def read_options(address: str, meta: object) -> TaskOptions:
+    """The Prefect part of a stage's `meta`."""
+    found = meta.get("prefect", {}) if isinstance(meta, dict) else {}
+    try:
+        return TaskOptions.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(["meta.prefect", *map(str, first["loc"])])
+        allowed = ", ".join(TaskOptions.model_fields)
+        raise StageError(
+            f"dvc.yaml: {address}: {key} is {first['input']!r}: {first['msg']}; allowed: {allowed}"
+        ) from None
+
+
+def sort_lock() -> None:
+    """Put the entries of `dvc.lock` into the order in which `dvc repro` writes them.
+
+    Stages that ran side by side were written as they ended. Entries of stages that are no
+    longer in `dvc.yaml` stay, behind the others.
+    """
+    with open_repo() as repo, repo.lock:
+        order = plan_repro(get_active_graph(repo.index.graph), repo.stage.collect("dvc.yaml"))
+        rank = {stage.name: position for position, stage in enumerate(order)}
+        path = Path(repo.root_dir) / "dvc.lock"
+        if not path.exists():
+            return
+        lock = load_yaml(path)
+        entries = lock["stages"]
+        names = sorted(entries, key=lambda name: rank.get(name, len(rank)))
+        if names != list(entries):
+            lock["stages"] = {name: entries[name] for name in names}
+            dump_yaml(path, lock)
+
+
+@contextmanager
+def open_repo() -> Iterator[Repo]:
+    """The repository of the current folder; what DVC cannot do becomes one line."""
+    try:
+        with Repo() as repo:
+            yield repo
+    except LockError:
+        raise StageError("another dvc command holds this repository; wait for it to end") from None
+    except DvcException as error:
+        raise StageError(" ".join(str(error).split())) from None

@@ -1,0 +1,187 @@
+"""The data engineer's door: the DAG of `dvc.yaml` as a Prefect flow.
+
+DVC says what changed; each changed stage becomes a Prefect task that runs it through DVC.
+Caching stays DVC's alone, so that after a run through either door the other has nothing to do.
+"""
+
+import os
+import queue
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from graphlib import TopologicalSorter
+from typing import Any
+
+import typer
+from prefect import Task, flow, get_client, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectNotFound
+from prefect.futures import PrefectFuture
+from prefect.states import Completed, Failed
+
+from flows import artifacts, preflight, summary
+from flows.graph import Plan, Stage, read_plan, sort_lock
+from flows.runner import ENDED, Runner, StageFailed
+from flows.server import ensure_server
+from tasks.stage import WRONG_INPUT, StageError
+
+DONE, OTHER, REJECTED = 0, 1, 3
+GPU = "gpu"
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def run_stage(stage: Stage, runner: Runner) -> None:
+    """Run one stage through DVC; one that asks for the GPU waits until it is free."""
+    logger = get_run_logger()
+    slot: AbstractContextManager[None] = nullcontext()
+    if GPU in stage.options.tags:
+        slot = concurrency(GPU)
+    with slot:
+        runner.repro(stage.address, logger.info)
+
+
+@flow(name="auglift", persist_result=False)
+def pipeline(workers: int = 0) -> State[Any]:
+    """Run what changed, siblings at once, and end as the gate decides.
+
+    Args:
+        workers: How many stages run at once; 0 for as many as there are processors.
+
+    Returns:
+        A state named `Rejected` of type FAILED when the gate rejected the images, so that
+        alerts fire; `WrongInput`, also FAILED, when no second try can help.
+    """
+    logger = get_run_logger()
+    try:
+        preflight.check()
+        plan = read_plan()
+        logger.info("%d of %d stages to run", len(plan.changed), len(plan.stages))
+        run_changed(plan, workers or os.cpu_count() or 1)
+        sort_lock()
+    except StageError as error:
+        return Failed(name="WrongInput", message=str(error))
+    except StageFailed as error:
+        name = "WrongInput" if error.code == WRONG_INPUT else "Failed"
+        return Failed(name=name, message=str(error))
+    verdict = summary.read()
+    artifacts.publish(verdict)
+    if verdict.rejected:
+        return Failed(name="Rejected", message=verdict.line)
+    return Completed(message=verdict.line)
+
+
+def run_changed(plan: Plan, workers: int) -> None:
+    """Run the changed stages, each as soon as what it needs is there.
+
+    After a failure no stage is started; those that run may end.
+
+    Raises:
+        StageFailed: the first failure.
+    """
+    changed = {stage.address: stage for stage in plan.changed}
+    if any(GPU in stage.options.tags for stage in plan.changed):
+        ensure_gpu_limit()
+    sorter = TopologicalSorter({a: stage.needs & changed.keys() for a, stage in changed.items()})
+    sorter.prepare()
+    ready: list[str] = []
+    futures: dict[str, PrefectFuture[None]] = {}
+    ended: queue.Queue[str] = queue.Queue()
+    failures: list[str] = []
+    running = 0
+    runner = Runner()
+    try:
+        while sorter.is_active():
+            ready += sorter.get_ready()
+            while ready and running < workers and not failures:
+                stage = changed[ready.pop(0)]
+                parents = [futures[address] for address in stage.needs & changed.keys()]
+                future = as_task(stage).submit(stage, runner, wait_for=parents, return_state=False)
+                future.add_done_callback(teller(ended, stage.address))
+                futures[stage.address] = future
+                running += 1
+            if running == 0:
+                break
+            address = ended.get()
+            running -= 1
+            futures[address].wait()
+            if futures[address].state.is_completed():
+                sorter.done(address)
+            else:
+                failures.append(address)
+    finally:
+        runner.end()
+    for address in failures:
+        futures[address].result()
+
+
+def teller(ended: "queue.Queue[str]", address: str) -> Callable[[PrefectFuture[None]], None]:
+    """A callback that says which stage ended."""
+    return lambda _: ended.put(address)
+
+
+def as_task(stage: Stage) -> Task[[Stage, Runner], None]:
+    """The task of a stage, with what its `meta: {prefect: ...}` asks for."""
+    options = stage.options
+    return run_stage.with_options(
+        name=stage.address.partition("@")[0],
+        task_run_name=stage.address,
+        tags=options.tags,
+        retries=options.retries,
+        retry_delay_seconds=options.retry_delay_seconds,
+        retry_condition_fn=may_help,
+    )
+
+
+def may_help(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Another try helps unless the input is wrong or the run was ended."""
+    failure = state.result(raise_on_failure=False)
+    return not (isinstance(failure, StageFailed) and failure.code in (WRONG_INPUT, ENDED))
+
+
+def ensure_gpu_limit() -> None:
+    """One trainer at a time, unless the user's server already says how many."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_global_concurrency_limit_by_name(GPU)
+        except ObjectNotFound:
+            client.upsert_global_concurrency_limit_by_name(GPU, 1)
+
+
+def run(workers: int = 0) -> int:
+    """Check, run what changed, and say how it ended; returns the exit code.
+
+    0 accepted or nothing to do, 2 wrong input, 3 rejected, 1 anything else.
+    """
+    try:
+        preflight.check()
+        plan = read_plan()
+        if not plan.changed:
+            verdict = summary.read()
+            print(f"Nothing to do: all {len(plan.stages)} stages are up to date. {verdict.line}")
+            return REJECTED if verdict.rejected else DONE
+        ensure_server()
+        state = pipeline(workers, return_state=True)
+    except StageError as error:
+        return complain(str(error), WRONG_INPUT)
+    except KeyboardInterrupt:
+        return complain("ended before it was done; the next run goes on from here", OTHER)
+    if state.is_completed():
+        print(state.message)
+        return DONE
+    codes = {"Rejected": REJECTED, "WrongInput": WRONG_INPUT}
+    return complain(state.message or "failed", codes.get(str(state.name), OTHER))
+
+
+def complain(message: str, code: int) -> int:
+    """Print one line where errors belong."""
+    typer.echo(f"auglift: {message}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    from flows.cli import run as command
+
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(command)
+    app()

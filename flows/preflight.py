@@ -1,0 +1,113 @@
+"""What can be known to be wrong before anything starts, each in one line."""
+
+import importlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tasks import params
+from tasks.params import Section
+from tasks.stage import StageError
+
+NEEDED_BYTES = 300 * 2**20
+
+
+def check() -> list[str]:
+    """Check the folder, the disk, every section of `params.yaml` and the batches.
+
+    Returns what was found well, a line each.
+
+    Raises:
+        StageError: one line that says what was found, what was expected and what to do.
+    """
+    return [check_root(), check_disk(), check_params(), check_batches()]
+
+
+def check_root() -> str:
+    """The current folder is the root of a clone."""
+    for needed in ("dvc.yaml", "params.yaml", ".dvc", ".git"):
+        if not Path(needed).exists():
+            raise StageError(f"{needed} is not here; run from the root of a clone of auglift")
+    if shutil.which("git") is None:
+        raise StageError("git was not found; DVC needs it, install it first")
+    return f"root      {Path.cwd()}"
+
+
+def check_disk() -> str:
+    """The disk can be written and has room for the first stages."""
+    try:
+        with tempfile.TemporaryFile(dir=".") as probe:
+            probe.write(b"\0" * 4096)
+            probe.flush()
+    except OSError as error:
+        raise StageError(
+            f"{Path.cwd()} cannot be written ({os.strerror(error.errno or 0)}); make it"
+            " writable or free some space (`dvc gc -w` drops unused versions)"
+        ) from None
+    free = shutil.disk_usage(".").free
+    if free < NEEDED_BYTES:
+        raise StageError(
+            f"the disk is nearly full: {free / 2**20:.0f} MiB free, at least"
+            f" {NEEDED_BYTES / 2**20:.0f} MiB expected; free some space"
+            " (`dvc gc -w` drops unused versions)"
+        )
+    return f"disk      {free / 2**30:.1f} GiB free"
+
+
+def check_params() -> str:
+    """Every section is valid, whether its stage has to run or not."""
+    for key, value in leaves(params.load()):
+        if not isinstance(value, str | int | float | bool | None):
+            raise StageError(
+                f"params.yaml: {key} is a {type(value).__name__}, which DVC cannot read;"
+                f' write it in quotes: "{value}"'
+            )
+    for name in params.SECTIONS:
+        params.read(model_of(name))
+    return f"params    {len(params.SECTIONS)} sections valid"
+
+
+def leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a tree of dictionaries and lists, with its dotted key."""
+    if isinstance(tree, dict | list):
+        for word, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from leaves(value, f"{key}.{word}".lstrip("."))
+    else:
+        yield key, tree
+
+
+def model_of(name: str) -> type[Section]:
+    """The model of a section: `tasks/params/NAME.py` holds one, and its `section` is NAME."""
+    module = importlib.import_module(f"tasks.params.{name}")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Section) and value is not Section
+        and getattr(value, "section", None) == name
+    ]  # fmt: skip
+    return found[0]
+
+
+def check_batches() -> str:
+    """Every listed batch lies in `data/raw`, or a pipeline file there makes it."""
+    batches: list[str] = params.read_key("data.batches")
+    raw = Path("data/raw")
+    for batch in batches:
+        if not (raw / batch).is_dir() and batch not in made_batches():
+            there = sorted(path.name for path in raw.iterdir() if path.is_dir())
+            raise StageError(
+                f"params.yaml: data.batches lists {batch!r}, but data/raw/{batch} is missing;"
+                f" put the batch there (`dvc pull` if it is tracked) or take it off the list;"
+                f" found: {', '.join(there) or 'none'}, can be made: {', '.join(made_batches())}"
+            )
+    return f"batches   {', '.join(batches)}"
+
+
+def made_batches() -> list[str]:
+    """The batches that `data/raw/dvc.yaml` makes: its stages are named like them."""
+    import yaml
+
+    return list(yaml.safe_load(Path("data/raw/dvc.yaml").read_text())["stages"])

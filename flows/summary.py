@@ -1,0 +1,98 @@
+"""What a run came to: the gate's verdict, the lift, and where the results lie."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks import params
+from tasks.tables.metrics import ArmLift, GateMetrics, LiftMetrics, read_metrics
+
+GATE = Path("data/gate")
+LIFT = Path("data/lift.json")
+REPORT = Path("data/report.html")
+RELEASE = Path("data/release")
+# What each task is judged by, as its claim is.
+HEADLINE = {"classify": "auroc", "segment": "dice"}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The gate's words per fold and the lift, as the stages wrote them."""
+
+    gates: dict[str, GateMetrics]
+    lift: LiftMetrics | None
+
+    @property
+    def rejected(self) -> bool:
+        """One rejected fold rejects the run."""
+        return any(gate.verdict == "rejected" for gate in self.gates.values())
+
+    @property
+    def line(self) -> str:
+        """The verdict in one line."""
+        if not self.gates:
+            return "The gate has not judged yet."
+        accepted = sum(gate.images.accepted for gate in self.gates.values())
+        drawn = sum(gate.images.n for gate in self.gates.values())
+        line = f"{accepted} of {drawn} synthetic slices passed one by one"
+        if not self.rejected:
+            return f"Accepted: {line}."
+        reasons = [
+            f"fold {fold}: {'; '.join(gate.reasons) or 'no reason given'}"
+            for fold, gate in self.gates.items()
+            if gate.verdict == "rejected"
+        ]
+        return f"Rejected: {' | '.join(reasons)} ({line})."
+
+    @property
+    def lifts(self) -> list[tuple[str, str, str, ArmLift]]:
+        """Rows of task, metric, arm and its figures, each task by what it is judged by."""
+        if self.lift is None:
+            return []
+        return [
+            (task, metric, arm, figures)
+            for task, metrics in self.lift.tasks.items()
+            for metric, arms in metrics.items()
+            if metric == HEADLINE.get(task, metric)
+            for arm, figures in arms.items()
+        ]
+
+
+def read() -> Summary:
+    """Read the metrics of the listed folds; what no stage has written yet is left out."""
+    folds: list[str] = [str(fold) for fold in params.read_key("slices.folds")]
+    paths = {fold: GATE / fold / "metrics.json" for fold in folds}
+    return Summary(
+        gates={
+            fold: read_metrics(GateMetrics, path) for fold, path in paths.items() if path.exists()
+        },
+        lift=read_metrics(LiftMetrics, LIFT) if LIFT.exists() else None,
+    )
+
+
+def text(summary: Summary) -> str:
+    """The summary for a terminal: verdict, claims, lift per arm, and the places to look."""
+    lines = [summary.line, ""]
+    if summary.lift is not None:
+        for task, claim in summary.lift.claim.items():
+            lines.append(f"{task:<12} {claim}")
+            rows = [row for row in summary.lifts if row[0] == task]
+            for _, metric, arm, figures in rows:
+                lines.append(f"  {metric:<9} {arm:<26} {words(figures)}")
+    lines += ["", f"report    {place(REPORT)}", f"release   {place(RELEASE)}"]
+    return "\n".join(lines)
+
+
+def words(figures: ArmLift) -> str:
+    """An arm's mean, and its lift over `real` with the interval."""
+    if figures.mean is None:
+        return figures.status or "not measured"
+    mean = f"{figures.mean:.3f}"
+    if figures.lift_over_real is None or figures.lift_ci95 is None or None in figures.lift_ci95:
+        return mean
+    low, high = figures.lift_ci95
+    return f"{mean}  lift {figures.lift_over_real:+.3f} (95 % CI {low:+.3f} to {high:+.3f})"
+
+
+def place(path: Path) -> str:
+    """Where something lies, or that it is not there."""
+    return str(path.resolve()) if path.exists() else f"{path} (not written yet)"

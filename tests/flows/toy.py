@@ -1,0 +1,128 @@
+"""A small repository whose stages take a moment each: what the flow does is tested on it.
+
+Its `params.yaml` is the real one; its `dvc.yaml` has the real shape (a sub-pipeline, foreach,
+matrix, collecting stages) and stages that print, write a file, wait or fail as they are told.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+DAG = """
+stages:
+  ingest:
+    foreach: ${data.batches}
+    do:
+      cmd: exec python stage.py ingest data/volumes/${item}
+      deps: [stage.py, "data/raw/${item}"]
+      outs: ["data/volumes/${item}"]
+  slices:
+    cmd: exec python stage.py slices data/slices
+    deps: [stage.py, data/volumes]
+    outs: [data/slices]
+  train_gan:
+    foreach: ${slices.folds}
+    do:
+      cmd: exec python stage.py train_gan data/gan/${item}
+      deps: [stage.py, data/slices]
+      params: [train_gan]
+      outs: ["data/gan/${item}"]
+      meta: {prefect: {tags: [gpu], retries: 1, retry_delay_seconds: 0}}
+  gate:
+    foreach: ${slices.folds}
+    do:
+      cmd: exec python stage.py gate data/gate/${item}
+      deps: [stage.py, "data/gan/${item}"]
+      params: [gate]
+      outs: ["data/gate/${item}"]
+  downstream:
+    matrix: {task: "${downstream.tasks}", arm: "${downstream.arms}"}
+    cmd: exec python stage.py downstream data/downstream/${item.task}-${item.arm}
+    deps: [stage.py, data/gate]
+    params: [downstream.seeds]
+    outs: ["data/downstream/${item.task}-${item.arm}"]
+  lift:
+    cmd: exec python stage.py lift data/lift.csv
+    deps: [stage.py, data/downstream]
+    outs: [data/lift.csv]
+"""
+
+RAW = """
+stages:
+  phantom:
+    wdir: ../..
+    cmd: exec python stage.py phantom data/raw/phantom
+    deps: [stage.py]
+    outs: [data/raw/phantom]
+"""
+
+# How a stage behaves is told by files that are no dependency of it: told/STAGE.
+STAGE = """
+import json, os, pathlib, sys, time
+name, out = sys.argv[1], pathlib.Path(sys.argv[2])
+told = pathlib.Path("told", name)
+words = told.read_text().split() if told.exists() else []
+with open("told/log", "a") as log:
+    print(name, "start", time.time(), os.getpid(), file=log)
+print(f"{name} prints a line")
+for number in range(20):
+    print(f"\\r{number}/20", end="", file=sys.stderr)
+print(file=sys.stderr)
+if "wrong" in words:
+    sys.exit(print(f"{name}: found nothing, expected something; bring it", file=sys.stderr) or 2)
+if "once" in words:
+    told.unlink()
+    raise RuntimeError("a cosmic ray")
+if "hang" in words:
+    time.sleep(600)
+time.sleep(0.3)
+if out.suffix:
+    out.write_text(name)
+else:
+    out.mkdir(parents=True)
+    (out / "out.txt").write_text(name + str(out))
+    verdict = {"verdict": "rejected" if "reject" in words else "accepted", "reasons": words}
+    images = {"n": 4, "accepted": 3, "memorised": 1}
+    (out / "metrics.json").write_text(json.dumps({**verdict, "images": images}))
+with open("told/log", "a") as log:
+    print(name, "end", time.time(), os.getpid(), file=log)
+"""
+
+
+def make(root: Path) -> Path:
+    """Write the repository to `root`, as a fresh clone would be."""
+    files = {"dvc.yaml": DAG, "data/raw/dvc.yaml": RAW, "stage.py": STAGE, "told/log": ""}
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    (root / "data/downstream").mkdir()
+    for name in ("params.yaml", ".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, root / name)
+    (root / ".dvc").mkdir()
+    for name in ("config", ".gitignore"):
+        shutil.copy(ROOT / ".dvc" / name, root / ".dvc" / name)
+    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    return root
+
+
+def call(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m WORDS` in the repository with this tree's modules."""
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=root,
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def environment(**env: str) -> dict[str, str]:
+    """This process's environment with this tree's modules and this interpreter first."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, **env}

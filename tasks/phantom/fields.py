@@ -39,11 +39,14 @@ class SmoothField:
 
     def on_lattice(self, x: Float, y: Float, z: Float) -> Float:
         """Evaluate on the lattice of three axes in mm; returns (C, len(x), len(y), len(z))."""
-        values = self.coefficients  # (C,K,K,K)
-        for axis, (points, centre) in enumerate(zip((x, y, z), self.centre_mm, strict=True), 1):
-            weights = self.weights(points - np.float32(centre))  # (P,K)
-            values = np.moveaxis(np.tensordot(values, weights, axes=(axis, 1)), -1, axis)
-        return np.ascontiguousarray(values)
+        wx, wy, wz = (
+            self.weights(points - np.float32(centre))  # (P,K)
+            for points, centre in zip((x, y, z), self.centre_mm, strict=True)
+        )
+        values = wy @ (self.coefficients @ wz.T)  # (C,K,K,K) -> (C,K,K,Z) -> (C,K,Y,Z)
+        channels, knots = values.shape[:2]
+        plane = wx @ values.reshape(channels, knots, -1)  # (C,X,Y*Z)
+        return plane.reshape(channels, len(x), len(y), len(z))
 
     def weights(self, offset_mm: Float) -> Float:
         """Cubic B-spline weights (P,K) of every control point at every position."""

@@ -158,9 +158,10 @@ class Simulator:
         linear = (rotation(rng.normal(0, 2.5, 3)) / size).astype(np.float32)
         wide = SmoothField.draw(rng, channels=3, knot_mm=42, reach_mm=125)
         local = SmoothField.draw(rng, channels=3, knot_mm=20, reach_mm=125)
-        grid = np.stack(np.meshgrid(*axes, indexing="ij"))  # (3,I,J,K)
-        points = np.tensordot(linear, grid, axes=1) + CENTRE_MM[:, None, None, None]
-        points += 2.6 * wide.on_lattice(*axes) + 1.1 * local.on_lattice(*axes)
+        points = 2.6 * wide.on_lattice(*axes) + 1.1 * local.on_lattice(*axes)  # (3,I,J,K)
+        for channel, (slopes, centre) in enumerate(zip(linear, CENTRE_MM, strict=True)):
+            x, y, z = (slope * axis for slope, axis in zip(slopes, axes, strict=True))
+            points[channel] += (centre + x)[:, None, None] + y[:, None] + z
         flat = anatomy.lopsided(points.reshape(3, -1), ventricle=float(rng.normal(0.05, 0.15)))
         return flat.reshape(points.shape), linear
 

@@ -1,0 +1,118 @@
+"""Draw a fold's synthetic slices, or read them from the folder that `synthetic.source` names.
+
+Reads `data/gan/FOLD` or that folder; writes `data/synthetic/FOLD`: `images.npy`, `masks.npy`,
+`samples.parquet` (with the redraws of each slice) and `summary.json`.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks import params, stage
+from tasks.arrays import save_set
+from tasks.params.generate import Generate
+from tasks.stage import StageError
+from tasks.tables.samples import Samples
+
+
+def main(fold: str) -> None:
+    """Draw or read, then write."""
+    asked = params.read(Generate)
+    source = Path(str(params.read_key("synthetic.source")))
+    trained = source == Path("data/gan")
+    images: NDArray[np.floating]
+    if trained:
+        images, masks, table = from_generator(source / fold, asked)
+    else:
+        images, masks, table = from_folder(source)
+    Samples.validate(table)
+    said = summary(table, asked, "generator" if trained else "folder")
+    with stage.output(Path("data/synthetic") / fold) as out:
+        save_set(out, images, masks)
+        table.to_parquet(out / "samples.parquet", index=False)
+        (out / "summary.json").write_text(json.dumps(said, indent=2) + "\n")
+
+
+def from_generator(
+    folder: Path, asked: Generate
+) -> tuple[NDArray[np.float16], NDArray[np.uint8], pd.DataFrame]:
+    """Slices (N,C,H,W), masks (N,H,W) and their table from a trained generator."""
+    from tasks import compute
+    from tasks.generate.draw import draw
+    from tasks.generate.load import load_generator
+
+    device = compute.prepare(asked.threads)
+    generator = load_generator(folder, device)
+    drawn = list(draw(generator, asked, device))
+    size, channels = generator.architecture.size, generator.architecture.channels
+    images = np.empty((len(drawn), channels, size, size), np.float16)
+    masks = np.empty((len(drawn), size, size), np.uint8)
+    for row, one in enumerate(drawn):
+        images[row], masks[row] = one.image, one.mask
+    if len(drawn) < asked.count:
+        print(
+            f"generate: {asked.count - len(drawn)} of {asked.count} slices left out: their mask"
+            f" never agreed with their label in {asked.attempts} draws",
+            file=sys.stderr,
+        )
+    return (
+        images,
+        masks,
+        pd.DataFrame(
+            {
+                "row": np.arange(len(drawn)),
+                "seed": np.array([one.seed for one in drawn], np.int64),
+                "label": np.array([one.label for one in drawn], np.int64),
+                "redraws": np.array([one.redraws for one in drawn], np.int64),
+            }
+        ),
+    )
+
+
+def from_folder(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8], pd.DataFrame]:
+    """All slices of an image folder; sizes, channels and masks must suit the other stages.
+
+    Raises:
+        StageError: when they do not.
+    """
+    from tasks.generate.folder import read_folder
+
+    found = read_folder(folder)
+    size = int(params.read_key("slices.size"))
+    channels = len(params.read_key("slices.modalities"))
+    if found.images.shape[1:] != (channels, size, size):
+        got = " x ".join(map(str, found.images.shape[1:]))
+        raise StageError(
+            f"{folder} holds slices of {got} (channels, rows, columns), slices.modalities and"
+            f" slices.size ask for {channels} x {size} x {size}; resize them or change params.yaml"
+        )
+    masks = found.masks
+    if masks is None:
+        if "segment" in params.read_key("downstream.tasks") and found.labels.any():
+            raise StageError(
+                f"{folder} has tumour slices without masks, which `segment` cannot learn from; add"
+                " masks.npy, or remove segment from downstream.tasks"
+            )
+        masks = np.zeros((len(found.images), size, size), np.uint8)
+    rows = np.arange(len(found.images))
+    table = pd.DataFrame({"row": rows, "seed": 0, "label": found.labels, "redraws": 0})
+    return found.images, masks, table
+
+
+def summary(table: pd.DataFrame, asked: Generate, source: str) -> dict[str, object]:
+    """How many slices there are, and how many draws their masks took."""
+    return {
+        "source": source,
+        "asked": asked.count if source == "generator" else None,
+        "written": {"none": int((table["label"] == 0).sum()), "tumor": int(table["label"].sum())},
+        "drawn_again": int((table["redraws"] > 0).sum()),
+        "redraws": int(table["redraws"].sum()),
+    }
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,72 @@
+"""Draw slices from a trained generator: slice i of a seed is the same whatever the count."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.dcgan import Generator, noise
+from tasks.generate.masks import Mask, agrees, clean
+from tasks.params.generate import Generate
+
+# Batches are always full: a batch of 7 and one of 64 round differently.
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One accepted slice: `image` (C,H,W) float16, `mask` (H,W), what it was drawn from."""
+
+    image: NDArray[np.float16]
+    mask: Mask
+    label: int
+    seed: int
+    redraws: int
+
+
+def draw(generator: Generator, asked: Generate, device: torch.device) -> Iterator[Drawn]:
+    """Yield up to `asked.count` slices in order; those that never agree are left out."""
+    for start in range(0, asked.count, BATCH):
+        batch = draw_batch(generator, asked, start, device)
+        for index in range(start, min(start + BATCH, asked.count)):
+            if (drawn := batch.get(index)) is not None:
+                yield drawn
+
+
+def draw_batch(
+    generator: Generator, asked: Generate, start: int, device: torch.device
+) -> dict[int, Drawn]:
+    """Slices start, ..., start + 63 that agree with their label within the allowed attempts."""
+    indices = range(start, start + BATCH)
+    labels = [label_of(index, asked.tumor_share) for index in indices]
+    accepted: dict[int, Drawn] = {}
+    for attempt in range(asked.attempts):
+        seeds = [seed_of(asked.seed, index, attempt) for index in indices]
+        with torch.inference_mode():
+            z = noise(seeds, generator.architecture.latent).to(device)
+            x = generator(z, torch.tensor(labels, device=device)).float().cpu().numpy()
+        for slot, index in enumerate(indices):
+            if index in accepted:
+                continue
+            image, soft = x[slot, :-1], x[slot, -1]  # (C,H,W), (H,W)
+            mask = clean(soft, image, min_island_px=asked.min_island_px)
+            if agrees(mask, labels[slot], min_tumor_px=asked.min_tumor_px):
+                accepted[index] = Drawn(
+                    image.astype(np.float16), mask, labels[slot], seeds[slot], attempt
+                )
+        if len(accepted) == BATCH:
+            break
+    return accepted
+
+
+def label_of(index: int, tumor_share: float) -> int:
+    """Labels in a fixed order that keeps the share at every count."""
+    return int(np.floor((index + 1) * tumor_share) > np.floor(index * tumor_share))
+
+
+def seed_of(seed: int, index: int, attempt: int) -> int:
+    """A seed below 2**63 for each slice and attempt."""
+    low, high = np.random.SeedSequence([seed, index, attempt]).generate_state(2)
+    return (int(high) << 32 | int(low)) % 2**63

@@ -1,0 +1,47 @@
+"""From the generator's mask channel to a clean mask that agrees with its label."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Mask = NDArray[np.uint8]
+
+AIR_BELOW = -0.85  # generated air is nearly -1, the darkest fluid inside a brain is not
+
+
+def clean(soft: NDArray[np.float32], image: NDArray[np.float32], *, min_island_px: int) -> Mask:
+    """Threshold a mask channel, keep what lies in the head, drop small islands.
+
+    Args:
+        soft: (H,W) in [-1, 1], above 0 inside the tumour.
+        image: (C,H,W) in [-1, 1], air at -1.
+
+    Returns:
+        (H,W) in {0, 1}.
+    """
+    mask = (soft > 0) & head(image)
+    parts, count = ndimage.label(mask)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    kept = sizes >= min_island_px
+    kept[0] = False
+    cleaned: Mask = kept[parts].astype(np.uint8)
+    return cleaned
+
+
+def head(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """The largest connected part of a slice (C,H,W) that is not air, its holes filled."""
+    parts, count = ndimage.label((image > AIR_BELOW).any(0))
+    if count == 0:
+        return np.zeros(image.shape[1:], bool)
+    largest = np.bincount(parts.ravel())[1:].argmax() + 1
+    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(parts == largest)
+    return filled
+
+
+def agrees(mask: Mask, label: int, *, min_tumor_px: int) -> bool:
+    """A tumour slice shows a tumour; another slice has no mask at all.
+
+    An unasked mask is no blemish to wipe away: the image under it may show the tumour.
+    """
+    area = int(mask.sum())
+    return area >= min_tumor_px if label else area == 0

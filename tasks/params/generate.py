@@ -1,0 +1,18 @@
+from typing import ClassVar
+
+from pydantic import Field
+
+from tasks.params import Section
+
+
+class Generate(Section):
+    """How many slices are drawn, and when a drawn mask is good enough."""
+
+    section: ClassVar[str] = "generate"
+    count: int = Field(ge=1)  # slices of each fold
+    seed: int = Field(ge=0)
+    threads: int = Field(ge=1, le=256)
+    tumor_share: float = Field(default=0.5, ge=0, le=1)
+    min_island_px: int = Field(default=3, ge=1)  # smaller parts of a mask are removed
+    min_tumor_px: int = Field(default=5, ge=1)  # a tumour slice with less is drawn again
+    attempts: int = Field(default=8, ge=1)  # draws of a slice, the first included

@@ -1,0 +1,187 @@
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tasks.arrays import SliceSet, load_set
+from tasks.generate import __main__ as generate
+from tasks.generate.folder import read_folder
+from tasks.generate.masks import agrees, clean
+from tasks.stage import StageError
+from tests.tasks.gan_room import SIZE, fake_generator, write_params
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def drawn(room: Path, **keys: object) -> SliceSet:
+    """What the stage writes with these `generate` params."""
+    write_params(room, **({"min_tumor_px": 1} | keys))
+    generate.main("0")
+    return load_set(room / "data/synthetic/0", "samples.parquet")
+
+
+def test_a_slice_is_the_same_whatever_the_count(room: Path) -> None:
+    fake_generator(room)
+    few, many = drawn(room, count=10), drawn(room, count=130)
+    assert len(few) and few.table["seed"].isin(many.table["seed"]).all()
+    for row, seed in enumerate(few.table["seed"]):
+        twin = int(np.flatnonzero(many.table["seed"] == seed)[0])
+        assert np.array_equal(few.images[row], many.images[twin])
+        assert np.array_equal(few.masks[row], many.masks[twin])
+
+
+def test_another_seed_draws_other_slices(room: Path) -> None:
+    fake_generator(room)
+    assert not set(drawn(room).table["seed"]) & set(drawn(room, seed=6).table["seed"])
+
+
+def test_masks_agree_with_labels_and_redraws_are_recorded(room: Path) -> None:
+    fake_generator(room)
+    found = drawn(room)
+    assert np.array_equal(found.masks.any((1, 2)), found.table["label"] == 1)
+    summary = json.loads((room / "data/synthetic/0/summary.json").read_text())
+    assert summary["redraws"] == found.table["redraws"].sum()
+    assert sum(summary["written"].values()) == len(found)
+
+
+def test_a_generator_without_masks_leaves_its_tumour_slices_out(
+    room: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_generator(room)
+    found = drawn(room, min_tumor_px=SIZE * SIZE + 1, count=20, attempts=2)
+    assert not (found.table["label"] == 1).any()
+    assert "never agreed" in capsys.readouterr().err
+
+
+def test_a_missing_generator_is_said_with_its_remedy(room: Path) -> None:
+    with pytest.raises(StageError, match=r"dvc repro train_gan@0"):
+        drawn(room)
+
+
+def test_a_damaged_generator_is_said(room: Path) -> None:
+    fake_generator(room)
+    (room / "data/gan/0/generator.safetensors").write_bytes(b"half a file")
+    with pytest.raises(StageError, match="cannot be read as a generator"):
+        drawn(room)
+
+
+def test_small_islands_and_what_lies_in_the_air_are_removed() -> None:
+    image = np.full((1, 32, 32), -1.0, np.float32)
+    image[:, 6:26, 6:26] = 0.0
+    soft = np.full((32, 32), -1.0, np.float32)
+    soft[10:15, 10:15] = 0.6  # a tumour
+    soft[20, 20] = 0.9  # a stray pixel
+    soft[0:4, 0:4] = 0.9  # in the air
+    expected = np.zeros((32, 32), np.uint8)
+    expected[10:15, 10:15] = 1
+    assert np.array_equal(clean(soft, image, min_island_px=3), expected)
+
+
+def test_dark_fluid_inside_the_head_is_no_air() -> None:
+    image = np.full((1, 32, 32), -1.0, np.float32)
+    image[:, 6:26, 6:26] = 0.0
+    image[:, 14:18, 14:18] = -1.0
+    assert clean(np.ones((32, 32), np.float32), image, min_island_px=3).sum() == 20 * 20
+
+
+@pytest.mark.parametrize(
+    ("area", "label", "expected"), [(0, 0, True), (1, 0, False), (4, 1, False), (5, 1, True)]
+)
+def test_agreement(area: int, label: int, expected: bool) -> None:
+    mask = np.zeros((8, 8), np.uint8)
+    mask.flat[:area] = 1
+    assert agrees(mask, label, min_tumor_px=5) is expected
+
+
+def elsewhere(room: Path, n: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (n, SIZE, SIZE)).astype(np.uint8)
+    masks = np.zeros((n, SIZE, SIZE), np.uint8)
+    masks[::2, 10:14, 8:14] = 1
+    (room / "other").mkdir()
+    return images, masks
+
+
+def test_slices_made_elsewhere_are_taken_as_they_are(room: Path) -> None:
+    images, masks = elsewhere(room)
+    np.save(room / "other/images.npy", images)
+    np.save(room / "other/masks.npy", masks)
+    found = drawn(room, source="other", count=2)
+    assert len(found) == 6  # a given folder is never cut short
+    assert np.allclose(found.images[:, 0], images / 127.5 - 1, atol=1e-3)
+    assert np.array_equal(found.masks, masks)
+    assert found.table["label"].tolist() == [1, 0, 1, 0, 1, 0]
+
+
+def test_pictures_and_nifti_files_read_as_the_arrays_they_were(room: Path) -> None:
+    images, masks = elsewhere(room)
+    np.save(room / "other/images.npy", images)
+    np.save(room / "other/masks.npy", masks)
+    expected = read_folder(room / "other")
+    for kind in ("png", "nii.gz"):
+        folder = room / kind
+        folder.mkdir()
+        for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
+            for name, plane in ((f"s{index}", image), (f"s{index}_mask", mask * 255)):
+                if kind == "png":
+                    Image.fromarray(plane).save(folder / f"{name}.png")
+                else:
+                    affine = np.diag([-1.0, -1.0, 1.0, 1.0])  # to the left, to the back
+                    nifti = nib.Nifti1Image(plane.T[:, :, None], affine)
+                    nib.save(nifti, folder / f"{name}.nii.gz")
+        found = read_folder(folder)
+        assert np.array_equal(found.images, expected.images)
+        assert found.masks is not None and np.array_equal(found.masks, expected.masks)
+        assert np.array_equal(found.labels, expected.labels)
+
+
+def refused(room: Path) -> str:
+    with pytest.raises(StageError) as caught:
+        drawn(room, source="other")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_another_size_is_refused_and_never_resized(room: Path) -> None:
+    elsewhere(room)
+    np.save(room / "other/images.npy", np.zeros((4, 48, 48), np.uint8))
+    np.save(room / "other/masks.npy", np.zeros((4, 48, 48), np.uint8))
+    message = refused(room)
+    assert "1 x 48 x 48" in message and "1 x 32 x 32" in message
+
+
+def test_intensities_of_unknown_range_are_refused(room: Path) -> None:
+    images, masks = elsewhere(room)
+    np.save(room / "other/images.npy", images.astype(np.float32))
+    np.save(room / "other/masks.npy", masks)
+    assert "[-1, 1]" in refused(room)
+
+
+def test_tumour_slices_without_masks_are_refused_while_a_segmenter_is_trained(room: Path) -> None:
+    images, _ = elsewhere(room)
+    np.save(room / "other/images.npy", images)
+    assert "slices.csv" in refused(room)
+    pd.DataFrame({"label": [0, 1] * 3}).to_csv(room / "other/slices.csv", index=False)
+    assert "downstream.tasks" in refused(room)
+
+
+def test_a_folder_that_is_not_there_or_empty_is_refused(room: Path) -> None:
+    assert "no folder" in refused(room)
+    (room / "other").mkdir()
+    assert "holds no slices" in refused(room)
+
+
+def test_a_picture_without_its_mask_is_named(room: Path) -> None:
+    images, masks = elsewhere(room)
+    Image.fromarray(images[0]).save(room / "other/a.png")
+    Image.fromarray(masks[0]).save(room / "other/a_mask.png")
+    Image.fromarray(images[1]).save(room / "other/b.png")
+    assert "b.png has no _mask partner" in refused(room)

@@ -17,7 +17,11 @@ class ClassifyPredictions(pa.DataFrameModel):
 
 
 class SegmentPredictions(pa.DataFrameModel):
-    """One row a test slice, fold and seed of `segment`; areas in pixels of the slice grid."""
+    """One row a test slice, fold and seed of `segment`; areas in pixels of the slice grid.
+
+    `hd95_mm` is null on slices without tumour, and the slice's diagonal where the model found
+    nothing of a tumour.
+    """
 
     fold: Series[str]
     seed: Series[int]
@@ -27,6 +31,8 @@ class SegmentPredictions(pa.DataFrameModel):
     true_area: Series[int] = pa.Field(ge=0)
     predicted_area: Series[int] = pa.Field(ge=0)
     overlap_area: Series[int] = pa.Field(ge=0)
+    hd95_mm: Series[float] = pa.Field(ge=0, nullable=True)
+    threshold: Series[float] = pa.Field(ge=0, le=1)
 
 
 class Patients(pa.DataFrameModel):

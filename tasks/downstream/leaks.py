@@ -1,0 +1,73 @@
+"""The patient line: nobody, and no picture of anybody, on both sides of it."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks.stage import StageError
+
+
+def refuse_leaks(table: pd.DataFrame, images: NDArray[np.float32], fold: str) -> None:
+    """Stop the run when a fold's partitions share a patient or a picture.
+
+    Args:
+        table: `slices.parquet`.
+        images: (N,C,H,W), one for each row.
+        fold: whose partition column is looked at.
+
+    Raises:
+        StageError: naming the (pseudonymous) patients.
+    """
+    column = f"partition_{fold}"
+    sides = table.groupby("subject")[column].nunique()
+    planted = sorted(sides[sides > 1].index)
+    if planted:
+        raise StageError(
+            f"fold {fold}: patient {planted[0]} is in more than one of train, val and test"
+            f"{more(planted)}; make data/slices again (`dvc repro slices`), which splits by patient"
+        )
+    pictures = pd.DataFrame(
+        {"subject": table["subject"], "side": table[column], "digest": digests(images)}
+    )
+    shared = pictures.groupby("digest")["side"].transform("nunique") > 1
+    twins = sorted(pictures.loc[shared, "subject"].unique())
+    if twins:
+        raise StageError(
+            f"fold {fold}: patients {' and '.join(twins[:2])} are on different sides of the split"
+            f" but share a slice{more(twins[1:])}; they are one patient under two names: give both"
+            " one name in data/raw"
+        )
+
+
+def refuse_seen(
+    pool: NDArray[np.float32], table: pd.DataFrame, images: NDArray[np.float32], fold: str
+) -> None:
+    """Stop the run when an arm would add a validation or test slice to its training slices."""
+    held_out = table[f"partition_{fold}"] != "train"
+    known = dict(zip(digests(images[held_out]), table.loc[held_out, "subject"], strict=True))
+    seen = sorted({known[digest] for digest in digests(pool) if digest in known})
+    if seen:
+        raise StageError(
+            f"fold {fold}: the added slices hold one of patient {seen[0]}, who is held out"
+            f"{more(seen)}; a generator must see training patients only"
+        )
+
+
+def digests(images: NDArray[np.float32]) -> list[str]:
+    """A digest of each image's pixels; the constant ones, which are no picture, are all unlike."""
+    return [
+        f"constant {place}" if image.min() == image.max() else digest(image)
+        for place, image in enumerate(images)
+    ]
+
+
+def digest(image: NDArray[np.float32]) -> str:
+    """SHA-256 of an image's pixels as `data/slices` stores them."""
+    return hashlib.sha256(image.astype(np.float16).tobytes()).hexdigest()
+
+
+def more(names: list[str]) -> str:
+    """How many further ones there are, in brackets."""
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""

@@ -1,0 +1,179 @@
+"""One run: a fold and a seed of an arm, from initial weights to judged test patients."""
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from tasks.arms import Arm
+from tasks.arrays import SliceSet
+from tasks.augment import Classical
+from tasks.compute import rng
+from tasks.downstream.batches import batches
+from tasks.downstream.train import Batch, Entry, fit, probabilities
+from tasks.params.downstream import Training
+
+WEIGHTS, AUGMENTATION = 0, 1
+
+
+class Task(Protocol):
+    """What `classify` and `segment` both are; see there."""
+
+    SCHEMA: Any
+
+    def build(self, channels: int, *, seed: int) -> nn.Module:
+        """The untrained network."""
+
+    def loss(self, logits: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
+        """What training minimises."""
+
+    def judge(self, probability: Tensor, slices: SliceSet) -> float:
+        """How good the network is on validation patients; larger is better."""
+
+    def learnt(self, metric: float) -> bool:
+        """Whether that judgement is one of a network that learnt anything."""
+
+    def threshold(self, probability: Tensor, slices: SliceSet) -> float:
+        """The probability from which validation patients say tumour."""
+
+    def predict(
+        self, probability: Tensor, slices: SliceSet, *, cut: float, pixel_mm: float
+    ) -> pd.DataFrame:
+        """One row a test slice."""
+
+    def score(self, predictions: pd.DataFrame, *, pixel_mm: float) -> dict[str, float]:
+        """The metrics of one patient's slices."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The labelled slices of one fold; `added` are the arm's own, possibly none."""
+
+    name: str
+    train: SliceSet
+    val: SliceSet
+    test: SliceSet
+    added: SliceSet
+    pixel_mm: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run leaves: three tables and whether its network learnt anything."""
+
+    predictions: pd.DataFrame
+    patients: pd.DataFrame
+    history: pd.DataFrame
+    val_metric: float
+    learnt: bool
+
+
+def learn(
+    task: Task,
+    arm: Arm,
+    fold: Fold,
+    training: Training,
+    *,
+    seed: int,
+    reruns: int,
+    device: torch.device,
+) -> Run:
+    """Train on the arm's slices, choose weights and threshold on validation, judge on test.
+
+    A network that learnt nothing (an all-empty U-Net) starts again from other initial weights,
+    `reruns` times at most; the order of the data stays. The history keeps every attempt.
+    """
+    key = (seed, zlib.crc32(fold.name.encode()))
+    val_images = tensor(fold.val.images, device)
+
+    def judge(network: nn.Module) -> float:
+        return task.judge(probabilities(network, val_images), fold.val)
+
+    history: list[pd.DataFrame] = []
+    for attempt in range(reruns + 1):
+        initial = rng(*key, WEIGHTS, attempt).initial_seed()
+        network = task.build(val_images.shape[1], seed=initial).to(device)
+        entries = fit(
+            network,
+            task.loss,
+            draw(arm, fold, training, key, device),
+            judge,
+            steps=training.steps,
+            learning_rate=training.learning_rate,
+            evaluations=training.evaluations,
+        )
+        history.append(tabulate(entries, attempt))
+        val_metric = max(entry.val_metric for entry in entries)
+        if task.learnt(val_metric):
+            break
+    cut = task.threshold(probabilities(network, val_images), fold.val)
+    probability = probabilities(network, tensor(fold.test.images, device))
+    predictions = task.predict(probability, fold.test, cut=cut, pixel_mm=fold.pixel_mm)
+    site_of = fold.test.table.groupby("subject")["site"].first()
+    patients = by_patient(
+        predictions, site_of, lambda rows: task.score(rows, pixel_mm=fold.pixel_mm)
+    )
+    tables = [predictions, patients, pd.concat(history, ignore_index=True)]
+    for table in tables:
+        table.insert(0, "fold", fold.name)
+        table.insert(1, "seed", seed)
+    return Run(tables[0], tables[1], tables[2], val_metric, task.learnt(val_metric))
+
+
+def draw(
+    arm: Arm, fold: Fold, training: Training, key: tuple[int, ...], device: torch.device
+) -> Iterator[Batch]:
+    """The batches of an arm: half from each of its two sources, or both halves from its one.
+
+    Order and augmentation hang on the seed and the fold alone, never on the arm.
+    """
+    first = fold.train if arm.real else fold.added
+    second = fold.added if arm.added else fold.train
+    labels = [half.table["label"].to_numpy() for half in (first, second)]
+    images = [tensor(half.images, device) for half in (first, second)]  # (N,C,H,W)
+    masks = [tensor(half.masks[:, None], device) for half in (first, second)]  # (N,1,H,W)
+    truth = [tensor(values[:, None], device) for values in labels]  # (N,1)
+    augment, draws = Classical(), rng(*key, AUGMENTATION)
+    for chosen in batches(*labels, steps=training.steps, batch=training.batch, seed=key):
+        batch, outlines, answers = (
+            torch.cat(
+                [
+                    source[torch.as_tensor(rows, device=device)]
+                    for source, rows in zip(s, chosen, strict=True)
+                ]
+            )
+            for s in (images, masks, truth)
+        )
+        if arm.classical:
+            batch, outlines = augment(batch, outlines, draws)
+        yield batch, outlines, answers
+
+
+def tensor(array: Any, device: torch.device) -> Tensor:
+    """An array as float32 on the device."""
+    return torch.tensor(array, dtype=torch.float32, device=device)
+
+
+def tabulate(entries: list[Entry], attempt: int) -> pd.DataFrame:
+    """The history of one attempt as a table."""
+    table = pd.DataFrame([vars(entry) for entry in entries])
+    table.insert(0, "attempt", attempt)
+    return table
+
+
+def by_patient(
+    predictions: pd.DataFrame,
+    site_of: "pd.Series[Any]",
+    score: Callable[[pd.DataFrame], dict[str, float]],
+) -> pd.DataFrame:
+    """Score each patient's slices: one row a patient and metric."""
+    rows = [
+        {"subject": subject, "site": site_of[subject], "metric": metric, "value": value}
+        for subject, slices in predictions.groupby("subject", sort=True)
+        for metric, value in score(slices).items()
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,46 @@
+"""What may be claimed of a task: an intersection over references, a union over arms."""
+
+from collections.abc import Mapping, Sequence
+
+from tasks.arms import Arm
+from tasks.lift.bootstrap import Difference
+from tasks.tables.lift import Claim
+
+
+def candidates(arms: Sequence[str]) -> list[str]:
+    """Arms that add synthetic slices to real ones; `synthetic` alone is only reported."""
+    return [name for name in arms if Arm.parse(name).synthetic and Arm.parse(name).real]
+
+
+def references(arms: Sequence[str]) -> list[str]:
+    """Arms without synthetic slices: the rivals and the controls."""
+    return [name for name in arms if not Arm.parse(name).synthetic]
+
+
+def family(arms: Sequence[str]) -> list[tuple[str, str]]:
+    """All contrasts of a metric: every arm over `real`, candidates over every reference."""
+    over_real = [(name, "real") for name in arms if name != "real"]
+    over_rivals = [(c, r) for c in candidates(arms) for r in references(arms) if r != "real"]
+    return over_real + over_rivals if "real" in arms else []
+
+
+def claim(arms: Sequence[str], contrasts: Mapping[tuple[str, str], Difference]) -> Claim:
+    """Read the claim off the primary metric's simultaneous intervals; larger must be better.
+
+    An arm helps when its lower bound is above zero against each reference (intersection-union,
+    Berger 1982): to beat `real` is no merit if classical augmentation does as well. It harms
+    when its upper bound is below zero against each. The intervals hold for all arms at once, so
+    one arm that helps is enough.
+
+    Args:
+        arms: the arms that were measured.
+        contrasts: `family(arms)`'s differences.
+    """
+    trials = [[contrasts[c, r] for r in references(arms)] for c in candidates(arms)]
+    if "real" not in arms or not trials:
+        return "not measured"
+    if any(all(d.low > 0 for d in trial) for trial in trials):
+        return "helps"
+    if any(all(d.high < 0 for d in trial) for trial in trials):
+        return "harms"
+    return "no evidence"

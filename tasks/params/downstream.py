@@ -1,0 +1,56 @@
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from tasks.arms import Arm
+from tasks.params import Section
+
+Task = Literal["classify", "segment"]
+
+
+def known(name: str) -> str:
+    """Let an arm's name pass, or complain in its parser's words."""
+    return Arm.parse(name).name
+
+
+def distinct(values: list[str] | list[int]) -> list[str] | list[int]:
+    """Refuse a list that names something twice."""
+    if len(set(values)) != len(values):
+        raise ValueError("each value may stand once only")
+    return values
+
+
+class Training(BaseModel):
+    """How one task's networks are trained: the same in all arms.
+
+    Attributes:
+        steps: optimiser steps; the schedule needs a few.
+        batch: slices a step; a multiple of 4 (real and added, with and without tumour).
+        learning_rate: peak of the one-cycle schedule.
+        evaluations: how often, evenly over the steps, validation patients judge the weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    steps: int = Field(default=250, ge=8)
+    batch: int = Field(default=16, ge=4, multiple_of=4)
+    learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    evaluations: int = Field(default=5, ge=1)
+
+
+class Downstream(Section):
+    """Arms, seeds and schedules of the comparison.
+
+    Attributes:
+        reruns: how many further initialisations a network that never learnt may have.
+    """
+
+    section: ClassVar[str] = "downstream"
+    tasks: Annotated[list[Task], AfterValidator(distinct)] = Field(min_length=1)
+    arms: Annotated[list[Annotated[str, AfterValidator(known)]], AfterValidator(distinct)] = Field(
+        min_length=1
+    )
+    seeds: Annotated[list[int], AfterValidator(distinct)] = Field(min_length=1)
+    reruns: int = Field(default=1, ge=0)
+    threads: int = Field(default=1, ge=1)
+    classify: Training = Training()
+    segment: Training = Training()

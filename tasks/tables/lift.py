@@ -1,0 +1,77 @@
+"""`data/lift.json` and `data/lift.csv`: every arm's figures, its lift, and what may be claimed."""
+
+from typing import Literal
+
+import pandera.pandas as pa
+from pandera.typing import Series
+from pydantic import BaseModel, ConfigDict
+
+Claim = Literal["helps", "harms", "no evidence", "not measured"]
+Status = Literal["ok", "not converged", "too few", "too few patients", "not run"]
+Interval = tuple[float, float]
+
+
+class Record(BaseModel):
+    """Frozen, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ArmFigure(Record):
+    """One metric of one arm; null where nothing could be measured.
+
+    Attributes:
+        mean: over runs, of the metric over all test patients.
+        ci95: its 95 % bootstrap interval, for this arm alone.
+        lift_over_real: the arm's mean less that of `real`, in the metric's own unit, so that
+            a negative one is the better for `hd95_mm`, `false_positive_mm2` and `brier`.
+        lift_ci95: simultaneous with all other contrasts of this metric.
+        p_adjusted: over the same contrasts; at most .05 just where `lift_ci95` excludes 0.
+    """
+
+    mean: float | None = None
+    ci95: Interval | None = None
+    lift_over_real: float | None = None
+    lift_ci95: Interval | None = None
+    p_adjusted: float | None = None
+    n_patients: int = 0
+    status: Status = "ok"
+
+
+class Contrast(Record):
+    """A difference that the claim rests on: a synthetic arm less one without synthetic slices."""
+
+    arm: str
+    reference: str
+    lift: float
+    ci95: Interval
+    p_adjusted: float
+
+
+class Lift(Record):
+    """All of `data/lift.json`."""
+
+    claim: dict[str, Claim]
+    tasks: dict[str, dict[str, dict[str, ArmFigure]]]
+    primary: dict[str, str]
+    contrasts: dict[str, list[Contrast]]
+    n_patients: int
+    n_seeds: int
+    method: str
+
+
+class LiftRows(pa.DataFrameModel):
+    """`data/lift.csv`: the same figures, one row a task, metric and arm."""
+
+    task: Series[str]
+    metric: Series[str]
+    arm: Series[str]
+    mean: Series[float] = pa.Field(nullable=True)
+    low: Series[float] = pa.Field(nullable=True)
+    high: Series[float] = pa.Field(nullable=True)
+    lift: Series[float] = pa.Field(nullable=True)
+    lift_low: Series[float] = pa.Field(nullable=True)
+    lift_high: Series[float] = pa.Field(nullable=True)
+    p_adjusted: Series[float] = pa.Field(nullable=True, ge=0, le=1)
+    n_patients: Series[int] = pa.Field(ge=0)
+    status: Series[str]

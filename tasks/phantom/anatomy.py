@@ -150,8 +150,8 @@ def lopsided(p: Float, *, ventricle: float) -> Float:
     front, back = sigmoid((y - 15) / 10), sigmoid(-(y + 55) / 10)
     shifted = np.stack(
         [
-            x + 3.5 * front - 5 * back,
-            y - 5 * right * front + 6 * (1 - right) * back,
+            x + 4 * front - 6 * back,
+            y - 6 * right * front + 7 * (1 - right) * back,
             z,
         ]
     )

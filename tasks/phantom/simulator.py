@@ -195,7 +195,7 @@ class Simulator:
         texture = SmoothField.draw(rng, channels=1, knot_mm=9, reach_mm=125).on_lattice(*axes)[0]
         shading = SmoothField.draw(rng, channels=1, knot_mm=60, reach_mm=125).on_lattice(*axes)[0]
         # The coil is brighter at the patient's left, as one with a weak element would be.
-        shading = scanner.bias * shading - (0.0014 * axes[0])[:, None, None]
+        shading = scanner.bias * shading - (0.0018 * axes[0])[:, None, None]
         clean = image[brain] * np.exp(shading[brain]) * (1 + 0.025 * texture[brain])
         noise = scanner.noise * rng.standard_normal((2, clean.size), dtype=np.float32)
         volume = np.zeros_like(image)

@@ -1,0 +1,190 @@
+"""The phantom batch as it lies on disk, read back with the readers of others."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import highdicom as hd
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+from numpy.typing import NDArray
+
+from tasks.phantom import dicom
+from tasks.phantom.simulator import Patient, Simulator
+
+REPOSITORY = Path(__file__).parents[2]
+SEED, PATIENTS = 5, 12
+
+
+def run_stage(folder: Path, section: str) -> subprocess.CompletedProcess[str]:
+    folder.mkdir(exist_ok=True)
+    (folder / "params.yaml").write_text(f"phantom: {section}\n")
+    return subprocess.run(
+        [sys.executable, "-m", "tasks.phantom"],
+        cwd=folder,
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantom")
+    done = run_stage(folder, f"{{patients: {PATIENTS}, seed: {SEED}}}")
+    assert done.returncode == 0, done.stderr
+    return folder / "data" / "raw" / "phantom"
+
+
+@pytest.fixture(scope="module")
+def truth() -> list[Patient]:
+    return list(Simulator(SEED).patients(0, PATIENTS))
+
+
+def of_format(truth: list[Patient], name: str) -> list[Patient]:
+    return [patient for patient in truth if patient.kind.format == name]
+
+
+def series_of(batch: Path, patient: Patient) -> list[pydicom.FileDataset]:
+    folder = batch / "sourcedata" / patient.participant_id
+    return [pydicom.dcmread(path) for path in sorted(folder.glob("[0-9]*.dcm"))]
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def resample_exactly(
+    array: NDArray[np.generic], affine: NDArray[np.float64], patient: Patient
+) -> NDArray[np.generic]:
+    """The array on the patient's own grid; both must be the same voxels of one world."""
+    back = np.linalg.inv(affine) @ patient.affine
+    corners = np.indices(patient.mask.shape).reshape(3, -1)
+    voxels = back[:3, :3] @ corners + back[:3, 3:]
+    nearest = np.rint(voxels).astype(int)
+    assert np.abs(voxels - nearest).max() < 0.02, "the grids do not coincide"
+    inside = ((nearest >= 0) & (nearest < np.array(array.shape)[:, None])).all(0)
+    values = np.zeros(patient.mask.size, dtype=array.dtype)
+    values[inside] = array[tuple(nearest[:, inside])]
+    return values.reshape(patient.mask.shape)
+
+
+def test_two_runs_are_equal_byte_for_byte(batch: Path, tmp_path: Path) -> None:
+    done = run_stage(tmp_path / "again", f"{{patients: {PATIENTS}, seed: {SEED}}}")
+    assert done.returncode == 0, done.stderr
+    assert digest(tmp_path / "again" / "data" / "raw" / "phantom") == digest(batch)
+
+
+def test_participants_are_listed_as_bids_asks(batch: Path, truth: list[Patient]) -> None:
+    table = pd.read_csv(batch / "participants.tsv", sep="\t")
+    assert list(table.columns) == [
+        "participant_id", "site", "format", "tumor", "slices", "tumor_slices",
+    ]  # fmt: skip
+    assert list(table.participant_id) == [patient.participant_id for patient in truth]
+    assert list(table.tumor_slices) == [int(patient.mask.any((0, 1)).sum()) for patient in truth]
+    assert json.loads((batch / "dataset_description.json").read_text())["BIDSVersion"]
+
+
+def test_format_site_and_tumour_do_not_give_each_other_away(batch: Path) -> None:
+    table = pd.read_csv(batch / "participants.tsv", sep="\t")
+    counts = table.groupby(["format", "site", "tumor"]).size()
+    assert counts["dicom"].tolist() == [1] * 4
+    assert counts["nifti"].tolist() == [2] * 4
+    assert table.tumor.mean() == 0.5
+
+
+def test_nifti_volumes_and_masks_read_back_exactly(batch: Path, truth: list[Patient]) -> None:
+    codes, crossed = set(), 0
+    for patient in of_format(truth, "nifti"):
+        name = patient.participant_id
+        image = nib.load(batch / name / "anat" / f"{name}_FLAIR.nii.gz")
+        folder = batch / "derivatives" / "masks" / name / "anat"
+        mask = nib.load(folder / f"{name}_label-tumor_mask.nii.gz")
+        volume = resample_exactly(np.asarray(image.dataobj), image.affine, patient)
+        np.testing.assert_array_equal(volume, np.rint(patient.volume))
+        drawn = resample_exactly(np.asarray(mask.dataobj), mask.affine, patient)
+        np.testing.assert_array_equal(drawn, patient.mask)
+        codes.add(nib.aff2axcodes(image.affine))
+        crossed += nib.aff2axcodes(image.affine) != nib.aff2axcodes(mask.affine)
+    assert len(codes) > 1, "images lie in several axis orders"
+    assert crossed, "some masks lie in another axis order than their image"
+
+
+def test_dicom_series_read_back_exactly(batch: Path, truth: list[Patient]) -> None:
+    for patient in of_format(truth, "dicom"):
+        series = series_of(batch, patient)
+        stack = hd.get_volume_from_series(series)
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ stack.affine  # DICOM's LPS to RAS
+        volume = resample_exactly(stack.array, affine, patient)
+        slope = dicom.PROTOCOLS[patient.kind.site]["slope"]
+        np.testing.assert_allclose(volume, patient.volume, atol=0.51 * slope)
+        assert {one.PatientID for one in series} == {patient.participant_id}
+        assert {one.SeriesDescription for one in series} == {"FLAIR"}
+
+
+def test_dicom_files_lie_in_no_useful_order(batch: Path, truth: list[Patient]) -> None:
+    for patient in of_format(truth, "dicom"):
+        series = series_of(batch, patient)
+        heights = [float(one.ImagePositionPatient[2]) for one in series]
+        assert heights != sorted(heights)
+        assert heights != sorted(heights, reverse=True)
+        assert len({one.SOPInstanceUID for one in series}) == len(series)
+
+
+def test_segmentations_lie_on_their_series(batch: Path, truth: list[Patient]) -> None:
+    for patient in of_format(truth, "dicom"):
+        found = hd.seg.segread(batch / "sourcedata" / patient.participant_id / "seg.dcm")
+        series = series_of(batch, patient)
+        assert found.FrameOfReferenceUID == series[0].FrameOfReferenceUID
+        referenced = {one[2] for one in found.get_source_image_uids()}
+        assert referenced <= {one.SOPInstanceUID for one in series}
+        stack = found.get_volume(combine_segments=True)
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ stack.affine
+        drawn = resample_exactly(stack.array, affine, patient)
+        np.testing.assert_array_equal(drawn, patient.mask)
+        occupied = int(patient.mask.any((0, 1)).sum())
+        assert found.NumberOfFrames == (occupied or patient.mask.shape[2])
+
+
+def test_stand_ins_for_patients_are_named_phantoms_but_not_marked_synthetic(
+    batch: Path, truth: list[Patient]
+) -> None:
+    for patient in of_format(truth, "dicom"):
+        first = series_of(batch, patient)[0]
+        assert str(first.PatientName).startswith("PHANTOM")
+        assert "PHANTOM" in first.ImageComments
+        assert (0x0008, 0x001C) not in first
+
+
+def test_no_clock_is_left_in_any_file(batch: Path) -> None:
+    for path in batch.rglob("*.dcm"):
+        for element in pydicom.dcmread(path, stop_before_pixels=True).iterall():
+            if element.VR in ("DA", "DT") and element.value:
+                assert str(element.value).startswith(dicom.DAY), element
+    for path in batch.rglob("*.nii.gz"):
+        assert path.read_bytes()[4:8] == b"\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("{patients: 3, seed: 7}", ["phantom.patients", "3", "12"]),
+        ("{patient: 60}", ["phantom.patient", "did you mean 'patients'"]),
+    ],
+)
+def test_wrong_params_end_in_one_line(tmp_path: Path, section: str, words: list[str]) -> None:
+    done = run_stage(tmp_path / "wrong", section)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert all(word in done.stderr for word in words)
+    assert not (tmp_path / "wrong" / "data").exists()

@@ -1,0 +1,207 @@
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from models.dcgan import Architecture, Generator
+from tasks import params
+from tasks.params.train_gan import RECIPES, TrainGan
+from tasks.stage import StageError
+from tasks.train_gan import __main__ as train_gan
+from tasks.train_gan.examples import gather, soft_masks
+from tasks.train_gan.history import COLUMNS
+from tasks.train_gan.sheet import OUTLINE, sheet
+from tasks.train_gan.verdict import collapse, merit
+from tests.tasks.gan_room import SIZE, TINY, write_params, write_room
+
+OUT = Path("data/gan/0")
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return write_room(tmp_path)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_two_runs_write_the_same_bytes(room: Path) -> None:
+    train_gan.main("0")
+    first = hashes(OUT)
+    train_gan.main("0")
+    assert hashes(OUT) == first
+    assert set(first) == {
+        "generator.safetensors", "config.json", "history.csv", "sheets/step_000006.png",
+    }  # fmt: skip
+
+
+def test_what_is_written_rebuilds_the_generator_and_tells_its_history(room: Path) -> None:
+    train_gan.main("0")
+    config = json.loads((OUT / "config.json").read_text())
+    assert config["kind"] == "dcgan" and config["state"] in ("ok", "collapsed")
+    generator = Generator(Architecture(**config["architecture"]))
+    generator.load_state_dict(load_file(OUT / "generator.safetensors"))
+    history = pd.read_csv(OUT / "history.csv")
+    assert list(history.columns) == list(COLUMNS) and history["step"].tolist() == [3, 6]
+    assert history.drop(columns="event").notna().all(axis=None)
+    assert history["event"].fillna("").str.startswith("best").any()
+    with Image.open(OUT / "sheets/step_000006.png") as picture:
+        assert picture.size[0] > 10 * SIZE
+
+
+def test_the_seed_changes_the_bytes(room: Path) -> None:
+    train_gan.main("0")
+    first = hashes(OUT)["generator.safetensors"]
+    write_params(room, gan={"seed": 4})
+    train_gan.main("0")
+    assert hashes(OUT)["generator.safetensors"] != first
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "small_data"])
+def test_every_recipe_trains(room: Path, recipe: str) -> None:
+    write_params(room, gan={"recipe": recipe, "steps": 2})
+    train_gan.main("0")
+    assert json.loads((OUT / "config.json").read_text())["recipe"] == recipe
+
+
+def test_every_switch_trains_on_several_channels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    switches = {
+        "excitation": True, "projection": False, "discriminator_norm": "spectral", "l1": 1.0,
+        "feature_matching": 1.0, "r1_every": 1, "loss": "hinge", "precision": "bf16",
+        "ema_half_life": 0, "diffaugment": {"flip": True}, "steps": 3,
+    }  # fmt: skip
+    write_room(tmp_path, gan=switches, channels=2)
+    train_gan.main("0")
+    history = pd.read_csv(OUT / "history.csv")
+    assert (history[["l1", "r1", "feature_matching"]] > 0).all(axis=None)
+
+
+def test_slices_from_elsewhere_need_no_training(room: Path) -> None:
+    write_params(room, source="elsewhere")
+    train_gan.main("0")
+    config = json.loads((OUT / "config.json").read_text())
+    assert config == {"kind": "external", "source": "elsewhere"}
+    assert pd.read_csv(OUT / "history.csv").empty
+
+
+def relabel(room: Path, label: int) -> None:
+    path = room / "data/slices/slices.parquet"
+    pd.read_parquet(path).assign(label=label).to_parquet(path, index=False)
+
+
+@pytest.mark.parametrize(("label", "missing"), [(0, "tumour"), (1, "without tumour"), (-1, "")])
+def test_a_label_without_training_slices_is_one_clear_line(
+    room: Path, label: int, missing: str
+) -> None:
+    relabel(room, label)
+    with pytest.raises(StageError, match=f"no .*{missing}.* add patients to data.batches"):
+        train_gan.main("0")
+    assert not OUT.exists()
+
+
+def test_few_validation_slices_leave_the_distance_out_and_keep_the_last_step(room: Path) -> None:
+    path = room / "data/slices/slices.parquet"
+    table = pd.read_parquet(path)
+    held = table.index[table["partition_0"] == "val"]
+    table.loc[held[6:], "partition_0"] = "test"
+    table.to_parquet(path, index=False)
+    train_gan.main("0")
+    history = pd.read_csv(OUT / "history.csv")
+    assert history["fd_ratio_tumor"].isna().all()
+    assert json.loads((OUT / "config.json").read_text())["best_step"] == 6
+
+
+def test_losses_that_are_no_numbers_stop_the_run_and_leave_nothing(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.train_gan import trainer
+
+    def broken(real: torch.Tensor, fake: torch.Tensor, **_: Any) -> torch.Tensor:
+        return (real.sum() + fake.sum()) * float("nan")
+
+    monkeypatch.setattr(trainer, "discriminator_loss", broken)
+    with pytest.raises(StageError, match=r"diverged.*step 3.*learning_rate"):
+        train_gan.main("0")
+    assert not OUT.exists()
+
+
+def test_every_batch_holds_both_labels_equally(room: Path) -> None:
+    from tasks.arrays import load_slices
+
+    examples = gather(
+        load_slices("0", "train"), load_slices("0", "val"), soften=0.9, device=torch.device("cpu")
+    )
+    x, labels = examples.batch(8, torch.Generator().manual_seed(0))
+    assert labels.tolist() == [0, 1] * 4
+    assert ((x[:, -1] > 0).any(2).any(1) == (labels == 1)).all()
+
+
+def test_softened_masks_stay_where_they_were_and_are_never_crisp() -> None:
+    mask = torch.zeros(1, 16, 16)
+    mask[:, 4:12, 4:12] = 1
+    soft = soft_masks(mask, peak=0.9)
+    assert soft.abs().max() <= 0.9 and len(soft.unique()) > 2
+    inside = (soft[:, 0] > 0).float()
+    assert (inside * mask).sum() / mask.sum() > 0.9 and inside.sum() <= mask.sum()
+    assert torch.equal(soft_masks(mask, peak=1.0)[:, 0], 2 * mask - 1)
+
+
+def test_the_sheet_outlines_masks() -> None:
+    x = torch.full((20, 2, SIZE, SIZE), -1.0)
+    x[0, 1, 10:20, 10:20] = 1.0
+    none, tumor = np.asarray(sheet(x * 0 - 1, x)), np.asarray(sheet(x * 0 - 1, x * 0 - 1))
+    outlined = (none == OUTLINE).all(-1).sum()
+    assert outlined > 0 and not (tumor == OUTLINE).all(-1).any()
+
+
+HEALTHY = {
+    "step": 100.0, "std_z_none": 0.7, "std_z_tumor": 0.8, "ssim_none": 0.5, "ssim_tumor": 0.4,
+    "mask_missing": 0.1, "fd_ratio_none": 4.0, "fd_ratio_tumor": 6.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ill", [{"std_z_tumor": 0.05}, {"ssim_none": 0.97}, {"mask_missing": 0.9}])
+def test_collapse_is_told_from_what_the_slices_look_like(ill: dict[str, float]) -> None:
+    assert collapse(dict(HEALTHY)) == ""
+    assert collapse(HEALTHY | ill)
+
+
+def test_the_best_checkpoint_has_the_least_distance_and_without_one_is_the_last() -> None:
+    nan = float("nan")
+    assert merit(dict(HEALTHY)) == 5.0
+    blind = HEALTHY | {"fd_ratio_none": nan, "fd_ratio_tumor": nan}
+    assert merit(blind | {"step": 200.0}) < merit(blind)
+    assert merit(HEALTHY | {"fd_ratio_none": nan}) == 6.0
+
+
+def test_a_written_key_wins_over_its_recipe() -> None:
+    asked = TrainGan.model_validate(TINY | {"recipe": "paper", "l1": 0.25})
+    assert (asked.l1, asked.discriminator_norm, asked.beta1) == (0.25, "batch", 0.5)
+
+
+def test_batch_norm_with_a_gradient_penalty_is_refused() -> None:
+    with pytest.raises(ValidationError, match="gradient penalty is per slice"):
+        TrainGan.model_validate(TINY | {"discriminator_norm": "batch"})
+
+
+def test_a_typo_is_named_with_what_was_meant(room: Path) -> None:
+    write_params(room, gan={"r1_gama": 3})
+    with pytest.raises(StageError, match=r"train_gan\.r1_gama, did you mean 'r1_gamma'"):
+        params.read(TrainGan)

@@ -5,20 +5,19 @@ Reads `data/raw/BATCH/`; writes `data/volumes/BATCH/` (NIfTI in RAS+ orientation
 metadata or a refusal with a code; `.private/` tells which, by its true path.
 """
 
-from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from tasks import params, stage
-from tasks.ingest import nifti, series, tables
-from tasks.ingest.found import Found, Rejection
-from tasks.ingest.headers import read_header
-from tasks.ingest.inventory import Kind, Source, kind_of, walk
-from tasks.ingest.patient import Converted, Patient, convert
-from tasks.ingest.people import read_sites, site_of
-from tasks.ingest.privacy import Pseudonyms, load_key, write_private
-from tasks.ingest.refusal import REMEDIES, RefusalError
+from tasks.ingest import tables
+from tasks.ingest.account import nothing_read, reject_rows, summary, write_paths
+from tasks.ingest.patient import Converted, Patient, by_patient, convert, given_up
+from tasks.ingest.people import read_sites
+from tasks.ingest.privacy import Pseudonyms, load_key
+from tasks.ingest.survey import survey, take_stock
+from tasks.ingest.workers import quiet, run_all
 from tasks.params.ingest import Ingest
 from tasks.stage import StageError
 
@@ -36,19 +35,14 @@ def main(batch: str) -> None:
             " into that folder, or take it out of the list"
         )
     names = Pseudonyms(load_key(settings.key_fingerprint))
-    kinds, rejected = take_stock(folder)
-    found, refused = survey(kinds, settings)
-    rejected += refused
-    patients = by_patient(found, read_sites(folder), names)
-    with stage.output(VOLUMES / batch) as volumes:
-        total = Converted(rejected=rejected)
-        for patient in tqdm(patients, desc=f"ingest@{batch}", unit="patient", disable=None):
-            one = convert(patient, volumes, settings)
-            total.rows += one.rows
-            total.rejected += one.rejected
-            total.used += one.used
+    with quiet(), stage.output(VOLUMES / batch) as volumes:
+        kinds, rejected = take_stock(folder)
+        found, refused = survey(kinds, settings)
+        patients = by_patient(found, read_sites(folder), names)
+        total = Converted(rejected=rejected + refused)
         total.used += [(source.name, "metadata") for source in kinds["metadata"]]
-        account(batch, total, names)
+        convert_all(patients, volumes, settings, total, label=f"ingest@{batch}")
+        write_paths(batch, total, names)
         if not total.rows:
             raise StageError(nothing_read(folder, batch, total))
         tables.write_manifest(volumes / "manifest.parquet", total.rows)
@@ -56,107 +50,26 @@ def main(batch: str) -> None:
     print(f"ingest@{batch}: {summary(total)}")
 
 
-def take_stock(folder: Path) -> tuple[dict[Kind, list[Source]], list[Rejection]]:
-    """The batch's files by kind, and those that are of none."""
-    kinds: dict[Kind, list[Source]] = defaultdict(list)
-    rejected: list[Rejection] = []
-    for source in walk(folder):
-        try:
-            kind = kind_of(source, folder)
-        except RefusalError as refusal:
-            rejected.append(Rejection((source,), refusal.code, refusal.reason))
-        else:
-            kinds["metadata" if kind == "dicomdir" else kind].append(source)
-    return kinds, rejected
-
-
-def survey(
-    kinds: dict[Kind, list[Source]], settings: Ingest
-) -> tuple[list[Found], list[Rejection]]:
-    """Images and masks of all formats, by headers and names, before any pixel is read."""
-    headers = []
-    rejected: list[Rejection] = []
-    for source in kinds["dicom"]:
-        try:
-            headers.append(read_header(source))
-        except RefusalError as refusal:
-            rejected.append(Rejection((source,), refusal.code, refusal.reason))
-    dicom_found, dicom_rejected = series.survey(
-        headers, min_slices=settings.min_slices, allow_burned_in=settings.allow_burned_in
+def convert_all(
+    patients: list[Patient], volumes: Path, settings: Ingest, total: Converted, *, label: str
+) -> None:
+    """Convert patients on all cores; rows come in the order of the patients."""
+    if any(found.needs_highdicom for patient in patients for found in patient.all_found):
+        import highdicom  # noqa: F401  (once, before the workers fork)
+    results = run_all(
+        partial(convert, folder=volumes, params=settings),
+        patients,
+        seconds=settings.max_seconds,
+        memory=settings.worker_memory,
     )
-    nifti_found, nifti_rejected = nifti.survey(kinds["nifti"])
-    rejected += dicom_rejected + nifti_rejected
-    rejected += [
-        Rejection((source,), "patient-unknown", "a 2D picture names no patient")
-        for source in kinds["image2d"]
-    ]
-    return dicom_found + nifti_found, rejected
-
-
-def by_patient(found: list[Found], sites: dict[str, str], names: Pseudonyms) -> list[Patient]:
-    """Patients in the order of their pseudonyms, each with images and masks by name."""
-    groups: dict[str, list[Found]] = defaultdict(list)
-    for one in sorted(found, key=lambda one: one.name):
-        groups[names.subject(one.patient)].append(one)
-    patients = []
-    for subject, group in sorted(groups.items()):
-        equipment = next((one.equipment for one in group if one.equipment.strip("|")), "")
-        patients.append(
-            Patient(
-                subject=subject,
-                site=site_of(group[0].patient, equipment, sites, names),
-                images=tuple(one for one in group if one.role == "image"),
-                masks=tuple(one for one in group if one.role == "mask"),
-            )
-        )
-    return patients
-
-
-def reject_rows(rejected: list[Rejection], names: Pseudonyms) -> list[dict[str, str]]:
-    """One row a refused file or series, under the token of its first file."""
-    return [
-        {
-            "token": names.token(one.sources[0].name),
-            "code": one.code,
-            "reason": one.reason,
-            "remedy": REMEDIES[one.code],
-        }
-        for one in rejected
-    ]
-
-
-def account(batch: str, total: Converted, names: Pseudonyms) -> None:
-    """Write into `.private/` what became of every file, with its true path."""
-    refused = [
-        (names.token(one.sources[0].name), source.name, one.code)
-        for one in total.rejected
-        for source in one.sources
-    ]
-    write_private(f"rejected-{batch}.csv", ("token", "path", "code"), sorted(refused))
-    used = [*total.used, *((path, "rejected") for _, path, _ in refused)]
-    write_private(f"files-{batch}.csv", ("path", "outcome"), sorted(used))
-
-
-def nothing_read(folder: Path, batch: str, total: Converted) -> str:
-    """One line for a batch of which nothing could be read."""
-    counts: dict[str, int] = defaultdict(int)
-    for one in total.rejected:
-        counts[one.code] += 1
-    found = ", ".join(f"{count} {code}" for code, count in sorted(counts.items())) or "no files"
-    return (
-        f"{folder}: no volume could be read ({found}); .private/rejected-{batch}.csv names the"
-        " files; add readable DICOM or NIfTI, or take the batch out of data.batches"
-    )
-
-
-def summary(total: Converted) -> str:
-    """Counts for the log; no names."""
-    subjects = {row["subject"] for row in total.rows}
-    masks = sum(row["mask"] is not None for row in total.rows)
-    return (
-        f"{len(subjects)} patients, {len(total.rows)} volumes, {masks} with a mask,"
-        f" {len(total.rejected)} refused"
-    )
+    with tqdm(total=len(patients), desc=label, unit="patient", disable=None) as bar:
+        for patient, result in zip(patients, results, strict=True):
+            one = result if result is not None else given_up(patient, volumes)
+            total.rows += one.rows
+            total.rejected += one.rejected
+            total.used += one.used
+            bar.set_postfix(refused=len(total.rejected))
+            bar.update()
 
 
 if __name__ == "__main__":

@@ -37,6 +37,11 @@ class Found:
         """The name of the first file; sorts a batch in a fixed order."""
         return self.sources[0].name
 
+    @property
+    def needs_highdicom(self) -> bool:
+        """Whether highdicom reads it."""
+        return self.format == "dicom-multiframe" or (self.format, self.role) == ("dicom", "mask")
+
 
 @dataclass(frozen=True)
 class Rejection:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tasks.ingest.refusal import RefusalError
 
-Kind = Literal["dicom", "dicomdir", "nifti", "metadata", "image2d"]
+Kind = Literal["dicom", "nifti", "metadata", "image2d"]
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -51,7 +51,7 @@ def kind_of(source: Source, root: Path) -> Kind:
     with path.open("rb") as file:
         start = file.read(256)
     if start[128:132] == b"DICM":
-        return "dicomdir" if name == "dicomdir" else "dicom"
+        return "metadata" if name == "dicomdir" else "dicom"
     if name.endswith(NIFTI_SUFFIXES):
         return "nifti"
     if name.endswith(METADATA_SUFFIXES) or name.split(".")[0] in METADATA_NAMES:

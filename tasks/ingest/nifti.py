@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
+from isal import igzip
 
 from tasks.ingest.found import Found, Rejection
 from tasks.ingest.inventory import Source
@@ -12,6 +14,7 @@ from tasks.ingest.names import understand
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.volume import Volume, compact
 
+MAX_OFFSET = 2**20
 SYNTHETIC_KEYS = ("SyntheticData", "Synthetic")
 
 
@@ -64,31 +67,63 @@ def read_nifti(found: Found, *, max_voxels: int) -> Volume:
         RefusalError: where header, geometry or values cannot be trusted.
     """
     path = found.sources[0].path
-    try:
-        image = nib.Nifti1Image.from_filename(path) if is_nifti1(path) else nib.load(path)
-        shape = tuple(int(length) for length in image.shape)
-    except Exception as error:  # a hostile header may raise anything
-        raise RefusalError(
-            "corrupt", f"the header cannot be parsed ({type(error).__name__})"
-        ) from None
-    check_shape(shape, max_voxels)
-    affine = trusted_affine(image)
-    try:
-        data = np.asanyarray(image.dataobj)
-    except EOFError:
-        raise RefusalError("truncated", "the compressed file ends early") from None
-    except Exception as error:
-        code = "truncated" if isinstance(error, OSError | ValueError) else "corrupt"
-        raise RefusalError(code, f"the voxels cannot be read ({type(error).__name__})") from None
-    data = data.reshape(shape[:3])
-    if data.dtype.kind not in "biuf":
+    with open_stream(path) as stream:
+        try:
+            kind = class_of(stream.read(544))
+            stream.seek(0)
+            image = kind.from_stream(stream)
+            shape = tuple(int(length) for length in image.shape)
+        except RefusalError:
+            raise
+        except EOFError:
+            raise RefusalError("truncated", "the compressed file ends in its header") from None
+        except Exception as error:  # a hostile header may raise anything
+            raise RefusalError(
+                "corrupt", f"the header cannot be parsed ({type(error).__name__})"
+            ) from None
+        check_shape(shape, max_voxels)
+        affine = trusted_affine(image)
+        check_type(image.get_data_dtype())
+        try:
+            data = np.asanyarray(image.dataobj)
+        except (EOFError, OSError, ValueError) as error:
+            raise RefusalError(
+                "truncated", f"the voxels end early ({type(error).__name__})"
+            ) from None
+    return Volume(compact(integers(data.reshape(shape[:3]))), affine)
+
+
+def open_stream(path: Path) -> BinaryIO:
+    """The file's bytes, inflated by ISA-L where it is gzipped, whatever its name says."""
+    with path.open("rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    stream: BinaryIO = igzip.open(path) if gzipped else path.open("rb")
+    return stream
+
+
+def class_of(start: bytes) -> Any:
+    """NIfTI-1 or NIfTI-2, by the first bytes.
+
+    Raises:
+        RefusalError: neither, or voxels so far behind the header that a bomb must be inflated.
+    """
+    for size, kind, at, number in (
+        (348, nib.Nifti1Image, 108, "f4"),
+        (540, nib.Nifti2Image, 168, "i8"),
+    ):
+        for order in "<>":
+            if len(start) > size and np.frombuffer(start[:4], f"{order}i4")[0] == size:
+                offset = float(np.frombuffer(start, f"{order}{number}", 1, at)[0])
+                if 0 <= offset <= MAX_OFFSET:
+                    return kind
+                raise RefusalError("corrupt", "the header places the voxels out of reach")
+    raise RefusalError("corrupt", "neither NIfTI-1 nor NIfTI-2")
+
+
+def check_type(dtype: np.dtype[Any]) -> None:
+    """Refuse colours and complex numbers."""
+    if dtype.kind not in "iuf":
         raise RefusalError("unsupported-pixels", "colour or complex voxels")
-    return Volume(compact(integers(data)), affine)
-
-
-def is_nifti1(path: Path) -> bool:
-    """Whether the name is one that nibabel's NIfTI-1 class takes without guessing."""
-    return path.name.endswith((".nii", ".nii.gz"))
 
 
 def check_shape(shape: tuple[int, ...], max_voxels: int) -> None:

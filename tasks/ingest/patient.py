@@ -1,5 +1,6 @@
 """One patient: images read, masks brought onto each image's grid, both written."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -14,9 +15,12 @@ from tasks.ingest.dicom import read_multiframe, read_segmentation, read_series
 from tasks.ingest.found import Found, Rejection
 from tasks.ingest.labels import merge_labels
 from tasks.ingest.nifti import read_nifti
+from tasks.ingest.people import site_of
+from tasks.ingest.privacy import Pseudonyms
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.volume import Volume, canonical, resample_mask, write_nifti
 from tasks.params.ingest import Ingest
+from tasks.stage import discard
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,11 @@ class Patient:
     images: tuple[Found, ...]
     masks: tuple[Found, ...]
 
+    @property
+    def all_found(self) -> tuple[Found, ...]:
+        """Images and masks."""
+        return (*self.images, *self.masks)
+
 
 @dataclass
 class Converted:
@@ -36,6 +45,25 @@ class Converted:
     rows: list[dict[str, Any]] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
     used: list[tuple[str, str]] = field(default_factory=list)  # (file, outcome)
+
+
+def by_patient(found: list[Found], sites: dict[str, str], names: Pseudonyms) -> list[Patient]:
+    """Patients in the order of their pseudonyms, each with images and masks by name."""
+    groups: dict[str, list[Found]] = defaultdict(list)
+    for one in sorted(found, key=lambda one: one.name):
+        groups[names.subject(one.patient)].append(one)
+    patients = []
+    for subject, group in sorted(groups.items()):
+        equipment = next((one.equipment for one in group if one.equipment.strip("|")), "")
+        patients.append(
+            Patient(
+                subject=subject,
+                site=site_of(group[0].patient, equipment, sites, names),
+                images=tuple(one for one in group if one.role == "image"),
+                masks=tuple(one for one in group if one.role == "mask"),
+            )
+        )
+    return patients
 
 
 def convert(patient: Patient, folder: Path, params: Ingest) -> Converted:
@@ -48,7 +76,7 @@ def convert(patient: Patient, folder: Path, params: Ingest) -> Converted:
     taken: dict[str, int] = {}
     for image in patient.images:
         try:
-            volume = canonical(read(image, params))
+            volume = read(image, params)
         except RefusalError as refusal:
             result.rejected.append(Rejection(image.sources, refusal.code, refusal.reason))
             continue
@@ -81,6 +109,17 @@ def convert(patient: Patient, folder: Path, params: Ingest) -> Converted:
     return result
 
 
+def given_up(patient: Patient, folder: Path) -> Converted:
+    """A patient whose conversion killed its worker: nothing of it stays."""
+    discard(folder / patient.subject)
+    return Converted(
+        rejected=[
+            Rejection(found.sources, "crashed", "a file of this patient ended two processes")
+            for found in patient.all_found
+        ]
+    )
+
+
 def read(image: Found, params: Ingest) -> Volume:
     """The pixels of an image, by the reader of its format."""
     readers: dict[str, Callable[..., Volume]] = {
@@ -88,7 +127,19 @@ def read(image: Found, params: Ingest) -> Volume:
         "dicom-multiframe": read_multiframe,
         "nifti": read_nifti,
     }
-    return readers[image.format](image, max_voxels=params.max_voxels)
+    return guarded(readers[image.format], image, params)
+
+
+def guarded(reader: Callable[..., Volume], found: Found, params: Ingest) -> Volume:
+    """Read in canonical orientation, and turn whatever a hostile file may raise into a refusal."""
+    try:
+        return canonical(reader(found, max_voxels=params.max_voxels))
+    except RefusalError:
+        raise
+    except MemoryError:
+        raise RefusalError("too-large", "more memory needed than a worker may take") from None
+    except Exception as error:
+        raise RefusalError("corrupt", f"unreadable ({type(error).__name__})") from None
 
 
 def read_masks(masks: Sequence[Found], params: Ingest, result: Converted) -> dict[int, Volume]:
@@ -97,7 +148,7 @@ def read_masks(masks: Sequence[Found], params: Ingest, result: Converted) -> dic
     for index, mask in enumerate(masks):
         reader = read_segmentation if mask.format == "dicom" else read_nifti
         try:
-            volume = canonical(reader(mask, max_voxels=params.max_voxels))
+            volume = guarded(reader, mask, params)
             volumes[index] = Volume(merge_labels(volume.data, params.mask_labels), volume.affine)
         except RefusalError as refusal:
             result.rejected.append(Rejection(mask.sources, refusal.code, refusal.reason))
@@ -154,7 +205,7 @@ def session_label(patient: Patient, image: Found) -> str | None:
     if image.session is None:
         return None
     times: dict[str, str] = {}
-    for found in (*patient.images, *patient.masks):
+    for found in patient.all_found:
         if found.session is not None:
             times[found.session] = min(found.when, times.get(found.session, found.when))
     sessions = sorted(times, key=lambda session: (times[session], session))

@@ -1,0 +1,54 @@
+"""What became of every file: codes for the tables, true paths for `.private/`, counts to log."""
+
+from collections import Counter
+from pathlib import Path
+
+from tasks.ingest.found import Rejection
+from tasks.ingest.patient import Converted
+from tasks.ingest.privacy import Pseudonyms, write_private
+from tasks.ingest.refusal import REMEDIES
+
+
+def reject_rows(rejected: list[Rejection], names: Pseudonyms) -> list[dict[str, str]]:
+    """One row a refused file or series, under the token of its first file."""
+    return [
+        {
+            "token": names.token(one.sources[0].name),
+            "code": one.code,
+            "reason": one.reason,
+            "remedy": REMEDIES[one.code],
+        }
+        for one in rejected
+    ]
+
+
+def write_paths(batch: str, total: Converted, names: Pseudonyms) -> None:
+    """`.private/rejected-BATCH.csv` and, with the outcome of all files, `files-BATCH.csv`."""
+    refused = [
+        (names.token(one.sources[0].name), source.name, one.code)
+        for one in total.rejected
+        for source in one.sources
+    ]
+    write_private(f"rejected-{batch}.csv", ("token", "path", "code"), sorted(refused))
+    used = [*total.used, *((path, "rejected") for _, path, _ in refused)]
+    write_private(f"files-{batch}.csv", ("path", "outcome"), sorted(used))
+
+
+def nothing_read(folder: Path, batch: str, total: Converted) -> str:
+    """One line for a batch of which nothing could be read."""
+    counts = sorted(Counter(one.code for one in total.rejected).items())
+    found = ", ".join(f"{count} {code}" for code, count in counts) or "no files"
+    return (
+        f"{folder}: no volume could be read ({found}); .private/rejected-{batch}.csv names the"
+        " files; add readable DICOM or NIfTI, or take the batch out of data.batches"
+    )
+
+
+def summary(total: Converted) -> str:
+    """Counts for the log; no names."""
+    subjects = {row["subject"] for row in total.rows}
+    masks = sum(row["mask"] is not None for row in total.rows)
+    return (
+        f"{len(subjects)} patients, {len(total.rows)} volumes, {masks} with a mask,"
+        f" {len(total.rejected)} refused"
+    )

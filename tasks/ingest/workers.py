@@ -1,0 +1,117 @@
+"""Work spread over processes that may die without taking the batch with them.
+
+A decoder written in C can crash, hang or ask for all memory. Each worker has a limit of memory
+and each task one of time; a task that kills its worker twice, the second time alone, is given up.
+"""
+
+import faulthandler
+import logging
+import multiprocessing
+import os
+import resource
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from tasks.stage import die_with_parent
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def run_all(
+    work: Callable[[T], R], tasks: Sequence[T], *, seconds: float, memory: int
+) -> Iterator[R | None]:
+    """Results in the order of the tasks; None for a task that killed its worker.
+
+    `seconds` a task may take; `memory` bytes a worker may take beyond what it starts with.
+    An exception that `work` raises is raised here.
+    """
+    jobs = min(cores(), max(1, len(tasks)))
+    start = 0
+    while start < len(tasks):
+        with pool(jobs, memory) as workers:
+            futures = [workers.submit(timed, work, task, seconds) for task in tasks[start:]]
+            done = 0
+            try:
+                for future in futures:
+                    yield future.result()
+                    done += 1
+                return
+            except BrokenProcessPool:
+                suspects = futures[done : done + jobs + 1]
+            finally:
+                workers.shutdown(cancel_futures=True)
+        for offset, future in enumerate(suspects):
+            yield finished(future) or alone(work, tasks[start + done + offset], seconds, memory)
+        start += done + len(suspects)
+
+
+def pool(jobs: int, memory: int) -> ProcessPoolExecutor:
+    """Forked workers: what the parent has imported need not be imported again."""
+    return ProcessPoolExecutor(
+        jobs,
+        mp_context=multiprocessing.get_context("fork"),
+        initializer=prepare,
+        initargs=(memory,),
+    )
+
+
+def finished(future: "Future[R]") -> R | None:
+    """The result of a task that ended before its pool broke."""
+    return future.result() if future.done() and future.exception() is None else None
+
+
+def alone(work: Callable[[T], R], task: T, seconds: float, memory: int) -> R | None:
+    """Run one suspect in a worker of its own."""
+    with pool(1, memory) as worker:
+        try:
+            return worker.submit(timed, work, task, seconds).result()
+        except BrokenProcessPool:
+            return None
+
+
+def prepare(memory: int) -> None:
+    """Make a worker silent, mortal and bounded."""
+    die_with_parent()
+    faulthandler.disable()
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.__stderr__.fileno() if sys.__stderr__ else 2)
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + memory
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence libraries: their warnings quote attributes, and attributes hold names."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def timed(work: Callable[[T], R], task: T, seconds: float) -> R:
+    """Do the work; a watchdog that needs no Python thread ends the process when it hangs."""
+    with Path(os.devnull).open("w") as nowhere:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+        try:
+            return work(task)
+        finally:
+            faulthandler.cancel_dump_traceback_later()

@@ -1,0 +1,178 @@
+"""Hostile and broken files: each is a coded rejection in bounded time and memory."""
+
+import gzip
+import os
+import random
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.ingest import workers
+from tasks.stage import StageError
+
+from .dicom_cases import anatomy, write_segmentation, write_series
+from .ingest_room import Room
+from .test_ingest_nifti import ball, one_patient, write_nifti
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.chdir(tmp_path)
+    return Room(tmp_path)
+
+
+def nifti_start(shape: tuple[int, int, int], offset: float) -> bytes:
+    """A NIfTI-1 header with these claims, and nothing behind it."""
+    header = bytearray(352)
+    struct.pack_into("<i", header, 0, 348)
+    struct.pack_into("<8h", header, 40, 3, *shape, 1, 1, 1, 1)
+    struct.pack_into("<2h", header, 70, 16, 32)
+    struct.pack_into("<8f", header, 76, 1, 1, 1, 1, 1, 1, 1, 1)
+    struct.pack_into("<f", header, 108, offset)
+    struct.pack_into("<2h", header, 252, 1, 1)
+    struct.pack_into("<12f", header, 280, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)
+    header[344:348] = b"n+1\0"
+    return bytes(header)
+
+
+def test_gigantic_and_bomb_volumes_are_refused_quickly(room: Room) -> None:
+    one_patient(room)
+    (room.raw / "sub-02_FLAIR.nii").write_bytes(nifti_start((30000, 30000, 30000), 352))
+    (room.raw / "sub-03_FLAIR.nii").write_bytes(nifti_start((400, 400, 400), 352))
+    bomb = gzip.compress(nifti_start((10, 10, 10), 3e9) + bytes(50_000_000), 1)
+    (room.raw / "sub-04_FLAIR.nii.gz").write_bytes(bomb)
+    start = time.monotonic()
+    assert len(room.ingest()) == 1
+    assert time.monotonic() - start < 20
+    assert room.codes() == ["corrupt", "too-large", "truncated"]
+
+
+def test_a_gigantic_declared_image_is_refused(room: Room) -> None:
+    write_series(room.raw / "good", anatomy((4, 8, 8)), patient="good")
+    write_series(room.raw / "x", anatomy((4, 8, 8)), Rows=65535, Columns=65535)
+    assert len(room.ingest()) == 1
+    assert room.codes() == ["too-large"]
+
+
+def test_a_deflated_file_is_refused_before_it_inflates(room: Room) -> None:
+    write_series(room.raw / "good", anatomy((4, 8, 8)), patient="good")
+    path = room.raw / "good/slice000.dcm"
+    content = path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99", 1)
+    (room.raw / "deflated.dcm").write_bytes(content)
+    assert len(room.ingest()) == 1
+    assert room.codes() == ["codec"]
+
+
+def test_a_fifo_does_not_hang_the_stage(room: Room) -> None:
+    one_patient(room)
+    os.mkfifo(room.raw / "pipe.dcm")
+    room.ingest()
+    assert room.codes() == ["unknown-format"]
+
+
+def test_hostile_names_stay_inside_the_batch(room: Room) -> None:
+    one_patient(room)
+    for name in ("sub-..%2f..%2fx_FLAIR.nii.gz", "sub-$(touch x)_FLAIR.nii.gz", "a\nb.nii.gz"):
+        write_nifti(room.raw / "tmp.nii.gz", anatomy((8, 9, 10)))
+        (room.raw / "tmp.nii.gz").rename(room.raw / name)
+    latin = os.fsdecode(b"caf\xe9_FLAIR.nii.gz")  # no UTF-8
+    (room.raw / "a\nb.nii.gz").rename(room.raw / latin)
+    manifest = room.ingest()
+    assert manifest.image.str.fullmatch(r"sub-[0-9a-f]{12}/[\w.-]+").all()
+    assert len(manifest) == 4
+
+
+def square(number: int) -> int:
+    if number == 3:
+        os.abort()
+    if number == 5:
+        while True:
+            time.sleep(1)
+    return number * number
+
+
+def test_a_task_that_kills_or_hangs_its_worker_takes_no_other_along() -> None:
+    results = list(workers.run_all(square, list(range(8)), seconds=1.0, memory=2**31))
+    assert results == [0, 1, 4, None, 16, None, 36, 49]
+
+
+def greedy(number: int) -> int:
+    return np.ones(number, np.uint8).size
+
+
+def test_a_worker_may_not_take_all_memory() -> None:
+    with pytest.raises(MemoryError):
+        list(workers.run_all(greedy, [2**34], seconds=20.0, memory=2**30))
+
+
+def failing(number: int) -> int:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_in_a_worker_ends_the_stage() -> None:
+    with pytest.raises(OSError, match="No space"):
+        list(workers.run_all(failing, [1, 2, 3], seconds=20.0, memory=2**31))
+
+
+def corrupt(content: bytes, rng: random.Random) -> bytes:
+    """One of the ways in which files break."""
+    data = bytearray(content)
+    kind = rng.randrange(6)
+    if kind == 0:
+        return bytes(data[: rng.randrange(len(data))])
+    if kind == 1:
+        for _ in range(rng.randrange(1, 30)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+    elif kind == 2:  # near the header, where it hurts
+        for _ in range(rng.randrange(1, 10)):
+            data[rng.randrange(min(1500, len(data)))] = rng.randrange(256)
+    elif kind == 3:
+        start = rng.randrange(len(data))
+        data[start : start + rng.randrange(1, 200)] = b""
+    elif kind == 4:
+        start = rng.randrange(len(data))
+        data[start:start] = bytes(rng.randrange(256) for _ in range(rng.randrange(1, 200)))
+    else:
+        start = rng.randrange(min(1500, len(data)))
+        data[start : start + 4] = rng.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff"])
+    return bytes(data)
+
+
+def originals(folder: Path) -> list[tuple[str, bytes]]:
+    """Good files of every format, small ones."""
+    write_series(folder / "x", anatomy((4, 12, 12)))
+    write_segmentation(folder / "x/seg.dcm", folder / "x", ball((4, 12, 12), (2, 6, 6)))
+    write_nifti(folder / "n/sub-07_FLAIR.nii.gz", anatomy((8, 9, 10)))
+    write_nifti(folder / "n/sub-07_mask.nii.gz", ball((8, 9, 10), (4, 4, 4)))
+    write_nifti(folder / "n/sub-08_FLAIR.nii", anatomy((8, 9, 10)).astype(np.float32))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [(path.name, path.read_bytes()) for path in files]
+
+
+def fuzz(room: Room, cases: int, seed: int) -> None:
+    rng = random.Random(seed)
+    sources = originals(room.root / "originals")
+    write_nifti(room.raw / "sub-good_FLAIR.nii.gz", anatomy((8, 9, 10)))
+    for case in range(cases):
+        name, content = rng.choice(sources)
+        path = room.raw / f"{case // 7}/{case}_{name}"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(corrupt(content, rng))
+    try:
+        room.ingest(max_seconds=20)
+    except StageError as error:
+        pytest.fail(str(error))
+    assert room.accounts_for_every_file()
+
+
+def test_corrupted_files_are_all_accounted_for(room: Room) -> None:
+    fuzz(room, cases=60, seed=0)
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_corrupted_files_by_the_hundred_are_all_accounted_for(room: Room, seed: int) -> None:
+    fuzz(room, cases=250, seed=seed)

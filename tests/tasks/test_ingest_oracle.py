@@ -1,0 +1,72 @@
+"""dcm2niix, run on the same series, is the oracle for voxels and affines."""
+
+import subprocess
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from pydicom.dataset import FileDataset
+
+from .dicom_cases import anatomy, rotation, write_series
+from .ingest_room import Room
+
+LGG = Path(__file__).parents[2] / "../shared/data/lgg"
+dcm2niix = pytest.importorskip("dcm2niix")
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.chdir(tmp_path)
+    return Room(tmp_path)
+
+
+def by_dcm2niix(series: Path, out: Path) -> nib.Nifti1Image:
+    out.mkdir()
+    command = [dcm2niix.bin, "-b", "n", "-z", "n", "-f", "x", "-o", str(out), str(series)]
+    subprocess.run(command, check=True, capture_output=True)
+    (converted,) = out.glob("*.nii")
+    return nib.as_closest_canonical(nib.load(converted))
+
+
+def assert_as_dcm2niix(room: Room, series: Path) -> None:
+    data, affine = room.load(room.ingest().image[0])
+    truth = by_dcm2niix(series, room.root / "dcm2niix")
+    assert data.shape == truth.shape
+    assert np.abs(affine - truth.affine).max() < 1e-4
+    assert np.allclose(data, truth.get_fdata(), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_oblique_series_are_as_dcm2niix_makes_them(room: Room, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    turn = rotation(rng)
+    write_series(
+        room.raw, anatomy((6, 20, 14), seed), orientation=(*turn[:, 0], *turn[:, 1]),
+        spacing=(0.7, 1.3), gap=rng.uniform(1, 6),
+    )  # fmt: skip
+    assert_as_dcm2niix(room, room.raw)
+
+
+def test_a_slope_for_each_slice_is_as_dcm2niix_applies_it(room: Room) -> None:
+    def scale(index: int, dataset: FileDataset) -> None:
+        dataset.RescaleSlope, dataset.RescaleIntercept = 1 + index / 4, index
+
+    write_series(room.raw, anatomy((5, 16, 16)), change=scale)
+    assert_as_dcm2niix(room, room.raw)
+
+
+@pytest.mark.verify
+@pytest.mark.skipif(not LGG.is_dir(), reason="../shared/data/lgg is absent")
+def test_real_volumes_turned_at_random_are_as_dcm2niix_makes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, path in enumerate(sorted(LGG.glob("sub-*/anat/*.nii.gz"))):
+        root = tmp_path / str(seed)
+        root.mkdir()
+        monkeypatch.chdir(root)
+        turn = rotation(np.random.default_rng(seed))
+        pixels = np.asarray(nib.load(path).dataobj).transpose(2, 1, 0).astype(np.uint16)
+        room = Room(root)
+        write_series(room.raw, pixels, orientation=(*turn[:, 0], *turn[:, 1]))
+        assert_as_dcm2niix(room, room.raw)

@@ -46,7 +46,7 @@ def sheet(
 def tile(
     image: NDArray[np.floating], mask: NDArray[np.integer] | None, *, mark: str, side: int
 ) -> Image.Image:
-    """One slice, enlarged smoothly, with the mask's outline and the mark."""
+    """One slice, enlarged smoothly, with the mask's outline, the mark, and R at the right side."""
     picture = Image.fromarray(grey(image)).resize((side, side), Image.Resampling.BICUBIC)
     picture = picture.convert("RGB")
     draw = ImageDraw.Draw(picture)
@@ -56,10 +56,11 @@ def tile(
             points = (outline - 0.5) * (side / np.array(image.shape)) - 0.5
             draw.line([tuple(point) for point in points[:, ::-1]], fill=OUTLINE, width=2)
     font = ImageFont.load_default(max(10, side // 13))
-    draw.text(
-        (4, side - 3), mark, fill="white", font=font, anchor="ls", stroke_width=2,
-        stroke_fill="black",
-    )  # fmt: skip
+    for place, words, anchor in (((4, side - 3), mark, "ls"), ((4, 4), "R", "lt")):
+        draw.text(
+            place, words, fill="white", font=font, anchor=anchor, stroke_width=2,
+            stroke_fill="black",
+        )  # fmt: skip
     return picture
 
 

@@ -19,7 +19,8 @@ from tasks.params.release import Release
 from tasks.release import card, decision, dicom, nifti, pictures
 from tasks.release.dicom import Stamp
 from tasks.sheets import grey
-from tasks.tables.metrics import LiftMetrics, read_metrics
+from tasks.tables.lift import Lift
+from tasks.tables.metrics import read_metrics
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
     folds = [str(fold) for fold in params.read_key("slices.folds")]
     source = str(params.read_key("synthetic.source"))
     candidate = read_candidate(folds)
-    lift = read_metrics(LiftMetrics, Path("data/lift.json"))
+    lift = read_metrics(Lift, Path("data/lift.json"))
     approval = decision.read_approval()
     stats = json.loads(Path("data/slices/stats.json").read_text())
     chosen = np.flatnonzero(candidate.samples["accepted"])

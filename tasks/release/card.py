@@ -7,7 +7,7 @@ import pandas as pd
 
 from tasks.candidate import Candidate
 from tasks.params.release import Release
-from tasks.tables.metrics import LiftMetrics
+from tasks.tables.lift import Lift
 
 COLUMNS: Final = {
     "participant_id": {"Description": "A synthetic subject: one slice, no person"},
@@ -23,7 +23,7 @@ def datacard(
     *,
     summary: dict[str, Any],
     candidate: Candidate,
-    lift: LiftMetrics,
+    lift: Lift,
     table: pd.DataFrame,
     source: str,
     stats: dict[str, Any],

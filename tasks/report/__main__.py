@@ -16,7 +16,8 @@ from tasks.arrays import load_set
 from tasks.candidate import read_candidate
 from tasks.params.report import Report
 from tasks.report import cohort, page, pictures
-from tasks.tables.metrics import LiftMetrics, read_metrics
+from tasks.tables.lift import Lift
+from tasks.tables.metrics import read_metrics
 
 VOLUMES, SLICES, GAN = Path("data/volumes"), Path("data/slices"), Path("data/gan")
 # Of every stage before this one: they belong to the page's provenance.
@@ -35,15 +36,14 @@ def main() -> None:
     candidate = read_candidate(folds)
     real = load_set(SLICES, "slices.parquet")
     stats = json.loads((SLICES / "stats.json").read_text())
-    lift = read_metrics(LiftMetrics, Path("data/lift.json"))
+    lift = read_metrics(Lift, Path("data/lift.json"))
     manifests = read_tables(batches, "manifest.parquet")
     rejected = read_tables(batches, "rejected.parquet")
     text = page.render(
         candidate=candidate,
         counts=page.counts(candidate),
         tasks=page.lift(lift),
-        n_patients=lift.n_patients,
-        n_seeds=lift.n_seeds,
+        lift=lift,
         gates=page.gate(candidate.gates),
         sheets=[
             pictures.side_by_side(real, candidate, label=label, tiles=settings.tiles)
@@ -57,6 +57,7 @@ def main() -> None:
         trainings=[read_training(fold) for fold in folds],
         source=params.read_key("synthetic.source"),
         batches=cohort.batches(manifests),
+        matching=cohort.matching(stats.get("matching", {})),
         cohort=[
             table(real.table, fold) for fold in folds for table in (cohort.partitions, cohort.sites)
         ],

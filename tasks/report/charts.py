@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tasks.tables.metrics import ArmLift
+from tasks.report import words
+from tasks.tables.lift import ArmFigure
 
 # Okabe and Ito's palette: told apart by colour-blind readers; shapes say the same once more.
 BLUE, VERMILLION, GREY, INK = "#0072B2", "#D55E00", "#6b7280", "#1f2933"
@@ -37,36 +38,41 @@ def svg(figure: Figure, name: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def forest(
-    name: str, arms: dict[str, ArmLift], *, larger_is_better: bool | None, labels: dict[str, str]
-) -> str:
+def forest(name: str, arms: dict[str, ArmFigure], *, larger_is_better: bool | None) -> str:
     """The lift of each arm over `real` with its 95 % interval; a filled mark excludes zero."""
     shown = [arm for arm in arms if arm != "real"]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.36 * len(shown) + 0.85), layout="constrained")
-        axes = figure.add_subplot()
+        height_in = 0.36 * len(shown) + 0.75
+        figure = Figure(figsize=(WIDTH, height_in))
+        # Fixed margins: a layout engine would draw everything twice, and no two plots line up.
+        names_in = 0.15 + 0.07 * max(len(words.arm(arm)) for arm in [*shown, "real"])
+        left = names_in / WIDTH
+        axes = figure.add_axes((left, 0.55 / height_in, 0.97 - left, 1 - 0.65 / height_in))
         axes.axvline(0, color=INK, linewidth=1)
         for height, arm in enumerate(reversed(shown)):
             lift, bounds = arms[arm].lift_over_real, arms[arm].lift_ci95
             if lift is None:
-                text = arms[arm].status or "not measured"
+                text = "not measured" if arms[arm].status == "ok" else arms[arm].status
                 axes.text(0, height, f"  {text}", va="center", color=GREY, style="italic")
                 continue
             low, high = bounds or (lift, lift)
-            low, high = lift if low is None else low, lift if high is None else high
             colour, filled = verdict_colour(low, high, larger_is_better)
             axes.plot([low, high], [height, height], color=colour, linewidth=2)
             axes.plot(
                 lift, height, "o", markersize=7, markeredgecolor=colour, markeredgewidth=1.5,
                 markerfacecolor=colour if filled else "white",
             )  # fmt: skip
-        axes.set_yticks(range(len(shown)), [labels.get(arm, arm) for arm in reversed(shown)])
+        axes.set_yticks(range(len(shown)), [words.arm(arm) for arm in reversed(shown)])
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color="#e4e7eb", linewidth=0.8)
         axes.set_axisbelow(True)
-        direction = {True: "  (right is better →)", False: "  (← left is better)", None: ""}
-        axes.set_xlabel(f"difference to real slices only{direction[larger_is_better]}")
+        axes.spines["left"].set_visible(False)
+        label = "difference to real"
+        if larger_is_better is not None:
+            ends = ("worse", "better") if larger_is_better else ("better", "worse")
+            label = f"{ends[0]}  ←   {label}   →  {ends[1]}"
+        axes.set_xlabel(label)
         return svg(figure, f"forest-{name}")
 
 
@@ -82,14 +88,14 @@ def verdict_colour(low: float, high: float, larger_is_better: bool | None) -> tu
 def curves(name: str, history: pd.DataFrame, columns: list[str], title: str) -> str:
     """Columns of a training history over its steps."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
-        axes = figure.add_subplot()
+        figure = Figure(figsize=(WIDTH, 2.6))
+        axes = figure.add_axes((0.11, 0.18, 0.86, 0.72))
         for number, column in enumerate(columns):
             known = history[["step", column]].dropna()
             dash = ["-", "--", "-.", ":"][number % 4]
             axes.plot(
                 known["step"], known[column], dash, color=SERIES[number % 6], linewidth=1.6,
-                label=column.replace("_", " "),
+                label=words.series(column),
             )  # fmt: skip
         axes.set_xlabel("training step")
         axes.set_title(title, loc="left", fontsize=9)

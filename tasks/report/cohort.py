@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from tasks.report import words
+
 PARTITIONS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -14,6 +16,11 @@ class Table:
     caption: str
     heads: list[str]
     rows: list[list[str]]
+
+    def aligned(self, column: int) -> str:
+        """How a column is set: words from the left, figures from the right."""
+        wordy = any(cell[:1].isalpha() for row in self.rows for cell in row[column : column + 1])
+        return "words" if wordy else "figures"
 
 
 def partitions(slices: pd.DataFrame, fold: str) -> Table:
@@ -50,6 +57,17 @@ def batches(manifests: dict[str, pd.DataFrame]) -> Table:
         for batch, manifest in manifests.items()
     ]  # fmt: skip
     return Table("What was read", heads, rows)
+
+
+def matching(found: dict[str, dict[str, float | None]]) -> Table:
+    """How well a slice's place alone tells its label, before and after matching negatives."""
+    covariates = {"position_mm": "slice position", "brain_area_mm2": "brain area"}
+    rows = [
+        [word, *(words.number(found.get(when, {}).get(name)) for when in ("before", "after"))]
+        for name, word in covariates.items()
+    ]
+    caption = "How well a slice's place alone tells its label (AUROC; 0.5: not at all)"
+    return Table(caption, ["", "all slices", "slices used"], rows)
 
 
 def refused(rejected: dict[str, pd.DataFrame]) -> Table:

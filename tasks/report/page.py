@@ -10,7 +10,8 @@ import yaml
 from tasks.candidate import Candidate
 from tasks.report import charts, words
 from tasks.report.pictures import Picture
-from tasks.tables.metrics import GateMetrics, LiftMetrics
+from tasks.tables.lift import ArmFigure, Contrast, Lift
+from tasks.tables.metrics import GateMetrics
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,10 @@ class TaskLift:
     meaning: words.Meaning
     claim: str
     sentence: str
+    primary: str
+    decisive: str
     metrics: list[MetricLift]
+    contrasts: list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -43,48 +47,93 @@ class FoldGate:
 
 @dataclass(frozen=True)
 class FoldTraining:
-    """One fold's generator: its kind and its curves."""
+    """One fold's generator: its kind, its curves, and what happened to the checkpoint kept."""
 
     fold: str
     kind: str
     steps: int
+    kept: str
     curves: list[Picture]
 
 
-def lift(metrics: LiftMetrics) -> list[TaskLift]:
+def lift(found: Lift) -> list[TaskLift]:
     """The lift of every task, ready for the page."""
-    found = []
-    for task, claim in metrics.claim.items():
-        word, sentence = words.CLAIMS[claim]
-        tables = metrics.tasks.get(task, {})
-        meaning = words.TASKS.get(task, words.Meaning(task, ""))
-        plots = [metric_lift(task, name, arms) for name, arms in tables.items()]
-        found.append(TaskLift(meaning, word, sentence, plots))
-    return found
+    tasks = []
+    for task, claim in found.claim.items():
+        metrics = [metric_lift(task, name, arms) for name, arms in found.tasks[task].items()]
+        primary = words.metric(found.primary[task])
+        contrasts = found.contrasts.get(task, [])
+        tasks.append(
+            TaskLift(
+                words.TASKS.get(task, words.Meaning(task, "")),
+                claim,
+                words.CLAIMS[claim],
+                primary.name,
+                decisive(contrasts, claim, primary.name),
+                metrics,
+                [contrast_row(contrast) for contrast in contrasts],
+            )
+        )
+    return tasks
 
 
-def metric_lift(task: str, name: str, arms: dict[str, Any]) -> MetricLift:
+def decisive(contrasts: list[Contrast], claim: str, metric: str) -> str:
+    """The comparison that the claim stands or falls with, in one sentence.
+
+    A gain must hold against every rival, so an arm is worth its least favourable contrast, and
+    the best arm speaks; a harm likewise with the signs turned.
+    """
+    sign = -1 if claim == "harms" else 1
+    arms = {contrast.arm for contrast in contrasts}
+    worst = [
+        min((c for c in contrasts if c.arm == arm), key=lambda c: sign * c.lift)
+        for arm in sorted(arms)
+    ]
+    if not worst:
+        return ""
+    one = max(worst, key=lambda c: sign * c.lift)
+    return (
+        f"{metric} {words.signed(one.lift)} (95 % interval {words.interval(one.ci95)}) with"
+        f" “{words.arm(one.arm)}” against “{words.arm(one.reference)}”."
+    )
+
+
+def contrast_row(contrast: Contrast) -> list[str]:
+    """A row of the table that the claim rests on."""
+    return [
+        words.arm(contrast.arm),
+        words.arm(contrast.reference),
+        words.signed(contrast.lift),
+        words.interval(contrast.ci95),
+        words.p_value(contrast.p_adjusted),
+    ]
+
+
+def metric_lift(task: str, name: str, arms: dict[str, ArmFigure]) -> MetricLift:
     """The forest plot of one metric, the same in words, and the table's rows."""
     meaning = words.metric(name)
     rows, said = [], []
     for arm, figures in arms.items():
-        label = words.ARMS.get(arm, arm)
+        label = words.arm(arm)
         change, bounds = words.signed(figures.lift_over_real), words.interval(figures.lift_ci95)
-        short = figures.status not in (None, "ok")
-        mean = str(figures.status) if short else words.number(figures.mean)
         if arm == "real":
-            change = bounds = "reference"
+            change = bounds = ""
         elif figures.lift_over_real is None:
-            said.append(f"{label}: {figures.status or 'not measured'}")
+            said.append(f"{label}: not measured")
         else:
             said.append(f"{label}: {change} ({bounds})")
+        note = "" if figures.status == "ok" else f" ({figures.status})"
         rows.append(
-            [label, mean, words.interval(figures.ci95), change, bounds,
-             words.number(figures.p_adjusted)]
-        )  # fmt: skip
-    uri = charts.forest(
-        f"{task}-{name}", arms, larger_is_better=meaning.larger_is_better, labels=words.ARMS
-    )
+            [
+                label + note,
+                words.number(figures.mean),
+                words.interval(figures.ci95),
+                change,
+                bounds,
+                "" if arm == "real" else words.p_value(figures.p_adjusted),
+            ]
+        )
+    uri = charts.forest(f"{task}-{name}", arms, larger_is_better=meaning.larger_is_better)
     alt = f"{meaning.name}, difference to real slices only, 95 % interval: {'; '.join(said)}"
     return MetricLift(meaning, Picture(uri, alt, meaning.sentence, 0, 0), rows)
 
@@ -118,16 +167,37 @@ def training(fold: str, config: dict[str, Any], history: pd.DataFrame) -> FoldTr
     """The curves of one fold's generator; none where it came from elsewhere."""
     kind = str(config.get("kind", "dcgan"))
     if history.empty or "step" not in history:
-        return FoldTraining(fold, kind, 0, [])
+        return FoldTraining(fold, kind, 0, "", [])
+    known = [str(name) for name in history.dropna(axis="columns", how="all").columns]
+    charts_of: dict[tuple[str, str], list[str]] = {}
+    for start, chart in words.CURVES.items():
+        charts_of.setdefault(chart, []).extend(name for name in known if name.startswith(start))
     pictures = []
-    for word, title in words.COLUMNS.items():
-        known = map(str, history.dropna(axis="columns", how="all").columns)
-        columns = [name for name in known if word in name]
+    for (title, sentence), columns in charts_of.items():
         if columns:
-            uri = charts.curves(f"{fold}-{word}", history, columns, title.split(":")[0])
-            alt = f"Fold {fold}, {title}: {', '.join(columns)} over {len(history)} points"
-            pictures.append(Picture(uri, alt, title, 0, 0))
-    return FoldTraining(fold, kind, int(history["step"].max()), pictures)
+            uri = charts.curves(f"{fold}-{columns[0]}", history, columns, title)
+            alt = f"Fold {fold}, {title}, at the end: {latest(history, columns)}"
+            pictures.append(Picture(uri, alt, sentence, 0, 0))
+    return FoldTraining(fold, kind, int(history["step"].max()), kept(history), pictures)
+
+
+def latest(history: pd.DataFrame, columns: list[str]) -> str:
+    """The last figures of a chart, for those who cannot see it."""
+    last = history[columns].ffill().iloc[-1]
+    return ", ".join(f"{words.series(name)} {words.number(float(last[name]))}" for name in columns)
+
+
+def kept(history: pd.DataFrame) -> str:
+    """Which checkpoint was kept, and the trainer's own doubts about it."""
+    if "event" not in history:
+        return ""
+    best = history[history["event"].fillna("").astype(str).str.startswith("best")]
+    if best.empty:
+        return ""
+    doubt = str(best["event"].iloc[-1]).removeprefix("best").lstrip(", ")
+    return f"The checkpoint of step {int(best['step'].iloc[-1])} was kept" + (
+        f", although it {doubt}." if doubt else "."
+    )
 
 
 def counts(candidate: Candidate) -> dict[str, int]:

@@ -59,12 +59,12 @@ def side_by_side(real: SliceSet, candidate: Candidate, *, label: int, tiles: int
     shown = spread(passed if len(passed) else made, tiles)
     invented = None
     if len(shown):
-        state = "accepted" if len(passed) else "generated, none of them accepted,"
+        state = "accepted" if len(passed) else "generated (none was accepted)"
         invented = picture(
             synthetic_sheet(candidate, shown),
             alt=f"{len(shown)} synthetic slices {LABELS[label]}",
-            caption=f"{len(shown)} of {len(passed) or len(made)} synthetic slices {state}"
-            f" {LABELS[label]}. {places(candidate.samples, shown)}.",
+            caption=f"{len(shown)} of {len(passed) or len(made)} {state} synthetic slices"
+            f" {LABELS[label]} ({places(candidate.samples, shown)}).",
         )
     return SideBySide(f"Slices {LABELS[label]}", truth, invented)
 
@@ -135,6 +135,6 @@ def places(samples: pd.DataFrame, rows: NDArray[np.intp]) -> str:
 def picture(image: Image.Image, *, alt: str, caption: str) -> Picture:
     """Pack an image into the page."""
     buffer = BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG")
     uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     return Picture(uri, alt, caption, *image.size)

@@ -30,42 +30,53 @@ METRICS: Final = {
     ),
     "sensitivity": Meaning("Sensitivity", "Share of tumour slices that were found.", True),
     "specificity": Meaning("Specificity", "Share of tumour-free slices left alone.", True),
-    "dice": Meaning("Dice", "Overlap of outlined and true tumour; 1 is perfect.", True),
+    "brier": Meaning(
+        "Brier score", "How wrong the stated probabilities are; smaller is better.", False
+    ),
+    "dice": Meaning(
+        "Dice", "Overlap of outlined and true tumour over a patient's slices; 1 is perfect.", True
+    ),
+    "dice_slice": Meaning(
+        "Dice per slice", "The same overlap in each tumour slice on its own; 1 is perfect.", True
+    ),
     "hd95_mm": Meaning(
         "HD95 (mm)",
         "How far the outline strays from the true one (95th percentile); smaller is better.",
         False,
     ),
+    "false_positive_mm2": Meaning(
+        "False tumour (mm²)",
+        "Area outlined in slices that hold no tumour; smaller is better.",
+        False,
+    ),
 }
 
-ARMS: Final = {
-    "real": "real slices only",
-    "real+classical": "real, classically augmented",
-    "real+synthetic": "real + synthetic",
-    "real+classical+synthetic": "real, augmented, + synthetic",
-    "synthetic": "synthetic slices only",
+PARTS: Final = {
+    "real": "real",
+    "classical": "augmented",
+    "synthetic": "synthetic",
+    "duplicated": "real once more",
+    "copy-paste": "pasted tumours",
+    "shuffled-masks": "shuffled masks",
 }
 
 CLAIMS: Final = {
     "helps": (
-        "helps",
-        "Adding synthetic slices made the models better on patients that neither the generator"
-        " nor the models had seen, and the 95 % interval of the gain excludes zero.",
+        "Adding synthetic slices made the models better on unseen patients than every way of"
+        " training without them; the 95 % interval of each difference lies above zero."
     ),
     "harms": (
-        "harms",
-        "Adding synthetic slices made the models worse on unseen patients, and the 95 % interval"
-        " of the loss excludes zero. Do not train this task with them.",
+        "Adding synthetic slices made the models worse on unseen patients than every way of"
+        " training without them; the 95 % interval of each difference lies below zero. Do not"
+        " train this task with them."
     ),
     "no evidence": (
-        "no evidence",
-        "The 95 % interval of the change holds zero: on these patients neither a gain nor a harm"
-        " can be told from chance. More test patients would narrow the interval.",
+        "On these patients neither a gain nor a harm can be told from chance against every way of"
+        " training without synthetic slices. More test patients would narrow the intervals."
     ),
     "not measured": (
-        "not measured",
-        "The comparison could not be made: an arm is missing, or too few synthetic slices passed"
-        " to train with.",
+        "The comparison could not be made: an arm is missing, too few synthetic slices passed to"
+        " train with, or too few patients could be tested."
     ),
 }
 
@@ -97,10 +108,48 @@ REASONS: Final = {
     "memorised": "too close to a training slice",
 }
 
-COLUMNS: Final = {
-    "loss": "Loss",
-    "std": "Spread over z: how much the slices differ from each other (near zero: all alike)",
+MASKS: Final = "Share of generated slices whose mask disagrees with their label."
+# Columns of the generator's history that start with the key: the chart's title, what it means.
+CURVES: Final = {
+    "loss_": ("Losses", "The two opponents' losses should neither vanish nor run away."),
+    "std_z_": (
+        "Diversity (real = 1)",
+        "How much the slices differ from each other, as a share of real ones; near zero, the"
+        " generator draws one picture only.",
+    ),
+    "ssim_": ("Likeness among slices", "SSIM of pairs of generated slices; near 1, all are alike."),
+    "fd_ratio_": (
+        "Distance to validation patients",
+        "Fréchet distance, where real training slices are at 1; lower is closer to real.",
+    ),
+    "score_": (
+        "Discriminator's scores",
+        "Training far above validation slices: the discriminator knows its patients by heart.",
+    ),
+    "mask_missing": ("Masks against labels", MASKS),
+    "mask_spurious": ("Masks against labels", MASKS),
 }
+SERIES: Final = {
+    "loss_d": "discriminator",
+    "loss_g": "generator",
+    "score_train": "training slices",
+    "score_val": "validation slices",
+    "score_fake": "generated slices",
+    "mask_missing": "tumour without mask",
+    "mask_spurious": "mask without tumour",
+}
+
+
+def series(column: str) -> str:
+    """What a line of a chart shows."""
+    if column.endswith("_none"):
+        return "without tumour"
+    return SERIES.get(column, "with tumour" if column.endswith("_tumor") else column)
+
+
+def arm(name: str) -> str:
+    """An arm in words, such as `real + augmented + synthetic`."""
+    return " + ".join(PARTS.get(part, part) for part in name.split("+"))
 
 
 def measure(name: str) -> Meaning:
@@ -126,10 +175,19 @@ def number(value: object) -> str:
         return str(value)
     if math.isnan(value):
         return UNKNOWN
-    if isinstance(value, int) or abs(value) >= 1000:
-        return f"{value:.0f}".replace("-", MINUS)
-    digits = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1
-    return f"{value:.{digits}f}".replace("-", MINUS)
+    places = 0 if isinstance(value, int) else decimals(value)
+    return f"{value:.{places}f}".replace("-", MINUS)
+
+
+def decimals(*figures: float) -> int:
+    """Places after the point that three significant digits of the largest figure need."""
+    largest = max(map(abs, figures))
+    return 3 if largest < 1 else 2 if largest < 10 else 1 if largest < 100 else 0
+
+
+def p_value(value: float | None) -> str:
+    """A p value; very small ones as a bound."""
+    return "< 0.001" if value is not None and value < 0.001 else number(value)
 
 
 def signed(value: float | None) -> str:
@@ -141,7 +199,9 @@ def interval(bounds: tuple[float | None, float | None] | None) -> str:
     """An interval as `low to high`."""
     if bounds is None or None in bounds:
         return UNKNOWN
-    return f"{number(bounds[0])} to {number(bounds[1])}"
+    low, high = bounds[0] or 0.0, bounds[1] or 0.0
+    places = decimals(low, high)
+    return f"{low:.{places}f} to {high:.{places}f}".replace("-", MINUS)
 
 
 def limit(value: object) -> str:

@@ -1,4 +1,4 @@
-"""`data/gate/FOLD/metrics.json` and `data/lift.json`, as report and release read them."""
+"""`data/gate/FOLD/metrics.json`, as report and release read it; how both read such files."""
 
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -45,27 +45,7 @@ class GateMetrics(Border):
     measures: dict[str, Measure] = {}
 
 
-class ArmLift(Border):
-    """One arm's metric over patients, and its difference to the arm `real`."""
-
-    mean: float | None = None
-    ci95: Interval | None = None
-    lift_over_real: float | None = None
-    lift_ci95: Interval | None = None
-    p_adjusted: float | None = None
-    status: str | None = None
-
-
-class LiftMetrics(Border):
-    """The claim per task and the figures that it rests on: task, metric, arm."""
-
-    claim: dict[str, Literal["helps", "harms", "no evidence", "not measured"]]
-    tasks: dict[str, dict[str, dict[str, ArmLift]]] = {}
-    n_patients: Any = None
-    n_seeds: Any = None
-
-
-M = TypeVar("M", bound=Border)
+M = TypeVar("M", bound=BaseModel)
 
 
 def read_metrics(model: type[M], path: Path) -> M:

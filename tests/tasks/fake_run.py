@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from tasks.tables.lift import Lift
+
 ARMS = ["real", "real+classical", "real+synthetic", "real+classical+synthetic", "synthetic"]
 
 
@@ -132,6 +134,10 @@ def write_slices(folder: Path, subjects: list[str], run: Run, rng: np.random.Gen
     stats = {
         "size": run.size, "pixel_mm": 3.0, "modalities": ["FLAIR", "T1"][: run.channels],
         "normalisation": {}, "subjects": {},
+        "matching": {
+            "before": {"position_mm": 0.71, "brain_area_mm2": 0.66},
+            "after": {"position_mm": 0.52, "brain_area_mm2": None},
+        },
     }  # fmt: skip
     (folder / "stats.json").write_text(json.dumps(stats))
 
@@ -140,10 +146,18 @@ def write_gan(folder: Path, run: Run) -> None:
     folder.mkdir(parents=True)
     kind = "external" if run.external else "dcgan"
     (folder / "config.json").write_text(json.dumps({"kind": kind, "size": run.size}))
-    columns = ["step", "loss_generator", "loss_discriminator", "std_over_z"]
-    steps = [] if run.external else range(0, 1200, 50)
-    rows = [[s, 1 + np.exp(-s / 300), 0.7 - s / 5000, 0.2 * (1 - np.exp(-s / 400))] for s in steps]
-    pd.DataFrame(rows, columns=columns).to_csv(folder / "history.csv", index=False)
+    steps = np.arange(0) if run.external else np.arange(0, 1200, 50)
+    history = pd.DataFrame({
+        "step": steps, "loss_d": 0.7 - steps / 5000, "loss_g": 1 + np.exp(-steps / 300), "r1": 0.1,
+        "l1": np.nan, "score_train": 0.6, "score_val": 0.55, "score_fake": 0.4,
+        "std_z_none": 0.7 * (1 - np.exp(-steps / 400)),
+        "std_z_tumor": 0.6 * (1 - np.exp(-steps / 400)),
+        "ssim_none": 0.5, "ssim_tumor": 0.55, "mask_missing": np.exp(-steps / 90),
+        "mask_spurious": 0.02, "fd_ratio_none": 4 + 9 * np.exp(-steps / 300),
+        "fd_ratio_tumor": np.nan, "event": "",
+    })  # fmt: skip
+    history.loc[history["step"] == 1000, "event"] = "best"
+    history.to_csv(folder / "history.csv", index=False)
 
 
 def write_synthetic(data: Path, fold: str, run: Run, rng: np.random.Generator) -> None:
@@ -189,31 +203,46 @@ def write_synthetic(data: Path, fold: str, run: Run, rng: np.random.Generator) -
     }))  # fmt: skip
 
 
+METRICS = {
+    "classify": ["auroc", "accuracy", "sensitivity", "specificity", "brier"],
+    "segment": ["dice", "dice_slice", "hd95_mm", "false_positive_mm2"],
+}
+
+
 def write_lift(data: Path, run: Run) -> None:
     gain = {"helps": 0.05, "harms": -0.05, "no evidence": 0.004, "not measured": 0.0}[run.claim]
-    tasks: dict[str, Any] = {}
-    for task, metrics in {
-        "classify": ["auroc", "accuracy", "sensitivity", "specificity"],
-        "segment": ["dice", "hd95_mm"],
-    }.items():
-        tasks[task] = {
-            metric: {arm: figures(arm, metric, gain, run) for arm in ARMS} for metric in metrics
-        }
-    claim = dict.fromkeys(tasks, run.claim)
-    document = {"claim": claim, "tasks": tasks, "n_patients": 12, "n_seeds": 2}
+    measured = not run.too_few and run.claim != "not measured"
+    contrast = {"lift": gain, "ci95": [gain - 0.02, gain + 0.02], "p_adjusted": 0.03}
+    contrasts = [
+        {"arm": arm, "reference": reference, **contrast}
+        for arm in ("real+synthetic", "real+classical+synthetic")
+        for reference in ("real", "real+classical")
+    ]
+    document = {
+        "claim": dict.fromkeys(METRICS, run.claim),
+        "tasks": {
+            task: {name: {arm: figures(arm, name, gain, run) for arm in ARMS} for name in names}
+            for task, names in METRICS.items()
+        },
+        "primary": {"classify": "auroc", "segment": "dice"},
+        "contrasts": dict.fromkeys(METRICS, contrasts if measured else []),
+        "n_patients": 12, "n_seeds": 2, "method": "Bootstrap by test patient.",
+    }  # fmt: skip
+    Lift.model_validate(document)
     (data / "lift.json").write_text(json.dumps(document))
     (data / "lift.csv").write_text("task,metric,arm,mean\nsegment,dice,real,0.71\n")
 
 
 def figures(arm: str, metric: str, gain: float, run: Run) -> dict[str, Any]:
-    empty = dict.fromkeys(["mean", "ci95", "lift_over_real", "lift_ci95", "p_adjusted"])
     if "synthetic" in arm and (run.too_few or run.claim == "not measured"):
-        return {**empty, "status": "too few"}
-    scale = -30 if metric == "hd95_mm" else 1
+        return {"status": "too few"}
+    scale = -30 if metric in ("hd95_mm", "false_positive_mm2") else 1
     mean, lift = (14.0 if scale < 0 else 0.7) + scale * gain, scale * gain
+    own = {"mean": mean, "ci95": [mean - 0.05, mean + 0.05], "n_patients": 12, "status": "ok"}
+    if arm == "real":
+        return own
+    width = 0.02 * abs(scale)
     return {
-        "mean": mean, "ci95": [mean - 0.05, mean + 0.05],
-        "lift_over_real": None if arm == "real" else lift,
-        "lift_ci95": None if arm == "real" else [lift - 0.02, lift + 0.02],
-        "p_adjusted": None if arm == "real" else 0.03,
+        **own, "lift_over_real": lift, "lift_ci95": [lift - width, lift + width],
+        "p_adjusted": 0.03,
     }  # fmt: skip

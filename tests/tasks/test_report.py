@@ -1,0 +1,248 @@
+"""The report: one page that needs nothing else, says everything in words, and repeats."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tasks.report import charts, page, words
+from tasks.report.__main__ import main
+from tasks.sheets import OUTLINE, grey, sheet, spread
+from tasks.stage import StageError
+from tasks.tables.lift import ArmFigure, Contrast
+from tests.tasks.fake_run import Run, write
+
+
+class Page(HTMLParser):
+    """The page's words, links, pictures and headings."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.pictures: list[dict[str, str | None]] = []
+        self.headings: list[int] = []
+        self.ids: set[str] = set()
+        self.tags: set[str] = set()
+        self.said: list[str] = []
+        self.feed(text)
+        self.words = " ".join(" ".join(self.said).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.add(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+        if "id" in found:
+            self.ids.add(found["id"] or "")
+        if tag == "img":
+            self.pictures.append(found)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+
+    def handle_data(self, data: str) -> None:
+        self.said.append(data)
+
+
+def report(root: Path, *, draw: bool = False, **run: Any) -> tuple[str, Page]:
+    """Write a made-up run into `root` and its report, the charts only where they matter."""
+    write(root, Run(**run))
+    run_stage(root, draw=draw)
+    text = (root / "data/report.html").read_text()
+    return text, Page(text)
+
+
+def run_stage(root: Path, *, draw: bool = False) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        if not draw:
+            patch.setattr(charts, "svg", lambda *_: "data:image/svg+xml;base64,")
+        main()
+
+
+@pytest.fixture(scope="module")
+def accepted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page]:
+    return report(tmp_path_factory.mktemp("accepted"), draw=True)
+
+
+def test_the_page_loads_nothing_and_runs_nothing(accepted: tuple[str, Page]) -> None:
+    text, found = accepted
+    assert [s for s in found.sources if not s.startswith(("data:image/", "#"))] == []
+    assert not found.tags & {"script", "link", "iframe", "object"}
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path: Path, accepted: tuple[str, Page]) -> None:
+    assert report(tmp_path, draw=True)[0] == accepted[0]
+
+
+def test_every_picture_has_words_for_those_who_cannot_see_it(accepted: tuple[str, Page]) -> None:
+    assert len(accepted[1].pictures) > 15
+    assert all(picture["alt"] for picture in accepted[1].pictures)
+
+
+def test_headings_descend_without_a_gap(accepted: tuple[str, Page]) -> None:
+    levels = accepted[1].headings
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_every_link_of_the_page_leads_somewhere(accepted: tuple[str, Page]) -> None:
+    targets = {source[1:] for source in accepted[1].sources if source.startswith("#")}
+    assert targets <= accepted[1].ids
+
+
+def test_the_verdict_comes_first(accepted: tuple[str, Page]) -> None:
+    said = accepted[1].words
+    assert said.index("✓ Accepted") < said.index("Does it help?") < said.index("Provenance")
+
+
+def test_the_page_names_measures_cohort_refusals_and_parameters(
+    accepted: tuple[str, Page],
+) -> None:
+    said = accepted[1].words
+    for word in ("Fréchet distance", "novel_measure", "missing-slice", "Radiological display"):
+        assert word in said
+    assert "train_gan: " in said
+
+
+def test_a_rejection_gives_figure_and_limit_and_what_would_have_been_released(
+    tmp_path: Path,
+) -> None:
+    _, found = report(tmp_path, verdict="rejected")
+    assert "✗ Rejected" in found.words
+    assert "9.1 times real-versus-real, the limit is 6.0" in found.words
+    assert "What would have been released" in found.words
+
+
+@pytest.mark.parametrize("claim", ["helps", "harms", "no evidence", "not measured"])
+def test_every_claim_is_said_in_words(tmp_path: Path, claim: str) -> None:
+    _, found = report(tmp_path, claim=claim, synthetic=6)
+    assert f"Segmentation: {claim}" in found.words
+    assert words.CLAIMS[claim] in found.words
+
+
+def test_an_arm_with_too_few_slices_is_named(tmp_path: Path) -> None:
+    _, found = report(tmp_path, too_few=True, claim="not measured", synthetic=6)
+    assert "(too few)" in found.words
+
+
+def test_folds_batches_and_a_generator_from_elsewhere_fit_the_page(tmp_path: Path) -> None:
+    run = {"folds": ["0", "1", "2"], "batches": ["phantom", "second"], "external": True}
+    _, found = report(tmp_path, **run, synthetic=6, channels=2)
+    assert "Partitions of fold 2" in found.words
+    assert "second" in found.words
+    assert "data/elsewhere" in found.words
+    assert "nothing was trained here" in found.words
+
+
+def test_nothing_accepted_still_shows_what_was_generated(tmp_path: Path) -> None:
+    _, found = report(tmp_path, verdict="rejected", accept_share=0.0)
+    assert "none was accepted" in found.words
+
+
+def test_words_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
+    write(tmp_path, Run(synthetic=6))
+    path = tmp_path / "data/volumes/phantom/rejected.parquet"
+    pd.read_parquet(path).assign(remedy="<script>alert(1)</script>").to_parquet(path)
+    run_stage(tmp_path)
+    assert "script" not in Page((tmp_path / "data/report.html").read_text()).tags
+
+
+def test_a_missing_lift_is_one_clear_line(tmp_path: Path) -> None:
+    write(tmp_path, Run(synthetic=6))
+    (tmp_path / "data/lift.json").unlink()
+    with pytest.raises(StageError, match=r"data/lift\.json is missing"):
+        run_stage(tmp_path)
+    assert not list((tmp_path / "data").glob(".report*"))
+
+
+def test_the_outline_lies_on_the_masks_border() -> None:
+    mask = np.zeros((1, 16, 16), np.uint8)
+    mask[0, 4:12, 6:10] = 1
+    image = np.full((1, 16, 16), -1.0, np.float32)
+    pixels = np.asarray(sheet(image, mask, marks=[""], columns=1, side=160))
+    rows, columns = np.nonzero((np.abs(pixels.astype(int) - OUTLINE) < 3).all(axis=-1))
+    assert abs(rows.min() - 40) <= 2
+    assert abs(rows.max() - 120) <= 2
+    assert abs(columns.min() - 60) <= 2
+    assert abs(columns.max() - 100) <= 2
+
+
+def test_the_picture_shows_the_patients_right_at_the_left() -> None:
+    image = np.full((1, 16, 16), -1.0, np.float32)
+    image[0, :, :4] = 1.0  # low columns: patient right
+    pixels = np.asarray(sheet(image, None, marks=[""], columns=1, side=160).convert("L"))
+    assert pixels[80, :20].mean() > 200
+    assert pixels[80, -20:].mean() < 10
+
+
+def test_grey_maps_the_ends_and_blackens_what_is_no_number() -> None:
+    values = np.array([[-1.0, 1.0, np.nan, np.inf]])
+    assert grey(values).tolist() == [[0, 255, 0, 255]]
+
+
+def test_a_spread_keeps_both_ends_and_repeats_nothing() -> None:
+    chosen = spread(np.arange(100), 12)
+    assert chosen[0] == 0
+    assert chosen[-1] == 99
+    assert len(set(chosen)) == 12
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "larger", "colour"),
+    [
+        (0.1, 0.2, True, charts.BLUE),
+        (-0.2, -0.1, True, charts.VERMILLION),
+        (-0.2, -0.1, False, charts.BLUE),
+        (-0.1, 0.1, True, charts.GREY),
+    ],
+)
+def test_colour_follows_what_is_better(low: float, high: float, larger: bool, colour: str) -> None:
+    assert charts.verdict_colour(low, high, larger)[0] == colour
+
+
+def test_a_chart_is_svg_without_clock_or_version() -> None:
+    arms = {"real": ArmFigure(mean=0.7), "synthetic": ArmFigure(status="too few")}
+    uri = charts.forest("dice", arms, larger_is_better=True)
+    drawn = base64.b64decode(uri.split(",", 1)[1]).decode()
+    assert uri == charts.forest("dice", arms, larger_is_better=True)
+    assert "<svg" in drawn
+    assert "dc:date" not in drawn
+
+
+def test_the_decisive_comparison_is_the_best_arms_hardest_rival() -> None:
+    lifts = {("a", "x"): 0.2, ("a", "y"): 0.01, ("b", "x"): 0.05, ("b", "y"): 0.04}
+    contrasts = [
+        Contrast(arm=a, reference=r, lift=d, ci95=(d - 0.1, d + 0.1), p_adjusted=0.5)
+        for (a, r), d in lifts.items()
+    ]
+    assert "+0.040" in page.decisive(contrasts, "no evidence", "Dice")
+
+
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [(None, "–"), (float("nan"), "–"), (120, "120"), (-0.0312, "−0.031"), (12.34, "12.3")],  # noqa: RUF001
+)
+def test_figures_are_written_for_people(figure: float | None, text: str) -> None:
+    assert words.number(figure) == text
+
+
+def test_both_ends_of_an_interval_have_the_same_places() -> None:
+    assert words.interval((-2.1, -0.9)) == "−2.10 to −0.90"  # noqa: RUF001
+
+
+def test_sheets_are_png_of_the_promised_size(accepted: tuple[str, Page]) -> None:
+    sheets = [picture for picture in accepted[1].pictures if "width" in picture]
+    assert sheets
+    for picture in sheets:
+        packed = base64.b64decode((picture["src"] or "").split(",", 1)[1])
+        assert Image.open(BytesIO(packed)).width == int(picture["width"] or 0)

@@ -119,7 +119,7 @@ def tumour_sites(
     """Places (S,3) in mm and their room (S,3); gliomas start in the hemispheres' white matter."""
     places = np.argwhere(white[::2, ::2, ::2] > 0.6)
     x, y, z = (places * 2 + origin).T
-    hemisphere = (np.abs(x) > 11) & (z > -8) & ~((y < -35) & (z < 8))
+    hemisphere = (np.abs(x) > 11) & (z > -8) & (z < 52) & ~((y < -35) & (z < 8))
     places = places[hemisphere]
     index = tuple(places.T)
     midline = np.abs(x[hemisphere])

@@ -154,7 +154,8 @@ class Simulator:
     def deform(self, index: int, axes: tuple[Float, Float, Float]) -> tuple[Float, Float]:
         """The MNI point (3,I,J,K) seen by every voxel, and the linear part (3,3) of that map."""
         rng = self.rng(index, Stream.ANATOMY)
-        size = np.exp(rng.normal(0, 0.025)) * np.exp(rng.normal(0, 0.022, 3))
+        # MNI152 is larger than a typical brain, and the torque lengthens it further.
+        size = np.exp(rng.normal(-0.055, 0.025)) * np.exp(rng.normal(0, 0.022, 3))
         linear = (rotation(rng.normal(0, 2.5, 3)) / size).astype(np.float32)
         wide = SmoothField.draw(rng, channels=3, knot_mm=42, reach_mm=125)
         local = SmoothField.draw(rng, channels=3, knot_mm=20, reach_mm=125)

@@ -45,7 +45,7 @@ class Tumor:
 
 def draw(rng: np.random.Generator, atlas: Atlas) -> Tumor:
     """Draw a tumour that has room where it lies: it neither fills a ventricle nor the skull."""
-    radius = float(5 + 13 * rng.beta(1.3, 1.5))
+    radius = float(6 + 14 * rng.beta(1.3, 1.5))
     allowed = np.zeros(0, dtype=np.intp)
     needs = np.array([[0.7, 0.6, 0.8]])
     while not len(allowed):
@@ -59,7 +59,7 @@ def draw(rng: np.random.Generator, atlas: Atlas) -> Tumor:
     return Tumor(
         place_mm=atlas.sites_mm[rng.choice(allowed)],
         radius_mm=radius,
-        oedema_mm=float(3 + 10 * rng.beta(1.3, 1.8)),
+        oedema_mm=float(3 + 11 * rng.beta(1.3, 1.7)),
         axes=(turn * stretch).astype(np.float32),
         push=float(rng.uniform(0.2, 0.5)),
         oedema_gain=1.07 + 0.45 * conspicuous,

@@ -29,6 +29,7 @@ class TaskLift:
 
     meaning: words.Meaning
     claim: str
+    in_short: str
     sentence: str
     primary: str
     decisive: str
@@ -67,6 +68,7 @@ def lift(found: Lift) -> list[TaskLift]:
             TaskLift(
                 words.TASKS.get(task, words.Meaning(task, "")),
                 claim,
+                words.IN_SHORT[claim],
                 words.CLAIMS[claim],
                 primary.name,
                 decisive(contrasts, claim, primary.name),

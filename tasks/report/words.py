@@ -80,6 +80,13 @@ CLAIMS: Final = {
     ),
 }
 
+IN_SHORT: Final = {
+    "helps": "better than every way of training without synthetic slices.",
+    "harms": "worse than every way of training without synthetic slices.",
+    "no evidence": "neither a gain nor a harm can be told from chance.",
+    "not measured": "the comparison could not be made.",
+}
+
 # Found by the longest name that a measure's own name starts with or holds.
 MEASURES: Final = {
     "fd": Meaning("Fréchet distance", "How far apart the two sets lie as seen by a network."),

@@ -96,6 +96,8 @@ class TrainGan(Section):
     diffaugment: Augmentation = Augmentation()
     soften: float = Field(default=0.9, gt=0, le=1)  # peak of softened masks; 1: crisp masks
     ema_half_life: int = Field(default=60, ge=0)  # steps; 0: the last weights
+    patience: int = Field(default=0, ge=0)  # rows without a better one before it stops; 0: off
+    max_minutes: float = Field(default=0, ge=0)  # 0: off; a run that it ends is not repeatable
     watch_every: int = Field(default=100, ge=1)  # steps between rows of history.csv
     sheet_every: int = Field(default=400, ge=1)  # steps between sample sheets
 

@@ -11,6 +11,8 @@ from tasks import compute, params, stage
 from tasks.arrays import load_slices
 from tasks.params.train_gan import TrainGan
 
+INPUTS = ("images.npy", "masks.npy", "slices.parquet")
+
 
 def main(fold: str) -> None:
     """Train, or note that the slices come from elsewhere."""
@@ -22,6 +24,7 @@ def main(fold: str) -> None:
             write_external(out, source)
         return
 
+    from tasks.train_gan import checkpoint
     from tasks.train_gan.examples import gather
     from tasks.train_gan.run import train
 
@@ -29,8 +32,10 @@ def main(fold: str) -> None:
     examples = gather(
         load_slices(fold, "train"), load_slices(fold, "val"), soften=asked.soften, device=device
     )
+    inputs = [Path("data/slices") / name for name in INPUTS]
+    kept = checkpoint.folder_of([fold, device.type, asked.model_dump_json()], inputs)
     with stage.output(folder) as out:
-        train(asked, examples, fold, out)
+        train(asked, examples, fold, out=out, kept=kept)
 
 
 def write_external(out: Path, source: str) -> None:

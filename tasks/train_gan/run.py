@@ -1,80 +1,113 @@
 """A whole training: step, watch, keep the best, write."""
 
 import json
+import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from dvclive import Live
-from PIL import Image
 from safetensors.torch import save_file
-from torch import Tensor
 from tqdm import tqdm
 
 from models.dcgan import Architecture
 from tasks.params.train_gan import TrainGan
+from tasks.stage import StageError
+from tasks.train_gan import checkpoint
 from tasks.train_gan.examples import Examples
 from tasks.train_gan.history import COLUMNS
+from tasks.train_gan.progress import Progress
 from tasks.train_gan.sheet import SLICES, sheet
 from tasks.train_gan.trainer import Trainer
-from tasks.train_gan.verdict import Row, check_finite, collapse, merit
+from tasks.train_gan.verdict import Row, collapse, divergence
 from tasks.train_gan.watch import draw, measure, references
 
 TIMED = (3, 13)  # the steps whose pace tells how long the run will take
+SAVE_SECONDS = 15.0  # between checkpoints
 
 
-@dataclass
-class Progress:
-    """What a training leaves behind besides its networks."""
+def train(asked: TrainGan, examples: Examples, fold: str, *, out: Path, kept: Path) -> None:
+    """Train, from the checkpoint in `kept` if there is one; write the generator to `out`.
 
-    history: list[Row] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    best_row: Row = field(default_factory=dict)
-
-    def record(self, row: Row, trainer: Trainer) -> None:
-        """Add a row, and keep the EMA weights when none were better.
-
-        Raises:
-            StageError: when the losses are no longer numbers.
-        """
-        check_finite(row)
-        if merit(row) <= merit(self.best_row):
-            row["event"], self.best_row = "best", row
-            weights = trainer.ema.state_dict()
-            self.best = {name: value.to("cpu", copy=True) for name, value in weights.items()}
-        self.history.append(row)
-
-
-def train(asked: TrainGan, examples: Examples, fold: str, out: Path) -> None:
-    """Train to the last step and write `generator.safetensors` and its companions to `out`.
+    A run that diverges or stays collapsed starts once more, with the next seed.
 
     Raises:
-        StageError: when the losses are no longer numbers.
+        StageError: when it diverges a second time.
     """
-    trainer = Trainer(asked, architecture(asked, examples), examples.train.x.device)
+    trainer, progress = begin(asked, examples, kept)
+    announce(trainer, examples, progress, fold)
     real = references(examples)
-    progress = Progress()
-    (out / "sheets").mkdir()
-    announce(asked, examples, fold, trainer)
     # Curves for whoever watches now; history.csv is the record.
-    live = Live(dir=f"dvclive/train_gan-{fold}", save_dvc_exp=False, dvcyaml=False)
-    with live, tqdm(total=asked.steps, desc=f"train_gan@{fold}", unit="step", mininterval=2) as bar:
-        for number in range(1, asked.steps + 1):
-            trainer.step(number, examples)
+    curves = f"dvclive/train_gan-{fold}"
+    live = Live(dir=curves, resume=progress.step > 0, save_dvc_exp=False, dvcyaml=False)
+    bar = tqdm(total=asked.steps, initial=progress.step, desc=f"train_gan@{fold}", mininterval=2)
+    saved = time.monotonic()
+    with live, bar:
+        while not progress.stop(asked):
+            started = time.monotonic()
+            trainer.step(progress.step + 1, examples)
+            progress.step += 1
             bar.update()
-            tell_pace(bar, number)
-            last = number == asked.steps
-            if number % asked.watch_every == 0 or last:
-                row: Row = {"step": number, "event": "", **trainer.means()}
+            tell_pace(bar)
+            last = progress.step == asked.steps
+            if progress.step % asked.watch_every == 0 or last:
+                row: Row = {"step": progress.step, "event": "", **trainer.means()}
                 row |= measure(trainer, real)
+                if fault := divergence(row) or progress.lasting_collapse(row, asked):
+                    trainer, progress = start_over(trainer, progress, fault, fold)
+                    bar.reset()
+                    continue
                 progress.record(row, trainer)
                 show(live, bar, row)
-            if number % asked.sheet_every == 0 or last:
-                samples(trainer).save(out / "sheets" / f"step_{number:06d}.png")
-    write(out, trainer=trainer, examples=examples, progress=progress, fold=fold)
+            if progress.step % asked.sheet_every == 0 or last:
+                save_sheet(trainer, kept, progress.step)
+            progress.seconds += time.monotonic() - started
+            if time.monotonic() - saved > SAVE_SECONDS:
+                save(kept, trainer, progress)
+                saved = time.monotonic()
+    write(out, kept, trainer=trainer, examples=examples, progress=progress, fold=fold)
+    checkpoint.remove(kept)
+
+
+def begin(asked: TrainGan, examples: Examples, kept: Path) -> tuple[Trainer, Progress]:
+    """A fresh start, or where a killed run of the same kind had come to."""
+    shape, device = architecture(asked, examples), examples.train.x.device
+    if (found := checkpoint.load(kept)) is None:
+        return Trainer(asked, shape, device), Progress()
+    tensors, facts = found
+    trainer = Trainer(asked.model_copy(update={"seed": facts["seed"]}), shape, device)
+    trainer.unpack(tensors, facts)
+    return trainer, Progress.unpack(tensors, facts)
+
+
+def save(kept: Path, trainer: Trainer, progress: Progress) -> None:
+    """Write a checkpoint."""
+    networks, counts = trainer.pack()
+    best, facts = progress.pack()
+    checkpoint.save(kept, networks | best, counts | facts)
+
+
+def start_over(
+    trainer: Trainer, progress: Progress, fault: str, fold: str
+) -> tuple[Trainer, Progress]:
+    """Once more, with the next seed.
+
+    Raises:
+        StageError: when that was the second attempt.
+    """
+    where = f"at step {progress.step}: {fault}"
+    if progress.restarted:
+        raise StageError(
+            f"training failed twice, {progress.restarted}; with the next seed {where}; make"
+            " train_gan.learning_rate and train_gan.discriminator_rate smaller, rerun"
+        )
+    asked = trainer.asked.model_copy(update={"seed": trainer.asked.seed + 1})
+    print(f"train_gan@{fold}: {where}; starting over with seed {asked.seed}", file=sys.stderr)
+    fresh = Trainer(asked, trainer.architecture, trainer.device)
+    return fresh, Progress(seconds=progress.seconds, restarted=where)
 
 
 def architecture(asked: TrainGan, examples: Examples) -> Architecture:
@@ -91,80 +124,87 @@ def architecture(asked: TrainGan, examples: Examples) -> Architecture:
     )
 
 
-def announce(asked: TrainGan, examples: Examples, fold: str, trainer: Trainer) -> None:
+def announce(trainer: Trainer, examples: Examples, progress: Progress, fold: str) -> None:
     """Say what is about to happen."""
+    asked = trainer.asked
     none, tumor = (len(rows) for rows in examples.train.rows)
     print(
         f"train_gan@{fold}: {asked.steps} steps of {asked.batch} slices, recipe {asked.recipe},"
-        f" {'bf16' if trainer.bf16 else 'fp32'} on {trainer.device.type}; {tumor} tumour and"
-        f" {none} other training slices of {examples.train.patients} patients, watched on"
-        f" {examples.val.patients} validation patients",
+        f" {trainer.precision} on {trainer.device.type}; {tumor} tumour and {none} other training"
+        f" slices of {examples.train.patients} patients, watched on {examples.val.patients}"
+        f" validation patients{f'; resuming at step {progress.step}' if progress.step else ''}",
         file=sys.stderr,
     )
 
 
-def tell_pace(bar: "tqdm[Any]", number: int) -> None:
+def tell_pace(bar: "tqdm[Any]") -> None:
     """After the first few steps, say how long the run will take."""
-    first, last = TIMED
-    if number == first:
+    first, last = (bar.initial + step for step in TIMED)
+    if bar.n == first:
         bar.start_t = time.time()  # tqdm's own estimate starts with the slow first step
-    if number == last and bar.total:
+    if bar.n == last and bar.total:
         pace = (time.time() - bar.start_t) / (last - first)
-        left = pace * (bar.total - number)
+        left = pace * (bar.total - bar.n)
         bar.write(f"{bar.desc}: {pace * 1e3:.0f} ms a step, about {left:.0f} s to go", sys.stderr)
 
 
 def show(live: Live, bar: "tqdm[Any]", row: Row) -> None:
     """Pass a row on to DVCLive and to the progress bar."""
+    live.step = int(row["step"])
     for name, value in row.items():
         if isinstance(value, float):
             live.log_metric(name, value, timestamp=False)
-    live.step = int(row["step"])
-    live.next_step()
+    live.make_summary()
     bar.set_postfix(
         fd=f"{float(row['fd_ratio_none']):.1f}/{float(row['fd_ratio_tumor']):.1f}",
         std_z=f"{float(row['std_z_none']):.2f}/{float(row['std_z_tumor']):.2f}",
     )
 
 
-def samples(trainer: Trainer) -> Image.Image:
-    """The sample sheet of the EMA generator as it is now."""
+def save_sheet(trainer: Trainer, kept: Path, step: int) -> None:
+    """Draw the EMA generator's sample sheet; it stays beside the checkpoint until the end."""
     sampler, latent = trainer.sampler(), trainer.asked.latent
     none, tumor = (
         draw(sampler, label, SLICES, latent=latent, device=trainer.device) for label in (0, 1)
     )
-    return sheet(none, tumor)
+    (kept / "sheets").mkdir(parents=True, exist_ok=True)
+    sheet(none, tumor).save(kept / "sheets" / f"step_{step:06d}.png")
 
 
 def write(
-    out: Path, *, trainer: Trainer, examples: Examples, progress: Progress, fold: str
+    out: Path, kept: Path, *, trainer: Trainer, examples: Examples, progress: Progress, fold: str
 ) -> None:
-    """Write the best weights, what is needed to rebuild the network, and the history.
+    """Write the best weights, what is needed to rebuild the network, the history, the sheets.
 
     A collapsed generator is written all the same, and says so: the gate is the judge.
     """
     reason = collapse(progress.best_row)
     if reason:
         print(f"train_gan@{fold}: the generator collapsed: {reason}", file=sys.stderr)
-        progress.best_row["event"] = f"best, collapsed: {reason}"
+        progress.best_row["event"] = f"{progress.best_row['event']}, collapsed: {reason}"
     weights = {name: value.contiguous() for name, value in progress.best.items()}
     save_file(weights, out / "generator.safetensors")
+    none, tumor = (len(rows) for rows in examples.train.rows)
     config = {
         "kind": "dcgan",
         "architecture": asdict(trainer.architecture),
         "recipe": trainer.asked.recipe,
+        "seed": trainer.asked.seed,
+        "restarted": progress.restarted or None,
         "state": "collapsed" if reason else "ok",
         "reason": reason or None,
-        "steps": trainer.asked.steps,
+        "steps": progress.step,
+        "stopped_by": progress.stop(trainer.asked),
         "best_step": progress.best_row["step"],
-        "precision": "bf16" if trainer.bf16 else "fp32",
+        "precision": trainer.precision,
         "device": trainer.device.type,
-        "training_slices": {
-            "none": len(examples.train.rows[0]),
-            "tumor": len(examples.train.rows[1]),
-        },
+        "training_slices": {"none": none, "tumor": tumor},
         "training_patients": examples.train.patients,
     }
     (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     table = pd.DataFrame(progress.history, columns=list(COLUMNS))
     table.to_csv(out / "history.csv", index=False, float_format="%.5g")
+    (out / "sheets").mkdir()
+    for path in sorted((kept / "sheets").glob("*.png")):
+        if int(path.stem.removeprefix("step_")) <= progress.step:
+            shutil.copyfile(path, out / "sheets" / path.name)

@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,6 +115,11 @@ class Trainer:
         self.add("loss_g", loss_g)
         self.summed += 1
 
+    @property
+    def precision(self) -> str:
+        """What the products are computed in."""
+        return "bf16" if self.bf16 else "fp32"
+
     def autocast(self) -> AbstractContextManager[None]:
         """Products in bfloat16 where asked for; weights and losses stay in float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -149,6 +155,45 @@ class Trainer:
             self.ema(z, labels)
         self.ema.eval()
         return self.ema
+
+    def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON facts from which `unpack` goes on as if nothing had happened."""
+        tensors = {"sums": torch.stack([self.sums[name] for name in SUMS])}
+        for part, network in self.networks().items():
+            tensors |= {f"{part}.{name}": value for name, value in network.state_dict().items()}
+        for part, adam in self.optimisers().items():
+            for index, parameter in enumerate(adam.param_groups[0]["params"]):
+                for name, value in adam.state[parameter].items():
+                    tensors[f"{part}.{index}.{name}"] = value
+        return tensors, {"seed": self.asked.seed, "summed": self.summed}
+
+    def unpack(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        for part, network in self.networks().items():
+            network.load_state_dict(
+                {name: tensors[f"{part}.{name}"] for name in network.state_dict()}
+            )
+        for part, adam in self.optimisers().items():
+            for index, parameter in enumerate(adam.param_groups[0]["params"]):
+                for name in ("exp_avg", "exp_avg_sq"):
+                    # In the parameter's memory layout, as Adam would have made it.
+                    moment = torch.empty_like(parameter.detach())
+                    adam.state[parameter][name] = moment.copy_(tensors[f"{part}.{index}.{name}"])
+                step = tensors[f"{part}.{index}.step"]
+                adam.state[parameter]["step"] = step.to(self.device)
+        self.sums = dict(zip(SUMS, tensors["sums"].to(self.device), strict=True))
+        self.summed = int(facts["summed"])
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Everything with weights."""
+        return {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
+
+    def optimisers(self) -> dict[str, torch.optim.Adam]:
+        """Both optimisers."""
+        return {
+            "generator_adam": self.generator_adam,
+            "discriminator_adam": self.discriminator_adam,
+        }
 
     def add(self, name: str, value: Tensor) -> None:
         """Sum a loss on the device; nothing waits for it."""

@@ -1,7 +1,6 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -126,20 +125,6 @@ def test_few_validation_slices_leave_the_distance_out_and_keep_the_last_step(roo
     history = pd.read_csv(OUT / "history.csv")
     assert history["fd_ratio_tumor"].isna().all()
     assert json.loads((OUT / "config.json").read_text())["best_step"] == 6
-
-
-def test_losses_that_are_no_numbers_stop_the_run_and_leave_nothing(
-    room: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tasks.train_gan import trainer
-
-    def broken(real: torch.Tensor, fake: torch.Tensor, **_: Any) -> torch.Tensor:
-        return (real.sum() + fake.sum()) * float("nan")
-
-    monkeypatch.setattr(trainer, "discriminator_loss", broken)
-    with pytest.raises(StageError, match=r"diverged.*step 3.*learning_rate"):
-        train_gan.main("0")
-    assert not OUT.exists()
 
 
 def test_every_batch_holds_both_labels_equally(room: Path) -> None:

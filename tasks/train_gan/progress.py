@@ -1,0 +1,92 @@
+"""How far a training has come: its history, its best weights, and whether to go on."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from tasks.params.train_gan import TrainGan
+from tasks.train_gan.trainer import Trainer
+from tasks.train_gan.verdict import Row, collapse, merit
+
+LASTING = 3  # collapsed rows in a row, in the second half of a run
+
+
+@dataclass
+class Progress:
+    """What a training leaves behind besides its networks.
+
+    `restarted` says why an earlier attempt was given up; `seconds` are those spent so far.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    restarted: str = ""
+    history: list[Row] = field(default_factory=list)
+    best_row: Row = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def record(self, row: Row, trainer: Trainer) -> None:
+        """Add a row, and keep the EMA weights when none were better."""
+        if self.restarted and not self.history:
+            row["event"] = f"restarted with seed {trainer.asked.seed}: {self.restarted}"
+        if merit(row) <= merit(self.best_row):
+            row["event"] = f"{row['event']}; best" if row["event"] else "best"
+            self.best_row = row
+            weights = trainer.ema.state_dict()
+            self.best = {name: value.to("cpu", copy=True) for name, value in weights.items()}
+        self.history.append(row)
+
+    def lasting_collapse(self, row: Row, asked: TrainGan) -> str:
+        """Why this row and those before it call for another seed; empty when they do not.
+
+        A young generator draws few kinds of slices and no masks, so only the second half counts.
+        One that collapses again is trained to its end and marked: the gate is the judge.
+        """
+        recent = [*self.history, row][-LASTING:]
+        if self.restarted or len(recent) < LASTING or float(recent[0]["step"]) < asked.steps / 2:
+            return ""
+        reasons = [collapse(each) for each in recent]
+        return reasons[-1] if all(reasons) else ""
+
+    def stop(self, asked: TrainGan) -> str:
+        """Why the training is over; empty while it is not."""
+        if self.step >= asked.steps:
+            return "steps"
+        if asked.max_minutes and self.seconds > 60 * asked.max_minutes:
+            return "max_minutes"
+        if asked.patience and self.history:
+            waited = float(self.history[-1]["step"]) - float(self.best_row["step"])
+            if waited >= asked.patience * asked.watch_every:
+                return "plateau"
+        return ""
+
+    def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON facts of a checkpoint."""
+        facts = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "restarted": self.restarted,
+            "history": self.history,
+            "best_step": self.best_row.get("step"),
+        }
+        return {f"best.{name}": value for name, value in self.best.items()}, facts
+
+    @classmethod
+    def unpack(cls, tensors: dict[str, Tensor], facts: dict[str, Any]) -> "Progress":
+        """What was packed."""
+        history = facts["history"]
+        best_rows = [row for row in history if row["step"] == facts["best_step"]]
+        prefix = "best."
+        return cls(
+            step=facts["step"],
+            seconds=facts["seconds"],
+            restarted=facts["restarted"],
+            history=history,
+            best_row=best_rows[-1] if best_rows else {},
+            best={
+                name.removeprefix(prefix): value
+                for name, value in tensors.items()
+                if name.startswith(prefix)
+            },
+        )

@@ -1,0 +1,178 @@
+"""A training killed at any moment and started again ends in the same bytes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tasks.stage import StageError
+from tasks.train_gan import __main__ as train_gan
+from tasks.train_gan import run
+from tasks.train_gan.trainer import Trainer
+from tests.tasks.gan_room import write_params, write_room
+from tests.tasks.test_train_gan import OUT, hashes
+
+HERE = Path(__file__).parents[2]
+DRIVER = """
+import tasks.train_gan.run as run
+from tasks.train_gan.__main__ import main
+run.SAVE_SECONDS = 0
+main("0")
+"""
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "SAVE_SECONDS", 0.0)
+    return write_room(tmp_path)
+
+
+class Killed(BaseException):
+    """Stands for a signal."""
+
+
+def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the training die in the middle of a step, and be gone."""
+    take = Trainer.step
+
+    def dying(self: Trainer, number: int, examples: object) -> None:
+        take(self, number, examples)  # type: ignore[arg-type]
+        if number == step:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", dying)
+        with pytest.raises(Killed):
+            train_gan.main("0")
+    assert not OUT.exists()
+
+
+@pytest.mark.parametrize(
+    "gan",
+    [
+        {},
+        {"precision": "bf16", "discriminator_norm": "spectral", "l1": 0.5},
+        {"recipe": "paper"},
+    ],
+)
+def test_killed_at_several_steps_it_ends_in_the_same_bytes(
+    room: Path, monkeypatch: pytest.MonkeyPatch, gan: dict[str, object]
+) -> None:
+    write_params(room, gan=gan | {"steps": 7})
+    train_gan.main("0")
+    whole = hashes(OUT)
+    OUT.rename("elsewhere")
+    for step in (2, 5, 7):
+        kill_at(step, monkeypatch)
+    train_gan.main("0")
+    assert hashes(OUT) == whole
+    assert not any(Path(".checkpoints").iterdir())
+
+
+def test_other_params_or_slices_never_resume_a_foreign_checkpoint(
+    room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kill_at(4, monkeypatch)
+    write_params(room, gan={"r1_gamma": 1.0})
+    train_gan.main("0")
+    assert "resuming" not in capsys.readouterr().err
+    write_params(room)
+    train_gan.main("0")
+    assert "resuming at step 3" in capsys.readouterr().err
+
+
+def test_half_a_checkpoint_is_started_afresh(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_gan.main("0")
+    whole = hashes(OUT)
+    OUT.rename("elsewhere")
+    kill_at(4, monkeypatch)
+    (state,) = Path(".checkpoints").glob("*/state.safetensors")
+    state.write_bytes(state.read_bytes()[:1000])
+    train_gan.main("0")
+    assert hashes(OUT) == whole
+
+
+def test_a_divergence_starts_once_more_with_the_next_seed_and_says_so(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = Trainer.step
+
+    def breaking(self: Trainer, number: int, examples: object) -> None:
+        take(self, number, examples)  # type: ignore[arg-type]
+        if self.asked.seed == 3 and number == 2:
+            self.add("loss_g", self.sums["loss_g"] * float("nan"))
+
+    monkeypatch.setattr(Trainer, "step", breaking)
+    train_gan.main("0")
+    events = pd.read_csv(OUT / "history.csv")["event"]
+    assert events[0].startswith("restarted with seed 4: at step 3: loss_g is nan")
+
+
+def test_a_second_divergence_is_one_clear_line_and_leaves_nothing(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = Trainer.step
+
+    def breaking(self: Trainer, number: int, examples: object) -> None:
+        take(self, number, examples)  # type: ignore[arg-type]
+        self.add("loss_d", self.sums["loss_d"] * float("nan"))
+
+    monkeypatch.setattr(Trainer, "step", breaking)
+    with pytest.raises(StageError, match=r"failed twice.*loss_d is nan.*learning_rate"):
+        train_gan.main("0")
+    assert not OUT.exists()
+
+
+def start(room: Path) -> "subprocess.Popen[bytes]":
+    environment = os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER], cwd=room, env=environment, stderr=subprocess.DEVNULL
+    )
+
+
+def kill_until_done(room: Path, *, kills: int, seed: int) -> int:
+    """Start, kill -9 after a random time, start again, ...; returns how many kills struck."""
+    dice, struck = random.Random(seed), 0
+    while True:
+        process = start(room)
+        try:
+            if struck < kills:
+                wait_for_checkpoint(room, process)
+                time.sleep(dice.uniform(0, 0.4))
+                process.send_signal(signal.SIGKILL)
+            code = process.wait(timeout=240)
+        finally:
+            process.kill()
+        if code == 0:
+            return struck
+        assert code == -signal.SIGKILL
+        struck += 1
+
+
+def wait_for_checkpoint(room: Path, process: "subprocess.Popen[bytes]") -> None:
+    """Until this process has written one; its predecessors' are older."""
+    since = time.time()
+    while process.poll() is None:
+        found = list(room.glob(".checkpoints/*/state.safetensors"))
+        if found and found[0].stat().st_mtime > since:
+            return
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("kills", "steps"), [(1, 60), pytest.param(20, 600, marks=pytest.mark.verify)]
+)
+def test_kill_9_at_random_moments_changes_no_byte(room: Path, kills: int, steps: int) -> None:
+    write_params(room, gan={"steps": steps, "watch_every": 20, "sheet_every": 20})
+    assert kill_until_done(room, kills=0, seed=0) == 0
+    whole = hashes(room / OUT)
+    (room / OUT).rename(room / "elsewhere")
+    assert kill_until_done(room, kills=kills, seed=1) >= 1
+    assert hashes(room / OUT) == whole

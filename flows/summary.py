@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import params
-from tasks.tables.metrics import ArmLift, GateMetrics, LiftMetrics, read_metrics
+from tasks.tables.lift import ArmFigure, Lift
+from tasks.tables.metrics import GateMetrics, read_metrics
 
 GATE = Path("data/gate")
 LIFT = Path("data/lift.json")
 REPORT = Path("data/report.html")
 RELEASE = Path("data/release")
-# What each task is judged by, as its claim is.
-HEADLINE = {"classify": "auroc", "segment": "dice"}
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Summary:
     """The gate's words per fold and the lift, as the stages wrote them."""
 
     gates: dict[str, GateMetrics]
-    lift: LiftMetrics | None
+    lift: Lift | None
 
     @property
     def rejected(self) -> bool:
@@ -44,15 +43,15 @@ class Summary:
         return f"Rejected: {' | '.join(reasons)} ({line})."
 
     @property
-    def lifts(self) -> list[tuple[str, str, str, ArmLift]]:
-        """Rows of task, metric, arm and its figures, each task by what it is judged by."""
+    def lifts(self) -> list[tuple[str, str, str, ArmFigure]]:
+        """Rows of task, metric, arm and its figures, each task by its primary metric."""
         if self.lift is None:
             return []
         return [
             (task, metric, arm, figures)
             for task, metrics in self.lift.tasks.items()
             for metric, arms in metrics.items()
-            if metric == HEADLINE.get(task, metric)
+            if metric == self.lift.primary.get(task, metric)
             for arm, figures in arms.items()
         ]
 
@@ -65,32 +64,38 @@ def read() -> Summary:
         gates={
             fold: read_metrics(GateMetrics, path) for fold, path in paths.items() if path.exists()
         },
-        lift=read_metrics(LiftMetrics, LIFT) if LIFT.exists() else None,
+        lift=read_metrics(Lift, LIFT) if LIFT.exists() else None,
     )
 
 
 def text(summary: Summary) -> str:
     """The summary for a terminal: verdict, claims, lift per arm, and the places to look."""
-    lines = [summary.line, ""]
+    lines = [summary.line]
     if summary.lift is not None:
         for task, claim in summary.lift.claim.items():
-            lines.append(f"{task:<12} {claim}")
-            rows = [row for row in summary.lifts if row[0] == task]
-            for _, metric, arm, figures in rows:
-                lines.append(f"  {metric:<9} {arm:<26} {words(figures)}")
-    lines += ["", f"report    {place(REPORT)}", f"release   {place(RELEASE)}"]
+            lines += ["", f"{task}: {claim}"]
+            for _, metric, arm, figures in (row for row in summary.lifts if row[0] == task):
+                lines.append(f"  {metric} {arm:<26} {words(figures)}")
+            for contrast in summary.lift.contrasts.get(task, []):
+                change = interval(contrast.lift, contrast.ci95)
+                lines.append(f"  {contrast.arm} against {contrast.reference}: {change}")
+    lines += ["", f"report:  {place(REPORT)}", f"release: {place(RELEASE)}"]
     return "\n".join(lines)
 
 
-def words(figures: ArmLift) -> str:
+def words(figures: ArmFigure) -> str:
     """An arm's mean, and its lift over `real` with the interval."""
     if figures.mean is None:
-        return figures.status or "not measured"
+        return figures.status
     mean = f"{figures.mean:.3f}"
-    if figures.lift_over_real is None or figures.lift_ci95 is None or None in figures.lift_ci95:
+    if figures.lift_over_real is None or figures.lift_ci95 is None:
         return mean
-    low, high = figures.lift_ci95
-    return f"{mean}  lift {figures.lift_over_real:+.3f} (95 % CI {low:+.3f} to {high:+.3f})"
+    return f"{mean}, lift {interval(figures.lift_over_real, figures.lift_ci95)}"
+
+
+def interval(value: float, ci95: tuple[float, float]) -> str:
+    """A signed change with its interval."""
+    return f"{value:+.3f} (95 % CI {ci95[0]:+.3f} to {ci95[1]:+.3f})"
 
 
 def place(path: Path) -> str:

@@ -9,6 +9,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +34,7 @@ stages:
       deps: [stage.py, data/slices]
       params: [train_gan]
       outs: ["data/gan/${item}"]
-      meta: {prefect: {tags: [gpu], retries: 1, retry_delay_seconds: 0}}
+      meta: {prefect: {tags: [gpu]}}
   gate:
     foreach: ${slices.folds}
     do:
@@ -48,7 +51,9 @@ stages:
   lift:
     cmd: exec python stage.py lift data/lift.csv
     deps: [stage.py, data/downstream]
+    params: [lift]
     outs: [data/lift.csv]
+    meta: {prefect: {retries: 1, retry_delay_seconds: 0}}
 """
 
 RAW = """
@@ -63,6 +68,8 @@ stages:
 # How a stage behaves is told by files that are no dependency of it: told/STAGE.
 STAGE = """
 import json, os, pathlib, sys, time
+from tasks.stage import die_with_parent
+die_with_parent()
 name, out = sys.argv[1], pathlib.Path(sys.argv[2])
 told = pathlib.Path("told", name)
 words = told.read_text().split() if told.exists() else []
@@ -77,6 +84,8 @@ if "wrong" in words:
 if "once" in words:
     told.unlink()
     raise RuntimeError("a cosmic ray")
+while "meet" in words and pathlib.Path("told/log").read_text().count(f"{name} start") < 2:
+    time.sleep(0.05)
 if "hang" in words:
     time.sleep(600)
 time.sleep(0.3)
@@ -100,13 +109,39 @@ def make(root: Path) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content)
     (root / "data/downstream").mkdir()
-    for name in ("params.yaml", ".gitignore", ".dvcignore"):
+    for name in (".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["slices"]["folds"] = [0, 1]
+    tree["downstream"] |= {"tasks": ["classify"], "arms": ["real", "synthetic"]}
+    write_params(root, tree)
     (root / ".dvc").mkdir()
     for name in ("config", ".gitignore"):
         shutil.copy(ROOT / ".dvc" / name, root / ".dvc" / name)
     subprocess.run(["git", "init", "-q", str(root)], check=True)
     return root
+
+
+def write_params(root: Path, tree: dict[str, Any]) -> None:
+    (root / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+def change(root: Path, section: str, **values: object) -> None:
+    """Set some values of a section of `params.yaml`."""
+    tree = yaml.safe_load((root / "params.yaml").read_text())
+    tree[section] |= values
+    write_params(root, tree)
+
+
+def tell(root: Path, stage: str, word: str) -> None:
+    """Make a stage reject, hang, fail for good (wrong), fail once, or meet its sibling."""
+    (root / "told" / stage).write_text(word)
+
+
+def log(root: Path, stage: str) -> list[tuple[str, float, int]]:
+    """When a stage began and ended, and its process."""
+    rows = [line.split() for line in (root / "told/log").read_text().splitlines()]
+    return [(what, float(at), int(pid)) for name, what, at, pid in rows if name == stage]
 
 
 def call(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:

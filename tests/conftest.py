@@ -1,0 +1,36 @@
+"""What the whole suite shares: quiet threads, no telemetry, one Prefect server."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+import flows  # noqa: F401 - sets the defaults that Prefect and DVC read when imported
+
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Prefect server that all flow runs of the suite use."""
+    from flows.server import SERVER, wait_until_healthy
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/api"
+    home = tmp_path_factory.mktemp("prefect")
+    child = subprocess.Popen(
+        [sys.executable, "-c", SERVER.format(port=port)],
+        env={**os.environ, "PREFECT_HOME": str(home), "PREFECT_UI_ENABLED": "0"},
+    )
+    try:
+        wait_until_healthy(child, url)
+        yield url
+    finally:
+        child.terminate()
+        child.wait(20)

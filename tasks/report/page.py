@@ -215,7 +215,7 @@ def counts(candidate: Candidate) -> dict[str, int]:
 
 def as_text(tree: dict[str, Any]) -> str:
     """Parameters as they stand in `params.yaml`."""
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=72)
+    return yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, allow_unicode=True)
 
 
 def render(**context: Any) -> str:

@@ -173,7 +173,7 @@ def metric(name: str) -> Meaning:
 
 
 def number(value: object) -> str:
-    """Two or three digits that matter, with a true minus sign; a dash for what is not known."""
+    """Three digits that matter, with a true minus sign; a dash for what is not known."""
     if value is None:
         return UNKNOWN
     if isinstance(value, dict):
@@ -182,14 +182,21 @@ def number(value: object) -> str:
         return str(value)
     if math.isnan(value):
         return UNKNOWN
-    places = 0 if isinstance(value, int) else decimals(value)
-    return f"{value:.{places}f}".replace("-", MINUS)
+    return plain(value, 0 if isinstance(value, int) else decimals(value))
 
 
 def decimals(*figures: float) -> int:
-    """Places after the point that three significant digits of the largest figure need."""
+    """Places after the point: three significant digits of the largest figure, none turned to 0."""
     largest = max(map(abs, figures))
-    return 3 if largest < 1 else 2 if largest < 10 else 1 if largest < 100 else 0
+    places = 3 if largest < 1 else 2 if largest < 10 else 1 if largest < 100 else 0
+    while places < 5 and any(figure and not round(figure, places) for figure in figures):
+        places += 1
+    return places
+
+
+def plain(value: float, places: int) -> str:
+    """A figure with its true minus sign; zero has none."""
+    return f"{value:z.{places}f}".replace("-", MINUS)
 
 
 def p_value(value: float | None) -> str:
@@ -208,7 +215,7 @@ def interval(bounds: tuple[float | None, float | None] | None) -> str:
         return UNKNOWN
     low, high = bounds[0] or 0.0, bounds[1] or 0.0
     places = decimals(low, high)
-    return f"{low:.{places}f} to {high:.{places}f}".replace("-", MINUS)
+    return f"{plain(low, places)} to {plain(high, places)}"
 
 
 def limit(value: object) -> str:

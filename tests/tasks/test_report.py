@@ -240,6 +240,10 @@ def test_both_ends_of_an_interval_have_the_same_places() -> None:
     assert words.interval((-2.1, -0.9)) == "−2.10 to −0.90"  # noqa: RUF001
 
 
+def test_an_interval_that_excludes_zero_is_not_rounded_onto_it() -> None:
+    assert words.interval((-0.00546, -0.000027)) == "−0.00546 to −0.00003"  # noqa: RUF001
+
+
 def test_sheets_are_png_of_the_promised_size(accepted: tuple[str, Page]) -> None:
     sheets = [picture for picture in accepted[1].pictures if "width" in picture]
     assert sheets

@@ -179,8 +179,8 @@ class Simulator:
         # Age leaves bright caps at the ventricles and a few bright spots: not every bright
         # patch is a tumour.
         look += float(rng.beta(1.2, 2.5)) * (1.15 * scanner.grey - scanner.white) * atlas.caps
-        for _ in range(rng.poisson(4)):
-            add_spot(look, atlas, rng, peak=scanner.grey * float(rng.uniform(0.2, 0.5)))
+        for _ in range(rng.poisson(3)):
+            add_spot(look, atlas, rng, peak=scanner.grey * float(rng.uniform(0.15, 0.35)))
         return look, scanner
 
     def acquire(

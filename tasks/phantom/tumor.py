@@ -62,8 +62,8 @@ def draw(rng: np.random.Generator, atlas: Atlas) -> Tumor:
         oedema_mm=float(3 + 11 * rng.beta(1.3, 1.7)),
         axes=(turn * stretch).astype(np.float32),
         push=float(rng.uniform(0.2, 0.5)),
-        oedema_gain=1.07 + 0.45 * conspicuous,
-        core_gain=1.04 + conspicuous * rng.uniform(0.15, 0.55),
+        oedema_gain=1.30 + 0.45 * conspicuous,
+        core_gain=1.20 + conspicuous * rng.uniform(0.15, 0.5),
         centre_gain=rng.uniform(0.4, 0.8) if cystic else rng.uniform(0.95, 1.1),
         shape=SmoothField.draw(rng, channels=3, knot_mm=max(4.0, 0.55 * radius), reach_mm=45),
     )

@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tasks.phantom import dicom
+from tasks.phantom.__main__ import write_patient
 from tasks.phantom.simulator import Patient, Simulator
 
 REPOSITORY = Path(__file__).parents[2]
@@ -79,10 +80,14 @@ def resample_exactly(
     return values.reshape(patient.mask.shape)
 
 
-def test_two_runs_are_equal_byte_for_byte(batch: Path, tmp_path: Path) -> None:
-    done = run_stage(tmp_path / "again", f"{{patients: {PATIENTS}, seed: {SEED}}}")
-    assert done.returncode == 0, done.stderr
-    assert digest(tmp_path / "again" / "data" / "raw" / "phantom") == digest(batch)
+def test_patients_are_equal_byte_for_byte_whoever_writes_them(batch: Path, tmp_path: Path) -> None:
+    """Here one process in reverse order, there the stage's two: no clock, no order, no chance."""
+    for index in reversed(range(PATIENTS)):
+        write_patient(tmp_path, index, seed=SEED)
+    written = digest(tmp_path)
+    tables = {"participants.tsv", "participants.json", "dataset_description.json"}
+    assert written == {name: sha for name, sha in digest(batch).items() if name not in tables}
+    assert len(written) > 2 * PATIENTS
 
 
 def test_participants_are_listed_as_bids_asks(batch: Path, truth: list[Patient]) -> None:

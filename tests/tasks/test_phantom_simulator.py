@@ -102,15 +102,15 @@ def test_tumour_masks_are_exact(cohort: list[Patient]) -> None:
             assert {tumor.RIM, tumor.OEDEMA} <= set(np.unique(patient.parts))
 
 
-def test_most_tumours_are_brighter_than_white_matter_and_some_are_subtle() -> None:
+def test_oedema_is_brighter_than_healthy_brain_in_some_patients_much_more() -> None:
     ratios = []
     for index in range(100, 112):
         with_it = SIMULATOR.patient(index, has_tumor=True)
         healthy = with_it.volume[with_it.brain & (with_it.mask == 0)]
         oedema = with_it.volume[with_it.parts == tumor.OEDEMA]
         ratios.append(float(np.median(oedema) / np.median(healthy)))
-    assert min(ratios) > 1.05
-    assert min(ratios) < 1.35 < max(ratios)
+    assert 1.2 < min(ratios) < 1.6
+    assert max(ratios) > 1.8
 
 
 def test_leaving_the_tumour_out_changes_only_its_surroundings() -> None:

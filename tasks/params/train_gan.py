@@ -17,6 +17,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "beta1": 0.5,
         "beta2": 0.999,
         "discriminator_norm": "batch",
+        "smooth_upsampling": False,
         "minibatch_stddev": False,
         "projection": False,
         "r1_gamma": 0.0,
@@ -77,6 +78,7 @@ class TrainGan(Section):
 
     latent: int = Field(default=64, ge=1)
     width: int = Field(default=32, ge=4, le=256)
+    smooth_upsampling: bool = True  # no checkerboards
     excitation: bool = False
     discriminator_norm: Literal["none", "batch", "spectral"] = "none"
     minibatch_stddev: bool = True

@@ -117,6 +117,7 @@ def architecture(asked: TrainGan, examples: Examples) -> Architecture:
         channels=examples.train.x.shape[1] - 1,
         latent=asked.latent,
         width=asked.width,
+        smooth_upsampling=asked.smooth_upsampling,
         excitation=asked.excitation,
         discriminator_norm=asked.discriminator_norm,
         minibatch_stddev=asked.minibatch_stddev,

@@ -1,7 +1,15 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
-from models.dcgan import Architecture, Discriminator, Generator, minibatch_stddev, noise
+from models.dcgan import (
+    Architecture,
+    Discriminator,
+    Generator,
+    SmoothConvTranspose2d,
+    minibatch_stddev,
+    noise,
+)
 
 LABELS = torch.tensor([0, 1, 0, 1])
 
@@ -46,3 +54,13 @@ def test_minibatch_stddev_sees_a_collapse() -> None:
 def test_noise_of_a_seed_does_not_depend_on_its_neighbours() -> None:
     assert torch.equal(noise([3, 9, 4], 16)[1], noise([9], 16)[0])
     assert not torch.equal(noise([9], 16), noise([10], 16))
+
+
+def test_a_smooth_upsampling_is_nearest_neighbours_then_a_convolution() -> None:
+    torch.manual_seed(0)
+    layer = SmoothConvTranspose2d(3, 5, 3)
+    x = torch.randn(2, 3, 8, 8)
+    large = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    kernel = layer.weight.transpose(0, 1).flip(2, 3)
+    expected = F.conv2d(large, kernel, layer.bias, padding=1)
+    assert torch.allclose(layer(x), expected, atol=1e-5)

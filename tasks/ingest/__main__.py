@@ -13,6 +13,7 @@ from tqdm import tqdm
 from tasks import params, stage
 from tasks.ingest import tables
 from tasks.ingest.account import nothing_read, reject_rows, summary, write_paths
+from tasks.ingest.archive import workspace
 from tasks.ingest.patient import Converted, Patient, by_patient, convert, given_up
 from tasks.ingest.people import read_sites
 from tasks.ingest.privacy import Pseudonyms, load_key
@@ -35,12 +36,13 @@ def main(batch: str) -> None:
             " into that folder, or take it out of the list"
         )
     names = Pseudonyms(load_key(settings.key_fingerprint))
-    with quiet(), stage.output(VOLUMES / batch) as volumes:
-        kinds, rejected = take_stock(folder)
-        found, refused = survey(kinds, settings)
+    with quiet(), workspace(batch) as unpacked, stage.output(VOLUMES / batch) as volumes:
+        kinds, rejected = take_stock(folder, unpacked, settings)
+        found, refused = survey(kinds, folder, settings)
         patients = by_patient(found, read_sites(folder), names)
         total = Converted(rejected=rejected + refused)
         total.used += [(source.name, "metadata") for source in kinds["metadata"]]
+        total.used += [(source.name, "archive") for source in kinds["archive"]]
         convert_all(patients, volumes, settings, total, label=f"ingest@{batch}")
         write_paths(batch, total, names)
         if not total.rows:

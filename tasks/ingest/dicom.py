@@ -1,12 +1,16 @@
 """DICOM images and segmentations as volumes."""
 
+from typing import Any
+
 import numpy as np
 
 from tasks.ingest.decode import check_pixels, stored_values
 from tasks.ingest.found import Found
 from tasks.ingest.geometry import order_along_normal, slice_normal, slice_step, stack_affine
 from tasks.ingest.refusal import RefusalError
+from tasks.ingest.segments import tumour_segments
 from tasks.ingest.volume import Volume, compact
+from tasks.params.ingest import LabelRule
 
 
 def read_series(found: Found, *, max_voxels: int) -> Volume:
@@ -55,22 +59,40 @@ def read_multiframe(found: Found, *, max_voxels: int) -> Volume:
     return from_highdicom(volume.array, volume.affine)
 
 
-def read_segmentation(found: Found, *, max_voxels: int) -> Volume:
-    """A DICOM SEG: all segments as one mask, on the grid that its own frames span."""
+def read_segmentation(found: Found, rule: LabelRule | list[int], *, max_voxels: int) -> Volume:
+    """A DICOM SEG: the union of its tumour segments, on the grid that its own frames span."""
     import highdicom as hd
 
     header = found.headers[0]
     if header.rows * header.columns * header.frames > max_voxels:
         raise RefusalError("too-large", f"more than {max_voxels} voxels declared")
     try:
-        volume = hd.seg.segread(found.sources[0].path).get_volume(
-            combine_segments=True, skip_overlap_checks=True, dtype=np.uint8
+        segmentation = hd.seg.segread(found.sources[0].path)
+        names = {
+            number: names_of(segmentation.get_segment_description(number))
+            for number in segmentation.segment_numbers
+        }
+        chosen = tumour_segments(names, rule)
+        volume = segmentation.get_volume(
+            segment_numbers=chosen or None,
+            combine_segments=True,
+            skip_overlap_checks=True,
+            dtype=np.uint8,
         )
+        mask = (volume.array != 0).astype(np.uint8) * bool(chosen)
+    except RefusalError:
+        raise
     except Exception as error:
         raise RefusalError(
             "geometry", f"the frames cannot be placed in space ({type(error).__name__})"
         ) from None
-    return from_highdicom(volume.array, volume.affine)
+    return from_highdicom(mask, volume.affine)
+
+
+def names_of(segment: Any) -> str:
+    """All words that tell what a segment shows."""
+    kind = segment.segmented_property_type
+    return f"{segment.segment_label} {kind.meaning if kind is not None else ''}"
 
 
 def from_highdicom(array: np.ndarray, affine: np.ndarray) -> Volume:

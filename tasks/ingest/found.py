@@ -7,13 +7,14 @@ from tasks.ingest.headers import Header
 from tasks.ingest.inventory import Source
 from tasks.ingest.modality import Modality
 
-Format = Literal["dicom", "dicom-multiframe", "nifti", "image2d"]
+Format = Literal["dicom", "dicom-multiframe", "rtstruct", "nifti", "image2d"]
 
 
 @dataclass(frozen=True)
 class Found:
     """An image or a mask. `patient`, `session`, `stem` are secrets; they never leave as they are.
 
+    `label` is what a class folder says of a picture: 1 tumour, 0 none.
     `when` orders sessions in time; `stem` is the name that a mask's name starts with if it
     belongs to this one image; `headers` stand beside `sources` for DICOM.
     """
@@ -22,6 +23,7 @@ class Found:
     format: Format
     sources: tuple[Source, ...]
     patient: str
+    patient_known: bool = True
     session: str | None = None
     when: str = ""
     stem: str = ""
@@ -30,6 +32,7 @@ class Found:
     frame_of_reference: str = ""
     equipment: str = ""
     synthetic: bool = False
+    label: int | None = None
     headers: tuple[Header, ...] = ()
 
     @property

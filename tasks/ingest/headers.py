@@ -27,8 +27,10 @@ TAGS = [
     "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
     "BitsAllocated", "BitsStored", "PixelRepresentation", "BurnedInAnnotation",
     "RescaleIntercept", "RescaleSlope", "ModalityLUTSequence", "SequenceOfUltrasoundRegions",
+    "ReferencedFrameOfReferenceSequence",
 ]  # fmt: skip
 KEYWORDS = {name: Tag(name) for name in TAGS}
+NO_CONTRAST = ("", "no", "none", "n", "0", "without")
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
@@ -141,6 +143,12 @@ class Fields:
             raise RefusalError("geometry", f"{name} has {len(values)} values, not {count}")
         return values
 
+    def referenced_frame(self) -> str:
+        """The frame of reference that an RT structure set names inside a sequence."""
+        items = self._dataset.get("ReferencedFrameOfReferenceSequence") or []
+        frames = {str(item.get("FrameOfReferenceUID", "")) for item in items} - {""}
+        return frames.pop() if len(frames) == 1 else ""
+
     def short(self, name: str) -> int:
         """An unsigned 16-bit value; 0 where absent."""
         if name not in self:
@@ -170,7 +178,7 @@ def summarise(source: Source, fields: Fields, offset: int) -> Header:
         study=fields.text("StudyInstanceUID"),
         study_time=f"{fields.text('StudyDate')} {fields.text('StudyTime')}",
         series=fields.text("SeriesInstanceUID"),
-        frame_of_reference=fields.text("FrameOfReferenceUID"),
+        frame_of_reference=fields.text("FrameOfReferenceUID") or fields.referenced_frame(),
         equipment="|".join(fields.text(name) for name in ("InstitutionName", "StationName")),
         description=" ".join(fields.text(name) for name in DESCRIPTIONS),
         synthetic=fields.text("SyntheticData") == "YES",
@@ -180,7 +188,7 @@ def summarise(source: Source, fields: Fields, offset: int) -> Header:
             "TR": fields.number("RepetitionTime"),
             "TE": fields.number("EchoTime"),
             "TI": fields.number("InversionTime"),
-            "contrast": bool(fields.text("ContrastBolusAgent")),
+            "contrast": fields.text("ContrastBolusAgent").lower() not in NO_CONTRAST,
         },
         split_by=tuple((name, fields.text(name)) for name in SPLIT_BY),
         instance=int(fields.number("InstanceNumber") or 0),

@@ -3,12 +3,12 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from tasks.ingest.refusal import RefusalError
 
-Kind = Literal["dicom", "nifti", "metadata", "image2d"]
+Kind = Literal["dicom", "nifti", "metadata", "image2d", "archive"]
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -47,11 +47,13 @@ def kind_of(source: Source, root: Path) -> Kind:
         raise RefusalError("unknown-format", "neither a file nor a folder, or a link to nothing")
     if path.stat().st_size == 0:
         raise RefusalError("empty-file", "0 bytes")
-    name = path.name.lower()
+    name = PurePosixPath(source.name).name.lower()
     with path.open("rb") as file:
         start = file.read(256)
     if start[128:132] == b"DICM":
         return "metadata" if name == "dicomdir" else "dicom"
+    if start.startswith(b"PK\3\4") and name.endswith(".zip"):
+        return "archive"
     if name.endswith(NIFTI_SUFFIXES):
         return "nifti"
     if name.endswith(METADATA_SUFFIXES) or name.split(".")[0] in METADATA_NAMES:

@@ -11,9 +11,10 @@ Modality = Literal["T1", "T1c", "T2", "FLAIR", "other"]
 
 NAMES: list[tuple[Modality, str]] = [
     ("other", r"t2_?star|t2\*|swi|dwi|adc|dti|bold|perf|asl|tof|angio|pd(?![a-z])"),
-    ("FLAIR", r"flair|t2f(?![a-z])|dark.?fluid"),
     ("T1c", r"t1.?(ce|c|gd|gad|post|km|contrast)(?![a-z])|ce-?\w*_?t1|t1w?.*(\+c|\bgd|gado|post)"),
     ("T1c", r"(\+c|\bgd\b|gado|post.?con).*t1"),
+    ("T1", r"t1[\W_]*flair"),  # T1-weighted in spite of its name
+    ("FLAIR", r"flair|t2f(?![a-z])|dark.?fluid"),
     ("T1", r"t1(w|n)?(?![a-z0-9])|mp.?rage|bravo|t1[-_ ]"),
     ("T2", r"t2(w)?(?![a-z0-9])|t2[-_ ]"),
 ]

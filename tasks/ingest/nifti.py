@@ -15,11 +15,13 @@ from tasks.ingest.refusal import RefusalError
 from tasks.ingest.volume import Volume, compact
 
 MAX_OFFSET = 2**20
+MAX_SIDECAR = 2**20
 SYNTHETIC_KEYS = ("SyntheticData", "Synthetic")
 
 
-def survey(sources: list[Source]) -> tuple[list[Found], list[Rejection]]:
-    """Images, masks and rejections of a batch's NIfTI files, by their names alone."""
+def survey(sources: list[Source], metadata: list[Source]) -> tuple[list[Found], list[Rejection]]:
+    """Images, masks and rejections of a batch's NIfTI files, by their names and sidecars."""
+    sidecars = {source.name: source.path for source in metadata if source.name.endswith(".json")}
     found: list[Found] = []
     rejected: list[Rejection] = []
     for source in sources:
@@ -39,15 +41,17 @@ def survey(sources: list[Source]) -> tuple[list[Found], list[Rejection]]:
                 stem=name.stem,
                 modality=name.modality,
                 evidence="file name" if name.modality != "other" else "none",
-                synthetic=says_synthetic(source.path),
+                synthetic=says_synthetic(source.name, sidecars),
             )
         )
     return found, rejected
 
 
-def says_synthetic(path: Path) -> bool:
+def says_synthetic(name: str, sidecars: dict[str, Path]) -> bool:
     """Whether a JSON sidecar marks the image as synthetic, as DICOM (0008,001C) does."""
-    sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    sidecar = sidecars.get(name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    if sidecar is None or sidecar.stat().st_size > MAX_SIDECAR:
+        return False
     try:
         content = json.loads(sidecar.read_text())
     except (OSError, ValueError, RecursionError):

@@ -1,7 +1,7 @@
 """One patient: images read, masks brought onto each image's grid, both written."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -11,14 +11,12 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ingest.dicom import read_multiframe, read_segmentation, read_series
 from tasks.ingest.found import Found, Rejection
-from tasks.ingest.labels import merge_labels
-from tasks.ingest.nifti import read_nifti
 from tasks.ingest.people import site_of
 from tasks.ingest.privacy import Pseudonyms
+from tasks.ingest.reading import Mask, on_grid, read_image, read_mask
 from tasks.ingest.refusal import RefusalError
-from tasks.ingest.volume import Volume, canonical, resample_mask, write_nifti
+from tasks.ingest.volume import Volume, write_nifti
 from tasks.params.ingest import Ingest
 from tasks.stage import discard
 
@@ -76,7 +74,7 @@ def convert(patient: Patient, folder: Path, params: Ingest) -> Converted:
     taken: dict[str, int] = {}
     for image in patient.images:
         try:
-            volume = read(image, params)
+            volume = read_image(image, params)
         except RefusalError as refusal:
             result.rejected.append(Rejection(image.sources, refusal.code, refusal.reason))
             continue
@@ -86,6 +84,8 @@ def convert(patient: Patient, folder: Path, params: Ingest) -> Converted:
         chosen = [index for index in partners(image, patient.masks) if index in masks]
         try:
             combined = combine([masks[index] for index in chosen], volume)
+            if combined is None and image.label == 0:  # a class folder says: no tumour
+                combined = np.zeros(volume.data.shape, np.uint8)
         except RefusalError as refusal:
             for index in chosen:
                 if index in unused:
@@ -120,39 +120,15 @@ def given_up(patient: Patient, folder: Path) -> Converted:
     )
 
 
-def read(image: Found, params: Ingest) -> Volume:
-    """The pixels of an image, by the reader of its format."""
-    readers: dict[str, Callable[..., Volume]] = {
-        "dicom": read_series,
-        "dicom-multiframe": read_multiframe,
-        "nifti": read_nifti,
-    }
-    return guarded(readers[image.format], image, params)
-
-
-def guarded(reader: Callable[..., Volume], found: Found, params: Ingest) -> Volume:
-    """Read in canonical orientation, and turn whatever a hostile file may raise into a refusal."""
-    try:
-        return canonical(reader(found, max_voxels=params.max_voxels))
-    except RefusalError:
-        raise
-    except MemoryError:
-        raise RefusalError("too-large", "more memory needed than a worker may take") from None
-    except Exception as error:
-        raise RefusalError("corrupt", f"unreadable ({type(error).__name__})") from None
-
-
-def read_masks(masks: Sequence[Found], params: Ingest, result: Converted) -> dict[int, Volume]:
-    """The readable masks as {0,1}, by their place in `masks`."""
-    volumes: dict[int, Volume] = {}
+def read_masks(masks: Sequence[Found], params: Ingest, result: Converted) -> dict[int, Mask]:
+    """The readable masks, by their place in `masks`."""
+    readable: dict[int, Mask] = {}
     for index, mask in enumerate(masks):
-        reader = read_segmentation if mask.format == "dicom" else read_nifti
         try:
-            volume = guarded(reader, mask, params)
-            volumes[index] = Volume(merge_labels(volume.data, params.mask_labels), volume.affine)
+            readable[index] = read_mask(mask, params)
         except RefusalError as refusal:
             result.rejected.append(Rejection(mask.sources, refusal.code, refusal.reason))
-    return volumes
+    return readable
 
 
 def partners(image: Found, masks: Sequence[Found]) -> list[int]:
@@ -178,11 +154,11 @@ def drawn_on_another(mask: Found) -> bool:
     return mask.format == "nifti" and mask.modality != "other"
 
 
-def combine(masks: Sequence[Volume], image: Volume) -> NDArray[np.uint8] | None:
+def combine(masks: Sequence[Mask], image: Volume) -> NDArray[np.uint8] | None:
     """The union of masks on the image's grid, (I,J,K) in {0,1}; None where there are none."""
     union: NDArray[np.uint8] | None = None
     for mask in masks:
-        resampled = resample_mask(mask, image)
+        resampled = on_grid(mask, image)
         union = resampled if union is None else union | resampled
     return union
 
@@ -226,6 +202,8 @@ def describe(patient: Patient, image: Found, volume: Volume) -> dict[str, Any]:
         "source_sha256": digest(image),
         "site": patient.site,
         "synthetic": image.synthetic,
+        "patient_known": image.patient_known,
+        "label": image.label,
     }
 
 

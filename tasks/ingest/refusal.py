@@ -27,6 +27,7 @@ REMEDIES = {
     "sheared-stack": "resample the series to a rectangular grid (gantry tilt correction)",
     "too-few-slices": "export the whole series again, or lower ingest.min_slices",
     "too-large": "crop the volume, or raise ingest.max_voxels",
+    "skipped": "none needed: series.csv leaves it out",
     "truncated": "fetch the file from its archive again",
     "uneven-spacing": "resample the series to even spacing",
     "unknown-format": "convert it to DICOM or NIfTI, or take it out of the batch",

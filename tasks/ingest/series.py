@@ -11,22 +11,26 @@ from dataclasses import replace
 
 import numpy as np
 
-from tasks.ingest.found import Found, Rejection
+from tasks.ingest.found import Format, Found, Rejection
 from tasks.ingest.geometry import clashes, slice_normal
 from tasks.ingest.headers import Header
 from tasks.ingest.modality import recognise
 from tasks.ingest.refusal import RefusalError
 
-ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+MASKS = (SEGMENTATION, STRUCTURE_SET)
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 DERIVED_MAPS = {"ADC", "FA", "TRACEW", "CBV", "CBF", "MTT", "TTP", "PHASE MAP", "T1 MAP", "T2 MAP"}
 SAME_COSINES = 1e-3
 
 
 def survey(
-    headers: Iterable[Header], *, min_slices: int, allow_burned_in: bool
+    headers: Iterable[Header],
+    *,
+    min_slices: int,
+    allow_burned_in: bool,
+    allow_unknown_patients: bool,
 ) -> tuple[list[Found], list[Rejection]]:
     """Images, masks and rejections of a batch's DICOM files, each file in exactly one of them."""
     found: list[Found] = []
@@ -34,11 +38,15 @@ def survey(
     groups: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     for header in headers:
         try:
-            check_kind(header, allow_burned_in=allow_burned_in)
+            check_kind(
+                header,
+                allow_burned_in=allow_burned_in,
+                allow_unknown_patients=allow_unknown_patients,
+            )
         except RefusalError as refusal:
             rejected.append(Rejection((header.source,), refusal.code, refusal.reason))
             continue
-        if header.sop_class == SEGMENTATION or header.frames > 1:
+        if header.sop_class in MASKS or header.frames > 1:
             found.append(single(header))
         else:
             groups[header.patient, header.study, header.series].append(header)
@@ -53,9 +61,11 @@ def survey(
     return found, rejected
 
 
-def check_kind(header: Header, *, allow_burned_in: bool) -> None:
+def check_kind(header: Header, *, allow_burned_in: bool, allow_unknown_patients: bool) -> None:
     """Refuse objects that are no cross-sectional image of a patient."""
-    if header.sop_class == SEGMENTATION:
+    if not header.patient and not allow_unknown_patients:
+        raise RefusalError("patient-unknown", "neither Patient ID nor Patient's Name")
+    if header.sop_class in MASKS:
         return
     if header.rows == 0 or header.columns == 0:
         raise RefusalError("not-an-image", "a DICOM object without pixels")
@@ -70,10 +80,11 @@ def check_kind(header: Header, *, allow_burned_in: bool) -> None:
 
 
 def single(header: Header) -> Found:
-    """A file that is a volume by itself: enhanced multi-frame, or a segmentation."""
+    """A file that is a volume by itself: enhanced multi-frame, or a mask."""
     found = as_found([header])
-    if header.sop_class == SEGMENTATION:
-        return replace(found, role="mask")
+    if header.sop_class in MASKS:
+        kind: Format = "dicom" if header.sop_class == SEGMENTATION else "rtstruct"
+        return replace(found, role="mask", format=kind)
     return replace(found, format="dicom-multiframe")
 
 
@@ -85,7 +96,8 @@ def as_found(stack: list[Header]) -> Found:
         role="image",
         format="dicom",
         sources=tuple(header.source for header in stack),
-        patient=first.patient,
+        patient=first.patient or first.study,
+        patient_known=bool(first.patient),
         session=first.study or None,
         when=first.study_time,
         modality=modality,

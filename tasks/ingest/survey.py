@@ -1,13 +1,17 @@
 """What a batch holds, told by names and headers alone, before any pixel is read."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from tasks.ingest import nifti, series
+from tasks.ingest import nifti, pictures, series
+from tasks.ingest.archive import unpack
 from tasks.ingest.found import Found, Rejection
 from tasks.ingest.headers import Header, read_header
 from tasks.ingest.inventory import Kind, Source, kind_of, walk
+from tasks.ingest.overrides import apply_overrides, read_overrides
+from tasks.ingest.people import read_pictures_table
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.workers import run_all
 from tasks.params.ingest import Ingest
@@ -15,33 +19,54 @@ from tasks.params.ingest import Ingest
 HEADERS_A_TASK = 128
 
 
-def take_stock(folder: Path) -> tuple[dict[Kind, list[Source]], list[Rejection]]:
-    """The batch's files by kind, and those that are of none."""
+def take_stock(
+    folder: Path, unpacked: Path, settings: Ingest
+) -> tuple[dict[Kind, list[Source]], list[Rejection]]:
+    """The batch's files by kind, archives opened, and those that are of no kind."""
     kinds: dict[Kind, list[Source]] = defaultdict(list)
     rejected: list[Rejection] = []
-    for source in walk(folder):
-        try:
-            kinds[kind_of(source, folder)].append(source)
-        except RefusalError as refusal:
-            rejected.append(Rejection((source,), refusal.code, refusal.reason))
+    sort(walk(folder), folder, kinds, rejected)
+    for number, archive in enumerate(kinds["archive"]):
+        inside = unpacked / str(number)
+        sources, refused = unpack(archive, inside, settings.max_archive_bytes)
+        rejected += refused
+        sort(sources, inside, kinds, rejected)
     return kinds, rejected
 
 
+def sort(
+    sources: Iterable[Source],
+    root: Path,
+    kinds: dict[Kind, list[Source]],
+    rejected: list[Rejection],
+) -> None:
+    """Put each file under its kind or among the rejected."""
+    for source in sources:
+        try:
+            kinds[kind_of(source, root)].append(source)
+        except RefusalError as refusal:
+            rejected.append(Rejection((source,), refusal.code, refusal.reason))
+
+
 def survey(
-    kinds: dict[Kind, list[Source]], settings: Ingest
+    kinds: dict[Kind, list[Source]], folder: Path, settings: Ingest
 ) -> tuple[list[Found], list[Rejection]]:
     """Images and masks of all formats; each file is in one of them or in one rejection."""
     headers, rejected = read_headers(kinds["dicom"], settings)
-    dicom_found, dicom_rejected = series.survey(
-        headers, min_slices=settings.min_slices, allow_burned_in=settings.allow_burned_in
-    )
-    nifti_found, nifti_rejected = nifti.survey(kinds["nifti"])
-    rejected += dicom_rejected + nifti_rejected
-    rejected += [
-        Rejection((source,), "patient-unknown", "a 2D picture names no patient")
-        for source in kinds["image2d"]
+    parts = [
+        series.survey(
+            headers,
+            min_slices=settings.min_slices,
+            allow_burned_in=settings.allow_burned_in,
+            allow_unknown_patients=settings.allow_unknown_patients,
+        ),
+        nifti.survey(kinds["nifti"], kinds["metadata"]),
+        pictures.survey(kinds["image2d"], settings, read_pictures_table(folder)),
     ]
-    return dicom_found + nifti_found, rejected
+    found = [one for part, _ in parts for one in part]
+    rejected += [one for _, part in parts for one in part]
+    found, skipped = apply_overrides(found, read_overrides(folder))
+    return found, rejected + skipped
 
 
 def read_headers(sources: list[Source], settings: Ingest) -> tuple[list[Header], list[Rejection]]:

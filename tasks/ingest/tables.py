@@ -26,6 +26,8 @@ MANIFEST = pa.schema(
         ("source_sha256", pa.string()),
         ("site", pa.string()),
         ("synthetic", pa.bool_()),
+        ("patient_known", pa.bool_()),
+        ("label", pa.int64()),
     ]
 )
 REJECTED = pa.schema([(name, pa.string()) for name in ("token", "code", "reason", "remedy")])

@@ -1,10 +1,38 @@
+import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator
 
 from tasks.params import Section
 
 LabelRule = Literal["whole", "core", "enhancing"]
+
+
+class Pictures(BaseModel):
+    """How 2D collections are read.
+
+    `pattern` is a regular expression with a group `patient` and, where pictures are slices, a
+    group `slice`; it is searched in a picture's path without its ending. `channel` is taken of
+    coloured pictures whose channels differ.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    pattern: str | None = None
+    modality: Literal["T1", "T1c", "T2", "FLAIR", "other"] | None = None
+    channel: Literal[0, 1, 2] | None = None
+    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
+
+    @field_validator("pattern")
+    @classmethod
+    def _has_a_patient(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                groups = re.compile(pattern).groupindex
+            except re.error as error:
+                raise ValueError(f"no regular expression: {error}") from None
+            if "patient" not in groups:
+                raise ValueError("the group (?P<patient>...) is missing")
+        return pattern
 
 
 class Ingest(Section):
@@ -21,7 +49,10 @@ class Ingest(Section):
     min_slices: int = Field(default=3, ge=2)
     max_voxels: int = Field(default=2**27, ge=1)
     max_seconds: float = Field(default=300, gt=0)
+    max_archive_bytes: int = Field(default=2**33, ge=1)
     allow_burned_in: bool = False
+    allow_unknown_patients: bool = False
+    pictures: Pictures = Pictures()
     key_fingerprint: str = Field(default="d462ac8e", pattern="^[0-9a-f]{8}$")
 
     @property

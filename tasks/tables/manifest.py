@@ -1,5 +1,6 @@
 """`data/volumes/BATCH/manifest.parquet`: one row a volume that was read."""
 
+import pandas as pd
 import pandera.pandas as pa
 from pandera.typing import Series
 
@@ -8,6 +9,8 @@ class Manifest(pa.DataFrameModel):
     """Volumes of a batch; paths are relative to the batch's folder.
 
     `evidence` says how `modality` was told; `shape` and `spacing_mm` hold three numbers each.
+    `patient_known` is false where a file named no patient: then splits may leak. `label` is what
+    a 2D picture's class folder says, 1 tumour or 0 none.
     """
 
     subject: Series[str]
@@ -24,3 +27,5 @@ class Manifest(pa.DataFrameModel):
     source_sha256: Series[str]
     site: Series[str]
     synthetic: Series[bool]
+    patient_known: Series[bool] | None
+    label: Series[pd.Int64Dtype] | None = pa.Field(nullable=True, coerce=True)

@@ -1,0 +1,100 @@
+"""Zip archives, unpacked into `.private/` for as long as the stage runs.
+
+Entries land under numbers, not under their own names, so no name can lead anywhere; what is
+inflated is counted, so no bomb goes off.
+"""
+
+import stat
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from tasks.ingest.found import Rejection
+from tasks.ingest.inventory import Source
+from tasks.ingest.privacy import PRIVATE
+from tasks.ingest.refusal import RefusalError
+from tasks.stage import discard
+
+MAX_ENTRIES = 100_000
+BLOCK = 1 << 20
+
+
+@contextmanager
+def workspace(batch: str) -> Iterator[Path]:
+    """An empty folder in `.private/` that is gone afterwards."""
+    folder = PRIVATE / f"unpacked-{batch}"
+    discard(folder)
+    PRIVATE.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        discard(folder)
+
+
+def unpack(archive: Source, folder: Path, max_bytes: int) -> tuple[list[Source], list[Rejection]]:
+    """Write an archive's files into `folder`, which is made; each ends in one of the two lists.
+
+    A file is named `ARCHIVE!/ENTRY`. One entry that is refused does not spoil the others.
+    """
+    sources: list[Source] = []
+    rejected: list[Rejection] = []
+    folder.mkdir()
+    try:
+        with zipfile.ZipFile(archive.path) as content:
+            entries = [entry for entry in content.infolist() if not entry.is_dir()]
+            if len(entries) > MAX_ENTRIES:
+                raise RefusalError("archive-unsafe", f"more than {MAX_ENTRIES} entries")
+            budget = max_bytes
+            for number, entry in enumerate(entries):
+                source = Source(folder / f"{number:06d}", f"{archive.name}!/{entry.filename}")
+                try:
+                    check_entry(entry)
+                    budget -= inflate(content, entry, source.path, budget)
+                except RefusalError as refusal:
+                    rejected.append(Rejection((source,), refusal.code, refusal.reason))
+                else:
+                    sources.append(source)
+    except RefusalError as refusal:
+        rejected.append(Rejection((archive,), refusal.code, refusal.reason))
+    except OSError:
+        raise
+    except Exception as error:  # a broken list of entries may raise anything
+        reason = f"the archive cannot be read ({type(error).__name__})"
+        rejected.append(Rejection((archive,), "corrupt", reason))
+    return sources, rejected
+
+
+def check_entry(entry: zipfile.ZipInfo) -> None:
+    """Refuse what an honest archive of images does not hold."""
+    path = PurePosixPath(entry.filename.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        raise RefusalError("archive-unsafe", "the entry's name leads out of the archive")
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise RefusalError("archive-unsafe", "the entry is a link")
+    if entry.flag_bits & 1:
+        raise RefusalError("archive-unsafe", "the entry is encrypted")
+    if path.suffix.lower() == ".zip":
+        raise RefusalError("archive-unsafe", "an archive inside the archive")
+
+
+def inflate(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, budget: int) -> int:
+    """Write one entry; return its size, which may not exceed the budget whatever it declares."""
+    size = 0
+    try:
+        with content.open(entry) as packed, target.open("wb") as file:
+            while block := packed.read(BLOCK):
+                size += len(block)
+                if size > budget:
+                    raise RefusalError("archive-unsafe", "the archive inflates beyond its limit")
+                file.write(block)
+    except (RefusalError, OSError):
+        target.unlink(missing_ok=True)
+        raise
+    except Exception as error:
+        target.unlink(missing_ok=True)
+        raise RefusalError(
+            "corrupt", f"the entry cannot be inflated ({type(error).__name__})"
+        ) from None
+    return size

@@ -1,0 +1,63 @@
+"""The reader of each format, behind one guard: any failure is a coded refusal."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.ingest.contours import Contours, fill, read_contours
+from tasks.ingest.dicom import read_multiframe, read_segmentation, read_series
+from tasks.ingest.found import Found
+from tasks.ingest.labels import merge_labels
+from tasks.ingest.nifti import read_nifti
+from tasks.ingest.pictures import read_pictures
+from tasks.ingest.refusal import RefusalError
+from tasks.ingest.volume import Volume, canonical, resample_mask
+from tasks.params.ingest import Ingest
+
+T = TypeVar("T")
+Mask = Volume | Contours
+
+
+def read_image(found: Found, params: Ingest) -> Volume:
+    """An image in canonical orientation."""
+    readers: dict[str, Callable[[], Volume]] = {
+        "dicom": lambda: read_series(found, max_voxels=params.max_voxels),
+        "dicom-multiframe": lambda: read_multiframe(found, max_voxels=params.max_voxels),
+        "nifti": lambda: read_nifti(found, max_voxels=params.max_voxels),
+        "image2d": lambda: read_pictures(found, params),
+    }
+    return guarded(lambda: canonical(readers[found.format]()))
+
+
+def read_mask(found: Found, params: Ingest) -> Mask:
+    """A mask in {0,1} on its own grid, or contours; the labels merged by `ingest.mask_labels`."""
+    rule, voxels = params.mask_labels, params.max_voxels
+    if found.format == "rtstruct":
+        return guarded(lambda: read_contours(found, rule))
+    if found.format == "dicom":
+        return guarded(lambda: canonical(read_segmentation(found, rule, max_voxels=voxels)))
+    volume = read_image(found, params)
+    if found.format == "image2d":
+        return Volume(np.asarray(volume.data != 0, np.uint8), volume.affine)
+    return Volume(merge_labels(volume.data, rule), volume.affine)
+
+
+def on_grid(mask: Mask, image: Volume) -> NDArray[np.uint8]:
+    """The mask on the image's grid, (I,J,K) in {0,1}."""
+    if isinstance(mask, Contours):
+        return guarded(lambda: fill(mask, image))
+    return resample_mask(mask, image)
+
+
+def guarded(read: Callable[[], T]) -> T:
+    """Turn whatever a hostile file may raise into a refusal that quotes nothing of it."""
+    try:
+        return read()
+    except RefusalError:
+        raise
+    except MemoryError:
+        raise RefusalError("too-large", "more memory needed than a worker may take") from None
+    except Exception as error:
+        raise RefusalError("corrupt", f"unreadable ({type(error).__name__})") from None

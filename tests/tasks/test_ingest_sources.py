@@ -1,0 +1,348 @@
+"""Archives, override tables, structure sets, segment names and 2D collections."""
+
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from tasks.ingest.modality import recognise
+from tasks.ingest.segments import tumour_segments
+from tasks.stage import StageError
+
+from .dicom_cases import anatomy, rotation, write_segmentation, write_series
+from .ingest_room import Room, canonical
+from .test_ingest_nifti import ball, one_patient, write_nifti
+
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.chdir(tmp_path)
+    return Room(tmp_path)
+
+
+# --- archives
+
+
+def zip_of(path: Path, folder: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder))
+
+
+def test_an_archive_is_as_good_as_its_folder(room: Room) -> None:
+    folder = room.root / "plain"
+    write_series(folder / "x", anatomy((4, 8, 8)))
+    write_nifti(folder / "sub-02/anat/sub-02_FLAIR.nii.gz", anatomy((8, 9, 10)))
+    write_nifti(folder / "derivatives/sub-02_mask.nii.gz", ball((8, 9, 10), (4, 4, 4)))
+    zip_of(room.raw / "all.zip", folder)
+    manifest = room.ingest()
+    assert sorted(manifest.mask_status) == ["missing", "segmented"]
+    assert room.codes() == []
+    outcomes = room.private("files").set_index("path").outcome
+    assert outcomes["all.zip"] == "archive"
+    assert len(outcomes) == 7
+    assert not (room.root / ".private/unpacked-b").exists()
+
+
+def test_path_tricks_links_and_nested_archives_are_refused_one_by_one(room: Room) -> None:
+    one_patient(room)
+    with zipfile.ZipFile(room.raw / "evil.zip", "w") as archive:
+        archive.writestr("../../escaped_FLAIR.nii", b"x" * 400)
+        archive.writestr("/etc/escaped_FLAIR.nii", b"x" * 400)
+        archive.writestr("inner.zip", b"PK\3\4")
+        link = zipfile.ZipInfo("link_FLAIR.nii")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    before = set(room.root.iterdir())
+    assert len(room.ingest()) == 1
+    assert room.codes() == ["archive-unsafe"] * 4
+    new = {path.name for path in set(room.root.iterdir()) - before}
+    assert new == {".private", ".locks", "params.yaml"}
+
+
+def test_an_archive_that_inflates_beyond_its_limit_is_stopped(room: Room) -> None:
+    one_patient(room)
+    with zipfile.ZipFile(room.raw / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.dcm", bytes(30_000_000))
+    assert len(room.ingest(max_archive_bytes=1_000_000)) == 1
+    assert room.codes() == ["archive-unsafe"]
+
+
+def test_a_broken_archive_is_a_row(room: Room) -> None:
+    one_patient(room)
+    (room.raw / "broken.zip").write_bytes(b"PK\3\4" + bytes(100))
+    room.ingest()
+    assert room.codes() == ["corrupt"]
+
+
+# --- what a series shows
+
+
+def test_series_csv_wins_over_all_evidence(room: Room) -> None:
+    write_series(room.raw / "a", anatomy((4, 8, 8)), seed="a", SeriesDescription="T2 TSE")
+    write_series(room.raw / "b", anatomy((4, 8, 8)), seed="b", SeriesDescription="T1")
+    write_series(room.raw / "c", anatomy((4, 8, 8)), seed="c", SeriesDescription="T1")
+    uid = pydicom.dcmread(room.raw / "a/slice000.dcm").SeriesInstanceUID
+    (room.raw / "series.csv").write_text(f"series,modality\n{uid},FLAIR\nb/*,skip\n")
+    manifest = room.ingest()
+    assert sorted(zip(manifest.modality, manifest.evidence, strict=True)) == [
+        ("FLAIR", "series.csv"), ("T1", "description"),
+    ]  # fmt: skip
+    assert room.codes() == ["skipped"]
+
+
+def test_a_wrong_line_in_series_csv_is_named(room: Room) -> None:
+    one_patient(room)
+    (room.raw / "series.csv").write_text("series,modality\nx,T7\n")
+    with pytest.raises(StageError, match=r"series\.csv, line 2: .*T1c"):
+        room.ingest()
+
+
+@pytest.mark.parametrize(
+    ("description", "TR", "TE", "TI", "contrast", "modality"),
+    [
+        ("AX T2 FLAIR FS", 9000, 120, 2500, False, "FLAIR"),
+        ("t2_tirm_tra_dark-fluid", 9000, 120, 2500, False, "FLAIR"),
+        ("Ax T1 FSE post gad", 600, 10, None, False, "T1c"),
+        ("t1_mprage_sag KM", 2000, 3, 900, True, "T1c"),
+        ("T1 +C", 600, 10, None, False, "T1c"),
+        ("SAG T1 SE", 600, 10, None, False, "T1"),
+        ("MPRAGE", 2000, 3, 900, False, "T1"),
+        ("AX T2 FSE", 4000, 100, None, False, "T2"),
+        ("T2*_GRE", 700, 20, None, False, "other"),
+        ("ep2d_diff ADC", 5000, 90, None, False, "other"),
+        ("t1 flair sag", 2500, 10, 800, False, "T1"),
+        ("series 4", 9000, 120, 2500, False, "FLAIR"),
+        ("series 5", 600, 10, None, True, "T1c"),
+        ("series 6", 4000, 100, None, False, "T2"),
+        ("series 7", None, None, None, False, "other"),
+    ],
+)
+def test_modalities_are_told_by_description_then_by_sequence(  # noqa: PLR0917
+    description: str, TR: float, TE: float, TI: float, contrast: bool, modality: str
+) -> None:
+    sequence = {"TR": TR, "TE": TE, "TI": TI, "contrast": contrast}
+    assert recognise(description, sequence)[0] == modality
+
+
+# --- masks from radiotherapy and from segmentations
+
+
+def write_structures(path: Path, series: Path, regions: dict[str, list[np.ndarray]]) -> None:
+    """An RT structure set with, for each region, contours of (N,3) LPS+ mm."""
+    image = pydicom.dcmread(next(series.glob("*.dcm")))
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = STRUCTURE_SET
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(path)])
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID = STRUCTURE_SET
+    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    dataset.Modality = "RTSTRUCT"
+    dataset.PatientID, dataset.StudyInstanceUID = image.PatientID, image.StudyInstanceUID
+    dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[str(path), "series"])
+    frame = Dataset()
+    frame.FrameOfReferenceUID = image.FrameOfReferenceUID
+    dataset.ReferencedFrameOfReferenceSequence = [frame]
+    dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
+    for number, (name, contours) in enumerate(regions.items(), start=1):
+        roi = Dataset()
+        roi.ROINumber, roi.ROIName = number, name
+        dataset.StructureSetROISequence.append(roi)
+        drawn = Dataset()
+        drawn.ReferencedROINumber = number
+        drawn.ContourSequence = []
+        for points in contours:
+            contour = Dataset()
+            contour.ContourGeometricType = "CLOSED_PLANAR"
+            contour.NumberOfContourPoints = len(points)
+            contour.ContourData = [f"{value:.6f}" for value in points.ravel()]
+            drawn.ContourSequence.append(contour)
+        dataset.ROIContourSequence.append(drawn)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def outline(affine: np.ndarray, low: tuple[float, float], high: tuple[float, float], k: int):
+    """A rectangle in voxel coordinates on slice k, as (4,3) LPS+ mm."""
+    (a, b), (c, d) = low, high
+    corners = np.array([[a, b, k, 1], [c, b, k, 1], [c, d, k, 1], [a, d, k, 1]])
+    return (corners @ affine.T)[:, :3] * [-1, -1, 1]
+
+
+def test_contours_are_filled_on_their_slices_with_holes(room: Room) -> None:
+    turn = rotation(np.random.default_rng(5))
+    pixels = anatomy((6, 20, 24))
+    affine = write_series(room.raw / "x", pixels, orientation=(*turn[:, 0], *turn[:, 1]))
+    regions = {
+        "GTV": [
+            outline(affine, (3.5, 2.5), (12.5, 9.5), 2),
+            outline(affine, (5.5, 4.5), (7.5, 6.5), 2),
+            outline(affine, (3.5, 2.5), (6.5, 5.5), 3),
+        ],
+        "Brain": [outline(affine, (0.5, 0.5), (20.5, 15.5), 4)],
+    }
+    write_structures(room.raw / "x/structures.dcm", room.raw / "x", regions)
+    manifest = room.ingest()
+    truth = np.zeros((24, 20, 6), np.uint8)
+    truth[4:13, 3:10, 2] = 1
+    truth[6:8, 5:7, 2] = 0
+    truth[4:7, 3:6, 3] = 1
+    found = room.load(manifest["mask"][0])[0]
+    assert np.array_equal(found, canonical(truth, affine).get_fdata())
+    assert room.codes() == []
+
+
+def test_contours_across_the_slices_are_refused(room: Room) -> None:
+    affine = write_series(room.raw / "x", anatomy((6, 20, 24)))
+    slanted = outline(affine, (3, 3), (12, 12), 2)
+    slanted[2:, 2] += 8
+    write_structures(room.raw / "x/structures.dcm", room.raw / "x", {"tumor": [slanted]})
+    assert list(room.ingest().mask_status) == ["missing"]
+    assert room.codes() == ["geometry"]
+
+
+def test_a_structure_set_of_organs_is_no_tumour_mask(room: Room) -> None:
+    affine = write_series(room.raw / "x", anatomy((6, 20, 24)))
+    organs = {name: [outline(affine, (3, 3), (12, 12), 2)] for name in ("Brain", "Lens_L")}
+    write_structures(room.raw / "x/structures.dcm", room.raw / "x", organs)
+    assert list(room.ingest().mask_status) == ["missing"]
+    assert room.codes() == ["not-a-tumour-mask"]
+
+
+def test_a_mask_of_another_frame_of_reference_is_not_used(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((6, 9, 10)), seed="x")
+    write_series(room.raw / "y", anatomy((6, 9, 10)), seed="y", FrameOfReferenceUID=generate_uid())
+    mask = np.zeros((6, 9, 10), np.uint8)
+    mask[2:4, 3:6, 3:6] = 1
+    write_segmentation(room.raw / "seg.dcm", room.raw / "y", mask)
+    assert sorted(room.ingest().mask_status) == ["missing", "segmented"]
+
+
+BRATS = {1: "Necrotic tumor core", 2: "Peritumoral edema", 3: "Enhancing tumor"}
+
+
+@pytest.mark.parametrize(
+    ("names", "rule", "chosen"),
+    [
+        (BRATS, "whole", [1, 2, 3]),
+        (BRATS, "core", [1, 3]),
+        (BRATS, "enhancing", [3]),
+        (BRATS, [2], [2]),
+        ({1: "Non-enhancing tumor", 2: "ET"}, "enhancing", [2]),
+        ({1: "Brain", 2: "Tumor"}, "whole", [2]),
+        ({1: "Segment_1 Tissue"}, "whole", [1]),
+        ({1: "Edema"}, "core", []),
+    ],
+)
+def test_segments_are_chosen_by_their_names(names, rule, chosen) -> None:
+    assert tumour_segments(names, rule) == chosen
+
+
+# --- 2D collections
+
+
+def save(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+
+
+def grey(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (12, 10), dtype=np.uint8)
+
+
+KAGGLE = {
+    "pattern": r"(?P<patient>TCGA_[A-Z]{2}_\d+)_\d+_(?P<slice>\d+)$",
+    "modality": "FLAIR",
+    "channel": 1,
+    "spacing_mm": [0.9, 0.9, 5.5],
+}
+
+
+def test_coloured_tiffs_with_masks_make_one_volume_a_patient(room: Room) -> None:
+    volumes = {}
+    for patient in ("TCGA_CS_4941", "TCGA_DU_5851"):
+        planes = [np.stack([grey(i), grey(i + 50), grey(i + 90)], -1) for i in range(11)]
+        volumes[patient] = planes
+        for number, plane in enumerate(planes, start=1):
+            stem = f"{patient}_19960909/{patient}_19960909_{number}"
+            save(room.raw / f"{stem}.tif", plane)
+            tumour = np.zeros((12, 10), np.uint8)
+            tumour[2:5, 6:9] = 255 * (number == 10)
+            save(room.raw / f"{stem}_mask.tif", tumour)
+    manifest = room.ingest(pictures=KAGGLE)
+    assert list(manifest.source_format) == ["image2d"] * 2
+    assert list(manifest.modality) == ["FLAIR"] * 2
+    assert [list(shape) for shape in manifest["shape"]] == [[10, 12, 11]] * 2
+    data = room.load(manifest.image[0])[0]
+    mask = room.load(manifest["mask"][0])[0]
+    # RAS: i runs from the picture's right to its left, j from its bottom to its top
+    assert np.array_equal(data[:, :, 9], volumes["TCGA_CS_4941"][9][::-1, ::-1, 1].T)
+    assert np.array_equal(np.unique(np.nonzero(mask)[2]), [9])
+    assert mask[1:4, 7:10, 9].all() and mask.sum() == 9
+    assert manifest.patient_known.all()
+    assert room.accounts_for_every_file()
+
+
+def test_class_folders_label_single_pictures(room: Room) -> None:
+    for index in range(3):
+        save(room.raw / f"yes/p{index}.png", grey(index))
+        save(room.raw / f"no/q{index}.jpg", grey(index + 9))
+    manifest = room.ingest(pictures={"pattern": r"/(?P<patient>[pq]\d+)$"})
+    assert sorted(manifest.label) == [0, 0, 0, 1, 1, 1]
+    assert set(zip(manifest.label, manifest.mask_status, strict=True)) == {
+        (0, "empty"), (1, "missing"),
+    }  # fmt: skip
+
+
+def test_pictures_without_patients_are_refused_unless_allowed(room: Room) -> None:
+    save(room.raw / "yes/a.png", grey(0))
+    with pytest.raises(StageError, match="patient-unknown"):
+        room.ingest()
+    manifest = room.ingest(allow_unknown_patients=True)
+    assert not manifest.patient_known.any()
+
+
+def test_a_table_names_the_patients_of_pictures(room: Room) -> None:
+    for index in range(3):
+        save(room.raw / f"{index}.png", grey(index))
+    (room.raw / "pictures.csv").write_text("file,patient,slice\n0.png,A,2\n1.png,A,1\n2.png,B,\n")
+    manifest = room.ingest()
+    assert sorted(shape[2] for shape in manifest["shape"]) == [1, 2]
+
+
+def test_pictures_that_make_no_stack_are_refused(room: Room) -> None:
+    save(room.raw / "A_1.png", grey(0))
+    save(room.raw / "A_3.png", grey(0))
+    save(room.raw / "A_4.png", grey(0))
+    save(room.raw / "B_1.png", grey(0))
+    save(room.raw / "B_2.png", grey(0)[:8])
+    save(room.raw / "C_1.png", np.stack([grey(0), grey(1), grey(2)], -1))
+    (room.raw / "D_1.png").write_bytes(b"\x89PNG but broken")
+    save(room.raw / "E_1.png", grey(0))
+    pattern = {"pattern": r"(?P<patient>[A-Z])_(?P<slice>\d)"}
+    assert len(room.ingest(pictures=pattern)) == 1
+    assert room.codes() == ["corrupt", "missing-slice", "not-a-volume", "not-greyscale"]
+
+
+def test_a_dicom_without_patient_is_refused_unless_allowed(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((4, 8, 8)), patient="", PatientName="")
+    write_series(room.raw / "y", anatomy((4, 8, 8)), patient="y")
+    assert len(room.ingest()) == 1
+    assert room.codes() == ["patient-unknown"] * 4
+    manifest = room.ingest(allow_unknown_patients=True)
+    assert sorted(manifest.patient_known) == [False, True]
+
+
+def test_a_pattern_without_a_patient_group_is_named(room: Room) -> None:
+    with pytest.raises(StageError, match=r"ingest\.pictures\.pattern.*\?P<patient>"):
+        room.ingest(pictures={"pattern": r"(\d+)"})

@@ -7,13 +7,15 @@ from monai.losses.dice import DiceCELoss
 from monai.networks.nets.unet import UNet
 from torch import Tensor, nn
 
-WIDTHS = (16, 32, 64, 128)
-STRIDE = 2 ** (len(WIDTHS) - 1)
+WIDTHS = (8, 16, 32, 64, 128)
 PRIOR = 0.05
 
 
 def segmenter(channels: int, *, seed: int) -> nn.Module:
-    """Build an untrained U-Net (Ronneberger 2015, arXiv 1505.04597; MONAI's, residual).
+    """Build an untrained U-Net (Ronneberger 2015, arXiv 1505.04597) of a quarter million weights.
+
+    MONAI's, without residual units: with them its last layer is normalised slice by slice, and
+    a slice without tumour then gets the same spread of logits as one with.
 
     The last bias starts at the logit of a tumour's usual share of a slice, so that training
     begins by finding where the tumour is and not by emptying the whole slice, from which a
@@ -33,10 +35,9 @@ def segmenter(channels: int, *, seed: int) -> nn.Module:
             in_channels=channels,
             out_channels=1,
             channels=WIDTHS,
-            strides=(2, 2, 2),
-            num_res_units=1,
+            strides=(1, 2, 2, 2),
         )
-    last = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.out_channels == 1][-1]
+    *_, last = (m for m in network.modules() if isinstance(m, nn.ConvTranspose2d | nn.Conv2d))
     if last.bias is not None:
         nn.init.constant_(last.bias, math.log(PRIOR / (1 - PRIOR)))
     return network

@@ -1,0 +1,79 @@
+"""Small made-up slices, pools and params, for the tests of the downstream stage."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+SIZE = 32
+ARMS = ["real", "real+classical", "real+synthetic", "real+classical+synthetic", "synthetic"]
+
+
+def picture(rng: np.random.Generator, label: int) -> tuple[np.ndarray, np.ndarray]:
+    """A grey disc of a brain, with a bright disc in it when `label` is 1."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+    brain = (y - 15.5) ** 2 + (x - 15.5) ** 2 < 13**2
+    image = np.where(brain, rng.uniform(-0.3, 0.0), -1.0) + 0.05 * rng.normal(size=(SIZE, SIZE))
+    row, column = rng.uniform(10, 21, size=2)
+    mask = ((y - row) ** 2 + (x - column) ** 2 < rng.uniform(3, 5) ** 2) & (label == 1)
+    return np.clip(image + 0.7 * mask, -1, 1)[None], mask
+
+
+def write_slices(root: Path, *, patients: int = 24, slices: int = 6, seed: int = 0) -> None:
+    """`data/slices` of patients in thirds: training, validation, test."""
+    rng = np.random.default_rng(seed)
+    drawn, rows = [], []
+    for position in range(patients):
+        side = ("train", "val", "test")[position % 3]
+        for index in range(slices):
+            drawn.append(picture(rng, index % 2))
+            rows.append(
+                {"row": len(rows), "subject": f"sub-{position:03d}", "batch": "b",
+                 "site": "ab"[position % 2], "slice_index": index, "position_mm": float(index),
+                 "brain_area_mm2": 500.0, "tumor_area_mm2": float(drawn[-1][1].sum()) * 4,
+                 "label": index % 2, "partition_0": side}
+            )  # fmt: skip
+    folder = root / "data/slices"
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "images.npy", np.stack([d[0] for d in drawn]).astype(np.float16))
+    np.save(folder / "masks.npy", np.stack([d[1] for d in drawn]).astype(np.uint8))
+    pd.DataFrame(rows).to_parquet(folder / "slices.parquet")
+    (folder / "stats.json").write_text(json.dumps({"size": SIZE, "pixel_mm": 2.0}))
+
+
+def write_pool(root: Path, arm: str, count: int = 0, *, status: str = "ok", seed: int = 1) -> None:
+    """`data/pool/ARM` with `count` fresh slices, or none."""
+    rng = np.random.default_rng(seed)
+    folder = root / "data/pool" / arm
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = [picture(rng, index % 2) for index in range(count)]
+    images = np.array([d[0] for d in drawn]).reshape(-1, 1, SIZE, SIZE)
+    masks = np.array([d[1] for d in drawn]).reshape(-1, SIZE, SIZE)
+    np.save(folder / "images.npy", images.astype(np.float16))
+    np.save(folder / "masks.npy", masks.astype(np.uint8))
+    index = np.arange(count)
+    table = pd.DataFrame(
+        {"row": index, "fold": pd.Series(["0"] * count, dtype="str"), "label": index % 2,
+         "source_row": index}
+    )  # fmt: skip
+    table.to_parquet(folder / "samples.parquet")
+    status = status if "synthetic" in arm else "none"
+    (folder / "pool.json").write_text(json.dumps({"0": {"status": status, "n": count}}))
+
+
+def write(root: Path, *, steps: int = 8, seeds: tuple[int, ...] = (0, 1), reruns: int = 0) -> None:
+    """A whole little world: params, slices and a pool for every arm."""
+    training = {"steps": steps, "batch": 8, "learning_rate": 0.003, "evaluations": 2}
+    tree = {
+        "slices": {"folds": [0]},
+        "downstream": {
+            "tasks": ["classify", "segment"], "arms": ARMS, "seeds": list(seeds),
+            "reruns": reruns, "threads": 1, "classify": training, "segment": training,
+        },
+    }  # fmt: skip
+    (root / "params.yaml").write_text(yaml.safe_dump(tree))
+    write_slices(root)
+    for arm in ARMS:
+        write_pool(root, arm, 40 if "synthetic" in arm else 0)

@@ -1,0 +1,87 @@
+"""Made-up downstream results with known effects, for the tests of the comparison."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+ARMS = ["real", "real+classical", "real+synthetic", "real+classical+synthetic", "synthetic"]
+METRICS = ("dice", "dice_slice", "hd95_mm", "false_positive_mm2")
+
+
+def subjects(count: int) -> list[str]:
+    return [f"sub-{index:03d}" for index in range(count)]
+
+
+def write_params(
+    root: Path, tasks: list[str], arms: list[str] = ARMS, draws: int = 500, **lift: int
+) -> None:
+    tree = {
+        "downstream": {"tasks": tasks, "arms": arms},
+        "lift": {"draws": draws, "seed": 3} | lift,
+    }
+    (root / "params.yaml").write_text(yaml.safe_dump(tree))
+
+
+def segment_arm(values: Mapping[tuple[str, int], np.ndarray], names: list[str]) -> pd.DataFrame:
+    """The patients' table of one arm from the Dice (P,) of each run."""
+    return pd.DataFrame(
+        [
+            {"fold": fold, "seed": seed, "subject": name, "site": "a", "metric": metric,
+             "value": value}
+            for (fold, seed), row in values.items()
+            for name, value in zip(names, row, strict=True)
+            for metric in METRICS
+        ]
+    )  # fmt: skip
+
+
+def write_segment(root: Path, arm: str, table: pd.DataFrame, status: str = "ok") -> None:
+    folder = root / "data/downstream" / f"segment-{arm}"
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(folder / "patients.parquet")
+    write_status(folder, table, status)
+
+
+def write_classify(root: Path, arm: str, table: pd.DataFrame, status: str = "ok") -> None:
+    folder = root / "data/downstream" / f"classify-{arm}"
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(folder / "predictions.parquet")
+    write_status(folder, table, status)
+
+
+def write_status(folder: Path, table: pd.DataFrame, status: str) -> None:
+    folds = sorted(table["fold"].unique()) or ["0"]
+    (folder / "status.json").write_text(json.dumps(dict.fromkeys(folds, status)))
+
+
+def classify_arm(
+    names: list[str],
+    rng: np.random.Generator,
+    *,
+    shift: float,
+    slices: int = 8,
+    seeds: tuple[int, ...] = (0, 1),
+    fold: str = "0",
+) -> pd.DataFrame:
+    """Predictions whose tumour slices lie `shift` standard deviations above the others."""
+    rows = []
+    for seed in seeds:
+        for position, name in enumerate(names):
+            label = np.arange(slices) % 2
+            logit = rng.normal(shift * (label - 0.5), 1.0)
+            rows.append(
+                pd.DataFrame(
+                    {"fold": fold, "seed": seed, "subject": name,
+                     "row": np.arange(slices) + position * slices, "label": label,
+                     "probability": 1 / (1 + np.exp(-logit)), "threshold": 0.5}
+                )
+            )  # fmt: skip
+    return pd.concat(rows, ignore_index=True)
+
+
+def results(root: Path) -> dict:
+    return json.loads((root / "data/lift.json").read_text())

@@ -1,0 +1,219 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tasks.downstream import run, segment
+from tasks.downstream.__main__ import main
+from tasks.downstream.batches import batches
+from tasks.stage import StageError
+from tasks.tables.predictions import ClassifyPredictions, Patients, SegmentPredictions
+from tests.tasks import downstream_room as room
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    room.write(tmp_path)
+    return tmp_path
+
+
+def table(task: str, arm: str, name: str) -> pd.DataFrame:
+    return pd.read_parquet(f"data/downstream/{task}-{arm}/{name}.parquet")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_every_test_slice_is_predicted_once_by_every_seed(root, task):
+    main(task, "real+classical+synthetic")
+    schema = {"classify": ClassifyPredictions, "segment": SegmentPredictions}[task]
+    found = schema.validate(table(task, "real+classical+synthetic", "predictions"))
+    slices = pd.read_parquet("data/slices/slices.parquet")
+    test = slices[slices["partition_0"] == "test"]
+    for _, rows in found.groupby("seed"):
+        assert rows["row"].tolist() == test["row"].tolist()
+        assert rows["label"].tolist() == test["label"].tolist()
+    patients = Patients.validate(table(task, "real+classical+synthetic", "patients"))
+    assert set(patients["subject"]) == set(test["subject"])
+    history = pd.read_csv(f"data/downstream/{task}-real+classical+synthetic/history.csv")
+    assert history["step"].tolist() == [4, 8, 4, 8]
+
+
+def test_the_same_bytes_come_out_twice(root):
+    main("segment", "real+classical+synthetic")
+    first = files(root / "data/downstream/segment-real+classical+synthetic")
+    main("segment", "real+classical+synthetic")
+    assert files(root / "data/downstream/segment-real+classical+synthetic") == first
+
+
+def captured(monkeypatch, task: str, arm: str) -> list[tuple[dict, list]]:
+    """Initial weights and batches of each run of an arm, as training received them."""
+    seen = []
+    fit = run.fit
+
+    def spy(network, loss, batches, judge, **options):
+        kept = list(batches)
+        seen.append(({k: v.clone() for k, v in network.state_dict().items()}, kept))
+        return fit(network, loss, iter(kept), judge, **options)
+
+    monkeypatch.setattr(run, "fit", spy)
+    main(task, arm)
+    monkeypatch.setattr(run, "fit", fit)
+    return seen
+
+
+def test_arms_share_initial_weights_and_the_order_of_their_common_slices(root, monkeypatch):
+    real = captured(monkeypatch, "classify", "real")
+    mixed = captured(monkeypatch, "classify", "real+synthetic")
+    alone = captured(monkeypatch, "classify", "synthetic")
+    for (weights, first), (others, second), (_, third) in zip(real, mixed, alone, strict=True):
+        assert all(torch.equal(value, others[name]) for name, value in weights.items())
+        for a, b, c in zip(first, second, third, strict=True):
+            half = len(a[0]) // 2
+            assert torch.equal(a[0][:half], b[0][:half])  # the real half
+            assert torch.equal(b[0][half:], c[0][half:])  # the added half
+    weights, others = real[0][0], real[1][0]
+    assert not all(torch.equal(value, others[name]) for name, value in weights.items())
+
+
+def test_classical_arms_draw_the_same_augmentation(root, monkeypatch):
+    real = captured(monkeypatch, "classify", "real+classical")[0][1]
+    mixed = captured(monkeypatch, "classify", "real+classical+synthetic")[0][1]
+    plain = captured(monkeypatch, "classify", "real")[0][1]
+    half = len(real[0][0]) // 2
+    assert torch.equal(real[0][0][:half], mixed[0][0][:half])
+    assert not torch.equal(real[0][0][:half], plain[0][0][:half])
+
+
+@pytest.mark.parametrize("prior", [0.05, 0.5, 0.9])
+def test_batches_are_balanced_whatever_the_sources_priors(prior):
+    rng = np.random.default_rng(0)
+    first = (rng.random(60) < 0.5).astype(int)
+    second = (np.arange(100) < 100 * prior).astype(int)
+    drawn = list(batches(first, second, steps=50, batch=16, seed=(3, 4)))
+    assert len(drawn) == 50
+    for a, b in drawn:
+        assert len(a) == len(b) == 8
+        assert first[a].sum() == second[b].sum() == 4
+    used = np.concatenate([a for a, _ in drawn])
+    counts = np.bincount(used, minlength=60)[first == 1]
+    assert counts.max() - counts.min() <= 1  # every slice as often as any other of its label
+
+
+def test_held_out_patients_do_not_touch_training(root):
+    """Weights and threshold come from training and validation: new test pictures, same history."""
+    main("classify", "real")
+    before = pd.read_csv("data/downstream/classify-real/history.csv")
+    threshold = table("classify", "real", "predictions")["threshold"].unique()
+    images = np.load("data/slices/images.npy")
+    test = (pd.read_parquet("data/slices/slices.parquet")["partition_0"] == "test").to_numpy()
+    images[test] = images[test][:, :, ::-1] * np.float16(0.5)
+    np.save("data/slices/images.npy", images)
+    main("classify", "real")
+    assert before.equals(pd.read_csv("data/downstream/classify-real/history.csv"))
+    assert (table("classify", "real", "predictions")["threshold"].unique() == threshold).all()
+
+
+def test_a_planted_patient_stops_the_run_with_its_id(root):
+    slices = pd.read_parquet("data/slices/slices.parquet")
+    slices.loc[slices.index[slices["subject"] == "sub-002"][0], "partition_0"] = "train"
+    slices.to_parquet("data/slices/slices.parquet")
+    with pytest.raises(StageError, match="patient sub-002 is in more than one"):
+        main("classify", "real")
+    assert not Path("data/downstream/classify-real").exists()
+
+
+def test_a_patient_under_two_names_stops_the_run_with_both(root):
+    images = np.load("data/slices/images.npy")
+    images[-1] = images[0]  # the last patient tests, the first one trains
+    np.save("data/slices/images.npy", images)
+    with pytest.raises(StageError, match="sub-000 and sub-023 are on different sides"):
+        main("segment", "real")
+
+
+def test_an_added_slice_of_a_held_out_patient_stops_the_run(root):
+    images = np.load("data/slices/images.npy")
+    pool = np.load("data/pool/synthetic/images.npy")
+    pool[3] = images[-1]
+    np.save("data/pool/synthetic/images.npy", pool)
+    with pytest.raises(StageError, match="the added slices hold one of patient sub-023"):
+        main("segment", "synthetic")
+
+
+def test_too_few_added_slices_leave_empty_tables_and_a_word(root):
+    room.write_pool(root, "synthetic", 0, status="too few")
+    main("classify", "synthetic")
+    assert table("classify", "synthetic", "predictions").empty
+    assert Patients.validate(table("classify", "synthetic", "patients")).empty
+    status = json.loads(Path("data/downstream/classify-synthetic/status.json").read_text())
+    assert status == {"0": "too few"}
+
+
+def test_a_network_that_never_learns_is_started_again_and_reported(root, monkeypatch):
+    room.write(root, seeds=(0,), reruns=2)
+    monkeypatch.setattr(segment, "learnt", lambda metric: False)
+    main("segment", "real")
+    folder = root / "data/downstream/segment-real"
+    assert pd.read_csv(folder / "history.csv")["attempt"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert json.loads((folder / "status.json").read_text()) == {"0": "not converged"}
+    assert len(table("segment", "real", "predictions")) > 0
+
+
+def test_unlabelled_slices_are_left_out(root):
+    slices = pd.read_parquet("data/slices/slices.parquet")
+    slices.loc[slices["subject"] == "sub-002", "label"] = -1
+    slices.to_parquet("data/slices/slices.parquet")
+    main("classify", "real")
+    assert "sub-002" not in set(table("classify", "real", "predictions")["subject"])
+
+
+def test_validation_without_tumour_is_one_clear_line(root):
+    slices = pd.read_parquet("data/slices/slices.parquet")
+    slices.loc[slices["partition_0"] == "val", "label"] = 0
+    slices.to_parquet("data/slices/slices.parquet")
+    with pytest.raises(StageError, match="the val patients need slices with and without tumour"):
+        main("classify", "real")
+
+
+def test_both_networks_learn_an_easy_tumour(root):
+    room.write(root, steps=60, seeds=(0,))
+    main("classify", "real")
+    main("segment", "real")
+    patients = table("classify", "real", "patients")
+    assert patients.loc[patients["metric"] == "auroc", "value"].mean() > 0.9
+    patients = table("segment", "real", "patients")
+    assert patients.loc[patients["metric"] == "dice", "value"].mean() > 0.5
+
+
+def square(row: int, column: int, edge: int = 4) -> np.ndarray:
+    mask = np.zeros((32, 32), dtype=np.uint8)
+    mask[row : row + edge, column : column + edge] = 1
+    return mask
+
+
+def test_hd95_is_the_shift_and_an_empty_answer_costs_the_diagonal():
+    truth = np.stack([square(8, 8), square(8, 8), square(8, 8), np.zeros((32, 32), np.uint8)])
+    found = np.stack([square(8, 8), square(8, 11), np.zeros((32, 32)), square(2, 2)]).astype(bool)
+    distance = segment.hd95_mm(found, truth, pixel_mm=2.0)
+    assert distance[:3] == pytest.approx([0.0, 6.0, 2.0 * np.hypot(32, 32)])
+    assert np.isnan(distance[3])
+
+
+def test_scores_of_a_patient_are_those_of_the_whole_stack():
+    rows = pd.DataFrame(
+        {"label": [1, 1, 0], "true_area": [10, 30, 0], "predicted_area": [10, 10, 5],
+         "overlap_area": [10, 0, 0], "hd95_mm": [0.0, 8.0, np.nan]}
+    )  # fmt: skip
+    found = segment.score(rows, pixel_mm=2.0)
+    assert found["dice"] == pytest.approx(2 * 10 / (40 + 25))
+    assert found["dice_slice"] == pytest.approx(0.5)
+    assert found["hd95_mm"] == pytest.approx(4.0)
+    assert found["false_positive_mm2"] == pytest.approx(5 * 4.0)
+    healthy = segment.score(rows.iloc[2:], pixel_mm=2.0)
+    assert np.isnan(healthy["dice"]) and healthy["false_positive_mm2"] == pytest.approx(20.0)

@@ -1,0 +1,270 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, roc_auc_score
+
+from tasks.lift.__main__ import main
+from tasks.lift.bootstrap import Estimate, Resampling, estimate, simultaneous
+from tasks.lift.claim import claim, family
+from tasks.lift.measures import Axes, Mean, classify
+from tasks.stage import StageError
+from tasks.tables.lift import LiftRows
+from tests.tasks import lift_room as room
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_dice(root, lifts, *, patients=20, seeds=(0, 1), folds=("0",), noise=0.02, arms=None):
+    """Arms whose Dice is a shared patient profile, plus a lift, plus a little noise."""
+    rng = np.random.default_rng(1)
+    arms = arms or list(lifts)
+    room.write_params(root, ["segment"], arms)
+    names = room.subjects(patients)
+    own = {f: names[k :: len(folds)] for k, f in enumerate(folds)}
+    level = {f: rng.uniform(0.3, 0.8, len(own[f])) for f in folds}
+    for arm in arms:
+        tables = [
+            room.segment_arm(
+                {(f, s): level[f] + lifts[arm] + noise * rng.normal(size=len(own[f]))}, own[f]
+            )
+            for f in folds
+            for s in seeds
+        ]
+        room.write_segment(root, arm, pd.concat(tables, ignore_index=True))
+
+
+def test_identical_arms_have_no_lift_and_no_evidence(root):
+    write_dice(root, dict.fromkeys(room.ARMS, 0.0), noise=0.0)
+    main()
+    found = room.results(root)
+    assert found["claim"] == {"segment": "no evidence"}
+    for arm in room.ARMS[1:]:
+        figure = found["tasks"]["segment"]["dice"][arm]
+        assert figure["lift_over_real"] == pytest.approx(0, abs=1e-12)
+        assert figure["lift_ci95"] == pytest.approx([0, 0], abs=1e-9)
+        assert figure["p_adjusted"] == 1
+
+
+def test_a_shifted_synthetic_arm_helps_by_the_shift(root):
+    lifts = dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": 0.1}
+    write_dice(root, lifts)
+    main()
+    found = room.results(root)
+    figure = found["tasks"]["segment"]["dice"]["real+synthetic"]
+    assert found["claim"] == {"segment": "helps"}
+    assert figure["lift_over_real"] == pytest.approx(0.1, abs=0.02)
+    assert figure["lift_ci95"][0] < 0.1 < figure["lift_ci95"][1]
+    assert figure["p_adjusted"] <= 0.05
+    assert {(c["arm"], c["reference"]) for c in found["contrasts"]["segment"]} >= {
+        ("real+synthetic", "real"), ("real+synthetic", "real+classical")
+    }  # fmt: skip
+
+
+def test_beating_real_alone_is_no_evidence_when_classical_does_as_well(root):
+    lifts = dict.fromkeys(room.ARMS, 0.1) | {"real": 0.0}
+    write_dice(root, lifts)
+    main()
+    found = room.results(root)
+    assert found["tasks"]["segment"]["dice"]["real+synthetic"]["lift_ci95"][0] > 0
+    assert found["claim"] == {"segment": "no evidence"}
+
+
+def test_an_arm_below_every_rival_harms(root):
+    lifts = dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": -0.1}
+    write_dice(root, lifts)
+    main()
+    assert room.results(root)["claim"] == {"segment": "harms"}
+
+
+def test_runs_that_disagree_are_no_evidence_however_many_patients_agree(root):
+    """A lucky seed: each run's patients all gain, but one run gains what the other loses."""
+    names = room.subjects(200)
+    room.write_params(root, ["segment"], ["real", "real+synthetic"])
+    level = np.random.default_rng(0).uniform(0.3, 0.7, 200)
+    for arm, swing in (("real", 0.0), ("real+synthetic", 0.1)):
+        values = {("0", 0): level + swing + 0.02, ("0", 1): level - swing + 0.02}
+        room.write_segment(root, arm, room.segment_arm(values, names))
+    main()
+    found = room.results(root)
+    assert found["claim"] == {"segment": "no evidence"}
+    low, high = found["tasks"]["segment"]["dice"]["real+synthetic"]["lift_ci95"]
+    assert low < -0.1 and high > 0.1
+
+
+def test_too_few_patients_leave_null_figures(root):
+    write_dice(root, dict.fromkeys(room.ARMS, 0.0), patients=4)
+    main()
+    found = room.results(root)
+    figure = found["tasks"]["segment"]["dice"]["real+synthetic"]
+    assert found["claim"] == {"segment": "not measured"}
+    assert figure["mean"] is None and figure["lift_ci95"] is None
+    assert figure["status"] == "too few patients"
+
+
+def test_an_arm_with_too_few_slices_is_marked_and_the_others_are_measured(root):
+    write_dice(root, dict.fromkeys(room.ARMS, 0.0))
+    empty = pd.read_parquet(root / "data/downstream/segment-real/patients.parquet").iloc[:0]
+    for arm in ("real+synthetic", "real+classical+synthetic", "synthetic"):
+        room.write_segment(root, arm, empty, "too few")
+    main()
+    found = room.results(root)
+    assert found["claim"] == {"segment": "not measured"}
+    assert found["tasks"]["segment"]["dice"]["synthetic"]["status"] == "too few"
+    assert found["tasks"]["segment"]["dice"]["real+classical"]["mean"] is not None
+
+
+def test_an_arm_that_did_not_converge_keeps_its_figures_and_says_so(root):
+    write_dice(root, dict.fromkeys(room.ARMS, 0.0))
+    table = pd.read_parquet(root / "data/downstream/segment-synthetic/patients.parquet")
+    room.write_segment(root, "synthetic", table, "not converged")
+    main()
+    figure = room.results(root)["tasks"]["segment"]["dice"]["synthetic"]
+    assert figure["status"] == "not converged" and figure["mean"] is not None
+
+
+def test_arms_of_different_patients_are_refused_by_name(root):
+    write_dice(root, dict.fromkeys(room.ARMS, 0.0))
+    table = pd.read_parquet(root / "data/downstream/segment-real+synthetic/patients.parquet")
+    room.write_segment(root, "real+synthetic", table[table["subject"] != "sub-000"])
+    with pytest.raises(StageError, match=r"real\+synthetic was tested on other patients"):
+        main()
+
+
+def test_order_of_rows_and_names_of_patients_change_nothing(root):
+    write_dice(root, dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": 0.03}, folds=("a", "b"))
+    main()
+    before = (root / "data/lift.json").read_bytes()
+    for arm in room.ARMS:
+        path = root / f"data/downstream/segment-{arm}/patients.parquet"
+        pd.read_parquet(path).sample(frac=1, random_state=4).to_parquet(path)
+    main()
+    assert (root / "data/lift.json").read_bytes() == before
+
+
+def test_csv_holds_the_same_figures_as_json(root):
+    write_dice(root, dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": 0.03})
+    main()
+    rows = LiftRows.validate(pd.read_csv(root / "data/lift.csv"))
+    assert len(rows) == 4 * len(room.ARMS)
+    row = rows[(rows["metric"] == "dice") & (rows["arm"] == "real+synthetic")].iloc[0]
+    figure = room.results(root)["tasks"]["segment"]["dice"]["real+synthetic"]
+    assert row["lift"] == pytest.approx(figure["lift_over_real"], abs=1e-6)
+    assert row["lift_low"] == pytest.approx(figure["lift_ci95"][0], abs=1e-6)
+
+
+def test_better_ranking_by_synthetic_slices_helps_to_classify(root):
+    rng = np.random.default_rng(2)
+    names = room.subjects(24)
+    room.write_params(root, ["classify"])
+    for arm in room.ARMS:
+        shift = 4.0 if arm == "real+synthetic" else 1.0
+        room.write_classify(root, arm, room.classify_arm(names, rng, shift=shift))
+    main()
+    found = room.results(root)
+    assert found["claim"] == {"classify": "helps"}
+    assert found["n_patients"] == 24 and found["n_seeds"] == 2
+    metrics = found["tasks"]["classify"]
+    assert metrics["auroc"]["real"]["mean"] == pytest.approx(0.76, abs=0.08)
+    assert metrics["brier"]["real+synthetic"]["lift_over_real"] < 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 9))
+def test_measures_at_equal_weights_are_scikit_learns(seed, patients):
+    rng = np.random.default_rng(seed)
+    table = room.classify_arm(room.subjects(patients), rng, shift=1.0, seeds=(0,))
+    table["probability"] = table["probability"].round(1)  # ties
+    found = classify(table, Axes.of(table))
+    unit = np.ones((1, patients))
+    auroc, accuracy = (
+        np.divide(*(part.sum() for part in found[name].sums(unit)))
+        for name in ("auroc", "accuracy")
+    )
+    assert auroc == pytest.approx(roc_auc_score(table["label"], table["probability"]))
+    assert accuracy == pytest.approx(accuracy_score(table["label"], table["probability"] >= 0.5))
+
+
+def test_auroc_of_a_resample_is_that_of_the_copied_rows():
+    rng = np.random.default_rng(5)
+    names = room.subjects(5)
+    table = room.classify_arm(names, rng, shift=1.0, seeds=(0,))
+    weights = np.array([[2.0, 0, 1, 0, 2]])
+    copied = pd.concat([table[table["subject"] == n] for n, w in zip(names, weights[0], strict=True)
+                        for _ in range(int(w))])  # fmt: skip
+    top, bottom = classify(table, Axes.of(table))["auroc"].sums(weights)
+    assert top.sum() / bottom.sum() == pytest.approx(
+        roc_auc_score(copied["label"], copied["probability"])
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.floats(-0.2, 0.2))
+def test_interval_excludes_zero_just_where_p_is_at_most_5_percent(seed, shift):
+    rng = np.random.default_rng(seed)
+    base = Estimate(0.5, 0.5 + 0.05 * rng.normal(size=400))
+    arms = {
+        (f"arm{k}", "real"): (
+            Estimate(0.5 + shift * k, 0.5 + shift * k + 0.05 * rng.normal(size=400)),
+            base,
+        )
+        for k in range(4)
+    }
+    for found in simultaneous(arms).values():
+        assert (found.low > 0 or found.high < 0) == (found.p_adjusted <= 0.05)
+
+
+def test_a_longer_family_makes_wider_intervals():
+    rng = np.random.default_rng(0)
+    base = Estimate(0.0, np.zeros(2000))
+    family_of = {
+        (f"arm{k}", "real"): (Estimate(0.0, rng.normal(size=2000)), base) for k in range(8)
+    }
+    alone = simultaneous(dict(list(family_of.items())[:1]))["arm0", "real"]
+    among = simultaneous(family_of)["arm0", "real"]
+    assert alone.high == pytest.approx(1.96, abs=0.1)
+    assert among.high == pytest.approx(2.73, abs=0.15)  # Šidák over 8: 2.73
+
+
+def test_claims_want_every_rival_beaten():
+    arms = ["real", "real+classical", "real+synthetic"]
+    assert family(arms) == [
+        ("real+classical", "real"), ("real+synthetic", "real"), ("real+synthetic", "real+classical")
+    ]  # fmt: skip
+    assert claim(["real"], {}) == "not measured"
+    assert claim(["real", "synthetic"], {}) == "not measured"
+
+
+def covered(repeats: int, patients: int, runs: int) -> float:
+    """Share of simulated experiments whose interval holds the true lift."""
+    truth, hits = 0.03, 0
+    axes = Axes([("0", seed) for seed in range(runs)], room.subjects(patients))
+    for repeat in range(repeats):
+        rng = np.random.default_rng(repeat)
+        ones = np.ones((runs, patients))
+        level = rng.normal(0.6, 0.15, patients)
+        noise = 0.08 * rng.normal(size=(2, runs, patients)) + 0.02 * rng.normal(size=(2, runs, 1))
+        effect = rng.normal(truth, 0.05, patients)
+        resampling = Resampling.draw(axes, draws=400, seed=repeat)
+        real, arm = (
+            estimate(Mean(level + gain + own, ones), resampling)
+            for gain, own in zip((0.0, effect), noise, strict=True)
+        )
+        found = simultaneous({("arm", "real"): (arm, real)})["arm", "real"]
+        hits += found.low <= truth <= found.high
+    return hits / repeats
+
+
+def test_interval_holds_the_truth_about_as_often_as_it_says():
+    assert covered(120, patients=20, runs=3) >= 0.9
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize(("patients", "runs"), [(12, 2), (20, 2), (20, 5), (40, 3)])
+def test_interval_covers_the_truth_over_many_simulations(patients, runs):
+    assert 0.92 <= covered(2000, patients, runs) <= 0.995

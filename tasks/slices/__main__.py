@@ -158,10 +158,11 @@ def tabulate(
     affine: NDArray[np.float64],
     config: Slices,
 ) -> pd.DataFrame:
-    """One row a slice; -2 marks a tumour that the common grid is too coarse to show."""
+    """One row a slice; -2 marks a tumour too small to call: neither label would be true."""
     depth = native.shape[2]
     native_tumor = native.any(axis=(0, 1))
-    pixels = masks.sum(axis=(1, 2))
+    tumor_area_mm2 = masks.sum(axis=(1, 2)) * config.spacing_mm**2
+    shown = (tumor_area_mm2 > 0) & (tumor_area_mm2 >= config.min_tumor_mm2)
     area_mm2 = float(np.linalg.norm(np.cross(affine[:3, 0], affine[:3, 1])))
     present = np.flatnonzero(brain.any(axis=(0, 1)))
     spacing_z = float(np.linalg.norm(affine[:3, 2]))
@@ -175,8 +176,8 @@ def tabulate(
             # From the middle of the imaged body: comparable between scanners' coordinates.
             "position_mm": (np.arange(depth) - (present[0] + present[-1]) / 2) * spacing_z,
             "brain_area_mm2": brain.sum(axis=(0, 1)) * area_mm2,
-            "tumor_area_mm2": pixels * config.spacing_mm**2,
-            "label": np.where(pixels > 0, 1, np.where(native_tumor, -2, 0)),
+            "tumor_area_mm2": tumor_area_mm2,
+            "label": np.where(shown, 1, np.where(native_tumor, -2, 0)),
             "synthetic": bool(row["synthetic"]),
             "native_tumor": native_tumor,
         }
@@ -240,7 +241,7 @@ def describe(
         },
         "tumor_slices": {
             "all": int(table["native_tumor"].sum()),
-            "too_small_for_grid": int((table["label"] == -2).sum()),
+            "too_small": int((table["label"] == -2).sum()),
             "without_matching_negative": int((table["label"] == 1).sum() - (label == 1).sum()),
         },
         "labels": {str(v): int((label == v).sum()) for v in (-1, 0, 1)},

@@ -137,6 +137,19 @@ def test_slice_position_does_not_give_the_label_away(root: Path) -> None:
         assert abs(matching["after"][covariate] - 0.5) < 0.1
 
 
+def test_slices_with_hardly_any_tumour_have_neither_label(root: Path) -> None:
+    write_cohort(root)
+    main()
+    before = outputs(root)[2]["tumor_area_mm2"]
+    smallest = float(before[before > 0].min())
+    write_cohort(root, batch="c", min_tumor_mm2=smallest + 200)
+    main()
+    table, stats = outputs(root)[2:]
+    assert stats["tumor_slices"]["too_small"] > 0
+    assert float(table.loc[table["label"] == 1, "tumor_area_mm2"].min()) >= smallest + 200
+    assert float(table.loc[table["label"] == 0, "tumor_area_mm2"].max()) == 0.0
+
+
 def test_no_patient_crosses_the_split_and_both_sites_are_on_every_side(root: Path) -> None:
     write_cohort(root, 24)
     main()

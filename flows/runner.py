@@ -20,8 +20,8 @@ PROGRESS_EVERY_S = 15.0
 GRACE_S = 10.0
 # What DVC says after each single stage and what holds for the whole run only.
 CHATTER = re.compile(
-    r"Running stage |> |Generating lock file|Updating lock file|To track the changes with git"
-    r"|To enable auto staging|git add |dvc config core.autostage|Use `dvc push`"
+    r"^> |^\s*git add |^\s*dvc config core.autostage|Running stage '|Generating lock file '"
+    r"|Updating lock file '|To track the changes with git|To enable auto staging|Use `dvc push`"
 )
 
 
@@ -55,9 +55,9 @@ class Runner:
             for line in readable(child.stdout):
                 if failure := re.search(r"^ERROR: .*exited with (-?\d+)$", line):
                     code = int(failure[1])
-                elif not CHATTER.match(line.strip()):
-                    say(line)
-                    last = line
+                elif own := without_chatter(line):
+                    say(own)
+                    last = own
             ended = child.wait()
         finally:
             self._end(child)
@@ -121,6 +121,12 @@ def end_group(child: subprocess.Popen[str]) -> None:
         return
     finally:
         child.wait()
+
+
+def without_chatter(line: str) -> str:
+    """What the stage itself said: a progress bar leaves DVC's next words on its own line."""
+    chatter = CHATTER.search(line)
+    return line[: chatter.start()].rstrip() if chatter else line
 
 
 def readable(stream: IO[str]) -> Iterator[str]:

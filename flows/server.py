@@ -42,6 +42,7 @@ def ensure_server() -> None:
     atexit.register(stop, child)
     wait_until_healthy(child, url)
     os.environ["PREFECT_API_URL"] = url
+    os.environ["PREFECT_UI_URL"] = ""  # it shows no pages that a log could point to
     refresh_global_settings_context()
 
 

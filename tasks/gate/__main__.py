@@ -1,0 +1,36 @@
+"""Judge one fold's synthetic slices beside real ones, and say why.
+
+Reads `data/slices` and `data/synthetic/FOLD`; writes `data/gate/FOLD/`. A rejection is a result:
+it is written and the stage ends well.
+"""
+
+import json
+from pathlib import Path
+
+from tasks import compute, params, stage
+from tasks.arrays import load_set, load_slices
+from tasks.gate.judge import judge
+from tasks.params.gate import Gate
+from tasks.tables.samples import GatedSamples, Samples
+
+
+def main(fold: str) -> None:
+    """Run the stage from the repository's root."""
+    config = params.read(Gate)
+    device = compute.prepare(config.threads)
+    synthetic = load_set(Path("data/synthetic") / fold, "samples.parquet")
+    Samples.validate(synthetic.table)
+    train, val = load_slices(fold, "train"), load_slices(fold, "val")
+    found = judge(synthetic, train, val, config, device=str(device))
+    GatedSamples.validate(found.samples)
+    with stage.output(Path("data/gate") / fold) as folder:
+        (folder / "metrics.json").write_text(json.dumps(found.as_json(), indent=1) + "\n")
+        found.samples.to_parquet(folder / "samples.parquet", index=False)
+    counts = found.images
+    print(f"gate: {found.verdict}, {counts['accepted']} of {counts['n']} images accepted")
+    for reason in found.reasons:
+        print(f"gate: {reason}")
+
+
+if __name__ == "__main__":
+    stage.run(main)

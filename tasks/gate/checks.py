@@ -1,0 +1,124 @@
+"""What is wrong with a single slice, each fault with a score whose limit held-out slices set."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from tasks.arrays import SliceSet
+from tasks.gate.copies import Likeness
+from tasks.gate.described import Described
+from tasks.measures.tumors import COLUMNS
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+SCORES = ("outline", "upside_down", "spectrum", "realism", "mask_contrast")
+INSIDE, CONTRAST = COLUMNS.index("inside"), COLUMNS.index("contrast")
+K = 3  # feature neighbours
+
+
+@dataclass(frozen=True)
+class Norm:
+    """What training slices look like: means and spreads that the scores are counted in."""
+
+    outline: tuple[Floats, Floats]
+    spectrum: tuple[Floats, Floats]
+    features: tuple[Floats, Floats]
+    real_features: Floats
+    contrast: float
+
+
+def norm_of(train: Described) -> Norm:
+    """Means and standard deviations of training slices."""
+    mean, std = moments(train.features)
+    contrasts = train.tumors[:, CONTRAST]
+    known = contrasts[np.isfinite(contrasts)]
+    return Norm(
+        moments(train.outlines),
+        moments(train.spectra),
+        (mean, std),
+        (train.features - mean) / std,
+        float(np.median(known)) if len(known) else 0.5,
+    )
+
+
+def moments(rows: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of each column."""
+    return rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-3)
+
+
+def scores(slices: Described, likeness: Likeness, norm: Norm) -> pd.DataFrame:
+    """The five scores of each slice; larger is worse, 0 where a check does not apply."""
+    mean, std = norm.features
+    near = np.sort(cdist((slices.features - mean) / std, norm.real_features), axis=1)
+    contrast = np.abs(slices.tumors[:, CONTRAST] - norm.contrast)
+    return pd.DataFrame(
+        {
+            "outline": deviation(slices.outlines, norm.outline).max(axis=1),
+            "upside_down": likeness.to_train.inverted - likeness.to_train.upright,
+            "spectrum": deviation(slices.spectra, norm.spectrum).max(axis=1),
+            "realism": near[:, : min(K, near.shape[1])].mean(axis=1),
+            "mask_contrast": np.nan_to_num(contrast, nan=0.0),
+        }
+    )
+
+
+def deviation(rows: Floats, norm: tuple[Floats, Floats]) -> Floats:
+    """How many standard deviations from the mean, per column."""
+    return np.abs(rows - norm[0]) / norm[1]
+
+
+def bounds(held_out: pd.DataFrame, *, tolerance: float) -> dict[str, float]:
+    """The largest score allowed: `tolerance` times as far from the median as the 99th percentile.
+
+    Slices without a tumour say nothing about contrast.
+    """
+    found = {}
+    for name in SCORES:
+        values = held_out[name].to_numpy()
+        if name == "mask_contrast":
+            values = values[values > 0] if (values > 0).any() else np.array([np.inf])
+        median, high = np.quantile(values, [0.5, 0.99])
+        found[name] = float(median + tolerance * (high - median)) if np.isfinite(high) else np.inf
+    return found
+
+
+def broken(slices: SliceSet) -> Bools:
+    """Not a picture at all: NaN, outside [-1, 1], or all the same value."""
+    images = slices.images
+    finite = np.isfinite(images).all(axis=(1, 2, 3))
+    safe = np.nan_to_num(images, nan=0, posinf=9, neginf=-9)
+    outside = (np.abs(safe) > 1.01).any(axis=(1, 2, 3))
+    flat = safe.std(axis=(1, 2, 3)) < 0.02
+    return np.asarray(~finite | outside | flat)
+
+
+def wrong_mask(slices: SliceSet, described: Described) -> Bools:
+    """A mask that contradicts the label, or lies outside the body by more than a fifth."""
+    marked = slices.masks.any(axis=(1, 2))
+    label = described.table["label"].to_numpy()
+    inside = described.tumors[:, INSIDE]
+    return np.asarray(((label >= 0) & (marked != (label == 1))) | (inside < 0.8))
+
+
+def reasons(
+    *,
+    copies: Bools,
+    broken: Bools,
+    wrong_mask: Bools,
+    scores: pd.DataFrame,
+    bounds: dict[str, float],
+) -> list[str | None]:
+    """The first fault of each slice; a copy is called a copy whatever else is wrong with it."""
+    faults: dict[str, Bools] = {"broken": broken, "memorised": copies}
+    for name in ("upside_down", "outline", "spectrum", "realism"):
+        faults[name] = (scores[name] > bounds[name]).to_numpy()
+    faults["mask"] = wrong_mask
+    faults["mask_contrast"] = (scores["mask_contrast"] > bounds["mask_contrast"]).to_numpy()
+    found: list[str | None] = []
+    for index in range(len(scores)):
+        found.append(next((word for word, hit in faults.items() if hit[index]), None))
+    return found

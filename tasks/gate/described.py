@@ -1,0 +1,60 @@
+"""Everything that is measured on each slice, once, before sets are compared."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks.arrays import SliceSet
+from tasks.measures import foreground, spectrum, tumors
+from tasks.measures.features import features
+from tasks.measures.neighbours import prepare, shrink
+
+Floats = NDArray[np.float64]
+
+LEVELS = 64  # of the intensity histogram
+
+
+@dataclass(frozen=True)
+class Described:
+    """N slices: `table` (label, for real ones subject), and figures of each row.
+
+    `features` (N,D); `spectra` (N,15); `outlines` (N,5); `tumors` (N,5); `histograms` (N,64), each
+    a distribution over the body; `coarse` (N,K) blurred, mean 0, norm 1; `bodies` (N,H,W).
+    """
+
+    table: pd.DataFrame
+    features: Floats
+    spectra: Floats
+    outlines: Floats
+    tumors: Floats
+    histograms: Floats
+    coarse: NDArray[np.float32]
+    bodies: NDArray[np.bool_]
+
+
+def describe(slices: SliceSet, *, device: str) -> Described:
+    """Measure slices; broken pixels count as air here, the checks report them."""
+    images = np.nan_to_num(slices.images, nan=-1, posinf=1, neginf=-1).clip(-1, 1)
+    bodies = foreground.foreground(images)
+    return Described(
+        table=slices.table,
+        features=features(images, device=device),
+        spectra=spectrum.profile(images),
+        outlines=foreground.outline(bodies),
+        tumors=tumors.describe(images, slices.masks, bodies),
+        histograms=histograms(images, bodies),
+        coarse=shrink(prepare(images)).reshape(len(images), -1),
+        bodies=bodies,
+    )
+
+
+def histograms(images: NDArray[np.float32], bodies: NDArray[np.bool_]) -> Floats:
+    """The distribution (N,64) of the body's intensities in [-1, 1], mean channel."""
+    level = ((images.mean(axis=1) + 1) / 2 * (LEVELS - 1)).round().astype(int)
+    rows = [
+        np.bincount(values[body], minlength=LEVELS)[:LEVELS] / max(body.sum(), 1)
+        for values, body in zip(level, bodies, strict=True)
+    ]
+    return np.stack(rows).astype(np.float64)

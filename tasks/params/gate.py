@@ -1,0 +1,42 @@
+"""The judge's limits: what they let through, and why, stands in `docs/judge.md`."""
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.params import Section
+
+
+class Limits(BaseModel):
+    """Bounds on a measure's ratio to real against real; 1 is as good as real slices."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    # DCGANs in medigan's zoo have FID ratios of 2 to 5.3: what the field publishes may pass.
+    frechet: float = Field(default=6.0, gt=1)
+    coverage: float = Field(default=0.1, ge=0, lt=1)
+    diversity: float = Field(default=0.4, ge=0, lt=1)
+    spectrum: float = Field(default=10.0, gt=1)
+    intensity: float = Field(default=8.0, gt=1)
+    tumor_size: float = Field(default=8.0, gt=1)
+    tumor_position: float = Field(default=6.0, gt=1)
+    # A share of images, and a contrast: a ratio of .8 means a fifth of it is gone.
+    mask_label: float = Field(default=0.8, ge=0, lt=1)
+    mask_contrast: float = Field(default=0.85, ge=0, lt=1)
+    # Two-sided: above lies copying, below lies what no real slice is like.
+    nearest_ssim: tuple[float, float] = (0.75, 1.2)
+
+
+class Gate(Section):
+    """How synthetic slices are judged."""
+
+    section: ClassVar[str] = "gate"
+    seed: int = Field(ge=0)
+    threads: int = Field(ge=1, le=64)
+    draws: int = Field(default=60, ge=20, le=10_000)  # subsamples behind each interval
+    max_shift: int = Field(default=4, ge=0, le=32)  # pixels; of the search for copies
+    # An image may lie this many times as far out as the 99th percentile of held-out slices.
+    tolerance: float = Field(default=2.0, ge=1, le=10)
+    max_memorised: float = Field(default=0.05, ge=0, le=0.2)  # share of all images
+    max_twins: float = Field(default=0.3, ge=0, le=1)  # share with a near-copy in the same set
+    min_accepted: float = Field(default=0.5, gt=0, le=1)  # share of all images
+    limits: Limits = Limits()

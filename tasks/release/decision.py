@@ -52,8 +52,8 @@ def refusals(
     require_approval: bool,
 ) -> list[str]:
     """Why the candidate must stay, in words; an empty list lets it go."""
-    found = [f"the gate rejected it: {reason}" for reason in reasons] if rejected else []
-    if not accepted_slices:
+    found = [f"gate: {reason}" for reason in reasons] if rejected else []
+    if not (found or accepted_slices):
         found.append("no slice was accepted")
     if approval.decision == "refused":
         by = f" by {approval.reviewer}" if approval.reviewer else ""

@@ -45,15 +45,15 @@ def main() -> None:
         tasks=page.lift(lift),
         lift=lift,
         gates=page.gate(candidate.gates),
+        reasons=page.reasons(candidate.gates),
+        bounds={fold: gate.bounds for fold, gate in candidate.gates.items()},
         sheets=[
             pictures.side_by_side(real, candidate, label=label, tiles=settings.tiles)
             for label in (1, 0)
         ],
         refused=pictures.refused(candidate, tiles=8),
-        closest={
-            accepted: pictures.pairs(real, candidate, accepted=accepted, count=settings.pairs)
-            for accepted in (True, False)
-        },
+        closest=pictures.pairs(real, candidate, copies=False, count=settings.pairs),
+        copies=pictures.pairs(real, candidate, copies=True, count=settings.pairs),
         trainings=[read_training(fold) for fold in folds],
         source=params.read_key("synthetic.source"),
         batches=cohort.batches(manifests),

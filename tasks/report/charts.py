@@ -7,10 +7,12 @@ from typing import Any, Final
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tasks.report import words
 from tasks.tables.lift import ArmFigure
+from tasks.tables.metrics import Measure
 
 # Okabe and Ito's palette: told apart by colour-blind readers; shapes say the same once more.
 BLUE, VERMILLION, GREY, INK = "#0072B2", "#D55E00", "#6b7280", "#1f2933"
@@ -83,6 +85,58 @@ def verdict_colour(low: float, high: float, larger_is_better: bool | None) -> tu
     if larger_is_better is None:
         return INK, True
     return (BLUE if (low > 0) == larger_is_better else VERMILLION), True
+
+
+def ratios(name: str, measures: dict[str, Measure]) -> str:
+    """Each measure's ratio to real against real, its interval, and the range that is allowed.
+
+    A filled blue dot keeps its limit, a vermillion cross breaks it, a hollow one has none.
+    """
+    shown = {own: one for own, one in measures.items() if one.ratio is not None}
+    low, high = span(list(shown.values()))
+    with mpl.rc_context(STYLE):
+        height_in = 0.3 * len(shown) + 0.75
+        figure = Figure(figsize=(WIDTH * 1.25, height_in))
+        axes = figure.add_axes((0.36, 0.5 / height_in, 0.61, 1 - 0.6 / height_in))
+        for height, one in enumerate(reversed(shown.values())):
+            if one.limit is not None:
+                left, right = one.limit[0] or low, one.limit[1] or high
+                axes.barh(height, right - left, left=left, height=0.62, color="#dbe9f4")
+            draw_ratio(axes, height, one, low=low, high=high)
+        axes.axvline(1, color=INK, linewidth=1)
+        axes.set_xscale("log")
+        axes.set_xlim(low, high)
+        ticks = [tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if low <= tick <= high]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_yticks(range(len(shown)), [words.measure(own).name for own in reversed(shown)])
+        axes.set_ylim(-0.6, len(shown) - 0.4)
+        axes.tick_params(axis="y", length=0, pad=9)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("ratio to real against real (1: like real)")
+        return svg(figure, name)
+
+
+def draw_ratio(axes: Axes, height: float, one: Measure, *, low: float, high: float) -> None:
+    """One measure's interval and mark, held inside the axis."""
+    colour = {True: BLUE, False: VERMILLION, None: GREY}[one.holds]
+    ratio = min(max(one.ratio or low, low), high)
+    if one.ci95 is not None and None not in one.ci95:
+        ends = [min(max(end or low, low), high) for end in one.ci95]
+        axes.plot(ends, [height, height], color=colour, linewidth=2)
+    marker = {True: "o", False: "X", None: "o"}[one.holds]
+    axes.plot(
+        ratio, height, marker, markersize=7, markeredgecolor=colour, markeredgewidth=1.5,
+        markerfacecolor="white" if one.holds is None else colour, clip_on=False,
+    )  # fmt: skip
+
+
+def span(measures: list[Measure]) -> tuple[float, float]:
+    """The axis that shows ratios and limits: from at least 0.2 to 5, at most 0.02 to 100."""
+    figures = [one.ratio for one in measures] + [end for one in measures for end in one.limit or ()]
+    known = [figure for figure in figures if figure is not None and figure > 0]
+    low, high = min([0.2, *known]) / 1.3, max([5.0, *known]) * 1.3
+    return max(low, 0.02), min(high, 100.0)
 
 
 def curves(name: str, history: pd.DataFrame, columns: list[str], title: str) -> str:

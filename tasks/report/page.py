@@ -43,6 +43,7 @@ class FoldGate:
 
     fold: str
     verdict: str
+    chart: Picture | None
     rows: list[dict[str, Any]]
 
 
@@ -142,27 +143,46 @@ def metric_lift(task: str, name: str, arms: dict[str, ArmFigure]) -> MetricLift:
 
 def gate(gates: dict[str, GateMetrics]) -> list[FoldGate]:
     """Every fold's measures beside their real-versus-real figures and limits."""
-    return [
-        FoldGate(
-            fold,
-            metrics.verdict,
-            [
-                {
-                    "name": name,
-                    "meaning": words.measure(name),
-                    "value": words.number(one.value),
-                    "baseline": words.number(one.baseline),
-                    "ratio": words.number(one.ratio),
-                    "interval": words.interval(one.ci95),
-                    "limit": words.limit(one.limit),
-                    "n": words.number(one.n),
-                    "method": one.method,
-                }
-                for name, one in metrics.measures.items()
-            ],
-        )
-        for fold, metrics in gates.items()
+    return [fold_gate(fold, metrics) for fold, metrics in gates.items()]
+
+
+def fold_gate(fold: str, metrics: GateMetrics) -> FoldGate:
+    """One fold's chart of ratios and its table."""
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "meaning": words.measure(name),
+            "value": words.number(one.value),
+            "baseline": words.number(one.baseline),
+            "ratio": words.number(one.ratio),
+            "interval": words.interval(one.ci95),
+            "limit": words.limit(one.limit),
+            "holds": {True: "✓ within", False: "✗ outside", None: ""}[one.holds],
+            "n": words.number(one.n),
+            "method": one.method,
+        }
+        for name, one in metrics.measures.items()
     ]
+    chart = None
+    if any(one.ratio is not None for one in metrics.measures.values()):
+        said = [f"{row['meaning'].name} {row['ratio']} ({row['limit']})" for row in rows]
+        alt = f"Ratios to real against real and their limits: {'; '.join(said)}"
+        chart = Picture(charts.ratios(f"ratios-{fold}", metrics.measures), alt, "", 0, 0)
+    return FoldGate(fold, metrics.verdict, chart, rows)
+
+
+def reasons(gates: dict[str, GateMetrics]) -> list[tuple[str, str]]:
+    """Why folds were rejected: the gate's own words, and what the measure they name means."""
+    found = []
+    for fold, metrics in gates.items():
+        for reason in metrics.reasons:
+            name, _, rest = reason.partition(": ")
+            meaning = words.measure(name)
+            known = bool(rest and meaning.sentence)
+            where = f"Fold {fold}. " if len(gates) > 1 else ""
+            text = f"{where}{meaning.name}: {rest}" if known else f"{where}{reason}"
+            found.append((text, meaning.sentence))
+    return found
 
 
 def training(fold: str, config: dict[str, Any], history: pd.DataFrame) -> FoldTraining:
@@ -227,4 +247,5 @@ def render(**context: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["number"] = words.number
     return environment.get_template("page.html.j2").render(**context)

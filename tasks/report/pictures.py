@@ -16,8 +16,6 @@ from tasks.report import words
 from tasks.sheets import sheet, spread
 
 LABELS: Final = {1: "with tumour", 0: "without tumour"}
-# The likeness to the nearest training slice, best first: the gate writes one or several of them.
-LIKENESS: Final = ("nearest_train_ncc", "nearest_train_ssim", "ncc_train", "ssim_train")
 
 
 @dataclass(frozen=True)
@@ -86,23 +84,25 @@ def refused(candidate: Candidate, *, tiles: int) -> list[Picture]:
     return pictures
 
 
-def pairs(real: SliceSet, candidate: Candidate, *, accepted: bool, count: int) -> list[Picture]:
-    """The accepted (or the refused) slices most like a training slice, each beside that slice.
+def pairs(real: SliceSet, candidate: Candidate, *, copies: bool, count: int) -> list[Picture]:
+    """The slices most like a training slice, each beside it: refused as copies, or accepted.
 
-    Empty where the gate names no nearest training slice (`nearest_train_row`).
+    Where none was accepted, all that were not called copies stand in for the accepted. Empty where the gate names no nearest training slice (`nearest_train_row`).
     """
     samples = candidate.samples
-    score = next((name for name in LIKENESS if name in samples), None)
-    if score is None or "nearest_train_row" not in samples:
+    if not {"nearest_train_row", "nearest_train_ncc", "memorised_ratio"} <= set(samples):
         return []
-    known = samples[(samples["accepted"] == accepted) & samples["nearest_train_row"].notna()]
-    if not accepted:
-        known = known[known["reason"] == "memorised"]
+    called = samples["reason"] == "memorised"
+    passed = samples["accepted"] if samples["accepted"].any() else ~called
+    known = samples[called if copies else passed]
     found = []
-    closest = known.sort_values([score, "row"], ascending=[False, True], kind="stable")
+    # By the ratio: smooth slices correlate with everything, also with patients nobody trained on.
+    closest = known.sort_values(["memorised_ratio", "row"], kind="stable")
     for place, sample in closest.head(count).iterrows():
         here, there = int(str(place)), int(sample["nearest_train_row"])
-        likeness = words.number(float(sample[score]))
+        alike, ratio = (
+            words.number(float(sample[name])) for name in ("nearest_train_ncc", "memorised_ratio")
+        )
         images = np.stack([candidate.images[here, 0], real.images[there, 0]])
         masks = np.stack([candidate.masks[here], real.masks[there]])
         patient = real.table["subject"].iloc[there]
@@ -110,8 +110,8 @@ def pairs(real: SliceSet, candidate: Candidate, *, accepted: bool, count: int) -
             picture(
                 sheet(images, masks, marks=["SYNTHETIC", "REAL"], columns=2),
                 alt=f"synthetic slice {sample['row']} beside training slice {there}",
-                caption=f"Likeness {likeness}. Synthetic slice {sample['row']} of fold"
-                f" {sample['fold']}; training slice {there} of {patient}.",
+                caption=f"Correlation {alike}, ratio {ratio}. Synthetic slice {sample['row']} of"
+                f" fold {sample['fold']}; training slice {there} of {patient}.",
             )
         )
     return found

@@ -87,32 +87,44 @@ IN_SHORT: Final = {
     "not measured": "the comparison could not be made.",
 }
 
-# Found by the longest name that a measure's own name starts with or holds.
+# Found by how a measure's own name starts.
 MEASURES: Final = {
-    "fd": Meaning("Fréchet distance", "How far apart the two sets lie as seen by a network."),
-    "frechet": Meaning("Fréchet distance", "How far apart the two sets lie as seen by a network."),
-    "kid": Meaning("Kernel distance", "As the Fréchet distance, and fairer to small sets."),
-    "ssim": Meaning(
-        "Structural similarity", "Likeness of slices pixel by pixel; more is not better."
+    "FD(": Meaning(
+        "Fréchet distance", "How far apart the two sets lie, as a network for pictures sees them."
     ),
-    "diversity": Meaning(
-        "Diversity", "How different the slices are among themselves; low means repetition."
-    ),
-    "spectrum": Meaning("Sharpness spectrum", "Whether fine and coarse detail are in proportion."),
-    "memoris": Meaning("Copies", "Slices that repeat a training patient's slice."),
-    "mask": Meaning("Tumour masks", "Whether the outlined tumours resemble real ones."),
-    "tumor": Meaning("Tumour size", "Whether the tumours are as large as real ones."),
-    "histogram": Meaning("Grey values", "Whether brightness is distributed as in real slices."),
-    "intensity": Meaning("Grey values", "Whether brightness is distributed as in real slices."),
-    "precision": Meaning("Precision", "Share of synthetic slices that look like some real one."),
-    "recall": Meaning("Recall", "Share of real slices that some synthetic one looks like."),
+    "KID(": Meaning("Kernel distance", "As the Fréchet distance, and fairer to small sets."),
+    "precision": Meaning("Precision", "Share of synthetic slices that look like a real one."),
+    "recall": Meaning("Recall", "Share of real slices that lie within the synthetic variety."),
     "density": Meaning("Density", "How closely real slices surround the synthetic ones."),
     "coverage": Meaning("Coverage", "Share of real slices with a synthetic one close by."),
-    "brain": Meaning("Brain area", "Whether the brain's outline is as large as in real slices."),
+    "diversity": Meaning(
+        "Diversity", "How much slices differ among themselves; low: the same few over and over."
+    ),
+    "nearest_ssim": Meaning(
+        "Likeness to training slices",
+        "Higher than real patients reach: copies. Lower: unlike anything real. More is not better.",
+    ),
+    "spectrum": Meaning("Sharpness", "Whether fine and coarse detail are in proportion."),
+    "intensity": Meaning("Grey values", "Whether brightness is spread as in real slices."),
+    "tumor_size": Meaning("Tumour size", "Whether tumours are as large as real ones."),
+    "tumor_position": Meaning("Tumour position", "Whether tumours lie where real ones lie."),
+    "mask_label": Meaning(
+        "Mask and label", "Share of slices with a mask where, and only where, there is a tumour."
+    ),
+    "mask_contrast": Meaning(
+        "Mask and image", "How clearly the outlined tumour stands out from what is around it."
+    ),
 }
 
 REASONS: Final = {
+    "broken": "not a picture: empty, or values out of range",
     "memorised": "too close to a training slice",
+    "upside_down": "upside-down",
+    "outline": "implausible outline of the head",
+    "spectrum": "blurred, noisy or chequered",
+    "realism": "unlike any real slice",
+    "mask": "the mask contradicts the label or leaves the head",
+    "mask_contrast": "the mask is not where the image shows a tumour",
 }
 
 MASKS: Final = "Share of generated slices whose mask disagrees with their label."
@@ -161,10 +173,8 @@ def arm(name: str) -> str:
 
 def measure(name: str) -> Meaning:
     """The meaning of a gate measure, or its bare name where none is known."""
-    fits = [word for word in MEASURES if word in name.lower()]
-    if not fits:
-        return Meaning(name, "")
-    return MEASURES[max(fits, key=lambda word: (name.lower().startswith(word), len(word)))]
+    fits = [start for start in MEASURES if name.startswith(start)]
+    return MEASURES[max(fits, key=len)] if fits else Meaning(name, "")
 
 
 def metric(name: str) -> Meaning:
@@ -172,15 +182,9 @@ def metric(name: str) -> Meaning:
     return METRICS.get(name, Meaning(name, ""))
 
 
-def number(value: object) -> str:
+def number(value: float | None) -> str:
     """Three digits that matter, with a true minus sign; a dash for what is not known."""
-    if value is None:
-        return UNKNOWN
-    if isinstance(value, dict):
-        return ", ".join(f"{word} {number(figure)}" for word, figure in value.items())
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return str(value)
-    if math.isnan(value):
+    if value is None or math.isnan(value):
         return UNKNOWN
     return plain(value, 0 if isinstance(value, int) else decimals(value))
 
@@ -218,13 +222,11 @@ def interval(bounds: tuple[float | None, float | None] | None) -> str:
     return f"{plain(low, places)} to {plain(high, places)}"
 
 
-def limit(value: object) -> str:
-    """A limit of the gate: one figure is an upper limit, two are a range."""
-    if isinstance(value, dict):
-        return number(value)
-    if isinstance(value, list | tuple) and len(value) == 2:
-        low, high = value
-        if low is None:
-            return f"at most {number(high)}"
-        return f"at least {number(low)}" if high is None else f"{number(low)} to {number(high)}"
-    return "reported only" if value is None else f"at most {number(value)}"
+def limit(bounds: tuple[float | None, float | None] | None) -> str:
+    """A limit of the gate, (lowest, highest)."""
+    low, high = bounds or (None, None)
+    if low is not None and high is not None:
+        return interval((low, high))
+    if high is not None:
+        return f"at most {high:g}"
+    return "reported only" if low is None else f"at least {low:g}"

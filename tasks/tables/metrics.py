@@ -1,7 +1,7 @@
 """`data/gate/FOLD/metrics.json`, as report and release read it; how both read such files."""
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,32 +17,45 @@ class Border(BaseModel):
 
 
 class Measure(Border):
-    """One measure of the gate: the synthetic figure beside the real-versus-real one."""
+    """One measure of the gate: the synthetic figure beside the real-versus-real one.
+
+    `ratio` is value over baseline; `limit` bounds it: (lowest, highest), null where it does not.
+    """
 
     value: float | None = None
     baseline: float | None = None
     ratio: float | None = None
     ci95: Interval | None = None
-    limit: Any = None
-    n: Any = None
+    limit: Interval | None = None
+    n: int | None = None
     method: str = ""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the ratio keeps its limit; None where there is nothing to compare."""
+        if self.limit is None or self.ratio is None:
+            return None
+        low, high = self.limit
+        return (low is None or self.ratio >= low) and (high is None or self.ratio <= high)
 
 
 class Images(Border):
-    """How many synthetic slices were looked at, accepted, and refused as copies."""
+    """How many synthetic slices there are, were accepted, are copies, have a near-copy."""
 
     n: int
     accepted: int
     memorised: int
+    twins: int | None = None
 
 
 class GateMetrics(Border):
-    """The verdict on one fold's synthetic slices; `reasons` in words."""
+    """The verdict on one fold's synthetic slices; `reasons` in words, `bounds` on single slices."""
 
     verdict: Literal["accepted", "rejected"]
     reasons: list[str] = []
     images: Images
     measures: dict[str, Measure] = {}
+    bounds: dict[str, float] = {}
 
 
 M = TypeVar("M", bound=BaseModel)

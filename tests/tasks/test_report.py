@@ -119,7 +119,8 @@ def test_a_rejection_gives_figure_and_limit_and_what_would_have_been_released(
 ) -> None:
     _, found = report(tmp_path, verdict="rejected")
     assert "✗ Rejected" in found.words
-    assert "9.1 times real-versus-real, the limit is 6.0" in found.words
+    assert "Fréchet distance: 9.10 times that of real slices (at most 6.0)" in found.words
+    assert "✗ outside" in found.words
     assert "What would have been released" in found.words
 
 

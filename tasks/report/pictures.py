@@ -87,7 +87,8 @@ def refused(candidate: Candidate, *, tiles: int) -> list[Picture]:
 def pairs(real: SliceSet, candidate: Candidate, *, copies: bool, count: int) -> list[Picture]:
     """The slices most like a training slice, each beside it: refused as copies, or accepted.
 
-    Where none was accepted, all that were not called copies stand in for the accepted. Empty where the gate names no nearest training slice (`nearest_train_row`).
+    Where none was accepted, all that were not called copies stand in for the accepted. Empty
+    where the gate names no nearest training slice (`nearest_train_row`).
     """
     samples = candidate.samples
     if not {"nearest_train_row", "nearest_train_ncc", "memorised_ratio"} <= set(samples):

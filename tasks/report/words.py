@@ -190,12 +190,9 @@ def number(value: float | None) -> str:
 
 
 def decimals(*figures: float) -> int:
-    """Places after the point: three significant digits of the largest figure, none turned to 0."""
+    """Places after the point that three significant digits of the largest figure need."""
     largest = max(map(abs, figures))
-    places = 3 if largest < 1 else 2 if largest < 10 else 1 if largest < 100 else 0
-    while places < 5 and any(figure and not round(figure, places) for figure in figures):
-        places += 1
-    return places
+    return 3 if largest < 1 else 2 if largest < 10 else 1 if largest < 100 else 0
 
 
 def plain(value: float, places: int) -> str:
@@ -219,6 +216,8 @@ def interval(bounds: tuple[float | None, float | None] | None) -> str:
         return UNKNOWN
     low, high = bounds[0] or 0.0, bounds[1] or 0.0
     places = decimals(low, high)
+    while places < 5 and any(end and not round(end, places) for end in (low, high)):
+        places += 1  # an end that is not zero must not read as zero
     return f"{plain(low, places)} to {plain(high, places)}"
 
 

@@ -27,7 +27,9 @@ def main() -> None:
     """Write `data/release/`."""
     settings = params.read(Release)
     folds = [str(fold) for fold in params.read_key("slices.folds")]
-    source = str(params.read_key("synthetic.source"))
+    # Of a folder elsewhere only the name: its path is nobody else's business.
+    source = Path(str(params.read_key("synthetic.source")))
+    maker = str(source) if not source.is_absolute() else source.name
     candidate = read_candidate(folds)
     lift = read_metrics(Lift, Path("data/lift.json"))
     approval = decision.read_approval()
@@ -67,7 +69,7 @@ def main() -> None:
             write_bids(folder / "bids", table, modalities=stats["modalities"], settings=settings,
                        digest=candidate.digest)  # fmt: skip
             text = card.datacard(
-                summary=summary, candidate=candidate, lift=lift, table=table, source=source,
+                summary=summary, candidate=candidate, lift=lift, table=table, source=maker,
                 stats=stats, settings=settings,
             )  # fmt: skip
             (folder / "DATACARD.md").write_text(text)

@@ -1,6 +1,7 @@
 """Task `segment`: which pixels are tumour?"""
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -98,13 +99,16 @@ def hd95_mm(
     distance[tumor] = math.hypot(height, width) * pixel_mm
     both = tumor & found.any(axis=(1, 2))
     if both.any():
-        distance[both] = compute_hausdorff_distance(
-            torch.from_numpy(found[both])[:, None].float(),  # (M,1,H,W)
-            torch.from_numpy(truth[both])[:, None].float(),
-            include_background=True,
-            percentile=95,
-            spacing=pixel_mm,
-        ).numpy()[:, 0]
+        with warnings.catch_warnings():  # MONAI deprecates an argument that it passes to itself
+            warnings.simplefilter("ignore", FutureWarning)
+            found_mm = compute_hausdorff_distance(
+                torch.from_numpy(found[both])[:, None].float(),  # (M,1,H,W)
+                torch.from_numpy(truth[both])[:, None].float(),
+                include_background=True,
+                percentile=95,
+                spacing=pixel_mm,
+            )
+        distance[both] = found_mm.numpy()[:, 0]
     return distance
 
 

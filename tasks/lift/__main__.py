@@ -31,8 +31,9 @@ METRICS = {
 UNBOUNDED = ("hd95_mm", "false_positive_mm2")
 METHOD = (
     "Mean over folds and seeds of the metric over all test patients. Intervals: bootstrap by test"
-    " patient plus the spread between training runs, paired over arms; lifts are simultaneous"
-    " over all contrasts of a metric (single-step max-t), and p_adjusted agrees with them. 'helps':"
+    " patient plus the spread between training runs, pooled over arms; differences are paired."
+    " Lifts are simultaneous over all contrasts of a metric (single-step max-t), and p_adjusted"
+    " agrees with them. 'helps':"
     " the primary metric of an arm with real and synthetic slices is above every arm without"
     " synthetic slices, each lower bound above 0; 'harms': each upper bound below 0."
 )
@@ -124,9 +125,7 @@ def compare(task: str, arms: Mapping[str, ArmResult], config: LiftParams) -> Com
             and arm.measures[metric].patients() >= config.min_patients
             and (found := estimate(arm.measures[metric], resampling)) is not None
         }
-        differences = simultaneous(
-            {(a, r): (estimates[a], estimates[r]) for a, r in family(list(estimates))}
-        )
+        differences = simultaneous(estimates, family(list(estimates)), resampling)
         figures[metric] = {
             name: figure(name, metric, arm, estimates.get(name), differences)
             for name, arm in arms.items()

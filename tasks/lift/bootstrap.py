@@ -1,14 +1,15 @@
 """Paired intervals, clustered by test patient and by training run, simultaneous over contrasts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.stats import norm, t
 
 from tasks.lift.measures import Array, Axes, Measure
 
 ALPHA = 0.05
+Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,14 @@ class Resampling:
     Attributes:
         patients: (B,P) how often each patient is drawn.
         runs: (B,R) what each run's own deviation is multiplied with.
+        folds: (R,R) averages a value over the runs of each run's own fold.
+        seed: draws the noise between arms.
     """
 
     patients: Array
     runs: Array
+    folds: Array
+    seed: int
 
     @classmethod
     def draw(cls, axes: Axes, *, draws: int, seed: int) -> "Resampling":
@@ -34,37 +39,42 @@ class Resampling:
         rng = np.random.default_rng(seed)
         n = len(axes.patients)
         patients = rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(float)
-        runs = rng.standard_normal((draws, len(axes.runs)))
-        for fold in {fold for fold, _ in axes.runs}:
-            own = np.array([name == fold for name, _ in axes.runs])
-            centred = runs[:, own] - runs[:, own].mean(axis=1, keepdims=True)
-            size = own.sum()
-            runs[:, own] = centred * np.sqrt(size / max(size - 1, 1))
-        return cls(patients, runs)
+        names = np.array([fold for fold, _ in axes.runs])
+        same = (names[:, None] == names).astype(float)
+        size = same.sum(axis=1)
+        folds = same / size
+        normal = rng.standard_normal((draws, len(names)))
+        runs = (normal - normal @ folds) * np.sqrt(size / np.maximum(size - 1, 1))
+        return cls(patients, runs, folds, seed)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric of one arm and its (B,) bootstrap replicates."""
+    """A metric of one arm.
+
+    Attributes:
+        value: over all patients and runs.
+        replicates: (B,) the value for other patients.
+        own: (B,) how far other runs would have moved it.
+        residual: (R,) what each run adds to the value, less its fold's average.
+        patients: how many it is defined for.
+    """
 
     value: float
     replicates: Array
+    own: Array
+    residual: Array
+    patients: int
 
     def interval(self, *, limit: float) -> tuple[float, float]:
         """95 % percentile interval inside the metric's range [0, limit]."""
-        possible = np.clip(self.replicates, 0, limit)
+        possible = np.clip(self.replicates + self.own, 0, limit)
         low, high = np.nanquantile(possible, [ALPHA / 2, 1 - ALPHA / 2])
         return float(low), float(high)
 
 
 def estimate(measure: Measure, resampling: Resampling) -> Estimate | None:
-    """The metric over all patients and runs; None where it is not defined.
-
-    A replicate adds two deviations: that of other patients under the same runs, and that of
-    other runs under the same patients. Their variances add up, as in two-way clustering
-    (Cameron, Gelbach and Miller 2011) without its subtracted term, so that the interval errs on
-    the wide side. Without the second part a lucky seed would pass for a lift.
-    """
+    """The metric over all patients and runs; None where it is not defined."""
     unit = np.ones((1, resampling.patients.shape[1]))
     top, bottom = measure.sums(unit)  # (1,R)
     if bottom.sum() == 0:
@@ -72,10 +82,16 @@ def estimate(measure: Measure, resampling: Resampling) -> Estimate | None:
     value = float(top.sum() / bottom.sum())
     tops, bottoms = measure.sums(resampling.patients)  # (B,R)
     with np.errstate(invalid="ignore", divide="ignore"):
-        patients = tops.sum(axis=1) / bottoms.sum(axis=1) - value
-    # A run's deviation (top_r - value_fold * bottom_r) / total is linear in the run's weight.
-    residual = (top - value * bottom)[0] / bottom.sum()  # (R,)
-    return Estimate(value, value + patients + resampling.runs @ residual)
+        replicates = tops.sum(axis=1) / bottoms.sum(axis=1)
+    # The value's derivative by each run's weight.
+    slope = (top - value * bottom)[0] / bottom.sum()  # (R,)
+    return Estimate(
+        value,
+        replicates,
+        own=resampling.runs @ slope,
+        residual=slope - resampling.folds @ slope,
+        patients=measure.patients(),
+    )
 
 
 @dataclass(frozen=True)
@@ -89,30 +105,65 @@ class Difference:
 
 
 def simultaneous(
-    pairs: Mapping[tuple[str, str], tuple[Estimate, Estimate]],
-) -> dict[tuple[str, str], Difference]:
-    """Single-step max-t over the family (Westfall and Young 1993, section 2.5).
+    estimates: Mapping[str, Estimate], pairs: Sequence[Pair], resampling: Resampling
+) -> dict[Pair, Difference]:
+    """Single-step max-t over the family of pairs (Westfall and Young 1993, section 2.5).
 
-    Each difference is divided by its bootstrap standard error; the family's critical value is
-    the 95 % quantile of the largest such ratio in a draw. An interval excludes 0 just where its
-    adjusted p-value is at most .05. Differences that never vary (identical arms) are 0, [0, 0], 1.
+    A draw of a difference adds two deviations: that of other patients under the same runs, and
+    that of other runs under the same patients (two-way clustering, Cameron, Gelbach and Miller
+    2011, without its subtracted term: it errs on the wide side). Without the second a lucky seed
+    would pass for a lift. Each difference is divided by its standard error; the family's
+    critical value is the 95 % quantile of the largest such ratio in a draw. An interval excludes
+    0 just where its adjusted p-value is at most .05. Differences that never vary (identical
+    arms) are 0, [0, 0], 1.
+
+    The bootstrap is too sure of few patients, and few runs tell their spread badly: errors are
+    those of n - 1 patients, and normal tails are stretched to Student's with the degrees of
+    freedom that Satterthwaite (1946) gives the sum of both variances.
     """
     if not pairs:
         return {}
-    values = np.array([arm.value - reference.value for arm, reference in pairs.values()])
-    draws = np.stack([a.replicates - r.replicates for a, r in pairs.values()])  # (K,B)
-    error = np.nanstd(draws, axis=1, ddof=1)
+    values = np.array([estimates[a].value - estimates[r].value for a, r in pairs])
+    n = np.array([min(estimates[a].patients, estimates[r].patients) for a, r in pairs])
+    patients = np.stack([estimates[a].replicates - estimates[r].replicates for a, r in pairs])
+    patients = (patients - values[:, None]) * np.sqrt(n / (n - 1))[:, None]  # (K,B)
+    spread, freedom = between_runs(estimates, resampling)
+    rng = np.random.default_rng([resampling.seed, 1])
+    noise = {name: spread * rng.standard_normal(patients.shape[1]) for name in estimates}
+    draws = patients + np.stack([noise[a] - noise[r] for a, r in pairs])
+
+    by_patient, by_run = np.nanvar(patients, axis=1, ddof=1), 2 * spread**2
+    error = np.sqrt(by_patient + by_run)
     moving = error > 1e-12
     scale = np.where(moving, error, 1.0)
-    largest = np.nanmax(np.abs(draws - values[:, None]) / scale[:, None], axis=0)  # (B,)
+    parts = by_patient**2 / (n - 1) + by_run**2 / max(freedom, 1)
+    freedoms = np.where(moving, scale**4 / np.where(moving, parts, 1.0), n - 1)
+    tails = t.ppf(1 - ALPHA / 2, freedoms) / norm.ppf(1 - ALPHA / 2)
+
+    largest = np.nanmax(np.abs(draws) / scale[:, None], axis=0)  # (B,)
     largest = np.sort(largest[~np.isnan(largest)])
     count = len(largest)
     critical = largest[min(int(np.ceil((1 - ALPHA) * (count + 1))), count) - 1]
-    half = critical * error
-    observed: NDArray[np.float64] = np.abs(values) / scale
-    reached = count - np.searchsorted(largest, observed, side="left")
+    half = critical * error * tails
+    reached = count - np.searchsorted(largest, np.abs(values) / (scale * tails), side="left")
     p = np.where(moving, (1 + reached) / (count + 1), np.where(values == 0, 1.0, 1 / (count + 1)))
     return {
-        name: Difference(float(v), float(v - h), float(v + h), float(q))
-        for name, v, h, q in zip(pairs, values, half, p, strict=True)
+        pair: Difference(float(v), float(v - h), float(v + h), float(q))
+        for pair, v, h, q in zip(pairs, values, half, p, strict=True)
     }
+
+
+def between_runs(estimates: Mapping[str, Estimate], resampling: Resampling) -> tuple[float, int]:
+    """Standard deviation that retraining gives an arm's value, and its degrees of freedom.
+
+    Pooled over the arms, since two or three seeds of one arm hardly show it: the interaction of
+    arm and seed inside each fold, which is what the pairing of seeds leaves over.
+    """
+    residuals = np.stack([one.residual for one in estimates.values()])  # (A,R)
+    arms, runs = residuals.shape
+    folds = round(float(np.trace(resampling.folds)))
+    freedom = (arms - 1) * (runs - folds)
+    if freedom == 0:
+        return 0.0, 0
+    interaction = residuals - residuals.mean(axis=0)
+    return float(np.sqrt(runs * (interaction**2).sum() / freedom)), freedom

@@ -159,7 +159,8 @@ class Discriminator(nn.Module):
             layers += layer(inner, outer, norm)
         self.trunk = nn.Sequential(*layers)
         seen = widths[-1] + int(architecture.minibatch_stddev)
-        self.squash = normed(nn.Conv2d(seen, widths[-1], architecture.base()), norm)
+        # A 4 x 4 convolution of 4 x 4 maps, as one product.
+        self.squash = normed(nn.Linear(seen * architecture.base() ** 2, widths[-1]), norm)
         self.score = normed(nn.Linear(widths[-1], 1), norm)
         self.agree = (
             normed(nn.Linear(LABELS, widths[-1], bias=False), norm)
@@ -186,7 +187,7 @@ class Discriminator(nn.Module):
         features = maps.mean((2, 3))
         if self.architecture.minibatch_stddev:
             maps = torch.cat([maps, minibatch_stddev(maps)], 1)
-        hidden = F.leaky_relu(self.squash(maps).flatten(1), 0.2)  # (B,8 width)
+        hidden = F.leaky_relu(self.squash(maps.flatten(1)), 0.2)  # (B,8 width)
         logits = self.score(hidden)[:, 0]
         if self.agree is not None:
             logits = logits + (self.agree(side) * hidden).sum(1)
@@ -220,7 +221,8 @@ def minibatch_stddev(maps: Tensor, group: int = 4) -> Tensor:
     B, _, h, w = maps.shape
     size = group if B % group == 0 else B
     grouped = maps.float().reshape(size, B // size, -1)  # (group,B/group,C h w)
-    spread = (grouped.var(0, correction=0) + 1e-8).sqrt().mean(1)  # (B/group,)
+    variance = (grouped - grouped.mean(0)).square().mean(0)  # torch.var is slow along axis 0
+    spread = (variance + 1e-8).sqrt().mean(1)  # (B/group,)
     return spread.repeat(size)[:, None, None, None].expand(B, 1, h, w).to(maps.dtype)
 
 
@@ -231,7 +233,7 @@ def one_hot(labels: Tensor, dtype: torch.dtype) -> Tensor:
 
 def initialise(module: nn.Module) -> None:
     """Radford 2016, section 4: weights from N(0, .02); batch-norm scales from N(1, .02)."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)

@@ -48,7 +48,7 @@ def unpack(archive: Source, folder: Path, max_bytes: int) -> tuple[list[Source],
                 raise RefusalError("archive-unsafe", f"more than {MAX_ENTRIES} entries")
             budget = max_bytes
             for number, entry in enumerate(entries):
-                source = Source(folder / f"{number:06d}", f"{archive.name}!/{entry.filename}")
+                source = Source(str(folder / f"{number:06d}"), f"{archive.name}!/{entry.filename}")
                 try:
                     check_entry(entry)
                     budget -= inflate(content, entry, source.path, budget)

@@ -1,8 +1,7 @@
 """What ingest takes from a DICOM header: an allow-list, read once and without the pixels."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import pydicom
 from pydicom.dataelem import RawDataElement
@@ -11,6 +10,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
 from tasks.ingest.inventory import Source
+from tasks.ingest.modality import Timing
 from tasks.ingest.refusal import RefusalError
 
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName")
@@ -29,7 +29,8 @@ TAGS = [
     "RescaleIntercept", "RescaleSlope", "ModalityLUTSequence", "SequenceOfUltrasoundRegions",
     "ReferencedFrameOfReferenceSequence",
 ]  # fmt: skip
-KEYWORDS = {name: Tag(name) for name in TAGS}
+KEYWORDS = {name: int(Tag(name)) for name in TAGS}
+LARGEST_VALUE = 2**16  # bytes; larger ones are skipped
 NO_CONTRAST = ("", "no", "none", "n", "0", "without")
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 
@@ -54,7 +55,7 @@ class Header:
     description: str
     synthetic: bool
     burned_in: bool
-    sequence: dict[str, Any] = field(hash=False)  # TR, TE, TI in ms, contrast
+    timing: Timing
     split_by: tuple[tuple[str, str], ...]  # what may tell volumes in one series apart
     instance: int
     frames: int
@@ -84,7 +85,9 @@ def read_header(source: Source) -> Header:
             if DEFLATED in file.read(4096):  # a few bytes may inflate to all memory
                 raise RefusalError("codec", "a deflated transfer syntax")
             file.seek(0)
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS, force=True)
+            dataset = pydicom.dcmread(
+                file, stop_before_pixels=True, defer_size=LARGEST_VALUE, force=True
+            )
             offset = file.tell()
         return summarise(source, Fields(dataset), offset)
     except (RefusalError, FileNotFoundError):
@@ -100,16 +103,17 @@ class Fields:
 
     def __init__(self, dataset: FileDataset) -> None:
         self._dataset = dataset
+        self._raw = {int(tag): element for tag, element in dataset.items()}
         self.transfer_syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
 
     def __contains__(self, name: str) -> bool:
-        return KEYWORDS[name] in self._dataset
+        return KEYWORDS[name] in self._raw
 
     def words(self, name: str) -> list[str]:
         """The values as text; empty where absent."""
-        if name not in self:
+        element = self._raw.get(KEYWORDS[name])
+        if element is None:
             return []
-        element = self._dataset.get_item(KEYWORDS[name])
         value = element.value
         if not isinstance(element, RawDataElement) or (value and not value.isascii()):
             return self._converted(name)
@@ -151,9 +155,9 @@ class Fields:
 
     def short(self, name: str) -> int:
         """An unsigned 16-bit value; 0 where absent."""
-        if name not in self:
+        element = self._raw.get(KEYWORDS[name])
+        if element is None:
             return 0
-        element = self._dataset.get_item(KEYWORDS[name])
         if not isinstance(element, RawDataElement) or len(element.value or b"") != 2:
             return int(self._dataset.get(name) or 0)
         return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
@@ -184,12 +188,12 @@ def summarise(source: Source, fields: Fields, offset: int) -> Header:
         synthetic=fields.text("SyntheticData") == "YES",
         burned_in=fields.text("BurnedInAnnotation") == "YES"
         or "SequenceOfUltrasoundRegions" in fields,
-        sequence={
-            "TR": fields.number("RepetitionTime"),
-            "TE": fields.number("EchoTime"),
-            "TI": fields.number("InversionTime"),
-            "contrast": fields.text("ContrastBolusAgent").lower() not in NO_CONTRAST,
-        },
+        timing=Timing(
+            TR=fields.number("RepetitionTime"),
+            TE=fields.number("EchoTime"),
+            TI=fields.number("InversionTime"),
+            contrast=fields.text("ContrastBolusAgent").lower() not in NO_CONTRAST,
+        ),
         split_by=tuple((name, fields.text(name)) for name in SPLIT_BY),
         instance=int(fields.number("InstanceNumber") or 0),
         frames=int(fields.number("NumberOfFrames") or 1),

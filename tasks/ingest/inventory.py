@@ -18,10 +18,18 @@ METADATA_NAMES = ("readme", "changes", "license", "licence", "authors", "citatio
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file: where it lies, and its name relative to the batch (a secret: it carries names)."""
+    """A file: where it lies, and its name relative to the batch (a secret: it carries names).
 
-    path: Path
+    The place is text: a batch has many files, and a `Path` takes five times the memory.
+    """
+
+    place: str
     name: str
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return Path(self.place)
 
 
 def walk(folder: Path) -> Iterator[Source]:
@@ -31,14 +39,14 @@ def walk(folder: Path) -> Iterator[Source]:
         links = [name for name in folders if (Path(here) / name).is_symlink()]
         for name in sorted([*files, *links]):
             path = Path(here) / name
-            yield Source(path, path.relative_to(folder).as_posix())
+            yield Source(str(path), path.relative_to(folder).as_posix())
 
 
 def kind_of(source: Source, root: Path) -> Kind:
     """Tell by the first bytes, then by the name, what a file is.
 
     Raises:
-        RefusalError: empty, not a plain file, leading out of the batch, or of no known kind.
+        RefusalError: empty, unreadable, no plain file, leading out of the batch, or unknown.
     """
     path = source.path
     if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
@@ -48,8 +56,11 @@ def kind_of(source: Source, root: Path) -> Kind:
     if path.stat().st_size == 0:
         raise RefusalError("empty-file", "0 bytes")
     name = PurePosixPath(source.name).name.lower()
-    with path.open("rb") as file:
-        start = file.read(256)
+    try:
+        with path.open("rb") as file:
+            start = file.read(256)
+    except OSError:
+        raise RefusalError("unreadable", "the file cannot be opened") from None
     if start[128:132] == b"DICM":
         return "metadata" if name == "dicomdir" else "dicom"
     if start.startswith(b"PK\3\4") and name.endswith(".zip"):

@@ -5,7 +5,19 @@ gradient echo do (times in ms, bounds wide enough for 1 to 3 tesla).
 """
 
 import re
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Repetition, echo and inversion times in ms where known, and whether contrast was given."""
+
+    TR: float | None = None
+    TE: float | None = None
+    TI: float | None = None
+    contrast: bool = False
+
 
 Modality = Literal["T1", "T1c", "T2", "FLAIR", "other"]
 
@@ -29,34 +41,36 @@ def from_name(name: str) -> Modality | None:
     return None
 
 
-def from_sequence(sequence: dict[str, Any]) -> Modality | None:
+def from_timing(timing: Timing) -> Modality | None:
     """The contrast that repetition, echo and inversion times imply; None where they do not."""
-    TR, TE, TI = sequence["TR"], sequence["TE"], sequence["TI"]
+    TR, TE, TI = timing.TR, timing.TE, timing.TI
     if TE is None or TR is None:
         return None
     if TI and TI >= 1500 and TE >= 60:
         return "FLAIR"
     if TE < 30 and (TR < 1000 or (TI and TI < 1500)):
-        return "T1c" if sequence["contrast"] else "T1"
+        return "T1c" if timing.contrast else "T1"
     if TE >= 60 and TR >= 2000 and not TI:
         return "T2"
     return None
 
 
-def recognise(description: str, sequence: dict[str, Any]) -> tuple[Modality, str]:
+def recognise(description: str, timing: Timing) -> tuple[Modality, str]:
     """The contrast and its evidence: `description`, `sequence TR=… TE=… TI=…` or `none`.
 
     A T1 by its description with a contrast agent in the header is T1c.
     """
     named = from_name(description)
-    if named == "T1" and sequence["contrast"]:
+    if named == "T1" and timing.contrast:
         return "T1c", "description and contrast agent"
     if named is not None:
         return named, "description"
-    implied = from_sequence(sequence)
+    implied = from_timing(timing)
     if implied is not None:
         times = " ".join(
-            f"{name}={sequence[name]:.0f}" for name in ("TR", "TE", "TI") if sequence[name]
+            f"{name}={value:.0f}"
+            for name, value in (("TR", timing.TR), ("TE", timing.TE), ("TI", timing.TI))
+            if value
         )
         return implied, f"sequence {times}"
     return "other", "none"

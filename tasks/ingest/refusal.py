@@ -31,6 +31,7 @@ REMEDIES = {
     "truncated": "fetch the file from its archive again",
     "uneven-spacing": "resample the series to even spacing",
     "unknown-format": "convert it to DICOM or NIfTI, or take it out of the batch",
+    "unreadable": "give the user who runs the stage the right to read it",
     "unsupported-pixels": "convert it to integer or real single-channel pixels",
 }  # fmt: skip
 

@@ -91,7 +91,7 @@ def single(header: Header) -> Found:
 def as_found(stack: list[Header]) -> Found:
     """A stack of slices as an image."""
     first = stack[0]
-    modality, evidence = recognise(first.description, first.sequence)
+    modality, evidence = recognise(first.description, first.timing)
     return Found(
         role="image",
         format="dicom",

@@ -2,14 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tasks.ingest import nifti, pictures, series
 from tasks.ingest.archive import unpack
 from tasks.ingest.found import Found, Rejection
 from tasks.ingest.headers import Header, read_header
 from tasks.ingest.inventory import Kind, Source, kind_of, walk
+from tasks.ingest.modality import Timing
 from tasks.ingest.overrides import apply_overrides, read_overrides
 from tasks.ingest.people import read_pictures_table
 from tasks.ingest.refusal import RefusalError
@@ -90,12 +93,23 @@ def read_headers(sources: list[Source], settings: Ingest) -> tuple[list[Header],
 
 
 def read_some(sources: list[Source]) -> tuple[list[Header], list[Rejection]]:
-    """The headers of a few files."""
+    """The headers of a few files, equal values shared: the slices of a series differ in few."""
     headers: list[Header] = []
+    shared: dict[Any, Any] = {}
     rejected: list[Rejection] = []
     for source in sources:
         try:
-            headers.append(read_header(source))
+            headers.append(slim(read_header(source), shared))
         except RefusalError as refusal:
             rejected.append(Rejection((source,), refusal.code, refusal.reason))
     return headers, rejected
+
+
+def slim(header: Header, shared: dict[Any, Any]) -> Header:
+    """The header with each of its values replaced by an equal one that was seen before."""
+    values = {
+        name: shared.setdefault(value, value)
+        for name in Header.__slots__
+        if isinstance(value := getattr(header, name), str | tuple | Timing)
+    }
+    return replace(header, **values)

@@ -5,6 +5,7 @@ and each task one of time; a task that kills its worker twice, the second time a
 """
 
 import faulthandler
+import gc
 import logging
 import multiprocessing
 import os
@@ -84,6 +85,7 @@ def alone(work: Callable[[T], R], task: T, seconds: float, memory: int) -> R | N
 def prepare(memory: int) -> None:
     """Make a worker silent, mortal and bounded."""
     die_with_parent()
+    gc.freeze()  # or the first collection copies every page shared with the parent
     faulthandler.disable()
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")

@@ -139,3 +139,83 @@ def write_segmentation(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     segmentation.save_as(path)
+
+
+def write_multiframe(
+    path: Path,
+    pixels: NDArray[Any],
+    *,
+    orientation: tuple[float, ...] = AXIAL,
+    origin: tuple[float, float, float] = (-50.0, -60.0, 20.0),
+    spacing: tuple[float, float] = (0.9, 1.1),
+    gap: float = 5.5,
+    order: list[int] | None = None,
+) -> NDArray[np.float64]:
+    """Write (N, rows, columns) as one Enhanced MR object; return its affine as `write_series`.
+
+    `order` says in which order the slices are stored as frames.
+    """
+    from pydicom.dataset import Dataset
+
+    order = order or list(range(len(pixels)))
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(path)])
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    for name, value in {
+        "SOPClassUID": meta.MediaStorageSOPClassUID,
+        "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
+        "Modality": "MR",
+        "PatientID": "multi",
+        "PatientName": "Doe^Jane",
+        "StudyInstanceUID": generate_uid(entropy_srcs=["study"]),
+        "SeriesInstanceUID": generate_uid(entropy_srcs=["series"]),
+        "FrameOfReferenceUID": generate_uid(entropy_srcs=["frame"]),
+        "SeriesDescription": "T2 enhanced",
+        "ImageType": ["ORIGINAL", "PRIMARY", "M", "NONE"],
+        "InstanceNumber": 1,
+        "NumberOfFrames": len(order),
+        "Rows": pixels.shape[1],
+        "Columns": pixels.shape[2],
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 16,
+        "BitsStored": 16,
+        "HighBit": 15,
+        "PixelRepresentation": 0,
+        "PixelData": np.ascontiguousarray(pixels[order]).astype("<u2").tobytes(),
+    }.items():
+        setattr(dataset, name, value)
+    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    vector = np.cross(row, column) * gap
+    shared = Dataset()
+    shared.PlaneOrientationSequence = [Dataset()]
+    shared.PlaneOrientationSequence[0].ImageOrientationPatient = [
+        float(f"{value:.10f}") for value in orientation
+    ]
+    shared.PixelMeasuresSequence = [Dataset()]
+    shared.PixelMeasuresSequence[0].PixelSpacing = list(spacing)
+    shared.PixelMeasuresSequence[0].SliceThickness = gap
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    frames = []
+    for index in order:
+        frame = Dataset()
+        frame.PlanePositionSequence = [Dataset()]
+        frame.PlanePositionSequence[0].ImagePositionPatient = [
+            float(f"{value:.8f}") for value in np.array(origin) + index * vector
+        ]
+        frame.FrameContentSequence = [Dataset()]
+        frame.FrameContentSequence[0].DimensionIndexValues = [index + 1]
+        transform = Dataset()
+        transform.RescaleSlope, transform.RescaleIntercept = 1 + index, 0
+        transform.RescaleType = "US"
+        frame.PixelValueTransformationSequence = [transform]
+        frames.append(frame)
+    dataset.PerFrameFunctionalGroupsSequence = frames
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = row * spacing[1], column * spacing[0]
+    affine[:3, 2], affine[:3, 3] = vector, origin
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine

@@ -9,7 +9,7 @@ from pydicom.uid import generate_uid
 
 from tasks.stage import StageError
 
-from .dicom_cases import anatomy, rotation, write_segmentation, write_series
+from .dicom_cases import anatomy, rotation, write_multiframe, write_segmentation, write_series
 from .ingest_room import Room, canonical
 
 CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"
@@ -217,6 +217,27 @@ def test_two_echoes_in_one_series_become_two_volumes(room: Room) -> None:
     manifest = room.ingest()
     assert_equal_to(room, manifest.image[0], first, affine)
     assert_equal_to(room, manifest.image[1], second, affine)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_enhanced_multiframe_series_is_sorted_scaled_and_placed(room: Room, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = anatomy((6, 9, 10), seed)
+    turn = rotation(rng)
+    affine = write_multiframe(
+        room.raw / "IM_0001", pixels, orientation=(*turn[:, 0], *turn[:, 1]),
+        order=list(map(int, rng.permutation(6))),
+    )  # fmt: skip
+    manifest = room.ingest()
+    scaled = pixels * (1 + np.arange(6))[:, None, None]
+    assert_equal_to(room, manifest.image[0], scaled, affine)
+    assert list(manifest.source_format) == ["dicom-multiframe"]
+    assert list(manifest.modality) == ["T2"]
+
+
+def test_a_multiframe_series_without_one_frame_is_refused(room: Room) -> None:
+    write_multiframe(room.raw / "x.dcm", anatomy((6, 9, 10)), order=[0, 1, 2, 4, 5])
+    assert refused(room) == ["not-a-volume"]
 
 
 def tumour(shape: tuple[int, int, int]) -> np.ndarray:

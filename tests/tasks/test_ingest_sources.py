@@ -11,7 +11,7 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from tasks.ingest.modality import recognise
+from tasks.ingest.modality import Timing, recognise
 from tasks.ingest.segments import tumour_segments
 from tasks.stage import StageError
 
@@ -131,8 +131,7 @@ def test_a_wrong_line_in_series_csv_is_named(room: Room) -> None:
 def test_modalities_are_told_by_description_then_by_sequence(  # noqa: PLR0917
     description: str, TR: float, TE: float, TI: float, contrast: bool, modality: str
 ) -> None:
-    sequence = {"TR": TR, "TE": TE, "TI": TI, "contrast": contrast}
-    assert recognise(description, sequence)[0] == modality
+    assert recognise(description, Timing(TR, TE, TI, contrast))[0] == modality
 
 
 # --- masks from radiotherapy and from segmentations

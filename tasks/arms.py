@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-WORDS = (
-    "real", "classical", "synthetic", "duplicated", "copy-paste", "shuffled-masks",
-)  # fmt: skip
+SOURCES = ("synthetic", "duplicated", "copy-paste", "shuffled-masks")
+RANDOM_LABELS = "random-labels"
+WORDS = ("real", "classical", *SOURCES)
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,9 @@ class Arm:
         classical: every training slice is augmented classically.
         added: trains on the slices of `data/pool/NAME`.
         synthetic: these were made by the generator on trial; all other added slices are controls.
+        source: the word for the added slices, or "".
+        random_labels: the arm `random-labels`, which looks for leaks: real slices whose labels
+            are drawn anew for each patient, on all sides of the split; it must score at chance.
     """
 
     name: str
@@ -24,6 +27,8 @@ class Arm:
     classical: bool
     added: bool
     synthetic: bool
+    source: str = ""
+    random_labels: bool = False
 
     @classmethod
     def parse(cls, name: str) -> "Arm":
@@ -33,11 +38,14 @@ class Arm:
             ValueError: naming the part that is not known, or saying that nothing is left to
                 train on.
         """
+        if name == RANDOM_LABELS:
+            return cls(name, True, False, False, False, random_labels=True)
         words = name.split("+")
         for word in words:
             if word not in WORDS:
                 raise ValueError(
-                    f"arm {name!r} has the unknown part {word!r}; allowed: {', '.join(WORDS)}"
+                    f"arm {name!r} has the unknown part {word!r}; allowed: {', '.join(WORDS)};"
+                    f" or the arm {RANDOM_LABELS!r}"
                 )
         sources = [word for word in words if word not in ("real", "classical")]
         if len(words) != len(set(words)) or len(sources) > 1 or set(words) == {"classical"}:
@@ -50,4 +58,5 @@ class Arm:
             classical="classical" in words,
             added=bool(sources),
             synthetic="synthetic" in words,
+            source=sources[0] if sources else "",
         )

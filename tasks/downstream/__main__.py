@@ -14,7 +14,7 @@ from tasks import params, stage
 from tasks.arms import Arm
 from tasks.arrays import SliceSet, load_set
 from tasks.compute import prepare
-from tasks.downstream.leaks import refuse_leaks, refuse_seen
+from tasks.downstream.leaks import refuse_leaks, refuse_seen, relabel
 from tasks.downstream.run import Fold, Run, Task, learn
 from tasks.params.downstream import Downstream, Training
 from tasks.params.downstream import Task as TaskName
@@ -37,21 +37,25 @@ def main(task: str, arm: str) -> None:
     pool = load_set(Path("data/pool") / arm, "samples.parquet")
     given = json.loads((Path("data/pool") / arm / "pool.json").read_text())
     pixel_mm = float(json.loads((SLICES / "stats.json").read_text())["pixel_mm"])
+    seeds = range(config.permutations) if spec.random_labels else config.seeds
     status: dict[str, str] = {}
     runs: list[Run] = []
     for name in folds:
         refuse_leaks(slices.table, slices.images, name)
         fold = gather(name, slices, pool, pixel_mm)
         refuse_seen(fold.added.images, slices.table, slices.images, name)
+        if spec.random_labels and task != "classify":
+            status[name] = "not run"
+            continue
         if spec.added and (given[name]["status"] == "too few" or not has_both(fold.added)):
             status[name] = "too few"
             continue
         ended = [
             learn(
-                network, spec, fold, training,
+                network, spec, relabel(fold, seed) if spec.random_labels else fold, training,
                 seed=seed, reruns=config.reruns, device=device,
             )
-            for seed in config.seeds
+            for seed in seeds
         ]  # fmt: skip
         runs += ended
         status[name] = "ok" if all(run.learnt for run in ended) else "not converged"

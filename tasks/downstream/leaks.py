@@ -1,11 +1,14 @@
 """The patient line: nobody, and no picture of anybody, on both sides of it."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.arrays import SliceSet
+from tasks.downstream.run import Fold
 from tasks.stage import StageError
 
 
@@ -53,6 +56,22 @@ def refuse_seen(
             f"fold {fold}: the added slices hold one of patient {seen[0]}, who is held out"
             f"{more(seen)}; a generator must see training patients only"
         )
+
+
+def relabel(fold: Fold, seed: int) -> Fold:
+    """Give every patient of a fold one label for all slices, half of each side's patients 1.
+
+    Nothing can be learnt from such labels that holds for other patients: a network that scores
+    above chance with them has met the test patients, or something that tells their label.
+    """
+    rng = np.random.default_rng([seed, len(fold.train), len(fold.val), len(fold.test)])
+
+    def side(slices: SliceSet) -> SliceSet:
+        subjects = slices.table["subject"].unique()
+        label = dict(zip(rng.permutation(subjects), np.arange(len(subjects)) % 2, strict=True))
+        return replace(slices, table=slices.table.assign(label=slices.table["subject"].map(label)))
+
+    return replace(fold, train=side(fold.train), val=side(fold.val), test=side(fold.test))
 
 
 def digests(images: NDArray[np.float32]) -> list[str]:

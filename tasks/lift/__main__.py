@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from tasks import params, stage
+from tasks.arms import Arm
 from tasks.lift import measures
-from tasks.lift.bootstrap import Difference, Estimate, Resampling, estimate, simultaneous
+from tasks.lift.bootstrap import Difference, Estimate, Resampling, estimate, sign_flip, simultaneous
 from tasks.lift.claim import candidates, claim, family
 from tasks.lift.measures import Axes, Measure
 from tasks.params.lift import Lift as LiftParams
@@ -63,15 +64,13 @@ def main() -> None:
     config = params.read(LiftParams)
     tasks: list[str] = params.read_key("downstream.tasks")
     arms: list[str] = params.read_key("downstream.arms")
-    compared = {
-        task: compare(task, {arm: read(task, arm) for arm in arms}, config) for task in tasks
-    }
-    axes = [c.axes for c in compared.values() if c.axes is not None]
+    found = {task: compare(task, {arm: read(task, arm) for arm in arms}, config) for task in tasks}
+    axes = [c.axes for c in found.values() if c.axes is not None]
     lift = Lift(
-        claim={task: comparison.claim for task, comparison in compared.items()},
-        tasks={task: comparison.figures for task, comparison in compared.items()},
+        claim={task: comparison.claim for task, comparison in found.items()},
+        tasks={task: comparison.figures for task, comparison in found.items()},
         primary={task: PRIMARY[task] for task in tasks},
-        contrasts={task: comparison.contrasts for task, comparison in compared.items()},
+        contrasts={task: comparison.contrasts for task, comparison in found.items()},
         n_patients=max((len(a.patients) for a in axes), default=0),
         n_seeds=max((len({seed for _, seed in a.runs}) for a in axes), default=0),
         method=METHOD,
@@ -81,7 +80,7 @@ def main() -> None:
         rows.to_csv(path, index=False, float_format="%.6f")
     with stage.output(Path("data/lift.json")) as path:
         path.write_text(json.dumps(lift.model_dump(mode="json"), indent=1) + "\n")
-    for task, comparison in compared.items():
+    for task, comparison in found.items():
         print(f"lift: {task}: {comparison.claim}")
 
 
@@ -89,8 +88,10 @@ def read(task: str, arm: str) -> ArmResult:
     """One arm's tables as measures."""
     folder = DOWNSTREAM / f"{task}-{arm}"
     status: dict[str, str] = json.loads((folder / "status.json").read_text())
-    if "too few" in status.values():
-        return ArmResult("too few", None, {})
+    shorts: tuple[Status, ...] = ("too few", "not run")
+    for short in shorts:
+        if short in status.values():
+            return ArmResult(short, None, {})
     if task == "classify":
         slices = ClassifyPredictions.validate(pd.read_parquet(folder / "predictions.parquet"))
         axes = Axes.of(slices)
@@ -109,11 +110,16 @@ def compare(task: str, arms: Mapping[str, ArmResult], config: LiftParams) -> Com
     Raises:
         StageError: when two arms were not tested on the same patients with the same seeds.
     """
-    shared = shared_axes(task, arms)
+    shared = shared_axes(task, {name: arm for name, arm in arms.items() if compared(name)})
     if shared is None or len(shared.patients) < config.min_patients:
         short: Status = "too few patients" if shared is not None else "too few"
         return Comparison("not measured", nothing(task, arms, short, shared), [], shared)
-    resampling = Resampling.draw(shared, draws=config.draws, seed=config.seed)
+    resamplings = {
+        name: Resampling.draw(arm.axes, draws=config.draws, seed=config.seed)
+        for name, arm in arms.items()
+        if arm.axes is not None
+    }
+    resampling = next(one for name, one in resamplings.items() if compared(name))
     figures: dict[str, dict[str, ArmFigure]] = {}
     verdict: Claim = "not measured"
     contrasts: list[Contrast] = []
@@ -123,23 +129,37 @@ def compare(task: str, arms: Mapping[str, ArmResult], config: LiftParams) -> Com
             for name, arm in arms.items()
             if arm.measures
             and arm.measures[metric].patients() >= config.min_patients
-            and (found := estimate(arm.measures[metric], resampling)) is not None
+            and (found := estimate(arm.measures[metric], resamplings[name])) is not None
         }
-        differences = simultaneous(estimates, family(list(estimates)), resampling)
+        rivals = {name: one for name, one in estimates.items() if compared(name)}
+        differences = simultaneous(rivals, family(list(rivals)), resampling)
         figures[metric] = {
             name: figure(name, metric, arm, estimates.get(name), differences)
             for name, arm in arms.items()
         }
         if metric == PRIMARY[task]:
-            verdict = claim(list(estimates), differences)
+            verdict = claim(list(rivals), differences)
             contrasts = [
                 Contrast(
-                    arm=a, reference=r, lift=d.lift, ci95=(d.low, d.high), p_adjusted=d.p_adjusted
+                    arm=a,
+                    reference=r,
+                    lift=d.lift,
+                    ci95=(d.low, d.high),
+                    p_adjusted=d.p_adjusted,
+                    detectable=d.detectable,
+                    sign_flip_p=sign_flip(
+                        arms[a].measures[metric], arms[r].measures[metric], seed=config.seed
+                    ),
                 )
                 for (a, r), d in differences.items()
-                if a in candidates(list(estimates))
+                if a in candidates(list(rivals))
             ]
     return Comparison(verdict, figures, contrasts, shared)
+
+
+def compared(name: str) -> bool:
+    """Whether an arm is one of the comparison; `random-labels` stands for itself."""
+    return not Arm.parse(name).random_labels
 
 
 def shared_axes(task: str, arms: Mapping[str, ArmResult]) -> Axes | None:

@@ -14,12 +14,13 @@ def candidates(arms: Sequence[str]) -> list[str]:
 
 def references(arms: Sequence[str]) -> list[str]:
     """Arms without synthetic slices: the rivals and the controls."""
-    return [name for name in arms if not Arm.parse(name).synthetic]
+    specs = [Arm.parse(name) for name in arms]
+    return [arm.name for arm in specs if not arm.synthetic and not arm.random_labels]
 
 
 def family(arms: Sequence[str]) -> list[tuple[str, str]]:
     """All contrasts of a metric: every arm over `real`, candidates over every reference."""
-    over_real = [(name, "real") for name in arms if name != "real"]
+    over_real = [(a, "real") for a in arms if a != "real" and not Arm.parse(a).random_labels]
     over_rivals = [(c, r) for c in candidates(arms) for r in references(arms) if r != "real"]
     return over_real + over_rivals if "real" in arms else []
 

@@ -42,6 +42,7 @@ class Downstream(Section):
 
     Attributes:
         reruns: how many further initialisations a network that never learnt may have.
+        permutations: how often the arm `random-labels` draws its labels.
     """
 
     section: ClassVar[str] = "downstream"
@@ -51,6 +52,7 @@ class Downstream(Section):
     )
     seeds: Annotated[list[int], AfterValidator(distinct)] = Field(min_length=1)
     reruns: int = Field(default=1, ge=0)
+    permutations: int = Field(default=20, ge=1)
     threads: int = Field(default=1, ge=1)
     classify: Training = Training()
     segment: Training = Training()

@@ -13,8 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks import params, stage
+from tasks.arms import Arm
 from tasks.arrays import SliceSet, load_set, load_slices, save_set
 from tasks.params.pool import Pool
+from tasks.pool.controls import CONTROLS, control
 from tasks.tables.samples import GatedSamples, PoolSamples
 
 
@@ -26,9 +28,12 @@ def main() -> None:
     added = {fold: accepted_samples(fold, config) for fold in folds}
     with stage.output(Path("data/pool")) as folder:
         for arm in arms:
-            adds = "synthetic" in arm.split("+")
+            spec = Arm.parse(arm)
             (folder / arm).mkdir()
-            write_arm(folder / arm, added if adds else none_of(added), adds=adds)
+            slices = added if spec.synthetic else none_of(added)
+            if spec.source in CONTROLS:
+                slices = {fold: control_samples(spec.source, fold, config) for fold in folds}
+            write_arm(folder / arm, slices, adds=spec.added)
     for fold, samples in added.items():
         print(f"pool: fold {fold}: {len(samples)} synthetic slices ({status_of(samples, True)})")
 
@@ -54,6 +59,21 @@ def accepted_samples(fold: str, config: Pool) -> SliceSet:
         }
     )
     return SliceSet(synthetic.images[chosen], synthetic.masks[chosen], table)
+
+
+def control_samples(name: str, fold: str, config: Pool) -> SliceSet:
+    """The added slices of a control, made from the fold's labelled training slices."""
+    train = load_slices(fold, "train")
+    train = train.take((train.table["label"] >= 0).to_numpy())
+    made = control(name, train, ratio=config.ratio, seed=config.seed)
+    table = pd.DataFrame(
+        {
+            "fold": pd.Series([fold] * len(made), dtype="str"),
+            "label": made.table["label"],
+            "source_row": made.table["row"],
+        }
+    )
+    return SliceSet(made.images, made.masks, table)
 
 
 def draw(accepted: pd.DataFrame, *, tumor_share: float, count: int, seed: int) -> NDArray[np.intp]:

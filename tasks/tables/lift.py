@@ -39,13 +39,22 @@ class ArmFigure(Record):
 
 
 class Contrast(Record):
-    """A difference that the claim rests on: a synthetic arm less one without synthetic slices."""
+    """A difference that the claim rests on: a synthetic arm less one without synthetic slices.
+
+    Attributes:
+        detectable: the smallest lift that these patients and runs would have shown in four of
+            five studies like this one: a null says no more than that a lift was not larger.
+        sign_flip_p: exact test that patients' differences are as often up as down, unadjusted;
+            null where patients have no value of their own (AUROC).
+    """
 
     arm: str
     reference: str
     lift: float
     ci95: Interval
     p_adjusted: float
+    detectable: float | None = None
+    sign_flip_p: float | None = None
 
 
 class Lift(Record):

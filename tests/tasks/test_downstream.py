@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from tasks.downstream import run, segment
 from tasks.downstream.__main__ import main
@@ -189,6 +190,24 @@ def test_both_networks_learn_an_easy_tumour(root):
     assert patients.loc[patients["metric"] == "auroc", "value"].mean() > 0.9
     patients = table("segment", "real", "patients")
     assert patients.loc[patients["metric"] == "dice", "value"].mean() > 0.5
+
+
+def test_random_labels_are_one_a_patient_and_new_for_every_permutation(root):
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    tree["downstream"]["permutations"] = 3
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    room.write_pool(root, "random-labels")
+    main("classify", "random-labels")
+    found = table("classify", "random-labels", "predictions")
+    assert sorted(found["seed"].unique()) == [0, 1, 2]
+    labels = found.groupby(["seed", "subject"])["label"]
+    assert (labels.nunique() == 1).all()
+    drawn = labels.first().unstack("seed")
+    assert (drawn.sum() == len(drawn) // 2).all()
+    assert drawn[0].tolist() != drawn[1].tolist() or drawn[1].tolist() != drawn[2].tolist()
+    main("segment", "random-labels")
+    status = json.loads(Path("data/downstream/segment-random-labels/status.json").read_text())
+    assert status == {"0": "not run"}
 
 
 def square(row: int, column: int, edge: int = 4) -> np.ndarray:

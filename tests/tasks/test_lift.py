@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from tasks.lift.__main__ import main
-from tasks.lift.bootstrap import Estimate, Resampling, estimate, simultaneous
+from tasks.lift.bootstrap import Estimate, Resampling, estimate, sign_flip, simultaneous
 from tasks.lift.claim import claim, family
 from tasks.lift.measures import Axes, Mean, classify
 from tasks.stage import StageError
@@ -244,6 +244,49 @@ def test_claims_want_every_rival_beaten():
     ]  # fmt: skip
     assert claim(["real"], {}) == "not measured"
     assert claim(["real", "synthetic"], {}) == "not measured"
+
+
+def test_sign_flips_of_four_patients_are_counted_exactly():
+    gains = np.array([[0.1, 0.2, 0.3, 0.4]])
+    ones = np.ones((1, 4))
+    p = sign_flip(Mean(gains, ones), Mean(np.zeros((1, 4)), ones), seed=0)
+    assert p == pytest.approx(2 / 16)  # all up or all down, of 2^4 ways
+    assert sign_flip(Mean(gains, ones), Mean(gains, ones), seed=0) == 1.0
+
+
+def test_a_study_finds_a_lift_of_the_detectable_size_four_times_in_five():
+    found, size, patients = 0, 0.0, 30
+    axes, ones = Axes([("0", 0)], room.subjects(patients)), np.ones((1, patients))
+    for repeat in range(80):
+        rng = np.random.default_rng(repeat)
+        resampling = Resampling.draw(axes, draws=400, seed=repeat)
+        noise = 0.1 * rng.normal(size=(1, patients))
+        for step, lift in enumerate((0.0, size)):
+            arms = {
+                name: estimate(Mean(gain + noise * (name == "arm"), ones), resampling)
+                for name, gain in (("arm", lift), ("real", 0.0))
+            }
+            one = simultaneous(arms, [("arm", "real")], resampling)["arm", "real"]
+            size = one.detectable if step == 0 else size
+        found += one.low > 0
+    assert 0.65 <= found / 80 <= 0.92
+
+
+def test_random_labels_stand_apart_from_the_comparison(root):
+    rng = np.random.default_rng(2)
+    names = room.subjects(20)
+    arms = ["real", "real+synthetic", "random-labels"]
+    room.write_params(root, ["classify"], arms)
+    for arm in arms:
+        seeds = (0, 1, 2, 3) if arm == "random-labels" else (0, 1)
+        shift = 0.0 if arm == "random-labels" else 2.0
+        room.write_classify(root, arm, room.classify_arm(names, rng, shift=shift, seeds=seeds))
+    main()
+    found = room.results(root)
+    chance = found["tasks"]["classify"]["auroc"]["random-labels"]
+    assert chance["ci95"][0] < 0.5 < chance["ci95"][1]
+    assert chance["lift_over_real"] is None
+    assert {c["reference"] for c in found["contrasts"]["classify"]} == {"real"}
 
 
 def covered(

@@ -1,0 +1,101 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from tasks.arms import Arm
+from tasks.arrays import SliceSet, load_set, save_set
+from tasks.pool.__main__ import main
+from tasks.pool.controls import CONTROLS, control, tumors
+
+
+@pytest.fixture
+def train() -> SliceSet:
+    """Forty slices of eight patients: grey brains with a bright square tumour in every other."""
+    rng = np.random.default_rng(0)
+    images = np.full((40, 1, 32, 32), -1.0, dtype=np.float32)
+    images[:, :, 4:28, 4:28] = rng.uniform(-0.3, 0.0, (40, 1, 1, 1))
+    masks = np.zeros((40, 32, 32), dtype=np.uint8)
+    for place in range(0, 40, 2):
+        row, column = rng.integers(8, 18, 2)
+        masks[place, row : row + 6, column : column + 6] = 1
+    images[:, 0][masks == 1] = 0.8
+    table = pd.DataFrame(
+        {"row": np.arange(40) + 100, "subject": [f"sub-{k // 5}" for k in range(40)],
+         "position_mm": np.arange(40) % 5 * 4.0, "label": (np.arange(40) + 1) % 2}
+    )  # fmt: skip
+    return SliceSet(images, masks, table)
+
+
+@pytest.mark.parametrize("name", list(CONTROLS))
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.5])
+def test_controls_add_as_many_slices_as_asked_and_the_same_each_time(train, name, ratio):
+    made, again = (control(name, train, ratio=ratio, seed=3) for _ in range(2))
+    assert len(made) == round(40 * ratio)
+    assert np.array_equal(made.images, again.images) and np.array_equal(made.masks, again.masks)
+    assert made.images.min() >= -1 and made.images.max() <= 1
+    assert (made.masks.any(axis=(1, 2)) == (made.table["label"] == 1)).all()
+
+
+def test_duplicates_are_the_training_slices_once_more(train):
+    made = control("duplicated", train, ratio=1.0, seed=3)
+    assert np.array_equal(made.images, train.images) and np.array_equal(made.masks, train.masks)
+
+
+def test_shuffled_masks_come_from_other_patients(train):
+    made = control("shuffled-masks", train, ratio=1.0, seed=3)
+    assert np.array_equal(made.images, train.images)
+    for place in tumors(made):
+        own = made.table["subject"][place]
+        sources = [k for k in tumors(train) if np.array_equal(train.masks[k], made.masks[place])]
+        assert any(train.table["subject"][k] != own for k in sources)
+
+
+def test_pasted_tumours_keep_their_look_and_lie_in_another_patients_brain(train):
+    made = control("copy-paste", train, ratio=1.0, seed=3)
+    for place in tumors(made):
+        inside = made.masks[place] == 1
+        assert np.array_equal(made.masks[place], train.masks[place])
+        assert made.images[place, 0][inside].max() == pytest.approx(0.8, abs=0.02)
+        ground = made.images[place, 0, 5, 5]
+        hosts = train.images[(train.table["subject"] != made.table["subject"][place]), 0, 5, 5]
+        assert np.abs(hosts - ground).min() < 1e-6
+    healthy = np.flatnonzero(made.table["label"] == 0)
+    assert np.array_equal(made.images[healthy], train.images[healthy])
+
+
+def test_pool_writes_the_controls_beside_the_synthetic_arms(train, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arms = ["real", "real+synthetic", "real+copy-paste", "real+duplicated"]
+    tree = {
+        "slices": {"folds": [0]},
+        "pool": {"ratio": 1.0, "min_images": 10, "seed": 3},
+        "downstream": {"arms": arms},
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    for folder in ("data/slices", "data/synthetic/0", "data/gate/0"):
+        (tmp_path / folder).mkdir(parents=True)
+        save_set(tmp_path / folder, train.images, train.masks)
+    train.table.assign(partition_0="train").to_parquet(tmp_path / "data/slices/slices.parquet")
+    samples = pd.DataFrame(
+        {"row": np.arange(40), "seed": np.arange(40), "label": train.table["label"]}
+    )
+    samples.to_parquet(tmp_path / "data/synthetic/0/samples.parquet")
+    samples.assign(accepted=True, reason=pd.Series([None] * 40, dtype="str")).to_parquet(
+        tmp_path / "data/gate/0/samples.parquet"
+    )
+    main()
+    for arm in arms:
+        added = load_set(tmp_path / "data/pool" / arm, "samples.parquet")
+        status = json.loads((tmp_path / "data/pool" / arm / "pool.json").read_text())["0"]
+        assert len(added) == (0 if arm == "real" else 40)
+        assert status["status"] == ("none" if arm == "real" else "ok")
+    assert added.table["source_row"].tolist() == train.table["row"].tolist()
+
+
+@pytest.mark.parametrize("name", ["real+fake", "classical", "real+real", "synthetic+duplicated"])
+def test_an_arm_that_makes_no_sense_is_refused(name):
+    with pytest.raises(ValueError, match="arm"):
+        Arm.parse(name)

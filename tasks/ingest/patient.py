@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tasks.ingest.found import Found, Rejection
 from tasks.ingest.people import site_of
 from tasks.ingest.privacy import Pseudonyms
-from tasks.ingest.reading import Mask, on_grid, read_image, read_mask
+from tasks.ingest.reading import Mask, on_grid, read_corrected, read_mask
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.volume import Volume, write_nifti
 from tasks.params.ingest import Ingest
@@ -74,7 +74,7 @@ def convert(patient: Patient, folder: Path, params: Ingest) -> Converted:
     taken: dict[str, int] = {}
     for image in patient.images:
         try:
-            volume = read_image(image, params)
+            volume = read_corrected(image, params)
         except RefusalError as refusal:
             result.rejected.append(Rejection(image.sources, refusal.code, refusal.reason))
             continue

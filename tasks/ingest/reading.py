@@ -6,6 +6,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.ingest.bias import correct_bias
 from tasks.ingest.contours import Contours, fill, read_contours
 from tasks.ingest.dicom import read_multiframe, read_segmentation, read_series
 from tasks.ingest.found import Found
@@ -29,6 +30,12 @@ def read_image(found: Found, params: Ingest) -> Volume:
         "image2d": lambda: read_pictures(found, params),
     }
     return guarded(lambda: canonical(readers[found.format]()))
+
+
+def read_corrected(found: Found, params: Ingest) -> Volume:
+    """An image in canonical orientation, without its bias field where `ingest.n4` asks for it."""
+    volume = read_image(found, params)
+    return guarded(lambda: correct_bias(volume)) if params.n4 else volume
 
 
 def read_mask(found: Found, params: Ingest) -> Mask:

@@ -40,6 +40,7 @@ class Ingest(Section):
 
     `mask_labels` says which labels of a mask are tumour: a region of the BraTS label sets
     (1 necrotic core, 2 oedema, 3 or 4 enhancing), or a list of values.
+    `n4` corrects the bias field of every image (seconds to a minute each).
     `max_seconds` is what one patient may take.
     `key_fingerprint` is that of the pseudonym key; the default is the public demo key's.
     """
@@ -52,6 +53,7 @@ class Ingest(Section):
     max_archive_bytes: int = Field(default=2**33, ge=1)
     allow_burned_in: bool = False
     allow_unknown_patients: bool = False
+    n4: bool = False
     pictures: Pictures = Pictures()
     key_fingerprint: str = Field(default="d462ac8e", pattern="^[0-9a-f]{8}$")
 

@@ -10,7 +10,7 @@ from tasks.lift.measures import Array, Axes, Mean, Measure
 
 ALPHA = 0.05
 POWER = 0.8
-FLIPS = 2**16
+FLIPS = 2**14
 Pair = tuple[str, str]
 
 
@@ -179,7 +179,7 @@ def between_runs(estimates: Mapping[str, Estimate], resampling: Resampling) -> t
 def sign_flip(arm: Measure, reference: Measure, *, seed: int) -> float | None:
     """Two-sided p-value of the sign-flip test on patients' differences (Fisher 1935, section 21).
 
-    Exact up to 16 patients, from 65,536 random flips beyond. It asks nothing of the shape of the
+    Exact up to 14 patients, from 16,384 random flips beyond. It asks nothing of the shape of the
     differences, but speaks of these trained networks only. None for a metric that patients have
     no value of their own of.
     """

@@ -19,6 +19,9 @@ class Measure(Protocol):
     def patients(self) -> int:
         """How many patients the metric is defined for."""
 
+    def among(self, members: NDArray[np.bool_]) -> "Measure":
+        """The same metric over some of the patients (P,)."""
+
 
 @dataclass(frozen=True)
 class Mean:
@@ -34,6 +37,10 @@ class Mean:
     def patients(self) -> int:
         """Patients with at least one slice or value."""
         return int((self.count.sum(axis=0) > 0).sum())
+
+    def among(self, members: NDArray[np.bool_]) -> "Mean":
+        """Others count nothing."""
+        return Mean(self.total * members, self.count * members)
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,11 @@ class Concordance:
         """Patients in at least one pair."""
         paired = self.pairs.sum(axis=0)
         return int(((paired.sum(axis=0) + paired.sum(axis=1)) > 0).sum())
+
+    def among(self, members: NDArray[np.bool_]) -> "Concordance":
+        """Pairs of two members."""
+        both = np.outer(members, members)
+        return Concordance(self.right * both, self.pairs * both)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,10 @@ class Contrast(Record):
     sign_flip_p: float | None = None
 
 
+# Kind of group, group, arm; of the primary metric.
+Subgroups = dict[str, dict[str, dict[str, ArmFigure]]]
+
+
 class Lift(Record):
     """All of `data/lift.json`."""
 
@@ -67,6 +71,7 @@ class Lift(Record):
     n_patients: int
     n_seeds: int
     method: str
+    subgroups: dict[str, Subgroups] = {}
 
 
 class LiftRows(pa.DataFrameModel):

@@ -246,6 +246,25 @@ def test_claims_want_every_rival_beaten():
     assert claim(["real", "synthetic"], {}) == "not measured"
 
 
+def test_subgroups_show_for_whom_it_helped(root):
+    """Arm real+synthetic helps patients with larger tumours only."""
+    names = room.subjects(24)
+    rng = np.random.default_rng(3)
+    room.write_params(root, ["segment"], ["real", "real+synthetic"])
+    level = rng.uniform(0.3, 0.6, 24)
+    for arm, gain in (("real", 0.0), ("real+synthetic", 0.2)):
+        values = level + gain * (np.arange(24) >= 12) + 0.01 * rng.normal(size=(2, 24))
+        table = room.segment_arm({("0", 0): values[0], ("0", 1): values[1]}, names)
+        room.write_segment(root, arm, table)  # later patients have larger tumours
+    main()
+    sizes = room.results(root)["subgroups"]["segment"]["tumor_size"]
+    assert sizes["larger"]["real+synthetic"]["lift_over_real"] == pytest.approx(0.2, abs=0.02)
+    assert sizes["larger"]["real+synthetic"]["lift_ci95"][0] > 0.1
+    low, high = sizes["smaller"]["real+synthetic"]["lift_ci95"]
+    assert low < 0.02 and high < 0.1
+    assert sizes["smaller"]["real"]["n_patients"] == 12
+
+
 def test_sign_flips_of_four_patients_are_counted_exactly():
     gains = np.array([[0.1, 0.2, 0.3, 0.4]])
     ones = np.ones((1, 4))

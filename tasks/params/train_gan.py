@@ -92,6 +92,7 @@ class TrainGan(Section):
     feature_matching: float = Field(default=0.0, ge=0)
     learning_rate: float = Field(default=4e-4, gt=0, le=0.1)
     discriminator_rate: float = Field(default=4e-4, gt=0, le=0.1)
+    decay: float = Field(default=0.0, ge=0, le=1)  # last share of the steps: rates fall to 0
     beta1: float = Field(default=0.0, ge=0, lt=1)
     beta2: float = Field(default=0.99, ge=0, lt=1)
 

@@ -43,7 +43,13 @@ def train(asked: TrainGan, examples: Examples, fold: str, *, out: Path, kept: Pa
     # Curves for whoever watches now; history.csv is the record.
     curves = f"dvclive/train_gan-{fold}"
     live = Live(dir=curves, resume=progress.step > 0, save_dvc_exp=False, dvcyaml=False)
-    bar = tqdm(total=asked.steps, initial=progress.step, desc=f"train_gan@{fold}", mininterval=2)
+    bar = tqdm(
+        total=asked.steps,
+        initial=progress.step,
+        desc=f"train_gan@{fold}",
+        unit="step",
+        mininterval=2,
+    )
     saved = time.monotonic()
     with live, bar:
         while not progress.stop(asked):

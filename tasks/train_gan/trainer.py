@@ -60,6 +60,7 @@ class Trainer:
     def step(self, number: int, examples: Examples) -> None:
         """One update of each network, on one batch of generated slices."""
         asked = self.asked
+        self.set_rates(number)
         random = rng(asked.seed, number, device=self.device)
         real, labels = examples.batch(asked.batch, random)
         z = torch.randn(asked.batch, asked.latent, generator=random, device=self.device)
@@ -114,6 +115,14 @@ class Trainer:
         self.add("loss_d", loss_d)
         self.add("loss_g", loss_g)
         self.summed += 1
+
+    def set_rates(self, number: int) -> None:
+        """Let the learning rates fall linearly over the last steps, where `decay` asks for it."""
+        asked = self.asked
+        falling = asked.decay * asked.steps
+        share = min(1.0, (asked.steps - number + 1) / falling) if falling else 1.0
+        self.generator_adam.param_groups[0]["lr"] = asked.learning_rate * share
+        self.discriminator_adam.param_groups[0]["lr"] = asked.discriminator_rate * share
 
     @property
     def precision(self) -> str:

@@ -58,7 +58,7 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     "gan",
     [
         {},
-        {"precision": "bf16", "discriminator_norm": "spectral", "l1": 0.5},
+        {"precision": "bf16", "discriminator_norm": "spectral", "l1": 0.5, "decay": 0.5},
         {"recipe": "paper"},
     ],
 )
@@ -167,11 +167,11 @@ def wait_for_checkpoint(room: Path, process: "subprocess.Popen[bytes]") -> None:
 
 
 @pytest.mark.parametrize(
-    ("kills", "steps"), [(1, 60), pytest.param(20, 600, marks=pytest.mark.verify)]
+    ("kills", "steps"), [(1, 40), pytest.param(20, 600, marks=pytest.mark.verify)]
 )
 def test_kill_9_at_random_moments_changes_no_byte(room: Path, kills: int, steps: int) -> None:
     write_params(room, gan={"steps": steps, "watch_every": 20, "sheet_every": 20})
-    assert kill_until_done(room, kills=0, seed=0) == 0
+    train_gan.main("0")
     whole = hashes(room / OUT)
     (room / OUT).rename(room / "elsewhere")
     assert kill_until_done(room, kills=kills, seed=1) >= 1

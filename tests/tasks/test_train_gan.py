@@ -17,7 +17,9 @@ from tasks.stage import StageError
 from tasks.train_gan import __main__ as train_gan
 from tasks.train_gan.examples import gather, soft_masks
 from tasks.train_gan.history import COLUMNS
+from tasks.train_gan.progress import Progress
 from tasks.train_gan.sheet import OUTLINE, sheet
+from tasks.train_gan.trainer import Trainer
 from tasks.train_gan.verdict import collapse, merit
 from tests.tasks.gan_room import SIZE, TINY, write_params, write_room
 
@@ -174,6 +176,39 @@ def test_the_best_checkpoint_has_the_least_distance_and_without_one_is_the_last(
     blind = HEALTHY | {"fd_ratio_none": nan, "fd_ratio_tumor": nan}
     assert merit(blind | {"step": 200.0}) < merit(blind)
     assert merit(HEALTHY | {"fd_ratio_none": nan}) == 6.0
+
+
+def test_a_run_ends_at_its_steps_on_a_plateau_or_when_its_time_is_up() -> None:
+    asked = TrainGan.model_validate(
+        TINY | {"steps": 900, "watch_every": 100, "patience": 3, "max_minutes": 2}
+    )
+    best, later = HEALTHY | {"step": 200.0}, HEALTHY | {"step": 500.0}
+    waiting = Progress(step=400, history=[best, HEALTHY | {"step": 400.0}], best_row=best)
+    assert waiting.stop(asked) == ""
+    assert Progress(step=500, history=[best, later], best_row=best).stop(asked) == "plateau"
+    assert Progress(step=900).stop(asked) == "steps"
+    assert Progress(step=3, seconds=121).stop(asked) == "max_minutes"
+
+
+def test_only_a_lasting_collapse_of_the_second_half_starts_over() -> None:
+    asked = TrainGan.model_validate(TINY | {"steps": 1000})
+    ill = HEALTHY | {"std_z_none": 0.01}
+    late = [ill | {"step": step} for step in (600.0, 700.0, 800.0)]
+    early = [ill | {"step": step} for step in (100.0, 200.0, 300.0)]
+    assert Progress(history=late[:2]).lasting_collapse(late[2], asked)
+    assert not Progress(history=early[:2]).lasting_collapse(early[2], asked)
+    assert not Progress(history=late[:2]).lasting_collapse(HEALTHY | {"step": 800.0}, asked)
+    assert not Progress(history=late[:2], restarted="once").lasting_collapse(late[2], asked)
+
+
+def test_learning_rates_fall_to_nothing_over_the_last_steps() -> None:
+    asked = TrainGan.model_validate(TINY | {"steps": 100, "decay": 0.4, "learning_rate": 0.01})
+    trainer = Trainer(asked, Architecture(size=SIZE, width=4, latent=8), torch.device("cpu"))
+    rates = []
+    for number in (1, 60, 81, 100):
+        trainer.set_rates(number)
+        rates.append(round(trainer.generator_adam.param_groups[0]["lr"], 6))
+    assert rates == [0.01, 0.01, 0.005, 0.00025]
 
 
 def test_a_written_key_wins_over_its_recipe() -> None:

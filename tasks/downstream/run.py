@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 import pandas as pd
@@ -133,24 +134,32 @@ def draw(
     """
     first = fold.train if arm.real else fold.added
     second = fold.added if arm.added else fold.train
-    labels = [half.table["label"].to_numpy() for half in (first, second)]
-    images = [tensor(half.images, device) for half in (first, second)]  # (N,C,H,W)
-    masks = [tensor(half.masks[:, None], device) for half in (first, second)]  # (N,1,H,W)
-    truth = [tensor(values[:, None], device) for values in labels]  # (N,1)
+    if training.strategy == "pretrain" and arm.real and arm.added:
+        early = training.steps // 2
+        phases = [(second, second, 0, early), (first, first, early, training.steps)]
+    else:
+        phases = [(first, second, 0, training.steps)]
     augment, draws = Classical(), rng(*key, AUGMENTATION)
-    for chosen in batches(*labels, steps=training.steps, batch=training.batch, seed=key):
-        batch, outlines, answers = (
-            torch.cat(
-                [
-                    source[torch.as_tensor(rows, device=device)]
-                    for source, rows in zip(s, chosen, strict=True)
-                ]
-            )
-            for s in (images, masks, truth)
-        )
-        if arm.classical:
-            batch, outlines = augment(batch, outlines, draws)
-        yield batch, outlines, answers
+    for one, other, start, stop in phases:
+        labels = [half.table["label"].to_numpy() for half in (one, other)]
+        halves = [resident(half, device) for half in (one, other)]
+        order = batches(*labels, steps=training.steps, batch=training.batch, seed=key)
+        for chosen in islice(order, start, stop):
+            picked = [
+                [part[torch.as_tensor(rows, device=device)] for part in half]
+                for half, rows in zip(halves, chosen, strict=True)
+            ]
+            images, masks, truth = (torch.cat(parts) for parts in zip(*picked, strict=True))
+            if arm.classical:
+                images, masks = augment(images, masks, draws)
+            yield images, masks, truth
+
+
+def resident(slices: SliceSet, device: torch.device) -> Batch:
+    """All images (N,C,H,W), masks (N,1,H,W) and labels (N,1) of a source on the device."""
+    label = slices.table["label"].to_numpy()
+    parts = slices.images, slices.masks[:, None], label[:, None]
+    return tensor(parts[0], device), tensor(parts[1], device), tensor(parts[2], device)
 
 
 def tensor(array: Any, device: torch.device) -> Tensor:

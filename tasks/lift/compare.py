@@ -24,7 +24,7 @@ from tasks.tables.lift import ArmFigure, Claim, Contrast, Status, Subgroups
 
 PRIMARY = {"classify": "auroc", "segment": "dice"}
 METRICS = {
-    "classify": ["auroc", "accuracy", "sensitivity", "specificity", "brier"],
+    "classify": ["auroc", "auroc_patient", "accuracy", "sensitivity", "specificity", "brier"],
     "segment": ["dice", "dice_slice", "hd95_mm", "false_positive_mm2"],
 }
 UNBOUNDED = ("hd95_mm", "false_positive_mm2")
@@ -177,7 +177,9 @@ def figure(
     """One arm's figure of one metric."""
     n_patients = arm.measures[metric].patients() if arm.measures else 0
     if found is None:
-        status: Status = "too few patients" if arm.axes else arm.status
+        status: Status = arm.status
+        if arm.axes:
+            status = "too few patients" if n_patients else "not defined"
         return ArmFigure(status=status, n_patients=n_patients)
     over = differences.get((name, "real"))
     return ArmFigure(

@@ -115,6 +115,7 @@ def classify(predictions: pd.DataFrame, axes: Axes) -> dict[str, Measure]:
     every = np.ones_like(label)
     return {
         "auroc": concordance(predictions, axes),
+        "auroc_patient": concordance(of_patients(predictions), axes),
         "accuracy": share(right, every),
         "sensitivity": share(right, label),
         "specificity": share(right, ~label),
@@ -122,6 +123,13 @@ def classify(predictions: pd.DataFrame, axes: Axes) -> dict[str, Measure]:
             axes.total(predictions, (probability - label) ** 2), axes.total(predictions, every)
         ),
     }
+
+
+def of_patients(predictions: pd.DataFrame) -> pd.DataFrame:
+    """One row a patient and run: has the patient a tumour, and the most suspicious slice."""
+    return predictions.groupby(["fold", "seed", "subject"], as_index=False).agg(
+        label=("label", "max"), probability=("probability", "max")
+    )
 
 
 def concordance(predictions: pd.DataFrame, axes: Axes) -> Concordance:

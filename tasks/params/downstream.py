@@ -28,6 +28,9 @@ class Training(BaseModel):
         batch: slices a step; a multiple of 4 (real and added, with and without tumour).
         learning_rate: peak of the one-cycle schedule.
         evaluations: how often, evenly over the steps, validation patients judge the weights.
+        strategy: `mixed` batches are half real and half added; `pretrain` takes the first half
+            of the steps on added slices alone and the second on real ones. Arms with one source
+            are the same under both.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +38,7 @@ class Training(BaseModel):
     batch: int = Field(default=16, ge=4, multiple_of=4)
     learning_rate: float = Field(default=3e-3, gt=0, le=1)
     evaluations: int = Field(default=5, ge=1)
+    strategy: Literal["mixed", "pretrain"] = "mixed"
 
 
 class Downstream(Section):

@@ -7,7 +7,7 @@ from pandera.typing import Series
 from pydantic import BaseModel, ConfigDict
 
 Claim = Literal["helps", "harms", "no evidence", "not measured"]
-Status = Literal["ok", "not converged", "too few", "too few patients", "not run"]
+Status = Literal["ok", "not converged", "too few", "too few patients", "not run", "not defined"]
 Interval = tuple[float, float]
 
 

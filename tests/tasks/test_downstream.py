@@ -47,6 +47,7 @@ def test_every_test_slice_is_predicted_once_by_every_seed(root, task):
 
 
 def test_the_same_bytes_come_out_twice(root):
+    room.write(root, seeds=(0,))
     main("segment", "real+classical+synthetic")
     first = files(root / "data/downstream/segment-real+classical+synthetic")
     main("segment", "real+classical+synthetic")
@@ -90,6 +91,17 @@ def test_classical_arms_draw_the_same_augmentation(root, monkeypatch):
     half = len(real[0][0]) // 2
     assert torch.equal(real[0][0][:half], mixed[0][0][:half])
     assert not torch.equal(real[0][0][:half], plain[0][0][:half])
+
+
+def test_pretraining_sees_added_slices_first_and_real_ones_after(root, monkeypatch):
+    mixed = captured(monkeypatch, "classify", "synthetic")[0][1]
+    real = captured(monkeypatch, "classify", "real")[0][1]
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    tree["downstream"]["classify"]["strategy"] = "pretrain"
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    staged = captured(monkeypatch, "classify", "real+synthetic")[0][1]
+    for step, (images, _, _) in enumerate(staged):
+        assert torch.equal(images, (mixed if step < 4 else real)[step][0])
 
 
 @pytest.mark.parametrize("prior", [0.05, 0.5, 0.9])
@@ -183,7 +195,7 @@ def test_validation_without_tumour_is_one_clear_line(root):
 
 
 def test_both_networks_learn_an_easy_tumour(root):
-    room.write(root, steps=60, seeds=(0,))
+    room.write(root, steps=40, seeds=(0,))
     main("classify", "real")
     main("segment", "real")
     patients = table("classify", "real", "patients")

@@ -246,6 +246,22 @@ def test_claims_want_every_rival_beaten():
     assert claim(["real", "synthetic"], {}) == "not measured"
 
 
+def test_patients_are_ranked_only_where_some_have_no_tumour(root):
+    rng = np.random.default_rng(2)
+    names = room.subjects(20)
+    room.write_params(root, ["classify"], ["real"])
+    table = room.classify_arm(names, rng, shift=3.0)
+    room.write_classify(root, "real", table)
+    main()
+    figure = room.results(root)["tasks"]["classify"]["auroc_patient"]["real"]
+    assert figure["mean"] is None and figure["status"] == "not defined"
+    healthy = table["subject"].isin(names[:10])
+    room.write_classify(root, "real", table[~healthy | (table["label"] == 0)])
+    main()
+    figure = room.results(root)["tasks"]["classify"]["auroc_patient"]["real"]
+    assert figure["mean"] > 0.7 and figure["n_patients"] == 20
+
+
 def test_subgroups_show_for_whom_it_helped(root):
     """Arm real+synthetic helps patients with larger tumours only."""
     names = room.subjects(24)

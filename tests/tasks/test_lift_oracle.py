@@ -1,0 +1,97 @@
+"""The judge is judged: the comparison on generators whose worth is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from sklearn.metrics import roc_auc_score
+
+from tasks.arrays import SliceSet
+from tasks.downstream.__main__ import main as downstream
+from tasks.lift.__main__ import main as lift
+from tests.tasks import oracle_room as room
+from tests.tasks.lift_room import results
+
+pytestmark = [pytest.mark.verify, pytest.mark.timeout(3600)]
+OWN = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("phantom")
+        patch.chdir(root)
+        return room.simulate(root)
+
+
+def world(root: Path, study: room.Study, pool: SliceSet, arms: list[str], few: bool = True) -> None:
+    params = {
+        "slices": {"folds": [0]},
+        "downstream": OWN["downstream"] | {"tasks": ["segment"], "arms": arms},
+        "lift": OWN["lift"],
+    }
+    room.write_world(root, study, pool, few=few, params=params)
+    for arm in arms:
+        downstream("segment", arm)
+
+
+def mean_dice() -> float:
+    patients = pd.read_parquet("data/downstream/segment-real/patients.parquet")
+    return float(patients.loc[patients["metric"] == "dice", "value"].mean())
+
+
+def test_fresh_patients_of_the_simulator_help(study, tmp_path, monkeypatch):
+    """There is headroom first: many real patients beat few ones by five points and more."""
+    none = study.fresh.take(np.zeros(0, dtype=int))
+    monkeypatch.chdir(tmp_path)
+    world(tmp_path, study, none, ["real"], few=False)
+    many = mean_dice()
+    world(tmp_path, study, study.fresh, room.ARMS)
+    assert many - mean_dice() > 0.05
+    lift()
+    assert results(tmp_path)["claim"] == {"segment": "helps"}
+
+
+@pytest.mark.parametrize("kind", ["copied", "wrongly_masked"])
+def test_copies_are_no_evidence_and_wrong_outlines_do_not_help(study, tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    world(tmp_path, study, getattr(room, kind)(study), room.ARMS)
+    lift()
+    allowed = {"copied": {"no evidence"}, "wrongly_masked": {"harms", "no evidence"}}[kind]
+    assert results(tmp_path)["claim"]["segment"] in allowed
+
+
+def test_random_labels_score_at_chance_and_a_split_by_slice_would_not(study, tmp_path, monkeypatch):
+    """Labels drawn by patient teach nothing across patients, and everything inside one."""
+    monkeypatch.chdir(tmp_path)
+    params = {
+        "slices": {"folds": [0]},
+        "downstream": OWN["downstream"]
+        | {"tasks": ["classify"], "arms": ["real", "random-labels"]},
+        "lift": OWN["lift"],
+    }
+    none = study.fresh.take(np.zeros(0, dtype=int))
+    room.write_world(tmp_path, study, none, few=False, params=params)
+    room.write_pool(tmp_path, "random-labels", none)
+    downstream("classify", "real")
+    downstream("classify", "random-labels")
+    lift()
+    chance = results(tmp_path)["tasks"]["classify"]["auroc"]["random-labels"]
+    assert chance["ci95"][0] < 0.5 < chance["ci95"][1]
+
+    slices = pd.read_parquet("data/slices/slices.parquet")
+    images = np.load("data/slices/images.npy").astype(np.float32)
+    assert split_by_slice(images, slices["subject"].to_numpy()) > 0.6
+
+
+def split_by_slice(images: np.ndarray, subjects: np.ndarray) -> float:
+    """AUROC of random patient labels when each patient's slices lie on both sides."""
+    names = np.unique(subjects)
+    drawn = np.random.default_rng(0).permutation(names)
+    label = np.isin(subjects, drawn[::2]).astype(int)
+    test = np.arange(len(images)) % 2 == 0
+    flat = images.reshape(len(images), -1)
+    distance = ((flat[test, None, ::8] - flat[None, ~test, ::8]) ** 2).sum(axis=2)
+    return float(roc_auc_score(label[test], label[~test][distance.argmin(axis=1)]))

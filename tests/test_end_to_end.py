@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 TINY: dict[str, dict[str, Any]] = {
     "phantom": {"patients": 24},
     "slices": {"size": 32, "spacing_mm": 6.0},
-    "train_gan": {"steps": 10, "threads": 1, "width": 8},
+    "train_gan": {"steps": 60, "threads": 1, "width": 8},
     "generate": {"count": 40, "threads": 1},
     "gate": {"threads": 1},
     "pool": {"min_images": 2},
@@ -74,6 +74,7 @@ def test_both_doors_end_in_the_same_lock_and_nothing_to_do(
     tmp_path: Path, prefect_api: str
 ) -> None:
     flow = clone(tmp_path / "flow")
+    repro = Path(shutil.copytree(flow, tmp_path / "repro"))
     done = run(
         flow, "python", "-m", "flows.pipeline", "--workers", "2", PREFECT_API_URL=prefect_api
     )
@@ -84,7 +85,6 @@ def test_both_doors_end_in_the_same_lock_and_nothing_to_do(
     assert again.returncode == done.returncode
     assert re.match(r"Nothing to do: all \d+ stages are up to date\.", again.stdout)
 
-    repro = clone(tmp_path / "repro")
     done = run(repro, "dvc", "repro")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert locks(repro) == locks(flow)

@@ -25,6 +25,11 @@ sys.path.insert(0, str(ROOT))
 
 from tests.tasks.dicom_cases import write_series  # noqa: E402
 
+DICOM2NIFTI_ALONE = """
+import sys, warnings, dicom2nifti
+warnings.simplefilter("ignore")
+dicom2nifti.convert_directory(sys.argv[1], sys.argv[2], reorient=False)
+"""
 DICOM2NIFTI = """
 import sys, pathlib, warnings, dicom2nifti
 from concurrent.futures import ProcessPoolExecutor
@@ -80,7 +85,7 @@ def commands(room: Path, repeat: int) -> dict[str, list[str]]:
     import dcm2niix
 
     raw = room / "data/raw/bench"
-    for tool in ("dcm2niix", "dicom2nifti"):
+    for tool in ("dcm2niix", "dicom2nifti", "alone"):
         (room / f"{tool}{repeat}").mkdir()
     niix = (
         f"ls {raw} | xargs -P {os.cpu_count()} -I@ {dcm2niix.bin} -b n -z y -f @"
@@ -92,6 +97,9 @@ def commands(room: Path, repeat: int) -> dict[str, list[str]]:
         "dcm2niix -z y, one process": [
             dcm2niix.bin, "-b", "n", "-z", "y", "-f", "%i", "-d", "9",
             "-o", str(room / f"dcm2niix{repeat}"), str(raw),
+        ],
+        "dicom2nifti, one process as it comes": [
+            sys.executable, "-c", DICOM2NIFTI_ALONE, str(raw), str(room / f"alone{repeat}"),
         ],
         "dicom2nifti, all cores": [
             sys.executable, "-c", DICOM2NIFTI, str(raw), str(room / f"dicom2nifti{repeat}"),

@@ -39,6 +39,7 @@ def stored_values(header: Header) -> NDArray[np.generic]:
             return values
     try:
         dataset = pydicom.dcmread(header.source.path, force=True)
+        dataset.file_meta.TransferSyntaxUID = header.transfer_syntax  # bare files declare none
         values = dataset.pixel_array
     except Exception as error:  # decoders raise anything; their text may hold names
         raise decoding_refusal(header, error) from None

@@ -8,6 +8,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from tasks.ingest.inventory import Source
 from tasks.ingest.modality import Timing
@@ -30,6 +31,11 @@ TAGS = [
     "ReferencedFrameOfReferenceSequence",
 ]  # fmt: skip
 KEYWORDS = {name: int(Tag(name)) for name in TAGS}
+UNCOMPRESSED = {  # by (implicit VR, little endian), for files that do not declare a syntax
+    (True, True): str(ImplicitVRLittleEndian),
+    (False, True): str(ExplicitVRLittleEndian),
+    (False, False): str(ExplicitVRBigEndian),
+}
 LARGEST_VALUE = 2**16  # bytes; larger ones are skipped
 NO_CONTRAST = ("", "no", "none", "n", "0", "without")
 DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -104,7 +110,8 @@ class Fields:
     def __init__(self, dataset: FileDataset) -> None:
         self._dataset = dataset
         self._raw = {int(tag): element for tag, element in dataset.items()}
-        self.transfer_syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
+        declared = str(dataset.file_meta.get("TransferSyntaxUID", ""))
+        self.transfer_syntax = declared or UNCOMPRESSED[dataset.original_encoding]
 
     def __contains__(self, name: str) -> bool:
         return KEYWORDS[name] in self._raw

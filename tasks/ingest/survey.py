@@ -55,7 +55,7 @@ def survey(
     kinds: dict[Kind, list[Source]], folder: Path, settings: Ingest
 ) -> tuple[list[Found], list[Rejection]]:
     """Images and masks of all formats; each file is in one of them or in one rejection."""
-    headers, rejected = read_headers(kinds["dicom"], settings)
+    headers, rejected = read_headers(kinds.pop("dicom", []), settings)
     parts = [
         series.survey(
             headers,

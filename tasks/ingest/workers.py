@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -42,20 +43,20 @@ def run_all(
     start = 0
     while start < len(tasks):
         with pool(jobs, memory) as workers:
-            futures = [workers.submit(timed, work, task, seconds) for task in tasks[start:]]
-            done = 0
+            waiting = deque(workers.submit(timed, work, task, seconds) for task in tasks[start:])
             try:
-                for future in futures:
-                    yield future.result()
-                    done += 1
+                while waiting:
+                    yield waiting[0].result()
+                    waiting.popleft()  # a result that was given out is not kept
                 return
             except BrokenProcessPool:
-                suspects = futures[done : done + jobs + 1]
+                suspects = list(waiting)[: jobs + 1]
+                start = len(tasks) - len(waiting)
             finally:
                 workers.shutdown(cancel_futures=True)
         for offset, future in enumerate(suspects):
-            yield finished(future) or alone(work, tasks[start + done + offset], seconds, memory)
-        start += done + len(suspects)
+            yield finished(future) or alone(work, tasks[start + offset], seconds, memory)
+        start += len(suspects)
 
 
 def pool(jobs: int, memory: int) -> ProcessPoolExecutor:
@@ -70,7 +71,9 @@ def pool(jobs: int, memory: int) -> ProcessPoolExecutor:
 
 def finished(future: "Future[R]") -> R | None:
     """The result of a task that ended before its pool broke."""
-    return future.result() if future.done() and future.exception() is None else None
+    if not future.done() or future.cancelled() or future.exception() is not None:
+        return None
+    return future.result()
 
 
 def alone(work: Callable[[T], R], task: T, seconds: float, memory: int) -> R | None:

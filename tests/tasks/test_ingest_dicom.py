@@ -3,15 +3,23 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
+from pydicom.dataelem import DataElement
 from pydicom.dataset import FileDataset
-from pydicom.uid import generate_uid
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    generate_uid,
+)
 
 from tasks.stage import StageError
 
 from .dicom_cases import anatomy, rotation, write_multiframe, write_segmentation, write_series
 from .ingest_room import Room, canonical
 
+CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"
 
 
@@ -238,6 +246,62 @@ def test_an_enhanced_multiframe_series_is_sorted_scaled_and_placed(room: Room, s
 def test_a_multiframe_series_without_one_frame_is_refused(room: Room) -> None:
     write_multiframe(room.raw / "x.dcm", anatomy((6, 9, 10)), order=[0, 1, 2, 4, 5])
     assert refused(room) == ["not-a-volume"]
+
+
+def rewrite(folder: Path, syntax: str, *, preamble: bool = True) -> None:
+    """Write the files of a folder again in another uncompressed transfer syntax, or bare."""
+    for path in folder.glob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        little = syntax != ExplicitVRBigEndian
+        if not little:
+            swapped = np.frombuffer(dataset.PixelData, "<u2").astype(">u2")
+            dataset["PixelData"] = DataElement("PixelData", "OW", swapped.tobytes())
+        dataset.file_meta.TransferSyntaxUID = syntax
+        if preamble:
+            list(dataset.iterall())  # values are decoded before the byte order changes
+            pydicom.dcmwrite(
+                path, dataset, force_encoding=True,
+                implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=little,
+            )  # fmt: skip
+        else:
+            del dataset.file_meta
+            dataset.save_as(
+                path.with_suffix(""), implicit_vr=syntax == ImplicitVRLittleEndian,
+                little_endian=little, enforce_file_format=False,
+            )  # fmt: skip
+            path.unlink()
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_other_uncompressed_syntaxes_are_read(room: Room, syntax: str) -> None:
+    pixels = anatomy((4, 8, 9))
+    affine = write_series(room.raw, pixels)
+    rewrite(room.raw, syntax)
+    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_files_without_preamble_and_extension_are_read(room: Room, syntax: str) -> None:
+    pixels = anatomy((4, 8, 9))
+    affine = write_series(room.raw, pixels)
+    rewrite(room.raw, syntax, preamble=False)
+    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+
+
+def test_localisers_maps_captures_and_reports_are_refused_by_their_codes(room: Room) -> None:
+    def report(_: int, dataset: FileDataset) -> None:
+        dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"
+        for name in ("Rows", "Columns", "PixelData"):
+            delattr(dataset, name)
+
+    pixels = anatomy((3, 8, 8))
+    write_series(room.raw / "l", pixels, seed="l", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    write_series(room.raw / "m", pixels, seed="m", ImageType=["DERIVED", "PRIMARY", "ADC"])
+    write_series(room.raw / "c", pixels, seed="c", SOPClassUID=CAPTURE, Modality="OT")
+    write_series(room.raw / "r", pixels, seed="r", change=report)
+    expected = ["derived-map"] * 3 + ["localiser"] * 3
+    expected += ["not-an-image"] * 3 + ["secondary-capture"] * 3
+    assert refused(room) == expected
 
 
 def tumour(shape: tuple[int, int, int]) -> np.ndarray:

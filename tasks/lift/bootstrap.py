@@ -146,7 +146,7 @@ def simultaneous(
     freedoms = np.where(moving, scale**4 / np.where(moving, parts, 1.0), n - 1)
     tails = t.ppf(1 - ALPHA / 2, freedoms) / norm.ppf(1 - ALPHA / 2)
 
-    largest = np.nanmax(np.abs(draws) / scale[:, None], axis=0)  # (B,)
+    largest = np.fmax.reduce(np.abs(draws) / scale[:, None], axis=0)  # (B,), undefined draws nan
     largest = np.sort(largest[~np.isnan(largest)])
     count = len(largest)
     critical = largest[min(int(np.ceil((1 - ALPHA) * (count + 1))), count) - 1]

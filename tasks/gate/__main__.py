@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tasks import compute, params, stage
 from tasks.arrays import load_set, load_slices
-from tasks.gate.judge import judge
+from tasks.gate.judge import judge, reference
 from tasks.params.gate import Gate
 from tasks.tables.samples import GatedSamples, Samples
 
@@ -20,8 +20,10 @@ def main(fold: str) -> None:
     device = compute.prepare(config.threads)
     synthetic = load_set(Path("data/synthetic") / fold, "samples.parquet")
     Samples.validate(synthetic.table)
-    train, val = load_slices(fold, "train"), load_slices(fold, "val")
-    found = judge(synthetic, train, val, config, device=str(device))
+    real = reference(
+        load_slices(fold, "train"), load_slices(fold, "val"), config, device=str(device)
+    )
+    found = judge(synthetic, real, config, device=str(device))
     GatedSamples.validate(found.samples)
     with stage.output(Path("data/gate") / fold) as folder:
         (folder / "metrics.json").write_text(json.dumps(found.as_json(), indent=1) + "\n")

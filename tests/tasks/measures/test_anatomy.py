@@ -1,0 +1,51 @@
+"""Bodies, outlines and tumour masks on shapes whose figures are known."""
+
+import numpy as np
+import pytest
+
+from tasks.measures.foreground import foreground, outline
+from tasks.measures.tumors import auroc, describe
+
+
+def disc(size: int = 64, radius: int = 20) -> np.ndarray:
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    return x**2 + y**2 <= radius**2
+
+
+def test_a_disc_is_its_own_body_and_dark_holes_belong_to_it() -> None:
+    image = np.where(disc(), 0.3, -1.0).astype(np.float32)
+    image[30:34, 30:34] = -1
+    body = foreground(image[None, None])[0]
+    assert abs(body.sum() - disc().sum()) / disc().sum() < 0.15
+    assert body[31, 31]
+
+
+def test_the_outline_of_a_disc_is_solid_centred_and_in_one_piece() -> None:
+    area, solid, piece, row, column = outline(disc()[None])[0]
+    assert area == pytest.approx(disc().mean())
+    assert solid > 0.97
+    assert (piece, row, column) == (1, pytest.approx(0.5), pytest.approx(0.5))
+    assert outline(np.zeros((1, 8, 8), dtype=bool)).sum() == 0
+
+
+def test_a_bright_tumour_contrasts_and_a_misplaced_mask_does_not() -> None:
+    rng = np.random.default_rng(0)
+    body = disc()
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[20:28, 30:38] = 1
+    image = np.where(body, rng.normal(0, 0.1, body.shape), -1) + mask * 0.8
+    images = image.clip(-1, 1).astype(np.float32)[None, None]
+    share, row, _, inside, contrast = describe(images, mask[None], body[None])[0]
+    assert share == pytest.approx(64 / body.sum())
+    assert 0.2 < row < 0.4
+    assert inside == 1
+    assert contrast > 0.99
+    wrong = np.roll(mask, 15, axis=0)
+    assert abs(describe(images, wrong[None], body[None])[0, 4] - 0.5) < 0.2
+    assert np.isnan(describe(images, np.zeros_like(mask)[None], body[None])).all()
+
+
+def test_auroc_counts_ties_as_half() -> None:
+    a, b = np.array([1.0, 2.0], dtype=np.float32), np.array([1.0, 0.0], dtype=np.float32)
+    assert auroc(a, b) == pytest.approx(3.5 / 4)
+    assert auroc(a, a[:0]) == 0.5

@@ -1,0 +1,62 @@
+"""The nearest slice is found through every change it was searched under."""
+
+import numpy as np
+import pytest
+
+from tasks.measures.neighbours import moved, nearest
+
+
+def blobs(n: int, size: int = 64) -> np.ndarray:
+    """Smooth pictures on air, no two alike."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size]
+    images = np.full((n, 1, size, size), -1.0, dtype=np.float32)
+    for image in images:
+        for _ in range(12):
+            row, column = rng.uniform(0.3, 0.7, 2) * size
+            width = rng.uniform(0.03, 0.1) * size
+            image[0] += rng.uniform(0.2, 1) * np.exp(
+                -((y - row) ** 2 + (x - column) ** 2) / (2 * width**2)
+            )
+    return images.clip(-1, 1)
+
+
+@pytest.mark.parametrize("size", [64, 128])
+@pytest.mark.parametrize("transform", [(0, 0, 0, 0), (0, 1, 0, 0), (0, 1, 3, -4), (1, 0, -2, 1)])
+def test_a_changed_copy_finds_its_original(size: int, transform: tuple[int, ...]) -> None:
+    references = blobs(30, size)
+    change = np.array(transform, dtype=np.int16)
+    noise = np.random.default_rng(1).normal(0, 0.05, references.shape)
+    queries = np.stack([moved(image, change) for image in references]) * 0.9 - 0.1 + noise
+    found = nearest(queries.astype(np.float32), references)
+    np.testing.assert_array_equal(found.rows[:, 0], np.arange(30))
+    assert found.scores[:, 0].min() > 0.98
+    assert ((found.inverted > found.upright) == bool(transform[0])).mean() > 0.9
+
+
+def test_the_transform_brings_the_query_onto_its_reference() -> None:
+    references = blobs(12)
+    queries = np.roll(references[..., ::-1], (2, -3), axis=(2, 3))
+    found = nearest(queries, references)
+    for query, rows, change in zip(queries, found.rows, found.transforms, strict=True):
+        np.testing.assert_allclose(moved(query, change[0]), references[rows[0]], atol=1e-6)
+
+
+def test_forbidden_pairs_are_never_returned() -> None:
+    images = blobs(10)
+    found = nearest(images, images, forbidden=np.eye(10, dtype=bool), chunk=4)
+    assert (found.rows[:, 0] != np.arange(10)).all()
+    with pytest.raises(ValueError, match="reference"):
+        nearest(images, images, forbidden=np.ones((10, 10), dtype=bool))
+
+
+def test_order_and_chunks_do_not_matter() -> None:
+    queries, references = blobs(9)[::-1], blobs(20)
+    whole, parts = (nearest(queries, references, chunk=size) for size in (512, 2))
+    np.testing.assert_array_equal(whole.rows[:, 0], parts.rows[:, 0])
+    np.testing.assert_allclose(whole.scores[:, 0], parts.scores[:, 0], atol=1e-5)
+
+
+def test_a_constant_image_is_near_to_nothing() -> None:
+    found = nearest(np.zeros((1, 1, 64, 64), dtype=np.float32), blobs(5))
+    assert abs(float(found.scores[0, 0])) < 1e-5

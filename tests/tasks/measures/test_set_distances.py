@@ -1,0 +1,122 @@
+"""KID, coverage, spectrum and intervals: closed forms, invariances, and one library."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.measures.frechet import frechet_distance
+from tasks.measures.intervals import draws, ratio_interval
+from tasks.measures.kid import kernel_distance
+from tasks.measures.prdc import prdc
+from tasks.measures.spectrum import profile, spectrum_distance
+
+RNG = np.random.default_rng
+
+
+def test_the_kernel_distance_of_one_law_is_zero_on_average() -> None:
+    found = [
+        kernel_distance(RNG(s).normal(size=(40, 8)), RNG(s + 500).normal(size=(40, 8)))
+        for s in range(200)
+    ]
+    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(len(found))
+
+
+def test_the_kernel_distance_of_shifted_scalars_has_the_closed_form() -> None:
+    # k(x, y) = (x y + 1)^3, x ~ N(0, 1), y ~ N(1, 1): the sum over i of C(3, i) (m_i - n_i)^2.
+    a, b = RNG(0).normal(size=(2000, 1)), RNG(1).normal(1, 1, size=(2000, 1))
+    expected = 3 * (0 - 1) ** 2 + 3 * (1 - 2) ** 2 + (0 - 4) ** 2
+    assert kernel_distance(a, b) == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.verify
+def test_the_kernel_distance_is_that_of_torchmetrics() -> None:
+    import torch
+    from torchmetrics.image.kid import poly_mmd
+
+    a, b = RNG(2).normal(size=(50, 16)), RNG(3).normal(0.2, 1, size=(50, 16))
+    expected = float(poly_mmd(torch.tensor(a), torch.tensor(b)))
+    assert kernel_distance(a, b) == pytest.approx(expected, rel=1e-5)
+
+
+def test_equal_sets_are_covered_and_far_ones_are_not() -> None:
+    a = RNG(4).normal(size=(60, 5))
+    same = prdc(a, a + 1e-9)
+    assert (same.precision, same.recall, same.coverage) == (1, 1, 1)
+    far = prdc(a, a + 100)
+    assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
+
+
+def test_a_collapsed_set_is_precise_and_covers_little() -> None:
+    a = RNG(5).normal(size=(100, 5))
+    found = prdc(a, np.repeat(a[:3], 30, axis=0) + RNG(6).normal(size=(90, 5)) * 1e-3)
+    assert found.precision == 1
+    assert found.coverage < 0.3
+
+
+def test_white_noise_has_a_flat_profile_and_a_checkerboard_its_corner() -> None:
+    noise = RNG(7).normal(0, 0.5, (40, 1, 64, 64)).astype(np.float32)
+    assert np.ptp(profile(noise).mean(0)[1:]) < 0.15
+    board = (np.indices((64, 64)).sum(0) % 2 * 2 - 1) * 0.05
+    gap = profile((noise + board).astype(np.float32)).mean(0) - profile(noise).mean(0)
+    assert gap.argmax() == 12
+    assert spectrum_distance(profile(noise), profile(noise[::-1])) == pytest.approx(0, abs=1e-12)
+
+
+def tables(patients: int, each: int = 4) -> pd.DataFrame:
+    subject = np.repeat([f"p{i}" for i in range(patients)], each)
+    return pd.DataFrame({"subject": subject, "label": np.arange(len(subject)) % 2})
+
+
+def test_draws_are_equal_in_number_label_and_patients() -> None:
+    synthetic = pd.DataFrame({"label": RNG(8).integers(0, 2, 200)})
+    other, reference = tables(20), tables(8)
+    for draw in draws(synthetic, other, reference, count=10, share=0.5, seed=1):
+        sides = ((synthetic, draw.synthetic), (other, draw.other), (reference, draw.reference))
+        counts = [table["label"].to_numpy()[rows].sum() for table, rows in sides]
+        assert len({len(rows) for _, rows in sides}) == 1
+        assert len(set(counts)) == 1
+        assert all(len(set(rows)) == len(rows) for _, rows in sides)
+        assert reference["subject"].to_numpy()[draw.reference].tolist().count("p0") in (0, 4)
+        assert len(set(reference["subject"].to_numpy()[draw.reference])) == 4
+
+
+def test_unlabelled_reals_are_compared_with_everything() -> None:
+    reference = tables(6).assign(label=-1)
+    draw = next(draws(tables(9), reference, reference, count=1, share=1.0, seed=0))
+    assert len(draw.synthetic) == len(draw.reference) == 24
+
+
+@pytest.mark.verify
+def test_the_interval_covers_the_ratio_of_the_truth() -> None:
+    """Cohorts of 16 patients with 6 slices each; the truth is the mean over all of them."""
+
+    def cohort(rng: np.random.Generator) -> np.ndarray:
+        centres = rng.normal(0, 0.5, size=(16, 1, 4))
+        return (centres + rng.normal(size=(16, 6, 4))).reshape(-1, 4)
+
+    def ratio(rng: np.random.Generator) -> tuple[float, float, np.ndarray]:
+        images = rng.normal(2, 1.1, size=(96, 4))  # one by one: a generator has no patients
+        sides = images, cohort(rng), cohort(rng)
+        people = tables(16, 6).assign(label=0)
+        fake = pd.DataFrame({"label": np.zeros(96, dtype=int)})
+        figures = []
+        for share, count in ((1.0, 5), (0.5, 60)):
+            pairs = [
+                [
+                    frechet_distance(sides[0][d.synthetic], sides[2][d.reference]),
+                    frechet_distance(sides[1][d.other], sides[2][d.reference]),
+                ]
+                for d in draws(fake, people, people, count=count, share=share, seed=3)
+            ]
+            figures.append(np.array(pairs))
+        top, bottom = figures[0].mean(axis=0)
+        return top, bottom, figures[1][:, 0] / figures[1][:, 1]
+
+    runs = [ratio(RNG(seed)) for seed in range(100)]
+    truth = np.exp(np.mean([np.log(top / bottom) for top, bottom, _ in runs]))
+    covered = []
+    for top, bottom, halves in runs:
+        interval = ratio_interval(top / bottom, halves)
+        assert interval is not None
+        covered.append(interval[0] <= truth <= interval[1])
+    assert np.mean(covered) >= 0.9, np.mean(covered)

@@ -1,0 +1,75 @@
+"""Judge a folder of synthetic images beside real ones; `auglift judge` runs this.
+
+Reads `--real` (patients the generator never saw), `--synthetic` and, when given, `--train` (what
+it saw); writes `verdict.json`, `samples.parquet` and `report.html` into `--out`. Limits come from
+`params.yaml` where there is one, else they are the defaults. Exit codes: 0 accepted, 3 rejected,
+2 could not judge, with the reason in one line.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from tasks import compute, params, stage
+from tasks.gate.judge import judge, reference
+from tasks.judge import folders, page
+from tasks.params.gate import Gate
+from tasks.stage import StageError
+
+REJECTED = 3
+
+
+def main() -> None:
+    """Run the judge on folders."""
+    parser = argparse.ArgumentParser(prog="auglift judge", description=__doc__)
+    parser.add_argument("--real", type=Path, required=True)
+    parser.add_argument("--synthetic", type=Path, required=True)
+    parser.add_argument("--train", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("judgement"))
+    words = parser.parse_args()
+    stage.die_with_parent()
+    try:
+        verdict = run(words.real, words.synthetic, words.train, words.out)
+    except StageError as error:
+        stage.fail("judge", str(error))
+    raise SystemExit(0 if verdict == "accepted" else REJECTED)
+
+
+def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
+    """Read, judge, write; the verdict in a word."""
+    config = params.read(Gate) if params.PARAMS.exists() else Gate(seed=0, threads=1)
+    device = str(compute.prepare(config.threads))
+    made = folders.read(synthetic, name="synthetic")
+    unseen = folders.read(real, name="real")
+    notes = []
+    if train is None:
+        seen, unseen = folders.halves(unseen, seed=config.seed)
+        notes.append(
+            "No training slices were given (--train): copies were sought among one half of the"
+            " real patients only, so copies of others go unseen."
+        )
+    else:
+        seen = folders.read(train, name="train")
+        folders.separate(seen, unseen)
+    if unseen.table["subject"].nunique() == len(unseen):
+        notes.append(
+            "No patients are named (slices.csv, column subject): every slice counts as a patient,"
+            " which makes the intervals too narrow."
+        )
+    if (made.table["label"] < 0).all():
+        notes.append("There are no masks: nothing is said about tumours.")
+    found = judge(made, reference(seen, unseen, config, device=device), config, device=device)
+    out.mkdir(parents=True, exist_ok=True)
+    document = found.as_json() | {"notes": notes}
+    (out / "verdict.json").write_text(json.dumps(document, indent=1) + "\n")
+    found.samples.to_parquet(out / "samples.parquet", index=False)
+    (out / "report.html").write_text(page.render(found, made, seen, notes))
+    print(f"{found.verdict}: {found.images['accepted']} of {found.images['n']} images pass")
+    for line in [*found.reasons, *notes]:
+        print(f"- {line}")
+    print(f"{out}/report.html")
+    return found.verdict
+
+
+if __name__ == "__main__":
+    main()

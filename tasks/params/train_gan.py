@@ -21,6 +21,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "minibatch_stddev": False,
         "projection": False,
         "r1_gamma": 0.0,
+        "decay": 0.0,
         "l1": 1.0,
         "feature_matching": 1.0,
         "ema_half_life": 0,
@@ -58,10 +59,10 @@ class Augmentation(BaseModel):
     """What both real and generated slices undergo before they are scored; 0 is off."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    brightness: float = Field(default=0.5, ge=0, le=2)
-    contrast: float = Field(default=0.5, ge=0, lt=1)
+    brightness: float = Field(default=0.2, ge=0, le=2)
+    contrast: float = Field(default=0.2, ge=0, lt=1)
     translation: float = Field(default=0.125, ge=0, le=0.5)  # share of the side
-    cutout: float = Field(default=0.5, ge=0, lt=1)  # share of the side
+    cutout: float = Field(default=0.25, ge=0, lt=1)  # share of the side
     flip: bool = False  # left to right; up and down would make upside-down brains
 
 
@@ -73,11 +74,11 @@ class TrainGan(Section):
     seed: int = Field(ge=0)
     threads: int = Field(ge=1, le=256)
     steps: int = Field(ge=1)
-    batch: int = Field(default=32, ge=4)
+    batch: int = Field(default=16, ge=4)
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # auto: bf16 where the hardware has it
 
     latent: int = Field(default=64, ge=1)
-    width: int = Field(default=32, ge=4, le=256)
+    width: int = Field(default=16, ge=4, le=256)
     smooth_upsampling: bool = True  # no checkerboards
     excitation: bool = False
     discriminator_norm: Literal["none", "batch", "spectral"] = "none"
@@ -85,14 +86,14 @@ class TrainGan(Section):
     projection: bool = True
 
     loss: Literal["logistic", "hinge", "lsgan", "wgan"] = "logistic"
-    r1_gamma: float = Field(default=5.0, ge=0)
+    r1_gamma: float = Field(default=0.1, ge=0)
     r1_every: int = Field(default=8, ge=1)
     gradient_penalty: float = Field(default=0.0, ge=0)
     l1: float = Field(default=0.0, ge=0)
     feature_matching: float = Field(default=0.0, ge=0)
-    learning_rate: float = Field(default=4e-4, gt=0, le=0.1)
-    discriminator_rate: float = Field(default=4e-4, gt=0, le=0.1)
-    decay: float = Field(default=0.0, ge=0, le=1)  # last share of the steps: rates fall to 0
+    learning_rate: float = Field(default=1e-3, gt=0, le=0.1)
+    discriminator_rate: float = Field(default=1e-3, gt=0, le=0.1)
+    decay: float = Field(default=0.4, ge=0, le=1)  # last share of the steps: rates fall to 0
     beta1: float = Field(default=0.0, ge=0, lt=1)
     beta2: float = Field(default=0.99, ge=0, lt=1)
 

@@ -11,6 +11,7 @@ from tasks.arrays import SliceSet
 from tasks.gate import checks, copies
 from tasks.gate.described import Described, describe
 from tasks.gate.sets import Measure, Sets, measure
+from tasks.gate.subgroups import Subgroup, only, subgroups
 from tasks.params.gate import Gate
 from tasks.stage import StageError
 
@@ -38,6 +39,7 @@ class Judgement:
     measures: dict[str, Measure]
     samples: pd.DataFrame
     bounds: dict[str, float]
+    subgroups: dict[str, Subgroup]
 
     def as_json(self) -> dict[str, Any]:
         """As `metrics.json` holds it."""
@@ -46,6 +48,7 @@ class Judgement:
             "reasons": self.reasons,
             "images": self.images,
             "measures": {name: one.as_json() for name, one in self.measures.items()},
+            "subgroups": {name: one.as_json() for name, one in self.subgroups.items()},
             "bounds": {name: float(f"{value:.6g}") for name, value in self.bounds.items()
                        if np.isfinite(value)},
         }  # fmt: skip
@@ -128,7 +131,9 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
     twins = copies.twins(safe, real.held_out)
     samples = tabulate(synthetic, real.train, found, scores, reasons).assign(twin=twins)
     handed_over = judged(with_ssim(ours, found), samples, config)
-    measures = measure(Sets(handed_over, real.seen, real.unseen), config)
+    sets = Sets(handed_over, real.seen, real.unseen)
+    measures = measure(sets, config)
+    overall = next(iter(measures.values())).ratio
     words = verdict_reasons(samples, measures, config)
     return Judgement(
         "rejected" if words else "accepted",
@@ -147,6 +152,7 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
             "memorised_ratio": real.thresholds.ratio,
             "memorised_beyond_doubt": real.thresholds.beyond_doubt,
         },
+        subgroups(sets, overall, config),
     )
 
 
@@ -199,11 +205,7 @@ def judged(ours: Described, samples: pd.DataFrame, config: Gate) -> Described:
     keep = samples["accepted"].to_numpy()
     if keep.sum() < max(LEAST, config.min_accepted * len(samples)):
         return ours
-    columns = {
-        name: getattr(ours, name)[keep]
-        for name in ("features", "spectra", "outlines", "tumors", "histograms", "coarse", "bodies")
-    }
-    return Described(table=ours.table[keep].reset_index(drop=True), **columns)
+    return only(ours, keep)
 
 
 def verdict_reasons(samples: pd.DataFrame, measures: dict[str, Measure], config: Gate) -> list[str]:

@@ -94,6 +94,16 @@ def test_a_collapsed_generator_is_called_collapsed() -> None:
     assert found.reasons[0].startswith("collapsed")
 
 
+def test_a_generator_of_one_site_is_far_from_the_other() -> None:
+    one_site = oracle().take((oracle().table["site"] == "A").to_numpy())
+    found = judged(one_site).subgroups
+    near, far = found["site A"].ratio, found["site B"].ratio
+    assert near is not None
+    assert far is not None
+    assert far > 1.3 * near
+    assert {"label 0", "label 1", "tumour size small"} <= set(found)
+
+
 def test_pixels_that_are_no_numbers_are_refused_one_by_one() -> None:
     images = oracle().images[:40].copy()
     images[3, 0, 10, 10] = np.nan

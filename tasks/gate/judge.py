@@ -97,7 +97,7 @@ def reference(train: SliceSet, val: SliceSet, config: Gate, *, device: str = "cp
     norm = checks.norm_of(seen)
     bounds = checks.bounds(checks.scores(unseen, held_out, norm), tolerance=config.tolerance)
     return Reference(
-        train, val, seen, with_ssim(unseen, held_out), held_out, copies.calibrate(held_out), norm,
+        train, val, seen, with_likeness(unseen, held_out), held_out, copies.calibrate(held_out), norm,
         bounds,
     )  # fmt: skip
 
@@ -130,7 +130,7 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
     )
     twins = copies.twins(safe, real.held_out)
     samples = tabulate(synthetic, real.train, found, scores, reasons).assign(twin=twins)
-    handed_over = judged(with_ssim(ours, found), samples, config)
+    handed_over = judged(with_likeness(ours, found), samples, config)
     sets = Sets(handed_over, real.seen, real.unseen)
     measures = measure(sets, config)
     overall = next(iter(measures.values())).ratio
@@ -169,10 +169,16 @@ def check_size(name: str, side: SliceSet, val: SliceSet) -> None:
         )
 
 
-def with_ssim(one: Described, likeness: copies.Likeness) -> Described:
-    """The description with each slice's SSIM to its nearest training slice."""
-    column = likeness.ssim.astype(np.float64)
-    return replace(one, table=one.table.assign(nearest_train_ssim=column))
+def with_likeness(one: Described, likeness: copies.Likeness) -> Described:
+    """The description with each slice's SSIM to its nearest training slice, and whether upright."""
+    found = likeness.to_train
+    return replace(
+        one,
+        table=one.table.assign(
+            nearest_train_ssim=likeness.ssim.astype(np.float64),
+            upright=(found.upright >= found.inverted).astype(np.float64),
+        ),
+    )
 
 
 def tabulate(

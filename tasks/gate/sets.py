@@ -152,6 +152,11 @@ def catalogue(config: Gate) -> dict[str, tuple[Figure, Bound | None, str]]:
             "SSIM (Wang's settings, within the body) with the nearest training slice under flips"
             " and shifts; real: validation slices",
         ),
+        "orientation": (
+            level(lambda one: one.table["upright"].to_numpy()),
+            (limits.orientation, None),
+            "share of slices nearer to a training slice as they are than upside-down",
+        ),
         "spectrum": (
             distance(lambda one: one.spectra, spectrum_distance),
             (None, limits.spectrum),

@@ -14,6 +14,7 @@ class Limits(BaseModel):
     # The DCGANs of medigan's zoo lie between 2 and 5.3 (its own extractor): no worse than those.
     frechet: float = Field(default=5.3, gt=1)
     diversity: float = Field(default=0.4, ge=0, lt=1)
+    orientation: float = Field(default=0.7, ge=0, lt=1)
     spectrum: float = Field(default=10.0, gt=1)
     intensity: float = Field(default=8.0, gt=1)
     tumor_size: float = Field(default=8.0, gt=1)

@@ -75,7 +75,7 @@ def test_planted_copies_are_found_and_the_innocent_left_alone() -> None:
         ("blurred", "spectrum"),
         ("noisy", "spectrum"),
         ("checkerboard", "spectrum"),
-        ("upside-down", "upside-down"),
+        ("upside-down", "orientation"),
         ("masks shifted", "mask"),
         ("masks swapped", "mask"),
         ("masks empty", "label 1"),

@@ -59,7 +59,7 @@ def main() -> None:
     masks = np.concatenate([cut.masks for cut in cuts])[keep]  # (N,H,W)
     with stage.output(Path("data/slices")) as folder:
         save_set(folder, images, masks)
-        kept.drop(columns=["synthetic", "native_tumor"]).to_parquet(
+        kept.drop(columns=["synthetic", "native_tumor", "patient_known"]).to_parquet(
             folder / "slices.parquet", index=False
         )
         stats = describe(table, kept, skipped, config)
@@ -179,6 +179,7 @@ def tabulate(
             "tumor_area_mm2": tumor_area_mm2,
             "label": np.where(shown, 1, np.where(native_tumor, -2, 0)),
             "synthetic": bool(row["synthetic"]),
+            "patient_known": bool(row.get("patient_known", True)),
             "native_tumor": native_tumor,
         }
     )
@@ -245,6 +246,7 @@ def describe(
             "without_matching_negative": int((table["label"] == 1).sum() - (label == 1).sum()),
         },
         "labels": {str(v): int((label == v).sum()) for v in (-1, 0, 1)},
+        "patients_known": bool(table["patient_known"].all()),
         "skipped": skipped,
         "subjects": subjects,
     }

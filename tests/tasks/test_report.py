@@ -1,6 +1,7 @@
 """The report: one page that needs nothing else, says everything in words, and repeats."""
 
 import base64
+import json
 import re
 from html.parser import HTMLParser
 from io import BytesIO
@@ -122,6 +123,17 @@ def test_a_rejection_gives_figure_and_limit_and_what_would_have_been_released(
     assert "Fréchet distance: 9.10 times that of real slices (at most 6.0)" in found.words
     assert "✗ outside" in found.words
     assert "What would have been released" in found.words
+
+
+def test_a_split_that_may_leak_is_said_before_everything_else(tmp_path: Path) -> None:
+    write(tmp_path, Run())
+    path = tmp_path / "data/slices/stats.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"patients_known": False}))
+    run_stage(tmp_path)
+    said = Page((tmp_path / "data/report.html").read_text()).words
+    assert (
+        0 < said.index("The split may leak") < said.index("Accepted", said.index("auglift report"))
+    )
 
 
 @pytest.mark.parametrize("claim", ["helps", "harms", "no evidence", "not measured"])

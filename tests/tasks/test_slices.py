@@ -193,6 +193,16 @@ def test_synthetic_rows_only_ever_train(root: Path) -> None:
     assert "synthetic" not in table.columns
 
 
+def test_slices_that_name_no_patient_are_said_to_be(root: Path) -> None:
+    manifest = write_cohort(root)
+    main()
+    assert outputs(root)[3]["patients_known"] is True
+    manifest["patient_known"] = manifest["subject"] != "sub-b03"
+    manifest.to_parquet(root / "data/volumes/b/manifest.parquet", index=False)
+    main()
+    assert outputs(root)[3]["patients_known"] is False
+
+
 def test_one_patients_pixels_do_not_change_anothers(root: Path) -> None:
     write_cohort(root)
     main()

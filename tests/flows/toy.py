@@ -94,7 +94,8 @@ if out.suffix:
 else:
     out.mkdir(parents=True)
     (out / "out.txt").write_text(name + str(out))
-    verdict = {"verdict": "rejected" if "reject" in words else "accepted", "reasons": words}
+    reasons = [word for word in words if word == "reject"]
+    verdict = {"verdict": "rejected" if reasons else "accepted", "reasons": reasons}
     images = {"n": 4, "accepted": 3, "memorised": 1}
     (out / "metrics.json").write_text(json.dumps({**verdict, "images": images}))
 with open("told/log", "a") as log:

@@ -37,6 +37,6 @@ class Gate(Section):
     # An image may lie this many times as far out as the 99th percentile of held-out slices.
     tolerance: float = Field(default=2.0, ge=1, le=10)
     max_memorised: float = Field(default=0.05, ge=0, le=0.2)  # share of all images
-    max_twins: float = Field(default=0.3, ge=0, le=1)  # share with a near-copy in the same set
+    max_twins: float = Field(default=0.3, ge=0, le=1)  # share with a near-copy, above that of real
     min_accepted: float = Field(default=0.5, gt=0, le=1)  # share of all images
     limits: Limits = Limits()

@@ -145,7 +145,7 @@ def show(rows: pd.DataFrame) -> None:
         print(
             f"| {name} | {(group['verdict'] == 'rejected').sum()} of {len(group)} | {said} | "
             f"{faults} | {group['accepted'].mean():.0%} | {group['memorised'].mean():.0%} | "
-            f"{low:.1f} to {high:.1f} |"
+            f"{'–' if np.isnan(low) else f'{low:.1f} to {high:.1f}'} |"  # noqa: RUF001
         )
 
 

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from tasks import compute, params, stage
-from tasks.gate.judge import judge, reference
+from tasks.gate.judge import check_size, judge, reference
 from tasks.judge import folders, page
 from tasks.params.gate import Gate
 from tasks.stage import StageError
@@ -41,6 +41,7 @@ def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
     device = str(compute.prepare(config.threads))
     made = folders.read(synthetic, name="synthetic")
     unseen = folders.read(real, name="real")
+    check_size("synthetic", made, unseen)
     notes = []
     if train is None:
         seen, unseen = folders.halves(unseen, seed=config.seed)

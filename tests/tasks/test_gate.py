@@ -46,7 +46,16 @@ def test_fresh_patients_of_the_simulator_are_accepted() -> None:
     assert all(one.method and one.n > 0 for one in found.measures.values())
 
 
-@pytest.mark.parametrize("how", ["as-is", "flip+gain", "shift+noise", "blur+shift"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "shift+noise",
+        *(
+            pytest.param(how, marks=pytest.mark.verify)
+            for how in ("as-is", "flip+gain", "blur+shift")
+        ),
+    ],
+)
 def test_a_copier_is_called_a_copier(how: str) -> None:
     found = judged(copier(real().train, how, 40, rng()))
     assert found.verdict == "rejected"
@@ -72,14 +81,14 @@ def test_planted_copies_are_found_and_the_innocent_left_alone() -> None:
 @pytest.mark.parametrize(
     ("how", "word"),
     [
-        ("blurred", "spectrum"),
-        ("noisy", "spectrum"),
+        pytest.param("blurred", "spectrum", marks=pytest.mark.verify),
+        pytest.param("noisy", "spectrum", marks=pytest.mark.verify),
         ("checkerboard", "spectrum"),
         ("upside-down", "orientation"),
-        ("masks shifted", "mask"),
+        pytest.param("masks shifted", "mask", marks=pytest.mark.verify),
         ("masks swapped", "mask"),
         ("masks empty", "label 1"),
-        ("black", "broken"),
+        pytest.param("black", "broken", marks=pytest.mark.verify),
     ],
 )
 def test_a_fault_is_named(how: str, word: str) -> None:
@@ -113,6 +122,7 @@ def test_pixels_that_are_no_numbers_are_refused_one_by_one() -> None:
     assert found.images["accepted"] >= 35
 
 
+@pytest.mark.verify
 def test_the_order_of_the_images_changes_no_decision() -> None:
     order = rng().permutation(len(oracle()))
     ahead, shuffled = judged(oracle()), judged(oracle().take(order))

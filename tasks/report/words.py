@@ -22,6 +22,11 @@ TASKS: Final = {
 }
 
 METRICS: Final = {
+    "auroc_patient": Meaning(
+        "AUROC per patient",
+        "How well patients with a tumour are ranked above the others, by their highest slice.",
+        True,
+    ),
     "accuracy": Meaning("Accuracy", "Share of slices called right.", True),
     "auroc": Meaning(
         "AUROC",

@@ -36,7 +36,9 @@ def read(model: type[S]) -> S:
     try:
         return model.model_validate(tree.get(model.section, {}))
     except ValidationError as error:
-        raise StageError(explain(model, error.errors()[0])) from None
+        # A mistyped key is both unknown and missing: what was typed helps more.
+        errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        raise StageError(explain(model, errors[0])) from None
 
 
 def read_key(key: str) -> Any:
@@ -47,7 +49,7 @@ def read_key(key: str) -> Any:
     value: Any = load()
     for word in key.split("."):
         if not isinstance(value, dict) or word not in value:
-            raise StageError(f"params.yaml: {key} is missing; add it as in the README")
+            raise StageError(f"params.yaml: {key} is missing; add it (see tasks/params/)")
         value = value[word]
     return value
 
@@ -80,7 +82,7 @@ def explain(model: type[Section], error: ErrorDetails) -> str:
         allowed = ", ".join(fields) or "nothing"
         return f"params.yaml: unknown key {key}{nearest(word, fields)}; allowed: {allowed}"
     if error["type"] == "missing":
-        return f"params.yaml: {key} is missing; add it as in the README"
+        return f"params.yaml: {key} is missing; add it (tasks/params/{model.section}.py says how)"
     return f"params.yaml: {key} is {error['input']!r}: {error['msg']}"
 
 

@@ -1,5 +1,7 @@
 """`auglift`: the commands of a clone. What is heavy is imported by the command that needs it."""
 
+import subprocess
+import sys
 from typing import Annotated
 
 import typer
@@ -48,6 +50,17 @@ def summary() -> None:
     from flows import summary as results
 
     print(results.text(results.read()))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def judge(context: typer.Context) -> None:
+    """Judge a folder of synthetic images: --real DIR --synthetic DIR [--train DIR] [--out DIR]."""
+    # In a process of its own: the judge needs torch, which no front door imports.
+    command = [sys.executable, "-m", "tasks.judge", *context.args]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 def main() -> None:

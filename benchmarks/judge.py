@@ -18,7 +18,7 @@ import torch
 from tasks.arrays import SliceSet, load_slices
 from tasks.gate.judge import judge, reference
 from tasks.params.gate import Gate
-from tests.tasks.cohort import as_synthetic, phantom_slices
+from tests.tasks.cohort import as_synthetic, simulated
 from tests.tasks.known_generators import collapsed, copier, damaged
 
 COPIES = (
@@ -59,7 +59,7 @@ def main() -> None:
 
 def cohort(seed: int) -> tuple[SliceSet, SliceSet, SliceSet]:
     """Training, validation and oracle slices of patients of one seed."""
-    return tuple(phantom_slices(*span, seed=seed) for span in ((0, 26), (26, 15), (100, 30)))  # type: ignore[return-value]
+    return tuple(simulated(*span, seed=seed) for span in ((0, 26), (26, 15), (100, 30)))  # type: ignore[return-value]
 
 
 def alone(train: SliceSet, val: SliceSet, oracle: SliceSet, *, seed: int) -> dict[str, object]:

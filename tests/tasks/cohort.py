@@ -1,5 +1,7 @@
 """Phantom slices without the files: any number of fresh patients from the simulator."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 
@@ -8,10 +10,19 @@ from tasks.phantom.simulator import Simulator
 from tasks.slices.volume import brain_mask, normalise, sample, sample_mask, window
 
 
-def phantom_slices(
+@cache
+def phantom_slices(first: int, count: int) -> SliceSet:
+    """Slices of some patients, simulated once a session: copy what you want to change."""
+    return simulated(first, count)
+
+
+def simulated(
     first: int, count: int, *, seed: int = 7, size: int = 64, pixel_mm: float = 3.0, each: int = 10
 ) -> SliceSet:
-    """Up to `each` slices of every simulated patient, tumour and others in equal parts."""
+    """Up to `each` slices of every simulated patient, tumour and others in equal parts.
+
+    Kept for the session: whoever wants to change the arrays copies them first.
+    """
     images, masks, rows = [], [], []
     simulator = Simulator(seed)
     for patient in simulator.patients(first, count):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from dvclive import Live
 from safetensors.torch import save_file
 from tqdm import tqdm
 
@@ -17,6 +16,7 @@ from models.dcgan import Architecture
 from tasks.params.train_gan import TrainGan
 from tasks.stage import StageError
 from tasks.train_gan import checkpoint
+from tasks.train_gan.curves import Curves
 from tasks.train_gan.examples import Examples
 from tasks.train_gan.history import COLUMNS
 from tasks.train_gan.progress import Progress
@@ -40,9 +40,7 @@ def train(asked: TrainGan, examples: Examples, fold: str, *, out: Path, kept: Pa
     trainer, progress = begin(asked, examples, kept)
     announce(trainer, examples, progress, fold)
     real = references(examples)
-    # Curves for whoever watches now; history.csv is the record.
-    curves = f"dvclive/train_gan-{fold}"
-    live = Live(dir=curves, resume=progress.step > 0, save_dvc_exp=False, dvcyaml=False)
+    curves = Curves(fold, resume=progress.step > 0)
     bar = tqdm(
         total=asked.steps,
         initial=progress.step,
@@ -51,7 +49,7 @@ def train(asked: TrainGan, examples: Examples, fold: str, *, out: Path, kept: Pa
         mininterval=2,
     )
     saved = time.monotonic()
-    with live, bar:
+    with curves, bar:
         while not progress.stop(asked):
             started = time.monotonic()
             trainer.step(progress.step + 1, examples)
@@ -67,7 +65,8 @@ def train(asked: TrainGan, examples: Examples, fold: str, *, out: Path, kept: Pa
                     bar.reset()
                     continue
                 progress.record(row, trainer)
-                show(live, bar, row)
+                curves.add(row)
+                show(bar, row)
             if progress.step % asked.sheet_every == 0 or last:
                 save_sheet(trainer, kept, progress.step)
             progress.seconds += time.monotonic() - started
@@ -155,13 +154,8 @@ def tell_pace(bar: "tqdm[Any]") -> None:
         bar.write(f"{bar.desc}: {pace * 1e3:.0f} ms a step, about {left:.0f} s to go", sys.stderr)
 
 
-def show(live: Live, bar: "tqdm[Any]", row: Row) -> None:
-    """Pass a row on to DVCLive and to the progress bar."""
-    live.step = int(row["step"])
-    for name, value in row.items():
-        if isinstance(value, float):
-            live.log_metric(name, value, timestamp=False)
-    live.make_summary()
+def show(bar: "tqdm[Any]", row: Row) -> None:
+    """What the progress bar says of a row."""
     bar.set_postfix(
         fd=f"{float(row['fd_ratio_none']):.1f}/{float(row['fd_ratio_tumor']):.1f}",
         std_z=f"{float(row['std_z_none']):.2f}/{float(row['std_z_tumor']):.2f}",

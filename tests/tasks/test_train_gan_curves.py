@@ -1,0 +1,26 @@
+"""The curves of a training, wherever it runs."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tasks.train_gan.curves import Curves
+
+
+@pytest.mark.parametrize(
+    "git", [False, True], ids=["no repository", "a repository without commits"]
+)
+def test_curves_need_no_commit_and_make_no_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, git: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if git:
+        subprocess.run(["git", "init", "-q", "."], check=True)
+    with Curves("0", resume=False) as curves:
+        curves.add({"step": 3, "event": "best", "loss_d": 0.5})
+    with Curves("0", resume=True) as curves:
+        curves.add({"step": 6, "event": "", "loss_d": 0.25})
+    drawn = (tmp_path / "dvclive/train_gan-0/plots/metrics/loss_d.tsv").read_text()
+    assert drawn.split() == ["step", "loss_d", "3", "0.5", "6", "0.25"]
+    assert not (tmp_path / ".dvc").exists()

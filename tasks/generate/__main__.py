@@ -6,6 +6,7 @@ Reads `data/gan/FOLD` or that folder; writes `data/synthetic/FOLD`: `images.npy`
 
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +43,13 @@ def from_generator(
 ) -> tuple[NDArray[np.float16], NDArray[np.uint8], pd.DataFrame]:
     """Slices (N,C,H,W), masks (N,H,W) and their table from a trained generator."""
     from tasks import compute
-    from tasks.generate.draw import draw
+    from tasks.generate.draw import Wish, draw
     from tasks.generate.load import load_generator
 
     device = compute.prepare(asked.threads)
     generator = load_generator(folder, device)
-    drawn = list(draw(generator, asked, device))
+    wish = Wish(**{each.name: getattr(asked, each.name) for each in fields(Wish)})
+    drawn = list(draw(generator, wish, device))
     size, channels = generator.architecture.size, generator.architecture.channels
     images = np.empty((len(drawn), channels, size, size), np.float16)
     masks = np.empty((len(drawn), size, size), np.uint8)

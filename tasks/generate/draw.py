@@ -1,4 +1,8 @@
-"""Draw slices from a trained generator: slice i of a seed is the same whatever the count."""
+"""Draw slices from a trained generator: slice i of a seed is the same whatever the count.
+
+What a generator is handed out with (`tasks/handout`) carries a copy of this file, so it reads
+no params.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,10 +13,21 @@ from numpy.typing import NDArray
 
 from models.dcgan import Generator, noise
 from tasks.generate.masks import Mask, agrees, clean
-from tasks.params.generate import Generate
 
 # Batches are always full: a batch of 7 and one of 64 round differently.
 BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """Which slices are asked for, and when a mask is good enough (`tasks/params/generate.py`)."""
+
+    count: int
+    seed: int
+    tumor_share: float
+    min_island_px: int
+    min_tumor_px: int
+    attempts: int
 
 
 @dataclass(frozen=True)
@@ -26,7 +41,7 @@ class Drawn:
     redraws: int
 
 
-def draw(generator: Generator, asked: Generate, device: torch.device) -> Iterator[Drawn]:
+def draw(generator: Generator, asked: Wish, device: torch.device) -> Iterator[Drawn]:
     """Yield up to `asked.count` slices in order; those that never agree are left out."""
     for start in range(0, asked.count, BATCH):
         batch = draw_batch(generator, asked, start, device)
@@ -36,7 +51,7 @@ def draw(generator: Generator, asked: Generate, device: torch.device) -> Iterato
 
 
 def draw_batch(
-    generator: Generator, asked: Generate, start: int, device: torch.device
+    generator: Generator, asked: Wish, start: int, device: torch.device
 ) -> dict[int, Drawn]:
     """Slices start, ..., start + 63 that agree with their label within the allowed attempts."""
     indices = range(start, start + BATCH)

@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from tasks import params, stage
 from tasks.candidate import Candidate, read_candidate
 from tasks.params.release import Release
 from tasks.release import card, decision, dicom, nifti, pictures
 from tasks.release.dicom import Stamp
-from tasks.sheets import grey
 from tasks.tables.lift import Lift
 from tasks.tables.metrics import read_metrics
 
@@ -112,29 +110,17 @@ def write_slices(
     for name, label, row in zip(
         table["participant_id"], table["label"], table["candidate_row"], strict=True
     ):
-        subject = name.removeprefix("sub-")
-        mask, chunks = candidate.masks[row], pictures.mark(subject)
+        image, mask = candidate.images[row], candidate.masks[row]
         anat, instances = folder / "bids" / name / "anat", folder / "dicom" / name
         anat.mkdir(parents=True)
         instances.mkdir(parents=True)
-        for channel, modality in enumerate(modalities):
-            image, suffix = candidate.images[row, channel], nifti.SUFFIX[modality]
-            pixels = nifti.stored(image)
-            volume = nifti.volume(pixels, pixel_mm=stamp.pixel_mm, mark=note)
-            volume.to_filename(anat / f"{name}_{suffix}.nii.gz")
-            capture = dicom.secondary_capture(
-                pixels, subject=subject, modality=modality, label=int(label), stamp=stamp
-            )
-            capture.save_as(instances / f"{suffix}.dcm", enforce_file_format=True)
-            ending = "" if channel == 0 else f"_{suffix}"
-            png = Image.fromarray(grey(image))
-            png.save(folder / "png" / f"{name}{ending}.png", pnginfo=chunks)
-            if channel == 0 and mask.any():
-                segments = dicom.segmentation(mask, capture, subject=subject, stamp=stamp)
-                segments.save_as(instances / "mask.dcm", enforce_file_format=True)
-        volume = nifti.volume(mask, pixel_mm=stamp.pixel_mm, mark=note)
-        volume.to_filename(anat / f"{name}_{nifti.MASK}.nii.gz")
-        Image.fromarray(mask * 255).save(folder / "png" / f"{name}_mask.png", pnginfo=chunks)
+        nifti.write(
+            anat, name, image, mask, modalities=modalities, pixel_mm=stamp.pixel_mm, mark=note
+        )
+        dicom.write(
+            instances, name, image, mask, modalities=modalities, label=int(label), stamp=stamp
+        )
+        pictures.write(folder / "png", name, image, mask, modalities=modalities)
     rows = table["candidate_row"].to_numpy()
     subjects = [name.removeprefix("sub-") for name in table["participant_id"]]
     for title, picture in pictures.sheets(
@@ -147,17 +133,10 @@ def write_bids(
     folder: Path, table: pd.DataFrame, *, modalities: list[str], settings: Release, digest: str
 ) -> None:
     """The files at the root of the BIDS tree; its JSON files hold for all images below."""
-    words = {
-        "version": settings.version,
-        "license_words": settings.license,
-        "digest": digest,
-    }
-    write_json(folder / "dataset_description.json", nifti.description(**words))
-    for modality in modalities:
-        what = f"SYNTHETIC {modality}-like slice; not of any person"
-        write_json(folder / f"{nifti.SUFFIX[modality]}.json", nifti.sidecar(what))
-    masked = {**nifti.sidecar("SYNTHETIC tumour mask"), "Type": "Lesion"}
-    write_json(folder / f"{nifti.MASK}.json", masked)
+    nifti.write_root(
+        folder, modalities=modalities, version=settings.version,
+        license_words=settings.license, digest=digest,
+    )  # fmt: skip
     public = table.drop(columns="candidate_row")
     public.to_csv(folder / "participants.tsv", sep="\t", index=False, lineterminator="\n")
     write_json(folder / "participants.json", card.COLUMNS)

@@ -8,6 +8,7 @@ from the candidate's digest and every date from `release.date`, so the bytes rep
 import datetime
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import highdicom as hd
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from pydicom import DataElement, Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+
+from tasks.release.nifti import SUFFIX, stored
 
 SYNTHESIZING: Final = Code("109100", "DCM", "Synthesizing Equipment")
 ACQUISITION: Final = codes.DCM.AcquisitionEquipment.value
@@ -35,6 +38,28 @@ class Stamp:
     def uid(self, *words: object) -> str:
         """A UID of the UUID-derived root 2.25 (PS3.5 B.2) that follows from its words alone."""
         return f"2.25.{uuid.uuid5(NAMESPACE, '/'.join(map(str, [self.digest, *words]))).int}"
+
+
+def write(
+    instances: Path,
+    name: str,
+    image: NDArray[np.floating],
+    mask: NDArray[np.uint8],
+    *,
+    modalities: list[str],
+    label: int,
+    stamp: Stamp,
+) -> None:
+    """One slice (C,H,W) in [-1, 1] and its mask (H,W) as files of the folder `instances`."""
+    subject = name.removeprefix("sub-")
+    for channel, modality in enumerate(modalities):
+        capture = secondary_capture(
+            stored(image[channel]), subject=subject, modality=modality, label=label, stamp=stamp
+        )
+        capture.save_as(instances / f"{SUFFIX[modality]}.dcm", enforce_file_format=True)
+        if channel == 0 and mask.any():
+            segments = segmentation(mask, capture, subject=subject, stamp=stamp)
+            segments.save_as(instances / "mask.dcm", enforce_file_format=True)
 
 
 def secondary_capture(

@@ -1,5 +1,7 @@
 """Slices and masks as NIfTI in a BIDS tree, marked in every header."""
 
+import json
+from pathlib import Path
 from typing import Any, Final
 
 import nibabel as nib
@@ -44,6 +46,37 @@ def volume(plane: NDArray[np.integer], *, pixel_mm: float, mark: str) -> Any:
     image.set_sform(affine, code="aligned")
     image.set_qform(affine, code="aligned")
     return image
+
+
+def write(
+    anat: Path,
+    name: str,
+    image: NDArray[np.floating],
+    mask: NDArray[np.uint8],
+    *,
+    modalities: list[str],
+    pixel_mm: float,
+    mark: str,
+) -> None:
+    """One slice (C,H,W) in [-1, 1] and its mask (H,W) as files of the folder `anat`."""
+    for plane, modality in zip(image, modalities, strict=True):
+        picture = volume(stored(plane), pixel_mm=pixel_mm, mark=mark)
+        picture.to_filename(anat / f"{name}_{SUFFIX[modality]}.nii.gz")
+    volume(mask, pixel_mm=pixel_mm, mark=mark).to_filename(anat / f"{name}_{MASK}.nii.gz")
+
+
+def write_root(
+    folder: Path, *, modalities: list[str], version: str, license_words: str, digest: str
+) -> None:
+    """The JSON files at the root of the tree, which hold for all images below."""
+    described = description(version=version, license_words=license_words, digest=digest)
+    kinds = {
+        SUFFIX[modality]: sidecar(f"SYNTHETIC {modality}-like slice; not of any person")
+        for modality in modalities
+    }
+    masked = {**sidecar("SYNTHETIC tumour mask"), "Type": "Lesion"}
+    for name, tree in {"dataset_description": described, **kinds, MASK: masked}.items():
+        (folder / f"{name}.json").write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
 
 
 def description(*, version: str, license_words: str, digest: str) -> dict[str, Any]:

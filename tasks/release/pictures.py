@@ -1,13 +1,15 @@
 """Slices and masks as PNG for training, marked in a text chunk; sheets with the mark in sight."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tasks.sheets import sheet
+from tasks.release.nifti import SUFFIX
+from tasks.sheets import grey, sheet
 
 LABELS = {1: "tumour", 0: "no-tumour"}
 
@@ -18,6 +20,23 @@ def mark(subject: str) -> PngInfo:
     chunks.add_text("SyntheticData", "YES")
     chunks.add_text("Description", f"SYNTHETIC slice {subject} drawn by auglift; not of any person")
     return chunks
+
+
+def write(
+    folder: Path,
+    name: str,
+    image: NDArray[np.floating],
+    mask: NDArray[np.uint8],
+    *,
+    modalities: list[str],
+) -> None:
+    """One slice (C,H,W) in [-1, 1] and its mask (H,W) as 8-bit files of a folder."""
+    chunks = mark(name.removeprefix("sub-"))
+    for channel, modality in enumerate(modalities):
+        ending = "" if channel == 0 else f"_{SUFFIX[modality]}"
+        picture = Image.fromarray(grey(image[channel]))
+        picture.save(folder / f"{name}{ending}.png", pnginfo=chunks)
+    Image.fromarray(mask * 255).save(folder / f"{name}_mask.png", pnginfo=chunks)
 
 
 def sheets(

@@ -52,14 +52,33 @@ def summary() -> None:
     print(results.text(results.read()))
 
 
-@app.command(
+passes_on = app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
 )
+
+
+@passes_on
 def judge(context: typer.Context) -> None:
     """Judge a folder of synthetic images: --real DIR --synthetic DIR [--train DIR] [--out DIR]."""
-    # In a process of its own: the judge needs torch, which no front door imports.
-    command = [sys.executable, "-m", "tasks.judge", *context.args]
+    hand_on("tasks.judge", context.args)
+
+
+@passes_on
+def generate(context: typer.Context) -> None:
+    """Draw slices: --count N --out DIR [--label tumor] [--seed S] [--format nifti] [--from DIR]."""
+    hand_on("tasks.handout.generate", context.args)
+
+
+@passes_on
+def export(context: typer.Context) -> None:
+    """Pack the generator for other tools: --format monai-bundle|medigan --out DIR [--from DIR]."""
+    hand_on("tasks.handout.export", context.args)
+
+
+def hand_on(module: str, words: list[str]) -> None:
+    """Run a command in a process of its own: it needs torch, which no front door imports."""
+    command = [sys.executable, "-m", module, *words]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 

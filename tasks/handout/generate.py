@@ -1,0 +1,148 @@
+"""Draw slices on demand; `auglift generate` runs this.
+
+Draws from the generator of a clone (`data/gan/FOLD`) or of a package that `auglift export`
+wrote, on the processor. The first slices of a long list are those of a short one with the same
+seed. Every file is marked as synthetic. Exit codes: 0 done, 2 wrong input, said in one line.
+"""
+
+import argparse
+import csv
+import datetime
+import hashlib
+from pathlib import Path
+
+from tasks import stage
+from tasks.generate.draw import Drawn
+from tasks.handout import source
+from tasks.handout.portable import SHARES, Facts, name_of, slices
+from tasks.handout.target import written
+from tasks.stage import StageError
+
+FORMATS = ("png", "nifti", "dicom")
+
+README = """# Synthetic slices
+
+SYNTHETIC. Drawn by a generator of auglift, version {version}; they show no person and are no
+evidence about one. Not for diagnosis.
+
+    auglift generate --count {count} --label {label} --seed {seed} --format {format}
+
+Weights of the generator (SHA-256): {digest}
+Licence: {license_words}
+
+`slices.csv` names each slice with its label (1 tumour, 0 none), the area of its mask, and its
+index: with the same generator and seed, an index always gives the same slice.
+"""
+
+
+def main() -> None:
+    """Read the command line, draw, write."""
+    parser = argparse.ArgumentParser(
+        prog="auglift generate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--count", type=positive, required=True, help="how many slices")
+    parser.add_argument("--out", type=Path, required=True, help="a new or empty folder")
+    parser.add_argument("--label", choices=SHARES, default="both")
+    parser.add_argument("--seed", type=natural, default=0)
+    parser.add_argument("--format", choices=FORMATS, default="png")
+    parser.add_argument("--from", dest="folder", type=Path, default=Path("data/gan/0"))
+    words = parser.parse_args()
+    stage.die_with_parent()
+    try:
+        facts, weights = source.read(words.folder)
+        with written(words.out) as out:
+            write(out, facts, weights, words)
+    except StageError as error:
+        stage.fail("generate", str(error))
+    print(f"{words.count} slices in {words.out}")
+
+
+def write(out: Path, facts: Facts, weights: Path, words: argparse.Namespace) -> None:
+    """Draw the slices, and write each as it comes."""
+    generator = source.load(facts, weights)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    rows = []
+    try:
+        for index, drawn in slices(
+            generator, facts, count=words.count, label=words.label, seed=words.seed
+        ):
+            name = name_of(words.seed, index, drawn.label)
+            save(out, name, drawn, facts=facts, kind=words.format, digest=digest)
+            area = int(drawn.mask.sum()) * facts.pixel_mm**2
+            rows.append((name, name, drawn.label, round(area, 1), index))
+    except ValueError as error:
+        raise StageError(f"{words.folder}: {error}; train the generator longer") from None
+    with (out / "slices.csv").open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("name", "subject", "label", "tumor_area_mm2", "index"))
+        table.writerows(sorted(rows))  # as sorted file names, which `auglift judge` goes by
+    if words.format == "nifti":
+        from tasks.release import nifti
+
+        nifti.write_root(
+            out,
+            modalities=facts.modalities,
+            version=facts.version,
+            license_words=facts.license_words,
+            digest=digest,
+        )
+    said = vars(words) | {"digest": digest, "license_words": facts.license_words}
+    (out / "README.md").write_text(README.format(version=facts.version, **said))
+
+
+def save(out: Path, name: str, drawn: Drawn, *, facts: Facts, kind: str, digest: str) -> None:
+    """One slice and its mask, as the release writes them."""
+    if kind == "png":
+        from tasks.release import pictures
+
+        pictures.write(out, name, drawn.image, drawn.mask, modalities=facts.modalities)
+    elif kind == "nifti":
+        from tasks.release import nifti
+
+        anat = out / name / "anat"
+        anat.mkdir(parents=True)
+        nifti.write(
+            anat,
+            name,
+            drawn.image,
+            drawn.mask,
+            modalities=facts.modalities,
+            pixel_mm=facts.pixel_mm,
+            mark=f"SYNTHETIC by auglift {facts.version}, not of any person",
+        )
+    else:
+        from tasks.release import dicom
+
+        instances = out / name
+        instances.mkdir()
+        dicom.write(
+            instances,
+            name,
+            drawn.image,
+            drawn.mask,
+            modalities=facts.modalities,
+            label=drawn.label,
+            stamp=dicom.Stamp(
+                digest, facts.version, datetime.date.fromisoformat(facts.date), facts.pixel_mm
+            ),
+        )
+
+
+def positive(word: str) -> int:
+    """A whole number above 0."""
+    if (number := natural(word)) == 0:
+        raise argparse.ArgumentTypeError("0 is too few, expected at least 1")
+    return number
+
+
+def natural(word: str) -> int:
+    """A whole number, 0 or above."""
+    if not word.isdecimal():
+        raise argparse.ArgumentTypeError(f"{word!r} is no whole number, expected 0, 1, 2, ...")
+    return int(word)
+
+
+if __name__ == "__main__":
+    main()

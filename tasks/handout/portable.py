@@ -1,0 +1,135 @@
+"""A generator on its own: `generator.json`, `generator.safetensors`, and slices drawn from them.
+
+Packages for other tools carry copies of this file and of what it imports, so it needs numpy,
+scipy, safetensors and torch and nothing of auglift. It draws on the processor: slice i of a seed
+is then the same slice on every machine of one type.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import count as count_from
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from models.dcgan import Architecture, Generator
+from tasks.generate.draw import BATCH, Drawn, Wish, draw_batch
+
+FACTS, WEIGHTS = "generator.json", "generator.safetensors"
+SHARES = {"tumor": 1.0, "none": 0.0, "both": 0.5}
+LETTERS = {1: "t", 0: "n"}
+HOPELESS = 16  # batches without one slice that agrees with its label
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What has to be known of a generator besides its weights; `generator.json` holds it.
+
+    Attributes:
+        architecture: the fields of `Architecture`.
+        modalities: what the image channels imitate, such as FLAIR.
+        pixel_mm: side of a pixel.
+        threads: sums over another number of threads round differently.
+        min_island_px, min_tumor_px, attempts: when a drawn mask is good enough.
+        version, date, license_words: of the data sets that it draws, as in `release`.
+    """
+
+    architecture: dict[str, Any]
+    modalities: list[str]
+    pixel_mm: float
+    threads: int
+    min_island_px: int
+    min_tumor_px: int
+    attempts: int
+    version: str
+    date: str
+    license_words: str
+
+    def wish(self, *, count: int, label: str, seed: int) -> Wish:
+        """Slices of this generator."""
+        return Wish(
+            count=count,
+            seed=seed,
+            tumor_share=SHARES[label],
+            min_island_px=self.min_island_px,
+            min_tumor_px=self.min_tumor_px,
+            attempts=self.attempts,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write `generator.json`."""
+        text = json.dumps({"kind": "auglift-generator", **asdict(self)}, indent=2)
+        (folder / FACTS).write_text(text + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Facts":
+        """Read `generator.json`."""
+        tree = json.loads((folder / FACTS).read_text())
+        del tree["kind"]
+        return cls(**tree)
+
+
+def build(facts: Facts, weights: Path) -> Generator:
+    """The generator, ready to draw."""
+    generator = Generator(Architecture(**facts.architecture))
+    generator.load_state_dict(load_file(weights))
+    layout = torch.channels_last
+    ready: Generator = generator.to(memory_format=layout)
+    return ready.eval()
+
+
+def slices(
+    generator: Generator, facts: Facts, *, count: int, label: str, seed: int
+) -> Iterator[tuple[int, Drawn]]:
+    """Yield `count` slices that agree with their label, each with its index.
+
+    The first slices of a longer list are those of a shorter one: a slice follows from the seed
+    and its index alone, and an index whose slice never agrees is left out of every list.
+
+    Args:
+        generator: from `build`.
+        facts: of that generator.
+        count: how many.
+        label: `tumor`, `none`, or `both` by turns.
+        seed: another one draws other slices.
+
+    Raises:
+        ValueError: when the generator draws none that agrees.
+    """
+    wish = facts.wish(count=count, label=label, seed=seed)
+    found, barren = 0, 0
+    for start in count_from(0, BATCH):
+        with fixed_threads(facts.threads):
+            batch = draw_batch(generator, wish, start, CPU)
+        barren = 0 if batch else barren + 1
+        if barren == HOPELESS:
+            raise ValueError(
+                f"none of {HOPELESS * BATCH} slices agreed with the label {label!r} in"
+                f" {facts.attempts} draws each"
+            )
+        for index in sorted(batch):
+            yield index, batch[index]
+            found += 1
+            if found == count:
+                return
+
+
+def name_of(seed: int, index: int, label: int) -> str:
+    """The synthetic subject that a slice is: the same slice always has the same name."""
+    return f"sub-syn{seed}{LETTERS[label]}{index:06d}"
+
+
+@contextmanager
+def fixed_threads(threads: int) -> Iterator[None]:
+    """Torch's thread count for a moment."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

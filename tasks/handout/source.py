@@ -1,0 +1,90 @@
+"""Where a generator comes from: `data/gan/FOLD` of a clone, or a package that was handed out."""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from models.dcgan import Generator
+from tasks import params
+from tasks.handout.portable import FACTS, WEIGHTS, Facts, build
+from tasks.params.generate import Generate
+from tasks.params.release import Release
+from tasks.stage import StageError
+
+REMEDY = "give --from data/gan/FOLD, or a folder that `auglift export` wrote"
+
+
+def read(folder: Path) -> tuple[Facts, Path]:
+    """The facts of a generator, and where its weights lie.
+
+    Raises:
+        StageError: when there is none, or not one of ours.
+    """
+    if not folder.is_dir():
+        raise StageError(f"{folder} is no folder; {REMEDY}")
+    if (folder / "config.json").exists():
+        return trained_here(folder), folder / WEIGHTS
+    packed = sorted(folder.rglob(FACTS))
+    if len(packed) == 1:
+        return handed_out(packed[0].parent), packed[0].with_name(WEIGHTS)
+    if (folder / "release.json").exists() or (folder / "refusal.json").exists():
+        raise StageError(
+            f"{folder} is a release: it holds slices, never the generator that drew them; ask its"
+            " makers for what `auglift export` writes"
+        )
+    raise StageError(f"{folder} holds {len(packed)} generators, expected one; {REMEDY}")
+
+
+def trained_here(folder: Path) -> Facts:
+    """The facts that a clone knows of the generator in `data/gan/FOLD`.
+
+    Raises:
+        StageError: when it was trained elsewhere, or the clone lacks what belongs to it.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    if config.get("kind") != "dcgan":
+        raise StageError(
+            f"{folder} holds a generator of kind {config.get('kind')!r}, expected 'dcgan': only"
+            " what this pipeline trained can draw on demand"
+        )
+    stats = folder.parents[1] / "slices/stats.json"
+    if not stats.exists():
+        raise StageError(f"{stats} is missing; run `dvc repro slices`, or {REMEDY}")
+    described = json.loads(stats.read_text())
+    asked, release = params.read(Generate), params.read(Release)
+    return Facts(
+        architecture=config["architecture"],
+        modalities=described["modalities"],
+        pixel_mm=float(described["pixel_mm"]),
+        threads=asked.threads,
+        min_island_px=asked.min_island_px,
+        min_tumor_px=asked.min_tumor_px,
+        attempts=asked.attempts,
+        version=release.version,
+        date=release.date.isoformat(),
+        license_words=release.license,
+    )
+
+
+def handed_out(folder: Path) -> Facts:
+    """The facts of a package."""
+    try:
+        return Facts.load(folder)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StageError(f"{folder / FACTS} cannot be read ({error}); export it again") from None
+
+
+def load(facts: Facts, weights: Path) -> Generator:
+    """The generator itself.
+
+    Raises:
+        StageError: when facts and weights do not fit.
+    """
+    try:
+        return build(facts, weights)
+    except (OSError, SafetensorError, RuntimeError, TypeError) as error:
+        raise StageError(
+            f"{weights} cannot be read as this generator ({str(error).splitlines()[0]}); train or"
+            " export it again"
+        ) from None

@@ -1,0 +1,33 @@
+"""A folder for someone else: written whole, or not at all, and never over what is there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tasks.stage import StageError, discard
+
+
+@contextmanager
+def written(out: Path) -> Iterator[Path]:
+    """Give a sibling of `out` to write to; move it into place when all went well.
+
+    Raises:
+        StageError: when something lies at `out`, or nothing can be written beside it.
+    """
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise StageError(f"{out} is no folder; name a new one with --out")
+    if out.is_dir() and any(out.iterdir()):
+        raise StageError(f"{out} is not empty; name a new folder with --out, or empty this one")
+    partial = out.absolute().with_name(f".{out.absolute().name}.partial")
+    try:
+        discard(partial)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise StageError(f"{partial.parent} cannot be written ({error.strerror})") from None
+    try:
+        yield partial
+        if out.is_dir():
+            out.rmdir()
+        partial.replace(out)
+    finally:
+        discard(partial)

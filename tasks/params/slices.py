@@ -17,8 +17,14 @@ class Slices(Section):
     folds: list[Fold] = Field(min_length=1)  # one name: a hold-out split; several: cross-fitting
     val_fraction: float = Field(gt=0, lt=1)  # of all patients
     test_fraction: float = Field(gt=0, lt=1)  # of all patients; several folds ignore it
+    # How many patients a fold trains and validates on; 0: all that are not for testing.
+    train_patients: int = Field(default=0, ge=0)
+    draw: int = Field(default=0, ge=0)  # which ones: the seed of that choice
+    # body: each body fills the window, for pictures of unknown scale; mm are nominal then.
+    scale: Literal["mm", "body"] = "mm"
+    intensity: Literal["z-score", "nyul"] = "z-score"
     clip_percentiles: tuple[float, float] = (0.5, 99.5)  # of the voxels inside the brain
-    z_range: tuple[float, float] = (-2.5, 3.5)  # z-scores that become -1 and 1
+    z_range: tuple[float, float] = (-2.5, 3.5)  # z-scores that become -1 and 1; not for nyul
     min_tumor_mm2: float = Field(default=0.0, ge=0)  # slices with less, but some, are left out
     negatives_per_positive: float = Field(default=1.0, gt=0, le=10)
     caliper: float = Field(default=0.5, gt=0)  # largest matching distance, standard deviations
@@ -38,4 +44,11 @@ class Slices(Section):
             raise ValueError("clip_percentiles must rise within 0..100")
         if not self.z_range[0] < self.z_range[1]:
             raise ValueError("z_range must rise")
+        if self.intensity == "nyul" and len(self.folds) > 1:
+            raise ValueError(
+                "nyul fits its landmarks on one fold's training patients, and all folds share one"
+                " array: keep one fold, or use z-score"
+            )
+        if self.intensity == "nyul" and not (low < 10 and high > 90):
+            raise ValueError("clip_percentiles must lie beyond nyul's deciles, below 10, above 90")
         return self

@@ -43,25 +43,11 @@ def brain_mask(volume: Volume) -> NDArray[np.bool_]:
     return np.stack(filled, axis=2)
 
 
-def normalise(
-    volume: Volume,
-    brain: NDArray[np.bool_],
-    *,
-    clip_percentiles: tuple[float, float],
-    z_range: tuple[float, float],
-) -> Volume:
-    """Percentile clip, z-score inside the brain, then `z_range` scaled to [-1, 1]; air is -1.
-
-    Everything is measured on this volume alone, so nothing can leak between patients. Outside
-    the brain the noise floor differs between scanners and would tell the site: it goes.
-    """
-    inside = volume[brain]
-    low, high = np.percentile(inside, clip_percentiles)
-    reference = np.clip(inside, low, high)
-    z = (np.clip(volume, low, high) - reference.mean()) / max(float(reference.std()), 1e-6)
-    scaled = 2 * (z - z_range[0]) / (z_range[1] - z_range[0]) - 1
-    unit: Volume = np.where(brain, np.clip(scaled, -1, 1), -1).astype(np.float32)
-    return unit
+def extent_mm(brain: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> tuple[float, float]:
+    """Width and height of the brain's bounding box in the (X,Y) plane."""
+    spans = [np.flatnonzero(brain.any(axis=axes)) for axes in ((1, 2), (0, 2))]
+    x, y = (float(s[-1] - s[0] + 1) * mm for s, mm in zip(spans, spacing_mm, strict=True))
+    return x, y
 
 
 def window(

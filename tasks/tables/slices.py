@@ -5,7 +5,12 @@ from pandera.typing import Series
 
 
 class Slices(pa.DataFrameModel):
-    """Position-matched slices; label 1 tumour, 0 none, -1 unlabelled."""
+    """Position-matched slices; label 1 tumour, 0 none, -1 unlabelled.
+
+    `mask_known` is false where nobody outlined tumours: the mask is empty whatever the label.
+    `partition_FOLD` is `unused` where a slice takes no part in a fold: its patient was not drawn,
+    or that fold's matching left it out.
+    """
 
     row: Series[int] = pa.Field(ge=0)
     subject: Series[str]
@@ -16,6 +21,7 @@ class Slices(pa.DataFrameModel):
     brain_area_mm2: Series[float] = pa.Field(ge=0)
     tumor_area_mm2: Series[float] = pa.Field(ge=0)
     label: Series[int] = pa.Field(isin=[-1, 0, 1])
+    mask_known: Series[bool] | None
     partition: Series[str] = pa.Field(
-        alias="^partition_.+$", regex=True, isin=["train", "val", "test"]
+        alias="^partition_.+$", regex=True, isin=["train", "val", "test", "unused"]
     )

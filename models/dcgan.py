@@ -32,7 +32,10 @@ class Architecture:
         discriminator_norm: of the discriminator's inner layers.
         minibatch_stddev: show the discriminator how much a batch varies (Karras 2018, sec. 3).
         projection: score label agreement by an inner product (Miyato 2018); otherwise the label
-            enters as constant planes beside the slice.
+            enters as constant planes beside the slice, which the first convolution embeds.
+        conditions: names of the numbers that say, besides the label, what a slice shows. They
+            take the last places of z.
+        pretrained_features: the discriminator sees through a frozen network (models/projected.py).
     """
 
     size: int = 64
@@ -44,6 +47,8 @@ class Architecture:
     discriminator_norm: Norm = "none"
     minibatch_stddev: bool = True
     projection: bool = True
+    conditions: Sequence[str] = ()
+    pretrained_features: bool = False
 
     def base(self) -> int:
         """Side of the coarsest maps: 4 for powers of two, 6 for 96, 5 for 80."""
@@ -88,18 +93,29 @@ class Generator(nn.Module):
             if architecture.excitation
             else None
         )
+        if k := len(architecture.conditions):
+            # What the training slices showed: a normal distribution for each label, and the mean
+            # and deviation by which the numbers were standardised.
+            self.register_buffer("condition_mean", torch.zeros(LABELS, k))
+            self.register_buffer("condition_root", torch.eye(k).repeat(LABELS, 1, 1))
+            self.register_buffer("condition_scale", torch.tensor([[0.0, 1.0]]).repeat(k, 1))
         self.apply(initialise)
 
-    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, z: Tensor, labels: Tensor, conditions: Tensor | None = None) -> Tensor:
         """Draw slices.
 
         Args:
             z: (B,latent) standard normal.
             labels: (B,) int64 in {0, 1}.
+            conditions: (B,k) standardised; without them the last k places of z draw them from
+                the distribution that the training slices of the label showed.
 
         Returns:
             (B,C+1,size,size) in [-1, 1]; the last channel is the mask, above 0 inside.
         """
+        if k := len(self.architecture.conditions):
+            wanted = self.conditions(z, labels) if conditions is None else conditions
+            z = torch.cat([z[:, :-k], wanted.to(z.dtype)], 1)  # (B,latent)
         code = torch.cat([z, one_hot(labels, z.dtype)], 1)
         x = coarse = self.stem(code[:, :, None, None])  # (B,8 width,base,base)
         for block in self.blocks:
@@ -107,6 +123,12 @@ class Generator(nn.Module):
         if self.gate is not None:
             x = x * self.gate(coarse)
         return torch.tanh(self.head(x))  # (B,C+1,size,size)
+
+    def conditions(self, z: Tensor, labels: Tensor) -> Tensor:
+        """The conditions (B,k) that z and labels stand for."""
+        mean, root = self.get_buffer("condition_mean"), self.get_buffer("condition_root")
+        ease = z[:, -len(self.architecture.conditions) :, None]  # (B,k,1)
+        return mean[labels] + (root[labels] @ ease)[..., 0]
 
 
 def upsampling(inner: int, outer: int, smooth: bool, *, bias: bool) -> nn.Module:
@@ -152,7 +174,8 @@ class Discriminator(nn.Module):
         self.architecture = architecture
         norm = architecture.discriminator_norm
         widths = architecture.widths()[::-1]
-        planes = architecture.channels + 1 + (0 if architecture.projection else LABELS)
+        said = LABELS + len(architecture.conditions)
+        planes = architecture.channels + 1 + (0 if architecture.projection else said)
         # Radford 2016: no batch norm on the first layer.
         layers: list[nn.Module] = [*layer(planes, widths[0], "none" if norm == "batch" else norm)]
         for inner, outer in pairwise(widths):
@@ -163,24 +186,27 @@ class Discriminator(nn.Module):
         self.squash = normed(nn.Linear(seen * architecture.base() ** 2, widths[-1]), norm)
         self.score = normed(nn.Linear(widths[-1], 1), norm)
         self.agree = (
-            normed(nn.Linear(LABELS, widths[-1], bias=False), norm)
+            normed(nn.Linear(said, widths[-1], bias=False), norm)
             if architecture.projection
             else None
         )
         if norm == "batch":
             self.apply(initialise)
 
-    def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, labels: Tensor, conditions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Score slices.
 
         Args:
             x: (B,C+1,size,size) in [-1, 1].
             labels: (B,) int64 in {0, 1}.
+            conditions: (B,k) standardised, where the architecture has any.
 
         Returns:
             Logits (B,) and the features (B,8 width) that feature matching compares.
         """
-        side = one_hot(labels, x.dtype)
+        side = beside(labels, conditions, x.dtype)
         if self.agree is None:
             x = torch.cat([x, side[:, :, None, None].expand(-1, -1, *x.shape[2:])], 1)
         maps = self.trunk(x)  # (B,8 width,base,base)
@@ -229,6 +255,12 @@ def minibatch_stddev(maps: Tensor, group: int = 4) -> Tensor:
 def one_hot(labels: Tensor, dtype: torch.dtype) -> Tensor:
     """(B,) -> (B,2)."""
     return F.one_hot(labels, LABELS).to(dtype)
+
+
+def beside(labels: Tensor, conditions: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """What is said about a slice: (B,2+k)."""
+    said = one_hot(labels, dtype)
+    return said if conditions is None else torch.cat([said, conditions.to(dtype)], 1)
 
 
 def initialise(module: nn.Module) -> None:

@@ -24,6 +24,7 @@ class DiffAugment:
         translation: largest shift as a share of the side.
         cutout: side of the square set to air, as a share of the side.
         flip: mirror half of the slices left to right.
+        upside_down: mirror half of them top to bottom.
     """
 
     brightness: float = 0.0
@@ -31,6 +32,7 @@ class DiffAugment:
     translation: float = 0.0
     cutout: float = 0.0
     flip: bool = False
+    upside_down: bool = False
 
     def __call__(
         self, x: Tensor, generator: torch.Generator, probability: Tensor | float = 1.0
@@ -48,13 +50,13 @@ class DiffAugment:
             mean = image.mean((1, 2, 3), keepdim=True)
             image = (image - mean) * factor + mean
         x = torch.cat([image, mask], 1)
-        if self.translation or self.flip:
-            x = self.move(x, u[2:5], strikes[2])
+        if self.translation or self.flip or self.upside_down:
+            x = self.move(x, (u[2], u[3], u[4], u[7]), strikes[2])
         if self.cutout:
             x = self.cut(x, u[5:7], strikes[3])
         return x
 
-    def move(self, x: Tensor, u: Tensor, strike: Tensor) -> Tensor:
+    def move(self, x: Tensor, u: tuple[Tensor, ...], strike: Tensor) -> Tensor:
         """Shift by whole pixels and mirror; what enters from outside is air.
 
         A shift is a product with a 0/1 matrix on each side: its gradient is a product too, which
@@ -63,7 +65,7 @@ class DiffAugment:
         H, W = x.shape[2:]
         down = torch.round((2 * u[0] - 1) * self.translation * H * strike)
         right = torch.round((2 * u[1] - 1) * self.translation * W * strike)
-        rows = selection(H, down, torch.zeros_like(strike))
+        rows = selection(H, down, (u[3] < 0.5).to(x.dtype) * strike * float(self.upside_down))
         columns = selection(W, right, (u[2] < 0.5).to(x.dtype) * strike * float(self.flip))
         moved = rows[:, None] @ (x - AIR) @ columns[:, None].transpose(2, 3)
         return moved + AIR

@@ -6,7 +6,7 @@ weights it loads. Blocks 4 and 10 tell apart most damage to brain slices, where 
 layer and random features do not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -48,16 +48,25 @@ class EfficientNetLite0Features(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features (N, 152 C) of images (N, C, H, W) in [-1, 1]; H and W at least 32."""
         n, channels, height, width = images.shape
-        grey = images.reshape(n * channels, 1, height, width)
-        x = (255 * (grey + 1) / 2 - 127) / 128
-        x = x.expand(-1, 3, -1, -1)  # (N C, 3, H, W)
+        grey = scaled(images.reshape(n * channels, 1, height, width))
+        maps = self.maps(grey.expand(-1, 3, -1, -1), TAPS)
+        means = [x.mean(dim=(2, 3)) for x in maps]  # (N C, 40), (N C, 112)
+        return torch.cat(means, dim=1).reshape(n, channels * WIDTH)
+
+    def maps(self, x: Tensor, taps: Sequence[int]) -> list[Tensor]:
+        """The outputs of some blocks, of scaled pictures (B, 3, H, W)."""
         x = F.relu6(self._bn0(self._conv_stem(x)))
-        means = []
+        found = []
         for index, block in enumerate(self._blocks):
             x = block(x)
-            if index in TAPS:
-                means.append(x.mean(dim=(2, 3)))  # (N C, 40), then (N C, 112)
-        return torch.cat(means, dim=1).reshape(n, channels * WIDTH)
+            if index in taps:
+                found.append(x)  # block 2: H / 4, block 4: H / 8, block 10: H / 16
+        return found
+
+
+def scaled(pixels: Tensor) -> Tensor:
+    """[-1, 1] as the published network takes it."""
+    return (255 * (pixels + 1) / 2 - 127) / 128
 
 
 class InvertedResidual(nn.Module):

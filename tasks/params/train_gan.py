@@ -52,7 +52,18 @@ RECIPES: dict[str, dict[str, Any]] = {
         "discriminator_norm": "spectral",
         "r1_gamma": 0.0,
     },
+    # Sauer 2021: the discriminator sees through a frozen network that knows ImageNet.
+    "projected": {
+        "loss": "hinge",
+        "learning_rate": 5e-4,
+        "discriminator_rate": 5e-4,
+        "pretrained_features": True,
+        "discriminator_norm": "spectral",
+        "minibatch_stddev": False,
+        "r1_gamma": 0.0,
+    },
 }
+Condition = Literal["area", "position"]
 
 
 class Augmentation(BaseModel):
@@ -63,14 +74,15 @@ class Augmentation(BaseModel):
     contrast: float = Field(default=0.2, ge=0, lt=1)
     translation: float = Field(default=0.125, ge=0, le=0.5)  # share of the side
     cutout: float = Field(default=0.25, ge=0, lt=1)  # share of the side
-    flip: bool = False  # left to right; up and down would make upside-down brains
+    flip: bool = False  # left to right
+    upside_down: bool = False  # recipe `paper` only: generated brains stand on their heads too
 
 
 class TrainGan(Section):
     """How `train_gan` trains a fold's generator."""
 
     section: ClassVar[str] = "train_gan"
-    recipe: Literal["small_data", "paper", "lsgan", "wgan_gp", "hinge"] = "small_data"
+    recipe: Literal["small_data", "paper", "lsgan", "wgan_gp", "hinge", "projected"] = "small_data"
     seed: int = Field(ge=0)
     threads: int = Field(ge=1, le=256)
     steps: int = Field(ge=1)
@@ -83,7 +95,11 @@ class TrainGan(Section):
     excitation: bool = False
     discriminator_norm: Literal["none", "batch", "spectral"] = "none"
     minibatch_stddev: bool = True
-    projection: bool = True
+    projection: bool = True  # the label scores by an inner product; otherwise as planes
+    pretrained_features: bool = False  # the discriminator sees through EfficientNet-Lite0
+    conditions: tuple[Condition, ...] = ()  # besides the label: tumour area, position in the brain
+    start_from: str = ""  # networks.safetensors of an earlier training, perhaps on the phantom
+    start_sha256: str = ""  # of that file
 
     loss: Literal["logistic", "hinge", "lsgan", "wgan"] = "logistic"
     r1_gamma: float = Field(default=0.1, ge=0)
@@ -98,9 +114,12 @@ class TrainGan(Section):
     beta2: float = Field(default=0.99, ge=0, lt=1)
 
     diffaugment: Augmentation = Augmentation()
+    ada_target: float = Field(default=0.0, ge=0, lt=1)  # 0: augment always (Karras 2020: 0.6)
+    ada_images: int = Field(default=8000, ge=1)  # seen while the probability goes from 0 to 1
     soften: float = Field(default=0.9, gt=0, le=1)  # peak of softened masks; 1: crisp masks
     ema_half_life: int = Field(default=60, ge=0)  # steps; 0: the last weights
     patience: int = Field(default=0, ge=0)  # rows without a better one before it stops; 0: off
+    settled: int = Field(default=0, ge=0)  # rows whose losses stay the same end it; 0: off
     max_minutes: float = Field(default=0, ge=0)  # 0: off; a run that it ends is not repeatable
     watch_every: int = Field(default=100, ge=1)  # steps between rows of history.csv
     sheet_every: int = Field(default=400, ge=1)  # steps between sample sheets
@@ -122,4 +141,45 @@ class TrainGan(Section):
             )
         if self.batch % 2:
             raise ValueError("batch must be even: half of it is tumour slices")
+        self._loss_is_consistent()
+        self._discriminator_is_consistent()
+        if self.diffaugment.upside_down and self.recipe != "paper":
+            raise ValueError(
+                "diffaugment.upside_down teaches the generator upside-down brains, which leak into"
+                " the synthetic slices: set it to false, or the recipe to paper"
+            )
+        if len(set(self.conditions)) < len(self.conditions):
+            raise ValueError("conditions must differ from each other")
+        if len(self.conditions) >= self.latent:
+            raise ValueError("latent must be longer than conditions, which take its last places")
+        if bool(self.start_from) != bool(self.start_sha256):
+            raise ValueError(
+                "start_from and start_sha256 belong together: a path may come to hold other"
+                " weights; `sha256sum FILE` prints what start_sha256 must be"
+            )
         return self
+
+    def _loss_is_consistent(self) -> None:
+        if self.loss == "wgan" and not self.gradient_penalty:
+            raise ValueError("loss wgan needs a gradient_penalty, such as 10")
+        if self.loss == "wgan" and self.discriminator_norm == "batch":
+            raise ValueError("loss wgan scores slice by slice: set discriminator_norm to none")
+        if self.ada_target and self.loss not in ("logistic", "hinge"):
+            raise ValueError(
+                f"ada_target goes by the sign of the scores, which means nothing with loss"
+                f" {self.loss}: set it to 0, or the loss to logistic or hinge"
+            )
+
+    def _discriminator_is_consistent(self) -> None:
+        if not self.pretrained_features:
+            return
+        if self.r1_gamma or self.gradient_penalty or self.discriminator_norm == "batch":
+            raise ValueError(
+                "pretrained_features takes no gradient penalty and no batch norm: set r1_gamma and"
+                " gradient_penalty to 0 and discriminator_norm to spectral, as recipe projected"
+            )
+        if self.minibatch_stddev or not self.projection:
+            raise ValueError(
+                "pretrained_features has no minibatch_stddev and always scores labels by"
+                " projection: set them to false and true, as recipe projected"
+            )

@@ -1,7 +1,8 @@
 """Train a fold's generator on its training slices, watched on its validation slices.
 
 Reads `data/slices`; writes `data/gan/FOLD`: `generator.safetensors` (EMA weights with their own
-batch-norm statistics), `config.json`, `history.csv` and the sample sheets.
+batch-norm statistics), `config.json`, `history.csv`, the sample sheets, and `networks.safetensors`,
+from which another training can start.
 """
 
 import json
@@ -30,7 +31,11 @@ def main(fold: str) -> None:
 
     device = compute.prepare(asked.threads)
     examples = gather(
-        load_slices(fold, "train"), load_slices(fold, "val"), soften=asked.soften, device=device
+        load_slices(fold, "train"),
+        load_slices(fold, "val"),
+        soften=asked.soften,
+        device=device,
+        conditions=asked.conditions,
     )
     inputs = [Path("data/slices") / name for name in INPUTS]
     kept = checkpoint.folder_of([fold, device.type, asked.model_dump_json()], inputs)

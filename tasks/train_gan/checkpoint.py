@@ -23,7 +23,7 @@ from tasks.stage import discard
 ROOT = Path(".checkpoints")
 FILE = "state.safetensors"
 HERE = Path(__file__).parents[2]
-CODE = ("tasks/train_gan", "tasks/measures", "models")
+CODE = ("tasks/train_gan", "tasks/measures", "tasks/conditions.py", "models")
 
 
 def folder_of(words: Iterable[str], inputs: Iterable[Path]) -> Path:
@@ -36,7 +36,10 @@ def folder_of(words: Iterable[str], inputs: Iterable[Path]) -> Path:
         torch.backends.cpu.get_cpu_capability(),
     ):
         digest.update(word.encode() + b"\0")
-    code = sorted(path for room in CODE for path in (HERE / room).rglob("*.py"))
+    places = [HERE / place for place in CODE]
+    code = sorted(
+        p for place in places for p in ([place] if place.is_file() else place.rglob("*.py"))
+    )
     for path in (*inputs, *code):
         digest.update(path.name.encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())

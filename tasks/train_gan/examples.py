@@ -1,5 +1,6 @@
 """Real slices as the discriminator sees them: image and softened mask in one stack."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tasks.arrays import SliceSet
+from tasks.conditions import scales, standardised
 from tasks.stage import StageError
 
+JITTER = 0.1  # standard deviations of a condition
 NAMES = {0: "slices without tumour", 1: "tumour slices"}
 
 
@@ -17,13 +20,15 @@ NAMES = {0: "slices without tumour", 1: "tumour slices"}
 class Partition:
     """The labelled slices of one partition on the device.
 
-    `x` (N,C+1,H,W) in [-1, 1]; `labels` (N,); `rows` the positions of labels 0 and 1.
+    `x` (N,C+1,H,W) in [-1, 1]; `labels` (N,); `rows` the positions of labels 0 and 1;
+    `conditions` (N,k) standardised, or None where k is 0.
     """
 
     x: Tensor
     labels: Tensor
     rows: tuple[Tensor, Tensor]
     patients: int
+    conditions: Tensor | None = None
 
     def of(self, label: int) -> Tensor:
         """The slices (n,C+1,H,W) of one label."""
@@ -32,17 +37,22 @@ class Partition:
 
 @dataclass(frozen=True)
 class Examples:
-    """What one fold trains on and is watched on."""
+    """What one fold trains on and is watched on.
+
+    `scale` (k,2): the mean and deviation by which the conditions were standardised.
+    """
 
     train: Partition
     val: Partition
+    scale: Tensor | None = None
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
         """Draw a batch, half of it tumour slices, with replacement.
 
         Returns:
-            (size,C+1,H,W) in [-1, 1] and labels (size,): 0, 1, 0, 1, ... so that every group of
-            the minibatch standard deviation holds the labels in one proportion.
+            (size,C+1,H,W) in [-1, 1], labels (size,): 0, 1, 0, 1, ... so that every group of the
+            minibatch standard deviation holds the labels in one proportion; conditions (size,k),
+            jittered so that no number stands for one slice.
         """
         device = self.train.x.device
         chosen = torch.empty(size, dtype=torch.int64, device=device)
@@ -50,18 +60,33 @@ class Examples:
             rows = self.train.rows[label]
             share = torch.rand(size // 2, generator=generator, device=device)
             chosen[label::2] = rows[(share * len(rows)).long().clamp(max=len(rows) - 1)]
-        return self.train.x[chosen], self.train.labels[chosen]
+        x, labels, conditions = self.train.x[chosen], self.train.labels[chosen], None
+        if self.train.conditions is not None:
+            conditions = self.train.conditions[chosen]
+            ease = torch.randn(conditions.shape, generator=generator, device=device)
+            conditions = conditions + JITTER * ease
+        return x, labels, conditions
 
 
-def gather(train: SliceSet, val: SliceSet, *, soften: float, device: torch.device) -> Examples:
+def gather(
+    train: SliceSet,
+    val: SliceSet,
+    *,
+    soften: float,
+    device: torch.device,
+    conditions: Sequence[str] = (),
+) -> Examples:
     """Put the labelled slices on the device.
 
     Raises:
         StageError: when a label has no training slices.
     """
-    examples = Examples(
-        partition(train, soften=soften, device=device), partition(val, soften=soften, device=device)
+    scale = scales(train.table, conditions) if conditions else None
+    trained, held = (
+        partition(side, soften=soften, device=device, conditions=conditions, scale=scale)
+        for side in (train, val)
     )
+    examples = Examples(trained, held, scale)
     for label, name in NAMES.items():
         if not len(examples.train.rows[label]):
             raise StageError(
@@ -72,7 +97,14 @@ def gather(train: SliceSet, val: SliceSet, *, soften: float, device: torch.devic
     return examples
 
 
-def partition(slices: SliceSet, *, soften: float, device: torch.device) -> Partition:
+def partition(
+    slices: SliceSet,
+    *,
+    soften: float,
+    device: torch.device,
+    conditions: Sequence[str] = (),
+    scale: Tensor | None = None,
+) -> Partition:
     """Labelled slices as tensors; unlabelled ones (-1) are left out."""
     known = slices.take((slices.table["label"] >= 0).to_numpy())
     masks = soft_masks(torch.from_numpy(known.masks.astype(np.float32)), peak=soften)
@@ -80,7 +112,10 @@ def partition(slices: SliceSet, *, soften: float, device: torch.device) -> Parti
     labels = torch.tensor(known.table["label"].to_numpy(np.int64))
     none, tumor = (torch.nonzero(labels == label)[:, 0].to(device) for label in (0, 1))
     patients = int(known.table["subject"].nunique())
-    return Partition(x.to(device), labels.to(device), (none, tumor), patients)
+    shown = None
+    if scale is not None:
+        shown = standardised(known.table, conditions, scale).to(device)
+    return Partition(x.to(device), labels.to(device), (none, tumor), patients, shown)
 
 
 def soft_masks(masks: Tensor, *, peak: float) -> Tensor:

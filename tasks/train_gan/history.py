@@ -7,6 +7,7 @@ COLUMNS = {
     "r1": "the R1 penalty, likewise",
     "l1": "L1 to the label-wise mean, likewise",
     "feature_matching": "distance of mean features, likewise",
+    "augment": "probability of each augmentation",
     "score_train": "mean discriminator score of training slices, in [0, 1]",
     "score_val": "the same of validation slices; far below score_train: learnt by heart",
     "score_fake": "the same of generated slices",
@@ -20,5 +21,5 @@ COLUMNS = {
     "mask_spurious": "share of slices without tumour that have a mask",
     "fd_ratio_none": "Fréchet distance to validation slices over that of training slices",
     "fd_ratio_tumor": "the same of tumour slices",
-    "event": "empty, or what happened: best, collapsed, ...",
+    "event": "empty, or what happened: best, young or collapsed with the reason, ...",
 }

@@ -10,6 +10,7 @@ from tasks.train_gan.trainer import Trainer
 from tasks.train_gan.verdict import Row, collapse, merit
 
 LASTING = 3  # collapsed rows in a row, in the second half of a run
+SETTLED = 0.05  # losses within this share of their mean count as the same
 
 
 @dataclass
@@ -28,13 +29,18 @@ class Progress:
 
     def record(self, row: Row, trainer: Trainer) -> None:
         """Add a row, and keep the EMA weights when none were better."""
-        if self.restarted and not self.history:
-            row["event"] = f"restarted with seed {trainer.asked.seed}: {self.restarted}"
+        asked, events = trainer.asked, []
         if merit(row) <= merit(self.best_row):
-            row["event"] = f"{row['event']}; best" if row["event"] else "best"
+            events.append("best")
             self.best_row = row
             weights = trainer.ema.state_dict()
             self.best = {name: value.to("cpu", copy=True) for name, value in weights.items()}
+        if self.restarted and not self.history:
+            events.append(f"restarted with seed {asked.seed}: {self.restarted}")
+        if reason := collapse(row, loss=asked.loss):
+            young = float(row["step"]) < asked.steps / 2
+            events.append(f"{'young' if young else 'collapsed'}: {reason}")
+        row["event"] = ", ".join(events)
         self.history.append(row)
 
     def lasting_collapse(self, row: Row, asked: TrainGan) -> str:
@@ -46,7 +52,7 @@ class Progress:
         recent = [*self.history, row][-LASTING:]
         if self.restarted or len(recent) < LASTING or float(recent[0]["step"]) < asked.steps / 2:
             return ""
-        reasons = [collapse(each) for each in recent]
+        reasons = [collapse(each, loss=asked.loss) for each in recent]
         return reasons[-1] if all(reasons) else ""
 
     def stop(self, asked: TrainGan) -> str:
@@ -59,7 +65,21 @@ class Progress:
             waited = float(self.history[-1]["step"]) - float(self.best_row["step"])
             if waited >= asked.patience * asked.watch_every:
                 return "plateau"
+        if asked.settled and self.settled(asked.settled):
+            return "losses"
         return ""
+
+    def settled(self, rows: int) -> bool:
+        """Whether both losses stayed the same over the last rows."""
+        recent = self.history[-rows:]
+        if len(recent) < max(rows, 2):
+            return False
+        for name in ("loss_d", "loss_g"):
+            losses = [float(row[name]) for row in recent]
+            mean = sum(losses) / len(losses)
+            if max(abs(loss - mean) for loss in losses) > SETTLED * abs(mean):
+                return False
+        return True
 
     def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and JSON facts of a checkpoint."""

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from models.dcgan import Architecture
+from tasks.conditions import distribution
 from tasks.params.train_gan import TrainGan
 from tasks.stage import StageError
-from tasks.train_gan import checkpoint
+from tasks.train_gan import checkpoint, start
 from tasks.train_gan.curves import Curves
 from tasks.train_gan.examples import Examples
 from tasks.train_gan.history import COLUMNS
@@ -25,6 +26,7 @@ from tasks.train_gan.trainer import Trainer
 from tasks.train_gan.verdict import Row, collapse, divergence
 from tasks.train_gan.watch import draw, measure, references
 
+FIRST_ROW = 100  # or sooner: a generator is watched from the first hundred steps on
 TIMED = (3, 13)  # the steps whose pace tells how long the run will take
 SAVE_SECONDS = 15.0  # between checkpoints
 
@@ -57,11 +59,12 @@ def train(asked: TrainGan, examples: Examples, fold: str, *, out: Path, kept: Pa
             bar.update()
             tell_pace(bar)
             last = progress.step == asked.steps
-            if progress.step % asked.watch_every == 0 or last:
+            if progress.step % asked.watch_every == 0 or progress.step == FIRST_ROW or last:
                 row: Row = {"step": progress.step, "event": "", **trainer.means()}
+                row["augment"] = float(trainer.adaptive.probability)
                 row |= measure(trainer, real)
                 if fault := divergence(row) or progress.lasting_collapse(row, asked):
-                    trainer, progress = start_over(trainer, progress, fault, fold)
+                    trainer, progress = start_over(trainer, progress, examples, fault, fold)
                     bar.reset()
                     continue
                 progress.record(row, trainer)
@@ -79,13 +82,24 @@ def train(asked: TrainGan, examples: Examples, fold: str, *, out: Path, kept: Pa
 
 def begin(asked: TrainGan, examples: Examples, kept: Path) -> tuple[Trainer, Progress]:
     """A fresh start, or where a killed run of the same kind had come to."""
-    shape, device = architecture(asked, examples), examples.train.x.device
     if (found := checkpoint.load(kept)) is None:
-        return Trainer(asked, shape, device), Progress()
+        return fresh(asked, examples), Progress()
     tensors, facts = found
-    trainer = Trainer(asked.model_copy(update={"seed": facts["seed"]}), shape, device)
+    asked = asked.model_copy(update={"seed": facts["seed"]})
+    trainer = Trainer(asked, architecture(asked, examples), examples.train.x.device)
     trainer.unpack(tensors, facts)
     return trainer, Progress.unpack(tensors, facts)
+
+
+def fresh(asked: TrainGan, examples: Examples) -> Trainer:
+    """Networks of a seed, or of the earlier training that `start_from` names."""
+    trainer = Trainer(asked, architecture(asked, examples), examples.train.x.device)
+    if asked.start_from:
+        start.load(trainer, Path(asked.start_from), asked.start_sha256)
+    train = examples.train
+    if train.conditions is not None and examples.scale is not None:
+        trainer.know(*distribution(train.conditions, train.labels), examples.scale)
+    return trainer
 
 
 def save(kept: Path, trainer: Trainer, progress: Progress) -> None:
@@ -96,7 +110,7 @@ def save(kept: Path, trainer: Trainer, progress: Progress) -> None:
 
 
 def start_over(
-    trainer: Trainer, progress: Progress, fault: str, fold: str
+    trainer: Trainer, progress: Progress, examples: Examples, fault: str, fold: str
 ) -> tuple[Trainer, Progress]:
     """Once more, with the next seed.
 
@@ -111,8 +125,7 @@ def start_over(
         )
     asked = trainer.asked.model_copy(update={"seed": trainer.asked.seed + 1})
     print(f"train_gan@{fold}: {where}; starting over with seed {asked.seed}", file=sys.stderr)
-    fresh = Trainer(asked, trainer.architecture, trainer.device)
-    return fresh, Progress(seconds=progress.seconds, restarted=where)
+    return fresh(asked, examples), Progress(seconds=progress.seconds, restarted=where)
 
 
 def architecture(asked: TrainGan, examples: Examples) -> Architecture:
@@ -127,6 +140,8 @@ def architecture(asked: TrainGan, examples: Examples) -> Architecture:
         discriminator_norm=asked.discriminator_norm,
         minibatch_stddev=asked.minibatch_stddev,
         projection=asked.projection,
+        conditions=tuple(asked.conditions),
+        pretrained_features=asked.pretrained_features,
     )
 
 
@@ -179,12 +194,12 @@ def write(
 
     A collapsed generator is written all the same, and says so: the gate is the judge.
     """
-    reason = collapse(progress.best_row)
+    reason = collapse(progress.best_row, loss=trainer.asked.loss)
     if reason:
         print(f"train_gan@{fold}: the generator collapsed: {reason}", file=sys.stderr)
-        progress.best_row["event"] = f"{progress.best_row['event']}, collapsed: {reason}"
     weights = {name: value.contiguous() for name, value in progress.best.items()}
     save_file(weights, out / "generator.safetensors")
+    start.save(out, trainer)
     none, tumor = (len(rows) for rows in examples.train.rows)
     config = {
         "kind": "dcgan",
@@ -194,6 +209,7 @@ def write(
         "restarted": progress.restarted or None,
         "state": "collapsed" if reason else "ok",
         "reason": reason or None,
+        "started_from": trainer.asked.start_sha256 or None,
         "steps": progress.step,
         "stopped_by": progress.stop(trainer.asked),
         "best_step": progress.best_row["step"],

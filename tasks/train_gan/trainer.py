@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.dcgan import Architecture, Discriminator, Generator, noise
 from models.diffaugment import DiffAugment
+from models.features import EfficientNetLite0Features
 from models.losses import (
     discriminator_loss,
     feature_matching,
@@ -17,8 +18,11 @@ from models.losses import (
     l1_to_label_mean,
     r1_penalty,
 )
+from models.projected import ProjectedDiscriminator
 from tasks.compute import rng
+from tasks.measures.features import load_extractor
 from tasks.params.train_gan import TrainGan
+from tasks.train_gan.adaptive import Adaptive
 from tasks.train_gan.examples import Examples
 
 SUMS = ("loss_d", "loss_g", "r1", "l1", "feature_matching")
@@ -38,10 +42,11 @@ class Trainer:
         self.device = device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(asked.seed)
-            generator, discriminator = Generator(architecture), Discriminator(architecture)
+            generator = Generator(architecture)
+            discriminator = new_discriminator(architecture, device)
         layout = torch.channels_last
         self.generator: Generator = generator.to(device, memory_format=layout)  # type: ignore[call-overload]
-        self.discriminator: Discriminator = discriminator.to(device, memory_format=layout)  # type: ignore[call-overload]
+        self.discriminator: nn.Module = discriminator.to(device, memory_format=layout)  # type: ignore[call-overload]
         self.ema: Generator = copy.deepcopy(self.generator).requires_grad_(False)
         betas = (asked.beta1, asked.beta2)
         self.generator_adam = torch.optim.Adam(
@@ -51,32 +56,41 @@ class Trainer:
             self.discriminator.parameters(), asked.discriminator_rate, betas, fused=True
         )
         self.augment = DiffAugment(**asked.diffaugment.model_dump())
+        self.adaptive = Adaptive(asked, device)
         self.bf16 = asked.precision == "bf16" or (
             asked.precision == "auto" and has_bf16(device.type)
         )
         self.sums = dict.fromkeys(SUMS, torch.zeros((), device=device))
         self.summed = 0
 
+    @torch.no_grad()
+    def know(self, mean: Tensor, root: Tensor, scale: Tensor) -> None:
+        """Tell the generators which conditions the training slices showed."""
+        for network in (self.generator, self.ema):
+            network.get_buffer("condition_mean").copy_(mean)
+            network.get_buffer("condition_root").copy_(root)
+            network.get_buffer("condition_scale").copy_(scale)
+
     def step(self, number: int, examples: Examples) -> None:
         """One update of each network, on one batch of generated slices."""
         asked = self.asked
         self.set_rates(number)
         random = rng(asked.seed, number, device=self.device)
-        real, labels = examples.batch(asked.batch, random)
+        real, labels, conditions = examples.batch(asked.batch, random)
         z = torch.randn(asked.batch, asked.latent, generator=random, device=self.device)
 
         with self.autocast():
-            fake = self.generator(z, labels)  # (B,C+1,H,W)
+            fake = self.generator(z, labels, conditions)  # (B,C+1,H,W)
         fake = fake.float()
 
         self.discriminator.requires_grad_(True)
         penalised = asked.r1_gamma > 0 and number % asked.r1_every == 0
-        seen_real = self.augment(real, random).requires_grad_(penalised)
-        seen_fake = self.augment(fake.detach(), random)
-        real_logits, _ = self.score(seen_real, labels)
-        fake_logits, _ = self.score(seen_fake, labels)
-        loss_d = discriminator_loss(real_logits, fake_logits, loss=asked.loss)
-        total = loss_d
+        often = self.adaptive.probability
+        seen_real = self.augment(real, random, often).requires_grad_(penalised)
+        seen_fake = self.augment(fake.detach(), random, often)
+        real_logits, _ = self.score(seen_real, labels, conditions)
+        fake_logits, _ = self.score(seen_fake, labels, conditions)
+        loss_d = total = discriminator_loss(real_logits, fake_logits, loss=asked.loss)
         if penalised:
             # Lazy (Karras 2020, appendix B): seldom, and as many times stronger.
             r1 = r1_penalty(real_logits, seen_real)
@@ -85,31 +99,28 @@ class Trainer:
         if asked.gradient_penalty:
             mix = torch.rand(asked.batch, generator=random, device=self.device)
             penalty = gradient_penalty(
-                lambda x: self.score(x, labels)[0], seen_real, seen_fake, mix
+                lambda x: self.score(x, labels, conditions)[0], seen_real, seen_fake, mix
             )
             total = total + asked.gradient_penalty * penalty
-        self.discriminator_adam.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        self.discriminator_adam.step()
+        descend(self.discriminator_adam, total)
+        self.adaptive.observe(number, real_logits)
 
         # Its own gradients are not needed while the generator learns from it.
         self.discriminator.requires_grad_(False)
-        fake_logits, fake_features = self.score(self.augment(fake, random), labels)
-        loss_g = generator_loss(fake_logits, loss=asked.loss)
-        total = loss_g
+        seen_fake = self.augment(fake, random, often)
+        fake_logits, fake_features = self.score(seen_fake, labels, conditions)
+        loss_g = total = generator_loss(fake_logits, loss=asked.loss)
         if asked.l1:
             l1 = l1_to_label_mean(fake, real, labels)
             total = total + asked.l1 * l1
             self.add("l1", l1)
         if asked.feature_matching:
             with torch.no_grad():
-                _, real_features = self.score(seen_real.detach(), labels)
+                _, real_features = self.score(seen_real.detach(), labels, conditions)
             matching = feature_matching(fake_features, real_features)
             total = total + asked.feature_matching * matching
             self.add("feature_matching", matching)
-        self.generator_adam.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
-        self.generator_adam.step()
+        descend(self.generator_adam, total)
 
         self.average(number)
         self.add("loss_d", loss_d)
@@ -133,10 +144,12 @@ class Trainer:
         """Products in bfloat16 where asked for; weights and losses stay in float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
-    def score(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def score(
+        self, x: Tensor, labels: Tensor, conditions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The discriminator's logits (B,) and features (B,F) in float32."""
         with self.autocast():
-            logits, features = self.discriminator(x, labels)
+            logits, features = self.discriminator(x, labels, conditions)
         return logits.float(), features.float()
 
     @torch.no_grad()
@@ -167,7 +180,10 @@ class Trainer:
 
     def pack(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and JSON facts from which `unpack` goes on as if nothing had happened."""
-        tensors = {"sums": torch.stack([self.sums[name] for name in SUMS])}
+        tensors = {
+            "sums": torch.stack([self.sums[name] for name in SUMS]),
+            "adaptive": self.adaptive.pack(),
+        }
         for part, network in self.networks().items():
             tensors |= {f"{part}.{name}": value for name, value in network.state_dict().items()}
         for part, adam in self.optimisers().items():
@@ -192,6 +208,7 @@ class Trainer:
                 adam.state[parameter]["step"] = step.to(self.device)
         self.sums = dict(zip(SUMS, tensors["sums"].to(self.device), strict=True))
         self.summed = int(facts["summed"])
+        self.adaptive.unpack(tensors["adaptive"])
 
     def networks(self) -> dict[str, nn.Module]:
         """Everything with weights."""
@@ -214,6 +231,22 @@ class Trainer:
         self.sums = dict.fromkeys(SUMS, torch.zeros((), device=self.device))
         self.summed = 0
         return means
+
+
+def descend(adam: torch.optim.Adam, loss: Tensor) -> None:
+    """One step down a loss."""
+    adam.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    adam.step()
+
+
+def new_discriminator(architecture: Architecture, device: torch.device) -> nn.Module:
+    """The plain discriminator, or the one that sees through the bundled pretrained network."""
+    if not architecture.pretrained_features:
+        return Discriminator(architecture)
+    network = load_extractor(str(device)).network
+    assert isinstance(network, EfficientNetLite0Features)
+    return ProjectedDiscriminator(architecture, network)
 
 
 def has_bf16(device: str) -> bool:

@@ -5,12 +5,15 @@ Losses do not tell: those of a fully collapsed generator can look healthy.
 
 import math
 
+from models.losses import Loss
+
 Row = dict[str, float | str]
 
 # Shares of what real slices show, found on runs that collapsed and runs that did not.
 LEAST_STD_Z = 0.25
 MOST_SSIM = 0.9
 MOST_MISSING = 0.5
+SURE = 0.99  # mean scores beyond it: the discriminator is never in doubt
 
 
 def divergence(row: Row) -> str:
@@ -30,7 +33,7 @@ def merit(row: Row) -> float:
     return sum(known) / len(known) if known else -float(row["step"])
 
 
-def collapse(row: Row) -> str:
+def collapse(row: Row, *, loss: Loss = "logistic") -> str:
     """Why the generator of this row counts as collapsed; empty when it does not."""
     for name, slices in (("none", "slices without tumour"), ("tumor", "tumour slices")):
         spread, alike = float(row[f"std_z_{name}"]), float(row[f"ssim_{name}"])
@@ -41,4 +44,7 @@ def collapse(row: Row) -> str:
     missing = float(row["mask_missing"])
     if missing > MOST_MISSING:
         return f"{missing:.0%} of the tumour slices have no mask (at most {MOST_MISSING:.0%})"
+    real, fake = float(row["score_train"]), float(row["score_fake"])
+    if loss != "wgan" and real > SURE and fake < 1 - SURE:  # a critic's scores have no scale
+        return f"the discriminator is saturated: scores {real:.3f} for real, {fake:.3f} for drawn"
     return ""

@@ -25,13 +25,16 @@ SUFFIX = {0: "none", 1: "tumor"}
 class Reference:
     """The real slices of one label that generated ones are compared with.
 
-    `train`, `val` (n,C+1,H,W) on the device, equally many; `spread` the training slices' standard
+    `train`, `val` (n,C+1,H,W) on the device, equally many, with their conditions (n,k) or None;
+    `spread` the training slices' standard
     deviation over slices, mean over pixels; `val_features` (n,152 C) or None; `baseline` the
     Fréchet distance of `train` to `val`.
     """
 
     train: Tensor
     val: Tensor
+    train_conditions: Tensor | None
+    val_conditions: Tensor | None
     spread: float
     val_features: NDArray[np.float64] | None
     baseline: float
@@ -48,11 +51,18 @@ def reference(examples: Examples, label: int) -> Reference:
     n = min(N, len(train), len(val))
     spread = float(train[:, :-1].std(0).mean()) if len(train) > 1 else 0.0
     train, val = evenly(train, n), evenly(val, n)
-    if n < ENOUGH:
-        return Reference(train, val, spread, None, float("nan"))
-    val_features = features(pixels(val))
-    baseline = frechet_distance(features(pixels(train)), val_features)
-    return Reference(train, val, spread, val_features, baseline)
+    train_shown, val_shown = (
+        None if side.conditions is None else evenly(side.conditions[side.rows[label]], n)
+        for side in (examples.train, examples.val)
+    )
+    val_features, baseline = None, float("nan")
+    if n >= ENOUGH:
+        val_features = features(pixels(val))
+        baseline = frechet_distance(features(pixels(train)), val_features)
+    return Reference(
+        train=train, val=val, train_conditions=train_shown, val_conditions=val_shown,
+        spread=spread, val_features=val_features, baseline=baseline,
+    )  # fmt: skip
 
 
 def evenly(x: Tensor, n: int) -> Tensor:
@@ -68,9 +78,9 @@ def measure(trainer: Trainer, real: tuple[Reference, Reference]) -> dict[str, fl
     for label, name in SUFFIX.items():
         fake = draw(sampler, label, N, latent=trainer.asked.latent, device=trainer.device)
         held = real[label]
-        scores["train"].append(score(trainer, held.train, label))
-        scores["val"].append(score(trainer, held.val, label))
-        scores["fake"].append(score(trainer, fake, label))
+        scores["train"].append(score(trainer, held.train, label, held.train_conditions))
+        scores["val"].append(score(trainer, held.val, label, held.val_conditions))
+        scores["fake"].append(score(trainer, fake, label, drawn_conditions(trainer, label, N)))
         image, mask = fake[:, :-1], fake[:, -1] > 0  # (N,C,H,W), (N,H,W)
         spread = float(image.std(0).mean())
         row[f"std_z_{name}"] = spread / held.spread if held.spread else float("nan")
@@ -93,16 +103,25 @@ def draw(sampler: nn.Module, label: int, n: int, *, latent: int, device: torch.d
     return torch.cat(drawn)[:n].float()
 
 
+def drawn_conditions(trainer: Trainer, label: int, n: int) -> Tensor | None:
+    """The conditions (n,k) of what `draw` draws."""
+    if not trainer.asked.conditions:
+        return None
+    labels = torch.full((n,), label, device=trainer.device)
+    return trainer.ema.conditions(noise(range(n), trainer.asked.latent).to(trainer.device), labels)
+
+
 @torch.no_grad()
-def score(trainer: Trainer, x: Tensor, label: int) -> float:
+def score(trainer: Trainer, x: Tensor, label: int, conditions: Tensor | None = None) -> float:
     """Mean sigmoid score of slices; NaN of none."""
     if not len(x):
         return float("nan")
     labels = torch.full((len(x),), label, device=x.device)
     trainer.discriminator.eval()
+    batches = [slice(start, start + BATCH) for start in range(0, len(x), BATCH)]
     logits = [
-        trainer.score(x[start : start + BATCH], labels[start : start + BATCH])[0]
-        for start in range(0, len(x), BATCH)
+        trainer.score(x[some], labels[some], None if conditions is None else conditions[some])[0]
+        for some in batches
     ]
     trainer.discriminator.train()
     return float(torch.sigmoid(torch.cat(logits)).mean())

@@ -3,7 +3,10 @@ import torch
 
 from models.diffaugment import DiffAugment
 
-ALL = {"brightness": 0.5, "contrast": 0.5, "translation": 0.25, "cutout": 0.5, "flip": True}
+ALL = {
+    "brightness": 0.5, "contrast": 0.5, "translation": 0.25, "cutout": 0.5, "flip": True,
+    "upside_down": True,
+}  # fmt: skip
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -27,6 +30,22 @@ def test_colour_leaves_the_mask_alone() -> None:
     x = stack()
     seen = DiffAugment(brightness=0.5, contrast=0.5)(x, rng())
     assert torch.equal(seen[:, 1], x[:, 1]) and not torch.allclose(seen[:, 0], x[:, 0])
+
+
+@pytest.mark.parametrize(("flip", "axis"), [("flip", 2), ("upside_down", 1)])
+def test_a_mirrored_slice_is_mirrored_along_one_axis(flip: str, axis: int) -> None:
+    x = torch.rand(32, 2, 16, 16)
+    seen = DiffAugment(**{flip: True})(x, rng())  # type: ignore[arg-type]
+    mirrored = [torch.allclose(a, b.flip(axis), atol=1e-6) for a, b in zip(seen, x, strict=True)]
+    kept = [torch.allclose(a, b, atol=1e-6) for a, b in zip(seen, x, strict=True)]
+    assert all(m != k for m, k in zip(mirrored, kept, strict=True)) and 0 < sum(mirrored) < 32
+
+
+def test_an_operation_strikes_as_often_as_its_probability_says() -> None:
+    x = stack(2000)
+    seen = DiffAugment(brightness=0.5)(x, rng(), torch.tensor(0.3))
+    struck = (seen != x).flatten(1).any(1).float().mean()
+    assert abs(float(struck) - 0.3) < 0.04
 
 
 def test_a_shift_is_a_shift_and_air_comes_in() -> None:

@@ -46,7 +46,8 @@ def test_two_runs_write_the_same_bytes(room: Path) -> None:
     train_gan.main("0")
     assert hashes(OUT) == first
     assert set(first) == {
-        "generator.safetensors", "config.json", "history.csv", "sheets/step_000006.png",
+        "generator.safetensors", "networks.safetensors", "config.json", "history.csv",
+        "sheets/step_000006.png",
     }  # fmt: skip
 
 
@@ -135,8 +136,8 @@ def test_every_batch_holds_both_labels_equally(room: Path) -> None:
     examples = gather(
         load_slices("0", "train"), load_slices("0", "val"), soften=0.9, device=torch.device("cpu")
     )
-    x, labels = examples.batch(8, torch.Generator().manual_seed(0))
-    assert labels.tolist() == [0, 1] * 4
+    x, labels, conditions = examples.batch(8, torch.Generator().manual_seed(0))
+    assert labels.tolist() == [0, 1] * 4 and conditions is None
     assert ((x[:, -1] > 0).any(2).any(1) == (labels == 1)).all()
 
 
@@ -161,10 +162,17 @@ def test_the_sheet_outlines_masks() -> None:
 HEALTHY = {
     "step": 100.0, "std_z_none": 0.7, "std_z_tumor": 0.8, "ssim_none": 0.5, "ssim_tumor": 0.4,
     "mask_missing": 0.1, "fd_ratio_none": 4.0, "fd_ratio_tumor": 6.0,
+    "loss_d": 1.2, "loss_g": 0.9, "score_train": 0.7, "score_fake": 0.2,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("ill", [{"std_z_tumor": 0.05}, {"ssim_none": 0.97}, {"mask_missing": 0.9}])
+@pytest.mark.parametrize(
+    "ill",
+    [
+        {"std_z_tumor": 0.05}, {"ssim_none": 0.97}, {"mask_missing": 0.9},
+        {"score_train": 0.999, "score_fake": 0.001},
+    ],
+)  # fmt: skip
 def test_collapse_is_told_from_what_the_slices_look_like(ill: dict[str, float]) -> None:
     assert collapse(dict(HEALTHY)) == ""
     assert collapse(HEALTHY | ill)

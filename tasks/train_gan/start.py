@@ -1,0 +1,69 @@
+"""Start from the networks of an earlier training, such as one on the phantom (Wang 2018).
+
+`networks.safetensors` holds the generator and the discriminator as they were at the last step.
+Both matter: a young discriminator would unteach an experienced generator.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from tasks.stage import StageError
+from tasks.train_gan.trainer import Trainer
+
+FILE = "networks.safetensors"
+PARTS = ("generator", "discriminator")
+
+
+def save(folder: Path, trainer: Trainer) -> None:
+    """Write both networks and their architecture."""
+    networks = trainer.networks()
+    tensors = {
+        f"{part}.{name}": value.detach().cpu().contiguous()
+        for part in PARTS
+        for name, value in networks[part].state_dict().items()
+    }
+    shape = json.dumps(asdict(trainer.architecture), sort_keys=True)
+    save_file(tensors, folder / FILE, metadata={"architecture": shape})
+
+
+def load(trainer: Trainer, path: Path, sha256: str) -> None:
+    """Give a trainer's networks the weights of a file.
+
+    Raises:
+        StageError: when the file is not the one that was meant, or its networks are of another
+            architecture.
+    """
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise StageError(
+            f"train_gan.start_from is {str(path)!r}: {error.strerror}; give the path of a"
+            f" {FILE} that an earlier training wrote to data/gan/FOLD"
+        ) from None
+    if found != sha256:
+        raise StageError(
+            f"{path} has SHA-256 {found}, train_gan.start_sha256 says {sha256}; if these are the"
+            " weights that are meant, write the former into params.yaml"
+        )
+    try:
+        with safe_open(path, "pt") as stored:
+            there = json.loads((stored.metadata() or {}).get("architecture", "{}"))
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise StageError(f"{path} is no {FILE}: {error}") from None
+    here = json.loads(json.dumps(asdict(trainer.architecture)))
+    for name, value in here.items():
+        if there.get(name) != value:
+            raise StageError(
+                f"{path} holds networks with {name} {there.get(name)!r}, params.yaml and"
+                f" data/slices ask for {value!r}; make them equal, or train from the beginning"
+            )
+    for part in PARTS:
+        network = trainer.networks()[part]
+        network.load_state_dict({name: tensors[f"{part}.{name}"] for name in network.state_dict()})
+    trainer.ema.load_state_dict(trainer.generator.state_dict())

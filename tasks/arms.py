@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 SOURCES = ("synthetic", "duplicated", "copy-paste", "shuffled-masks")
-RANDOM_LABELS = "random-labels"
-WORDS = ("real", "classical", *SOURCES)
+RANDOM_LABELS, SLICE_SPLIT = "random-labels", "slice-split"
+WORDS = ("real", "classical", *SOURCES, RANDOM_LABELS, SLICE_SPLIT)
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,11 @@ class Arm:
         added: trains on the slices of `data/pool/NAME`.
         synthetic: these were made by the generator on trial; all other added slices are controls.
         source: the word for the added slices, or "".
-        random_labels: the arm `random-labels`, which looks for leaks: real slices whose labels
-            are drawn anew for each patient, on all sides of the split; it must score at chance.
+        random_labels: looks for leaks: real slices whose labels are drawn anew for each patient,
+            on all sides of the split; `random-labels` must score at chance.
+        slice_split: splits the fold's slices anew, at random and not by patient, as much of the
+            literature does: what that flatters the figures by, and the proof that
+            `random-labels+slice-split` would show a leak.
     """
 
     name: str
@@ -29,6 +32,12 @@ class Arm:
     synthetic: bool
     source: str = ""
     random_labels: bool = False
+    slice_split: bool = False
+
+    @property
+    def apart(self) -> bool:
+        """Whether it stands for itself: its test slices or labels are not those of the others."""
+        return self.random_labels or self.slice_split
 
     @classmethod
     def parse(cls, name: str) -> "Arm":
@@ -38,25 +47,28 @@ class Arm:
             ValueError: naming the part that is not known, or saying that nothing is left to
                 train on.
         """
-        if name == RANDOM_LABELS:
-            return cls(name, True, False, False, False, random_labels=True)
         words = name.split("+")
         for word in words:
             if word not in WORDS:
                 raise ValueError(
-                    f"arm {name!r} has the unknown part {word!r}; allowed: {', '.join(WORDS)};"
-                    f" or the arm {RANDOM_LABELS!r}"
+                    f"arm {name!r} has the unknown part {word!r}; allowed: {', '.join(WORDS)}"
                 )
-        sources = [word for word in words if word not in ("real", "classical")]
-        if len(words) != len(set(words)) or len(sources) > 1 or set(words) == {"classical"}:
+        sources = [word for word in words if word in SOURCES]
+        random_labels = RANDOM_LABELS in words
+        real = "real" in words or random_labels
+        if len(words) != len(set(words)) or len(sources) > 1 or not (real or sources):
             raise ValueError(
                 f"arm {name!r} must name its parts once, with 'real' or one added source"
             )
+        if random_labels and set(words) - {RANDOM_LABELS, SLICE_SPLIT}:
+            raise ValueError(f"arm {name!r}: {RANDOM_LABELS!r} goes with {SLICE_SPLIT!r} alone")
         return cls(
             name,
-            real="real" in words,
+            real=real,
             classical="classical" in words,
             added=bool(sources),
             synthetic="synthetic" in words,
             source=sources[0] if sources else "",
+            random_labels=random_labels,
+            slice_split=SLICE_SPLIT in words,
         )

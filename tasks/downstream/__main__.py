@@ -1,12 +1,16 @@
 """Train one task's network on one arm, for each fold and seed, and judge it on test patients.
 
-Reads `data/slices` and `data/pool/ARM`; writes `data/downstream/TASK-ARM/`.
+Reads `data/slices`, `data/pool/ARM` and, for `segment`, the test patients' whole volumes from
+`data/volumes`; writes `data/downstream/TASK-ARM/`.
 """
 
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
@@ -14,36 +18,43 @@ from tasks import params, stage
 from tasks.arms import Arm
 from tasks.arrays import SliceSet, load_set
 from tasks.compute import prepare
-from tasks.downstream.leaks import refuse_leaks, refuse_seen, relabel
+from tasks.downstream.finished import folder_of, once
+from tasks.downstream.leaks import refuse_leaks, refuse_seen, relabel, resplit
 from tasks.downstream.run import Fold, Run, Task, learn
+from tasks.downstream.volumes import Volume, read_volumes
 from tasks.params.downstream import Downstream, Training
 from tasks.params.downstream import Task as TaskName
-from tasks.stage import StageError
-from tasks.tables.predictions import Patients
+from tasks.params.slices import Slices
+from tasks.stage import StageError, discard
+from tasks.tables.predictions import Patients, Runs
 
 SLICES = Path("data/slices")
-HISTORY = ["fold", "seed", "attempt", "step", "train_loss", "val_metric"]
+HISTORY = ["fold", "seed", "step", "train_loss", "val_metric"]
 
 
 def main(task: str, arm: str) -> None:
     """Run the stage from the repository's root."""
     config = params.read(Downstream)
-    folds = [str(fold) for fold in params.read_key("slices.folds")]
+    grid = params.read(Slices)
     network = task_named(task)
     spec = Arm.parse(arm)
     training: Training = getattr(config, task)
     device = prepare(config.threads)
     slices = load_set(SLICES, "slices.parquet")
-    pool = load_set(Path("data/pool") / arm, "samples.parquet")
-    given = json.loads((Path("data/pool") / arm / "pool.json").read_text())
-    pixel_mm = float(json.loads((SLICES / "stats.json").read_text())["pixel_mm"])
-    seeds = range(config.permutations) if spec.random_labels else config.seeds
-    reruns = 0 if spec.random_labels else config.reruns  # there is nothing to learn
+    pool_folder = Path("data/pool") / arm
+    pool = load_set(pool_folder, "samples.parquet")
+    given = json.loads((pool_folder / "pool.json").read_text())
+    stats = json.loads((SLICES / "stats.json").read_text())
+    seeds = range(config.permutations) if spec.random_labels else config.all_seeds
+    kept = folder_of(
+        [task, arm, training.model_dump_json(), str(config.threads), str(device)],
+        sorted([*SLICES.iterdir(), *pool_folder.iterdir()]),
+    )
     status: dict[str, str] = {}
     runs: list[Run] = []
-    for name in folds:
+    for name in map(str, grid.folds):
         refuse_leaks(slices.table, slices.images, name)
-        fold = gather(name, slices, pool, pixel_mm)
+        fold = gather(name, slices, pool, float(stats["pixel_mm"]), outlined=task == "segment")
         refuse_seen(fold.added.images, slices.table, slices.images, name)
         if spec.random_labels and task != "classify":
             status[name] = "not run"
@@ -51,19 +62,36 @@ def main(task: str, arm: str) -> None:
         if spec.added and (given[name]["status"] == "too few" or not has_both(fold.added)):
             status[name] = "too few"
             continue
+        if task == "segment" and not spec.apart:
+            fold = replace(fold, volumes=whole(fold.test.table, grid, stats))
         ended = [
-            learn(
-                network, spec, relabel(fold, seed) if spec.random_labels else fold, training,
-                seed=seed, reruns=reruns, device=device,
+            once(
+                kept / f"{name}-{seed}",
+                partial(learn, network, spec, dealt(fold, spec, seed), training,
+                        seed=seed, device=device),
             )
             for seed in seeds
         ]  # fmt: skip
         runs += ended
-        converged = spec.random_labels or all(run.learnt for run in ended)
-        status[name] = "ok" if converged else "not converged"
-        judged = ", ".join(f"{run.val_metric:.3f}" for run in ended)
+        status[name] = "ok"
+        judged = ", ".join(f"{float(run.ended['val_metric'].iloc[0]):.3f}" for run in ended)
         print(f"downstream: {task} {arm}, fold {name}: validation {judged}")
     write(Path("data/downstream") / f"{task}-{arm}", network, runs, status)
+    discard(kept)
+
+
+def dealt(fold: Fold, spec: Arm, seed: int) -> Fold:
+    """The fold, with the labels or the split that the arm asks for."""
+    if spec.random_labels:
+        fold = relabel(fold, seed)
+    return resplit(fold, seed) if spec.slice_split else fold
+
+
+def whole(test: pd.DataFrame, grid: Slices, stats: dict[str, Any]) -> tuple[Volume, ...]:
+    """The whole volumes of the test patients."""
+    landmarks = stats.get("normalisation", {}).get("landmarks")
+    scales = [np.asarray(landmarks[name]) for name in grid.modalities] if landmarks else None
+    return tuple(read_volumes(set(test["batch"]), set(test["subject"]), grid, scales))
 
 
 def task_named(name: str) -> Task:
@@ -79,14 +107,22 @@ def task_named(name: str) -> Task:
     return segment
 
 
-def gather(name: str, slices: SliceSet, pool: SliceSet, pixel_mm: float) -> Fold:
+def gather(name: str, slices: SliceSet, pool: SliceSet, pixel_mm: float, *, outlined: bool) -> Fold:
     """The labelled slices of a fold's partitions, and the arm's added ones.
+
+    Args:
+        name: of the fold.
+        slices, pool: of all folds.
+        pixel_mm: edge of a pixel.
+        outlined: leaves out slices whose tumours nobody outlined.
 
     Raises:
         StageError: when training or validation patients show only one of the two labels.
     """
     side = slices.table[f"partition_{name}"].to_numpy()
     labelled = slices.table["label"].to_numpy() >= 0
+    if outlined and "mask_known" in slices.table:
+        labelled &= slices.table["mask_known"].to_numpy()
     parts = {part: slices.take(labelled & (side == part)) for part in ("train", "val", "test")}
     for part in ("train", "val"):
         if not has_both(parts[part]):
@@ -109,12 +145,14 @@ def write(folder: Path, task: Task, runs: list[Run], status: dict[str, str]) -> 
     """Check the tables against their schemas and write them, empty ones too."""
     predictions = stack([run.predictions for run in runs], task.SCHEMA)
     patients = stack([run.patients for run in runs], Patients)
+    ended = stack([run.ended for run in runs], Runs)
     history = pd.concat([pd.DataFrame(columns=HISTORY)] + [run.history for run in runs])
-    with stage.output(folder) as partial:
-        predictions.to_parquet(partial / "predictions.parquet", index=False)
-        patients.to_parquet(partial / "patients.parquet", index=False)
-        history.to_csv(partial / "history.csv", index=False, float_format="%.6g")
-        (partial / "status.json").write_text(json.dumps(status, indent=1) + "\n")
+    with stage.output(folder) as written:
+        predictions.to_parquet(written / "predictions.parquet", index=False)
+        patients.to_parquet(written / "patients.parquet", index=False)
+        ended.to_parquet(written / "runs.parquet", index=False)
+        history.to_csv(written / "history.csv", index=False, float_format="%.6g")
+        (written / "status.json").write_text(json.dumps(status, indent=1) + "\n")
 
 
 def stack(tables: list[pd.DataFrame], schema: type[pa.DataFrameModel]) -> pd.DataFrame:

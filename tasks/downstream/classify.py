@@ -52,6 +52,7 @@ def threshold(probability: Tensor, slices: SliceSet) -> float:
 def predict(probability: Tensor, slices: SliceSet, *, cut: float, pixel_mm: float) -> pd.DataFrame:
     """One row a test slice."""
     table = slices.table[["subject", "row", "label"]].copy()
+    table["true_area"] = slices.masks.sum(axis=(1, 2), dtype=np.int64)
     table["probability"] = probability[:, 0].cpu().numpy().astype(np.float64)
     table["threshold"] = cut
     return table

@@ -74,6 +74,20 @@ def relabel(fold: Fold, seed: int) -> Fold:
     return replace(fold, train=side(fold.train), val=side(fold.val), test=side(fold.test))
 
 
+def resplit(fold: Fold, seed: int) -> Fold:
+    """Deal a fold's slices anew, at random, in the same numbers: patients are on several sides."""
+    sides = (fold.train, fold.val, fold.test)
+    images, masks = (
+        np.concatenate([getattr(side, name) for side in sides]) for name in ("images", "masks")
+    )
+    table = pd.concat([side.table for side in sides], ignore_index=True)
+    everything = SliceSet(images, masks, table)
+    ends = np.cumsum([len(side) for side in sides])[:-1]
+    order = np.random.default_rng([seed, len(everything)]).permutation(len(everything))
+    train, val, test = (everything.take(np.sort(part)) for part in np.split(order, ends))
+    return replace(fold, train=train, val=val, test=test, volumes=())
+
+
 def digests(images: NDArray[np.float32]) -> list[str]:
     """A digest of each image's pixels; the constant ones, which are no picture, are all unlike."""
     return [

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pandas as pd
 import torch
@@ -15,7 +15,8 @@ from tasks.arrays import SliceSet
 from tasks.augment import Classical
 from tasks.compute import rng
 from tasks.downstream.batches import batches
-from tasks.downstream.train import Batch, Entry, fit, probabilities
+from tasks.downstream.train import Batch, fit, probabilities
+from tasks.downstream.volumes import Volume, dice_volume
 from tasks.params.downstream import Training
 
 WEIGHTS, AUGMENTATION = 0, 1
@@ -52,7 +53,10 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Fold:
-    """The labelled slices of one fold; `added` are the arm's own, possibly none."""
+    """The labelled slices of one fold; `added` are the arm's own, possibly none.
+
+    `volumes` are the test patients' own, where whole ones are judged.
+    """
 
     name: str
     train: SliceSet
@@ -60,69 +64,58 @@ class Fold:
     test: SliceSet
     added: SliceSet
     pixel_mm: float
+    volumes: tuple[Volume, ...] = ()
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run leaves: three tables and whether its network learnt anything."""
+    """The tables that one run leaves; `ended` has one row (`tasks.tables.predictions.Runs`)."""
 
+    TABLES: ClassVar = ("predictions", "patients", "history", "ended")
     predictions: pd.DataFrame
     patients: pd.DataFrame
     history: pd.DataFrame
-    val_metric: float
-    learnt: bool
+    ended: pd.DataFrame
 
 
 def learn(
-    task: Task,
-    arm: Arm,
-    fold: Fold,
-    training: Training,
-    *,
-    seed: int,
-    reruns: int,
-    device: torch.device,
+    task: Task, arm: Arm, fold: Fold, training: Training, *, seed: int, device: torch.device
 ) -> Run:
-    """Train on the arm's slices, choose weights and threshold on validation, judge on test.
-
-    A network that learnt nothing (an all-empty U-Net) starts again from other initial weights,
-    `reruns` times at most; the order of the data stays. The history keeps every attempt.
-    """
+    """Train on the arm's slices, choose weights and threshold on validation, judge on test."""
     key = (seed, zlib.crc32(fold.name.encode()))
     val_images = tensor(fold.val.images, device)
-
-    def judge(network: nn.Module) -> float:
-        return task.judge(probabilities(network, val_images), fold.val)
-
-    history: list[pd.DataFrame] = []
-    for attempt in range(reruns + 1):
-        initial = rng(*key, WEIGHTS, attempt).initial_seed()
-        network = task.build(val_images.shape[1], seed=initial).to(device)
-        entries = fit(
-            network,
-            task.loss,
-            draw(arm, fold, training, key, device),
-            judge,
-            steps=training.steps,
-            learning_rate=training.learning_rate,
-            evaluations=training.evaluations,
-        )
-        history.append(tabulate(entries, attempt))
-        val_metric = max(entry.val_metric for entry in entries)
-        if task.learnt(val_metric):
-            break
-    cut = task.threshold(probabilities(network, val_images), fold.val)
+    network = task.build(val_images.shape[1], seed=rng(*key, WEIGHTS, 0).initial_seed()).to(device)
+    fitted = fit(
+        network,
+        task.loss,
+        draw(arm, fold, training, key, device),
+        lambda probability: task.judge(probability, fold.val),
+        val_images,
+        steps=training.steps,
+        learning_rate=training.learning_rate,
+        evaluations=training.evaluations,
+    )
+    cut = task.threshold(fitted.probability, fold.val)
     probability = probabilities(network, tensor(fold.test.images, device))
     predictions = task.predict(probability, fold.test, cut=cut, pixel_mm=fold.pixel_mm)
+    whole = dice_volume(network, fold.volumes, cut=cut, device=device)
     site_of = fold.test.table.groupby("subject")["site"].first()
-    patients = by_patient(
-        predictions, site_of, lambda rows: task.score(rows, pixel_mm=fold.pixel_mm)
-    )
-    tables = [predictions, patients, pd.concat(history, ignore_index=True)]
+
+    def score(rows: pd.DataFrame) -> dict[str, float]:
+        found = task.score(rows, pixel_mm=fold.pixel_mm)
+        if not fold.volumes:
+            return found
+        return {"dice_volume": whole.get(rows["subject"].iloc[0], float("nan"))} | found
+
+    patients = by_patient(predictions, site_of, score)
+    history = pd.DataFrame([vars(entry) for entry in fitted.history])
+    learnt = task.learnt(fitted.best)
+    ended = pd.DataFrame([{"val_metric": fitted.best, "rise": fitted.rise, "learnt": learnt}])
+    tables = predictions, patients, history, ended
     for table in tables:
         table.insert(0, "fold", fold.name)
         table.insert(1, "seed", seed)
-    return Run(tables[0], tables[1], tables[2], val_metric, task.learnt(val_metric))
+    return Run(*tables)
 
 
 def draw(
@@ -165,13 +158,6 @@ def resident(slices: SliceSet, device: torch.device) -> Batch:
 def tensor(array: Any, device: torch.device) -> Tensor:
     """An array as float32 on the device."""
     return torch.tensor(array, dtype=torch.float32, device=device)
-
-
-def tabulate(entries: list[Entry], attempt: int) -> pd.DataFrame:
-    """The history of one attempt as a table."""
-    table = pd.DataFrame([vars(entry) for entry in entries])
-    table.insert(0, "attempt", attempt)
-    return table
 
 
 def by_patient(

@@ -115,7 +115,7 @@ def hd95_mm(
 def score(predictions: pd.DataFrame, *, pixel_mm: float) -> dict[str, float]:
     """The metrics of one patient, over all of the patient's slices in `data/slices`.
 
-    Dice is that of the whole stack and null without tumour; false-positive area is the mean over
+    Dice is that of all these slices and null without tumour; false-positive area is the mean over
     the patient's slices without tumour.
     """
     tumor = predictions[predictions["label"] == 1]

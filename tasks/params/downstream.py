@@ -45,7 +45,8 @@ class Downstream(Section):
     """Arms, seeds and schedules of the comparison.
 
     Attributes:
-        reruns: how many further initialisations a network that never learnt may have.
+        reruns: spare seeds, those after the largest of `seeds`. Every arm trains them, so that
+            one can stand in, in all arms alike, for a seed with which some arm learnt nothing.
         permutations: how often the arm `random-labels` draws its labels.
     """
 
@@ -55,8 +56,13 @@ class Downstream(Section):
         min_length=1
     )
     seeds: Annotated[list[int], AfterValidator(distinct)] = Field(min_length=1)
-    reruns: int = Field(default=1, ge=0)
+    reruns: int = Field(default=0, ge=0)
     permutations: int = Field(default=20, ge=1)
     threads: int = Field(default=1, ge=1)
     classify: Training = Training()
     segment: Training = Training()
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """The seeds and the spare ones."""
+        return [*self.seeds, *range(max(self.seeds) + 1, max(self.seeds) + 1 + self.reruns)]

@@ -5,13 +5,17 @@ from pandera.typing import Series
 
 
 class ClassifyPredictions(pa.DataFrameModel):
-    """One row a test slice, fold and seed of `classify`; `threshold` comes from validation."""
+    """One row a test slice, fold and seed of `classify`; `threshold` comes from validation.
+
+    `true_area` is in pixels of the slice grid.
+    """
 
     fold: Series[str]
     seed: Series[int]
     subject: Series[str]
     row: Series[int]
     label: Series[int] = pa.Field(isin=[0, 1])
+    true_area: Series[int] = pa.Field(ge=0)
     probability: Series[float] = pa.Field(ge=0, le=1)
     threshold: Series[float] = pa.Field(ge=0, le=1)
 
@@ -36,7 +40,11 @@ class SegmentPredictions(pa.DataFrameModel):
 
 
 class Patients(pa.DataFrameModel):
-    """One row a test patient, fold, seed and metric; `value` is null where undefined."""
+    """One row a test patient, fold, seed and metric; `value` is null where undefined.
+
+    `dice_volume` is over the whole volume, all slices, on its native grid; every other metric is
+    over the patient's slices in `data/slices`.
+    """
 
     fold: Series[str]
     seed: Series[int]
@@ -44,3 +52,17 @@ class Patients(pa.DataFrameModel):
     site: Series[str]
     metric: Series[str]
     value: Series[float] = pa.Field(nullable=True)
+
+
+class Runs(pa.DataFrameModel):
+    """One row a fold and seed: how training ended, as validation patients saw it.
+
+    `rise` is what the last fifth of the steps still gained; a curve that has flattened shows
+    about none.
+    """
+
+    fold: Series[str]
+    seed: Series[int]
+    val_metric: Series[float]
+    rise: Series[float] = pa.Field(nullable=True)
+    learnt: Series[bool]

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import yaml
@@ -43,6 +44,32 @@ def write_slices(root: Path, *, patients: int = 24, slices: int = 6, seed: int =
     (folder / "stats.json").write_text(json.dumps({"size": SIZE, "pixel_mm": 2.0}))
 
 
+def write_volumes(root: Path, *, patients: int = 24, slices: int = 6, seed: int = 2) -> None:
+    """`data/volumes/b`: fresh pictures of the same patients, at twice the slices' resolution."""
+    rng = np.random.default_rng(seed)
+    folder = root / "data/volumes/b"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for position in range(patients):
+        drawn = [picture(rng, index % 2) for index in range(slices)]
+        image = np.stack([d[0][0] for d in drawn], axis=2)
+        mask = np.stack([d[1] for d in drawn], axis=2)
+        row = {"subject": f"sub-{position:03d}", "session": "", "modality": "FLAIR",
+               "mask_status": "segmented", "shape": [2 * SIZE, 2 * SIZE, slices],
+               "spacing_mm": [1.0, 1.0, 5.0], "orientation": "RAS", "source_format": "nifti",
+               "source_sha256": "0", "site": "ab"[position % 2], "synthetic": False}  # fmt: skip
+        for name, array in (("image", 100 * (image + 1)), ("mask", mask)):
+            # Rows run to posterior and columns to the left: RAS has both turned round.
+            native = array.transpose(1, 0, 2)[::-1, ::-1].repeat(2, axis=0).repeat(2, axis=1)
+            row[name] = f"{row['subject']}_{name}.nii.gz"
+            nib.save(
+                nib.Nifti1Image(native.astype(np.float32), np.diag([1.0, 1.0, 5.0, 1.0])),
+                folder / row[name],
+            )
+        rows.append(row)
+    pd.DataFrame(rows).to_parquet(folder / "manifest.parquet")
+
+
 def write_pool(root: Path, arm: str, count: int = 0, *, status: str = "ok", seed: int = 1) -> None:
     """`data/pool/ARM` with `count` fresh slices, or none."""
     rng = np.random.default_rng(seed)
@@ -67,7 +94,10 @@ def write(root: Path, *, steps: int = 8, seeds: tuple[int, ...] = (0, 1), reruns
     """A whole little world: params, slices and a pool for every arm."""
     training = {"steps": steps, "batch": 8, "learning_rate": 0.003, "evaluations": 2}
     tree = {
-        "slices": {"folds": [0]},
+        "slices": {
+            "size": SIZE, "spacing_mm": 2.0, "modalities": ["FLAIR"], "folds": [0],
+            "val_fraction": 0.3, "test_fraction": 0.3, "seed": 0,
+        },
         "downstream": {
             "tasks": ["classify", "segment"], "arms": ARMS, "seeds": list(seeds),
             "reruns": reruns, "threads": 1, "classify": training, "segment": training,
@@ -75,5 +105,6 @@ def write(root: Path, *, steps: int = 8, seeds: tuple[int, ...] = (0, 1), reruns
     }  # fmt: skip
     (root / "params.yaml").write_text(yaml.safe_dump(tree))
     write_slices(root)
+    write_volumes(root)
     for arm in ARMS:
         write_pool(root, arm, 40 if "synthetic" in arm else 0)

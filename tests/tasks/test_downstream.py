@@ -1,17 +1,22 @@
 import json
+import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 
+from tasks.downstream import __main__ as stage_main
 from tasks.downstream import run, segment
 from tasks.downstream.__main__ import main
 from tasks.downstream.batches import batches
+from tasks.downstream.volumes import dice, native
+from tasks.slices.volume import Grid, sample
 from tasks.stage import StageError
-from tasks.tables.predictions import ClassifyPredictions, Patients, SegmentPredictions
+from tasks.tables.predictions import ClassifyPredictions, Patients, Runs, SegmentPredictions
 from tests.tasks import downstream_room as room
 
 
@@ -59,10 +64,10 @@ def captured(monkeypatch, task: str, arm: str) -> list[tuple[dict, list]]:
     seen = []
     fit = run.fit
 
-    def spy(network, loss, batches, judge, **options):
+    def spy(network, loss, batches, *rest, **options):
         kept = list(batches)
         seen.append(({k: v.clone() for k, v in network.state_dict().items()}, kept))
-        return fit(network, loss, iter(kept), judge, **options)
+        return fit(network, loss, iter(kept), *rest, **options)
 
     monkeypatch.setattr(run, "fit", spy)
     main(task, arm)
@@ -168,14 +173,90 @@ def test_too_few_added_slices_leave_empty_tables_and_a_word(root):
     assert status == {"0": "too few"}
 
 
-def test_a_network_that_never_learns_is_started_again_and_reported(root, monkeypatch):
+def test_spare_seeds_are_trained_and_a_network_that_never_learns_is_reported(root, monkeypatch):
     room.write(root, seeds=(0,), reruns=2)
     monkeypatch.setattr(segment, "learnt", lambda metric: False)
     main("segment", "real")
-    folder = root / "data/downstream/segment-real"
-    assert pd.read_csv(folder / "history.csv")["attempt"].tolist() == [0, 0, 1, 1, 2, 2]
-    assert json.loads((folder / "status.json").read_text()) == {"0": "not converged"}
-    assert len(table("segment", "real", "predictions")) > 0
+    ended = Runs.validate(table("segment", "real", "runs"))
+    assert ended["seed"].tolist() == [0, 1, 2] and not ended["learnt"].any()
+    assert set(table("segment", "real", "predictions")["seed"]) == {0, 1, 2}
+
+
+def test_a_killed_stage_takes_up_behind_its_finished_runs_and_ends_in_the_same_bytes(
+    root, monkeypatch
+):
+    main("segment", "real+synthetic")
+    folder = root / "data/downstream/segment-real+synthetic"
+    whole = files(folder)
+    shutil.rmtree(folder)
+    trained, learn = [], stage_main.learn
+
+    def dying(*given, seed, **options):
+        trained.append(seed)
+        if trained == [0, 1]:
+            raise KeyboardInterrupt
+        return learn(*given, seed=seed, **options)
+
+    monkeypatch.setattr(stage_main, "learn", dying)
+    with pytest.raises(KeyboardInterrupt):
+        main("segment", "real+synthetic")
+    assert not folder.exists()
+    main("segment", "real+synthetic")
+    assert trained == [0, 1, 1]
+    assert files(folder) == whole
+    assert not list(Path(".checkpoints").iterdir())
+
+
+def test_dice_over_whole_volumes_stands_beside_that_over_chosen_slices(root):
+    room.write(root, steps=40, seeds=(0,))
+    main("segment", "real")
+    found = table("segment", "real", "patients").pivot(
+        index="subject", columns="metric", values="value"
+    )
+    assert found["dice_volume"].notna().all()
+    assert found["dice_volume"].mean() == pytest.approx(found["dice"].mean(), abs=0.15)
+    image = nib.load("data/volumes/b/sub-002_mask.nii.gz")
+    empty = nib.Nifti1Image(np.zeros(image.shape, np.float32), image.affine)
+    nib.save(empty, "data/volumes/b/sub-002_mask.nii.gz")
+    main("segment", "real")
+    found = table("segment", "real", "patients").set_index(["metric", "subject"])["value"]
+    assert np.isnan(found["dice_volume", "sub-002"])
+    assert found["dice_volume"].drop("sub-002").notna().all()
+
+
+def test_a_prediction_goes_back_to_the_grid_that_its_slices_came_from():
+    """Sampled onto a rotated, shifted and coarser grid and back, a smooth body stays in place."""
+    x, y, _ = np.mgrid[:60, :50, :4]
+    body = (x - 21) ** 2 / 9**2 + (y - 30) ** 2 / 14**2 <= 1
+    grid = Grid((27.3, 22.9), (1.6, 1.9), 40)
+    soft = sample(body.astype(np.float32), grid, fill=0.0)  # (Z,H,W)
+    back = native(torch.from_numpy(soft)[:, None], grid, body.shape) >= 0.5
+    assert dice(back, body) > 0.95
+    exact = Grid((29.5, 24.5), (1.0, 1.0), 60)
+    soft = sample(body.astype(np.float32), exact, fill=0.0)
+    back = native(torch.from_numpy(soft)[:, None], exact, body.shape)
+    assert back == pytest.approx(body.astype(np.float32))
+
+
+def test_slices_without_an_outline_teach_no_outlines(root):
+    slices = pd.read_parquet("data/slices/slices.parquet")
+    slices["mask_known"] = slices["subject"] != "sub-002"
+    slices.to_parquet("data/slices/slices.parquet")
+    main("segment", "real")
+    main("classify", "real")
+    assert "sub-002" not in set(table("segment", "real", "predictions")["subject"])
+    assert "sub-002" in set(table("classify", "real", "predictions")["subject"])
+
+
+def test_a_split_by_slice_has_its_patients_on_several_sides(root):
+    room.write_pool(root, "real+slice-split")
+    main("segment", "real+slice-split")
+    found = table("segment", "real+slice-split", "predictions")
+    slices = pd.read_parquet("data/slices/slices.parquet")
+    held_out = slices[slices["partition_0"] == "test"]
+    assert set(found["subject"]) > set(held_out["subject"])
+    assert (found.groupby("seed").size() == len(held_out)).all()
+    assert "dice_volume" not in set(table("segment", "real+slice-split", "patients")["metric"])
 
 
 def test_unlabelled_slices_are_left_out(root):

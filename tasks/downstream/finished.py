@@ -1,0 +1,48 @@
+"""Finished runs of a stage that was killed, so that the next start takes up behind them.
+
+They lie in a git-ignored `.checkpoints/HASH/`, where HASH is of all that decides a run's result,
+and are removed when the stage is complete: to keep results is DVC's affair alone.
+"""
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from tasks.downstream.run import Run
+from tasks.stage import discard
+
+ROOT = Path(".checkpoints")
+HERE = Path(__file__).parents[2]
+CODE = ("tasks/downstream", "tasks/slices", "models")
+
+
+def folder_of(words: Iterable[str], inputs: Iterable[Path]) -> Path:
+    """The folder for the runs of a stage: what it was asked, what it reads, what computes it."""
+    digest = hashlib.sha256()
+    machine = torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability()
+    for word in (*words, *machine):
+        digest.update(word.encode() + b"\0")
+    code = sorted(path for room in CODE for path in (HERE / room).rglob("*.py"))
+    for path in (*inputs, HERE / "tasks/augment.py", *code):
+        digest.update(path.name.encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return ROOT / f"downstream-{digest.hexdigest()[:16]}"
+
+
+def once(folder: Path, make: Callable[[], Run]) -> Run:
+    """A run's tables: those that an earlier start left, or new ones, left for a later start.
+
+    New ones are read back as well, so that both ways give the same bytes.
+    """
+    if not folder.exists():
+        partial = folder.with_name(f"{folder.name}.partial")
+        discard(partial)
+        partial.mkdir(parents=True)
+        for name, table in vars(make()).items():
+            table.to_parquet(partial / f"{name}.parquet", index=False)
+        partial.replace(folder)
+    return Run(**{name: pd.read_parquet(folder / f"{name}.parquet") for name in Run.TABLES})

@@ -7,7 +7,8 @@ import pandas as pd
 
 from tasks.arrays import SliceSet
 from tasks.phantom.simulator import Simulator
-from tasks.slices.volume import brain_mask, normalise, sample, sample_mask, window
+from tasks.slices.intensity import z_score
+from tasks.slices.volume import brain_mask, sample, sample_mask, window
 
 
 @cache
@@ -19,17 +20,14 @@ def phantom_slices(first: int, count: int) -> SliceSet:
 def simulated(
     first: int, count: int, *, seed: int = 7, size: int = 64, pixel_mm: float = 3.0, each: int = 10
 ) -> SliceSet:
-    """Up to `each` slices of every simulated patient, tumour and others in equal parts.
-
-    Kept for the session: whoever wants to change the arrays copies them first.
-    """
+    """Up to `each` slices of every simulated patient, tumour and others in equal parts."""
     images, masks, rows = [], [], []
     simulator = Simulator(seed)
     for patient in simulator.patients(first, count):
         brain = brain_mask(patient.volume)
         spacing = patient.spacing_mm[:2]
         grid = window(brain, spacing, pixel_mm=pixel_mm, size=size)
-        unit = normalise(patient.volume, brain, clip_percentiles=(0.5, 99.5), z_range=(-2.5, 3.5))
+        unit = z_score(patient.volume, brain, clip_percentiles=(0.5, 99.5), z_range=(-2.5, 3.5))
         picture = sample(unit, grid, fill=-1.0)
         mask = sample_mask(patient.mask > 0, grid)
         area = (picture > -0.95).mean(axis=(1, 2))

@@ -14,7 +14,7 @@ from tasks.arrays import save_set
 from tasks.params.slices import Slices
 from tasks.slices.cut import Cut, UnusableError, cut, own_landmarks, read
 from tasks.slices.intensity import Landmarks, standard_scale
-from tasks.slices.matching import match_negatives
+from tasks.slices.matching import in_range, match_negatives
 from tasks.slices.sessions import Session, patients_of, read_manifests, sessions_of
 from tasks.slices.split import Side, split_patients
 from tasks.slices.stats import describe
@@ -125,24 +125,29 @@ def cut_all(
 
 
 def choose(table: pd.DataFrame, sides: dict[str, dict[str, Side]], config: Slices) -> pd.DataFrame:
-    """The column `partition_FOLD` of every fold; `unused` where matching leaves a slice out.
+    """The column `partition_FOLD` of every fold; `unused` where a slice is left out of a fold.
 
     Negatives are matched inside each side of each fold, so no side's choice of slices depends on
-    patients of another side, nor on patients who were not drawn.
+    patients of another side, nor on patients who were not drawn. Training and validation may be
+    `in-range` instead, that of their tumour slices together; test slices are always matched.
     """
     usable = table[table["label"] >= -1]
     columns = {}
     for fold, side_of in sides.items():
         partition = np.full(len(table), "unused", dtype=object)
         of_patient = usable["subject"].map(side_of)
+        fitted = usable[of_patient.isin(["train", "val"]) & (usable["label"] == 1)]
         for side in ("test", "train", "val"):
             group = usable[of_patient == side]
-            chosen = match_negatives(
-                group,
-                ratio=config.negatives_per_positive,
-                caliper=config.caliper,
-                keep_unmatched=config.unmatched_tumors == "keep",
-            )
+            if side != "test" and config.training_slices == "in-range":
+                chosen = in_range(group, fitted, caliper=config.caliper)
+            else:
+                chosen = match_negatives(
+                    group,
+                    ratio=config.negatives_per_positive,
+                    caliper=config.caliper,
+                    keep_unmatched=config.unmatched_tumors == "keep",
+                )
             partition[group.index.to_numpy()[chosen]] = side
         columns[f"partition_{fold}"] = partition
     return pd.DataFrame(columns, index=table.index).astype("str")
@@ -157,7 +162,7 @@ def require_labels(kept: pd.DataFrame, folds: list[str]) -> None:
                 raise StageError(
                     f"fold {fold}: {side!r} has {int((labels == 1).sum())} slices with tumour and"
                     f" {int((labels == 0).sum())} without after matching, both are needed; add"
-                    " patients, widen slices.caliper, or set slices.unmatched_tumors to keep"
+                    " patients, widen slices.caliper, or set slices.training_slices to in-range"
                 )
 
 

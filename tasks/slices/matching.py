@@ -58,6 +58,27 @@ def match_negatives(
     return keep
 
 
+def in_range(table: pd.DataFrame, tumors: pd.DataFrame, *, caliper: float) -> NDArray[np.bool_]:
+    """Keep all tumour slices, and others only where position and brain area are like theirs.
+
+    Weaker than matching, for few patients: no tumour slice is lost, but position may still tell.
+
+    Args:
+        table: slices to choose from; `label` and the covariates.
+        tumors: the tumour slices whose range counts.
+        caliper: how far beyond that range, in their standard deviations.
+
+    Returns:
+        (N,) which rows stay.
+    """
+    theirs = tumors[COVARIATES]
+    margin = caliper * theirs.std(ddof=0)
+    low, high = theirs.min() - margin, theirs.max() + margin
+    near = ((table[COVARIATES] >= low) & (table[COVARIATES] <= high)).all(axis=1)
+    keep: NDArray[np.bool_] = ((table["label"] == 1) | near).to_numpy()
+    return keep
+
+
 def pairwise(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Euclidean distances (len(a), len(b))."""
     distance: NDArray[np.float64] = np.linalg.norm(a[:, None, :] - b[None, :, :], axis=2)

@@ -59,8 +59,14 @@ def main() -> None:
         batches=cohort.batches(manifests),
         matching=cohort.matching(stats.get("matching", {})),
         cohort=[
-            table(real.table, fold) for fold in folds for table in (cohort.partitions, cohort.sites)
+            table
+            for fold in folds
+            for table in (
+                cohort.partitions(real.table, fold, stats.get("unused_patients", {}).get(fold, 0)),
+                cohort.sites(real.table, fold),
+            )
         ],
+        left_out=cohort.left_out(stats.get("skipped", [])),
         rejected=cohort.refused(rejected),
         stats=stats,
         parameters=page.as_text({name: tree[name] for name in SECTIONS if name in tree}),

@@ -1,5 +1,6 @@
 """Who is in the data: patients, slices, sites and refused files, as small tables."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import pandas as pd
@@ -7,6 +8,12 @@ import pandas as pd
 from tasks.report import words
 
 PARTITIONS = {"train": "training", "val": "validation", "test": "test"}
+LEFT_OUT = {
+    "missing-modality": "a patient's visit lacks one of the modalities asked for",
+    "repeated-modality": "a further volume of a modality; one a visit is used, outlined ones first",
+    "no-brain": "nothing in the volume stands out from its background",
+    "no-overlap": "the modalities of a visit show different places",
+}
 
 
 @dataclass(frozen=True)
@@ -23,23 +30,26 @@ class Table:
         return "words" if wordy else "figures"
 
 
-def partitions(slices: pd.DataFrame, fold: str) -> Table:
-    """Patients and slices of each partition of a fold."""
+def partitions(slices: pd.DataFrame, fold: str, not_drawn: int) -> Table:
+    """Patients and slices of each partition of a fold, and how many patients were not drawn."""
     heads = ["", "patients", "slices", "with tumour", "without", "unlabelled"]
     rows = []
     for partition, word in PARTITIONS.items():
         part = slices[slices[f"partition_{fold}"] == partition]
         counts = [int((part["label"] == label).sum()) for label in (1, 0, -1)]
         rows.append([word, *map(str, [part["subject"].nunique(), len(part), *counts])])
+    if not_drawn:
+        rows.append(["not drawn, unseen", str(not_drawn), "0", "0", "0", "0"])
     return Table(f"Partitions of fold {fold}", heads, rows)
 
 
 def sites(slices: pd.DataFrame, fold: str) -> Table:
     """Patients of each site in each partition of a fold."""
-    patients = slices.drop_duplicates("subject")
+    column = f"partition_{fold}"
+    patients = slices[slices[column] != "unused"].drop_duplicates("subject")
     rows = []
     for site in sorted(patients["site"].unique()):
-        of_site = patients[patients["site"] == site][f"partition_{fold}"]
+        of_site = patients[patients["site"] == site][column]
         counts = [str(int((of_site == partition).sum())) for partition in PARTITIONS]
         rows.append([str(site), *counts])
     return Table(f"Patients per site, fold {fold}", ["site", *PARTITIONS.values()], rows)
@@ -68,6 +78,13 @@ def matching(found: dict[str, dict[str, float | None]]) -> Table:
     ]
     caption = "How well a slice's place alone tells its label (AUROC; 0.5: not at all)"
     return Table(caption, ["", "all slices", "slices used"], rows)
+
+
+def left_out(skipped: list[dict[str, str]]) -> Table:
+    """What was read but not cut into slices, counted by code."""
+    counts = Counter(one["code"] for one in skipped)
+    rows = [[code, str(n), LEFT_OUT.get(code, "")] for code, n in sorted(counts.items())]
+    return Table("Read, but not cut into slices", ["code", "count", "why"], rows)
 
 
 def refused(rejected: dict[str, pd.DataFrame]) -> Table:

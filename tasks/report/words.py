@@ -38,8 +38,20 @@ METRICS: Final = {
     "brier": Meaning(
         "Brier score", "How wrong the stated probabilities are; smaller is better.", False
     ),
+    "ece": Meaning(
+        "Calibration error",
+        "How far stated probabilities lie from how often they come true; smaller is better.",
+        False,
+    ),
+    "dice_volume": Meaning(
+        "Dice",
+        "Overlap of outlined and true tumour over a patient's whole volume; 1 is perfect.",
+        True,
+    ),
     "dice": Meaning(
-        "Dice", "Overlap of outlined and true tumour over a patient's slices; 1 is perfect.", True
+        "Dice, chosen slices",
+        "The same overlap over the slices that position matching kept; 1 is perfect.",
+        True,
     ),
     "dice_slice": Meaning(
         "Dice per slice", "The same overlap in each tumour slice on its own; 1 is perfect.", True

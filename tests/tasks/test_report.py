@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tasks.report import charts, page, words
+from tasks.report import charts, cohort, page, words
 from tasks.report.__main__ import main
 from tasks.sheets import OUTLINE, grey, sheet, spread
 from tasks.stage import StageError
@@ -125,15 +125,50 @@ def test_a_rejection_gives_figure_and_limit_and_what_would_have_been_released(
     assert "What would have been released" in found.words
 
 
-def test_a_split_that_may_leak_is_said_before_everything_else(tmp_path: Path) -> None:
-    write(tmp_path, Run())
-    path = tmp_path / "data/slices/stats.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"patients_known": False}))
-    run_stage(tmp_path)
-    said = Page((tmp_path / "data/report.html").read_text()).words
-    assert (
-        0 < said.index("The split may leak") < said.index("Accepted", said.index("auglift report"))
+def with_stats(root: Path, **changes: object) -> tuple[str, Page]:
+    """The report of a run whose slices say more of themselves."""
+    write(root, Run(synthetic=6))
+    path = root / "data/slices/stats.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    run_stage(root)
+    text = (root / "data/report.html").read_text()
+    return text, Page(text)
+
+
+def test_a_split_that_may_leak_is_said_first_stays_in_view_and_heads_every_printed_page(
+    tmp_path: Path,
+) -> None:
+    text, _ = with_stats(tmp_path, patients_known=False)
+    assert re.search(r"<body>\s*<aside class=.leak.><p><strong>The split may leak", text)
+    screen, paper = text.split("@media print", 1)
+    assert re.search(r"\.leak \{ position: sticky; top: 0", screen)
+    # Browsers repeat a table's head on every page, if it may not be broken.
+    assert re.search(r"body:has\(> \.leak\) \{ display: table", paper)
+    assert re.search(r"\.leak \{ display: table-header-group; break-inside: avoid", paper)
+
+
+def test_known_patients_are_not_warned_of(accepted: tuple[str, Page]) -> None:
+    assert "may leak" not in accepted[1].words
+
+
+def test_patients_not_drawn_and_sessions_left_out_are_counted(tmp_path: Path) -> None:
+    skipped = [{"subject": "sub-x", "session": "", "code": "missing-modality"}] * 3
+    _, found = with_stats(tmp_path, unused_patients={"0": 7}, skipped=skipped)
+    assert re.search(r"not drawn, unseen\s+7", found.words)
+    assert re.search(r"missing-modality\s+3\s+a patient.s visit lacks", found.words)
+
+
+def test_a_slice_left_out_of_a_fold_does_not_hide_its_patient() -> None:
+    table = pd.DataFrame(
+        {"subject": ["a", "a", "b"], "site": "S", "partition_0": ["unused", "test", "unused"]}
     )
+    assert cohort.sites(table, "0").rows == [["S", "0", "0", "1"]]
+
+
+def test_millimetres_of_pictures_without_scale_are_said_to_be_nominal(tmp_path: Path) -> None:
+    _, found = with_stats(tmp_path, scale="body", masks_known=False)
+    assert "the pictures state no scale" in " ".join(found.words.split())
+    assert "never outlined" in found.words
 
 
 @pytest.mark.parametrize("claim", ["helps", "harms", "no evidence", "not measured"])

@@ -10,10 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from tasks import params, stage
+from tasks.arms import Arm
 from tasks.lift.compare import PRIMARY, compare
-from tasks.lift.results import read
+from tasks.lift.results import TaskResults, read
 from tasks.params.lift import Lift as LiftParams
-from tasks.tables.lift import Lift, LiftRows
+from tasks.tables.lift import Lift, LiftRows, Trained
 
 METHOD = (
     "Mean over folds and seeds of the metric over all test patients. Intervals: bootstrap by test"
@@ -30,7 +31,9 @@ def main() -> None:
     config = params.read(LiftParams)
     tasks: list[str] = params.read_key("downstream.tasks")
     arms: list[str] = params.read_key("downstream.arms")
-    found = {task: compare(task, {arm: read(task, arm) for arm in arms}, config) for task in tasks}
+    seeds: list[int] = params.read_key("downstream.seeds")
+    results = {task: read(task, arms, seeds) for task in tasks}
+    found = {task: compare(task, results[task].arms, config) for task in tasks}
     axes = [c.axes for c in found.values() if c.axes is not None]
     lift = Lift(
         claim={task: comparison.claim for task, comparison in found.items()},
@@ -41,6 +44,8 @@ def main() -> None:
         n_patients=max((len(a.patients) for a in axes), default=0),
         n_seeds=max((len({seed for _, seed in a.runs}) for a in axes), default=0),
         method=METHOD,
+        trained={task: trained(results[task]) for task in tasks},
+        notes=[note for task in tasks for note in notes(task, results[task], len(seeds))],
     )
     rows = LiftRows.validate(tabulate(lift))
     with stage.output(Path("data/lift.csv")) as path:
@@ -49,6 +54,39 @@ def main() -> None:
         path.write_text(json.dumps(lift.model_dump(mode="json"), indent=1) + "\n")
     for task, comparison in found.items():
         print(f"lift: {task}: {comparison.claim}")
+    for note in lift.notes:
+        print(f"lift: {note}")
+
+
+def trained(results: TaskResults) -> dict[str, Trained]:
+    """How each arm's networks ended."""
+    return {name: arm.trained for name, arm in results.arms.items() if arm.trained is not None}
+
+
+def notes(task: str, results: TaskResults, wanted: int) -> list[str]:
+    """What a reader of a task's figures should know of its training, one line each."""
+    said = [
+        f"{task}: seed {seed} is left out of all arms: {', '.join(arms)} learnt nothing with it"
+        for seed, arms in results.left_out.items()
+    ]
+    compared = {name: one for name, one in trained(results).items() if not Arm.parse(name).apart}
+    counts = {len({seed for _, seed in arm.axes.runs}) for name, arm in results.arms.items()
+              if name in compared and arm.axes is not None}  # fmt: skip
+    if counts and min(counts) < wanted:
+        said.append(
+            f"{task}: {min(counts)} of {wanted} seeds are left; raise downstream.reruns, so that"
+            " every arm trains spare ones"
+        )
+    failed = [name for name, one in compared.items() if one.failed_seeds]
+    if failed:
+        said.append(f"{task}: networks that learnt nothing are among those of {', '.join(failed)}")
+    rising = [name for name, one in compared.items() if one.flat is False]
+    if rising:
+        said.append(
+            f"{task}: validation still rose at the end in {', '.join(rising)}: raise"
+            f" downstream.{task}.steps before an arm is called better"
+        )
+    return said
 
 
 def tabulate(lift: Lift) -> pd.DataFrame:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, permutation_test, t
+from scipy.stats import norm, permutation_test
 
-from tasks.lift.measures import Array, Axes, Mean, Measure
+from tasks.lift.measures import Array, Axes, Calibration, Mean, Measure
 
 ALPHA = 0.05
 POWER = 0.8
@@ -29,6 +29,11 @@ class Resampling:
     runs: Array
     folds: Array
     seed: int
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of the spread between runs: runs less folds."""
+        return len(self.folds) - round(float(np.trace(self.folds)))
 
     @classmethod
     def draw(cls, axes: Axes, *, draws: int, seed: int) -> "Resampling":
@@ -59,6 +64,7 @@ class Estimate:
         replicates: (B,) the value for other patients.
         own: (B,) how far other runs would have moved it.
         residual: (R,) what each run adds to the value, less its fold's average.
+        residuals: (B,R) the same for other patients.
         patients: how many it is defined for.
     """
 
@@ -66,6 +72,7 @@ class Estimate:
     replicates: Array
     own: Array
     residual: Array
+    residuals: Array
     patients: int
 
     def interval(self, *, limit: float) -> tuple[float, float]:
@@ -85,6 +92,9 @@ def estimate(measure: Measure, resampling: Resampling) -> Estimate | None:
     tops, bottoms = measure.sums(resampling.patients)  # (B,R)
     with np.errstate(invalid="ignore", divide="ignore"):
         replicates = tops.sum(axis=1) / bottoms.sum(axis=1)
+        slopes = (tops - replicates[:, None] * bottoms) / bottoms.sum(axis=1)[:, None]  # (B,R)
+    if isinstance(measure, Calibration):  # grows with every slice drawn twice
+        replicates += value - np.nanmean(replicates)
     # The value's derivative by each run's weight.
     slope = (top - value * bottom)[0] / bottom.sum()  # (R,)
     return Estimate(
@@ -92,6 +102,7 @@ def estimate(measure: Measure, resampling: Resampling) -> Estimate | None:
         replicates,
         own=resampling.runs @ slope,
         residual=slope - resampling.folds @ slope,
+        residuals=slopes - slopes @ resampling.folds,
         patients=measure.patients(),
     )
 
@@ -111,21 +122,36 @@ class Difference:
 
 
 def simultaneous(
-    estimates: Mapping[str, Estimate], pairs: Sequence[Pair], resampling: Resampling
+    estimates: Mapping[str, Estimate],
+    pairs: Sequence[Pair],
+    resampling: Resampling,
+    *,
+    pooled: bool = True,
 ) -> dict[Pair, Difference]:
     """Single-step max-t over the family of pairs (Westfall and Young 1993, section 2.5).
 
     A draw of a difference adds two deviations: that of other patients under the same runs, and
     that of other runs under the same patients (two-way clustering, Cameron, Gelbach and Miller
-    2011, without its subtracted term: it errs on the wide side). Without the second a lucky seed
-    would pass for a lift. Each difference is divided by its standard error; the family's
-    critical value is the 95 % quantile of the largest such ratio in a draw. An interval excludes
-    0 just where its adjusted p-value is at most .05. Differences that never vary (identical
-    arms) are 0, [0, 0], 1.
+    2011). Without the second a lucky seed would pass for a lift. Each difference is divided by
+    its own 95 % quantile; the family's critical value is the 95 % quantile of the largest such
+    ratio in a draw. An interval excludes 0 just where its adjusted p-value is at most .05.
+    Differences that never vary (identical arms) are 0, [0, 0], 1.
 
-    The bootstrap is too sure of few patients, and few runs tell their spread badly: errors are
-    those of n - 1 patients, and normal tails are stretched to Student's with the degrees of
-    freedom that Satterthwaite (1946) gives the sum of both variances.
+    Few patients and few runs tell their spread badly, so that in every draw each of the two is
+    scaled anew by what it could have been, sqrt(f / chi-squared with f degrees of freedom): alone
+    either deviation is then Student's t, and together they are the Behrens-Fisher distribution
+    (Fisher 1935), whose intervals err on the wide side. To weigh the degrees of freedom of both
+    by their estimated sizes (Satterthwaite 1946) covers too little where two runs happen to
+    agree. Runs differ on the same patients also because each of them answers to each patient in
+    its own way; that part is in the first deviation already and comes off the second (the
+    generalised interval of a variance component, Weerahandi 1993).
+
+    Args:
+        estimates: the arms' own.
+        pairs: (arm, reference).
+        resampling: the draws that `estimates` were made with.
+        pooled: one spread between runs for all arms; else each pair's own, for families whose
+            arms differ in it and that have runs enough.
     """
     if not pairs:
         return {}
@@ -133,26 +159,33 @@ def simultaneous(
     n = np.array([min(estimates[a].patients, estimates[r].patients) for a, r in pairs])
     patients = np.stack([estimates[a].replicates - estimates[r].replicates for a, r in pairs])
     patients = (patients - values[:, None]) * np.sqrt(n / (n - 1))[:, None]  # (K,B)
-    spread, freedom = between_runs(estimates, resampling)
     rng = np.random.default_rng([resampling.seed, 1])
-    noise = {name: spread * rng.standard_normal(patients.shape[1]) for name in estimates}
-    draws = patients + np.stack([noise[a] - noise[r] for a, r in pairs])
+    if pooled:
+        spread, own_way, freedom = between_runs(estimates, resampling)
+        noise = {name: spread * rng.standard_normal(patients.shape[1]) for name in estimates}
+        shared = np.full(len(pairs), own_way)
+    else:
+        noise = {name: one.own for name, one in estimates.items()}
+        freedom = resampling.freedom
+        shared = np.array([share_of_patients(estimates[a], estimates[r]) for a, r in pairs])
+    runs = np.stack([noise[a] - noise[r] for a, r in pairs])  # (K,B)
+    error = np.sqrt(
+        np.nanvar(patients, axis=1, ddof=1) + np.var(runs, axis=1) * np.clip(1 - shared, 0, 1)
+    )
+    draws = patients * np.sqrt(stretch(rng, int(n.min()) - 1, patients.shape[1]))
+    beyond = stretch(rng, freedom, patients.shape[1]) - shared[:, None]  # (K,B)
+    draws += runs * np.sqrt(np.clip(beyond, 0, None))
 
-    by_patient, by_run = np.nanvar(patients, axis=1, ddof=1), 2 * spread**2
-    error = np.sqrt(by_patient + by_run)
+    scale = np.nanquantile(np.abs(draws), 1 - ALPHA, axis=1)
     moving = error > 1e-12
-    scale = np.where(moving, error, 1.0)
-    parts = by_patient**2 / (n - 1) + by_run**2 / max(freedom, 1)
-    freedoms = np.where(moving, scale**4 / np.where(moving, parts, 1.0), n - 1)
-    tails = t.ppf(1 - ALPHA / 2, freedoms) / norm.ppf(1 - ALPHA / 2)
-
+    scale = np.where(moving, scale, 1.0)
     largest = np.fmax.reduce(np.abs(draws) / scale[:, None], axis=0)  # (B,), undefined draws nan
     largest = np.sort(largest[~np.isnan(largest)])
     count = len(largest)
     critical = largest[min(int(np.ceil((1 - ALPHA) * (count + 1))), count) - 1]
-    half = critical * error * tails
+    half = np.where(moving, critical * scale, 0.0)
     detectable = half + norm.ppf(POWER) * error
-    reached = count - np.searchsorted(largest, np.abs(values) / (scale * tails), side="left")
+    reached = count - np.searchsorted(largest, np.abs(values) / scale, side="left")
     p = np.where(moving, (1 + reached) / (count + 1), np.where(values == 0, 1.0, 1 / (count + 1)))
     return {
         pair: Difference(float(v), float(v - h), float(v + h), float(q), float(d))
@@ -160,20 +193,43 @@ def simultaneous(
     }
 
 
-def between_runs(estimates: Mapping[str, Estimate], resampling: Resampling) -> tuple[float, int]:
+def stretch(rng: np.random.Generator, freedom: int, count: int) -> Array:
+    """How many times larger a variance may be than the one estimated, (count,) draws."""
+    if freedom < 1:
+        return np.ones(count)
+    drawn: Array = freedom / rng.chisquare(freedom, count)
+    return drawn
+
+
+def between_runs(
+    estimates: Mapping[str, Estimate], resampling: Resampling
+) -> tuple[float, float, int]:
     """Standard deviation that retraining gives an arm's value, and its degrees of freedom.
 
     Pooled over the arms, since two or three seeds of one arm hardly show it: the interaction of
-    arm and seed inside each fold, which is what the pairing of seeds leaves over.
+    arm and seed inside each fold, which is what the pairing of seeds leaves over. The second
+    figure is the share of its square that comes of runs' own ways with single patients.
     """
-    residuals = np.stack([one.residual for one in estimates.values()])  # (A,R)
-    arms, runs = residuals.shape
-    folds = round(float(np.trace(resampling.folds)))
-    freedom = (arms - 1) * (runs - folds)
+    residual = np.stack([one.residual for one in estimates.values()])  # (A,R)
+    residuals = np.stack([one.residuals for one in estimates.values()])  # (A,B,R)
+    arms, runs = residual.shape
+    freedom = (arms - 1) * resampling.freedom
     if freedom == 0:
-        return 0.0, 0
-    interaction = residuals - residuals.mean(axis=0)
-    return float(np.sqrt(runs * (interaction**2).sum() / freedom)), freedom
+        return 0.0, 0.0, 0
+    interaction = residual - residual.mean(axis=0)
+    others = residuals - residuals.mean(axis=0)
+    total = float((interaction**2).sum())
+    own_way = float(np.nanmean(((others - interaction[:, None]) ** 2).sum(axis=(0, 2))))
+    return float(np.sqrt(runs * total / freedom)), own_way / total if total else 0.0, freedom
+
+
+def share_of_patients(arm: Estimate, reference: Estimate) -> float:
+    """As `between_runs`' second figure, of one pair."""
+    difference = arm.residual - reference.residual
+    others = arm.residuals - reference.residuals
+    total = float((difference**2).sum())
+    own_way = float(np.nanmean(((others - difference) ** 2).sum(axis=1)))
+    return own_way / total if total else 0.0
 
 
 def sign_flip(arm: Measure, reference: Measure, *, seed: int) -> float | None:

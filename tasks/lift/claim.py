@@ -9,18 +9,19 @@ from tasks.tables.lift import Claim
 
 def candidates(arms: Sequence[str]) -> list[str]:
     """Arms that add synthetic slices to real ones; `synthetic` alone is only reported."""
-    return [name for name in arms if Arm.parse(name).synthetic and Arm.parse(name).real]
+    specs = [Arm.parse(name) for name in arms]
+    return [arm.name for arm in specs if arm.synthetic and arm.real and not arm.apart]
 
 
 def references(arms: Sequence[str]) -> list[str]:
     """Arms without synthetic slices: the rivals and the controls."""
     specs = [Arm.parse(name) for name in arms]
-    return [arm.name for arm in specs if not arm.synthetic and not arm.random_labels]
+    return [arm.name for arm in specs if not arm.synthetic and not arm.apart]
 
 
 def family(arms: Sequence[str]) -> list[tuple[str, str]]:
     """All contrasts of a metric: every arm over `real`, candidates over every reference."""
-    over_real = [(a, "real") for a in arms if a != "real" and not Arm.parse(a).random_labels]
+    over_real = [(a, "real") for a in arms if a != "real" and not Arm.parse(a).apart]
     over_rivals = [(c, r) for c in candidates(arms) for r in references(arms) if r != "real"]
     return over_real + over_rivals if "real" in arms else []
 

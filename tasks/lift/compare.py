@@ -22,10 +22,18 @@ from tasks.params.lift import Lift as LiftParams
 from tasks.stage import StageError
 from tasks.tables.lift import ArmFigure, Claim, Contrast, Status, Subgroups
 
-PRIMARY = {"classify": "auroc", "segment": "dice"}
+PRIMARY = {"classify": "auroc", "segment": "dice_volume"}
 METRICS = {
-    "classify": ["auroc", "auroc_patient", "accuracy", "sensitivity", "specificity", "brier"],
-    "segment": ["dice", "dice_slice", "hd95_mm", "false_positive_mm2"],
+    "classify": [
+        "auroc",
+        "auroc_patient",
+        "accuracy",
+        "sensitivity",
+        "specificity",
+        "brier",
+        "ece",
+    ],
+    "segment": ["dice_volume", "dice", "dice_slice", "hd95_mm", "false_positive_mm2"],
 }
 UNBOUNDED = ("hd95_mm", "false_positive_mm2")
 
@@ -64,7 +72,7 @@ def compare(task: str, arms: Mapping[str, ArmResult], config: LiftParams) -> Com
         estimates = {
             name: found
             for name, arm in arms.items()
-            if arm.measures
+            if metric in arm.measures
             and arm.measures[metric].patients() >= config.min_patients
             and (found := estimate(arm.measures[metric], resamplings[name])) is not None
         }
@@ -136,8 +144,8 @@ def in_group(
 
 
 def compared(name: str) -> bool:
-    """Whether an arm is one of the comparison; `random-labels` stands for itself."""
-    return not Arm.parse(name).random_labels
+    """Whether an arm is one of the comparison; others stand for themselves."""
+    return not Arm.parse(name).apart
 
 
 def shared_axes(task: str, arms: Mapping[str, ArmResult]) -> Axes | None:
@@ -175,7 +183,7 @@ def figure(
     differences: Mapping[tuple[str, str], Difference],
 ) -> ArmFigure:
     """One arm's figure of one metric."""
-    n_patients = arm.measures[metric].patients() if arm.measures else 0
+    n_patients = arm.measures[metric].patients() if metric in arm.measures else 0
     if found is None:
         status: Status = arm.status
         if arm.axes:

@@ -75,6 +75,31 @@ class Concordance:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """Expected calibration error of a classifier (Naeini 2015) over equal bins of probability.
+
+    `gap` (R,P,K) sums probability less label over the slices of each bin, `count` (R,P) counts
+    slices.
+    """
+
+    gap: Array
+    count: Array
+
+    def sums(self, weights: Array) -> tuple[Array, Array]:
+        """A bin adds its gap's absolute value, whoever's slices made it up."""
+        gaps = np.einsum("bp,rpk->brk", weights, self.gap, optimize=True)
+        return np.abs(gaps).sum(axis=2), weights @ self.count.T
+
+    def patients(self) -> int:
+        """Patients with at least one slice."""
+        return int((self.count.sum(axis=0) > 0).sum())
+
+    def among(self, members: NDArray[np.bool_]) -> "Calibration":
+        """Others count nothing."""
+        return Calibration(self.gap * members[:, None], self.count * members)
+
+
+@dataclass(frozen=True)
 class Axes:
     """The runs (fold, seed) and test patients that all arms share."""
 
@@ -122,7 +147,18 @@ def classify(predictions: pd.DataFrame, axes: Axes) -> dict[str, Measure]:
         "brier": Mean(
             axes.total(predictions, (probability - label) ** 2), axes.total(predictions, every)
         ),
+        "ece": calibration(predictions, axes),
     }
+
+
+def calibration(predictions: pd.DataFrame, axes: Axes, *, bins: int = 15) -> Calibration:
+    """The gaps between probability and label in each bin, as torchmetrics draws the bins."""
+    probability = predictions["probability"].to_numpy(dtype=float)
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.clip(np.searchsorted(edges, probability, side="right") - 1, 0, bins - 1)
+    gap = probability - (predictions["label"].to_numpy() == 1)
+    sums = [axes.total(predictions, gap * (place == one)) for one in range(bins)]
+    return Calibration(np.stack(sums, axis=2), axes.total(predictions, np.ones_like(gap)))
 
 
 def of_patients(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -57,12 +57,30 @@ class Contrast(Record):
     sign_flip_p: float | None = None
 
 
+class Trained(Record):
+    """How an arm's networks ended, as validation patients saw it.
+
+    Attributes:
+        validation: mean over runs of the judgement that chose the weights (AUROC, or Dice over
+            the slices of `data/slices`): what the ratio, the strategy and the filter are chosen
+            by, since test patients are looked at once.
+        rise: what the last fifth of the steps still gained of it.
+        flat: whether that is next to nothing; else the arm would have liked more steps.
+        failed_seeds: those with which the network learnt nothing.
+    """
+
+    validation: float
+    rise: float | None = None
+    flat: bool | None = None
+    failed_seeds: list[int] = []
+
+
 # Kind of group, group, arm; of the primary metric.
 Subgroups = dict[str, dict[str, dict[str, ArmFigure]]]
 
 
 class Lift(Record):
-    """All of `data/lift.json`."""
+    """All of `data/lift.json`; `notes` say what the reader of its figures should know."""
 
     claim: dict[str, Claim]
     tasks: dict[str, dict[str, dict[str, ArmFigure]]]
@@ -72,6 +90,8 @@ class Lift(Record):
     n_seeds: int
     method: str
     subgroups: dict[str, Subgroups] = {}
+    trained: dict[str, dict[str, Trained]] = {}
+    notes: list[str] = []
 
 
 class LiftRows(pa.DataFrameModel):

@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 ARMS = ["real", "real+classical", "real+synthetic", "real+classical+synthetic", "synthetic"]
-METRICS = ("dice", "dice_slice", "hd95_mm", "false_positive_mm2")
+METRICS = ("dice_volume", "dice", "dice_slice", "hd95_mm", "false_positive_mm2")
 
 
 def subjects(count: int) -> list[str]:
@@ -20,7 +20,7 @@ def write_params(
     root: Path, tasks: list[str], arms: list[str] = ARMS, draws: int = 500, **lift: int
 ) -> None:
     tree = {
-        "downstream": {"tasks": tasks, "arms": arms},
+        "downstream": {"tasks": tasks, "arms": arms, "seeds": [0, 1]},
         "lift": {"draws": draws, "seed": 3} | lift,
     }
     (root / "params.yaml").write_text(yaml.safe_dump(tree))
@@ -39,7 +39,9 @@ def segment_arm(values: Mapping[tuple[str, int], np.ndarray], names: list[str]) 
     )  # fmt: skip
 
 
-def write_segment(root: Path, arm: str, table: pd.DataFrame, status: str = "ok") -> None:
+def write_segment(
+    root: Path, arm: str, table: pd.DataFrame, status: str = "ok", **ended: object
+) -> None:
     folder = root / "data/downstream" / f"segment-{arm}"
     folder.mkdir(parents=True, exist_ok=True)
     table.to_parquet(folder / "patients.parquet")
@@ -49,7 +51,7 @@ def write_segment(root: Path, arm: str, table: pd.DataFrame, status: str = "ok")
         row=np.arange(len(slices)), label=1, true_area=area, predicted_area=area,
         overlap_area=area, hd95_mm=0.0, threshold=0.5,
     ).to_parquet(folder / "predictions.parquet")  # fmt: skip
-    write_status(folder, table, status)
+    write_ended(folder, table, status, **ended)
 
 
 def write_classify(root: Path, arm: str, table: pd.DataFrame, status: str = "ok") -> None:
@@ -59,10 +61,17 @@ def write_classify(root: Path, arm: str, table: pd.DataFrame, status: str = "ok"
     patients = table[["fold", "seed", "subject"]].drop_duplicates()
     site = np.where(patients["subject"].str[-1].astype(int) % 2, "b", "a")
     patients.assign(site=site, metric="brier", value=0.2).to_parquet(folder / "patients.parquet")
-    write_status(folder, table, status)
+    write_ended(folder, table, status)
 
 
-def write_status(folder: Path, table: pd.DataFrame, status: str) -> None:
+def write_ended(
+    folder: Path, table: pd.DataFrame, status: str, *, rise: float = 0.0, failed: tuple = ()
+) -> None:
+    """`status.json`, and `runs.parquet` with some seeds that learnt nothing."""
+    runs = table[["fold", "seed"]].drop_duplicates()
+    learnt = ~runs["seed"].isin(failed)
+    runs = runs.assign(val_metric=0.7, rise=rise, learnt=learnt.astype(bool))
+    runs.to_parquet(folder / "runs.parquet")
     folds = sorted(table["fold"].unique()) or ["0"]
     (folder / "status.json").write_text(json.dumps(dict.fromkeys(folds, status)))
 
@@ -86,6 +95,7 @@ def classify_arm(
                 pd.DataFrame(
                     {"fold": fold, "seed": seed, "subject": name,
                      "row": np.arange(slices) + position * slices, "label": label,
+                     "true_area": label * (10 + position),
                      "probability": 1 / (1 + np.exp(-logit)), "threshold": 0.5}
                 )
             )  # fmt: skip

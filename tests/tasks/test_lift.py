@@ -1,9 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, roc_auc_score
+from torchmetrics.functional.classification import binary_calibration_error
 
 from tasks.lift.__main__ import main
 from tasks.lift.bootstrap import Estimate, Resampling, estimate, sign_flip, simultaneous
@@ -45,7 +47,7 @@ def test_identical_arms_have_no_lift_and_no_evidence(root):
     found = room.results(root)
     assert found["claim"] == {"segment": "no evidence"}
     for arm in room.ARMS[1:]:
-        figure = found["tasks"]["segment"]["dice"][arm]
+        figure = found["tasks"]["segment"]["dice_volume"][arm]
         assert figure["lift_over_real"] == pytest.approx(0, abs=1e-12)
         assert figure["lift_ci95"] == pytest.approx([0, 0], abs=1e-9)
         assert figure["p_adjusted"] == 1
@@ -56,7 +58,7 @@ def test_a_shifted_synthetic_arm_helps_by_the_shift(root):
     write_dice(root, lifts)
     main()
     found = room.results(root)
-    figure = found["tasks"]["segment"]["dice"]["real+synthetic"]
+    figure = found["tasks"]["segment"]["dice_volume"]["real+synthetic"]
     assert found["claim"] == {"segment": "helps"}
     assert figure["lift_over_real"] == pytest.approx(0.1, abs=0.02)
     assert figure["lift_ci95"][0] < 0.1 < figure["lift_ci95"][1]
@@ -71,7 +73,7 @@ def test_beating_real_alone_is_no_evidence_when_classical_does_as_well(root):
     write_dice(root, lifts)
     main()
     found = room.results(root)
-    assert found["tasks"]["segment"]["dice"]["real+synthetic"]["lift_ci95"][0] > 0
+    assert found["tasks"]["segment"]["dice_volume"]["real+synthetic"]["lift_ci95"][0] > 0
     assert found["claim"] == {"segment": "no evidence"}
 
 
@@ -93,7 +95,7 @@ def test_runs_that_disagree_are_no_evidence_however_many_patients_agree(root):
     main()
     found = room.results(root)
     assert found["claim"] == {"segment": "no evidence"}
-    low, high = found["tasks"]["segment"]["dice"]["real+synthetic"]["lift_ci95"]
+    low, high = found["tasks"]["segment"]["dice_volume"]["real+synthetic"]["lift_ci95"]
     assert low < -0.1 and high > 0.1
 
 
@@ -101,7 +103,7 @@ def test_too_few_patients_leave_null_figures(root):
     write_dice(root, dict.fromkeys(room.ARMS, 0.0), patients=4)
     main()
     found = room.results(root)
-    figure = found["tasks"]["segment"]["dice"]["real+synthetic"]
+    figure = found["tasks"]["segment"]["dice_volume"]["real+synthetic"]
     assert found["claim"] == {"segment": "not measured"}
     assert figure["mean"] is None and figure["lift_ci95"] is None
     assert figure["status"] == "too few patients"
@@ -115,17 +117,62 @@ def test_an_arm_with_too_few_slices_is_marked_and_the_others_are_measured(root):
     main()
     found = room.results(root)
     assert found["claim"] == {"segment": "not measured"}
-    assert found["tasks"]["segment"]["dice"]["synthetic"]["status"] == "too few"
-    assert found["tasks"]["segment"]["dice"]["real+classical"]["mean"] is not None
+    assert found["tasks"]["segment"]["dice_volume"]["synthetic"]["status"] == "too few"
+    assert found["tasks"]["segment"]["dice_volume"]["real+classical"]["mean"] is not None
 
 
-def test_an_arm_that_did_not_converge_keeps_its_figures_and_says_so(root):
+def test_a_seed_that_failed_in_one_arm_is_left_out_of_all_and_a_spare_one_stands_in(root):
+    """The failed run is off by half a Dice; with it no lift could be seen."""
+    lifts = dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": 0.1}
+    write_dice(root, lifts, seeds=(0, 1, 2))
+    path = root / "data/downstream/segment-real+synthetic/patients.parquet"
+    table = pd.read_parquet(path)
+    table.loc[table["seed"] == 1, "value"] = 0.0
+    room.write_segment(root, "real+synthetic", table, failed=(1,))
+    main()
+    found = room.results(root)
+    assert found["claim"] == {"segment": "helps"} and found["n_seeds"] == 2
+    figure = found["tasks"]["segment"]["dice_volume"]["real+synthetic"]
+    assert figure["lift_over_real"] == pytest.approx(0.1, abs=0.02) and figure["status"] == "ok"
+    assert found["notes"] == [
+        "segment: seed 1 is left out of all arms: real+synthetic learnt nothing with it"
+    ]
+
+
+def test_without_a_spare_seed_fewer_are_left_and_it_says_so(root):
+    write_dice(root, dict.fromkeys(room.ARMS, 0.0))
+    table = pd.read_parquet(root / "data/downstream/segment-real/patients.parquet")
+    room.write_segment(root, "real", table, failed=(0,))
+    main()
+    found = room.results(root)
+    assert found["n_seeds"] == 1
+    assert "1 of 2 seeds are left; raise downstream.reruns" in found["notes"][1]
+
+
+def test_an_arm_that_never_converged_keeps_its_figures_and_costs_the_others_no_seed(root):
     write_dice(root, dict.fromkeys(room.ARMS, 0.0))
     table = pd.read_parquet(root / "data/downstream/segment-synthetic/patients.parquet")
-    room.write_segment(root, "synthetic", table, "not converged")
+    room.write_segment(root, "synthetic", table, failed=(0, 1))
     main()
-    figure = room.results(root)["tasks"]["segment"]["dice"]["synthetic"]
+    found = room.results(root)
+    figure = found["tasks"]["segment"]["dice_volume"]["synthetic"]
     assert figure["status"] == "not converged" and figure["mean"] is not None
+    assert found["n_seeds"] == 2
+    assert found["trained"]["segment"]["synthetic"]["failed_seeds"] == [0, 1]
+
+
+def test_a_validation_curve_that_still_rises_is_noted(root):
+    write_dice(root, dict.fromkeys(room.ARMS, 0.0))
+    table = pd.read_parquet(root / "data/downstream/segment-real/patients.parquet")
+    room.write_segment(root, "real", table, rise=0.05)
+    main()
+    found = room.results(root)
+    assert found["trained"]["segment"]["real"]["flat"] is False
+    assert found["trained"]["segment"]["synthetic"]["flat"] is True
+    assert found["notes"] == [
+        "segment: validation still rose at the end in real: raise downstream.segment.steps before"
+        " an arm is called better"
+    ]
 
 
 def test_arms_of_different_patients_are_refused_by_name(root):
@@ -151,9 +198,9 @@ def test_csv_holds_the_same_figures_as_json(root):
     write_dice(root, dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": 0.03})
     main()
     rows = LiftRows.validate(pd.read_csv(root / "data/lift.csv"))
-    assert len(rows) == 4 * len(room.ARMS)
-    row = rows[(rows["metric"] == "dice") & (rows["arm"] == "real+synthetic")].iloc[0]
-    figure = room.results(root)["tasks"]["segment"]["dice"]["real+synthetic"]
+    assert len(rows) == 5 * len(room.ARMS)
+    row = rows[(rows["metric"] == "dice_volume") & (rows["arm"] == "real+synthetic")].iloc[0]
+    figure = room.results(root)["tasks"]["segment"]["dice_volume"]["real+synthetic"]
     assert row["lift"] == pytest.approx(figure["lift_over_real"], abs=1e-6)
     assert row["lift_low"] == pytest.approx(figure["lift_ci95"][0], abs=1e-6)
 
@@ -176,18 +223,20 @@ def test_better_ranking_by_synthetic_slices_helps_to_classify(root):
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 9))
-def test_measures_at_equal_weights_are_scikit_learns(seed, patients):
+def test_measures_at_equal_weights_are_scikit_learns_and_torchmetrics(seed, patients):
     rng = np.random.default_rng(seed)
     table = room.classify_arm(room.subjects(patients), rng, shift=1.0, seeds=(0,))
     table["probability"] = table["probability"].round(1)  # ties
     found = classify(table, Axes.of(table))
     unit = np.ones((1, patients))
-    auroc, accuracy = (
+    auroc, accuracy, ece = (
         np.divide(*(part.sum() for part in found[name].sums(unit)))
-        for name in ("auroc", "accuracy")
+        for name in ("auroc", "accuracy", "ece")
     )
     assert auroc == pytest.approx(roc_auc_score(table["label"], table["probability"]))
     assert accuracy == pytest.approx(accuracy_score(table["label"], table["probability"] >= 0.5))
+    given = (torch.tensor(table[name].to_numpy()) for name in ("probability", "label"))
+    assert ece == pytest.approx(float(binary_calibration_error(*given, n_bins=15)), abs=1e-6)
 
 
 def test_auroc_of_a_resample_is_that_of_the_copied_rows():
@@ -207,7 +256,7 @@ def estimates(replicates: np.ndarray, values: np.ndarray) -> dict[str, Estimate]
     """Arms with given replicates (A,B) and no spread between runs."""
     none = np.zeros(1)
     return {
-        f"arm{k}": Estimate(float(v), row, np.zeros(len(row)), none, 9999)
+        f"arm{k}": Estimate(float(v), row, np.zeros(len(row)), none, none[None], 9999)
         for k, (row, v) in enumerate(zip(replicates, values, strict=True))
     }
 
@@ -353,19 +402,7 @@ def test_interval_holds_the_truth_about_as_often_as_it_says():
 @pytest.mark.verify
 @pytest.mark.parametrize(
     ("patients", "runs", "between_runs", "arms"),
-    [
-        (9, 2, 0.02, 5),
-        (20, 2, 0.0, 5),
-        (20, 2, 0.04, 5),
-        pytest.param(
-            *(20, 2, 0.04, 2),
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="two arms and two seeds tell too little of the runs' spread: .921",
-            ),
-        ),
-        (40, 3, 0.04, 5),
-    ],
+    [(9, 2, 0.02, 5), (20, 2, 0.0, 5), (20, 2, 0.04, 5), (20, 2, 0.04, 2), (40, 3, 0.04, 5)],
 )
 def test_interval_covers_the_truth_over_many_simulations(patients, runs, between_runs, arms):
-    assert covered(1500, patients, runs, between_runs, arms) >= 0.93
+    assert covered(1500, patients, runs, between_runs, arms) >= 0.94

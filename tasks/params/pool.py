@@ -1,8 +1,23 @@
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.params import Section
+
+
+class Filter(BaseModel):
+    """Which of the accepted slices may be added: a share of each label, by a score of the gate.
+
+    Attributes:
+        score: a column of `data/gate/FOLD/samples.parquet`, such as `realism`.
+        keep: the share that stays.
+        prefer: most of the gate's scores are distances to real slices: `lowest` are the best.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    score: str
+    keep: float = Field(gt=0, le=1)
+    prefer: Literal["lowest", "highest"] = "lowest"
 
 
 class Pool(Section):
@@ -11,4 +26,5 @@ class Pool(Section):
     section: ClassVar[str] = "pool"
     ratio: float = Field(gt=0, le=20)  # added slices a real training slice
     min_images: int = Field(ge=2)  # with fewer accepted slices an arm is marked `too few`
+    filter: Filter | None = None
     seed: int = Field(ge=0)

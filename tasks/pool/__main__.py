@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from tasks import params, stage
 from tasks.arms import Arm
 from tasks.arrays import SliceSet, load_set, load_slices, save_set
-from tasks.params.pool import Pool
+from tasks.params.pool import Filter, Pool
 from tasks.pool.controls import CONTROLS, control
+from tasks.stage import StageError
 from tasks.tables.samples import GatedSamples, PoolSamples
 
 
@@ -43,8 +44,9 @@ def accepted_samples(fold: str, config: Pool) -> SliceSet:
     synthetic = load_set(Path("data/synthetic") / fold, "samples.parquet")
     gated = GatedSamples.validate(pd.read_parquet(Path("data/gate") / fold / "samples.parquet"))
     labels = load_slices(fold, "train").table["label"].to_numpy()
+    accepted = gated.loc[gated["accepted"]]
     chosen = draw(
-        gated.loc[gated["accepted"]],
+        best(accepted, config.filter) if config.filter else accepted,
         tumor_share=float((labels == 1).sum() / max(1, (labels >= 0).sum())),
         count=round(config.ratio * len(labels)),
         seed=config.seed,
@@ -74,6 +76,25 @@ def control_samples(name: str, fold: str, config: Pool) -> SliceSet:
         }
     )
     return SliceSet(made.images, made.masks, table)
+
+
+def best(accepted: pd.DataFrame, asked: Filter) -> pd.DataFrame:
+    """The best share of each label by one of the gate's scores, rounded up.
+
+    Raises:
+        StageError: when there is no such score.
+    """
+    scores = accepted.select_dtypes("number").columns.difference(["row", "seed", "label"])
+    if asked.score not in scores:
+        raise StageError(
+            f"params.yaml: pool.filter.score is {asked.score!r}, which the gate does not give;"
+            f" it gives {', '.join(scores)}"
+        )
+    rank = accepted.groupby("label")[asked.score].rank(
+        method="first", ascending=asked.prefer == "lowest"
+    )
+    of_label = accepted.groupby("label")["row"].transform("size")
+    return accepted[rank <= np.ceil(asked.keep * of_label)]
 
 
 def draw(accepted: pd.DataFrame, *, tumor_share: float, count: int, seed: int) -> NDArray[np.intp]:

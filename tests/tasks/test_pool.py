@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tasks.arrays import load_set, save_set
 from tasks.pool.__main__ import draw, main
+from tasks.stage import StageError
 
 ARMS = ["real", "real+classical", "real+synthetic", "synthetic"]
 
@@ -53,7 +54,7 @@ def gate(root: Path, accepted: np.ndarray) -> None:
     table.to_parquet(root / "data/gate/0/samples.parquet", index=False)
 
 
-def params(root: Path, arms: list[str] | None = None, **pool: float) -> None:
+def params(root: Path, arms: list[str] | None = None, **pool: object) -> None:
     tree = {
         "slices": {"folds": [0]},
         "pool": {"ratio": 1.0, "min_images": 10, "seed": 3} | pool,
@@ -94,6 +95,23 @@ def test_too_few_accepted_slices_are_a_status_and_not_an_error(root: Path) -> No
     main()
     status = json.loads((root / "data/pool/synthetic/pool.json").read_text())
     assert status["0"] == {"status": "too few", "n": 0}
+
+
+def test_a_filter_adds_the_better_share_of_each_label_only(root: Path) -> None:
+    path = root / "data/gate/0/samples.parquet"
+    table = pd.read_parquet(path)
+    table["realism"] = np.random.default_rng(2).permutation(200) / 10
+    table.to_parquet(path, index=False)
+    params(root, filter={"score": "realism", "keep": 0.25})
+    main()
+    added = load_set(root / "data/pool/real+synthetic", "samples.parquet")
+    for label, rows in added.table.groupby("label"):
+        of_label = table[table["label"] == label]
+        best = set(of_label.nsmallest(25, "realism")["row"])
+        assert set(rows["source_row"]) <= best and len(rows) >= 12
+    params(root, filter={"score": "charm", "keep": 0.25})
+    with pytest.raises(StageError, match="'charm', which the gate does not give; it gives realism"):
+        main()
 
 
 def test_another_arm_leaves_the_old_arms_bytes_alone(root: Path) -> None:

@@ -1,7 +1,8 @@
 """Train recipes beside each other on the same slices and print what each is worth, in Markdown.
 
     python -m benchmarks.recipes --slices data/slices --out /tmp/recipes --plan show
-    python -m benchmarks.recipes --slices data/slices --out /tmp/recipes --plan parts --patients 20
+    python -m benchmarks.recipes --slices data/slices --out /tmp/recipes --plan parts \
+        --patients 20 --start PHANTOM/data/gan/0/networks.safetensors
 
 A trial is a folder under `--out` in which `python -m tasks.train_gan 0` ran with its own
 params.yaml; a trial that has its result is not run again, so that an interrupted plan goes on where
@@ -16,6 +17,7 @@ through the Fréchet distance's own features it is the fairer figure.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import resource
@@ -61,6 +63,10 @@ PLANS: dict[str, dict[str, dict[str, Any]]] = {
         "excitation": {"excitation": True},
         "label as planes": {"projection": False},
         "L1 to label mean": {"l1": 1.0},
+        "adaptive augmentation": {"ada_target": 0.6},
+        "area and position": {"conditions": ["area", "position"]},
+        "projected": {"recipe": "projected"},
+        "pre-trained": {"start_from": "--start"},
     },
 }
 
@@ -75,19 +81,29 @@ def main() -> None:
     parser.add_argument("--patients", type=int, nargs="*", default=[0], help="0: all of them")
     parser.add_argument("--seeds", type=int, nargs="*", default=[3])
     parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--start", type=Path, help="networks.safetensors for the pre-trained trial")
     words = parser.parse_args()
     torch.set_num_threads(1)
     plan = {name: PLANS[words.plan][name] for name in words.only or PLANS[words.plan]}
     rows = []
     for seed in words.seeds:
         for patients in words.patients:
-            for name, changes in plan.items():
+            for name, said in plan.items():
+                changes = started(words.start) if "start_from" in said else said
                 room = words.out / f"{name.replace(' ', '_')}-n{patients}-t{words.steps}-s{seed}"
                 common = {"seed": seed, "threads": 1, "steps": words.steps, "watch_every": 300,
                           "sheet_every": words.steps}  # fmt: skip
                 figures = result(room, words.slices, common | changes, patients=patients)
                 rows.append({"trial": name, "patients": patients, "seed": seed, **figures})
     show(pd.DataFrame(rows))
+
+
+def started(path: Path | None) -> dict[str, Any]:
+    """What a trial says that starts from the networks of a file."""
+    if path is None:
+        raise SystemExit("the pre-trained trial needs --start FILE; --only leaves it out")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"start_from": str(path.resolve()), "start_sha256": digest}
 
 
 def result(room: Path, slices: Path, asked: dict[str, Any], *, patients: int) -> dict[str, float]:

@@ -31,7 +31,7 @@ def scale(values: NDArray[np.float64]) -> Tensor:
 def standardised(table: pd.DataFrame, names: Sequence[str], scale: Tensor) -> Tensor:
     """Conditions (N,k) of slices; what a slice does not have is 0."""
     columns = [
-        (torch.from_numpy(shown(table, name)).float() - mean) / deviation
+        (torch.tensor(shown(table, name)).float() - mean) / deviation
         for name, (mean, deviation) in zip(names, scale, strict=True)
     ]
     return torch.stack(columns, 1).nan_to_num(0.0)

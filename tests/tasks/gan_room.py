@@ -26,9 +26,13 @@ def write_room(
     gan: dict[str, Any] | None = None,
     per_label: int = 40,
     channels: int = 1,
+    zoom: int = 1,
     **keys: Any,
 ) -> Path:
-    """Fill a folder with `params.yaml` and `data/slices` of simple heads with bright discs."""
+    """Fill a folder with `params.yaml` and `data/slices` of simple heads with bright discs.
+
+    Slices are `SIZE` pixels a side, times `zoom`.
+    """
     rng = np.random.default_rng(1)
     n = 2 * per_label
     y, x = np.mgrid[:SIZE, :SIZE]
@@ -49,11 +53,13 @@ def write_room(
     table = pd.DataFrame(
         {
             "row": np.arange(n), "subject": subjects, "label": labels,
+            "tumor_area_mm2": masks.sum((1, 2)) * 9.0, "position_mm": rng.normal(0, 20, n),
             "partition_0": [side[int(row // 4 % 2)] for row in range(n)],
         }
     )  # fmt: skip
     folder = root / "data/slices"
     folder.mkdir(parents=True)
+    images, masks = (x.repeat(zoom, -1).repeat(zoom, -2) for x in (images, masks))
     save_set(folder, images.clip(-1, 1), masks)
     table.to_parquet(folder / "slices.parquet", index=False)
     write_params(root, gan=gan, channels=channels, **keys)

@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from models.dcgan import Architecture, Generator
+from models.dcgan import Architecture, Generator, noise
 from tasks import params
 from tasks.params.train_gan import RECIPES, TrainGan
 from tasks.stage import StageError
@@ -93,6 +93,13 @@ def test_every_switch_trains_on_several_channels(
     train_gan.main("0")
     history = pd.read_csv(OUT / "history.csv")
     assert (history[["l1", "r1", "feature_matching"]] > 0).all(axis=None)
+
+
+def test_a_step_at_128_pixels_trains_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_room(tmp_path, gan={"steps": 1, "batch": 4}, zoom=4, per_label=8)
+    train_gan.main("0")
+    assert json.loads((OUT / "config.json").read_text())["architecture"]["size"] == 128
 
 
 def test_slices_from_elsewhere_need_no_training(room: Path) -> None:
@@ -209,6 +216,28 @@ def test_only_a_lasting_collapse_of_the_second_half_starts_over() -> None:
     assert not Progress(history=late[:2], restarted="once").lasting_collapse(late[2], asked)
 
 
+def test_a_run_ends_when_its_losses_have_settled() -> None:
+    asked = TrainGan.model_validate(TINY | {"steps": 900, "settled": 3})
+    still = [HEALTHY | {"loss_d": 1.2 + shift} for shift in (0.0, 0.02, -0.02)]
+    moving = [HEALTHY | {"loss_g": 0.9 + shift} for shift in (0.0, 0.1, -0.1)]
+    assert Progress(step=300, history=still, best_row=still[0]).stop(asked) == "losses"
+    assert Progress(step=300, history=moving, best_row=moving[0]).stop(asked) == ""
+    assert Progress(step=200, history=still[:2], best_row=still[0]).stop(asked) == ""
+
+
+def test_weights_are_sampled_with_the_batch_norm_statistics_of_their_own_draws() -> None:
+    asked = TrainGan.model_validate(TINY | {"steps": 10})
+    trainer = Trainer(asked, Architecture(size=SIZE, width=4, latent=8), torch.device("cpu"))
+    with torch.no_grad():
+        for weight in trainer.ema.parameters():
+            weight.mul_(3.0)  # averaged weights are never those the statistics were gathered for
+    norm = trainer.sampler().stem[1]
+    z = noise(range(256), 8)
+    code = torch.cat([z, torch.eye(2)[torch.arange(256) % 2]], 1)[:, :, None, None]
+    drawn = trainer.ema.stem[0](code)  # (256,width,base,base)
+    torch.testing.assert_close(norm.running_mean, drawn.mean((0, 2, 3)), atol=1e-5, rtol=1e-4)
+
+
 def test_learning_rates_fall_to_nothing_over_the_last_steps() -> None:
     asked = TrainGan.model_validate(TINY | {"steps": 100, "decay": 0.4, "learning_rate": 0.01})
     trainer = Trainer(asked, Architecture(size=SIZE, width=4, latent=8), torch.device("cpu"))
@@ -224,9 +253,23 @@ def test_a_written_key_wins_over_its_recipe() -> None:
     assert (asked.l1, asked.discriminator_norm, asked.beta1) == (0.25, "batch", 0.5)
 
 
-def test_batch_norm_with_a_gradient_penalty_is_refused() -> None:
-    with pytest.raises(ValidationError, match="gradient penalty is per slice"):
-        TrainGan.model_validate(TINY | {"discriminator_norm": "batch"})
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"discriminator_norm": "batch"}, "gradient penalty is per slice"),
+        ({"loss": "wgan"}, "needs a gradient_penalty"),
+        ({"diffaugment": {"upside_down": True}}, "upside-down brains"),
+        ({"recipe": "wgan_gp", "ada_target": 0.6}, "sign of the scores"),
+        ({"pretrained_features": True}, "no gradient penalty"),
+        ({"recipe": "projected", "minibatch_stddev": True}, "by projection"),
+        ({"conditions": ["area", "area"]}, "differ"),
+        ({"conditions": ["area"], "latent": 1}, "latent must be longer"),
+        ({"start_from": "networks.safetensors"}, "sha256sum"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(wrong: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        TrainGan.model_validate(TINY | wrong)
 
 
 def test_a_typo_is_named_with_what_was_meant(room: Path) -> None:

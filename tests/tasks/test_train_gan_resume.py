@@ -60,6 +60,8 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         {},
         {"precision": "bf16", "discriminator_norm": "spectral", "l1": 0.5, "decay": 0.5},
         {"recipe": "paper"},
+        {"ada_target": 0.5, "ada_images": 64, "conditions": ["area", "position"]},
+        {"recipe": "projected"},
     ],
 )
 def test_killed_at_several_steps_it_ends_in_the_same_bytes(

@@ -1,0 +1,158 @@
+"""Adaptive augmentation, conditions, and a start from earlier networks."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.dcgan import Architecture, Generator
+from tasks.conditions import distribution, scales, standardised, wanted
+from tasks.params.train_gan import TrainGan
+from tasks.stage import StageError
+from tasks.train_gan import __main__ as train_gan
+from tasks.train_gan.adaptive import EVERY, Adaptive
+from tests.tasks.gan_room import TINY, write_params, write_room
+from tests.tasks.test_train_gan import OUT
+
+NETWORKS = OUT / "networks.safetensors"
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return write_room(tmp_path)
+
+
+def adaptive(**changes: object) -> Adaptive:
+    asked = {"ada_target": 0.5, "ada_images": 320} | changes
+    return Adaptive(TrainGan.model_validate(TINY | asked), torch.device("cpu"))
+
+
+def test_augmentation_grows_while_the_scores_of_real_slices_are_sure_and_fades_after() -> None:
+    ada = adaptive()
+    sure, unsure = torch.ones(8), torch.tensor([1.0, -1.0] * 4)
+    seen = []
+    for number in range(1, 61):
+        ada.observe(number, sure if number <= 40 else unsure)
+        seen.append(round(float(ada.probability), 6))
+    pace = EVERY * 8 / 320  # of 8 slices a step
+    assert seen[0] == 0.0 and seen[EVERY - 1] == pytest.approx(pace) and seen[39] == 1.0
+    assert seen[43] == pytest.approx(1 - pace) and seen[-1] == pytest.approx(1 - 5 * pace)
+
+
+def test_a_packed_probability_goes_on_as_if_nothing_had_happened() -> None:
+    whole, halted = adaptive(), adaptive()
+    scores = [torch.randn(8, generator=torch.Generator().manual_seed(i)) + 1 for i in range(20)]
+    for number, logits in enumerate(scores, 1):
+        whole.observe(number, logits)
+        halted.observe(number, logits)
+        if number == 10:
+            state = halted.pack()
+            halted = adaptive()
+            halted.unpack(state)
+    assert torch.equal(whole.pack(), halted.pack())
+
+
+def test_without_a_target_every_slice_is_augmented(room: Path) -> None:
+    assert float(adaptive(ada_target=0.0).probability) == 1.0
+    write_params(room, gan={"ada_target": 0.5, "ada_images": 320, "watch_every": 4, "steps": 8})
+    train_gan.main("0")
+    often = pd.read_csv(OUT / "history.csv")["augment"]
+    assert set(often) <= {0.0, 0.1, 0.2}
+
+
+TABLE = pd.DataFrame(
+    {
+        "label": [1, 1, 1, 0, 0, 0],
+        "tumor_area_mm2": [np.e**4, np.e**5, np.e**6, 0.0, 0.0, 0.0],
+        "position_mm": [10.0, 20.0, 30.0, -10.0, -20.0, -30.0],
+    }
+)
+
+
+def test_areas_enter_as_logarithms_and_slices_without_tumour_at_zero() -> None:
+    scale = scales(TABLE, ["area", "position"])
+    deviation = np.std([4, 5, 6])
+    torch.testing.assert_close(scale[0], torch.tensor([5.0, deviation]).float())
+    found = standardised(TABLE, ["area", "position"], scale)
+    expected = torch.tensor([-1, 0, 1, 0, 0, 0]) / deviation
+    torch.testing.assert_close(found[:, 0], expected.float())
+    assert abs(float(found[:, 1].mean())) < 1e-6
+    assert wanted("area", float(np.e**6), scale[0]) == pytest.approx(1 / deviation)
+    assert wanted("position", 20.0, scale[1]) == pytest.approx(float(found[1, 1]))
+
+
+def test_the_distribution_holds_means_and_covariances_of_each_label() -> None:
+    generator = torch.Generator().manual_seed(0)
+    conditions = torch.randn(400, 2, generator=generator) @ torch.tensor([[1.0, 0.5], [0.0, 0.3]])
+    labels = torch.arange(400) % 2
+    means, roots = distribution(conditions, labels)
+    for label in (0, 1):
+        some = conditions[labels == label]
+        torch.testing.assert_close(means[label], some.mean(0))
+        torch.testing.assert_close(
+            roots[label] @ roots[label].T, torch.cov(some.T), atol=1e-4, rtol=1e-3
+        )
+
+
+def test_a_conditioned_generator_carries_what_its_training_slices_showed(room: Path) -> None:
+    write_params(room, gan={"conditions": ["area", "position"], "steps": 2})
+    train_gan.main("0")
+    shape = json.loads((OUT / "config.json").read_text())["architecture"]
+    assert shape["conditions"] == ["area", "position"]
+    weights = load_file(OUT / "generator.safetensors")
+    Generator(Architecture(**shape)).load_state_dict(weights)
+    table = pd.read_parquet("data/slices/slices.parquet").query("partition_0 == 'train'")
+    torch.testing.assert_close(weights["condition_scale"], scales(table, ["area", "position"]))
+    assert weights["condition_mean"][0, 0] == 0  # no area where there is no tumour
+
+
+def started(path: Path) -> dict[str, object]:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"start_from": str(path), "start_sha256": digest}
+
+
+def test_a_training_starts_from_the_networks_of_an_earlier_one(room: Path) -> None:
+    train_gan.main("0")
+    before = NETWORKS.rename("earlier.safetensors")
+    still = {"steps": 1, "learning_rate": 1e-12, "discriminator_rate": 1e-12, "seed": 9}
+    write_params(room, gan=started(before) | still)
+    train_gan.main("0")
+    old, new = load_file(before), load_file(NETWORKS)
+    assert old.keys() == new.keys()
+    learnt = [name for name in old if "running" not in name and "batches" not in name]
+    assert all(torch.allclose(old[name], new[name], atol=1e-9) for name in learnt)
+    digest = json.loads((OUT / "config.json").read_text())["started_from"]
+    assert digest == started(before)["start_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"start_sha256": "0" * 64}, r"has SHA-256 [0-9a-f]{64}, train_gan.start_sha256 says 000"),
+        ({"start_from": "nowhere.safetensors"}, "nowhere.safetensors.*No such file"),
+        ({"width": 8}, "networks with width 4, .* ask for 8"),
+    ],
+)
+def test_other_networks_than_those_meant_are_one_clear_line(
+    room: Path, changes: dict[str, object], said: str
+) -> None:
+    write_params(room, gan={"steps": 1})
+    train_gan.main("0")
+    before = NETWORKS.rename("earlier.safetensors")
+    write_params(room, gan=started(before) | changes)
+    with pytest.raises(StageError, match=said):
+        train_gan.main("0")
+
+
+def test_a_file_that_holds_no_networks_is_one_clear_line(room: Path) -> None:
+    other = Path("other.safetensors")
+    other.write_bytes(b"half a file")
+    write_params(room, gan=started(other))
+    with pytest.raises(StageError, match=r"is no networks\.safetensors"):
+        train_gan.main("0")

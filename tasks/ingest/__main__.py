@@ -14,10 +14,13 @@ from tasks import params, stage
 from tasks.ingest import tables
 from tasks.ingest.account import nothing_read, reject_rows, summary, write_paths
 from tasks.ingest.archive import workspace
-from tasks.ingest.patient import Converted, Patient, by_patient, convert, given_up
+from tasks.ingest.convert import Converted, Plan, convert, given_up
+from tasks.ingest.identity import persons
+from tasks.ingest.overrides import read_overrides
+from tasks.ingest.patient import Patient, by_patient
 from tasks.ingest.people import read_sites
 from tasks.ingest.privacy import Pseudonyms, load_key
-from tasks.ingest.survey import survey, take_stock
+from tasks.ingest.survey import identify_all, load_libraries, take_stock, told_by_name
 from tasks.ingest.workers import quiet, run_all
 from tasks.params.ingest import Ingest
 from tasks.stage import StageError
@@ -38,12 +41,16 @@ def main(batch: str) -> None:
     names = Pseudonyms(load_key(settings.key_fingerprint))
     with quiet(), workspace(batch) as unpacked, stage.output(VOLUMES / batch) as volumes:
         kinds, rejected = take_stock(folder, unpacked, settings)
-        found, refused = survey(kinds, folder, settings)
-        patients = by_patient(found, read_sites(folder), names)
-        total = Converted(rejected=rejected + refused)
+        found, unclear = told_by_name(kinds, folder, settings)
+        files, unreadable = identify_all(kinds["dicom"], settings)
+        people, nobodys = persons(files, allow_unknown=settings.allow_unknown_patients)
+        load_libraries(files)
+        patients = by_patient(people, found, read_sites(folder), names)
+        total = Converted(rejected=[*rejected, *unclear, *unreadable, *nobodys])
         total.used += [(source.name, "metadata") for source in kinds["metadata"]]
         total.used += [(source.name, "archive") for source in kinds["archive"]]
-        convert_all(patients, volumes, settings, total, label=f"ingest@{batch}")
+        plan = Plan(volumes, settings, names, read_overrides(folder))
+        convert_all(patients, plan, total, label=f"ingest@{batch}")
         write_paths(batch, total, names)
         if not total.rows:
             raise StageError(nothing_read(folder, batch, total))
@@ -52,25 +59,21 @@ def main(batch: str) -> None:
     print(f"ingest@{batch}: {summary(total)}")
 
 
-def convert_all(
-    patients: list[Patient], volumes: Path, settings: Ingest, total: Converted, *, label: str
-) -> None:
+def convert_all(patients: list[Patient], plan: Plan, total: Converted, *, label: str) -> None:
     """Convert patients on all cores; rows come in the order of the patients."""
-    if any(found.needs_highdicom for patient in patients for found in patient.all_found):
-        import highdicom  # noqa: F401  (once, before the workers fork)
     results = run_all(
-        partial(convert, folder=volumes, params=settings),
+        partial(convert, plan=plan),
         patients,
-        seconds=settings.max_seconds,
-        memory=settings.worker_memory,
+        seconds=plan.settings.max_seconds,
+        memory=plan.settings.worker_memory,
     )
     with tqdm(total=len(patients), desc=label, unit="patient", disable=None) as bar:
         for patient, result in zip(patients, results, strict=True):
-            one = result if result is not None else given_up(patient, volumes)
+            one = result if result is not None else given_up(patient, plan.folder)
             total.rows += one.rows
             total.rejected += one.rejected
             total.used += one.used
-            bar.set_postfix(refused=len(total.rejected))
+            bar.set_postfix(rejected=len(total.rejected))
             bar.update()
 
 

@@ -3,8 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
+from tasks.ingest.convert import Converted
 from tasks.ingest.found import Rejection
-from tasks.ingest.patient import Converted
 from tasks.ingest.privacy import Pseudonyms, write_private
 from tasks.ingest.refusal import REMEDIES
 

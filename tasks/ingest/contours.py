@@ -8,7 +8,6 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 
 from tasks.ingest.found import Found
@@ -31,6 +30,8 @@ class Contours:
 
 def read_contours(found: Found, rule: LabelRule | list[int]) -> Contours:
     """The closed contours of the regions that are tumour by their names."""
+    import pydicom
+
     dataset = pydicom.dcmread(found.sources[0].path, force=True)
     names = {
         int(roi.ROINumber): str(roi.get("ROIName", ""))

@@ -1,24 +1,31 @@
-"""One DICOM frame's stored values, read straight from the file where they lie uncompressed."""
+"""The stored values of DICOM slices, read straight from the files where they are uncompressed."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from tasks.ingest.elements import BIG_ENDIAN, EXPLICIT, IMPLICIT
 from tasks.ingest.headers import Header
 from tasks.ingest.refusal import RefusalError
 
-NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+NATIVE = (IMPLICIT, EXPLICIT)
 UNDEFINED_LENGTH = b"\xff\xff\xff\xff"
 
 
 def check_pixels(header: Header, max_voxels: int) -> None:
     """Refuse what is no single-channel integer image of a sane size, before it is decoded."""
+    if header.photometric == "MONOCHROME1":
+        raise RefusalError("inverted-greyscale", "photometric interpretation MONOCHROME1")
     if header.samples != 1 or header.photometric not in ("MONOCHROME2", ""):
         found = header.photometric if header.photometric.isalnum() else "another"
         raise RefusalError("not-greyscale", f"photometric interpretation {found[:16]}")
     if header.bits not in (8, 16, 32):
         raise RefusalError("unsupported-pixels", f"{header.bits} bits allocated")
+    if header.bits_stored > header.bits or header.high_bit != header.bits_stored - 1:
+        found = f"{header.bits_stored} bits stored up to bit {header.high_bit}"
+        raise RefusalError("unsupported-pixels", f"{found} of {header.bits}")
     if header.has_lut:
         raise RefusalError("unsupported-pixels", "a modality lookup table instead of a slope")
     if header.rows < 2 or header.columns < 2:
@@ -27,16 +34,57 @@ def check_pixels(header: Header, max_voxels: int) -> None:
         raise RefusalError("too-large", f"more than {max_voxels} voxels declared")
 
 
-def stored_values(header: Header) -> NDArray[np.generic]:
-    """(rows, columns) of a single-frame file.
+def dtype_of(header: Header) -> np.dtype[np.generic]:
+    """The type of a file's stored values."""
+    return np.dtype(f"<{'i' if header.signed else 'u'}{header.bits // 8}")
+
+
+def stored_values(headers: Sequence[Header]) -> NDArray[Any]:
+    """(N,rows,columns): one plane for each single-frame file, all of one size.
 
     Raises:
         RefusalError: `truncated`, `codec` or `corrupt`.
     """
-    if header.transfer_syntax in NATIVE:
-        values = native_values(header)
-        if values is not None:
-            return values
+    dtype = np.result_type(*{dtype_of(header) for header in headers})
+    values = np.empty((len(headers), headers[0].rows, headers[0].columns), dtype)
+    for plane, header in zip(values, headers, strict=True):
+        if header.transfer_syntax not in NATIVE or not read_native(header, plane):
+            plane[...] = decoded(header)
+    return values
+
+
+def read_native(header: Header, plane: NDArray[Any]) -> bool:
+    """Fill (rows,columns) with the bytes behind the header; False where pydicom is needed."""
+    dtype = dtype_of(header)
+    values = plane if plane.dtype == dtype else np.empty(plane.shape, dtype)
+    with header.source.open() as file:
+        file.seek(header.offset)
+        tag = file.read(12)
+        if tag[:4] != b"\xe0\x7f\x10\x00" or tag[4:8] == UNDEFINED_LENGTH:
+            return False
+        if header.transfer_syntax == EXPLICIT:
+            length = int.from_bytes(tag[8:12], "little")
+        else:
+            length = int.from_bytes(tag[4:8], "little")
+            file.seek(header.offset + 8)
+        if length < values.nbytes:
+            raise RefusalError("truncated", f"{length} bytes of pixels for {values.size} declared")
+        got = file.readinto(values.data)
+    if got < values.nbytes:
+        found = (got or 0) // dtype.itemsize
+        raise RefusalError("truncated", f"{found} of {values.size} pixels are in the file")
+    spare = header.bits - header.bits_stored
+    if 0 < spare < header.bits:  # old scanners kept overlays in the high bits
+        values = (values << spare) >> spare
+    if values is not plane:
+        plane[...] = values
+    return True
+
+
+def decoded(header: Header) -> NDArray[np.generic]:
+    """(rows,columns) as pydicom decodes it."""
+    import pydicom
+
     try:
         dataset = pydicom.dcmread(header.source.path, force=True)
         dataset.file_meta.TransferSyntaxUID = header.transfer_syntax  # bare files declare none
@@ -48,33 +96,9 @@ def stored_values(header: Header) -> NDArray[np.generic]:
     return np.asarray(values)
 
 
-def native_values(header: Header) -> NDArray[np.generic] | None:
-    """Uncompressed little-endian values from the bytes behind the header; None: use pydicom."""
-    dtype = np.dtype(f"<{'i' if header.signed else 'u'}{header.bits // 8}")
-    count = header.rows * header.columns
-    with header.source.path.open("rb") as file:
-        file.seek(header.offset)
-        tag = file.read(8)
-        if tag[:4] != b"\xe0\x7f\x10\x00" or tag[4:8] == UNDEFINED_LENGTH:
-            return None
-        if header.transfer_syntax == ExplicitVRLittleEndian:
-            length = int.from_bytes(file.read(4), "little")
-        else:
-            length = int.from_bytes(tag[4:8], "little")
-        if length < count * dtype.itemsize:
-            raise RefusalError("truncated", f"{length} bytes of pixels for {count} declared")
-        values = np.fromfile(file, dtype, count)
-    if values.size < count:
-        raise RefusalError("truncated", f"{values.size} of {count} pixels are in the file")
-    spare = header.bits - header.bits_stored
-    if 0 < spare < header.bits:  # old scanners kept overlays in the high bits
-        values = (values << spare) >> spare
-    return values.reshape(header.rows, header.columns)
-
-
 def decoding_refusal(header: Header, error: Exception) -> RefusalError:
     """What a failed decoding means."""
-    if header.transfer_syntax in (*NATIVE, ExplicitVRBigEndian, ""):
+    if header.transfer_syntax in (*NATIVE, BIG_ENDIAN, ""):
         return RefusalError("truncated", "fewer pixels in the file than its header declares")
     if isinstance(error, NotImplementedError):
         return RefusalError("codec", "no decoder for the transfer syntax")

@@ -32,14 +32,16 @@ def read_series(found: Found, *, max_voxels: int) -> Volume:
     step = slice_step(positions[order], normal)
     spacing = np.array(headers[0].pixel_spacing)
     affine = stack_affine(orientation, spacing, positions[order[0]], step)
-    scaled = any((header.slope, header.intercept) != (1.0, 0.0) for header in headers)
-    slices = []
-    for header in (headers[index] for index in order):
-        values = stored_values(header)
-        if scaled:
-            values = (values * header.slope + header.intercept).astype(np.float32)
-        slices.append(values.T)
-    return Volume(compact(np.stack(slices, axis=-1)), affine)
+    headers = tuple(headers[index] for index in order)
+    values = stored_values(headers)  # (slices, rows, columns)
+    if any((header.slope, header.intercept) != (1.0, 0.0) for header in headers):
+        values = np.stack(
+            [
+                (plane * header.slope + header.intercept).astype(np.float32)
+                for plane, header in zip(values, headers, strict=True)
+            ]
+        )
+    return Volume(compact(values.transpose(2, 1, 0)), affine)
 
 
 def read_multiframe(found: Found, *, max_voxels: int) -> Volume:

@@ -22,7 +22,7 @@ class Found:
     role: Literal["image", "mask"]
     format: Format
     sources: tuple[Source, ...]
-    patient: str
+    patient: str = ""
     patient_known: bool = True
     session: str | None = None
     when: str = ""

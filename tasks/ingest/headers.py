@@ -1,44 +1,64 @@
-"""What ingest takes from a DICOM header: an allow-list, read once and without the pixels."""
+"""What ingest takes from a DICOM header: an allow-list, read without the pixels."""
 
-import math
 from dataclasses import dataclass
 
-import pydicom
-from pydicom.dataelem import RawDataElement
-from pydicom.dataset import FileDataset
-from pydicom.multival import MultiValue
-from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
+from tasks.ingest.elements import Tags
+from tasks.ingest.fields import Fields, read_fields
 from tasks.ingest.inventory import Source
 from tasks.ingest.modality import Timing
 from tasks.ingest.refusal import RefusalError
 
+TAGS = Tags(
+    ("ImageType", 0x00080008, "CS"),
+    ("SOPClassUID", 0x00080016, "UI"),
+    ("SOPInstanceUID", 0x00080018, "UI"),
+    ("SyntheticData", 0x0008001C, "CS"),
+    ("StudyDate", 0x00080020, "DA"),
+    ("StudyTime", 0x00080030, "TM"),
+    ("Modality", 0x00080060, "CS"),
+    ("InstitutionName", 0x00080080, "LO"),
+    ("StationName", 0x00081010, "SH"),
+    ("SeriesDescription", 0x0008103E, "LO"),
+    ("ContrastBolusAgent", 0x00180010, "LO"),
+    ("SequenceName", 0x00180024, "SH"),
+    ("RepetitionTime", 0x00180080, "DS"),
+    ("EchoTime", 0x00180081, "DS"),
+    ("InversionTime", 0x00180082, "DS"),
+    ("EchoNumbers", 0x00180086, "IS"),
+    ("ProtocolName", 0x00181030, "LO"),
+    ("TriggerTime", 0x00181060, "DS"),
+    ("SequenceOfUltrasoundRegions", 0x00186011, "SQ"),
+    ("DiffusionBValue", 0x00189087, "FD"),
+    ("StudyInstanceUID", 0x0020000D, "UI"),
+    ("SeriesInstanceUID", 0x0020000E, "UI"),
+    ("AcquisitionNumber", 0x00200012, "IS"),
+    ("InstanceNumber", 0x00200013, "IS"),
+    ("ImagePositionPatient", 0x00200032, "DS"),
+    ("ImageOrientationPatient", 0x00200037, "DS"),
+    ("FrameOfReferenceUID", 0x00200052, "UI"),
+    ("TemporalPositionIdentifier", 0x00200100, "IS"),
+    ("SamplesPerPixel", 0x00280002, "US"),
+    ("PhotometricInterpretation", 0x00280004, "CS"),
+    ("NumberOfFrames", 0x00280008, "IS"),
+    ("Rows", 0x00280010, "US"),
+    ("Columns", 0x00280011, "US"),
+    ("PixelSpacing", 0x00280030, "DS"),
+    ("BitsAllocated", 0x00280100, "US"),
+    ("BitsStored", 0x00280101, "US"),
+    ("HighBit", 0x00280102, "US"),
+    ("PixelRepresentation", 0x00280103, "US"),
+    ("BurnedInAnnotation", 0x00280301, "CS"),
+    ("RescaleIntercept", 0x00281052, "DS"),
+    ("RescaleSlope", 0x00281053, "DS"),
+    ("ModalityLUTSequence", 0x00283000, "SQ"),
+    ("ReferencedFrameOfReferenceSequence", 0x30060010, "SQ"),
+)
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName")
 SPLIT_BY = (
     "EchoTime", "EchoNumbers", "ImageType", "AcquisitionNumber", "TemporalPositionIdentifier",
     "DiffusionBValue", "TriggerTime",
 )  # fmt: skip
-TAGS = [
-    *DESCRIPTIONS, *SPLIT_BY, "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID",
-    "StudyDate", "StudyTime", "SyntheticData", "Modality", "InstitutionName", "StationName",
-    "PatientID", "PatientName", "ContrastBolusAgent", "RepetitionTime", "InversionTime",
-    "StudyInstanceUID", "SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient",
-    "ImageOrientationPatient", "FrameOfReferenceUID", "SamplesPerPixel",
-    "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
-    "BitsAllocated", "BitsStored", "PixelRepresentation", "BurnedInAnnotation",
-    "RescaleIntercept", "RescaleSlope", "ModalityLUTSequence", "SequenceOfUltrasoundRegions",
-    "ReferencedFrameOfReferenceSequence",
-]  # fmt: skip
-KEYWORDS = {name: int(Tag(name)) for name in TAGS}
-UNCOMPRESSED = {  # by (implicit VR, little endian), for files that do not declare a syntax
-    (True, True): str(ImplicitVRLittleEndian),
-    (False, True): str(ExplicitVRLittleEndian),
-    (False, False): str(ExplicitVRBigEndian),
-}
-LARGEST_VALUE = 2**16  # bytes; larger ones are skipped
 NO_CONTRAST = ("", "no", "none", "n", "0", "without")
-DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +72,6 @@ class Header:
     sop_instance: str
     modality: str
     image_type: tuple[str, ...]
-    patient: str
     study: str
     study_time: str  # date and time; orders sessions, never leaves
     series: str
@@ -70,6 +89,7 @@ class Header:
     samples: int
     bits: int
     bits_stored: int
+    high_bit: int
     signed: bool
     photometric: str
     slope: float
@@ -86,110 +106,34 @@ def read_header(source: Source) -> Header:
     Raises:
         RefusalError: `corrupt` where it cannot be parsed as DICOM.
     """
+    fields = read_fields(source, TAGS)
     try:
-        with source.path.open("rb") as file:
-            if DEFLATED in file.read(4096):  # a few bytes may inflate to all memory
-                raise RefusalError("codec", "a deflated transfer syntax")
-            file.seek(0)
-            dataset = pydicom.dcmread(
-                file, stop_before_pixels=True, defer_size=LARGEST_VALUE, force=True
-            )
-            offset = file.tell()
-        return summarise(source, Fields(dataset), offset)
-    except (RefusalError, FileNotFoundError):
-        raise
-    except Exception as error:  # a hostile header may raise anything; its text may hold names
-        raise RefusalError(
-            "corrupt", f"the header cannot be parsed ({type(error).__name__})"
-        ) from None
+        return summarise(source, fields)
+    except (ValueError, OverflowError) as error:
+        reason = f"a number in the header cannot be read ({type(error).__name__})"
+        raise RefusalError("corrupt", reason) from None
 
 
-class Fields:
-    """Attributes by name, read from the raw bytes: pydicom's full conversion is 3 times slower."""
-
-    def __init__(self, dataset: FileDataset) -> None:
-        self._dataset = dataset
-        self._raw = {int(tag): element for tag, element in dataset.items()}
-        declared = str(dataset.file_meta.get("TransferSyntaxUID", ""))
-        self.transfer_syntax = declared or UNCOMPRESSED[dataset.original_encoding]
-
-    def __contains__(self, name: str) -> bool:
-        return KEYWORDS[name] in self._raw
-
-    def words(self, name: str) -> list[str]:
-        """The values as text; empty where absent."""
-        element = self._raw.get(KEYWORDS[name])
-        if element is None:
-            return []
-        value = element.value
-        if not isinstance(element, RawDataElement) or (value and not value.isascii()):
-            return self._converted(name)
-        text = (value or b"").decode("ascii").rstrip("\0 ")
-        return [word.strip() for word in text.split("\\")] if text else []
-
-    def _converted(self, name: str) -> list[str]:
-        value = self._dataset.get(name)
-        many = isinstance(value, list | tuple | MultiValue)
-        return [str(one).strip() for one in (value if many else [value]) if one is not None]
-
-    def text(self, name: str) -> str:
-        """The values as one text; absent and empty are the same."""
-        return "\\".join(self.words(name))
-
-    def numbers(self, name: str) -> tuple[float, ...]:
-        """The values as finite numbers; empty where absent."""
-        values = tuple(float(word) for word in self.words(name) if word)
-        if not all(map(math.isfinite, values)):
-            raise RefusalError("geometry", f"{name} is not finite")
-        return values
-
-    def number(self, name: str) -> float | None:
-        """The only or first value as a finite number; None where absent."""
-        return next(iter(self.numbers(name)), None)
-
-    def vector(self, name: str, count: int) -> tuple[float, ...]:
-        """So many values, or none where absent."""
-        values = self.numbers(name)
-        if values and len(values) != count:
-            raise RefusalError("geometry", f"{name} has {len(values)} values, not {count}")
-        return values
-
-    def referenced_frame(self) -> str:
-        """The frame of reference that an RT structure set names inside a sequence."""
-        items = self._dataset.get("ReferencedFrameOfReferenceSequence") or []
-        frames = {str(item.get("FrameOfReferenceUID", "")) for item in items} - {""}
-        return frames.pop() if len(frames) == 1 else ""
-
-    def short(self, name: str) -> int:
-        """An unsigned 16-bit value; 0 where absent."""
-        element = self._raw.get(KEYWORDS[name])
-        if element is None:
-            return 0
-        if not isinstance(element, RawDataElement) or len(element.value or b"") != 2:
-            return int(self._dataset.get(name) or 0)
-        return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
-
-
-def summarise(source: Source, fields: Fields, offset: int) -> Header:
+def summarise(source: Source, fields: Fields) -> Header:
     """Take the allowed fields, with numbers checked to be finite."""
     if not fields.text("SOPClassUID"):
         raise RefusalError("corrupt", "no SOP Class UID (0008,0016)")
     slope = fields.number("RescaleSlope")
     if slope == 0.0:
         raise RefusalError("unsupported-pixels", "the rescale slope is 0")
+    bits_stored = fields.short("BitsStored")
     return Header(
         source=source,
-        offset=offset,
+        offset=fields.offset,
         transfer_syntax=fields.transfer_syntax,
         sop_class=fields.text("SOPClassUID"),
         sop_instance=fields.text("SOPInstanceUID"),
         modality=fields.text("Modality"),
         image_type=tuple(word.upper() for word in fields.words("ImageType")),
-        patient=fields.text("PatientID") or fields.text("PatientName"),
         study=fields.text("StudyInstanceUID"),
         study_time=f"{fields.text('StudyDate')} {fields.text('StudyTime')}",
         series=fields.text("SeriesInstanceUID"),
-        frame_of_reference=fields.text("FrameOfReferenceUID") or fields.referenced_frame(),
+        frame_of_reference=fields.text("FrameOfReferenceUID"),
         equipment="|".join(fields.text(name) for name in ("InstitutionName", "StationName")),
         description=" ".join(fields.text(name) for name in DESCRIPTIONS),
         synthetic=fields.text("SyntheticData") == "YES",
@@ -201,14 +145,15 @@ def summarise(source: Source, fields: Fields, offset: int) -> Header:
             TI=fields.number("InversionTime"),
             contrast=fields.text("ContrastBolusAgent").lower() not in NO_CONTRAST,
         ),
-        split_by=tuple((name, fields.text(name)) for name in SPLIT_BY),
+        split_by=tuple((name, split_value(fields, name)) for name in SPLIT_BY),
         instance=int(fields.number("InstanceNumber") or 0),
         frames=int(fields.number("NumberOfFrames") or 1),
         rows=fields.short("Rows"),
         columns=fields.short("Columns"),
         samples=fields.short("SamplesPerPixel") or 1,
         bits=fields.short("BitsAllocated"),
-        bits_stored=fields.short("BitsStored"),
+        bits_stored=bits_stored,
+        high_bit=fields.short("HighBit") if "HighBit" in fields else bits_stored - 1,
         signed=fields.short("PixelRepresentation") == 1,
         photometric=fields.text("PhotometricInterpretation"),
         slope=1.0 if slope is None else slope,
@@ -218,3 +163,8 @@ def summarise(source: Source, fields: Fields, offset: int) -> Header:
         orientation=fields.vector("ImageOrientationPatient", 6),
         pixel_spacing=fields.vector("PixelSpacing", 2),
     )
+
+
+def split_value(fields: Fields, keyword: str) -> str:
+    """A value as text that tells it from others."""
+    return fields.bits(keyword) if TAGS.kinds[keyword] == "FD" else fields.text(keyword)

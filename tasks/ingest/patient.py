@@ -1,29 +1,45 @@
-"""One patient: images read, masks brought onto each image's grid, both written."""
+"""A patient's files, and what they show once their headers are read."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from hashlib import sha256
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import nibabel as nib
-import numpy as np
-from numpy.typing import NDArray
-
+from tasks.ingest import series
 from tasks.ingest.found import Found, Rejection
+from tasks.ingest.headers import Header, read_header
+from tasks.ingest.identity import Person
+from tasks.ingest.inventory import Source
+from tasks.ingest.overrides import apply_overrides
 from tasks.ingest.people import site_of
-from tasks.ingest.privacy import Pseudonyms
-from tasks.ingest.reading import Mask, on_grid, read_corrected, read_mask
+from tasks.ingest.privacy import Pseudonyms, bare_id
 from tasks.ingest.refusal import RefusalError
-from tasks.ingest.volume import Volume, write_nifti
 from tasks.params.ingest import Ingest
-from tasks.stage import discard
 
 
 @dataclass(frozen=True)
 class Patient:
-    """All that was found of one patient; `subject` and `site` are safe to write."""
+    """Files of one patient, headers unread; `subject` is safe to write, `id` is a secret.
+
+    `files` are DICOM; `found` are images and masks told by their names. `owner_site` is what the
+    batch's owner wrote down.
+    """
+
+    subject: str
+    id: str
+    known: bool
+    owner_site: str
+    files: tuple[Source, ...]
+    found: tuple[Found, ...]
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All files."""
+        return (*self.files, *(source for one in self.found for source in one.sources))
+
+
+@dataclass(frozen=True)
+class Scans:
+    """Images and masks of a patient, by name; `subject` and `site` are safe to write."""
 
     subject: str
     site: str
@@ -36,182 +52,67 @@ class Patient:
         return (*self.images, *self.masks)
 
 
-@dataclass
-class Converted:
-    """What became of a patient: manifest rows, refusals, and which files went where."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    rejected: list[Rejection] = field(default_factory=list)
-    used: list[tuple[str, str]] = field(default_factory=list)  # (file, outcome)
-
-
-def by_patient(found: list[Found], sites: dict[str, str], names: Pseudonyms) -> list[Patient]:
-    """Patients in the order of their pseudonyms, each with images and masks by name."""
-    groups: dict[str, list[Found]] = defaultdict(list)
-    for one in sorted(found, key=lambda one: one.name):
-        groups[names.subject(one.patient)].append(one)
-    patients = []
-    for subject, group in sorted(groups.items()):
-        equipment = next((one.equipment for one in group if one.equipment.strip("|")), "")
-        patients.append(
-            Patient(
-                subject=subject,
-                site=site_of(group[0].patient, equipment, sites, names),
-                images=tuple(one for one in group if one.role == "image"),
-                masks=tuple(one for one in group if one.role == "mask"),
-            )
+def by_patient(
+    people: Mapping[str, Person], found: Sequence[Found], sites: dict[str, str], names: Pseudonyms
+) -> list[Patient]:
+    """Patients in the order of their pseudonyms; one with DICOM and NIfTI files is one."""
+    ids: dict[str, str] = {}
+    files: dict[str, list[Source]] = defaultdict(list)
+    others: dict[str, list[Found]] = defaultdict(list)
+    known: dict[str, bool] = defaultdict(lambda: True)
+    for person_id, person in people.items():
+        subject = names.subject(person_id)
+        ids[subject] = person_id
+        files[subject] += person.sources
+        known[subject] &= person.known
+    for one in found:
+        subject = names.subject(one.patient)
+        ids.setdefault(subject, one.patient)
+        others[subject].append(one)
+    return [
+        Patient(
+            subject=subject,
+            id=ids[subject],
+            known=known[subject],
+            owner_site=sites.get(bare_id(ids[subject]), ""),
+            files=tuple(sorted(files[subject], key=lambda source: source.name)),
+            found=tuple(others[subject]),
         )
-    return patients
-
-
-def convert(patient: Patient, folder: Path, params: Ingest) -> Converted:
-    """Write a patient's volumes below `folder` and tell what became of each file."""
-    result = Converted()
-    masks = read_masks(patient.masks, params, result)
-    unused = {
-        index: RefusalError("mask-without-image", "no image of its patient") for index in masks
-    }
-    taken: dict[str, int] = {}
-    for image in patient.images:
-        try:
-            volume = read_corrected(image, params)
-        except RefusalError as refusal:
-            result.rejected.append(Rejection(image.sources, refusal.code, refusal.reason))
-            continue
-        stem = free_stem(patient, image, taken)
-        write_nifti(folder / f"{stem}.nii.gz", volume)
-        mask, status = None, "missing"
-        chosen = [index for index in partners(image, patient.masks) if index in masks]
-        try:
-            combined = combine([masks[index] for index in chosen], volume)
-            if combined is None and image.label == 0:  # a class folder says: no tumour
-                combined = np.zeros(volume.data.shape, np.uint8)
-        except RefusalError as refusal:
-            for index in chosen:
-                if index in unused:
-                    unused[index] = refusal
-        else:
-            if combined is not None:
-                mask, status = f"{stem}_mask.nii.gz", "segmented" if combined.any() else "empty"
-                write_nifti(folder / mask, Volume(combined, volume.affine))
-                for index in chosen:
-                    unused.pop(index, None)
-        row = describe(patient, image, volume)
-        row |= {"image": f"{stem}.nii.gz", "mask": mask, "mask_status": status}
-        result.rows.append(row)
-        result.used += [(source.name, stem) for source in image.sources]
-    for index, found in enumerate(patient.masks):
-        if index in unused:
-            why = unused[index]
-            result.rejected.append(Rejection(found.sources, why.code, why.reason))
-        elif index in masks:
-            result.used += [(source.name, "mask") for source in found.sources]
-    return result
-
-
-def given_up(patient: Patient, folder: Path) -> Converted:
-    """A patient whose conversion killed its worker: nothing of it stays."""
-    discard(folder / patient.subject)
-    return Converted(
-        rejected=[
-            Rejection(found.sources, "crashed", "a file of this patient ended two processes")
-            for found in patient.all_found
-        ]
-    )
-
-
-def read_masks(masks: Sequence[Found], params: Ingest, result: Converted) -> dict[int, Mask]:
-    """The readable masks, by their place in `masks`."""
-    readable: dict[int, Mask] = {}
-    for index, mask in enumerate(masks):
-        try:
-            readable[index] = read_mask(mask, params)
-        except RefusalError as refusal:
-            result.rejected.append(Rejection(mask.sources, refusal.code, refusal.reason))
-    return readable
-
-
-def partners(image: Found, masks: Sequence[Found]) -> list[int]:
-    """The masks of an image: drawn on it by name, else of its session and frame of reference."""
-    near = [
-        index
-        for index, mask in enumerate(masks)
-        if (mask.session is None or image.session is None or mask.session == image.session)
-        and same_frame(image, mask)
+        for subject in sorted(ids)
     ]
-    own = [index for index in near if image.stem and masks[index].stem == image.stem]
-    return own or [index for index in near if not drawn_on_another(masks[index])]
 
 
-def same_frame(image: Found, mask: Found) -> bool:
-    """Frames of reference agree, or one of the two has none."""
-    frames = {image.frame_of_reference, mask.frame_of_reference} - {""}
-    return len(frames) < 2
+def look_into(
+    patient: Patient, settings: Ingest, overrides: list[tuple[str, str]], names: Pseudonyms
+) -> tuple[Scans, list[Rejection]]:
+    """Read the headers of a patient's DICOM files and sort all that is there."""
+    headers, rejected = read_headers(patient.files)
+    of_dicom, refused = series.survey(
+        headers,
+        patient=patient.id,
+        known=patient.known,
+        min_slices=settings.min_slices,
+        allow_burned_in=settings.allow_burned_in,
+    )
+    found, skipped = apply_overrides([*of_dicom, *patient.found], overrides)
+    found.sort(key=lambda one: one.name)
+    equipment = next((one.equipment for one in found if one.equipment.strip("|")), "")
+    scans = Scans(
+        subject=patient.subject,
+        site=site_of(patient.owner_site, equipment, names),
+        images=tuple(one for one in found if one.role == "image"),
+        masks=tuple(one for one in found if one.role == "mask"),
+    )
+    return scans, [*rejected, *refused, *skipped]
 
 
-def drawn_on_another(mask: Found) -> bool:
-    """Whether a mask's name carries a contrast: then it belongs to that image only."""
-    return mask.format == "nifti" and mask.modality != "other"
-
-
-def combine(masks: Sequence[Mask], image: Volume) -> NDArray[np.uint8] | None:
-    """The union of masks on the image's grid, (I,J,K) in {0,1}; None where there are none."""
-    union: NDArray[np.uint8] | None = None
-    for mask in masks:
-        resampled = on_grid(mask, image)
-        union = resampled if union is None else union | resampled
-    return union
-
-
-def free_stem(patient: Patient, image: Found, taken: dict[str, int]) -> str:
-    """`sub-X/sub-X_ses-01_run-02_FLAIR`; session and run only where there are several."""
-    words = [patient.subject]
-    session = session_label(patient, image)
-    if session is not None:
-        words.append(session)
-    stem = "_".join([*words, image.modality])
-    taken[stem] = taken.get(stem, 0) + 1
-    if taken[stem] > 1:
-        stem = "_".join([*words, f"run-{taken[stem]:02d}", image.modality])
-    return f"{patient.subject}/{stem}"
-
-
-def session_label(patient: Patient, image: Found) -> str | None:
-    """`ses-01`, `ses-02` in order of time; the date itself stays behind. None: not known."""
-    if image.session is None:
-        return None
-    times: dict[str, str] = {}
-    for found in patient.all_found:
-        if found.session is not None:
-            times[found.session] = min(found.when, times.get(found.session, found.when))
-    sessions = sorted(times, key=lambda session: (times[session], session))
-    return f"ses-{sessions.index(image.session) + 1:02d}"
-
-
-def describe(patient: Patient, image: Found, volume: Volume) -> dict[str, Any]:
-    """The manifest's row of a volume, but for its paths."""
-    return {
-        "subject": patient.subject,
-        "session": session_label(patient, image),
-        "modality": image.modality,
-        "evidence": image.evidence,
-        "shape": list(volume.data.shape),
-        "spacing_mm": [round(spacing, 6) for spacing in volume.spacing_mm],
-        "orientation": "".join(nib.aff2axcodes(volume.affine)),
-        "source_format": image.format,
-        "source_sha256": digest(image),
-        "site": patient.site,
-        "synthetic": image.synthetic,
-        "patient_known": image.patient_known,
-        "label": image.label,
-    }
-
-
-def digest(image: Found) -> str:
-    """SHA-256 of the source's bytes, file after file in the order of their names."""
-    total = sha256()
-    for source in sorted(image.sources, key=lambda source: source.name):
-        with source.path.open("rb") as file:
-            while block := file.read(1 << 20):
-                total.update(block)
-    return total.hexdigest()
+def read_headers(sources: Sequence[Source]) -> tuple[list[Header], list[Rejection]]:
+    """The headers of DICOM files, and those that have none."""
+    headers: list[Header] = []
+    rejected: list[Rejection] = []
+    for source in sources:
+        try:
+            headers.append(read_header(source))
+        except RefusalError as refusal:
+            rejected.append(Rejection((source,), refusal.code, refusal.reason))
+    return headers, rejected

@@ -25,9 +25,8 @@ def read_sites(folder: Path) -> dict[str, str]:
     }
 
 
-def site_of(patient: str, equipment: str, sites: dict[str, str], names: Pseudonyms) -> str:
-    """A short site code as it is; a longer one, or institution and station, as a keyed hash."""
-    site = sites.get(bare_id(patient), "")
+def site_of(site: str, equipment: str, names: Pseudonyms) -> str:
+    """The owner's short site code as it is; a longer one, or the equipment, as a keyed hash."""
     if SHORT_CODE.fullmatch(site):
         return site
     words = site or equipment.strip("|")

@@ -6,7 +6,7 @@ still clashes in position is split by echo, image type or acquisition if that re
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,33 +23,26 @@ MASKS = (SEGMENTATION, STRUCTURE_SET)
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 DERIVED_MAPS = {"ADC", "FA", "TRACEW", "CBV", "CBF", "MTT", "TTP", "PHASE MAP", "T1 MAP", "T2 MAP"}
 SAME_COSINES = 1e-3
+SAME_SPACING_MM = 1e-3
 
 
 def survey(
-    headers: Iterable[Header],
-    *,
-    min_slices: int,
-    allow_burned_in: bool,
-    allow_unknown_patients: bool,
+    headers: Iterable[Header], *, patient: str, known: bool, min_slices: int, allow_burned_in: bool
 ) -> tuple[list[Found], list[Rejection]]:
-    """Images, masks and rejections of a batch's DICOM files, each file in exactly one of them."""
+    """Images, masks and rejections of a patient's DICOM files, each in exactly one of them."""
     found: list[Found] = []
     rejected: list[Rejection] = []
     groups: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     for header in headers:
         try:
-            check_kind(
-                header,
-                allow_burned_in=allow_burned_in,
-                allow_unknown_patients=allow_unknown_patients,
-            )
+            check_kind(header, allow_burned_in=allow_burned_in)
         except RefusalError as refusal:
             rejected.append(Rejection((header.source,), refusal.code, refusal.reason))
             continue
         if header.sop_class in MASKS or header.frames > 1:
             found.append(single(header))
         else:
-            groups[header.patient, header.study, header.series].append(header)
+            groups[header.study, header.series].append(header)
     for _, group in sorted(groups.items()):
         for stack in split(group, rejected, min_slices):
             try:
@@ -58,13 +51,11 @@ def survey(
             except RefusalError as refusal:
                 sources = tuple(header.source for header in stack)
                 rejected.append(Rejection(sources, refusal.code, refusal.reason))
-    return found, rejected
+    return [replace(one, patient=patient, patient_known=known) for one in found], rejected
 
 
-def check_kind(header: Header, *, allow_burned_in: bool, allow_unknown_patients: bool) -> None:
-    """Refuse objects that are no cross-sectional image of a patient."""
-    if not header.patient and not allow_unknown_patients:
-        raise RefusalError("patient-unknown", "neither Patient ID nor Patient's Name")
+def check_kind(header: Header, *, allow_burned_in: bool) -> None:
+    """Refuse objects that are no cross-sectional image."""
     if header.sop_class in MASKS:
         return
     if header.rows == 0 or header.columns == 0:
@@ -96,8 +87,6 @@ def as_found(stack: list[Header]) -> Found:
         role="image",
         format="dicom",
         sources=tuple(header.source for header in stack),
-        patient=first.patient or first.study,
-        patient_known=bool(first.patient),
         session=first.study or None,
         when=first.study_time,
         modality=modality,
@@ -129,10 +118,15 @@ def alike(one: Header, other: Header) -> bool:
     """Same size, spacing and orientation."""
     return (
         (one.rows, one.columns) == (other.rows, other.columns)
-        and len(one.orientation) == len(other.orientation)
-        and len(one.pixel_spacing) == len(other.pixel_spacing)
-        and np.allclose(one.orientation, other.orientation, atol=SAME_COSINES)
-        and np.allclose(one.pixel_spacing, other.pixel_spacing, rtol=1e-3)
+        and close(one.orientation, other.orientation, SAME_COSINES)
+        and close(one.pixel_spacing, other.pixel_spacing, SAME_SPACING_MM)
+    )
+
+
+def close(some: Sequence[float], others: Sequence[float], tolerance: float) -> bool:
+    """Whether two vectors are as long and differ nowhere by more."""
+    return len(some) == len(others) and all(
+        abs(a - b) <= tolerance for a, b in zip(some, others, strict=True)
     )
 
 
@@ -150,7 +144,7 @@ def without_copies(stack: list[Header], rejected: list[Rejection]) -> list[Heade
             try:
                 if same or (
                     twin.split_by == header.split_by
-                    and np.array_equal(stored_values(twin), stored_values(header))
+                    and np.array_equal(stored_values([twin]), stored_values([header]))
                 ):
                     rejected.append(
                         Rejection((header.source,), "duplicate", "the slice is there already")

@@ -1,25 +1,25 @@
-"""What a batch holds, told by names and headers alone, before any pixel is read."""
+"""What a batch holds and whose it is, told by names and first bytes, before any pixel is read."""
 
+import importlib
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from tasks.ingest import nifti, pictures, series
+from tasks.ingest import nifti, pictures
 from tasks.ingest.archive import unpack
 from tasks.ingest.found import Found, Rejection
-from tasks.ingest.headers import Header, read_header
+from tasks.ingest.identity import Identity, identify
 from tasks.ingest.inventory import Kind, Source, kind_of, walk
-from tasks.ingest.modality import Timing
-from tasks.ingest.overrides import apply_overrides, read_overrides
 from tasks.ingest.people import read_pictures_table
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.workers import run_all
 from tasks.params.ingest import Ingest
 
-HEADERS_A_TASK = 128
+FILES_A_TASK = 256
+OF_MANY_FRAMES = (  # enhanced MR, CT, PET and their legacy forms, segmentations
+    "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4", "1.2.840.10008.5.1.4.1.1.2.1",
+    "1.2.840.10008.5.1.4.1.1.2.2", "1.2.840.10008.5.1.4.1.1.66.4",
+)  # fmt: skip
 
 
 def take_stock(
@@ -51,65 +51,61 @@ def sort(
             rejected.append(Rejection((source,), refusal.code, refusal.reason))
 
 
-def survey(
-    kinds: dict[Kind, list[Source]], folder: Path, settings: Ingest
+def told_by_name(
+    kinds: Mapping[Kind, list[Source]], folder: Path, settings: Ingest
 ) -> tuple[list[Found], list[Rejection]]:
-    """Images and masks of all formats; each file is in one of them or in one rejection."""
-    headers, rejected = read_headers(kinds.pop("dicom", []), settings)
-    parts = [
-        series.survey(
-            headers,
-            min_slices=settings.min_slices,
-            allow_burned_in=settings.allow_burned_in,
-            allow_unknown_patients=settings.allow_unknown_patients,
-        ),
-        nifti.survey(kinds["nifti"], kinds["metadata"]),
-        pictures.survey(kinds["image2d"], settings, read_pictures_table(folder)),
-    ]
-    found = [one for part, _ in parts for one in part]
-    rejected += [one for _, part in parts for one in part]
-    found, skipped = apply_overrides(found, read_overrides(folder))
-    return found, rejected + skipped
+    """Images and masks in NIfTI and picture files; each file is in one of them or refused."""
+    found, rejected = nifti.survey(kinds["nifti"], kinds["metadata"])
+    more, refused = pictures.survey(kinds["image2d"], settings, read_pictures_table(folder))
+    return [*found, *more], [*rejected, *refused]
 
 
-def read_headers(sources: list[Source], settings: Ingest) -> tuple[list[Header], list[Rejection]]:
-    """The headers of all DICOM files, on all cores."""
-    headers: list[Header] = []
+def identify_all(
+    sources: list[Source], settings: Ingest
+) -> tuple[dict[Identity, list[Source]], list[Rejection]]:
+    """DICOM files by what they say of their person, read on all cores."""
+    files: dict[Identity, list[Source]] = defaultdict(list)
     rejected: list[Rejection] = []
-    run = partial(run_all, read_some, seconds=settings.max_seconds, memory=settings.worker_memory)
-    chunks = [
-        sources[start : start + HEADERS_A_TASK] for start in range(0, len(sources), HEADERS_A_TASK)
-    ]
+    for source, answer in zip(sources, answers(sources, settings), strict=True):
+        if isinstance(answer, Identity):
+            files[answer].append(source)
+        else:
+            rejected.append(answer)
+    return files, rejected
+
+
+def answers(sources: list[Source], settings: Ingest) -> Iterable[Identity | Rejection]:
+    """One for each file; a file that kills two workers is a rejection too."""
+
+    def run(tasks: list[list[Source]]) -> Iterable[list[Identity | Rejection] | None]:
+        seconds, memory = settings.max_seconds, settings.worker_memory
+        return run_all(identify_some, tasks, seconds=seconds, memory=memory)
+
+    starts = range(0, len(sources), FILES_A_TASK)
+    chunks = [sources[start : start + FILES_A_TASK] for start in starts]
     for chunk, result in zip(chunks, run(chunks), strict=True):
-        singles = [[source] for source in chunk]
-        results = [result] if result is not None else run(singles)
-        for index, part in enumerate(results):
-            if part is None:
-                rejected.append(Rejection((chunk[index],), "crashed", "reading it ended a process"))
-            else:
-                headers += part[0]
-                rejected += part[1]
-    return headers, rejected
+        if result is not None:
+            yield from result
+            continue
+        for source, alone in zip(chunk, run([[source] for source in chunk]), strict=True):
+            crash = Rejection((source,), "crashed", "reading it ended a process")
+            yield alone[0] if alone is not None else crash
 
 
-def read_some(sources: list[Source]) -> tuple[list[Header], list[Rejection]]:
-    """The headers of a few files, equal values shared: the slices of a series differ in few."""
-    headers: list[Header] = []
-    shared: dict[Any, Any] = {}
-    rejected: list[Rejection] = []
+def identify_some(sources: list[Source]) -> list[Identity | Rejection]:
+    """The identities in a few files."""
+    results: list[Identity | Rejection] = []
     for source in sources:
         try:
-            headers.append(slim(read_header(source), shared))
+            results.append(identify(source))
         except RefusalError as refusal:
-            rejected.append(Rejection((source,), refusal.code, refusal.reason))
-    return headers, rejected
+            results.append(Rejection((source,), refusal.code, refusal.reason))
+    return results
 
 
-def slim(header: Header, shared: dict[Any, Any]) -> Header:
-    """The header with each of its values replaced by an equal one that was seen before."""
-    values = {
-        name: shared.setdefault(value, value)
-        for name in Header.__slots__
-        if isinstance(value := getattr(header, name), str | tuple | Timing)
-    }
-    return replace(header, **values)
+def load_libraries(identities: Iterable[Identity]) -> None:
+    """Import what the workers will need, once and before they fork."""
+    if any(identity.kind in OF_MANY_FRAMES for identity in identities):
+        importlib.import_module("highdicom")
+    elif not all(identity.quick for identity in identities):
+        importlib.import_module("pydicom")

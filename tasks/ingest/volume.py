@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.ingest.refusal import RefusalError
 
+NO_EXTENSIONS = b"\0\0\0\0"
 GZIP = 31  # window bits that ask for a gzip container; its mtime stays 0
 
 
@@ -43,11 +44,13 @@ def compact(data: NDArray[np.generic]) -> NDArray[np.generic]:
     """
     if data.dtype.kind in "biu":
         low, high = int(data.min()), int(data.max())
-        return data.astype(np.int16 if low >= -(2**15) and high < 2**15 else np.float32)
+        if low < -(2**15) or high >= 2**15:
+            return data.astype(np.float32)
+        return data.view(np.int16) if data.dtype == np.uint16 else data.astype(np.int16, copy=False)
     if not np.isfinite(data).all():
         bad = int(data.size - np.isfinite(data).sum())
         raise RefusalError("nan-pixels", f"{bad} of {data.size} voxels are not finite")
-    return data.astype(np.float32)
+    return data.astype(np.float32, copy=False)
 
 
 def resample_mask(mask: Volume, image: Volume) -> NDArray[np.uint8]:
@@ -82,10 +85,21 @@ def resample_mask(mask: Volume, image: Volume) -> NDArray[np.uint8]:
 
 
 def write_nifti(path: Path, volume: Volume) -> None:
-    """Write NIfTI-1, gzipped by ISA-L at level 1: four times faster than zlib's, same size."""
+    """Write NIfTI-1, gzipped by ISA-L at level 1: four times faster than zlib's, same size.
+
+    The bytes are those of nibabel's `to_bytes`, put together in one copy of the voxels.
+    """
     image = nib.Nifti1Image(volume.data, volume.affine)
     image.set_qform(volume.affine, code=1)
     image.set_sform(volume.affine, code=1)
     image.header.set_xyzt_units("mm")
+    header = image.header.copy()
+    header.set_slope_inter(1, 0)
+    header.set_data_offset(header.sizeof_hdr + len(NO_EXTENSIONS))
+    start = header.binaryblock + NO_EXTENSIONS
+    content = np.empty(len(start) + volume.data.nbytes, np.uint8)
+    content[: len(start)] = np.frombuffer(start, np.uint8)
+    voxels = content[len(start) :].view(volume.data.dtype)
+    voxels.reshape(volume.data.shape, order="F")[...] = volume.data
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(isal_zlib.compress(image.to_bytes(), 1, GZIP))
+    path.write_bytes(isal_zlib.compress(content, 1, GZIP))

@@ -1,0 +1,193 @@
+"""One patient: images read, masks brought onto each image's grid, both written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.ingest.found import Found, Rejection
+from tasks.ingest.patient import Patient, Scans, look_into
+from tasks.ingest.privacy import Pseudonyms
+from tasks.ingest.reading import Mask, on_grid, read_corrected, read_mask
+from tasks.ingest.refusal import RefusalError
+from tasks.ingest.volume import Volume, write_nifti
+from tasks.params.ingest import Ingest
+from tasks.stage import discard
+
+
+@dataclass
+class Converted:
+    """What became of a patient: manifest rows, refusals, and which files went where."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+    used: list[tuple[str, str]] = field(default_factory=list)  # (file, outcome)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the conversion of every patient needs."""
+
+    folder: Path
+    settings: Ingest
+    names: Pseudonyms
+    overrides: list[tuple[str, str]]
+
+
+def convert(patient: Patient, plan: Plan) -> Converted:
+    """Write a patient's volumes below the plan's folder and tell what became of each file."""
+    folder, params = plan.folder, plan.settings
+    scans, rejected = look_into(patient, params, plan.overrides, plan.names)
+    result = Converted(rejected=rejected)
+    masks = read_masks(scans.masks, params, result)
+    unused = {
+        index: RefusalError("mask-without-image", "no image of its patient") for index in masks
+    }
+    taken: dict[str, int] = {}
+    for image in scans.images:
+        try:
+            volume = read_corrected(image, params)
+        except RefusalError as refusal:
+            result.rejected.append(Rejection(image.sources, refusal.code, refusal.reason))
+            continue
+        stem = free_stem(scans, image, taken)
+        write_nifti(folder / f"{stem}.nii.gz", volume)
+        mask, status = None, "missing"
+        chosen = [index for index in partners(image, scans.masks) if index in masks]
+        try:
+            combined = combine([masks[index] for index in chosen], volume)
+            if combined is None and image.label == 0:  # a class folder says: no tumour
+                combined = np.zeros(volume.data.shape, np.uint8)
+        except RefusalError as refusal:
+            for index in chosen:
+                if index in unused:
+                    unused[index] = refusal
+        else:
+            if combined is not None:
+                mask, status = f"{stem}_mask.nii.gz", "segmented" if combined.any() else "empty"
+                write_nifti(folder / mask, Volume(combined, volume.affine))
+                for index in chosen:
+                    unused.pop(index, None)
+        row = describe(scans, image, volume)
+        row |= {"image": f"{stem}.nii.gz", "mask": mask, "mask_status": status}
+        result.rows.append(row)
+        result.used += [(source.name, stem) for source in image.sources]
+    for index, found in enumerate(scans.masks):
+        if index in unused:
+            why = unused[index]
+            result.rejected.append(Rejection(found.sources, why.code, why.reason))
+        elif index in masks:
+            result.used += [(source.name, "mask") for source in found.sources]
+    return result
+
+
+def given_up(patient: Patient, folder: Path) -> Converted:
+    """A patient whose conversion killed its worker: nothing of it stays."""
+    discard(folder / patient.subject)
+    reason = "a file of this patient ended two processes"
+    return Converted(
+        rejected=[Rejection((source,), "crashed", reason) for source in patient.sources]
+    )
+
+
+def read_masks(masks: Sequence[Found], params: Ingest, result: Converted) -> dict[int, Mask]:
+    """The readable masks, by their place in `masks`."""
+    readable: dict[int, Mask] = {}
+    for index, mask in enumerate(masks):
+        try:
+            readable[index] = read_mask(mask, params)
+        except RefusalError as refusal:
+            result.rejected.append(Rejection(mask.sources, refusal.code, refusal.reason))
+    return readable
+
+
+def partners(image: Found, masks: Sequence[Found]) -> list[int]:
+    """The masks of an image: drawn on it by name, else of its session and frame of reference."""
+    near = [
+        index
+        for index, mask in enumerate(masks)
+        if (mask.session is None or image.session is None or mask.session == image.session)
+        and same_frame(image, mask)
+    ]
+    own = [index for index in near if image.stem and masks[index].stem == image.stem]
+    return own or [index for index in near if not drawn_on_another(masks[index])]
+
+
+def same_frame(image: Found, mask: Found) -> bool:
+    """Frames of reference agree, or one of the two has none."""
+    frames = {image.frame_of_reference, mask.frame_of_reference} - {""}
+    return len(frames) < 2
+
+
+def drawn_on_another(mask: Found) -> bool:
+    """Whether a mask's name carries a contrast: then it belongs to that image only."""
+    return mask.format == "nifti" and mask.modality != "other"
+
+
+def combine(masks: Sequence[Mask], image: Volume) -> NDArray[np.uint8] | None:
+    """The union of masks on the image's grid, (I,J,K) in {0,1}; None where there are none."""
+    union: NDArray[np.uint8] | None = None
+    for mask in masks:
+        resampled = on_grid(mask, image)
+        union = resampled if union is None else union | resampled
+    return union
+
+
+def free_stem(scans: Scans, image: Found, taken: dict[str, int]) -> str:
+    """`sub-X/sub-X_ses-01_run-02_FLAIR`; session and run only where there are several."""
+    words = [scans.subject]
+    session = session_label(scans, image)
+    if session is not None:
+        words.append(session)
+    stem = "_".join([*words, image.modality])
+    taken[stem] = taken.get(stem, 0) + 1
+    if taken[stem] > 1:
+        stem = "_".join([*words, f"run-{taken[stem]:02d}", image.modality])
+    return f"{scans.subject}/{stem}"
+
+
+def session_label(scans: Scans, image: Found) -> str | None:
+    """`ses-01`, `ses-02` in order of time; the date itself stays behind. None: not known."""
+    if image.session is None:
+        return None
+    times: dict[str, str] = {}
+    for found in scans.all_found:
+        if found.session is not None:
+            times[found.session] = min(found.when, times.get(found.session, found.when))
+    sessions = sorted(times, key=lambda session: (times[session], session))
+    return f"ses-{sessions.index(image.session) + 1:02d}"
+
+
+def describe(scans: Scans, image: Found, volume: Volume) -> dict[str, Any]:
+    """The manifest's row of a volume, but for its paths."""
+    return {
+        "subject": scans.subject,
+        "session": session_label(scans, image),
+        "modality": image.modality,
+        "evidence": image.evidence,
+        "shape": list(volume.data.shape),
+        "spacing_mm": [round(spacing, 6) for spacing in volume.spacing_mm],
+        "orientation": "".join(nib.aff2axcodes(volume.affine)),
+        "source_format": image.format,
+        "source_sha256": digest(image),
+        "site": scans.site,
+        "synthetic": image.synthetic,
+        "patient_known": image.patient_known,
+        "label": image.label,
+    }
+
+
+def digest(image: Found) -> str:
+    """SHA-256 of the source's bytes, file after file in the order of their names."""
+    total = sha256()
+    block = memoryview(bytearray(1 << 20))
+    for source in sorted(image.sources, key=lambda source: source.name):
+        with source.open() as file:
+            while size := file.readinto(block):
+                total.update(block[:size])
+    return total.hexdigest()

@@ -35,11 +35,10 @@ from skimage.metrics import structural_similarity
 from skimage.transform import pyramid_laplacian
 
 from tasks.arrays import SliceSet, load_set, load_slices, save_set
-from tasks.generate.draw import draw
+from tasks.generate.draw import Wish, draw
 from tasks.generate.load import load_generator
 from tasks.measures.features import features
 from tasks.measures.frechet import frechet_distance
-from tasks.params.generate import Generate
 
 FOLD = "0"
 HERE = Path(__file__).parents[1]
@@ -167,7 +166,8 @@ def judged(room: Path, slices: Path) -> dict[str, float]:
     device = torch.device("cpu")
     train_set, test_set = (load_slices(FOLD, side, slices) for side in ("train", "test"))
     generator = load_generator(room / "data/gan" / FOLD, device)
-    asked = Generate(count=2 * MOST, seed=SEEDS["draw"], threads=1)
+    asked = Wish(count=2 * MOST, seed=SEEDS["draw"], tumor_share=0.5, min_island_px=3,
+                 min_tumor_px=5, attempts=8)  # fmt: skip
     drawn = list(draw(generator, asked, device))
     figures: dict[str, float] = {}
     for label, name in ((0, "none"), (1, "tumour")):

@@ -46,12 +46,6 @@ def shown(table: pd.DataFrame, name: str) -> NDArray[np.float64]:
     return np.log(np.where(known, values, np.nan))
 
 
-def wanted(name: str, value: float, scale: Tensor) -> float:
-    """A value in mm or mm² as the generator takes it; `scale` (2,) is that of the condition."""
-    found = np.log(value) if name == "area" else value
-    return float((found - scale[0]) / scale[1])
-
-
 def distribution(conditions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (2,k) and a root of the covariance (2,k,k) of each label's conditions (N,k).
 

@@ -49,6 +49,12 @@ def from_generator(
     device = compute.prepare(asked.threads)
     generator = load_generator(folder, device)
     wish = Wish(**{each.name: getattr(asked, each.name) for each in fields(Wish)})
+    for key, name in (("tumor_area_mm2", "area"), ("position_mm", "position")):
+        if getattr(asked, key) is not None and name not in generator.architecture.conditions:
+            raise StageError(
+                f"generate.{key} is {getattr(asked, key):g}, but {folder} was not trained to be"
+                f" asked for it; remove the key, or add {name} to train_gan.conditions"
+            )
     drawn = list(draw(generator, wish, device))
     size, channels = generator.architecture.size, generator.architecture.channels
     images = np.empty((len(drawn), channels, size, size), np.float16)

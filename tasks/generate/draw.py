@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.dcgan import Generator, noise
 from tasks.generate.masks import Mask, agrees, clean
@@ -28,6 +29,8 @@ class Wish:
     min_island_px: int
     min_tumor_px: int
     attempts: int
+    tumor_area_mm2: float | None = None
+    position_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ def draw_batch(
         seeds = [seed_of(asked.seed, index, attempt) for index in indices]
         with torch.inference_mode():
             z = noise(seeds, generator.architecture.latent).to(device)
-            x = generator(z, torch.tensor(labels, device=device)).float().cpu().numpy()
+            which = torch.tensor(labels, device=device)
+            x = generator(z, which, conditions(generator, z, which, asked)).float().cpu().numpy()
         for slot, index in enumerate(indices):
             if index in accepted:
                 continue
@@ -74,6 +78,24 @@ def draw_batch(
         if len(accepted) == BATCH:
             break
     return accepted
+
+
+def conditions(generator: Generator, z: Tensor, labels: Tensor, asked: Wish) -> Tensor | None:
+    """What the slices are to show (B,k): what is asked for, the rest as z draws it."""
+    names = generator.architecture.conditions
+    if not names:
+        return None
+    shown = generator.conditions(z, labels)
+    wanted = {"area": asked.tumor_area_mm2, "position": asked.position_mm}
+    for place, name in enumerate(names):
+        if (value := wanted[name]) is None:
+            continue
+        mean, deviation = generator.get_buffer("condition_scale")[place]
+        # An area enters as its logarithm, and only where there is a tumour (tasks/conditions.py).
+        entered = ((np.log(value) if name == "area" else value) - mean) / deviation
+        meant = (labels == 1) | (name != "area")
+        shown[:, place] = torch.where(meant, entered, shown[:, place])
+    return shown
 
 
 def label_of(index: int, tumor_share: float) -> int:

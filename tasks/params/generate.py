@@ -16,3 +16,7 @@ class Generate(Section):
     min_island_px: int = Field(default=3, ge=1)  # smaller parts of a mask are removed
     min_tumor_px: int = Field(default=5, ge=1)  # a tumour slice with less is drawn again
     attempts: int = Field(default=8, ge=1)  # draws of a slice, the first included
+    # For a generator that knows these conditions (train_gan.conditions); without a number they
+    # are drawn as the training slices showed them.
+    tumor_area_mm2: float | None = Field(default=None, gt=0)
+    position_mm: float | None = None  # up from the middle of the brain

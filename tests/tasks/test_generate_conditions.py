@@ -1,0 +1,69 @@
+"""Asking a conditioned generator for an area and a position."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.dcgan import Architecture, Generator
+from tasks.generate import __main__ as generate
+from tasks.generate.draw import Wish, conditions, draw
+from tasks.stage import StageError
+from tests.tasks.gan_room import SIZE, fake_generator, write_params
+
+WISH = Wish(count=20, seed=1, tumor_share=0.5, min_island_px=1, min_tumor_px=0, attempts=1)
+LABELS = torch.tensor([0, 1, 0, 1])
+
+
+def conditioned() -> Generator:
+    torch.manual_seed(0)
+    generator = Generator(
+        Architecture(size=SIZE, latent=8, width=4, conditions=["area", "position"])
+    )
+    scale = torch.tensor([[5.0, 0.5], [10.0, 20.0]])  # mean and deviation of log mm² and of mm
+    generator.get_buffer("condition_scale").copy_(scale)
+    return generator.eval()
+
+
+def asked(**values: float) -> Wish:
+    return Wish(**(vars(WISH) | values))  # type: ignore[arg-type]
+
+
+def test_what_is_asked_for_is_standardised_as_in_training_and_the_rest_is_drawn() -> None:
+    generator, z = conditioned(), torch.randn(4, 8)
+    free = conditions(generator, z, LABELS, WISH)
+    assert free is not None and torch.equal(free, generator.conditions(z, LABELS))
+    some = conditions(generator, z, LABELS, asked(tumor_area_mm2=float(math.exp(6))))
+    assert some is not None and torch.equal(some[:, 1], free[:, 1])
+    torch.testing.assert_close(some[:, 0], torch.where(LABELS == 1, 2.0, free[:, 0]))
+    placed = conditions(generator, z, LABELS, asked(position_mm=-10.0))
+    assert placed is not None and torch.equal(placed[:, 1], torch.full((4,), -1.0))
+
+
+def test_a_generator_without_conditions_is_asked_for_none() -> None:
+    plain = Generator(Architecture(size=SIZE, latent=8, width=4))
+    assert conditions(plain, torch.randn(4, 8), LABELS, WISH) is None
+
+
+def test_an_asked_area_changes_tumour_slices_only() -> None:
+    generator, cpu = conditioned(), torch.device("cpu")
+    torch.nn.init.normal_(generator.head.weight, 0, 2)
+    free, large = (
+        {one.seed: one for one in draw(generator, wish, cpu)}
+        for wish in (WISH, asked(tumor_area_mm2=4000.0))
+    )
+    shared = free.keys() & large.keys()
+    same = {seed: (free[seed].image == large[seed].image).all() for seed in shared}
+    assert {free[seed].label for seed in shared} == {0, 1}
+    assert all(same[seed] == (free[seed].label == 0) for seed in shared)
+
+
+def test_asking_a_generator_for_what_it_never_learnt_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake_generator(tmp_path)
+    write_params(tmp_path, tumor_area_mm2=500)
+    with pytest.raises(StageError, match=r"tumor_area_mm2 is 500.*add area to train_gan\.cond"):
+        generate.main("0")

@@ -14,6 +14,8 @@ slices of each label (n: as many as there are test slices of it, at most 400) ag
 ratio has below it the same figure for n slices of all training patients, so 1 is as near as other
 patients come, whatever the trial trained on. `SWD` knows no network: for a discriminator that sees
 through the Fréchet distance's own features it is the fairer figure.
+`mask size` and `mask place` are such ratios too, of log areas and of centres; `outside` counts a
+mask's pixels outside the head, `disagree` the slices whose mask contradicts their label.
 """
 
 import argparse
@@ -31,12 +33,15 @@ import pandas as pd
 import torch
 import yaml
 from numpy.typing import NDArray
+from scipy.ndimage import center_of_mass
+from scipy.stats import wasserstein_distance
 from skimage.metrics import structural_similarity
 from skimage.transform import pyramid_laplacian
 
 from tasks.arrays import SliceSet, load_set, load_slices, save_set
-from tasks.generate.draw import Wish, draw
+from tasks.generate.draw import Drawn, Wish, draw
 from tasks.generate.load import load_generator
+from tasks.generate.masks import head
 from tasks.measures.features import features
 from tasks.measures.frechet import frechet_distance
 
@@ -109,9 +114,12 @@ def result(room: Path, slices: Path, asked: dict[str, Any], *, patients: int) ->
     """A trial's figures, from its `result.json` or from a run."""
     kept = room / "result.json"
     if not kept.exists():
-        prepare(room, slices, asked, patients=patients)
-        seconds = train(room)
-        figures = judged(room, slices) | {"CPU s": seconds}
+        if not (room / "data/gan").exists():
+            prepare(room, slices, asked, patients=patients)
+        spent = room / "cpu_seconds"
+        if not spent.exists():
+            spent.write_text(str(train(room)))
+        figures = judged(room, slices) | {"CPU s": float(spent.read_text())}
         kept.write_text(json.dumps(figures, indent=2))
         print(f"{room.name}: {figures}", file=sys.stderr, flush=True)
     found: dict[str, float] = json.loads(kept.read_text())
@@ -185,9 +193,35 @@ def judged(room: Path, slices: Path) -> dict[str, float]:
         figures[f"SWD {name}"] = sliced_wasserstein(fake, real) / sliced_wasserstein(other, real)
         figures[f"std z {name}"] = float(fake.std(0).mean() / other.std(0).mean())
         figures[f"SSIM {name}"] = pair_ssim(fake) / pair_ssim(other)
+    figures |= masks_judged(drawn, train_set, test_set)
     figures["redrawn"] = float(np.mean([one.redraws > 0 for one in drawn]))
     figures["short"] = 1 - len(drawn) / asked.count
     return figures
+
+
+def masks_judged(drawn: list[Drawn], train: SliceSet, test: SliceSet) -> dict[str, float]:
+    """Size and place of the drawn masks against the test patients', and whether they are clean."""
+    tumours = [one for one in drawn if one.label == 1]
+    if not tumours:
+        return dict.fromkeys(("mask size", "mask place", "outside", "disagree"), NAN)
+    fake = described(np.stack([one.mask for one in tumours]))
+    real, other = (
+        described(side.masks[(side.table["label"] == 1).to_numpy()]) for side in (test, train)
+    )
+    near = [wasserstein_distance(other[:, place], real[:, place]) for place in range(3)]
+    far = [wasserstein_distance(fake[:, place], real[:, place]) for place in range(3)]
+    outside = [float((one.mask > 0)[~head(one.image.astype(np.float32))].sum()) for one in tumours]
+    return {
+        "mask size": far[0] / near[0],
+        "mask place": sum(far[1:]) / sum(near[1:]),
+        "outside": float(np.mean(outside)),
+        "disagree": float(np.mean([bool(one.mask.any()) != bool(one.label) for one in drawn])),
+    }
+
+
+def described(masks: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Log area and centre (n,3) of masks that are not empty."""
+    return np.array([[np.log(mask.sum()), *center_of_mass(mask)] for mask in masks if mask.any()])
 
 
 def of(slices: SliceSet, label: int) -> NDArray[np.float32]:

@@ -149,8 +149,10 @@ def announce(trainer: Trainer, examples: Examples, progress: Progress, fold: str
     """Say what is about to happen."""
     asked = trainer.asked
     none, tumor = (len(rows) for rows in examples.train.rows)
+    budget = f" within {asked.max_minutes:g} minutes" if asked.max_minutes else ""
     print(
-        f"train_gan@{fold}: {asked.steps} steps of {asked.batch} slices, recipe {asked.recipe},"
+        f"train_gan@{fold}: {asked.steps} steps{budget} of {asked.batch} slices, recipe"
+        f" {asked.recipe},"
         f" {trainer.precision} on {trainer.device.type}; {tumor} tumour and {none} other training"
         f" slices of {examples.train.patients} patients, watched on {examples.val.patients}"
         f" validation patients{f'; resuming at step {progress.step}' if progress.step else ''}",

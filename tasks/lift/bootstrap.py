@@ -173,7 +173,9 @@ def simultaneous(
         np.nanvar(patients, axis=1, ddof=1) + np.var(runs, axis=1) * np.clip(1 - shared, 0, 1)
     )
     draws = patients * np.sqrt(stretch(rng, int(n.min()) - 1, patients.shape[1]))
-    beyond = stretch(rng, freedom, patients.shape[1]) - shared[:, None]  # (K,B)
+    # One spread errs for all pairs at once, each pair's own errs for itself.
+    wide = stretch(rng, freedom, runs.shape[1:] if pooled else runs.shape)
+    beyond = wide - shared[:, None]  # (K,B)
     draws += runs * np.sqrt(np.clip(beyond, 0, None))
 
     scale = np.nanquantile(np.abs(draws), 1 - ALPHA, axis=1)
@@ -193,11 +195,11 @@ def simultaneous(
     }
 
 
-def stretch(rng: np.random.Generator, freedom: int, count: int) -> Array:
-    """How many times larger a variance may be than the one estimated, (count,) draws."""
+def stretch(rng: np.random.Generator, freedom: int, shape: int | tuple[int, ...]) -> Array:
+    """How many times larger a variance may be than the one estimated: draws of that shape."""
     if freedom < 1:
-        return np.ones(count)
-    drawn: Array = freedom / rng.chisquare(freedom, count)
+        return np.ones(shape)
+    drawn: Array = freedom / rng.chisquare(freedom, shape)
     return drawn
 
 

@@ -94,7 +94,8 @@ def best(accepted: pd.DataFrame, asked: Filter) -> pd.DataFrame:
         method="first", ascending=asked.prefer == "lowest"
     )
     of_label = accepted.groupby("label")["row"].transform("size")
-    return accepted[rank <= np.ceil(asked.keep * of_label)]
+    kept: pd.DataFrame = accepted[rank <= np.ceil(asked.keep * of_label)]
+    return kept
 
 
 def draw(accepted: pd.DataFrame, *, tumor_share: float, count: int, seed: int) -> NDArray[np.intp]:

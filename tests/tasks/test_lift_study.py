@@ -1,0 +1,116 @@
+"""Several sizes and draws: closed-form curves, and simulations whose truth is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.lift import study
+from tasks.lift.measures import Axes, Mean
+
+SIZES = (5, 10, 20)
+ARMS = ["real", "real+classical", "real+synthetic"]
+
+
+def simulated(
+    rng: np.random.Generator,
+    lifts: dict[str, float],
+    *,
+    draws: int = 5,
+    patients: int = 37,
+    between: float = 0.03,
+    sizes: tuple[int, ...] = SIZES,
+) -> tuple[dict, dict]:
+    """Mean Dice by size and arm; an arm with synthetic slices spreads twice as much by draw."""
+    level = rng.normal(0.6, 0.15, patients)
+    axes = {s: Axes([("0", d) for d in range(draws)], names(patients)) for s in sizes}
+    ones = np.ones((draws, patients))
+    measures: dict = {}
+    for size in sizes:
+        common = between * rng.normal(size=(draws, 1))  # a good draw is good for all arms
+        measures[size] = {}
+        for arm in ARMS:
+            spread = between * (2 if "synthetic" in arm else 1) * rng.normal(size=(draws, 1))
+            gain = rng.normal(lifts[arm], 0.05, patients) if lifts[arm] else 0.0
+            noise = 0.08 * rng.normal(size=(draws, patients))
+            total = level + 0.03 * np.log2(size / 5) + gain + common + spread + noise
+            measures[size][arm] = Mean(total, ones)
+    return measures, axes
+
+
+def names(count: int) -> list[str]:
+    return [f"sub-{k:03d}" for k in range(count)]
+
+
+def test_a_lift_beyond_all_draws_helps_at_every_size_and_none_is_no_evidence():
+    rng = np.random.default_rng(0)
+    for lift, said in ((0.3, "helps"), (0.0, "no evidence"), (-0.3, "harms")):
+        measures, axes = simulated(rng, {"real": 0, "real+classical": 0, "real+synthetic": lift})
+        found, resampling = study.estimates_of(measures, axes, draws=500, seed=1)
+        pairs = study.contrasts(found, resampling, SIZES)
+        assert study.claims(found, pairs) == dict.fromkeys(SIZES, said)
+        one = pairs[10]["real+synthetic", "real"]
+        assert one.lift == pytest.approx(lift, abs=0.12)
+        assert one.low < one.lift < one.high
+
+
+def test_one_lucky_draw_is_no_evidence():
+    """Every test patient gains in it, and none in the others."""
+    ones = np.ones((5, 37))
+    flat = np.full((5, 37), 0.5) + 0.01 * np.random.default_rng(0).normal(size=(5, 37))
+    lucky = flat + 0.3 * (np.arange(5) == 0)[:, None]
+    axes = {5: Axes([("0", d) for d in range(5)], names(37))}
+    measures = {5: {"real": Mean(flat, ones), "real+synthetic": Mean(lucky, ones)}}
+    found, resampling = study.estimates_of(measures, axes, draws=500, seed=1)
+    pairs = study.contrasts(found, resampling, [5])
+    assert study.claims(found, pairs) == {5: "no evidence"}
+
+
+@pytest.mark.parametrize(
+    ("value", "patients"), [(0.4, 5), (0.5, 5), (0.55, 5 * np.sqrt(2)), (0.6, 10), (0.9, 40)]
+)
+def test_worth_is_read_off_between_the_sizes_and_never_beyond_them(value, patients):
+    sizes, heights = np.array([5.0, 10.0, 20.0, 40.0]), np.array([0.5, 0.6, 0.6, 0.7])
+    assert study.patients_for(value, sizes, heights) == pytest.approx(patients)
+
+
+def test_a_dip_of_the_curve_is_evened_out():
+    sizes, heights = np.array([5.0, 10.0, 20.0]), np.array([0.5, 0.62, 0.58])
+    assert study.patients_for(0.6, sizes, heights) == pytest.approx(10)
+
+
+def test_an_arm_on_the_curve_is_worth_its_own_patients():
+    measures, axes = simulated(np.random.default_rng(3), dict.fromkeys(ARMS, 0), between=0.0)
+    found, resampling = study.estimates_of(measures, axes, draws=500, seed=1)
+    curve = {size: arms["real+classical"] for size, arms in found.items()}
+    patients, (low, high) = study.worth(curve, found[10]["real+classical"], resampling)
+    assert patients == pytest.approx(10, rel=0.01)
+    assert low <= 10 <= high
+
+
+def test_other_test_patients_or_several_seeds_are_refused():
+    measures, axes = simulated(np.random.default_rng(3), dict.fromkeys(ARMS, 0))
+    axes[5] = Axes(axes[5].runs, names(36))
+    with pytest.raises(ValueError, match="different patients"):
+        study.estimates_of(measures, axes, draws=100, seed=1)
+    with pytest.raises(ValueError, match="several seeds"):
+        study.by_draw(pd.DataFrame({"seed": [0, 1]}), 3)
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize(("draws", "between"), [(5, 0.03), (5, 0.0), (3, 0.03)])
+def test_the_family_covers_all_its_truths_together(draws, between):
+    """Simultaneous: all of the six contrasts' intervals hold their truths, 95 times in 100."""
+    truth = {"real": 0.0, "real+classical": 0.0, "real+synthetic": 0.03}
+    hits = 0
+    for repeat in range(600):
+        measures, axes = simulated(
+            np.random.default_rng(repeat), truth, draws=draws, between=between
+        )
+        found, resampling = study.estimates_of(measures, axes, draws=400, seed=repeat)
+        pairs = study.contrasts(found, resampling, SIZES)
+        hits += all(
+            one.low <= truth[a] - truth[r] <= one.high
+            for of_size in pairs.values()
+            for (a, r), one in of_size.items()
+        )
+    assert hits / 600 >= 0.94, hits

@@ -1,152 +1,249 @@
-"""Judge the judge: known generators from the phantom's simulator, as a table in Markdown.
+"""Judge the judge: generators whose worth is known, as tables in Markdown.
 
-    python -m benchmarks.judge --seeds 5 --oracles 20
+    python -m benchmarks.judge known DIR --seeds 5
+    python -m benchmarks.judge alarms DIR --draws 100
+    python -m benchmarks.judge slices DIR --slices data/slices --fold 0
+    python -m benchmarks.judge tables DIR
 
-Each seed is a fresh cohort: 26 training and 15 validation patients, as in the demo, and 30 more
-whose slices are an oracle generator's. `--oracles` counts further cohorts on which only the oracle
-is judged: the rate of false alarms. `--slices DIR --fold NAME` adds real data from `data/slices`,
-where the oracle is the test patients.
+Each seed of `known` and each draw of `alarms` is a fresh cohort of the phantom's simulator
+(`benchmarks.cohorts`). `slices` takes real patients from `data/slices`; the oracle is then the
+test patients. Every judgement is a row of a CSV file in DIR as soon as it is made: a run that was
+stopped goes on where it ended, and `tables` prints what there is.
 """
 
 import argparse
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.cohorts import cohort
 from tasks.arrays import SliceSet, load_slices
-from tasks.gate.judge import judge, reference
+from tasks.gate.judge import Reference, judge, reference
 from tasks.params.gate import Gate
-from tests.tasks.cohort import as_synthetic, simulated
-from tests.tasks.known_generators import collapsed, copier, damaged
+from tests.tasks.cohort import as_synthetic
+from tests.tasks.known_generators import collapsed, copier, damaged, one_site, transplanted
 
-COPIES = (
-    "as-is", "flip", "shift", "blur", "gain", "noise", "flip+shift", "shift+noise", "blur+noise",
-    "flip+gain", "rotate", "scale", "blend",
-)  # fmt: skip
-FAULTS = (
-    "blurred", "noisy", "pure noise", "checkerboard", "upside-down", "masks shifted",
-    "masks swapped", "masks empty", "black",
-)  # fmt: skip
+CHANGES = ("flip", "shift", "blur", "gain", "noise")
+PAIRS = tuple(f"{a}+{b}" for i, a in enumerate(CHANGES) for b in CHANGES[i + 1 :])
+HARD = ("rotate", "scale", "blend")
+COPIES, FIRST_ORACLE = 60, 1000
+SHARES = (0.05, 0.1, 0.25, 0.5)
+# What a reason for the rejection must speak of, one of the words.
+EXPECTED = {
+    "collapsed": ("collapsed",),
+    "blurred": ("blur, noise", "spectrum"),
+    "noisy": ("blur, noise", "spectrum"),
+    "pure noise": ("blur, noise", "outline", "unlike"),
+    "checkerboard": ("blur, noise", "spectrum"),
+    "upside-down": ("upside-down", "orientation"),
+    "masks shifted": ("mask",),
+    "masks swapped": ("mask",),
+    "masks empty": ("mask",),
+    "black": ("broken",),
+    "one site": ("site",),
+}
+Make = Callable[[np.random.Generator], SliceSet]
+
+
+def generators(train: SliceSet, oracle: SliceSet) -> dict[str, tuple[Make, tuple[str, ...]]]:
+    """Each known generator: how it is made, and what its rejection must speak of."""
+
+    def copying(how: str) -> Make:
+        return lambda rng: copier(train, how, COPIES, rng)
+
+    def damaging(how: str) -> Make:
+        return lambda rng: damaged(oracle, how, rng)
+
+    known: dict[str, tuple[Make, tuple[str, ...]]] = {"oracle": (lambda _: oracle, ())}
+    for how in ("as-is", *CHANGES, *PAIRS, *HARD):
+        known[f"copy, {how}"] = (copying(how), ("memorised",))
+    if oracle.masks.any():
+        known["copy, tumours"] = (
+            lambda rng: transplanted(oracle, train, COPIES, rng),
+            ("memorised",),
+        )
+    for how, words in EXPECTED.items():
+        known[how] = (damaging(how), words)
+    known["collapsed"] = (lambda rng: collapsed(oracle, 200, rng), EXPECTED["collapsed"])
+    known["one site"] = (lambda _: one_site(oracle), EXPECTED["one site"])
+    return known
 
 
 def main() -> None:
-    """Print the tables."""
+    """Judge what is not judged yet, or print the tables."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--oracles", type=int, default=0)
+    parser.add_argument("what", choices=("known", "alarms", "slices", "tables"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--slices", type=Path)
     parser.add_argument("--fold", default="0")
     words = parser.parse_args()
     torch.set_num_threads(1)
-    if words.slices:
-        sides = [load_slices(words.fold, name, words.slices) for name in ("train", "val", "test")]
-        show(pd.DataFrame(judged(*sides, seed=0)))
-        return
-    rows = [row for seed in range(words.seeds) for row in judged(*cohort(seed), seed=seed)]
-    if rows:
-        show(pd.DataFrame(rows))
-    alarms = [alone(*cohort(1000 + seed), seed=seed) for seed in range(words.oracles)]
-    if alarms:
-        found = pd.DataFrame(alarms)
-        accepted = int((found["verdict"] == "accepted").sum())
-        print(f"\noracle accepted in {accepted} of {len(found)} cohorts; FD ratio 95 %:", end=" ")
-        print(np.quantile(found["fd"], [0.025, 0.5, 0.975]).round(2))
-        for reason in found.loc[found["verdict"] == "rejected", "reason"]:
-            print(f"  {reason}")
+    words.folder.mkdir(parents=True, exist_ok=True)
+    if words.what == "known":
+        for seed in range(words.seeds):
+            path = words.folder / f"known-{words.size}.csv"
+            judge_all(path, seed, lambda s=seed: cohort(s, words.folder, size=words.size))  # type: ignore[misc]
+    elif words.what == "alarms":
+        for seed in range(FIRST_ORACLE, FIRST_ORACLE + words.draws):
+            path = words.folder / f"alarms-{words.size}.csv"
+            if (seed, "oracle") not in done(path):
+                train, val, oracle = cohort(seed, words.folder, size=words.size)
+                config = Gate(seed=seed, threads=1, draws=20)
+                add(path, row_of(seed, "oracle", oracle, reference(train, val, config), config))
+    elif words.what == "slices":
+        names = ("train", "val", "test")
+        judge_all(
+            words.folder / f"slices-{words.fold}.csv",
+            int(words.fold),
+            lambda: tuple(load_slices(words.fold, name, words.slices) for name in names),  # type: ignore[return-value]
+        )
+    else:
+        tables(words.folder)
 
 
-def cohort(seed: int) -> tuple[SliceSet, SliceSet, SliceSet]:
-    """Training, validation and oracle slices of patients of one seed."""
-    return tuple(simulated(*span, seed=seed) for span in ((0, 26), (26, 15), (100, 30)))  # type: ignore[return-value]
-
-
-def alone(train: SliceSet, val: SliceSet, oracle: SliceSet, *, seed: int) -> dict[str, object]:
-    """The oracle's row."""
-    config = Gate(seed=seed, threads=1, draws=20)
-    return row_of("oracle", oracle, reference(train, val, config), config)
-
-
-def judged(
-    train: SliceSet, val: SliceSet, oracle: SliceSet, *, seed: int
-) -> list[dict[str, object]]:
+def judge_all(
+    path: Path, seed: int, sides: Callable[[], tuple[SliceSet, SliceSet, SliceSet]]
+) -> None:
     """A row for each known generator, and for copies planted among the oracle's images."""
+    train, val, oracle = sides()
     config = Gate(seed=seed, threads=1, draws=20)
-    real = reference(train, val, config)
-    rng = np.random.default_rng(seed)
-    known = {"oracle": oracle}
-    known |= {f"copy, {how}": copier(train, how, 100, rng) for how in COPIES}
-    known |= {"collapsed": collapsed(oracle, 200, rng)}
-    known |= {how: damaged(oracle, how, rng) for how in FAULTS}
-    rows = [row_of(name, made, real, config) for name, made in known.items()]
-    for share in (0.05, 0.1, 0.25, 0.5):
-        rows.append(planted(share, oracle, real, config, rng))
-    return rows
+    real = None
+    have = done(path)
+    for index, (name, (make, expected)) in enumerate(generators(train, oracle).items()):
+        if (seed, name) not in have:
+            real = real or reference(train, val, config)
+            made = make(np.random.default_rng([seed, index]))
+            add(path, row_of(seed, name, made, real, config, expected=expected))
+    for share in SHARES:
+        name = f"oracle, {share:.0%} copies"
+        if (seed, name) not in have:
+            real = real or reference(train, val, config)
+            rng = np.random.default_rng([seed, 99])
+            mixed = planted(share, oracle, train, rng)
+            add(path, row_of(seed, name, mixed, real, config, innocent=len(oracle)))
 
 
-def row_of(name: str, made: SliceSet, real: object, config: Gate) -> dict[str, object]:
-    """What the gate says of one generator."""
-    found = judge(as_synthetic(made), real, config)  # type: ignore[arg-type]
-    ratio = next(iter(found.measures.values())).ratio
-    words = found.reasons[0].split(":")[0] if found.reasons else ""
-    commonest = found.samples["reason"].dropna().mode()
+def row_of(
+    seed: int,
+    name: str,
+    made: SliceSet,
+    real: Reference,
+    config: Gate,
+    *,
+    expected: tuple[str, ...] = (),
+    innocent: int | None = None,
+) -> dict[str, Any]:
+    """What the gate says of one generator; of planted copies, how many were found."""
+    found = judge(as_synthetic(made), real, config)
+    guilty = (found.samples["reason"] == "memorised").to_numpy()
+    said = "; ".join(found.reasons)
+    innocent = (0 if name.startswith("copy") else len(made)) if innocent is None else innocent
+    right = any(word in said for word in expected) if expected else not found.reasons
+    by = found.samples["memorised_by"].str.split(",").explode().value_counts()
     return {
+        "seed": seed,
         "generator": name,
         "verdict": found.verdict,
-        "reason": words,
-        "fault": commonest[0] if len(commonest) and found.reasons else "",
-        "accepted": found.images["accepted"] / found.images["n"],
-        "memorised": found.images["memorised"] / found.images["n"],
-        "fd": np.nan if ratio is None else ratio,
+        "right": right,
+        "n": len(made),
+        "accepted": found.images["accepted"] / len(made),
+        "found": guilty[innocent:].mean() if innocent < len(made) else np.nan,
+        "accused": guilty[:innocent].mean() if innocent else np.nan,
+        "by": json.dumps({str(word): int(count) for word, count in by.items() if word}),
+        "reasons": said,
+        "ratios": json.dumps({key: one.ratio for key, one in found.measures.items()}),
     }
 
 
-def planted(
-    share: float, oracle: SliceSet, real: object, config: Gate, rng: np.random.Generator
-) -> dict[str, object]:
-    """Copies, each changed in one of four ways, among the oracle's images."""
+def planted(share: float, oracle: SliceSet, train: SliceSet, rng: np.random.Generator) -> SliceSet:
+    """The oracle's images, then copies of all kinds in equal parts."""
     count = round(share / (1 - share) * len(oracle))
-    hows = ("shift+noise", "flip+gain", "blur+shift", "flip+noise")
-    train = real.train  # type: ignore[attr-defined]
-    parts = [copier(train, how, -(-count // 4), rng) for how in hows]
-    images = np.concatenate([part.images for part in parts])[:count]
-    masks = np.concatenate([part.masks for part in parts])[:count]
-    table = pd.concat([part.table for part in parts], ignore_index=True)[:count]
+    hows = rng.permutation([*CHANGES, *PAIRS])
+    parts = [copier(train, how, -(-count // len(hows)), rng) for how in hows]
+    table = pd.concat([oracle.table, *(part.table for part in parts)], ignore_index=True)
     mixed = SliceSet(
-        np.concatenate([oracle.images, images]),
-        np.concatenate([oracle.masks, masks]),
-        pd.concat([oracle.table, table], ignore_index=True),
+        np.concatenate([oracle.images, *(part.images for part in parts)]),
+        np.concatenate([oracle.masks, *(part.masks for part in parts)]),
+        table,
     )
-    found = judge(as_synthetic(mixed), real, config)  # type: ignore[arg-type]
-    guilty = (found.samples["reason"] == "memorised").to_numpy()
-    return {
-        "generator": f"oracle, {share:.0%} copies",
-        "verdict": found.verdict,
-        "reason": f"found {guilty[len(oracle) :].mean():.1%}, accused "
-        f"{guilty[: len(oracle)].mean():.1%}",
-        "fault": "",
-        "accepted": found.images["accepted"] / found.images["n"],
-        "memorised": found.images["memorised"] / found.images["n"],
-        "fd": np.nan,
-    }
+    keep = np.arange(len(oracle) + count)
+    copies = rng.permutation(np.arange(len(oracle), len(mixed)))[:count]
+    keep[len(oracle) :] = copies
+    return mixed.take(keep)
+
+
+def done(path: Path) -> set[tuple[int, str]]:
+    """Which judgements the file holds already."""
+    if not path.exists():
+        return set()
+    rows = pd.read_csv(path)
+    return set(zip(rows["seed"], rows["generator"], strict=True))
+
+
+def add(path: Path, row: dict[str, Any]) -> None:
+    """Append one judgement."""
+    pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
+    print(row["seed"], row["generator"], row["verdict"], row["reasons"][:100], flush=True)
+
+
+def tables(folder: Path) -> None:
+    """What the files hold, in Markdown."""
+    for path in sorted(folder.glob("*.csv")):
+        rows = pd.read_csv(path)
+        print(f"\n{path.name}\n")
+        if path.name.startswith("alarms"):
+            alarms(rows)
+        else:
+            show(rows)
 
 
 def show(rows: pd.DataFrame) -> None:
     """One line a generator over all seeds."""
     print(
-        "| generator | rejected | first reason | commonest fault | accepted | copies | FD ratio |"
+        "| generator | rejected | for the right reason | accepted | found | accused | called by |"
     )
     print("|---|---|---|---|---|---|---|")
     for name, group in rows.groupby("generator", sort=False):
-        said = "; ".join(sorted(set(group["reason"]) - {""}))
-        faults = ", ".join(sorted(set(group["fault"]) - {""}))
-        low, high = group["fd"].min(), group["fd"].max()
+        by = pd.DataFrame([json.loads(one) for one in group["by"]]).sum().sort_values()[::-1]
+        share = by / group["n"].sum()
+        called = ", ".join(f"{word} {part:.0%}" for word, part in share.items() if part >= 0.005)
+        rejected = (group["verdict"] == "rejected").sum()
+        plain = name == "oracle" or "copies" in str(name)
+        right = "" if plain else f"{group['right'].sum()} of {len(group)}"
         print(
-            f"| {name} | {(group['verdict'] == 'rejected').sum()} of {len(group)} | {said} | "
-            f"{faults} | {group['accepted'].mean():.0%} | {group['memorised'].mean():.0%} | "
-            f"{'–' if np.isnan(low) else f'{low:.1f} to {high:.1f}'} |"  # noqa: RUF001
+            f"| {name} | {rejected} of {len(group)} | {right} | {group['accepted'].mean():.0%} |"
+            f" {spread(group['found'])} | {spread(group['accused'])} | {called} |"
         )
+
+
+def spread(values: pd.Series) -> str:
+    """Mean, and the worst to the best where they differ."""
+    if values.isna().all():
+        return ""
+    low, high = f"{values.min():.1%}", f"{values.max():.1%}"
+    return low if low == high else f"{values.mean():.1%} ({low} to {high})"
+
+
+def alarms(rows: pd.DataFrame) -> None:
+    """How often the oracle is accepted, and the quantiles of each measure's ratio."""
+    accepted = int((rows["verdict"] == "accepted").sum())
+    print(f"Oracle accepted in {accepted} of {len(rows)} cohorts; of its slices")
+    print(f"{rows['accused'].mean():.2%} are accused, at most {rows['accused'].max():.1%}.\n")
+    for said in rows.loc[rows["verdict"] == "rejected", "reasons"]:
+        print(f"- {said}")
+    ratios = pd.DataFrame([json.loads(one) for one in rows["ratios"]]).astype(float)
+    print("\n| measure | 1 % | 2.5 % | median | 97.5 % | 99 % |\n|---|---|---|---|---|---|")
+    for name in ratios:
+        cuts = np.nanquantile(ratios[name], [0.01, 0.025, 0.5, 0.975, 0.99])
+        print(f"| {name} | " + " | ".join(f"{cut:.3g}" for cut in cuts) + " |")
 
 
 if __name__ == "__main__":

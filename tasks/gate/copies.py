@@ -1,121 +1,200 @@
-"""Which synthetic slices repeat a training slice.
+"""Which synthetic slices repeat a training slice, or a training patient's tumour.
 
-A query's nearest training slice says little alone: smooth images are near to everything. So it is
-compared with the nearest slice of patients the generator never saw, and both thresholds come from
-held-out patients, who are compared with others only. A slice is a copy when
+No single detector sees every kind of copy, so four look at each slice: the correlation of whole
+slices after a light blur, their SSIM, their features, and the correlation of the tumour alone.
+Each compares the nearest training slice with the nearest slice of patients the generator never
+saw, because smooth images are near to everything. All limits come from held-out patients, who are
+compared with others only. A detector calls a slice a copy when
 
-- it is nearer to a training slice than 99 % of held-out slices are, and much nearer to it than to
-  the unseen patients (below the 5th percentile of held-out slices), or
-- it is nearer to training than to unseen patients beyond all doubt (half of the 1st percentile).
+- it is nearer to a training slice than held-out slices are, and in proportion much nearer to it
+  than to the unseen patients, or
+- that proportion is beyond doubt: well below the lowest among held-out slices.
+
+A fifth verdict is the sum of what correlation and features say: a copy that was turned or scaled
+is somewhat too near in both, when in neither it is near enough.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from tasks.arrays import SliceSet
-from tasks.measures import neighbours, ssim
+from tasks.gate.described import Described
+from tasks.measures import neighbours
+from tasks.measures.nearest_ssim import NearestSsim, nearest_ssim
 from tasks.measures.neighbours import Nearest
+from tasks.measures.patches import NearestPatch, nearest_patch
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+DETECTORS = ("correlation", "ssim", "features", "tumor")
+TOGETHER = ("correlation", "features")
+NEAR, IN_PROPORTION = 0.0025, 0.02  # quantiles of held-out slices
+DOUBT = 0.8  # times the lowest proportion (quantile `NEAR`) of held-out slices
+FEW = 20  # held-out slices, below which a detector has no limits
 
 
 @dataclass(frozen=True)
 class Likeness:
     """How near N slices are to training slices and to unseen patients.
 
-    `to_train`, `to_unseen`: the nearest slices; `ratio` (N,) distance to training over distance
-    to unseen patients, distances being 1 - correlation; `ssim` (N,) the best of the candidates,
-    moved onto them, within both bodies.
+    `to_train`, `to_unseen`: the best correlated slices; `ssim` and `tumor`: the nearest training
+    slices by SSIM and by the tumour alone; `distances` of each detector to training and to unseen
+    patients, each (N,), at least 0 (1 - similarity, or between features); NaN where there is no
+    tumour.
     """
 
     to_train: Nearest
     to_unseen: Nearest
-    ratio: Floats
-    ssim: Floats
+    ssim: NearestSsim
+    tumor: NearestPatch
+    distances: dict[str, tuple[Floats, Floats]]
+
+    def proportion(self, name: str) -> Floats:
+        """Distance to training over distance to unseen patients (N,)."""
+        to_train, to_unseen = self.distances[name]
+        return to_train / np.maximum(to_unseen, 1e-6)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """One detector's, from held-out patients."""
+
+    near: float
+    proportion: float
+    beyond_doubt: float
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From held-out patients."""
+    """The limits of each detector that has any; middle and spread of the log proportions that are
+    summed, and the limit of their sum."""  # fmt: skip
 
-    correlation: float
-    ratio: float
-    beyond_doubt: float
+    detectors: dict[str, Limits]
+    scales: dict[str, tuple[float, float]]
+    together: float
+
+    def as_bounds(self) -> dict[str, float]:
+        """As `metrics.json` holds them; of the correlation as such, not of the distance."""
+        found = {"memorised_together": self.together}
+        for name, one in self.detectors.items():
+            found |= {
+                f"memorised_{name}_distance": one.near,
+                f"memorised_{name}_ratio": one.proportion,
+                f"memorised_{name}_beyond_doubt": one.beyond_doubt,
+            }
+        if "correlation" in self.detectors:
+            limits = self.detectors["correlation"]
+            found |= {"nearest_train_ncc": 1 - limits.near, "memorised_ratio": limits.proportion}
+        return found
 
 
 def liken(
-    images: Floats,
-    bodies: Bools,
-    train: SliceSet,
-    train_bodies: Bools,
-    unseen: SliceSet,
+    slices: SliceSet,
+    ours: Described,
+    train: tuple[SliceSet, Described],
+    unseen: tuple[SliceSet, Described],
     *,
     max_shift: int,
-    subjects: NDArray[np.object_] | None = None,
+    workers: int = 1,
+    held_out: bool = False,
 ) -> Likeness:
-    """Compare `images` (N,C,H,W) with training slices and with unseen patients.
+    """Compare slices with training slices and with unseen patients.
 
-    `subjects` (N,) are given when the images are the unseen slices themselves: nobody is compared
-    with their own slices.
+    `held_out` says that the slices are the unseen ones themselves: nobody is compared with their
+    own slices.
     """
-    others = unseen.table["subject"].to_numpy()
-    forbidden = None if subjects is None else subjects[:, None] == others[None, :]
-    to_train = neighbours.nearest(images, train.images, max_shift=max_shift)
-    to_unseen = neighbours.nearest(images, unseen.images, max_shift=max_shift, forbidden=forbidden)
-    far_train, far_unseen = (1 - found.scores[:, 0] for found in (to_train, to_unseen))
-    return Likeness(
-        to_train,
-        to_unseen,
-        (far_train / np.maximum(far_unseen, 1e-6)).astype(np.float32),
-        best_ssim(images, bodies, train.images, train_bodies, to_train),
-    )
-
-
-def best_ssim(
-    images: Floats, bodies: Bools, references: Floats, reference_bodies: Bools, found: Nearest
-) -> Floats:
-    """The highest SSIM (N,) of each image with its candidates, within either body."""
-    candidates = ssim.moments(references)
-    best = np.full(len(images), -1, dtype=np.float32)
-    for k in range(found.rows.shape[1]):
-        places = list(zip(images, found.transforms[:, k], strict=True))
-        turned = np.stack([neighbours.moved(image, change) for image, change in places])
-        body = np.stack(
-            [
-                neighbours.moved(one[None], change)[0]
-                for one, change in zip(bodies, found.transforms[:, k], strict=True)
-            ]
+    forbidden = None
+    if held_out:
+        people = slices.table["subject"].to_numpy(dtype=object)
+        forbidden = people[:, None] == people[None]
+    correlated, similar, tumors, near = [], [], [], []
+    mean, std = train[1].features.mean(axis=0), np.maximum(train[1].features.std(axis=0), 1e-3)
+    for (side, described), banned in ((train, None), (unseen, forbidden)):
+        found = neighbours.nearest(
+            slices.images, side.images, max_shift=max_shift, forbidden=banned
         )
-        rows = found.rows[:, k]
-        region = body | reference_bodies[rows]
-        best = np.maximum(
-            best, ssim.ssim(ssim.moments(turned), candidates.take(rows), region=region)
-        )
-    return best
+        correlated.append(found)
+        similar.append(
+            nearest_ssim(
+                slices.images, side.images, ours.bodies, described.bodies,
+                correlated=found, max_shift=max_shift, forbidden=banned, workers=workers,
+            )
+        )  # fmt: skip
+        tumors.append(
+            nearest_patch(
+                slices.images, slices.masks, side.images, side.masks,
+                max_shift=max_shift, forbidden=banned,
+            )
+        )  # fmt: skip
+        apart = cdist((ours.features - mean) / std, (described.features - mean) / std)
+        if banned is not None:
+            apart[banned] = np.inf
+        near.append(apart.min(axis=1))
+    distances = {
+        "correlation": [1 - one.scores[:, 0] for one in correlated],
+        "ssim": [1 - one.scores for one in similar],
+        "features": near,
+        "tumor": [1 - one.scores for one in tumors],
+    }
+    pairs = {name: (a.astype(np.float64), b.astype(np.float64)) for name, (a, b) in
+             distances.items()}  # fmt: skip
+    return Likeness(correlated[0], correlated[1], similar[0], tumors[0], pairs)
 
 
 def calibrate(held_out: Likeness) -> Thresholds:
     """Thresholds from the likeness of held-out slices to training and to each other."""
-    return Thresholds(
-        float(np.quantile(held_out.to_train.scores[:, 0], 0.99)),
-        float(np.quantile(held_out.ratio, 0.05)),
-        float(np.quantile(held_out.ratio, 0.01) / 2),
-    )
+    detectors = {}
+    for name in DETECTORS:
+        to_train, ratio = held_out.distances[name][0], held_out.proportion(name)
+        known = np.isfinite(to_train) & np.isfinite(ratio)
+        if known.sum() >= FEW:
+            detectors[name] = Limits(
+                float(np.quantile(to_train[known], NEAR)),
+                float(np.quantile(ratio[known], IN_PROPORTION)),
+                float(np.quantile(ratio[known], NEAR) * DOUBT),
+            )
+    scales = {}
+    for name in TOGETHER:
+        low, middle, high = np.quantile(logs(held_out, name), [0.16, 0.5, 0.84])
+        scales[name] = (float(middle), float(max(high - low, 1e-6) / 2))
+    return Thresholds(detectors, scales, float(np.quantile(summed(held_out, scales), NEAR)))
 
 
-def memorised(likeness: Likeness, thresholds: Thresholds) -> Bools:
-    """Which of the N slices are copies."""
-    near = likeness.to_train.scores[:, 0] >= thresholds.correlation
-    copies: Bools = (near & (likeness.ratio <= thresholds.ratio)) | (
-        likeness.ratio <= thresholds.beyond_doubt
-    )
-    return copies
+def logs(likeness: Likeness, name: str) -> Floats:
+    """Log proportions (N,); a perfect copy is at most a million times as near."""
+    return np.log(np.maximum(likeness.proportion(name), 1e-6))
 
 
-def twins(images: Floats, held_out: Likeness) -> Bools:
+def summed(likeness: Likeness, scales: dict[str, tuple[float, float]]) -> Floats:
+    """Sum (N,) of the log proportions, each counted in the spread of held-out slices."""
+    parts = [(logs(likeness, name) - middle) / spread for name, (middle, spread) in scales.items()]
+    total: Floats = np.sum(parts, axis=0)
+    return total
+
+
+def detected(likeness: Likeness, thresholds: Thresholds) -> dict[str, Bools]:
+    """What each detector says of the N slices, and what correlation and features say together."""
+    found = {}
+    for name, limits in thresholds.detectors.items():
+        with np.errstate(invalid="ignore"):  # NaN, where there is no tumour, is no copy
+            ratio = likeness.proportion(name)
+            near = likeness.distances[name][0] <= limits.near
+            found[name] = (near & (ratio <= limits.proportion)) | (ratio <= limits.beyond_doubt)
+    found["together"] = summed(likeness, thresholds.scales) < thresholds.together
+    return found
+
+
+def named(found: dict[str, Bools]) -> list[str]:
+    """Which detectors called each slice a copy, joined by commas."""
+    table = np.stack(list(found.values()), axis=1)
+    return [",".join(name for name, hit in zip(found, row, strict=True) if hit) for row in table]
+
+
+def twins(images: NDArray[np.float32], held_out: Likeness) -> Bools:
     """Which images (N,) have a near-copy in their own set: closer by far than real patients are.
 
     The bound is a quarter of the median distance from a held-out slice to the nearest slice of

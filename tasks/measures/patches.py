@@ -1,0 +1,123 @@
+"""The most similar tumour of a set: each query's own tumour, laid over all the others.
+
+A generator may repeat a training patient's tumour inside a new brain, which a comparison of whole
+slices misses. What lies under the query's mask and just around it is correlated with every other
+tumour, under mirroring and shifts: normalised correlation under a mask (Padfield 2012, IEEE TIP
+21(5), equation 4), where the sums under the mask are three matrix products. The blur is lighter
+than for whole slices, because between two bright blobs only their detail tells.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, center_of_mass, gaussian_filter
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.intp]
+Masks = NDArray[np.uint8]
+
+SHARE = 7 / 16  # of the image's side: a large tumour with its oedema
+SIDE = 64  # pixels of the grid that tumours are compared on; larger images are shrunk
+BLUR, MARGIN = 0.7, 2  # pixels of that grid
+LEAST = 20  # pixels under a mask, below which a correlation says nothing
+
+
+@dataclass(frozen=True)
+class NearestPatch:
+    """For each of N queries the most similar tumour; NaN and -1 where there is none.
+
+    `scores` (N,) normalised cross-correlations; `rows` (N,) positions in the reference set.
+    """
+
+    scores: Floats
+    rows: Ints
+
+
+def nearest_patch(
+    queries: Floats,
+    masks: Masks,
+    references: Floats,
+    reference_masks: Masks,
+    *,
+    max_shift: int,
+    forbidden: Bools | None = None,
+) -> NearestPatch:
+    """Search the tumours of `references` (M,C,H,W) for that of each of `queries` (N,C,H,W).
+
+    Args:
+        queries: images in [-1, 1]; channels are averaged.
+        masks: (N,H,W), above 0 where the tumour is.
+        references: images of the same size.
+        reference_masks: (M,H,W).
+        max_shift: largest shift in pixels, in each direction, from one centre to the other.
+        forbidden: (N,M) pairs that do not count, such as slices of one patient.
+    """
+    scores = np.full(len(queries), np.nan, dtype=np.float32)
+    rows = np.full(len(queries), -1, dtype=np.intp)
+    ours, theirs = (np.flatnonzero(m.any(axis=(1, 2))) for m in (masks, reference_masks))
+    if not len(ours) or not len(theirs):
+        return NearestPatch(scores, rows)
+    known = next(windows(*small(references[theirs], reference_masks[theirs]), max_shift=0))[0]
+    squares = known**2
+    reach = max_shift // max(min(queries.shape[2:]) // SIDE, 1)
+    best = np.full((len(ours), len(theirs)), -np.inf, dtype=np.float32)
+    for patch, weight in windows(*small(queries[ours], masks[ours]), max_shift=reach):
+        mean = (weight * patch).sum(axis=1, keepdims=True)  # (N,1)
+        spread = (weight * patch**2).sum(axis=1, keepdims=True) - mean**2
+        means = weight @ known.T  # (N,M)
+        spreads = weight @ squares.T - means**2
+        together = (weight * patch) @ known.T - mean * means
+        here = together / np.sqrt(np.maximum(spread, 1e-5) * np.maximum(spreads, 1e-5))
+        here[~weight.any(axis=1)] = -np.inf
+        np.maximum(best, here, out=best)
+    if forbidden is not None:
+        best[forbidden[np.ix_(ours, theirs)]] = -np.inf
+    place = best.argmax(axis=1)
+    highest = np.take_along_axis(best, place[:, None], axis=1)[:, 0]
+    usable = np.isfinite(highest)
+    scores[ours[usable]], rows[ours[usable]] = highest[usable], theirs[place[usable]]
+    return NearestPatch(scores, rows)
+
+
+def windows(images: Floats, marked: Bools, *, max_shift: int) -> Iterator[tuple[Floats, Floats]]:
+    """Patches and weights (N, side side) about the masks' centres, for each shift and mirrored.
+
+    Of grey images and masks (N,H,W). The weights are equal under the mask and its margin, and sum
+    to 1; they are 0 where that is too small.
+    """
+    side = max(int(images.shape[-1] * SHARE), 8)
+    edge = side // 2 + max_shift + 1
+    grey = gaussian_filter(images, BLUR, axes=(1, 2))
+    wide = binary_dilation(marked, iterations=MARGIN, axes=(1, 2))
+    views = [
+        np.lib.stride_tricks.sliding_window_view(
+            np.pad(table, ((0, 0), (edge, edge), (edge, edge))), (side, side), axis=(1, 2)
+        )
+        for table in (grey, wide)
+    ]
+    corners = np.array([center_of_mass(mask) for mask in marked]).round().astype(int)
+    top, left = (corners + edge - side // 2).T
+    each, shifts = np.arange(len(images)), range(-max_shift, max_shift + 1)
+    for down, across in product(shifts, shifts):
+        patch, under = (view[each, top + down, left + across] for view in views)  # (N,side,side)
+        count = under.sum(axis=(1, 2), keepdims=True)
+        weight = (under / np.maximum(count, 1) * (count >= LEAST)).astype(np.float32)
+        for step in (1, -1):
+            rows = (x[:, :, ::step].reshape(len(images), -1) for x in (patch, weight))
+            yield next(rows), next(rows)
+
+
+def small(images: Floats, masks: Masks) -> tuple[Floats, Bools]:
+    """Mean channel, 0 being air, and mask (N,H,W), both on a grid of 64 to 127 pixels a side."""
+    n, _, height, width = images.shape
+    factor = max(min(height, width) // SIDE, 1)
+    rows, columns = height // factor, width // factor
+    blocks = n, rows, factor, columns, factor
+    cut = slice(rows * factor), slice(columns * factor)
+    grey: Floats = (images.mean(axis=1) + 1)[:, *cut].reshape(blocks).mean(axis=(2, 4))
+    marked = (masks > 0)[:, *cut].reshape(blocks).any(axis=(2, 4))
+    return grey, np.asarray(marked)

@@ -1,0 +1,139 @@
+"""SSIM of all pairs at once is scikit-image's; the search finds what an exhaustive one finds."""
+
+import tracemalloc
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from skimage.metrics import structural_similarity
+
+from tasks.measures import nearest_ssim as search
+from tasks.measures import ssim_pairs as windows
+from tasks.measures.nearest_ssim import NearestSsim, nearest_ssim
+from tasks.measures.neighbours import moved, nearest
+from tasks.measures.ssim import moments, ssim
+from tasks.measures.ssim_pairs import ssim_pairs
+
+
+def textures(n: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N,1,H,W) on air, each a rough texture within a disc, and the discs (N,H,W)."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    radius = rng.uniform(0.3, 0.38, (n, 1, 1)) * size
+    bodies = x**2 + y**2 <= radius**2
+    noise = gaussian_filter(rng.normal(size=(n, size, size)), (0, 2, 2))
+    images = np.where(bodies, (noise / noise.std() * 0.4).clip(-0.9, 1), -1)
+    return images.astype(np.float32)[:, None], bodies
+
+
+def scikit(a: np.ndarray, b: np.ndarray) -> float:
+    settings = {"sigma": 1.5, "use_sample_covariance": False, "data_range": 1}
+    return float(structural_similarity(
+        (a[0] + 1) / 2, (b[0] + 1) / 2, gaussian_weights=True, **settings
+    ))  # fmt: skip
+
+
+def test_all_pairs_at_every_window_are_scikit_images() -> None:
+    a, _ = textures(5, 40, 0)
+    b, _ = textures(4, 40, 1)
+    found = ssim_pairs(a, b, stride=1)
+    expected = [[scikit(x, y) for y in b] for x in a]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_every_fourth_window_is_nearly_as_good() -> None:
+    a, bodies = textures(12, 64, 2)
+    b = 0.6 * a[::-1] + 0.4 * textures(12, 64, 3)[0]
+    exact, nearly = (ssim_pairs(a, b, bodies, bodies, stride=s) for s in (1, 4))
+    assert np.abs(exact - nearly).max() < 0.03
+    assert np.corrcoef(exact.ravel(), nearly.ravel())[0, 1] > 0.995
+
+
+def test_the_air_around_both_bodies_does_not_count() -> None:
+    a, bodies = textures(4, 40, 4)
+    b, others = textures(4, 40, 5)
+    found = np.diag(ssim_pairs(a, b, bodies, others, stride=1))
+    expected = ssim(moments(a), moments(b), region=bodies | others)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_blocks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, bodies = textures(9, 32, 6)
+    b, others = textures(7, 32, 7)
+    whole = ssim_pairs(a, b, bodies, others)
+    for name, size in (("ROWS", 2), ("COLUMNS", 3), ("CHUNK", 4)):
+        monkeypatch.setattr(windows, name, size)
+    np.testing.assert_allclose(ssim_pairs(a, b, bodies, others, workers=2), whole, atol=1e-6)
+
+
+def test_memory_does_not_grow_with_the_number_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, _ = textures(60, 32, 8)
+    monkeypatch.setattr(windows, "CHUNK", 20)
+    peaks = []
+    for n in (20, 60):
+        tracemalloc.start()
+        ssim_pairs(a[:n], a[:n])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0] + 60 * 60 * 4
+
+
+def found_in(
+    queries: np.ndarray,
+    references: np.ndarray,
+    q: np.ndarray,
+    r: np.ndarray,
+    *,
+    max_shift: int = 2,
+    forbidden: np.ndarray | None = None,
+) -> NearestSsim:
+    near = nearest(queries, references, max_shift=max_shift, forbidden=forbidden)
+    return nearest_ssim(
+        queries, references, q, r, correlated=near, max_shift=max_shift, forbidden=forbidden
+    )
+
+
+def test_it_finds_what_an_exhaustive_search_finds() -> None:
+    references, bodies = textures(12, 40, 9)
+    queries, own = textures(5, 40, 10)
+    queries = 0.5 * queries + 0.5 * np.roll(references[3:8], 1, axis=2)
+    found = found_in(queries, references, own, bodies)
+    best = np.full(len(queries), -1.0)
+    for flip, down, across in product((0, 1), range(-2, 3), range(-2, 3)):
+        change = np.array([0, flip, down, across], dtype=np.int16)
+        turned = np.stack([moved(image, change) for image in queries])
+        body = np.stack([moved(one[None], change)[0] for one in own])
+        for k in range(len(references)):
+            rows = np.full(len(queries), k)
+            region = body | bodies[rows]
+            pairs = ssim(moments(turned), moments(references[rows]), region=region)
+            best = np.maximum(best, pairs)
+    np.testing.assert_allclose(found.scores, best, atol=5e-3)
+    assert (np.abs(found.scores - best) < 1e-5).mean() >= 0.8
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_a_mirrored_shifted_copy_finds_its_original(size: int) -> None:
+    references, bodies = textures(15, size, 11)
+    change = np.array([0, 1, 3, -4], dtype=np.int16)
+    queries = np.stack([moved(image, change) for image in references])
+    own = np.stack([moved(one[None], change)[0] for one in bodies])
+    noise = np.random.default_rng(12).normal(0, 0.02, queries.shape).astype(np.float32)
+    found = found_in(queries + noise * own[:, None], references, own, bodies, max_shift=4)
+    np.testing.assert_array_equal(found.rows, np.arange(15))
+    assert found.scores.min() > 0.9
+    for query, row, transform in zip(queries, found.rows, found.transforms, strict=True):
+        np.testing.assert_array_equal(moved(query, transform), references[row])
+
+
+def test_forbidden_pairs_and_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, bodies = textures(10, 32, 13)
+    same = np.eye(10, dtype=bool)
+    whole = found_in(images, images, bodies, bodies, forbidden=same)
+    assert (whole.rows != np.arange(10)).all()
+    monkeypatch.setattr(search, "CHUNK", 3)
+    monkeypatch.setattr(search, "CACHE", 5000)
+    parts = found_in(images, images, bodies, bodies, forbidden=same)
+    np.testing.assert_array_equal(whole.rows, parts.rows)
+    np.testing.assert_allclose(whole.scores, parts.scores, atol=1e-6)

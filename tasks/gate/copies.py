@@ -32,8 +32,9 @@ Bools = NDArray[np.bool_]
 
 DETECTORS = ("correlation", "ssim", "features", "tumor")
 TOGETHER = ("correlation", "features")
-NEAR, IN_PROPORTION = 0.0025, 0.02  # quantiles of held-out slices
+NEAR, IN_PROPORTION = 0.0025, 0.01  # quantiles of held-out slices
 DOUBT = 0.8  # times the lowest proportion (quantile `NEAR`) of held-out slices
+BEYOND = 1.2  # times the lowest sum (the same quantile), which is negative
 FEW = 20  # held-out slices, below which a detector has no limits
 
 
@@ -161,7 +162,9 @@ def calibrate(held_out: Likeness) -> Thresholds:
     for name in TOGETHER:
         low, middle, high = np.quantile(logs(held_out, name), [0.16, 0.5, 0.84])
         scales[name] = (float(middle), float(max(high - low, 1e-6) / 2))
-    return Thresholds(detectors, scales, float(np.quantile(summed(held_out, scales), NEAR)))
+    return Thresholds(
+        detectors, scales, float(np.quantile(summed(held_out, scales), NEAR)) * BEYOND
+    )
 
 
 def logs(likeness: Likeness, name: str) -> Floats:

@@ -30,7 +30,8 @@ class Session:
     @property
     def name(self) -> str:
         """The visit; empty where the source names none."""
-        return str(self.rows[0]["session"] or "")
+        name = self.rows[0]["session"]
+        return "" if pd.isna(name) else str(name)
 
     @property
     def synthetic(self) -> bool:

@@ -23,24 +23,35 @@ class Grid:
 
 
 def brain_mask(volume: Volume) -> NDArray[np.bool_]:
-    """The largest bright body, holes filled slice by slice, of an (X,Y,Z) volume.
+    """The largest body that stands out, holes filled slice by slice, of an (X,Y,Z) volume.
 
     Inside a skull-stripped volume this is the brain; in a whole-head volume it is the head.
-    Otsu's threshold (1979) is halved because cerebrospinal fluid is dark on FLAIR.
     """
-    smooth = ndimage.gaussian_filter(volume, sigma=(1, 1, 0))
-    if float(smooth.max()) <= float(smooth.min()):
-        return np.zeros(volume.shape, dtype=bool)
-    # The floor is the air: the lowest percentile, not zero, in images with a noise floor.
-    floor = float(np.percentile(smooth, 1))
-    bright = smooth > floor + (threshold_otsu(smooth) - floor) / 2
-    labels, count = ndimage.label(bright)
+    labels, count = ndimage.label(foreground(volume))
     if count == 0:
         return np.zeros(volume.shape, dtype=bool)
     largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
     body = labels == largest
     filled = [ndimage.binary_fill_holes(body[:, :, z]) for z in range(body.shape[2])]
     return np.stack(filled, axis=2)
+
+
+def foreground(volume: Volume) -> NDArray[np.bool_]:
+    """What is brighter than the background, or differs from it where that is not the darkest.
+
+    Otsu's threshold (1979) is halved because cerebrospinal fluid is dark on FLAIR. A stripped
+    volume of z-scores has its background in the middle of its values.
+    """
+    smooth = ndimage.gaussian_filter(volume, sigma=(1, 1, 0))
+    if float(smooth.max()) <= float(smooth.min()):
+        return np.zeros(volume.shape, dtype=bool)
+    # The floor is the air: the lowest percentile, not zero, in images with a noise floor.
+    floor = float(np.percentile(smooth, 1))
+    corners = volume[:: max(1, volume.shape[0] - 1), :: max(1, volume.shape[1] - 1)]
+    background = float(corners.flat[0])
+    if (corners == background).all() and floor < background:
+        return np.asarray(volume != background)
+    return np.asarray(smooth > floor + (threshold_otsu(smooth) - floor) / 2)
 
 
 def extent_mm(brain: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> tuple[float, float]:

@@ -1,0 +1,226 @@
+"""Who trains, who validates, who is tested, and who is never looked at."""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.slices.__main__ import main
+from tasks.slices.split import every, split_patients, systematic
+from tasks.stage import StageError
+from tests.tasks.slices_room import ask, outputs, rewrite, write_cohort
+
+FEW = {"train_patients": 6, "training_slices": "in-range"}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def cohort(n: int, sites: str = "AB") -> pd.DataFrame:
+    """Patients that all show tumours, and slices without."""
+    return pd.DataFrame(
+        {
+            "subject": [f"s{i:03d}" for i in range(n)],
+            "site": [sites[i % len(sites)] for i in range(n)],
+            "tumor": True,
+            "clear": True,
+            "synthetic": False,
+        }
+    )
+
+
+def split(patients: pd.DataFrame, **changes: Any) -> dict[str, dict[str, str]]:
+    asked = {
+        "folds": ["0"], "val_fraction": 0.13, "test_fraction": 0.48, "train_patients": 0,
+        "draw": 0, "seed": 3,
+    }  # fmt: skip
+    return split_patients(patients, **(asked | changes))
+
+
+def members(side_of: dict[str, str], *sides: str) -> set[str]:
+    return {subject for subject, side in side_of.items() if side in sides}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(6, 60), st.floats(0.1, 0.4), st.floats(0.1, 0.4), st.integers(0, 99))
+def test_a_split_keeps_its_fractions_and_strata(n: int, val: float, test: float, seed: int) -> None:
+    patients = cohort(n)
+    sides = split(patients, val_fraction=val, test_fraction=test, seed=seed)
+    names = pd.Series(sides["0"])
+    for side, fraction in (("val", val), ("test", test)):
+        assert abs((names == side).sum() - fraction * n) <= 1.5
+        by_site = names[names == side].index.map(patients.set_index("subject")["site"])
+        counts = pd.Series(by_site).value_counts().reindex(["A", "B"], fill_value=0)
+        assert abs(counts["A"] - counts["B"]) <= 2
+
+
+@given(st.integers(2, 200), st.floats(0.01, 0.99))
+def test_systematic_sampling_never_takes_nobody_or_everybody(n: int, fraction: float) -> None:
+    chosen = every(n, fraction, start=0.5)
+    assert 0 < chosen.sum() < n
+    assert abs(chosen.sum() - n * fraction) <= 1
+
+
+@given(st.integers(1, 300), st.data())
+def test_an_exact_systematic_sample_has_its_size_wherever_it_starts(
+    n: int, data: st.DataObject
+) -> None:
+    count, start = data.draw(st.integers(0, n)), data.draw(st.integers(0, n - 1))
+    assert systematic(n, count, start).sum() == count
+
+
+@pytest.mark.parametrize(("asked", "val"), [(5, 1), (10, 2), (20, 5), (40, 10)])
+def test_few_patients_are_drawn_in_the_shares_of_the_whole(asked: int, val: int) -> None:
+    """77 patients: 37 to test, 30 to train, 10 to validate."""
+    side_of = split(cohort(77, "ABCD"), train_patients=asked)["0"]
+    counts = pd.Series(side_of).value_counts()
+    assert counts["test"] == 37
+    assert counts["val"] == val
+    assert counts["train"] == asked - val
+    assert counts.get("unused", 0) == 40 - asked
+
+
+def test_test_patients_hang_on_neither_number_nor_draw() -> None:
+    patients = cohort(77, "ABCD")
+    tested = {
+        frozenset(members(split(patients, train_patients=n, draw=draw)["0"], "test"))
+        for n in (0, 5, 10, 20)
+        for draw in range(5)
+    }
+    assert len(tested) == 1
+
+
+def test_draws_are_spread_over_sites_and_independent_of_each_other() -> None:
+    patients = cohort(77, "ABCD")
+    site_of = patients.set_index("subject")["site"]
+    draws = [
+        members(split(patients, train_patients=10, draw=draw)["0"], "train", "val")
+        for draw in range(40)
+    ]
+    for drawn in draws:
+        assert pd.Series([site_of[s] for s in drawn]).value_counts().between(2, 3).all()
+    # Of 40 patients in the pool, 10 drawn twice have 2.5 in common on average.
+    shared = [len(a & b) for i, a in enumerate(draws) for b in draws[:i]]
+    assert np.mean(shared) == pytest.approx(2.5, abs=0.3)
+    assert not any(
+        members(split(patients, train_patients=5, draw=draw)["0"], "train", "val") <= draws[draw]
+        for draw in range(5)
+    )
+    counts = pd.Series([s for drawn in draws for s in drawn]).value_counts()
+    assert len(counts) == 40  # everybody has a chance
+
+
+def test_a_draw_has_tumours_and_slices_without_on_both_sides() -> None:
+    """As in class folders: who has a tumour has no slice without."""
+    patients = cohort(60)
+    patients["tumor"] = np.arange(60) % 3 == 0
+    patients["clear"] = ~patients["tumor"]
+    for draw in range(10):
+        side_of = split(patients, val_fraction=0.2, train_patients=10, draw=draw)["0"]
+        for side in ("train", "val"):
+            inside = patients["subject"].isin(members(side_of, side))
+            assert patients.loc[inside, "tumor"].nunique() == 2
+
+
+def test_nobody_is_drawn_from_among_the_test_patients_of_a_fold() -> None:
+    folds = split(cohort(30), folds=["a", "b", "c"], val_fraction=0.2, train_patients=6)
+    for side_of in folds.values():
+        assert len(members(side_of, "test")) == 10
+        assert len(members(side_of, "train", "val")) == 6
+    assert len(set().union(*(members(side_of, "test") for side_of in folds.values()))) == 30
+
+
+def test_synthetic_patients_do_not_join_few_drawn_ones() -> None:
+    patients = cohort(40)
+    patients["synthetic"] = np.arange(40) < 4
+    assert members(split(patients)["0"], "train") >= {"s000", "s001"}
+    assert members(split(patients, train_patients=6)["0"], "unused") >= {"s000", "s001"}
+
+
+@pytest.mark.parametrize("asked", [1, 41])
+def test_more_patients_than_there_are_or_one_alone_are_refused(asked: int) -> None:
+    with pytest.raises(StageError, match=r"expected 0 \(all\) or 2 to 40"):
+        split(cohort(77), train_patients=asked)
+
+
+def test_a_side_that_shows_tumours_only_is_refused() -> None:
+    patients = cohort(20)
+    patients["clear"] = False
+    with pytest.raises(StageError, match="no patient with slices without tumour"):
+        split(patients)
+
+
+def held_out(root: Path) -> tuple[bytes, bytes, pd.DataFrame]:
+    images, masks, table, _ = outputs(root)
+    test = (table["partition_0"] == "test").to_numpy()
+    rows = table[test].drop(columns="row").reset_index(drop=True)
+    return images[test].tobytes(), masks[test].tobytes(), rows
+
+
+def test_test_slices_are_the_same_bytes_for_every_number_and_draw(root: Path) -> None:
+    write_cohort(root, 24)
+    main()
+    images, masks, rows = held_out(root)
+    for changes in ({"draw": 0}, {"draw": 1}, {"train_patients": 10}):
+        ask(root, **(FEW | changes))
+        main()
+        again = held_out(root)
+        assert again[:2] == (images, masks)
+        pd.testing.assert_frame_equal(again[2], rows)
+
+
+def test_patients_not_drawn_are_not_even_opened(root: Path) -> None:
+    manifest = write_cohort(root, 24, **FEW)
+    main()
+    first = {p.name: p.read_bytes() for p in (root / "data/slices").iterdir()}
+    table, stats = outputs(root)[2:]
+    seen = set(table["subject"])
+    assert stats["unused_patients"] == {"0": 24 - len(seen)}
+    assert "unused" not in set(table["partition_0"])
+    for row in manifest[~manifest["subject"].isin(seen)].itertuples():
+        (root / "data/volumes/b" / row.image).write_bytes(b"not a volume")
+    main()
+    assert first == {p.name: p.read_bytes() for p in (root / "data/slices").iterdir()}
+
+
+def test_cross_fitting_tests_every_patient_once_and_sees_only_whom_it_drew(root: Path) -> None:
+    write_cohort(root, 18, folds=["a", "b", "c"], **FEW)
+    main()
+    table = outputs(root)[2]
+    columns = ["partition_a", "partition_b", "partition_c"]
+    tested = table.groupby("subject")[columns].agg(lambda side: (side == "test").any())
+    assert (tested.sum(axis=1) == 1).all()
+    for column in columns:
+        taking_part = table[table[column] != "unused"]
+        assert (taking_part.groupby("subject")[column].nunique() == 1).all()
+        assert taking_part.loc[taking_part[column] != "test", "subject"].nunique() == 6
+
+
+def test_a_folds_training_slices_hang_on_nobody_it_does_not_train_on(root: Path) -> None:
+    """Another patient's tumour moves: with matching across sides, others' negatives would too."""
+    manifest = write_cohort(root, 18, folds=["a", "b"])
+    main()
+    before = outputs(root)[2]
+    victim = before.loc[before["partition_a"] == "test", "subject"].iloc[0]
+    manifest.loc[manifest["subject"] == victim, "mask_status"] = "empty"
+    path = root / f"data/volumes/b/{victim}/mask.nii"
+    mask = nib.load(path)
+    nib.save(nib.Nifti1Image(np.array(mask.dataobj)[:, :, ::-1], mask.affine), path)
+    manifest.loc[manifest["subject"] == victim, "mask_status"] = "segmented"
+    rewrite(root, manifest)
+    main()
+    after = outputs(root)[2]
+    key = ["subject", "slice_index"]
+    for side in ("train", "val"):
+        pd.testing.assert_frame_equal(
+            before.loc[before["partition_a"] == side, key].reset_index(drop=True),
+            after.loc[after["partition_a"] == side, key].reset_index(drop=True),
+        )

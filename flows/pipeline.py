@@ -115,7 +115,7 @@ def run_changed(plan: Plan, workers: int) -> None:
         futures[address].result()
 
 
-def teller(ended: "queue.Queue[str]", address: str) -> Callable[[PrefectFuture[None]], None]:
+def teller(ended: "queue.Queue[str]", address: str) -> Callable[[PrefectFuture[Any]], None]:
     """A callback that says which stage ended."""
     return lambda _: ended.put(address)
 
@@ -139,13 +139,13 @@ def may_help(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     return not (isinstance(failure, StageFailed) and failure.code in (WRONG_INPUT, ENDED))
 
 
-def ensure_gpu_limit() -> None:
-    """One trainer at a time, unless the user's server already says how many."""
+def ensure_gpu_limit(trainers: int = 1) -> None:
+    """Some trainers at a time, unless the user's server already says how many."""
     with get_client(sync_client=True) as client:
         try:
             client.read_global_concurrency_limit_by_name(GPU)
         except ObjectNotFound:
-            client.upsert_global_concurrency_limit_by_name(GPU, 1)
+            client.upsert_global_concurrency_limit_by_name(GPU, trainers)
 
 
 def run(workers: int = 0) -> int:

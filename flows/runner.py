@@ -36,7 +36,9 @@ class StageFailed(Exception):  # noqa: N818 - it is what happened, as Prefect sh
 class Runner:
     """Runs stages, several at once if asked from several threads, and can end them all."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path | None = None) -> None:
+        """`root` is the repository whose stages run; None stands for the current folder."""
+        self._root = root
         self._children: set[subprocess.Popen[str]] = set()
         self._guard = threading.Lock()
         self._ended = False
@@ -88,6 +90,7 @@ class Runner:
                 raise StageFailed(f"{address}: not started, the run was ended", ENDED)
             child = subprocess.Popen(
                 [sys.executable, "-c", DVC, *command],
+                cwd=self._root,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -1,0 +1,115 @@
+"""One trial of a search: train in its clone, watch how it comes on, stop it when it lags.
+
+The measure is the Fréchet ratio: the distance to slices of validation patients, training slices
+being 1, mean over the labels. Test patients are never looked at.
+"""
+
+import csv
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna import Trial
+from optuna.trial import TrialState
+
+from flows.runner import ENDED, Runner, StageFailed
+from flows.space import Values
+from flows.workspaces import Workspaces
+from tasks.stage import WRONG_INPUT
+
+RATIOS = ("fd_ratio_none", "fd_ratio_tumor")
+POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended: its figure, why it has none, and the experiment that holds it."""
+
+    state: TrialState
+    value: float | None = None
+    reason: str = ""
+    experiment: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a trial needs."""
+
+    workspaces: Workspaces
+    fold: str
+    values: Values
+    trial: Trial
+    runner: Runner
+    prunes: bool
+
+
+def train(job: Job, say: Callable[[str], None]) -> Outcome:
+    """Train with a trial's values until it is done, or lags behind the others.
+
+    Raises:
+        StageFailed: when the whole search was ended; the trial goes on with the next start.
+    """
+    folder = job.workspaces.open(job.values)
+    done, lags = threading.Event(), threading.Event()
+    watcher = threading.Thread(target=watch, args=(job, folder, done, lags), daemon=True)
+    watcher.start()
+    try:
+        job.runner.repro(job.workspaces.address, say)
+    except StageFailed as error:
+        if lags.is_set():
+            job.workspaces.close(job.values)
+            return Outcome(TrialState.PRUNED, reason="lags behind the others")
+        if error.code == ENDED:
+            raise
+        # Training that fails twice over is a figure of merit too: these values do not work.
+        state = TrialState.PRUNED if error.code == WRONG_INPUT else TrialState.FAIL
+        return Outcome(state, reason=str(error))
+    finally:
+        done.set()
+        watcher.join()
+    value, remark = merit(folder / "data/gan" / job.fold / "history.csv")
+    words = f"Fréchet ratio {value:.4g} to validation patients"
+    experiment = job.workspaces.record(job.values, words)
+    job.workspaces.close(job.values)
+    return Outcome(TrialState.COMPLETE, value, remark, experiment)
+
+
+def watch(job: Job, folder: Path, done: threading.Event, lags: threading.Event) -> None:
+    """Report each new figure while the trainer runs; end the trainer when it lags."""
+    curves = folder / f"dvclive/train_gan-{job.fold}/plots/metrics"
+    told, best = -1, math.inf
+    while not done.wait(POLL_S):
+        for step, value in sorted(figures(curves).items()):
+            if step > told:
+                told, best = step, min(best, value)
+                job.trial.report(best, step)
+        # Also without a new figure: the others may have come on in the meantime.
+        if job.prunes and told >= 0 and job.trial.should_prune():
+            lags.set()
+            job.runner.end()
+            return
+
+
+def figures(curves: Path) -> dict[int, float]:
+    """The mean Fréchet ratio of every step so far, from the trainer's curves."""
+    series = []
+    for name in RATIOS:
+        try:
+            lines = (curves / f"{name}.tsv").read_text().splitlines()
+        except FileNotFoundError:
+            return {}
+        rows = [line.split("\t") for line in lines[1:]]
+        series.append({int(row[0]): float(row[1]) for row in rows if len(row) == 2 and row[1]})
+    shared = set.intersection(*map(set, series))
+    return {step: sum(found[step] for found in series) / len(series) for step in shared}
+
+
+def merit(history: Path) -> tuple[float, str]:
+    """The mean Fréchet ratio of the checkpoint that was kept, and what is to be said of it."""
+    with history.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if "best" in row["event"]]
+    last = rows[-1]
+    _, _, collapsed = last["event"].partition("collapsed: ")
+    return sum(float(last[name]) for name in RATIOS) / len(RATIOS), collapsed

@@ -1,0 +1,318 @@
+"""Search keys of `params.yaml` for a better generator: trials side by side, resumable.
+
+Optuna proposes, DVC trains: each trial is a Prefect task that runs `train_gan` in a clone of its
+own, and ends as a DVC experiment. What was not finished is taken up again by the next start, from
+the trainer's checkpoint.
+"""
+
+import fcntl
+import os
+import queue
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import typer
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.concurrency.sync import concurrency
+from prefect.futures import PrefectFuture
+
+from flows import preflight, tuned
+from flows.graph import Plan, read_plan, sort_lock
+from flows.pipeline import DONE, GPU, OTHER, complain, ensure_gpu_limit, run_changed, teller
+from flows.runner import Runner, StageFailed
+from flows.server import ensure_server
+from flows.space import SECTION, Space, Values, current, grid, put, refusal
+from flows.trials import Job, Outcome, train
+from flows.workspaces import Workspaces, change_params, check_commit, key_of
+from tasks import params
+from tasks.params.train_gan import TrainGan
+from tasks.stage import WRONG_INPUT, StageError
+
+FOLDER = Path(".tune")
+STARTUP = 4  # whole trials before one may be stopped
+HEAD_START = 0.3  # of the steps, before a trial may be stopped
+TOLERATED = 3  # trials in a row that fail for another reason than their values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What was asked for."""
+
+    name: str
+    space: Space
+    fixed: Values
+    fold: str
+    sampler: str
+    trials: int
+    minutes: float
+    workers: int
+    prunes: bool
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        """Where study, clones and results lie."""
+        return FOLDER / self.name
+
+    @property
+    def address(self) -> str:
+        """The stage that every trial runs."""
+        return f"{SECTION}@{self.fold}"
+
+    def said(self) -> str:
+        """What must not change while a search goes on."""
+        words = {key: repr(found) for key, found in sorted(self.space.items())}
+        return f"{words} {sorted(self.fixed.items())} fold {self.fold} {self.sampler}"
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def run_trial(job: Job) -> Outcome:
+    """Train with one trial's values; on a GPU, when one is free."""
+    logger = get_run_logger()
+    slot: AbstractContextManager[None] = concurrency(GPU) if has_gpu() else nullcontext()
+    with slot:
+        return train(job, logger.info)
+
+
+@flow(name="auglift-tune", persist_result=False, validate_parameters=False)
+def tune(search: Search, study: optuna.Study) -> None:
+    """Bring the trials' inputs up to date, then propose and train until enough trials ended."""
+    logger = get_run_logger()
+    plan = read_plan()
+    stages = {stage.address: stage for stage in plan.stages}
+    if search.address not in stages:
+        raise StageError(f"there is no stage {search.address}; --fold is one of slices.folds")
+    needed = Plan(tuple(s for s in plan.stages if s.address in ancestors(plan, search.address)))
+    run_changed(needed, search.workers)
+    if needed.changed:
+        sort_lock()
+    spaces = Workspaces(search.folder, search.address)
+    if spaces.prepare(stages[search.address].needs, search.fixed):
+        logger.info(
+            "going on with the code, the params and the slices that %s began with", search.name
+        )
+    if has_gpu():
+        ensure_gpu_limit(search.workers)
+    take_up(study)
+    propose_first(search, study)
+    Searching(search, study, spaces).run()
+
+
+class Searching:
+    """The trials that run, and when to start another."""
+
+    def __init__(self, search: Search, study: optuna.Study, spaces: Workspaces) -> None:
+        self.search, self.study, self.spaces = search, study, spaces
+        self.running: dict[str, tuple[optuna.Trial, Runner, PrefectFuture[Outcome]]] = {}
+        self.ended: queue.Queue[str] = queue.Queue()
+        self.until = time.monotonic() + 60 * search.minutes if search.minutes else None
+        self.failures = 0
+
+    def run(self) -> None:
+        """Keep the workers busy until enough trials ended.
+
+        Raises:
+            StageFailed: when one trial after another fails.
+        """
+        try:
+            while True:
+                while len(self.running) < self.search.workers and self.wants_more():
+                    self.start()
+                if not self.running:
+                    return
+                self.finish(self.ended.get())
+        finally:
+            for _, runner, _ in self.running.values():
+                runner.end()
+
+    def wants_more(self) -> bool:
+        """Whether another trial is to begin."""
+        if self.until is not None and time.monotonic() > self.until:
+            return False
+        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+        if self.search.sampler == "grid":
+            return TrialState.WAITING in states
+        return len(tuned.ended(self.study)) + len(self.running) < self.search.trials
+
+    def start(self) -> None:
+        """Begin the next trial; one whose values are known already ends at once."""
+        trial = self.study.ask(self.search.space)
+        values = tuned.values_of(trial)
+        key = key_of(values)
+        while key in self.running:
+            self.finish(self.ended.get())
+        if reason := refusal(self.search.fixed | values):
+            self.tell(trial, Outcome(TrialState.PRUNED, reason=reason))
+            return
+        for known in self.study.get_trials(deepcopy=False):
+            if known.state == TrialState.COMPLETE and tuned.values_of(known) == values:
+                said = known.user_attrs
+                same = Outcome(
+                    known.state, known.value, f"as trial {known.number}", said["experiment"]
+                )
+                self.tell(trial, same)
+                return
+        runner = Runner(self.spaces.root / "trials" / key)
+        self.spaces.open(values)
+        job = Job(self.spaces, self.search.fold, values, trial, runner, self.search.prunes)
+        named = run_trial.with_options(name="trial", task_run_name=f"trial-{trial.number}-{key}")
+        future = named.submit(job, return_state=False)
+        future.add_done_callback(teller(self.ended, key))
+        self.running[key] = (trial, runner, future)
+
+    def finish(self, key: str) -> None:
+        """Note how a trial ended."""
+        trial, _, future = self.running.pop(key)
+        future.wait()
+        outcome = future.result()
+        self.tell(trial, outcome)
+        self.failures = self.failures + 1 if outcome.state == TrialState.FAIL else 0
+        if self.failures == TOLERATED:
+            raise StageFailed(f"{TOLERATED} trials in a row failed: {outcome.reason}", 1)
+
+    def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
+        """Pass an outcome on to the study."""
+        trial.set_user_attr("reason", outcome.reason)
+        trial.set_user_attr("experiment", outcome.experiment)
+        self.study.tell(trial, outcome.value, state=outcome.state)
+        shown = tuned.cell(outcome.value)
+        get_run_logger().info(
+            "trial %d: %s %s %s", trial.number, tuned.STATES[outcome.state], shown, outcome.reason
+        )
+
+
+def ancestors(plan: Plan, address: str) -> set[str]:
+    """The stages that a stage needs, and what those need."""
+    needs = {stage.address: stage.needs for stage in plan.stages}
+    found: set[str] = set()
+    waiting = list(needs[address])
+    while waiting:
+        if (one := waiting.pop()) not in found:
+            found.add(one)
+            waiting += needs[one]
+    return found
+
+
+def take_up(study: optuna.Study) -> None:
+    """Put trials that an earlier run left unfinished back in line; their clones are still there."""
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        if trial.params:
+            study.enqueue_trial(trial.params, user_attrs={"takes_up": trial.number})
+
+
+def propose_first(search: Search, study: optuna.Study) -> None:
+    """The whole grid; or the values of today, which the others have to beat."""
+    if search.sampler == "grid":
+        for values in grid(search.space):
+            study.enqueue_trial(values, skip_if_exists=True)
+    elif not study.get_trials(deepcopy=False) and (today := current(search.space)):
+        study.enqueue_trial(today)
+
+
+def open_study(search: Search) -> optuna.Study:
+    """The study of this name, as it was left, or new.
+
+    Raises:
+        StageError: when it was begun with another space.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    search.folder.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=f"sqlite:///{search.folder / 'study.db'}",
+        study_name=search.name,
+        load_if_exists=True,
+        direction="minimize",
+        pruner=optuna.pruners.MedianPruner(STARTUP, int(HEAD_START * planned(search, "steps"))),
+    )
+    begun = len(study.get_trials(deepcopy=False))
+    if study.user_attrs.setdefault("said", search.said()) != search.said():
+        raise StageError(
+            f"the search {search.name!r} was begun with another space, other fixed values or"
+            f" another sampler; name a new one with --name, or remove {search.folder}"
+        )
+    study.set_user_attr("said", search.said())
+    # What is drawn at random goes on; the same seed again would repeat the first proposals.
+    study.sampler = sampler(search.sampler, search.seed + begun)
+    return study
+
+
+def sampler(name: str, seed: int) -> BaseSampler:
+    """How values are proposed; several trials at once keep out of each other's way."""
+    if name == "tpe":
+        return TPESampler(seed=seed, constant_liar=True)
+    return RandomSampler(seed=seed)
+
+
+def planned(search: Search, key: str) -> int:
+    """A whole number of `train_gan` that holds for all trials."""
+    tree = params.load()
+    put(tree, search.fixed)
+    return int(getattr(TrainGan.model_validate(tree[SECTION]), key))
+
+
+def has_gpu() -> bool:
+    """Whether the trainers will find a GPU; a front door asks no torch."""
+    return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
+
+
+@contextmanager
+def only_search(folder: Path) -> Iterator[None]:
+    """Two searches in one folder would take up each other's trials."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StageError(
+                f"{folder} is being searched by another process; wait for it, or take --name"
+            ) from None
+        yield
+
+
+def run(search: Search, *, apply: bool) -> int:
+    """Search, show what was found, write the best values when asked; returns the exit code."""
+    try:
+        preflight.check()
+        check_commit()
+        if said := refusal(search.fixed):
+            raise StageError(said)
+        if not search.workers:
+            room = 1 if has_gpu() else (os.cpu_count() or 1) // planned(search, "threads")
+            search = replace(search, workers=max(1, room))
+        with only_search(search.folder):
+            study = open_study(search)
+            ensure_server()
+            state: State[Any] = tune(search, study, return_state=True)
+            tuned.show(study, search.folder)
+    except StageError as error:
+        return complain(str(error), WRONG_INPUT)
+    except KeyboardInterrupt:
+        return complain("ended before it was done; the next start takes it up from here", OTHER)
+    if not state.is_completed():
+        failure = state.result(raise_on_failure=False)
+        wrong = isinstance(failure, StageError)
+        return complain(str(failure), WRONG_INPUT if wrong else OTHER)
+    if apply and (chosen := tuned.best(study)) is not None:
+        change_params(params.PARAMS, tuned.values_of(chosen))
+        print("params.yaml has these values now")
+    return DONE
+
+
+if __name__ == "__main__":
+    from flows.cli import main
+    from flows.cli import tune as command
+
+    door = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    door.command()(command)
+    main(door)

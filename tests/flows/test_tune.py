@@ -1,0 +1,142 @@
+"""A search over a toy trainer: several at once, killed, taken up, pruned, recorded, applied."""
+
+import csv
+import math
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.flows import toy, toy_trainer
+from tests.flows.test_pipeline import gone, until
+
+pytestmark = pytest.mark.timeout(900)  # most of it is waiting for processes
+
+RATES = (0.001, 0.002, 0.003, 0.005, 0.1)
+WORDS = (
+    "flows.tune", "--name", "toy", "--sampler", "grid", "--workers", "2",
+    "--set", f"train_gan.learning_rate={','.join(map(str, RATES))}",
+)  # fmt: skip
+
+
+def log(root: Path) -> list[tuple[str, float, int, int, float]]:
+    """What the trainer did: start or end, its rate, rows done before, its process, when."""
+    rows = [line.split() for line in (root.parent / "log").read_text().splitlines()]
+    return [(w, float(rate), int(done), int(pid), float(at)) for w, rate, done, pid, at in rows]
+
+
+@pytest.fixture(scope="module")
+def searched(
+    tmp_path_factory: pytest.TempPathFactory, prefect_api: str
+) -> Iterator[tuple[Path, "subprocess.CompletedProcess[str]"]]:
+    """A search that was killed in the midst of two trials, and started again."""
+    root = toy_trainer.make(tmp_path_factory.mktemp("tune") / "repo")
+    (root.parent / "slow").touch()
+    (root.parent / "log").touch()
+    env = {"TOY_LOG": str(root.parent / "log"), "PREFECT_API_URL": prefect_api}
+    first = subprocess.Popen(
+        [sys.executable, "-m", *WORDS], cwd=root, env=toy.environment(**env),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    kept = root / ".tune/toy/trials"
+    try:
+        assert until(lambda: len([*kept.glob("*/.checkpoints/toy.json")]) == 2, 120)
+        assert until(
+            lambda: all(p.read_text().count("[") > 5 for p in kept.glob("*/.checkpoints/*")), 60
+        )
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    assert all(gone(pid) for _, _, _, pid, _ in log(root))
+    with (root.parent / "log").open("a") as told:
+        print("killed", 0, 0, 0, time.time(), file=told)
+    (root.parent / "slow").unlink()
+    yield root, toy.call(root, *WORDS, "--apply", **env)
+
+
+def test_a_killed_search_goes_on_from_the_trainers_checkpoints(
+    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    root, done = searched
+    assert done.returncode == 0, done.stdout + done.stderr
+    starts = [(rate, rows) for what, rate, rows, _, _ in log(root) if what == "start"]
+    fresh = [rate for rate, rows in starts if rows == 0]
+    assert sorted(fresh) == sorted(RATES)  # none was begun anew
+    assert len([rows for _, rows in starts if rows > 0]) == 2
+
+
+def test_every_trial_is_in_the_table_and_the_one_that_lags_was_stopped(
+    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    root, _ = searched
+    with (root / ".tune/toy/trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    found = [float(row["train_gan.learning_rate"]) for row in rows]
+    assert found == [0.002, 0.003, 0.001, 0.005, 0.1]  # the best first, the stopped one last
+    assert [row["state"] for row in rows] == ["done"] * 4 + ["stopped"]
+    for row in rows[:4]:
+        expected = 2 + 4 * abs(math.log10(float(row["train_gan.learning_rate"]) / 0.002))
+        assert math.isclose(float(row["frechet_ratio"]), expected)
+    assert rows[4]["frechet_ratio"] == "" and int(rows[4]["steps"]) < 100
+    assert all(gone(pid) for _, rate, _, pid, _ in log(root) if rate == 0.1)
+
+
+def test_two_trials_run_at_once_and_never_three(
+    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    root, _ = searched
+    running, most = set(), 0
+    for what, rate, _, _, _ in sorted(log(root), key=lambda row: row[4]):
+        if what == "killed":
+            running.clear()
+            continue
+        (running.add if what == "start" else running.discard)(rate)
+        most = max(most, len(running))
+    assert most == 2
+
+
+def test_trials_that_ended_well_are_experiments_and_leave_no_clone(
+    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    root, _ = searched
+    refs = toy_trainer.git(root, "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    found = {ref.rpartition("/")[2]: ref for ref in refs}
+    with (root / ".tune/toy/trials.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["state"] == "done"]
+    assert {row["experiment"] for row in rows} == found.keys()
+    for row in rows:
+        text = toy_trainer.git(root, "show", f"{found[row['experiment']]}:params.yaml")
+        rate = yaml.safe_load(text)["train_gan"]["learning_rate"]
+        assert float(rate) == float(row["train_gan.learning_rate"])
+        assert "data/gan/0" in toy_trainer.git(root, "show", f"{found[row['experiment']]}:dvc.lock")
+    assert not list((root / ".tune/toy/trials").iterdir())
+    assert toy_trainer.git(root, "status", "--porcelain", "--", ".tune") == ""
+
+
+def test_the_best_values_are_said_and_applied_and_already_trained(
+    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    root, done = searched
+    assert "dvc exp run -S train_gan.learning_rate=0.002" in done.stdout
+    asked = yaml.safe_load((root / "params.yaml").read_text())["train_gan"]
+    assert asked["learning_rate"] == 0.002
+    before = len(log(root))
+    again = toy.call(root, "dvc", "repro", "train_gan@0", TOY_LOG=str(root.parent / "log"))
+    assert again.returncode == 0, again.stderr
+    assert len(log(root)) == before  # restored from the run cache
+
+
+def test_the_page_holds_all_its_pictures(
+    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    root, _ = searched
+    page = (root / ".tune/toy/index.html").read_text()
+    for name in ("history", "curves", "importance", "parallel"):
+        assert (root / f".tune/toy/{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert f'alt="{name}" src="data:image/png;base64,' in page
+    assert "http" not in page

@@ -25,7 +25,7 @@ README = """# Synthetic slices
 SYNTHETIC. Drawn by a generator of auglift, version {version}; they show no person and are no
 evidence about one. Not for diagnosis.
 
-    auglift generate --count {count} --label {label} --seed {seed} --format {format}
+    auglift generate --count {count} --label {label} --seed {seed} --format {format}{more}
 
 Weights of the generator (SHA-256): {digest}
 Licence: {license_words}
@@ -47,6 +47,8 @@ def main() -> None:
     parser.add_argument("--label", choices=SHARES, default="both")
     parser.add_argument("--seed", type=natural, default=0)
     parser.add_argument("--format", choices=FORMATS, default="png")
+    parser.add_argument("--tumor-area-mm2", type=float, help="where the generator was taught it")
+    parser.add_argument("--position-mm", type=float, help="up from the middle of the brain")
     parser.add_argument("--from", dest="folder", type=Path, default=Path("data/gan/0"))
     words = parser.parse_args()
     stage.die_with_parent()
@@ -65,15 +67,20 @@ def write(out: Path, facts: Facts, weights: Path, words: argparse.Namespace) -> 
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     rows = []
     try:
-        for index, drawn in slices(
-            generator, facts, count=words.count, label=words.label, seed=words.seed
-        ):
+        wish = facts.wish(
+            count=words.count,
+            label=words.label,
+            seed=words.seed,
+            tumor_area_mm2=words.tumor_area_mm2,
+            position_mm=words.position_mm,
+        )
+        for index, drawn in slices(generator, facts, wish):
             name = name_of(words.seed, index, drawn.label)
             save(out, name, drawn, facts=facts, kind=words.format, digest=digest)
             area = int(drawn.mask.sum()) * facts.pixel_mm**2
             rows.append((name, name, drawn.label, round(area, 1), index))
     except ValueError as error:
-        raise StageError(f"{words.folder}: {error}; train the generator longer") from None
+        raise StageError(f"{words.folder}: {error}") from None
     with (out / "slices.csv").open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("name", "subject", "label", "tumor_area_mm2", "index"))
@@ -89,6 +96,8 @@ def write(out: Path, facts: Facts, weights: Path, words: argparse.Namespace) -> 
             digest=digest,
         )
     said = vars(words) | {"digest": digest, "license_words": facts.license_words}
+    asked = {"--tumor-area-mm2": words.tumor_area_mm2, "--position-mm": words.position_mm}
+    said["more"] = "".join(f" {key} {value:g}" for key, value in asked.items() if value is not None)
     (out / "README.md").write_text(README.format(version=facts.version, **said))
 
 

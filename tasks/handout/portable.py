@@ -50,8 +50,27 @@ class Facts:
     date: str
     license_words: str
 
-    def wish(self, *, count: int, label: str, seed: int) -> Wish:
-        """Slices of this generator."""
+    def wish(
+        self,
+        *,
+        count: int,
+        label: str,
+        seed: int,
+        tumor_area_mm2: float | None = None,
+        position_mm: float | None = None,
+    ) -> Wish:
+        """Slices of this generator.
+
+        Raises:
+            ValueError: when it was not taught what is asked for.
+        """
+        asked = {"area": tumor_area_mm2, "position": position_mm}
+        for name, value in asked.items():
+            if value is not None and name not in self.architecture.get("conditions", ()):
+                raise ValueError(
+                    f"this generator was not taught the {name} of what it draws; train one with"
+                    f" train_gan.conditions: [{name}], or leave it out"
+                )
         return Wish(
             count=count,
             seed=seed,
@@ -59,6 +78,8 @@ class Facts:
             min_island_px=self.min_island_px,
             min_tumor_px=self.min_tumor_px,
             attempts=self.attempts,
+            tumor_area_mm2=tumor_area_mm2,
+            position_mm=position_mm,
         )
 
     def save(self, folder: Path) -> None:
@@ -83,10 +104,8 @@ def build(facts: Facts, weights: Path) -> Generator:
     return ready.eval()
 
 
-def slices(
-    generator: Generator, facts: Facts, *, count: int, label: str, seed: int
-) -> Iterator[tuple[int, Drawn]]:
-    """Yield `count` slices that agree with their label, each with its index.
+def slices(generator: Generator, facts: Facts, wish: Wish) -> Iterator[tuple[int, Drawn]]:
+    """Yield `wish.count` slices that agree with their label, each with its index.
 
     The first slices of a longer list are those of a shorter one: a slice follows from the seed
     and its index alone, and an index whose slice never agrees is left out of every list.
@@ -94,14 +113,11 @@ def slices(
     Args:
         generator: from `build`.
         facts: of that generator.
-        count: how many.
-        label: `tumor`, `none`, or `both` by turns.
-        seed: another one draws other slices.
+        wish: from `facts.wish`.
 
     Raises:
         ValueError: when the generator draws none that agrees.
     """
-    wish = facts.wish(count=count, label=label, seed=seed)
     found, barren = 0, 0
     for start in count_from(0, BATCH):
         with fixed_threads(facts.threads):
@@ -109,13 +125,13 @@ def slices(
         barren = 0 if batch else barren + 1
         if barren == HOPELESS:
             raise ValueError(
-                f"none of {HOPELESS * BATCH} slices agreed with the label {label!r} in"
-                f" {facts.attempts} draws each"
+                f"none of {HOPELESS * BATCH} slices agreed with its label in {wish.attempts}"
+                " draws each; train the generator longer"
             )
         for index in sorted(batch):
             yield index, batch[index]
             found += 1
-            if found == count:
+            if found == wish.count:
                 return
 
 

@@ -1,6 +1,7 @@
 """The tumour segmenter: a 2D U-Net, and the loss that it is trained with."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from monai.losses.dice import DiceCELoss
@@ -11,7 +12,7 @@ WIDTHS = (8, 16, 32, 64, 128)
 PRIOR = 0.05
 
 
-def segmenter(channels: int, *, seed: int) -> nn.Module:
+def segmenter(channels: int, *, seed: int, widths: Sequence[int] = WIDTHS) -> nn.Module:
     """Build an untrained U-Net (Ronneberger 2015, arXiv 1505.04597) of a quarter million weights.
 
     MONAI's, without residual units: with them its last layer is normalised slice by slice, and
@@ -24,6 +25,8 @@ def segmenter(channels: int, *, seed: int) -> nn.Module:
     Args:
         channels: C of the input (B,C,H,W) in [-1, 1]; H and W must be multiples of 8.
         seed: draws the initial weights; the same seed always gives the same ones.
+        widths: channels of each level. The five usual ones begin at full size; fewer begin at
+            half of it, a sixth of the work where outlines need not be exact.
 
     Returns:
         A network to logits (B,1,H,W).
@@ -34,8 +37,8 @@ def segmenter(channels: int, *, seed: int) -> nn.Module:
             spatial_dims=2,
             in_channels=channels,
             out_channels=1,
-            channels=WIDTHS,
-            strides=(1, 2, 2, 2),
+            channels=widths,
+            strides=(1, 2, 2, 2) if len(widths) == len(WIDTHS) else (2,) * (len(widths) - 1),
         )
     *_, last = (m for m in network.modules() if isinstance(m, nn.ConvTranspose2d | nn.Conv2d))
     if last.bias is not None:

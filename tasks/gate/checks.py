@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 
 from tasks.arrays import SliceSet
 from tasks.gate.copies import Likeness
-from tasks.gate.described import Described
+from tasks.gate.described import Described, masked
 from tasks.measures.tumors import COLUMNS
 
 Floats = NDArray[np.float64]
@@ -101,7 +101,8 @@ def wrong_mask(slices: SliceSet, described: Described) -> Bools:
     marked = slices.masks.any(axis=(1, 2))
     label = described.table["label"].to_numpy()
     inside = described.tumors[:, INSIDE]
-    return np.asarray(((label >= 0) & (marked != (label == 1))) | (inside < 0.8))
+    known = (label >= 0) & masked(described.table)
+    return np.asarray((known & (marked != (label == 1))) | (inside < 0.8))
 
 
 def reasons(

@@ -1,6 +1,6 @@
 """Everything that is measured on each slice, once, before sets are compared."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import pandas as pd
@@ -20,11 +20,15 @@ LEVELS = 64  # of the intensity histogram
 class Described:
     """N slices: `table` (label, for real ones subject), and figures of each row.
 
-    `features` (N,D); `spectra` (N,15); `outlines` (N,5); `tumors` (N,5); `histograms` (N,64), each
-    a distribution over the body; `coarse` (N,K) blurred, mean 0, norm 1; `bodies` (N,H,W).
+    `images` (N,C,H,W) without broken pixels; `features` (N,D); `spectra` (N,15); `outlines`
+    (N,5); `tumors` (N,7), NaN where there is no mask; `histograms` (N,64), each a distribution
+    over the body; `coarse` (N,K) blurred, mean 0, norm 1; `bodies` (N,H,W). By the experts:
+    `areas` (N,2) for the Dice of the segmenter's finding; `sites` (N,S) probabilities; `given`
+    features (N,D) by the name of their distance.
     """
 
     table: pd.DataFrame
+    images: NDArray[np.float32]
     features: Floats
     spectra: Floats
     outlines: Floats
@@ -32,6 +36,22 @@ class Described:
     histograms: Floats
     coarse: NDArray[np.float32]
     bodies: NDArray[np.bool_]
+    areas: Floats
+    sites: Floats
+    given: dict[str, Floats] = field(default_factory=dict)
+
+    def take(self, keep: NDArray[np.bool_]) -> "Described":
+        """The rows of a description."""
+        arrays = {
+            one.name: getattr(self, one.name)[keep]
+            for one in fields(self)
+            if one.name not in ("table", "given")
+        }
+        return Described(
+            table=self.table[keep].reset_index(drop=True),
+            given={name: rows[keep] for name, rows in self.given.items()},
+            **arrays,
+        )
 
 
 def describe(slices: SliceSet, *, device: str) -> Described:
@@ -40,6 +60,7 @@ def describe(slices: SliceSet, *, device: str) -> Described:
     bodies = foreground.foreground(images)
     return Described(
         table=slices.table,
+        images=images,
         features=features(images, device=device),
         spectra=spectrum.profile(images),
         outlines=foreground.outline(bodies),
@@ -47,7 +68,16 @@ def describe(slices: SliceSet, *, device: str) -> Described:
         histograms=histograms(images, bodies),
         coarse=shrink(prepare(images)).reshape(len(images), -1),
         bodies=bodies,
+        areas=np.full((len(images), 2), np.nan),
+        sites=np.full((len(images), 0), np.nan),
     )
+
+
+def masked(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which slices (N,) have a mask at all, be it an empty one; all, unless the table says not."""
+    if "masked" not in table:
+        return np.ones(len(table), dtype=bool)
+    return np.asarray(table["masked"], dtype=bool)
 
 
 def histograms(images: NDArray[np.float32], bodies: NDArray[np.bool_]) -> Floats:

@@ -9,10 +9,11 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from tasks.arrays import SliceSet
-from tasks.gate import checks, copies
+from tasks.gate import checks, copies, experts
+from tasks.gate.catalogue import catalogue
 from tasks.gate.described import Described, describe
 from tasks.gate.sets import Measure, Sets, measure
-from tasks.gate.subgroups import Subgroup, only, subgroups
+from tasks.gate.subgroups import Subgroup, subgroups
 from tasks.params.gate import Gate
 from tasks.stage import StageError
 
@@ -41,6 +42,7 @@ class Judgement:
     samples: pd.DataFrame
     bounds: dict[str, float]
     subgroups: dict[str, Subgroup]
+    weights: dict[str, str]
 
     def as_json(self) -> dict[str, Any]:
         """As `metrics.json` holds it."""
@@ -52,6 +54,7 @@ class Judgement:
             "subgroups": {name: one.as_json() for name, one in self.subgroups.items()},
             "bounds": {name: float(f"{value:.6g}") for name, value in self.bounds.items()
                        if np.isfinite(value)},
+            "weights": self.weights,
         }  # fmt: skip
 
 
@@ -61,7 +64,8 @@ class Reference:
 
     `train` is what the generator saw, `val` patients it never saw; `bounds` are the largest
     scores of a single slice, `thresholds` those of the search for copies; `twins` is the share of
-    training slices with a near-copy among the others, such as the next slice of a patient.
+    training slices with a near-copy among the others, such as the next slice of a patient;
+    `experts` have learnt from `train`.
     """
 
     train: SliceSet
@@ -73,6 +77,7 @@ class Reference:
     norm: checks.Norm
     bounds: dict[str, float]
     twins: float
+    experts: experts.Experts
 
 
 def reference(train: SliceSet, val: SliceSet, config: Gate, *, device: str = "cpu") -> Reference:
@@ -93,16 +98,17 @@ def reference(train: SliceSet, val: SliceSet, config: Gate, *, device: str = "cp
     if people < 2:
         raise StageError(f"{people} validation patient, at least 2 are needed; raise val_fraction")
     seen, unseen = (describe(side, device=device) for side in (train, val))
+    wise, seen, unseen = experts.meet(train, val, seen, unseen, config, device=device)
     held_out = copies.liken(
-        val, unseen, (train, seen), (val, unseen),
-        max_shift=config.max_shift, workers=config.threads, held_out=True,
+        val.images, unseen.bodies, train, seen.bodies, val, max_shift=config.max_shift,
+        subjects=val.table["subject"].to_numpy(dtype=object),
     )  # fmt: skip
     norm = checks.norm_of(seen)
     bounds = checks.bounds(checks.scores(unseen, held_out, norm), tolerance=config.tolerance)
     unseen = with_likeness(unseen, held_out)
     twins = float(copies.twins(train.images, held_out).mean())
     return Reference(
-        train, val, seen, unseen, held_out, copies.calibrate(held_out), norm, bounds, twins
+        train, val, seen, unseen, held_out, copies.calibrate(held_out), norm, bounds, twins, wise
     )
 
 
@@ -120,32 +126,29 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
     """
     check_size("synthetic", synthetic, real.val)
     ours = describe(synthetic, device=device)
-    safe = np.nan_to_num(synthetic.images, nan=-1, posinf=1, neginf=-1).clip(-1, 1)
+    ours = real.experts.consult(ours, synthetic, device=device)
+    safe = ours.images
     found = copies.liken(
-        SliceSet(safe, synthetic.masks, synthetic.table), ours,
-        (real.train, real.seen), (real.val, real.unseen),
-        max_shift=config.max_shift, workers=config.threads,
-    )  # fmt: skip
-    called = copies.detected(found, real.thresholds)
+        safe, ours.bodies, real.train, real.seen.bodies, real.val, max_shift=config.max_shift
+    )
     scores = checks.scores(ours, found, real.norm)
     reasons = checks.reasons(
-        copies=np.any(list(called.values()), axis=0),
+        copies=copies.memorised(found, real.thresholds),
         broken=checks.broken(synthetic),
         wrong_mask=checks.wrong_mask(synthetic, ours),
         scores=scores,
         bounds=real.bounds,
     )
     twins = copies.twins(safe, real.held_out)
-    samples = tabulate(synthetic, real.train, found, scores, reasons).assign(
-        memorised_by=copies.named(called), twin=twins
-    )
+    samples = tabulate(synthetic, real.train, found, scores, reasons).assign(twin=twins)
     handed_over = judged(with_likeness(ours, found), samples, config)
     sets = Sets(handed_over, real.seen, real.unseen)
+    hashes = real.experts.hashes()
     # Hundreds of small eigenproblems: a second BLAS thread waits longer than it works.
     with threadpool_limits(1, user_api="blas"):
-        measures = measure(sets, config)
-        overall = next(iter(measures.values())).ratio
-        parts = subgroups(sets, overall, config)
+        families = catalogue(config, hashes, side=min(safe.shape[2:]))
+        measures = measure(sets, families, config)
+        parts = subgroups(sets, families, measures, config)
     words = verdict_reasons(samples, measures, config, real_twins=real.twins)
     return Judgement(
         "rejected" if words else "accepted",
@@ -159,8 +162,13 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
         measures,
         samples,
         real.bounds
-        | real.thresholds.as_bounds(),
+        | {
+            "nearest_train_ncc": real.thresholds.correlation,
+            "memorised_ratio": real.thresholds.ratio,
+            "memorised_beyond_doubt": real.thresholds.beyond_doubt,
+        },
         parts,
+        hashes,
     )
 
 
@@ -183,7 +191,7 @@ def with_likeness(one: Described, likeness: copies.Likeness) -> Described:
     return replace(
         one,
         table=one.table.assign(
-            nearest_train_ssim=likeness.ssim.scores.astype(np.float64),
+            nearest_train_ssim=likeness.ssim.astype(np.float64),
             upright=(found.upright >= found.inverted).astype(np.float64),
         ),
     )
@@ -197,21 +205,14 @@ def tabulate(
     reasons: list[str | None],
 ) -> pd.DataFrame:
     """`samples.parquet`: a row an image, in the order of the images."""
-    rows = train.table["row"].to_numpy()
-    tumors = np.where(found.tumor.rows < 0, -1, rows[found.tumor.rows])
+    rows = train.table["row"].to_numpy()[found.to_train.rows[:, 0]]
     table = synthetic.table[["row", "seed", "label"]].reset_index(drop=True)
     return table.assign(
-        nearest_train_row=rows[found.to_train.rows[:, 0]],
+        nearest_train_row=rows,
         nearest_train_ncc=found.to_train.scores[:, 0],
         nearest_unseen_ncc=found.to_unseen.scores[:, 0],
-        memorised_ratio=found.proportion("correlation"),
-        nearest_train_ssim=found.ssim.scores,
-        nearest_ssim_row=rows[found.ssim.rows],
-        ssim_ratio=found.proportion("ssim"),
-        feature_ratio=found.proportion("features"),
-        nearest_tumor_row=tumors,
-        nearest_tumor_ncc=found.tumor.scores,
-        tumor_ratio=found.proportion("tumor"),
+        memorised_ratio=found.ratio,
+        nearest_train_ssim=found.ssim,
         **{name: scores[name].to_numpy() for name in checks.SCORES},
         accepted=[reason is None for reason in reasons],
         reason=pd.array(reasons, dtype="str"),
@@ -221,12 +222,14 @@ def tabulate(
 def judged(ours: Described, samples: pd.DataFrame, config: Gate) -> Described:
     """What the set-level measures look at: what would be handed over, the accepted images.
 
-    When too few are accepted the set is rejected anyway; its figures then show all of it.
+    When too few are accepted, of all or of one label, the set is rejected anyway; its figures then
+    show all of it, or what is wrong with the refused ones would be in none.
     """
     keep = samples["accepted"].to_numpy()
-    if keep.sum() < max(LEAST, config.min_accepted * len(samples)):
+    shares = samples.groupby("label")["accepted"].mean()
+    if keep.sum() < LEAST or min(keep.mean(), shares.min()) < config.min_accepted:
         return ours
-    return only(ours, keep)
+    return ours.take(keep)
 
 
 def verdict_reasons(

@@ -1,27 +1,31 @@
-"""The set-level measures: synthetic against unseen patients, beside real against the same."""
+"""Set-level measures: synthetic slices beside unseen patients, real ones beside the same."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import wasserstein_distance
 
-from tasks.gate.described import LEVELS, Described
-from tasks.measures import features, kid, tumors
-from tasks.measures.frechet import frechet_distance
-from tasks.measures.intervals import Draw, draws, ratio_interval
-from tasks.measures.prdc import prdc
-from tasks.measures.spectrum import spectrum_distance
+from tasks.gate.described import Described
+from tasks.measures.intervals import (
+    Draw,
+    draws,
+    interval,
+    null_range,
+    ratio_interval,
+    splits,
+)
 from tasks.params.gate import Gate
 from tasks.stage import StageError
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 Bound = tuple[float | None, float | None]
+Side = Literal["low", "high", "both"]
 
 POINT_DRAWS = 20  # averaged into the figure: which images are drawn should not matter
+NULL_DRAWS = 40  # splits of real patients
 
 
 @dataclass(frozen=True)
@@ -34,18 +38,38 @@ class Sets:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """On which side a ratio is bounded, and where; without a bound, by the null range."""
+
+    side: Side
+    bound: float | tuple[float, float] | None
+
+    def limit(self, null: Bound | None) -> Bound | None:
+        """(lowest, highest), None where it is open."""
+        if self.bound is None:
+            return null
+        if isinstance(self.bound, tuple):
+            return self.bound
+        return (self.bound, None) if self.side == "low" else (None, self.bound)
+
+
+@dataclass(frozen=True)
 class Measure:
     """A figure of the synthetic set (`value`) beside the same of real patients (`baseline`).
 
-    `limit` bounds `ratio` = value / baseline: (lowest, highest), None where it is only reported.
+    `ratio` = value / baseline with its interval `ci95`; `limit` bounds it: (lowest, highest), None
+    where it is only reported. `null95` is where 95 % of ratios of real to real patients lie.
     """
 
     value: float | None
+    value_ci95: tuple[float, float] | None
     baseline: float | None
     ratio: float | None
     ci95: tuple[float, float] | None
+    null95: Bound | None
     limit: Bound | None
     n: int
+    patients: int
     method: str
 
     @property
@@ -60,16 +84,45 @@ class Measure:
         """As `metrics.json` holds it."""
         return {
             "value": rounded(self.value),
+            "value_ci95": ends(self.value_ci95),
             "baseline": rounded(self.baseline),
             "ratio": rounded(self.ratio),
-            "ci95": None if self.ci95 is None else [rounded(end) for end in self.ci95],
-            "limit": None if self.limit is None else list(self.limit),
+            "ci95": ends(self.ci95),
+            "null95": ends(self.null95),
+            "limit": ends(self.limit),
             "n": self.n,
+            "patients": self.patients,
             "method": self.method,
         }
 
 
-Figure = Callable[[Sets, Draw], tuple[float, float]]
+# K figures of the synthetic slices of a draw, and the same K of real ones.
+Figure = Callable[[Sets, Draw], tuple[Floats, Floats]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Measures that are had together: `names` with their rules (None: reported) and methods.
+
+    `real` says what stands beside the synthetic slices: `train` patients against the validation
+    ones, or the `val` patients themselves. Without `ratio` the baseline may be 0.
+    Every `every`-th draw is used, where one is expensive.
+    """
+
+    figure: Figure
+    names: Mapping[str, tuple[Rule | None, str]]
+    real: Literal["train", "val"]
+    ratio: bool = True
+    every: int = 1
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """All draws that figures are taken from; `null` by what stands beside synthetic slices."""
+
+    whole: list[Draw]
+    halves: list[Draw] = field(default_factory=list)
+    null: dict[str, list[Draw]] = field(default_factory=dict)
 
 
 def rounded(value: float | None) -> float | None:
@@ -77,20 +130,32 @@ def rounded(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
 
 
-def measure(sets: Sets, config: Gate) -> dict[str, Measure]:
+def ends(bounds: Bound | tuple[float, float] | None) -> list[float | None] | None:
+    """Both ends of an interval, rounded."""
+    return None if bounds is None else [rounded(end) for end in bounds]
+
+
+def measure(sets: Sets, families: list[Family], config: Gate) -> dict[str, Measure]:
     """All measures, named as in `metrics.json`."""
-    tables = (sets.synthetic.table, sets.train.table, sets.val.table)
-    whole = usable(draws(*tables, count=POINT_DRAWS, share=1.0, seed=config.seed))
-    halves = usable(draws(*tables, count=config.draws, share=0.5, seed=config.seed + 1))
-    if not whole:
+    synthetic, train, val = (one.table for one in (sets.synthetic, sets.train, sets.val))
+    seed = config.seed
+    drawn = Drawn(
+        usable(draws(synthetic, train, val, count=POINT_DRAWS, share=1.0, seed=seed)),
+        usable(draws(synthetic, train, val, count=config.draws, share=0.5, seed=seed + 1)),
+        {
+            "train": usable(splits(train, val, count=NULL_DRAWS, seed=seed + 2)),
+            "val": usable(splits(val, None, count=NULL_DRAWS, seed=seed + 3)),
+        },
+    )
+    if not drawn.whole:
         raise StageError(
             "no two slices of one label on every side to compare: synthetic, training and"
             " validation; add patients or raise val_fraction"
         )
-    return {
-        name: evaluate(sets, figure, whole, halves, limit=limit, method=method)
-        for name, (figure, limit, method) in catalogue(config).items()
-    }
+    found: dict[str, Measure] = {}
+    for family in families:
+        found |= evaluate(sets, family, drawn)
+    return found
 
 
 def usable(drawn: Iterable[Draw]) -> list[Draw]:
@@ -98,179 +163,50 @@ def usable(drawn: Iterable[Draw]) -> list[Draw]:
     return [draw for draw in drawn if len(draw.reference) >= 2]
 
 
-def evaluate(
-    sets: Sets,
-    figure: Figure,
-    whole: list[Draw],
-    halves: list[Draw],
-    *,
-    limit: Bound | None,
-    method: str,
-) -> Measure:
-    """The figure at equal n, and its interval from half-sized draws."""
-    value, baseline = np.array([figure(sets, draw) for draw in whole]).mean(axis=0)
-    ratio = value / baseline if baseline > 0 and np.isfinite(value / baseline) else None
-    ci95 = None
-    if ratio is not None and halves:
-        pairs = np.array([figure(sets, draw) for draw in halves])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ci95 = ratio_interval(ratio, pairs[:, 0] / pairs[:, 1])
-    finite = [None if not np.isfinite(x) else float(x) for x in (value, baseline)]
-    return Measure(finite[0], finite[1], ratio, ci95, limit, len(whole[0].reference), method)
-
-
-def catalogue(config: Gate) -> dict[str, tuple[Figure, Bound | None, str]]:
-    """Each measure: how it is had, its limits, and how it is called in full."""
-    limits = config.limits
-    equal = "equal n of each label, by patient; reference: validation patients"
-    return {
-        f"FD({features.NAME})": (
-            distance(lambda one: one.features, frechet_distance),
-            (None, limits.frechet),
-            f"Fréchet distance on ImageNet features; {equal}",
-        ),
-        f"KID({features.NAME})": (
-            distance(lambda one: one.features, kid.kernel_distance),
-            None,
-            f"unbiased MMD², cubic kernel, ImageNet features; {equal}",
-        ),
-        "precision": (neighbourhood("precision"), None, f"k = 5 feature neighbours; {equal}"),
-        "recall": (neighbourhood("recall"), None, f"k = 5 feature neighbours; {equal}"),
-        "coverage": (
-            neighbourhood("coverage"),
-            None,
-            f"share of real slices with a synthetic one among their 5 feature neighbours; {equal}",
-        ),
-        "diversity": (
-            diversity,
-            (limits.diversity, None),
-            "mean 1 - correlation of blurred pairs of one label; real: of two patients",
-        ),
-        "nearest_ssim": (
-            level(lambda one: one.table["nearest_train_ssim"].to_numpy()),
-            limits.nearest_ssim,
-            "SSIM (Wang's settings, within the body) with the nearest training slice under flips"
-            " and shifts; real: validation slices",
-        ),
-        "orientation": (
-            level(lambda one: one.table["upright"].to_numpy()),
-            (limits.orientation, None),
-            "share of slices nearer to a training slice as they are than upside-down",
-        ),
-        "spectrum": (
-            distance(lambda one: one.spectra, spectrum_distance),
-            (None, limits.spectrum),
-            f"root mean square difference of log radial power; {equal}",
-        ),
-        "intensity": (
-            distance(lambda one: one.histograms, histogram_distance),
-            (None, limits.intensity),
-            f"Wasserstein distance of intensities within the body; {equal}",
-        ),
-        "tumor_size": (
-            distance(lambda one: one.tumors[:, :1], wasserstein),
-            (None, limits.tumor_size),
-            f"Wasserstein distance of tumour area as a share of the body; {equal}",
-        ),
-        "tumor_position": (
-            distance(lambda one: one.tumors[:, 1:3], wasserstein),
-            (None, limits.tumor_position),
-            f"Wasserstein distance of tumour centres, mean of row and column; {equal}",
-        ),
-        "mask_label": (
-            level(agreement),
-            (limits.mask_label, None),
-            "share of slices whose mask is empty or not as the label says",
-        ),
-        "mask_contrast": (
-            level(contrast),
-            (limits.mask_contrast, None),
-            "mean |2 AUROC - 1| of the intensities in the mask against a ring around it",
-        ),
-    }
-
-
-def distance(column: Callable[[Described], Floats], compare: Callable[[Floats, Floats], float]
-             ) -> Figure:  # fmt: skip
-    """Synthetic against validation, and training against validation."""
-
-    def figure(sets: Sets, draw: Draw) -> tuple[float, float]:
-        reference = column(sets.val)[draw.reference]
-        return (
-            compare(column(sets.synthetic)[draw.synthetic], reference),
-            compare(column(sets.train)[draw.other], reference),
+def evaluate(sets: Sets, family: Family, drawn: Drawn) -> dict[str, Measure]:
+    """The figures at equal n, their intervals from half-sized draws, and what chance does."""
+    whole = figures(sets, family, drawn.whole)  # (draws, 2, K)
+    halves = figures(sets, family, drawn.halves)
+    null = figures(
+        Sets(sets.train if family.real == "train" else sets.val, sets.train, sets.val),
+        family,
+        drawn.null.get(family.real, []) if family.ratio else [],
+    )
+    draw = drawn.whole[0]
+    found = {}
+    for index, (name, (rule, method)) in enumerate(family.names.items()):
+        value, baseline = whole[:, :, index].mean(axis=0)
+        ratio = value / baseline if family.ratio and baseline > 0 else np.nan
+        chance = null_range(
+            quotients(null[:, :, index]),
+            side=None if rule is None else rule.side,
+            shrink=1.0 if family.real == "train" else np.sqrt(0.5),  # of half of the patients
         )
-
-    return figure
-
-
-def level(column: Callable[[Described], Floats]) -> Figure:
-    """The mean of synthetic slices, and that of validation slices."""
-
-    def figure(sets: Sets, draw: Draw) -> tuple[float, float]:
-        sides = (column(sets.synthetic)[draw.synthetic], column(sets.val)[draw.reference])
-        known = [side[np.isfinite(side)] for side in sides]
-        return mean(known[0]), mean(known[1])
-
-    return figure
-
-
-def mean(values: Floats) -> float:
-    """The mean, NaN of nothing."""
-    return float(values.mean()) if len(values) else float("nan")
+        known = bool(np.isfinite(ratio))
+        found[name] = Measure(
+            value=float(value) if np.isfinite(value) else None,
+            value_ci95=interval(float(value), halves[:, 0, index]),
+            baseline=float(baseline) if np.isfinite(baseline) else None,
+            ratio=float(ratio) if known else None,
+            ci95=ratio_interval(float(ratio), quotients(halves[:, :, index])) if known else None,
+            null95=chance,
+            limit=None if rule is None else rule.limit(chance),
+            n=len(draw.reference),
+            patients=int(sets.val.table["subject"].iloc[draw.reference].nunique()),
+            method=method,
+        )
+    return found
 
 
-def agreement(one: Described) -> Floats:
-    """1 where the mask is as the label says, 0 where not, NaN without a label."""
-    label = one.table["label"].to_numpy()
-    marked = np.isfinite(one.tumors[:, 0])
-    return np.where(label < 0, np.nan, (marked == (label == 1)).astype(float))
+def figures(sets: Sets, family: Family, drawn: list[Draw]) -> Floats:
+    """Figures (draws, 2, K) of some of the draws: synthetic, then real."""
+    chosen = islice(drawn, 0, None, family.every)
+    rows = [np.stack(family.figure(sets, draw)) for draw in chosen]
+    return np.array(rows).reshape(-1, 2, len(family.names))
 
 
-def contrast(one: Described) -> Floats:
-    """How far mask and ring differ in intensity, in either direction, as real tumours do."""
-    column = tumors.COLUMNS.index("contrast")
-    return np.abs(2 * one.tumors[:, column] - 1)
-
-
-def neighbourhood(name: str) -> Figure:
-    """One of precision, recall, density, coverage."""
-
-    def figure(sets: Sets, draw: Draw) -> tuple[float, float]:
-        reference = sets.val.features[draw.reference]
-        sides = (sets.synthetic.features[draw.synthetic], sets.train.features[draw.other])
-        if len(reference) <= 5:
-            return float("nan"), float("nan")
-        synthetic, real = (float(getattr(prdc(reference, side), name)) for side in sides)
-        return synthetic, real
-
-    return figure
-
-
-def diversity(sets: Sets, draw: Draw) -> tuple[float, float]:
-    """Mean distance between slices of one label; real slices of different patients."""
-    people = sets.val.table["subject"].to_numpy()[draw.reference]
-    sides = []
-    for one, rows, owners in (
-        (sets.synthetic, draw.synthetic, np.arange(len(draw.synthetic))),
-        (sets.val, draw.reference, people),
-    ):
-        label = one.table["label"].to_numpy()[rows]
-        alike = (label[:, None] == label[None]) & (owners[:, None] != owners[None])
-        likeness = one.coarse[rows] @ one.coarse[rows].T
-        sides.append(mean((1 - likeness[alike]).astype(np.float64)))
-    return sides[0], sides[1]
-
-
-def histogram_distance(a: Floats, b: Floats) -> float:
-    """Wasserstein distance of two mean histograms on [-1, 1]: the area between their sums."""
-    gap = np.abs(np.cumsum(a.mean(0)) - np.cumsum(b.mean(0)))
-    return float(gap.sum() * 2 / (LEVELS - 1))
-
-
-def wasserstein(a: Floats, b: Floats) -> float:
-    """Mean over the columns of the one-dimensional Wasserstein distances; NaN rows do not count."""
-    a, b = (side[np.isfinite(side).all(axis=1)] for side in (a, b))
-    if not len(a) or not len(b):
-        return float("nan")
-    return float(np.mean([wasserstein_distance(x, y) for x, y in zip(a.T, b.T, strict=True)]))
+def quotients(pairs: Floats) -> Floats:
+    """Ratios (draws,) of pairs (draws, 2)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Floats = pairs[:, 0] / pairs[:, 1]
+    return found

@@ -1,7 +1,8 @@
-"""The Fréchet ratio for parts of the set: who is served badly by a generator that looks good.
+"""Every measure for parts of the set: who is served badly by a generator that looks good.
 
-Synthetic images have a label and a tumour size, but no site: for a site, all of them are compared
-with that site's patients, so a generator that imitates the largest site only is far from the rest.
+Parts are labels, thirds of tumour size, and sites. Synthetic images have a label and a tumour size,
+but no site: for a site, all of them are compared with that site's patients, so a generator that
+imitates the largest site only is far from the rest.
 """
 
 from collections.abc import Iterator
@@ -11,27 +12,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.gate.described import Described
-from tasks.gate.sets import Sets, distance, rounded
-from tasks.measures.frechet import frechet_distance
+from tasks.gate.catalogue import FRECHET
+from tasks.gate.sets import Drawn, Family, Measure, Sets, evaluate, rounded, usable
 from tasks.measures.intervals import draws
 from tasks.params.gate import Gate
 
 Bools = NDArray[np.bool_]
 
-DRAWS = 5
+DRAWS = 4
 FEW_PATIENTS, FEW_SLICES = 5, 30  # below either, a figure says little
 BEHIND = 2.0  # times the whole set's ratio: worth a warning
+RARE = 0.25  # of the share among real slices: worth a warning
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of synthetic, training and validation slices; `share` of each part is comparable."""
+
+    name: str
+    rows: tuple[Bools, Bools, Bools]
+    share: tuple[float, float] | None = None  # among synthetic and among validation slices
 
 
 @dataclass(frozen=True)
 class Subgroup:
-    """The Fréchet ratio of one part; None where it could not be had."""
+    """The measures of one part, `ratio` that of the Fréchet distance; None where not to be had."""
 
     ratio: float | None
     n: int
     patients: int
     warning: str | None
+    measures: dict[str, Measure]
 
     def as_json(self) -> dict[str, Any]:
         """As `metrics.json` holds it."""
@@ -40,67 +51,90 @@ class Subgroup:
             "n": self.n,
             "patients": self.patients,
             "warning": self.warning,
+            "measures": {
+                name: {
+                    "value": rounded(one.value),
+                    "baseline": rounded(one.baseline),
+                    "ratio": rounded(one.ratio),
+                    "holds": one.holds,
+                }
+                for name, one in self.measures.items()
+            },
         }
 
 
-def subgroups(sets: Sets, whole: float | None, config: Gate) -> dict[str, Subgroup]:
-    """Each part's ratio beside the whole set's."""
-    return {name: compare(rows, sets, whole, config.seed) for name, rows in parts(sets)}
+def subgroups(
+    sets: Sets, families: list[Family], whole: dict[str, Measure], config: Gate
+) -> dict[str, Subgroup]:
+    """Each part's measures beside the whole set's."""
+    return {part.name: compare(part, sets, families, whole, config.seed) for part in parts(sets)}
 
 
-def parts(sets: Sets) -> Iterator[tuple[str, tuple[Bools, Bools, Bools]]]:
-    """Names and rows of synthetic, training and validation slices."""
+def parts(sets: Sets) -> Iterator[Part]:
+    """The parts that the validation slices have."""
     sides = (sets.synthetic, sets.train, sets.val)
     for label in sorted(set(sets.val.table["label"])):
         synthetic, train, val = (one.table["label"].to_numpy() == label for one in sides)
-        yield f"label {label}", (synthetic, train, val)
+        yield Part(f"label {label}", (synthetic, train, val))
     sizes = [one.tumors[:, 0] for one in sides]
-    known = sizes[2][np.isfinite(sizes[2])]
-    if len(known):
-        edges = [-np.inf, *np.quantile(known, [1 / 3, 2 / 3]), np.inf]
+    known = [size[np.isfinite(size)] for size in sizes]
+    if len(known[2]):
+        edges = [-np.inf, *np.quantile(known[2], [1 / 3, 2 / 3]), np.inf]
         for index, word in enumerate(("small", "middle", "large")):
-            synthetic, train, val = (
-                (size > edges[index]) & (size <= edges[index + 1]) for size in sizes
+            inside = [(size > edges[index]) & (size <= edges[index + 1]) for size in sizes]
+            share = (
+                float(inside[0].sum() / len(known[0])) if len(known[0]) else 1.0,
+                float(inside[2].sum() / len(known[2])),
             )
-            yield f"tumour size {word}", (synthetic, train, val)
+            yield Part(f"tumour size {word}", (inside[0], inside[1], inside[2]), share)
     if "site" in sets.val.table and "site" in sets.train.table:
-        for site in sorted(set(sets.val.table["site"])):
-            train, val = (one.table["site"].to_numpy() == site for one in sides[1:])
-            yield f"site {site}", (np.ones(len(sets.synthetic.table), dtype=bool), train, val)
+        for site in sorted(set(sets.val.table["site"].dropna())):
+            train, val = ((one.table["site"] == site).to_numpy() for one in sides[1:])
+            yield Part(f"site {site}", (np.ones(len(sets.synthetic.table), dtype=bool), train, val))
 
 
 def compare(
-    rows: tuple[Bools, Bools, Bools], sets: Sets, whole: float | None, seed: int
+    part: Part, sets: Sets, families: list[Family], whole: dict[str, Measure], seed: int
 ) -> Subgroup:
     """One part."""
     chosen = [
-        only(one, keep)
-        for one, keep in zip((sets.synthetic, sets.train, sets.val), rows, strict=True)
+        one.take(keep)
+        for one, keep in zip((sets.synthetic, sets.train, sets.val), part.rows, strict=True)
     ]
-    part = Sets(*chosen)
     patients = min(one.table["subject"].nunique() for one in chosen[1:])
     least = min(len(one.table) for one in chosen)
+    rare = rarity(part)
     if patients < 2 or least < 10:
-        return Subgroup(None, least, patients, f"too few to say: {least} slices")
-    figure = distance(lambda one: one.features, frechet_distance)
-    found = list(draws(*(one.table for one in chosen), count=DRAWS, share=1.0, seed=seed))
-    n = len(found[0].reference)
+        said = f"too few to say: {least} slices, {patients} patients"
+        return Subgroup(None, least, patients, rare or said, {})
+    drawn = usable(draws(*(one.table for one in chosen), count=DRAWS, share=1.0, seed=seed))
+    n = len(drawn[0].reference) if drawn else 0
     if n < 10:
-        return Subgroup(None, n, patients, f"too few to say: {n} slices at equal labels")
-    value, baseline = np.array([figure(part, draw) for draw in found]).mean(axis=0)
-    ratio = float(value / baseline) if baseline > 0 else None
-    warning = None
-    if patients < FEW_PATIENTS or n < FEW_SLICES:
+        said = f"too few to say: {n} slices at equal labels"
+        return Subgroup(None, n, patients, rare or said, {})
+    found: dict[str, Measure] = {}
+    for family in families:
+        found |= evaluate(Sets(*chosen), family, Drawn(drawn))
+    if part.name.startswith("site "):
+        del found["site_coverage"]  # of one site, it says nothing
+    ratio = found[FRECHET].ratio
+    warning = rare
+    if warning is None and (patients < FEW_PATIENTS or n < FEW_SLICES):
         warning = f"few: {patients} patients, {n} slices"
-    elif ratio is not None and whole is not None and ratio > BEHIND * max(whole, 1):
-        warning = f"served worse: {ratio:.1f} beside {whole:.1f} for all"
-    return Subgroup(ratio, n, patients, warning)
+    return Subgroup(ratio, n, patients, warning or behind(found, whole), found)
 
 
-def only(one: Described, keep: Bools) -> Described:
-    """The rows of a description."""
-    arrays = {
-        name: getattr(one, name)[keep]
-        for name in ("features", "spectra", "outlines", "tumors", "histograms", "coarse", "bodies")
-    }
-    return Described(table=one.table[keep].reset_index(drop=True), **arrays)
+def rarity(part: Part) -> str | None:
+    """Words on a part that the generator hardly makes."""
+    if part.share is None or part.share[0] >= RARE * part.share[1]:
+        return None
+    return f"rare: {part.share[0]:.0%} of synthetic tumours, {part.share[1]:.0%} of real ones"
+
+
+def behind(found: dict[str, Measure], whole: dict[str, Measure]) -> str | None:
+    """Words on a part whose figures are much worse than those of the whole set."""
+    ratio, overall = found[FRECHET].ratio, whole[FRECHET].ratio
+    if ratio is not None and overall is not None and ratio > BEHIND * max(overall, 1):
+        return f"served worse: {ratio:.1f} beside {overall:.1f} for all"
+    broken = [name for name, one in found.items() if not one.holds and whole[name].holds]
+    return f"outside the limit here, within it for all: {', '.join(broken)}" if broken else None

@@ -23,7 +23,7 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 @dataclass(frozen=True)
 class Extractor:
-    """A network, the name its distances are called by, and the hash of its weights."""
+    """A network, the name its Fréchet distance is called by, and the hash of its weights."""
 
     network: torch.nn.Module
     name: str
@@ -52,18 +52,23 @@ def load_extractor(device: str = "cpu") -> Extractor:
     state = torch.load(path, weights_only=True, map_location="cpu")
     network = EfficientNetLite0Features(state).to(device)
     network = network.to(memory_format=torch.channels_last)
-    return Extractor(network, NAME, digest)
+    return Extractor(network, f"FD({NAME})", digest)
 
 
 def features(
-    images: NDArray[np.floating], *, device: str = "cpu", batch: int = 64
+    images: NDArray[np.floating],
+    *,
+    extractor: Extractor | None = None,
+    device: str = "cpu",
+    batch: int = 64,
 ) -> NDArray[np.float64]:
-    """Features (N, 152 C) of images (N, C, H, W) in [-1, 1], `batch` at a time.
+    """Features (N, D C) of images (N, C, H, W) in [-1, 1], `batch` at a time.
 
-    A row does not depend on its neighbours: the network runs in evaluation mode. Pixels outside
-    [-1, 1] are clipped and NaN becomes air, so that a broken image cannot spoil a whole figure.
+    Of the bundled network (D = 152) unless another is given. A row does not depend on its
+    neighbours: the network runs in evaluation mode. Pixels outside [-1, 1] are clipped and NaN
+    becomes air, so that a broken image cannot spoil a whole figure.
     """
-    network = load_extractor(device).network
+    network = (extractor or load_extractor(device)).network
     rows = []
     with torch.inference_mode():
         for start in range(0, len(images), batch):

@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
+from scipy.linalg import eigh, svdvals
 
 Array = NDArray[np.float64]
 
@@ -12,12 +12,35 @@ def frechet_distance(a: Array, b: Array) -> float:
 
     The distance shrinks with the number of rows: compare figures at equal N and M only.
 
+    With fewer rows than features no covariance is needed: the eigenvalues of C_a C_b other than 0
+    are the squared singular values of the N x M table of centred products over (N-1)(M-1).
+
     Raises:
         ValueError: with fewer than two rows on a side, or unequal D.
     """
     if min(len(a), len(b)) < 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"need two tables with >= 2 rows and equal width, got {a.shape} {b.shape}")
-    return gaussian_distance(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))
+    if min(len(a), len(b)) > a.shape[1]:
+        return gaussian_distance(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))
+    near_a = (a - a.mean(0)) / np.sqrt(len(a) - 1)
+    near_b = (b - b.mean(0)) / np.sqrt(len(b) - 1)
+    shared = svdvals(near_a @ near_b.T).sum()
+    spread = (near_a**2).sum() + (near_b**2).sum()  # the traces of both covariances
+    return max(float(((a.mean(0) - b.mean(0)) ** 2).sum() + spread - 2 * shared), 0.0)
+
+
+def at_infinity(sizes: Array, distances: Array) -> float:
+    """The distance that endless samples would have (Chong & Forsyth 2020, section 3).
+
+    The bias of a Fréchet distance is proportional to 1/n to first order: the intercept of the
+    line through distances (K,) over 1 / sizes (K,). It may be negative where sets are alike.
+
+    Raises:
+        ValueError: without two different sizes.
+    """
+    if len(set(sizes.tolist())) < 2:
+        raise ValueError(f"need two different sizes, got {sizes}")
+    return float(np.polyfit(1 / sizes, distances, 1)[1])
 
 
 def gaussian_distance(mean_a: Array, cov_a: Array, mean_b: Array, cov_b: Array) -> float:

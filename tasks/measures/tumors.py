@@ -8,16 +8,18 @@ from scipy.stats import rankdata
 Floats = NDArray[np.float64]
 
 RING = 3  # pixels around the mask that it is compared with
-COLUMNS = ("share", "row", "column", "inside", "contrast")
+COLUMNS = ("share", "row", "column", "inside", "contrast", "solidity", "eccentricity")
+LEAST = 6  # pixels; smaller ones have no shape
 
 
 def describe(images: NDArray[np.float32], masks: NDArray[np.uint8], bodies: NDArray[np.bool_]
              ) -> Floats:  # fmt: skip
-    """Five figures (N,5) of each slice, named in `COLUMNS`; NaN where the mask is empty.
+    """Seven figures (N,7) of each slice, named in `COLUMNS`; NaN where the mask is empty.
 
     `share` of the body's area; `row` and `column` of the centre as a share of the body's bounding
     box; `inside` share of the mask within the body; `contrast` the probability that a pixel of the
-    mask is brighter than one of the ring around it (AUROC): .5 when the mask lies anywhere.
+    mask is brighter than one of the ring around it (AUROC): .5 when the mask lies anywhere;
+    `solidity` and `eccentricity` of the largest piece, NaN where it has less than `LEAST` pixels.
     """
     grey = images.mean(axis=1)
     rows = np.full((len(masks), len(COLUMNS)), np.nan)
@@ -32,8 +34,22 @@ def describe(images: NDArray[np.float32], masks: NDArray[np.uint8], bodies: NDAr
                 (centre[1] - across[0]) / max(len(across) - 1, 1),
                 (mask & body).sum() / mask.sum(),
                 auroc(image[mask], image[ring]),
+                *shape(mask),
             )
     return rows
+
+
+def shape(mask: NDArray[np.bool_]) -> tuple[float, float]:
+    """Solidity (area over that of the convex hull) and eccentricity of a mask's largest piece.
+
+    Eccentricity is that of the ellipse with the same second moments: 0 a disc, near 1 a line.
+    """
+    from skimage.measure import label, regionprops
+
+    largest = max(regionprops(label(mask)), key=lambda piece: piece.area)
+    if largest.area < LEAST:
+        return np.nan, np.nan
+    return float(largest.solidity), float(largest.eccentricity)
 
 
 def auroc(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> float:

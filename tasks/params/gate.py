@@ -8,22 +8,33 @@ from tasks.params import Section
 
 
 class Limits(BaseModel):
-    """Bounds on a measure's ratio to real against real; 1 is as good as real slices."""
+    """Bounds on a measure's ratio to real against real; 1 is as good as real slices.
+
+    Null asks for the strictest: the range in which 95 % of the ratios of these real patients to
+    each other lie.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     # The DCGANs of medigan's zoo lie between 2 and 5.3 (its own extractor): no worse than those.
-    frechet: float = Field(default=5.3, gt=1)
-    diversity: float = Field(default=0.4, ge=0, lt=1)
-    orientation: float = Field(default=0.7, ge=0, lt=1)
-    spectrum: float = Field(default=10.0, gt=1)
-    intensity: float = Field(default=8.0, gt=1)
-    tumor_size: float = Field(default=8.0, gt=1)
-    tumor_position: float = Field(default=6.0, gt=1)
+    frechet: float | None = Field(default=5.3, gt=1)
+    diversity: float | None = Field(default=0.4, ge=0, lt=1)
+    ms_ssim_diversity: float | None = Field(default=0.4, ge=0, lt=1)
+    orientation: float | None = Field(default=0.7, ge=0, lt=1)
+    spectrum: float | None = Field(default=10.0, gt=1)
+    intensity: float | None = Field(default=8.0, gt=1)
+    tumor_size: float | None = Field(default=8.0, gt=1)
+    tumor_position: float | None = Field(default=6.0, gt=1)
+    tumor_solidity: float | None = Field(default=8.0, gt=1)
+    tumor_eccentricity: float | None = Field(default=8.0, gt=1)
     # A share of images, and a contrast: a ratio of .8 means a fifth of it is gone.
-    mask_label: float = Field(default=0.8, ge=0, lt=1)
-    mask_contrast: float = Field(default=0.85, ge=0, lt=1)
+    mask_label: float | None = Field(default=0.8, ge=0, lt=1)
+    mask_contrast: float | None = Field(default=0.85, ge=0, lt=1)
+    # Shifted or exchanged masks reach a tenth of the agreement of real ones.
+    mask_agreement: float | None = Field(default=0.6, ge=0, lt=1)
+    # Generators of one site reach .3 to .5, fresh patients .8 (docs/judge.md).
+    site_coverage: float | None = Field(default=0.6, ge=0, lt=1)
     # Two-sided: above lies copying, below lies what no real slice is like.
-    nearest_ssim: tuple[float, float] = (0.75, 1.2)
+    nearest_ssim: tuple[float, float] | None = (0.75, 1.2)
 
 
 class Gate(Section):
@@ -39,4 +50,8 @@ class Gate(Section):
     max_memorised: float = Field(default=0.05, ge=0, le=0.2)  # share of all images
     max_twins: float = Field(default=0.3, ge=0, le=1)  # share with a near-copy, above that of real
     min_accepted: float = Field(default=0.5, gt=0, le=1)  # share of all images
+    segmenter_steps: int = Field(default=100, ge=0, le=100_000)  # 0: do not ask a segmenter
+    # Files of weights for distances beside the bundled one; null: not computed.
+    inception: str | None = None
+    radimagenet: str | None = None
     limits: Limits = Limits()

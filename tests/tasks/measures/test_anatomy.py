@@ -35,7 +35,8 @@ def test_a_bright_tumour_contrasts_and_a_misplaced_mask_does_not() -> None:
     mask[20:28, 30:38] = 1
     image = np.where(body, rng.normal(0, 0.1, body.shape), -1) + mask * 0.8
     images = image.clip(-1, 1).astype(np.float32)[None, None]
-    share, row, _, inside, contrast = describe(images, mask[None], body[None])[0]
+    share, row, _, inside, contrast, solidity, _ = describe(images, mask[None], body[None])[0]
+    assert solidity == 1
     assert share == pytest.approx(64 / body.sum())
     assert 0.2 < row < 0.4
     assert inside == 1

@@ -1,0 +1,61 @@
+"""ResNet-50 trained on radiological images (RadImageNet, Mei 2022) up to its last average."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import resnet50
+
+SIDE = 224
+WIDTH = 2048
+BLUE_GREEN_RED = (0.406, 0.456, 0.485)  # subtracted where the weights were ported from Keras
+# The authors' own PyTorch weights number the layers of `nn.Sequential(*resnet.children())`.
+NUMBERED = {
+    "0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4",
+}  # fmt: skip
+
+
+class RadImageNetFeatures(nn.Module):
+    """The 2048 pooled features for each channel of an image.
+
+    Args:
+        state: weights under torchvision's names (ported from Keras; pictures in [0, 1] less the
+            mean of each colour) or as `backbone.0.weight` (the authors'; pictures in [-1, 1]).
+
+    Raises:
+        KeyError: when a weight is missing.
+        RuntimeError: when a weight has another shape.
+    """
+
+    mean: Tensor
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.authors = any(name.startswith("backbone.") for name in state)
+        if self.authors:
+            state = {named(name): value for name, value in state.items()}
+        self.network = resnet50(weights=None)
+        self.network.fc = nn.Identity()
+        wanted = [
+            name for name in self.network.state_dict() if not name.endswith("batches_tracked")
+        ]
+        self.network.load_state_dict({name: state[name] for name in wanted}, strict=False)
+        self.register_buffer("mean", torch.tensor(BLUE_GREEN_RED).reshape(1, 3, 1, 1))
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (N, 2048 C) of images (N, C, H, W) in [-1, 1], each channel a grey picture."""
+        n, channels, height, width = images.shape
+        grey = images.reshape(n * channels, 1, height, width)
+        large = F.interpolate(grey, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+        colour = large.expand(-1, 3, -1, -1)
+        out: Tensor = self.network(colour if self.authors else (colour + 1) / 2 - self.mean)
+        return out.reshape(n, channels * WIDTH)
+
+
+def named(name: str) -> str:
+    """`backbone.4.0.conv1.weight` as torchvision calls it; other names stay."""
+    _, _, rest = name.partition("backbone.")
+    number, _, tail = rest.partition(".")
+    return f"{NUMBERED[number]}.{tail}" if number in NUMBERED else name

@@ -1,0 +1,190 @@
+"""The catalogue of set-level measures: how each is had, bounded and called in full."""
+
+from tasks.gate import figures
+from tasks.gate.figures import K, between
+from tasks.gate.sets import Family, Rule
+from tasks.measures import kid, ms_ssim
+from tasks.measures.features import NAME
+from tasks.measures.frechet import frechet_distance
+from tasks.measures.spectrum import spectrum_distance
+from tasks.params.gate import Gate
+
+EQUAL = "equal n of each label, by patient; reference: validation patients"
+FRECHET = f"FD({NAME})"
+
+
+def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Family]:
+    """All families of measures.
+
+    Args:
+        config: with the limits.
+        hashes: SHA-256 of the weights behind each Fréchet distance.
+        side: height or width of the slices in pixels, the smaller one.
+    """
+    limits = config.limits
+    weights = {name: f"weights {digest[:12]}" for name, digest in hashes.items()}
+    ours = f"ImageNet features, {weights[FRECHET]}; {EQUAL}"
+    found = [
+        Family(
+            between(lambda one: one.features, frechet_distance),
+            {FRECHET: (Rule("high", limits.frechet), f"Fréchet distance on {ours}")},
+            "train",
+        ),
+        Family(
+            figures.extrapolated(lambda one: one.features),
+            {
+                f"FD∞({NAME})": (
+                    None,
+                    "Fréchet distance of endless samples: intercept over 1/n at all, 3/4 and half"
+                    " of the patients (Chong 2020); what is left real against real comes from"
+                    f" fewer slices than features; {ours}",
+                )
+            },
+            "train",
+            ratio=False,
+            every=2,
+        ),
+        Family(
+            between(lambda one: one.features, kid.kernel_distance),
+            {f"KID({NAME})": (None, f"unbiased MMD², cubic kernel, {ours}")},
+            "train",
+        ),
+        Family(
+            figures.neighbourhood,
+            {
+                "precision": (None, f"share of slices within {K} feature neighbours; {EQUAL}"),
+                "recall": (None, f"share of real slices within {K} feature neighbours; {EQUAL}"),
+                "density": (
+                    None,
+                    f"real {K}-neighbour balls around a slice over {K}, may exceed 1; {EQUAL}",
+                ),
+                "coverage": (
+                    None,
+                    f"share of real slices with a synthetic one among their {K} feature"
+                    f" neighbours; {EQUAL}",
+                ),
+            },
+            "train",
+        ),
+        Family(
+            figures.diversity,
+            {
+                "diversity": (
+                    Rule("low", limits.diversity),
+                    "mean 1 - correlation of blurred pairs of one label; real: of two patients",
+                )
+            },
+            "val",
+        ),
+        level(
+            "nearest_ssim",
+            lambda one: one.table["nearest_train_ssim"].to_numpy(),
+            Rule("both", limits.nearest_ssim),
+            "SSIM (Wang's settings, within the body) with the nearest training slice under flips"
+            " and shifts; real: validation slices",
+        ),
+        level(
+            "orientation",
+            lambda one: one.table["upright"].to_numpy(),
+            Rule("low", limits.orientation),
+            "share of slices nearer to a training slice as they are than upside-down",
+        ),
+        Family(
+            between(lambda one: one.spectra, spectrum_distance),
+            {
+                "spectrum": (
+                    Rule("high", limits.spectrum),
+                    f"root mean square difference of log radial power; {EQUAL}",
+                )
+            },
+            "train",
+        ),
+        Family(
+            between(lambda one: one.histograms, figures.histogram_distance),
+            {
+                "intensity": (
+                    Rule("high", limits.intensity),
+                    f"Wasserstein distance of intensities within the body; {EQUAL}",
+                )
+            },
+            "train",
+        ),
+        *tumours(config),
+    ]
+    if side >= ms_ssim.LEAST_TAPS:
+        method = f"mean 1 - MS-SSIM ({ms_ssim.settings(side)}) of pairs of one label"
+        rule = Rule("low", limits.ms_ssim_diversity)
+        entry = {"ms_ssim_diversity": (rule, f"{method}; real: of two patients")}
+        found.insert(5, Family(figures.unlike, entry, "val", every=2))
+    for name in hashes:
+        if name != FRECHET:
+            method = f"Fréchet distance, {weights[name]}; {EQUAL}"
+            figure = between(figures.given(name), frechet_distance)
+            found.append(Family(figure, {name: (None, method)}, "train"))
+    return found
+
+
+def tumours(config: Gate) -> list[Family]:
+    """What masks say, and whether image and mask belong together; and which site is imitated."""
+    limits = config.limits
+    columns: dict[str, tuple[tuple[str, ...], float | None, str]] = {
+        "tumor_size": (("share",), limits.tumor_size, "tumour area as a share of the body"),
+        "tumor_position": (
+            ("row", "column"), limits.tumor_position, "tumour centres, mean of row and column"
+        ),
+        "tumor_solidity": (
+            ("solidity",), limits.tumor_solidity, "tumour area over that of its convex hull"
+        ),
+        "tumor_eccentricity": (
+            ("eccentricity",), limits.tumor_eccentricity, "eccentricity of the tumour's ellipse"
+        ),
+    }  # fmt: skip
+    return [
+        *(
+            Family(
+                between(figures.column_of(*names), figures.wasserstein),
+                {key: (Rule("high", bound), f"Wasserstein distance of {words}; {EQUAL}")},
+                "train",
+            )
+            for key, (names, bound, words) in columns.items()
+        ),
+        level(
+            "mask_label",
+            figures.as_labelled,
+            Rule("low", limits.mask_label),
+            "share of slices whose mask is empty or not as the label says",
+        ),
+        level(
+            "mask_contrast",
+            figures.contrast,
+            Rule("low", limits.mask_contrast),
+            "mean |2 AUROC - 1| of the intensities in the mask against a ring around it",
+        ),
+        Family(
+            figures.agreeing,
+            {
+                "mask_agreement": (
+                    Rule("low", limits.mask_agreement),
+                    f"Dice of the masks with what a U-Net finds, after {config.segmenter_steps}"
+                    " steps on training slices; real: validation slices' own masks",
+                )
+            },
+            "val",
+        ),
+        Family(
+            figures.imitated,
+            {
+                "site_coverage": (
+                    Rule("low", limits.site_coverage),
+                    "smallest share of a site among the slices over its share among validation"
+                    " slices, as a classifier of the training slices' sites sees them",
+                )
+            },
+            "train",
+        ),
+    ]
+
+
+def level(name: str, column: figures.Column, rule: Rule, method: str) -> Family:
+    """A mean of synthetic slices beside that of validation slices."""
+    return Family(figures.level(column), {name: (rule, method)}, "val")

@@ -1,0 +1,105 @@
+"""What is learnt from the training slices to compare sets by: tumours, sites, given features."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from tasks.arrays import SliceSet
+from tasks.gate.described import Described, masked
+from tasks.measures import agreement, sites
+from tasks.measures.features import Extractor, features, load_extractor
+from tasks.params.gate import Gate
+
+Floats = NDArray[np.float64]
+
+# A segmenter that finds less than this of unseen patients' tumours can say nothing about masks.
+LEAST_DICE = 0.2
+
+
+@dataclass(frozen=True)
+class Experts:
+    """A segmenter of tumours, a classifier of sites, and feature networks given by path.
+
+    The first two are None where the training slices do not allow them.
+    """
+
+    segmenter: nn.Module | None
+    sites: sites.Sites | None
+    extractors: tuple[Extractor, ...]
+
+    def consult(self, one: Described, slices: SliceSet, *, device: str) -> Described:
+        """Add what they say of slices that they were not trained on."""
+        areas = one.areas
+        if self.segmenter is not None:
+            areas = agreement.overlap(self.segmenter, one.images, slices.masks, device=device)
+            areas[~masked(one.table)] = np.nan
+        return replace(
+            one,
+            areas=areas,
+            sites=one.sites if self.sites is None else self.sites.assign(looks(one)),
+            given=self.given(one, device=device),
+        )
+
+    def given(self, one: Described, *, device: str) -> dict[str, Floats]:
+        """Features of the networks given by path."""
+        return {
+            extractor.name: features(one.images, extractor=extractor, device=device)
+            for extractor in self.extractors
+        }
+
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of the weights behind each distance."""
+        every = (load_extractor(), *self.extractors)
+        return {extractor.name: extractor.sha256 for extractor in every}
+
+
+def load(config: Gate, *, device: str) -> tuple[Extractor, ...]:
+    """The feature networks whose weights are given by path."""
+    if not (config.inception or config.radimagenet):
+        return ()
+    from tasks.measures.pretrained import load_given  # torchvision's import takes a second
+
+    paths: dict[Literal["inception", "radimagenet"], str | None] = {
+        "inception": config.inception,
+        "radimagenet": config.radimagenet,
+    }
+    return tuple(
+        load_given(kind, Path(path), device=device) for kind, path in paths.items() if path
+    )
+
+
+def looks(one: Described) -> Floats:
+    """What sites are told apart by: features and intensities (N,D); either alone does worse."""
+    return np.concatenate([one.features, one.histograms], axis=1)
+
+
+def meet(
+    train: SliceSet, val: SliceSet, seen: Described, unseen: Described, config: Gate, *, device: str
+) -> tuple[Experts, Described, Described]:
+    """Train the experts, and describe training and validation slices by them.
+
+    Training slices get the sites that folds without their patients say, and no areas: the
+    segmenter knows their masks by heart.
+    """
+    steps, seed = config.segmenter_steps, config.seed
+    found = Experts(
+        agreement.train_segmenter(train, steps=steps, seed=seed, device=device) if steps else None,
+        sites.learn(looks(seen), seen.table),
+        load(config, device=device),
+    )
+    ahead = found.consult(unseen, val, device=device)
+    if not agreement.dice(ahead.areas) >= LEAST_DICE:
+        found = replace(found, segmenter=None)
+        ahead = replace(ahead, areas=unseen.areas)
+    if found.sites is not None:
+        seen = replace(seen, sites=found.sites.train)
+        # A site that was not learnt would be assigned to one of the others.
+        foreign = ~unseen.table["site"].isin(found.sites.names).to_numpy() if (
+            "site" in unseen.table
+        ) else np.ones(len(val), dtype=bool)  # fmt: skip
+        ahead.sites[foreign] = np.nan
+    return found, replace(seen, given=found.given(seen, device=device)), ahead

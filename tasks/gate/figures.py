@@ -1,0 +1,185 @@
+"""How the figures of a draw are had: of synthetic slices, and the same of real ones."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import wasserstein_distance
+
+from tasks.gate.described import LEVELS, Described, masked
+from tasks.gate.sets import Figure, Sets
+from tasks.measures import agreement, ms_ssim, sites, tumors
+from tasks.measures.frechet import at_infinity, frechet_distance
+from tasks.measures.intervals import Draw, thinned
+from tasks.measures.prdc import prdc
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+Column = Callable[[Described], Floats]
+
+K = 5  # feature neighbours
+MOST_IN_PAIRS = 30  # slices of a label, in pairs for MS-SSIM
+SHARES = (0.75, 0.75, 0.5, 0.5)  # of a draw's patients, for the line through 1/n
+
+
+def between(column: Column, compare: Callable[[Floats, Floats], float]) -> Figure:
+    """Synthetic against validation slices, and training against validation slices."""
+
+    def figure(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+        reference = column(sets.val)[draw.reference]
+        synthetic = compare(column(sets.synthetic)[draw.synthetic], reference)
+        real = compare(column(sets.train)[draw.other], reference)
+        return np.array([synthetic]), np.array([real])
+
+    return figure
+
+
+def extrapolated(column: Column) -> Figure:
+    """The Fréchet distance at infinite n, from subsets of the draw's patients."""
+    plain = between(column, frechet_distance)
+
+    def figure(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+        tables = (sets.synthetic.table, sets.train.table, sets.val.table)
+        parts = [draw] + [
+            thinned(draw, tables, share=share, seed=index) for index, share in enumerate(SHARES)
+        ]
+        parts = [part for part in parts if len(part.reference) > 2]
+        sizes = np.array([len(part.reference) for part in parts], dtype=np.float64)
+        if len(set(sizes.tolist())) < 2:
+            return np.array([np.nan]), np.array([np.nan])
+        pairs = np.array([plain(sets, part) for part in parts])[:, :, 0]  # (parts, 2)
+        synthetic, real = (at_infinity(sizes, side) for side in pairs.T)
+        return np.array([synthetic]), np.array([real])
+
+    return figure
+
+
+def level(column: Column) -> Figure:
+    """The mean of synthetic slices, and that of validation slices."""
+
+    def figure(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+        sides = (column(sets.synthetic)[draw.synthetic], column(sets.val)[draw.reference])
+        synthetic, real = (np.array([mean(side[np.isfinite(side)])]) for side in sides)
+        return synthetic, real
+
+    return figure
+
+
+def mean(values: Floats) -> float:
+    """The mean, NaN of nothing."""
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def given(name: str) -> Column:
+    """Features of a network given by path."""
+    return lambda one: one.given[name]
+
+
+def column_of(*names: str) -> Column:
+    """Columns of the tumours' figures."""
+    chosen = [tumors.COLUMNS.index(name) for name in names]
+    return lambda one: one.tumors[:, chosen]
+
+
+def as_labelled(one: Described) -> Floats:
+    """1 where the mask is as the label says, 0 where not, NaN without a label or any masks."""
+    label = one.table["label"].to_numpy()
+    marked = np.isfinite(one.tumors[:, 0])
+    known = (label >= 0) & masked(one.table)
+    return np.where(known, (marked == (label == 1)).astype(float), np.nan)
+
+
+def contrast(one: Described) -> Floats:
+    """How far mask and ring differ in intensity, in either direction, as real tumours do."""
+    return np.abs(2 * one.tumors[:, tumors.COLUMNS.index("contrast")] - 1)
+
+
+def agreeing(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+    """Dice of masks with the segmenter's finding."""
+    synthetic = agreement.dice(sets.synthetic.areas[draw.synthetic])
+    real = agreement.dice(sets.val.areas[draw.reference])
+    return np.array([synthetic]), np.array([real])
+
+
+def imitated(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+    """How well the least imitated site is covered."""
+    reference = sets.val.sites[draw.reference]
+    if not reference.shape[1]:
+        return np.array([np.nan]), np.array([np.nan])
+    synthetic = sites.coverage(sets.synthetic.sites[draw.synthetic], reference)
+    real = sites.coverage(sets.train.sites[draw.other], reference)
+    return np.array([synthetic]), np.array([real])
+
+
+def neighbourhood(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+    """Precision, recall, density and coverage."""
+    reference = sets.val.features[draw.reference]
+    if len(reference) <= K:
+        return np.full(4, np.nan), np.full(4, np.nan)
+    sides = (sets.synthetic.features[draw.synthetic], sets.train.features[draw.other])
+    found = [prdc(reference, side, k=K) for side in sides]
+    synthetic, real = (
+        np.array([one.precision, one.recall, one.density, one.coverage]) for one in found
+    )
+    return synthetic, real
+
+
+def diversity(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+    """Mean distance between slices of one label; real slices of different patients."""
+    sides = []
+    for one, rows in ((sets.synthetic, draw.synthetic), (sets.val, draw.reference)):
+        label, owners = one.table["label"].to_numpy()[rows], owners_of(one)[rows]
+        alike = (label[:, None] == label[None]) & (owners[:, None] != owners[None])
+        likeness = one.coarse[rows] @ one.coarse[rows].T
+        sides.append(np.array([mean((1 - likeness[alike]).astype(np.float64))]))
+    return sides[0], sides[1]
+
+
+def unlike(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+    """Mean of 1 - MS-SSIM over pairs of one label (Odena 2017, section 4.2)."""
+    sides = []
+    for one, rows in ((sets.synthetic, draw.synthetic), (sets.val, draw.reference)):
+        chosen, pairs = partners(one, rows, seed=draw.seed)
+        found = ms_ssim.ms_ssim(one.images[chosen], pairs)
+        sides.append(np.array([mean(1 - found.astype(np.float64))]))
+    return sides[0], sides[1]
+
+
+def partners(one: Described, rows: Ints, *, seed: int) -> tuple[Ints, Ints]:
+    """At most 30 of the rows of each label, and pairs (P,2) among them of one label.
+
+    Each slice is paired with the one after it in a random order, unless it is the same patient's.
+    """
+    rng = np.random.default_rng(seed)
+    label, owners = one.table["label"].to_numpy(), owners_of(one)
+    chosen, pairs, start = [], [], 0
+    for value in sorted(set(label[rows].tolist())):
+        group = rng.permutation(rows[label[rows] == value])[:MOST_IN_PAIRS]
+        places = start + np.arange(len(group))
+        pairs.append(np.stack([places, np.roll(places, -1)], axis=1))
+        chosen.append(group)
+        start += len(group)
+    picked, couples = np.concatenate(chosen), np.concatenate(pairs)
+    differ = owners[picked[couples[:, 0]]] != owners[picked[couples[:, 1]]]
+    return picked, couples[differ]
+
+
+def owners_of(one: Described) -> NDArray[np.object_]:
+    """The patient of each slice; synthetic slices are nobody's and count one by one."""
+    if "subject" in one.table:
+        return one.table["subject"].to_numpy(dtype=object)
+    return np.arange(len(one.table)).astype(object)
+
+
+def histogram_distance(a: Floats, b: Floats) -> float:
+    """Wasserstein distance of two mean histograms on [-1, 1]: the area between their sums."""
+    gap = np.abs(np.cumsum(a.mean(0)) - np.cumsum(b.mean(0)))
+    return float(gap.sum() * 2 / (LEVELS - 1))
+
+
+def wasserstein(a: Floats, b: Floats) -> float:
+    """Mean over the columns of the one-dimensional Wasserstein distances; NaN rows do not count."""
+    a, b = (side[np.isfinite(side).all(axis=1)] for side in (a, b))
+    if not len(a) or not len(b):
+        return float("nan")
+    return float(np.mean([wasserstein_distance(x, y) for x, y in zip(a.T, b.T, strict=True)]))

@@ -158,6 +158,12 @@ def announce(trainer: Trainer, examples: Examples, progress: Progress, fold: str
         f" validation patients{f'; resuming at step {progress.step}' if progress.step else ''}",
         file=sys.stderr,
     )
+    if asked.pretrained_features:
+        print(
+            f"train_gan@{fold}: the discriminator sees through the features that the Fréchet ratio"
+            " is measured on, which flatters the ratio; look at the gate's other figures too",
+            file=sys.stderr,
+        )
 
 
 def tell_pace(bar: "tqdm[Any]") -> None:

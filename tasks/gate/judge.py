@@ -100,8 +100,8 @@ def reference(train: SliceSet, val: SliceSet, config: Gate, *, device: str = "cp
     seen, unseen = (describe(side, device=device) for side in (train, val))
     wise, seen, unseen = experts.meet(train, val, seen, unseen, config, device=device)
     held_out = copies.liken(
-        val.images, unseen.bodies, train, seen.bodies, val, max_shift=config.max_shift,
-        subjects=val.table["subject"].to_numpy(dtype=object),
+        val, unseen, (train, seen), (val, unseen),
+        max_shift=config.max_shift, workers=config.threads, held_out=True,
     )  # fmt: skip
     norm = checks.norm_of(seen)
     bounds = checks.bounds(checks.scores(unseen, held_out, norm), tolerance=config.tolerance)
@@ -129,18 +129,23 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
     ours = real.experts.consult(ours, synthetic, device=device)
     safe = ours.images
     found = copies.liken(
-        safe, ours.bodies, real.train, real.seen.bodies, real.val, max_shift=config.max_shift
-    )
+        SliceSet(safe, synthetic.masks, synthetic.table), ours,
+        (real.train, real.seen), (real.val, real.unseen),
+        max_shift=config.max_shift, workers=config.threads,
+    )  # fmt: skip
+    called = copies.detected(found, real.thresholds)
     scores = checks.scores(ours, found, real.norm)
     reasons = checks.reasons(
-        copies=copies.memorised(found, real.thresholds),
+        copies=np.any(list(called.values()), axis=0),
         broken=checks.broken(synthetic),
         wrong_mask=checks.wrong_mask(synthetic, ours),
         scores=scores,
         bounds=real.bounds,
     )
     twins = copies.twins(safe, real.held_out)
-    samples = tabulate(synthetic, real.train, found, scores, reasons).assign(twin=twins)
+    samples = tabulate(synthetic, real.train, found, scores, reasons).assign(
+        memorised_by=copies.named(called), twin=twins
+    )
     handed_over = judged(with_likeness(ours, found), samples, config)
     sets = Sets(handed_over, real.seen, real.unseen)
     hashes = real.experts.hashes()
@@ -162,11 +167,7 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
         measures,
         samples,
         real.bounds
-        | {
-            "nearest_train_ncc": real.thresholds.correlation,
-            "memorised_ratio": real.thresholds.ratio,
-            "memorised_beyond_doubt": real.thresholds.beyond_doubt,
-        },
+        | real.thresholds.as_bounds(),
         parts,
         hashes,
     )
@@ -191,7 +192,7 @@ def with_likeness(one: Described, likeness: copies.Likeness) -> Described:
     return replace(
         one,
         table=one.table.assign(
-            nearest_train_ssim=likeness.ssim.astype(np.float64),
+            nearest_train_ssim=likeness.ssim.scores.astype(np.float64),
             upright=(found.upright >= found.inverted).astype(np.float64),
         ),
     )
@@ -205,14 +206,21 @@ def tabulate(
     reasons: list[str | None],
 ) -> pd.DataFrame:
     """`samples.parquet`: a row an image, in the order of the images."""
-    rows = train.table["row"].to_numpy()[found.to_train.rows[:, 0]]
+    rows = train.table["row"].to_numpy()
+    tumors = np.where(found.tumor.rows < 0, -1, rows[found.tumor.rows])
     table = synthetic.table[["row", "seed", "label"]].reset_index(drop=True)
     return table.assign(
-        nearest_train_row=rows,
+        nearest_train_row=rows[found.to_train.rows[:, 0]],
         nearest_train_ncc=found.to_train.scores[:, 0],
         nearest_unseen_ncc=found.to_unseen.scores[:, 0],
-        memorised_ratio=found.ratio,
-        nearest_train_ssim=found.ssim,
+        memorised_ratio=found.proportion("correlation"),
+        nearest_train_ssim=found.ssim.scores,
+        nearest_ssim_row=rows[found.ssim.rows],
+        ssim_ratio=found.proportion("ssim"),
+        feature_ratio=found.proportion("features"),
+        nearest_tumor_row=tumors,
+        nearest_tumor_ncc=found.tumor.scores,
+        tumor_ratio=found.proportion("tumor"),
         **{name: scores[name].to_numpy() for name in checks.SCORES},
         accepted=[reason is None for reason in reasons],
         reason=pd.array(reasons, dtype="str"),

@@ -17,8 +17,12 @@ ARMS = ["real", "real+classical", "real+synthetic", "real+classical+synthetic"]
 
 @dataclass(frozen=True)
 class Study:
-    """The slices of the study's patients, and of the fresh ones that are the oracle's."""
+    """The slices of the study's patients, and of the fresh ones that are the oracle's.
 
+    `root` holds `data/volumes` of them all.
+    """
+
+    root: Path
     table: pd.DataFrame
     everything: SliceSet
     fresh: SliceSet
@@ -49,7 +53,8 @@ def simulate(root: Path, *, patients: int = 156) -> Study:
     side |= dict.fromkeys(order[:FEW], "train") | dict.fromkeys(order[2:6], "val")
     side |= dict.fromkeys(order[FEW : FEW + TEST], "test")
     table["partition_0"] = table["subject"].map(side)
-    return Study(table, everything, everything.take((table["partition_0"] == "fresh").to_numpy()))
+    fresh = everything.take((table["partition_0"] == "fresh").to_numpy())
+    return Study(root, table, everything, fresh)
 
 
 def write_world(root: Path, study: Study, pool: SliceSet, *, few: bool, params: dict) -> None:
@@ -64,6 +69,9 @@ def write_world(root: Path, study: Study, pool: SliceSet, *, few: bool, params: 
     save_set(folder, part.images, part.masks)
     table[keep].reset_index(drop=True).to_parquet(folder / "slices.parquet")
     (folder / "stats.json").write_text(json.dumps({"pixel_mm": 3.0}))
+    volumes = root / "data/volumes"
+    volumes.unlink(missing_ok=True)
+    volumes.symlink_to(study.root / "data/volumes")
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     for arm in ARMS:
         write_pool(root, arm, pool if "synthetic" in arm else pool.take(np.zeros(0, dtype=int)))

@@ -1,0 +1,95 @@
+"""The study on real patients: its plan asks for what the stages know, its tables say what is so."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from benchmarks import experiment
+from benchmarks import lift as tables
+from flows.preflight import model_of
+from tests.tasks import lift_room as room
+
+PLAN = Path(__file__).parents[1] / "benchmarks/lgg.yaml"
+OWN = Path(__file__).parents[1] / "params.yaml"
+
+
+def test_every_experiment_of_the_plan_is_one_that_the_stages_accept():
+    plan = yaml.safe_load(PLAN.read_text())
+    cells = list(experiment.cells(plan))
+    assert len({cell.place for cell in cells}) == len(cells) == 4 * 5 * 4 + 1
+    assert {cell.size for cell in cells[:13]} == {5, 10, 20, 40}, "all sizes of a draw come first"
+    for cell in cells:
+        tree = yaml.safe_load(OWN.read_text())
+        for key, value in cell.overrides.items():
+            *words, last = key.split(".")
+            place = tree
+            for word in words:
+                place = place[word]
+            place[last] = value
+        for name, section in tree.items():
+            model_of(name).model_validate(section)
+    seeds = {(cell.size, cell.draw): cell.overrides["train_gan.seed"] for cell in cells}
+    assert len(set(seeds.values())) == 20, "each size and draw has its own generator"
+
+
+def test_overrides_are_written_as_hydra_reads_them():
+    value = {"score": "realism", "keep": 0.5}
+    assert experiment.flat({"a": [1, value], "b": None}) == (
+        "{a:[1,{score:realism,keep:0.5}],b:null}"
+    )
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Two sizes, three draws: candidates gain .2, and the best on validation the most."""
+    rng = np.random.default_rng(0)
+    names = room.subjects(24)
+    level = rng.uniform(0.3, 0.5, 24)
+    gains = {"real": 0.0, "real+classical": 0.02, "synthetic": -0.1}
+    gains |= {"real+synthetic": 0.2, "real+classical+synthetic": 0.3}
+    for size in (5, 10):
+        for draw in range(3):
+            folder = tmp_path / f"results/{size}-{draw}/base"
+            for arm, gain in gains.items():
+                values = level + gain + 0.02 * np.log2(size) + 0.01 * rng.normal(size=24)
+                room.write_segment(folder, arm, room.segment_arm({("0", draw): values}, names))
+            (folder / "data/downstream").rename(folder / "downstream")
+            best = folder / "downstream/segment-real+classical+synthetic/runs.parquet"
+            room.pd.read_parquet(best).assign(val_metric=0.9).to_parquet(best)
+            measure = {"ratio": 2.0, "value": 0.9, "baseline": 0.8}
+            said = {"verdict": "accepted", "images": {"n": 4, "accepted": 3}}
+            (folder / "gate/0").mkdir(parents=True)
+            (folder / "gate/0/metrics.json").write_text(
+                json.dumps(said | {"measures": {"frechet": measure, "nearest_ssim": measure}})
+            )
+    plan = {"claims": [5, 10]}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+    return tmp_path
+
+
+def test_the_tables_claim_what_the_chosen_candidate_gained(study, monkeypatch, capsys):
+    words = ["--work", str(study), "--plan", str(study / "plan.yaml"), "--bootstrap", "400"]
+    monkeypatch.setattr(sys, "argv", ["lift", *words, "--plot", str(study / "curves.png")])
+    tables.main()
+    said = capsys.readouterr().out
+    assert "Chosen on validation patients: real+classical+synthetic (base) 6 times." in said
+    assert "n = 5: **helps**; n = 10: **helps**" in said
+    assert "| 10 | chosen | 10.0 (10.0 to 10.0) |" in said
+    assert "| 5 | 0 | accepted | 3 of 4 | 2.00 | 0.90 (0.80) |" in said
+    assert (study / "curves.png").stat().st_size > 5000
+
+
+def test_a_draw_that_lacks_an_arm_is_left_out_of_its_size(study, monkeypatch, capsys):
+    place = study / "results/10-2/base/downstream/segment-synthetic"
+    runs = room.pd.read_parquet(place / "runs.parquet")
+    runs.iloc[:0].to_parquet(place / "runs.parquet")
+    words = ["--work", str(study), "--plan", str(study / "plan.yaml"), "--bootstrap", "400"]
+    monkeypatch.setattr(sys, "argv", ["lift", *words])
+    tables.main()
+    said = capsys.readouterr().out
+    assert "Size 10, draw 2 is left out: no result of synthetic." in said
+    assert "draws by size: {5: 3, 10: 2}" in said

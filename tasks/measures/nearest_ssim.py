@@ -28,6 +28,7 @@ Array = NDArray[Any]
 
 CHUNK = 2048  # queries at a time; bounds the memory
 CACHE = 2**17  # pixels of the pairs that are worked on at once
+CORRELATED = 3  # of the best correlated references of a query are tried
 MIRRORED = ((False, False), (False, True))
 
 
@@ -62,7 +63,7 @@ def nearest_ssim(
     reference_bodies: Bools,
     *,
     correlated: Nearest,
-    keep: int = 10,
+    keep: int = 5,
     max_shift: int = 4,
     forbidden: Bools | None = None,
     workers: int = 1,
@@ -89,8 +90,9 @@ def nearest_ssim(
             queries[rows], references, bodies[rows], reference_bodies,
             keep=keep, forbidden=banned, workers=workers,
         )  # fmt: skip
-        places = np.concatenate([correlated.rows[rows], likely[0]], axis=1)  # (N,K)
-        flips = np.concatenate([correlated.transforms[rows, :, :2].astype(bool), likely[1]], axis=1)
+        places = np.concatenate([correlated.rows[rows, :CORRELATED], likely[0]], axis=1)  # (N,K)
+        turned = correlated.transforms[rows, :CORRELATED, :2].astype(bool)
+        flips = np.concatenate([turned, likely[1]], axis=1)  # (N,K,2)
         own = Side(moments(queries[rows]), bodies[rows])
         scores, shifts = refine(own, known, places, flips, max_shift=max_shift, workers=workers)
         if banned is not None:

@@ -34,12 +34,13 @@ import torch
 import yaml
 from numpy.typing import NDArray
 from scipy.ndimage import center_of_mass
-from scipy.stats import wasserstein_distance
+from scipy.stats import spearmanr, wasserstein_distance
 from skimage.metrics import structural_similarity
 from skimage.transform import pyramid_laplacian
 
+from models.dcgan import Generator
 from tasks.arrays import SliceSet, load_set, load_slices, save_set
-from tasks.generate.draw import Drawn, Wish, draw
+from tasks.generate.draw import BATCH, Drawn, Wish, draw
 from tasks.generate.load import load_generator
 from tasks.generate.masks import head
 from tasks.measures.features import features
@@ -194,6 +195,8 @@ def judged(room: Path, slices: Path) -> dict[str, float]:
         figures[f"std z {name}"] = float(fake.std(0).mean() / other.std(0).mean())
         figures[f"SSIM {name}"] = pair_ssim(fake) / pair_ssim(other)
     figures |= masks_judged(drawn, train_set, test_set)
+    if "area" in generator.architecture.conditions:
+        figures["area follows"] = obedience(generator, train_set)
     figures["redrawn"] = float(np.mean([one.redraws > 0 for one in drawn]))
     figures["short"] = 1 - len(drawn) / asked.count
     return figures
@@ -217,6 +220,22 @@ def masks_judged(drawn: list[Drawn], train: SliceSet, test: SliceSet) -> dict[st
         "outside": float(np.mean(outside)),
         "disagree": float(np.mean([bool(one.mask.any()) != bool(one.label) for one in drawn])),
     }
+
+
+def obedience(generator: Generator, train: SliceSet) -> float:
+    """Spearman's correlation of asked areas with drawn ones: tenth, median, ninetieth percentile.
+
+    The same z for each, whatever its mask.
+    """
+    tumours = train.table.loc[train.table["label"] == 1, "tumor_area_mm2"]
+    asked, found = [], []
+    for area in tumours.quantile([0.1, 0.5, 0.9]):
+        wish = Wish(count=BATCH, seed=SEEDS["draw"], tumor_share=1.0, min_island_px=3,
+                    min_tumor_px=0, attempts=1, tumor_area_mm2=float(area))  # fmt: skip
+        masks = [one.mask for one in draw(generator, wish, torch.device("cpu"))]
+        asked += [float(area)] * len(masks)
+        found += [float(mask.sum()) for mask in masks]
+    return float(spearmanr(asked, found).statistic)
 
 
 def described(masks: NDArray[np.uint8]) -> NDArray[np.float64]:

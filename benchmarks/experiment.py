@@ -79,8 +79,9 @@ def main() -> None:
         if number % parts != part - 1:
             continue
         for cell in group:
-            if not (results / cell.place).exists():
-                run(cell, clone, results / cell.place, key=plan["key"])
+            place = results / cell.place
+            if not place.exists() and not run(cell, clone, place, key=plan["key"]):
+                break  # its variants would fail like it
 
 
 def cells(plan: dict[str, Any]) -> Iterator[Cell]:
@@ -123,13 +124,16 @@ def prepare(work: Path, name: str, data: Path, batch: str) -> Path:
             )  # fmt: skip
         shutil.copytree(data.resolve(), clone / BATCH / batch, symlinks=False)
         (clone / ".git/info/exclude").open("a").write("/.complete\n")
-        (clone / ".complete").touch()
+        start = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True)
+        (clone / ".complete").write_bytes(start.stdout)
     return clone
 
 
-def run(cell: Cell, clone: Path, place: Path, *, key: str) -> None:
+def run(cell: Cell, clone: Path, place: Path, *, key: str) -> bool:
     """Run one experiment and keep what it left; a failure is told and does not end the study."""
-    subprocess.run(["git", "-C", str(clone), "checkout", "-q", "--", "params.yaml"], check=True)
+    # A killed experiment leaves its params staged and no branch checked out.
+    start = (clone / ".complete").read_text().strip()
+    subprocess.run(["git", "-C", str(clone), "checkout", "-q", "--force", start], check=True)
     environment = os.environ | {
         "AUGLIFT_KEY": key,
         "PYTHONPATH": str(clone),
@@ -150,7 +154,7 @@ def run(cell: Cell, clone: Path, place: Path, *, key: str) -> None:
     minutes = (time.monotonic() - start) / 60
     print(f"{name}: {'done' if code == 0 else f'failed ({code})'}, {minutes:.1f} min", flush=True)
     if code:
-        return
+        return False
     partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
@@ -167,6 +171,7 @@ def run(cell: Cell, clone: Path, place: Path, *, key: str) -> None:
         if folder.name not in wanted:
             shutil.rmtree(folder)
     partial.replace(place)
+    return True
 
 
 def flat(value: Any) -> str:

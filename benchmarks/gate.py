@@ -1,0 +1,239 @@
+"""How fast the gate is, how near its SSIM, and how much memory it takes: a table in Markdown.
+
+    python -m benchmarks.gate --slices 2000 --size 128 --threads 2
+
+Slices of the phantom's simulator, each set from other patients. The pairwise rates of scikit-image
+and torchmetrics are measured in the same run with the same settings (Wang's). Every time stands
+twice: by the clock, and in processor seconds over the threads, which a busy machine changes little.
+The least that the search must cost is its matrix products at the rate of this machine's largest.
+"""
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
+from threadpoolctl import threadpool_limits
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from tasks.arrays import SliceSet
+from tasks.gate.judge import judge, reference
+from tasks.measures import foreground, nearest_ssim, neighbours, ssim_pairs
+from tasks.measures.ssim import moments
+from tasks.params.gate import Gate
+from tests.tasks.cohort import as_synthetic, simulated
+
+Floats = NDArray[np.float32]
+
+EACH = 26  # slices of a patient
+SAMPLE = 200  # slices a side, on which near and exact SSIM are compared
+TRUTH, AMONG = 4, 60  # queries that are searched exhaustively, and the slices they are searched in
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What came of it, and seconds by the clock and of the processor."""
+
+    value: Any
+    clock: float
+    processor: float
+
+
+def timed(work: Callable[[], Any]) -> Timed:
+    """Run once."""
+    clock, processor = time.perf_counter(), time.process_time()
+    value = work()
+    return Timed(value, time.perf_counter() - clock, time.process_time() - processor)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--slices", type=int, default=2000)
+    parser.add_argument("--validation", type=int, default=500)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peers", type=int, default=100, help="pairs for the other libraries")
+    parser.add_argument("--keep", type=Path, help="a folder for the simulated slices")
+    words = parser.parse_args()
+    torch.set_num_threads(words.threads)
+    sides = {
+        name: slices(name, first, count, words.size, words.keep)
+        for name, first, count in (
+            ("train", 0, words.slices),
+            ("made", 10_000, words.slices),
+            ("val", 20_000, words.validation),
+        )
+    }
+    before = peak()
+    print("| what | figure | by the clock, s | processor s / thread |\n|---|---|---|---|")
+    ceiling = gemm_rate(words.threads)
+    line(f"largest matrix product, {words.threads} threads", f"{ceiling / 1e9:.0f} GFLOP/s")
+    rates = peers(sides["made"].images, sides["train"].images, words.peers)
+    search(sides["made"], sides["train"], rates, ceiling, words.threads)
+    errors(sides["made"], sides["train"])
+    config = Gate(seed=0, threads=words.threads)
+    with threadpool_limits(words.threads):
+        real = timed(lambda: reference(sides["train"], sides["val"], config))
+        line(f"real slices measured once ({words.slices} training, {words.validation} validation)",
+             "", real, words.threads)  # fmt: skip
+        found = timed(lambda: judge(as_synthetic(sides["made"]), real.value, config))
+    line(f"{words.slices} synthetic slices judged, {config.draws} draws an interval",
+         found.value.verdict, found, words.threads)  # fmt: skip
+    whole = Timed(None, real.clock + found.clock, real.processor + found.processor)
+    line("**the whole gate**", "", whole, words.threads)
+    line("peak memory", f"{peak():.0f} MiB, {before:.0f} before the first search")
+    line("on a GPU", "not measured: no GPU" if not torch.cuda.is_available() else
+         "the features only: the search runs on the processor")  # fmt: skip
+
+
+def line(what: str, figure: str, took: Timed | None = None, threads: int = 1) -> None:
+    """One row."""
+    times = ("", "") if took is None else (f"{took.clock:.1f}", f"{took.processor / threads:.1f}")
+    print(f"| {what} | {figure} | {times[0]} | {times[1]} |", flush=True)
+
+
+def peak() -> float:
+    """The most memory held so far, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def slices(name: str, first: int, count: int, size: int, keep: Path | None) -> SliceSet:
+    """So many slices of as few patients as give them."""
+    path = None if keep is None else keep / f"{name}-{size}-{count}.npz"
+    if path is not None and path.exists():
+        with np.load(path, allow_pickle=False) as saved:
+            images, masks = saved["images"].astype(np.float32), saved["masks"]
+            table = {key: saved[key] for key in ("row", "subject", "site", "label")}
+        return SliceSet(images, masks, pd.DataFrame(table))
+    patients = -(-count // 15)
+    made = simulated(first, patients, seed=5, size=size, pixel_mm=192 / size, each=EACH)
+    chosen = made.take(np.arange(min(count, len(made))))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        columns = {
+            key: values.to_numpy().astype("U16") if values.dtype.kind in "OT" else values.to_numpy()
+            for key, values in chosen.table.items()
+        }
+        np.savez(path, images=chosen.images.astype(np.float16), masks=chosen.masks, **columns)
+    return chosen
+
+
+def gemm_rate(threads: int) -> float:
+    """FLOP/s of a large single-precision product, the best of three."""
+    n = 3000
+    a = np.random.default_rng(0).random((n, n), dtype=np.float32)
+    with threadpool_limits(threads):
+        return max(2 * n**3 / timed(lambda: a @ a).clock for _ in range(3))
+
+
+def peers(queries: Floats, references: Floats, count: int) -> dict[str, float]:
+    """Pairs a second of the other libraries, by the clock."""
+    a, b = ((side[:count] + 1) / 2 for side in (queries, references))
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    one = timed(
+        lambda: [
+            structural_similarity(x[0], y[0], data_range=1, **settings)
+            for x, y in zip(a, b, strict=True)
+        ]
+    )
+    x, y = torch.from_numpy(a), torch.from_numpy(b)
+    other = timed(lambda: structural_similarity_index_measure(x, y, data_range=1.0))
+    rates = {
+        "scikit-image": len(a) / one.processor,
+        "torchmetrics": len(a) * torch.get_num_threads() / other.processor,
+    }
+    for name, rate in rates.items():
+        line(f"{name}, SSIM of {len(a)} pairs", f"{rate:.0f} pairs a second")
+    return rates
+
+
+def search(
+    made: SliceSet, train: SliceSet, rates: dict[str, float], ceiling: float, threads: int
+) -> None:
+    """Nearest training slices by correlation and by SSIM, under flips and shifts."""
+    bodies = [timed(lambda s=s: foreground.foreground(s.images)).value for s in (made, train)]  # type: ignore[misc]
+    with threadpool_limits(threads):
+        near = timed(lambda: neighbours.nearest(made.images, train.images))
+    n, m, size = len(made), len(train), made.images.shape[-1]
+    least = near_flops(n, m, size) / ceiling
+    line(f"nearest of {n} x {m} by correlation", f"least {least:.1f} s", near, threads)
+    exact = timed(
+        lambda: nearest_ssim.nearest_ssim(
+            made.images, train.images, *bodies, correlated=near.value, workers=threads
+        )
+    )
+    least = pair_flops(n, m, size) / ceiling
+    line(f"nearest of {n} x {m} by SSIM", f"least {least:.1f} s", exact, threads)
+    both = Timed(None, near.clock + exact.clock, near.processor + exact.processor)
+    rate = n * m / (both.processor / threads)
+    line("the whole search", f"{rate:,.0f} pairs a second", both, threads)
+    for name, other in rates.items():
+        line(f"times the rate of {name}", f"{rate / other:.0f}")
+
+
+def near_flops(n: int, m: int, size: int) -> float:
+    """Of the products in `neighbours`: four flips, coarse shifts of up to 4 pixels."""
+    factor = max(size // neighbours.COARSE, 1)
+    shifts = (2 * -(-4 // factor) + 1) ** 2
+    return 2.0 * n * m * (size // factor) ** 2 * 4 * shifts
+
+
+def pair_flops(n: int, m: int, size: int) -> float:
+    """Of the products in `ssim_pairs`, as it is and mirrored, over all windows."""
+    windows = len(range(ssim_pairs.RADIUS, size - ssim_pairs.RADIUS, ssim_pairs.STRIDE)) ** 2
+    return 2.0 * 2 * n * m * windows * (ssim_pairs.SIDE**2 + 2 + 2 + 4 + 2)
+
+
+def errors(made: SliceSet, train: SliceSet) -> None:
+    """Near against exact SSIM of all pairs, and the search against an exhaustive one."""
+    a, b = made.images[:: len(made) // SAMPLE], train.images[:: len(train) // SAMPLE]
+    bodies = foreground.foreground(a), foreground.foreground(b)
+    nearly, exact = (ssim_pairs.ssim_pairs(a, b, *bodies, stride=s) for s in (4, 1))
+    gap = np.abs(nearly - exact)
+    line(f"error of every fourth window, {gap.size} pairs",
+         f"mean {gap.mean():.4f}, largest {gap.max():.4f},"
+         f" r {np.corrcoef(nearly.ravel(), exact.ravel())[0, 1]:.4f}")  # fmt: skip
+    top = np.argsort(-nearly, axis=1)[:, :20]
+    hit = (top == exact.argmax(axis=1)[:, None]).any(axis=1).mean()
+    line("exact nearest among the 20 nearest by every fourth window", f"{hit:.1%}")
+    a, b = a[:: len(a) // TRUTH][:TRUTH], b[:AMONG]
+    bodies = foreground.foreground(a), foreground.foreground(b)
+    near = neighbours.nearest(a, b)
+    found = nearest_ssim.nearest_ssim(a, b, *bodies, correlated=near).scores
+    gap = exhaustive(a, b, *bodies) - found
+    line(f"found against the best of every flip and shift, {TRUTH} slices in {AMONG}",
+         f"lower by {gap.mean():.4f} on average, {gap.max():.4f} at most")  # fmt: skip
+
+
+def exhaustive(
+    a: Floats, b: Floats, bodies: NDArray[np.bool_], others: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """The highest exact SSIM (N,) over all references, mirrored or not, all shifts of up to 4."""
+    references = nearest_ssim.Side(moments(b), others)
+    best = []
+    for image, body in zip(a, bodies, strict=True):
+        rows = np.zeros(len(b), dtype=np.intp)
+        own = nearest_ssim.Side(moments(image[None]), body[None]).take(rows)
+        values = []
+        for mirror in (False, True):
+            flips = np.tile([False, mirror], (len(b), 1))
+            pairs = nearest_ssim.Pairs(nearest_ssim.turn(own, flips), references, 4)
+            for move in product(range(-4, 5), range(-4, 5)):
+                shifts = np.tile(np.array(move, dtype=np.int16), (len(b), 1))
+                values.append(pairs.ssim(shifts, stride=1).max())
+        best.append(max(values))
+    return np.array(best)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,12 @@
 """`ingest@BATCH`: what hospitals and archives hold becomes canonical volumes and two tables.
 
 Reads `data/raw/BATCH/`; writes `data/volumes/BATCH/` (NIfTI in RAS+ orientation,
-`manifest.parquet`, `rejected.parquet`). Each file of the batch ends as a volume, a mask, known
-metadata or a refusal with a code; `.private/` tells which, by its true path.
+`manifest.parquet`, `rejected.parquet`, `facts.json`). Each file of the batch ends as a volume, a
+mask, known metadata or a refusal with a code; `.private/` tells which, by its true path.
 """
 
+import json
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from tqdm import tqdm
 
 from tasks import params, stage
 from tasks.ingest import tables
-from tasks.ingest.account import nothing_read, reject_rows, summary, write_paths
+from tasks.ingest.account import facts, nothing_read, reject_rows, summary, write_paths
 from tasks.ingest.archive import workspace
+from tasks.ingest.brain import check_installed
 from tasks.ingest.convert import Converted, Plan, convert, given_up
 from tasks.ingest.identity import persons
 from tasks.ingest.overrides import read_overrides
@@ -27,6 +30,12 @@ from tasks.stage import StageError
 
 RAW = Path("data/raw")
 VOLUMES = Path("data/volumes")
+PHANTOM = "phantom"  # the batch that holds nobody's scans
+PUBLIC_KEY = (
+    "warning: the pseudonyms are made with the public demo key, so anybody who guesses a patient's"
+    " id can find the patient; put a secret into the variable AUGLIFT_KEY or the file"
+    " .private/pseudonym.key, and its fingerprint into ingest.key_fingerprint"
+)
 
 
 def main(batch: str) -> None:
@@ -39,12 +48,16 @@ def main(batch: str) -> None:
             " into that folder, or take it out of the list"
         )
     names = Pseudonyms(load_key(settings.key_fingerprint))
+    if names.public and batch != PHANTOM:
+        print(f"ingest@{batch}: {PUBLIC_KEY}", file=sys.stderr)
+    if settings.brain_extraction:
+        check_installed()
     with quiet(), workspace(batch) as unpacked, stage.output(VOLUMES / batch) as volumes:
         kinds, rejected = take_stock(folder, unpacked, settings)
         found, unclear = told_by_name(kinds, folder, settings)
         files, unreadable = identify_all(kinds["dicom"], settings)
         people, nobodys = persons(files, allow_unknown=settings.allow_unknown_patients)
-        load_libraries(files)
+        load_libraries(files, settings)
         patients = by_patient(people, found, read_sites(folder), names)
         total = Converted(rejected=[*rejected, *unclear, *unreadable, *nobodys])
         total.used += [(source.name, "metadata") for source in kinds["metadata"]]
@@ -56,6 +69,8 @@ def main(batch: str) -> None:
             raise StageError(nothing_read(folder, batch, total))
         tables.write_manifest(volumes / "manifest.parquet", total.rows)
         tables.write_rejected(volumes / "rejected.parquet", reject_rows(total.rejected, names))
+        known = facts(total, public_key=names.public)
+        (volumes / "facts.json").write_text(json.dumps(known, indent=1) + "\n")
     print(f"ingest@{batch}: {summary(total)}")
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from tasks.ingest.convert import Converted
 from tasks.ingest.found import Rejection
@@ -44,11 +45,23 @@ def nothing_read(folder: Path, batch: str, total: Converted) -> str:
     )
 
 
+def facts(total: Converted, *, public_key: bool) -> dict[str, Any]:
+    """What may be told of a batch: counts, and whether anybody can compute its pseudonyms."""
+    return {
+        "patients": len({row["subject"] for row in total.rows}),
+        "volumes": len(total.rows),
+        "masks": sum(row["mask"] is not None for row in total.rows),
+        "files": len(total.used) + sum(len(one.sources) for one in total.rejected),
+        "rejected": dict(sorted(Counter(one.code for one in total.rejected).items())),
+        "patients_known": all(row["patient_known"] for row in total.rows),
+        "public_key": public_key,
+    }
+
+
 def summary(total: Converted) -> str:
     """Counts for the log; no names."""
-    subjects = {row["subject"] for row in total.rows}
-    masks = sum(row["mask"] is not None for row in total.rows)
+    known = facts(total, public_key=False)
     return (
-        f"{len(subjects)} patients, {len(total.rows)} volumes, {masks} with a mask,"
+        f"{known['patients']} patients, {known['volumes']} volumes, {known['masks']} with a mask,"
         f" {len(total.rejected)} refused"
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tasks.ingest.found import Found, Rejection
 from tasks.ingest.patient import Patient, Scans, look_into
 from tasks.ingest.privacy import Pseudonyms
-from tasks.ingest.reading import Mask, on_grid, read_corrected, read_mask
+from tasks.ingest.reading import Mask, on_grid, read_mask, read_prepared
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.volume import Volume, write_nifti
 from tasks.params.ingest import Ingest
@@ -51,7 +51,7 @@ def convert(patient: Patient, plan: Plan) -> Converted:
     taken: dict[str, int] = {}
     for image in scans.images:
         try:
-            volume = read_corrected(image, params)
+            volume, brain = read_prepared(image, params)
         except RefusalError as refusal:
             result.rejected.append(Rejection(image.sources, refusal.code, refusal.reason))
             continue
@@ -74,7 +74,7 @@ def convert(patient: Patient, plan: Plan) -> Converted:
                 for index in chosen:
                     unused.pop(index, None)
         row = describe(scans, image, volume)
-        row |= {"image": f"{stem}.nii.gz", "mask": mask, "mask_status": status}
+        row |= {"image": f"{stem}.nii.gz", "mask": mask, "mask_status": status, "brain": brain}
         result.rows.append(row)
         result.used += [(source.name, stem) for source in image.sources]
     for index, found in enumerate(scans.masks):

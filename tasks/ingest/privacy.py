@@ -47,6 +47,7 @@ class Pseudonyms:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self.public = key == DEMO_KEY
 
     def _hash(self, space: str, secret: str, length: int) -> str:
         message = f"{space}:{secret}".encode("utf-8", "surrogateescape")

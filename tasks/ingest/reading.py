@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.ingest.bias import correct_bias
+from tasks.ingest.brain import Brain, extract_brain
 from tasks.ingest.contours import Contours, fill, read_contours
 from tasks.ingest.dicom import read_multiframe, read_segmentation, read_series
 from tasks.ingest.found import Found
@@ -32,10 +33,17 @@ def read_image(found: Found, params: Ingest) -> Volume:
     return guarded(lambda: canonical(readers[found.format]()))
 
 
-def read_corrected(found: Found, params: Ingest) -> Volume:
-    """An image in canonical orientation, without its bias field where `ingest.n4` asks for it."""
+def read_prepared(found: Found, params: Ingest) -> tuple[Volume, Brain | None]:
+    """An image in canonical orientation, without bias field and skull where params ask for it.
+
+    Pictures keep their skull: a brain is not told from a single slice.
+    """
     volume = read_image(found, params)
-    return guarded(lambda: correct_bias(volume)) if params.n4 else volume
+    if params.n4:
+        volume = guarded(lambda: correct_bias(volume))
+    if not params.brain_extraction or found.format == "image2d":
+        return volume, None
+    return guarded(lambda: extract_brain(volume))
 
 
 def read_mask(found: Found, params: Ingest) -> Mask:

@@ -17,6 +17,7 @@ REMEDIES = {
     "mask-without-image": "put the image it was drawn on into the same batch",
     "missing-slice": "export the whole series again",
     "nan-pixels": "replace values that are not finite before the import",
+    "no-brain": "set ingest.brain_extraction to false, or leave the series out by series.csv",
     "not-a-volume": "export the slices with their positions, one volume a series",
     "not-an-image": "none needed: the file holds no image",
     "not-a-tumour-mask": "none needed; rename the mask if it does hold the tumour",

@@ -103,9 +103,11 @@ def identify_some(sources: list[Source]) -> list[Identity | Rejection]:
     return results
 
 
-def load_libraries(identities: Iterable[Identity]) -> None:
+def load_libraries(identities: Iterable[Identity], settings: Ingest) -> None:
     """Import what the workers will need, once and before they fork."""
     if any(identity.kind in OF_MANY_FRAMES for identity in identities):
         importlib.import_module("highdicom")
     elif not all(identity.quick for identity in identities):
         importlib.import_module("pydicom")
+    if settings.brain_extraction:
+        importlib.import_module("torch")

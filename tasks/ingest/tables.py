@@ -27,6 +27,7 @@ MANIFEST = pa.schema(
         ("synthetic", pa.bool_()),
         ("patient_known", pa.bool_()),
         ("label", pa.int64()),
+        ("brain", pa.string()),
     ]
 )
 REJECTED = pa.schema([(name, pa.string()) for name in ("token", "code", "reason", "remedy")])

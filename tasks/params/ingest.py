@@ -41,6 +41,8 @@ class Ingest(Section):
     `mask_labels` says which labels of a mask are tumour: a region of the BraTS label sets
     (1 necrotic core, 2 oedema, 3 or 4 enhancing), or a list of values.
     `n4` corrects the bias field of every image (seconds to a minute each).
+    `brain_extraction` takes the skull off every volume that still has it, by the networks of
+    deepbet, which are installed apart (seconds a volume; see docs/ingest.md).
     `max_seconds` is what one patient may take.
     `key_fingerprint` is that of the pseudonym key; the default is the public demo key's.
     """
@@ -54,6 +56,7 @@ class Ingest(Section):
     allow_burned_in: bool = False
     allow_unknown_patients: bool = False
     n4: bool = False
+    brain_extraction: bool = False
     pictures: Pictures = Pictures()
     key_fingerprint: str = Field(default="d462ac8e", pattern="^[0-9a-f]{8}$")
 

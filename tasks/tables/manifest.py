@@ -9,8 +9,12 @@ class Manifest(pa.DataFrameModel):
     """Volumes of a batch; paths are relative to the batch's folder.
 
     `evidence` says how `modality` was told; `shape` and `spacing_mm` hold three numbers each.
-    `patient_known` is false where a file named no patient: then splits may leak. `label` is what
-    a 2D picture's class folder says, 1 tumour or 0 none.
+    `patient_known` is false where a file named no patient: then splits may leak.
+    `label` is what a 2D picture's class folder says, 1 tumour or 0 none; null where no folder does.
+    Pictures without slice numbers are volumes of one slice each (`shape` ends in 1); one under a
+    folder of class 0 has an empty mask, one of class 1 without a mask file `mask_status` missing:
+    then `label` is all that is known. `brain` is `extracted` or `stripped before` where
+    `ingest.brain_extraction` asked for it.
     """
 
     subject: Series[str]
@@ -29,3 +33,6 @@ class Manifest(pa.DataFrameModel):
     synthetic: Series[bool]
     patient_known: Series[bool] | None
     label: Series[pd.Int64Dtype] | None = pa.Field(nullable=True, coerce=True)
+    brain: Series[str] | None = pa.Field(
+        nullable=True, isin=["extracted", "stripped before"], coerce=True
+    )

@@ -95,7 +95,18 @@ def test_pool_writes_the_controls_beside_the_synthetic_arms(train, tmp_path, mon
     assert added.table["source_row"].tolist() == train.table["row"].tolist()
 
 
-@pytest.mark.parametrize("name", ["real+fake", "classical", "real+real", "synthetic+duplicated"])
+@pytest.mark.parametrize(
+    "name",
+    ["real+fake", "classical", "slice-split", "real+real", "synthetic+duplicated",
+     "random-labels+classical"],
+)  # fmt: skip
 def test_an_arm_that_makes_no_sense_is_refused(name):
     with pytest.raises(ValueError, match="arm"):
         Arm.parse(name)
+
+
+def test_arms_with_other_labels_or_another_split_stand_apart():
+    apart = [name for name in ("real", "real+classical+synthetic", "random-labels",
+                               "random-labels+slice-split", "real+synthetic+slice-split")
+             if Arm.parse(name).apart]  # fmt: skip
+    assert apart == ["random-labels", "random-labels+slice-split", "real+synthetic+slice-split"]

@@ -133,7 +133,7 @@ def gemm_rate(threads: int) -> float:
     n = 3000
     a = np.random.default_rng(0).random((n, n), dtype=np.float32)
     with threadpool_limits(threads):
-        return max(2 * n**3 / timed(lambda: a @ a).clock for _ in range(3))
+        return max(2 * n**3 * threads / timed(lambda: a @ a).processor for _ in range(3))
 
 
 def peers(queries: Floats, references: Floats, count: int) -> dict[str, float]:
@@ -163,7 +163,7 @@ def search(
     """Nearest training slices by correlation and by SSIM, under flips and shifts."""
     bodies = [timed(lambda s=s: foreground.foreground(s.images)).value for s in (made, train)]  # type: ignore[misc]
     with threadpool_limits(threads):
-        near = timed(lambda: neighbours.nearest(made.images, train.images))
+        near = timed(lambda: neighbours.nearest(made.images, train.images, workers=threads))
     n, m, size = len(made), len(train), made.images.shape[-1]
     least = near_flops(n, m, size) / ceiling
     line(f"nearest of {n} x {m} by correlation", f"least {least:.1f} s", near, threads)

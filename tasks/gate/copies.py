@@ -116,7 +116,7 @@ def liken(
     mean, std = train[1].features.mean(axis=0), np.maximum(train[1].features.std(axis=0), 1e-3)
     for (side, described), banned in ((train, None), (unseen, forbidden)):
         found = neighbours.nearest(
-            slices.images, side.images, max_shift=max_shift, forbidden=banned
+            slices.images, side.images, max_shift=max_shift, forbidden=banned, workers=workers
         )
         correlated.append(found)
         similar.append(

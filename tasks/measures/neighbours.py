@@ -48,6 +48,7 @@ def nearest(
     max_shift: int = 4,
     forbidden: NDArray[np.bool_] | None = None,
     chunk: int = 512,
+    workers: int = 1,
 ) -> Nearest:
     """Search `references` (M,C,H,W) for each of `queries` (N,C,H,W).
 
@@ -58,6 +59,7 @@ def nearest(
         max_shift: largest shift in pixels of full size, in each direction.
         forbidden: (N,M) pairs that do not count, such as slices of one patient.
         chunk: how many queries at a time; bounds the memory.
+        workers: threads of the transforms.
 
     Raises:
         ValueError: when a query has no allowed reference.
@@ -67,13 +69,15 @@ def nearest(
     fine_references = prepare(references)
     coarse_references = shrink(fine_references)
     parts = []
-    for start in range(0, len(queries), chunk):
-        fine = prepare(queries[start : start + chunk])
-        banned = None if forbidden is None else forbidden[start : start + chunk]
-        parts.append(
-            search(fine, fine_references, coarse_references, keep=keep, max_shift=max_shift,
-                   forbidden=banned)
-        )  # fmt: skip
+    with fft.set_workers(workers):
+        spectra = fft.rfft2(fine_references)
+        for start in range(0, len(queries), chunk):
+            fine = prepare(queries[start : start + chunk])
+            banned = None if forbidden is None else forbidden[start : start + chunk]
+            parts.append(
+                search(fine, spectra, coarse_references, keep=keep, max_shift=max_shift,
+                       forbidden=banned)
+            )  # fmt: skip
     return Nearest(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -107,7 +111,7 @@ def factor_of(height: int, width: int) -> int:
 
 def search(
     fine: Floats,
-    fine_references: Floats,
+    spectra: NDArray[np.complex64],
     coarse_references: Floats,
     *,
     keep: int,
@@ -115,7 +119,7 @@ def search(
     forbidden: NDArray[np.bool_] | None,
 ) -> tuple[Ints, Floats, Floats, Floats, NDArray[np.int16]]:
     """The fields of `Nearest` for one chunk of queries."""
-    n, m = len(fine), len(fine_references)
+    n, m = len(fine), len(spectra)
     keep = min(keep, m)
     coarse = shrink(fine)
     reach = -(-max_shift // factor_of(*fine.shape[2:]))
@@ -130,9 +134,7 @@ def search(
             best[forbidden] = -np.inf
         candidates = np.argpartition(-best, keep - 1, axis=1)[:, :keep]  # (N, K)
         allowed = np.isfinite(np.take_along_axis(best, candidates, axis=1))
-        scores, transforms = correlate(
-            fine, fine_references, candidates, flips=flips, max_shift=max_shift
-        )
+        scores, transforms = correlate(fine, spectra, candidates, flips=flips, max_shift=max_shift)
         pools.append((candidates, np.where(allowed, scores, -1), transforms))
     rows = np.concatenate([pool[0] for pool in pools], axis=1)  # (N, 2K)
     scores = np.concatenate([pool[1] for pool in pools], axis=1)
@@ -149,13 +151,15 @@ def search(
 
 def correlate(
     fine: Floats,
-    references: Floats,
+    spectra: NDArray[np.complex64],
     candidates: Ints,
     *,
     flips: tuple[tuple[bool, bool], ...],
     max_shift: int,
 ) -> tuple[Floats, NDArray[np.int16]]:
     """Best score (N,K) over flips and shifts for each query and candidate, and the transform.
+
+    `spectra` (M,C,H,W/2+1) are the references' transforms.
 
     A circular shift leaves mean and norm as they are, so that all shifts at once are one product
     of spectra; at the frame there is air, so what wraps around is air.
@@ -164,7 +168,6 @@ def correlate(
     height, width = fine.shape[2:]
     shifts = np.arange(-max_shift, max_shift + 1)
     span = len(shifts)
-    spectra = fft.rfft2(references)
     scores = np.full((n, keep), -np.inf, dtype=np.float32)
     transforms = np.zeros((n, keep, 4), dtype=np.int16)
     for flip in flips:

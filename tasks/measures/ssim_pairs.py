@@ -83,7 +83,10 @@ def chunk(
     total = np.zeros((len(a[0]), len(b[0])), dtype=np.float32)
     count = np.zeros_like(total)
     starts = range(0, len(a[0]), ROWS)
-    sides = unfolded(*a, stride, left=True), unfolded(*b, stride, left=False)
+    bodies = [side[1] for side in (a, b) if side[1] is not None]
+    # Where all pairs are air on both sides, no window counts.
+    used = np.any([one.any(axis=0) for one in bodies], axis=0) if len(bodies) == 2 else None
+    sides = unfolded(*a, stride, used, left=True), unfolded(*b, stride, used, left=False)
     for left, right in zip(*sides, strict=True):
         jobs = [
             pool.submit(block, left, right, slice(start, start + ROWS), total, count)
@@ -95,17 +98,23 @@ def chunk(
     return total
 
 
-def unfolded(images: Floats, bodies: Bools | None, stride: int, *, left: bool) -> Iterator[Factors]:
-    """The factors of one row of windows after the other."""
+def unfolded(
+    images: Floats, bodies: Bools | None, stride: int, used: Bools | None, *, left: bool
+) -> Iterator[Factors]:
+    """The factors of one row of windows after the other; only where `used` (H,W) is true."""
     known = moments(images)
     height, width = known.images.shape[1:]
     taps = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * SIGMA**2))
     root = np.sqrt(np.outer(taps, taps) / taps.sum() ** 2).astype(np.float32)
     inside = np.ones(known.images.shape, dtype=bool) if bodies is None else bodies
-    columns = np.arange(RADIUS, width - RADIUS, stride)
+    everywhere = np.arange(RADIUS, width - RADIUS, stride)
     for row in range(RADIUS, height - RADIUS, stride):
+        columns = everywhere if used is None else everywhere[used[row, everywhere]]
+        if not len(columns):
+            continue
         strip = known.images[:, row - RADIUS : row + RADIUS + 1]
-        windows = np.lib.stride_tricks.sliding_window_view(strip, SIDE, axis=2)[:, :, ::stride]
+        windows = np.lib.stride_tricks.sliding_window_view(strip, SIDE, axis=2)
+        windows = windows[:, :, columns - RADIUS]  # (N,11,K,11)
         pixels = (windows.transpose(2, 0, 1, 3) * root).reshape(len(columns), len(images), -1)
         mean, variance = (x[:, row, columns].T for x in (known.means, known.variances))
         away = 1 - inside[:, row, columns].T.astype(np.float32)

@@ -90,7 +90,7 @@ def cells(plan: dict[str, Any]) -> Iterator[Cell]:
         for size in plan["sizes"]:
             own = {"slices.train_patients": size, "slices.draw": draw}
             own |= dict.fromkeys(plan["seeds"], 100 * draw + size)
-            own |= {plan["network_seeds"]: [draw]}
+            own |= {plan["network_seeds"]: [draw]} | plan["by_size"].get(size, {})
             for name, changes in plan["variants"].items():
                 only = changes.get("only", {})
                 if size in only.get("sizes", [size]) and draw in only.get("draws", [draw]):

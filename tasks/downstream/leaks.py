@@ -13,7 +13,7 @@ from tasks.stage import StageError
 
 
 def refuse_leaks(table: pd.DataFrame, images: NDArray[np.float32], fold: str) -> None:
-    """Stop the run when a fold's partitions share a patient or a picture.
+    """Stop the run when a fold's partitions share a patient or a picture; `unused` is none.
 
     Args:
         table: `slices.parquet`.
@@ -24,6 +24,8 @@ def refuse_leaks(table: pd.DataFrame, images: NDArray[np.float32], fold: str) ->
         StageError: naming the (pseudonymous) patients.
     """
     column = f"partition_{fold}"
+    taking_part = (table[column] != "unused").to_numpy()
+    table, images = table[taking_part], images[taking_part]
     sides = table.groupby("subject")[column].nunique()
     planted = sorted(sides[sides > 1].index)
     if planted:
@@ -48,7 +50,8 @@ def refuse_seen(
     pool: NDArray[np.float32], table: pd.DataFrame, images: NDArray[np.float32], fold: str
 ) -> None:
     """Stop the run when an arm would add a validation or test slice to its training slices."""
-    held_out = table[f"partition_{fold}"] != "train"
+    trained_on = table.loc[table[f"partition_{fold}"] == "train", "subject"]
+    held_out = ~table["subject"].isin(trained_on)
     known = dict(zip(digests(images[held_out]), table.loc[held_out, "subject"], strict=True))
     seen = sorted({known[digest] for digest in digests(pool) if digest in known})
     if seen:

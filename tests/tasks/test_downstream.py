@@ -259,6 +259,15 @@ def test_a_split_by_slice_has_its_patients_on_several_sides(root):
     assert "dice_volume" not in set(table("segment", "real+slice-split", "patients")["metric"])
 
 
+def test_slices_that_a_fold_does_not_use_are_nowhere_and_no_leak(root):
+    slices = pd.read_parquet("data/slices/slices.parquet")
+    slices.loc[slices.index[slices["subject"] == "sub-002"][:2], "partition_0"] = "unused"
+    slices.to_parquet("data/slices/slices.parquet")
+    main("classify", "real")
+    found = table("classify", "real", "predictions")
+    assert (found["subject"] == "sub-002").sum() == 2 * (6 - 2)
+
+
 def test_unlabelled_slices_are_left_out(root):
     slices = pd.read_parquet("data/slices/slices.parquet")
     slices.loc[slices["subject"] == "sub-002", "label"] = -1

@@ -21,7 +21,7 @@ from tasks.slices.stats import describe
 from tasks.stage import StageError
 from tasks.tables.slices import Slices as SlicesTable
 
-INTERNAL = ["session", "patient_known", "tumor"]
+INTERNAL = ["patient_known", "tumor"]
 
 
 def main() -> None:

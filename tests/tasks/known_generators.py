@@ -1,11 +1,57 @@
 """Generators whose worth is known, made from real or simulated slices."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import ndimage
 
 from tasks.arrays import SliceSet
 
 Floats = np.ndarray
+
+CHANGES = ("flip", "shift", "blur", "gain", "noise")
+PAIRS = tuple(f"{a}+{b}" for i, a in enumerate(CHANGES) for b in CHANGES[i + 1 :])
+HARD = ("rotate", "scale", "blend")
+COPIES = 60
+# What a reason for the rejection must speak of, one of the words.
+EXPECTED = {
+    "collapsed": ("collapsed",),
+    "blurred": ("blur, noise", "spectrum"),
+    "noisy": ("blur, noise", "spectrum"),
+    "pure noise": ("blur, noise", "outline", "unlike"),
+    "checkerboard": ("blur, noise", "spectrum"),
+    "upside-down": ("upside-down", "orientation"),
+    "masks shifted": ("mask",),
+    "masks swapped": ("mask",),
+    "masks empty": ("mask",),
+    "black": ("broken",),
+    "one site": ("site",),
+}
+Make = Callable[[np.random.Generator], SliceSet]
+
+
+def generators(train: SliceSet, oracle: SliceSet) -> dict[str, tuple[Make, tuple[str, ...]]]:
+    """Each known generator: how it is made, and what its rejection must speak of."""
+
+    def copying(how: str) -> Make:
+        return lambda rng: copier(train, how, COPIES, rng)
+
+    def damaging(how: str) -> Make:
+        return lambda rng: damaged(oracle, how, rng)
+
+    known: dict[str, tuple[Make, tuple[str, ...]]] = {"oracle": (lambda _: oracle, ())}
+    for how in ("as-is", *CHANGES, *PAIRS, *HARD):
+        known[f"copy, {how}"] = (copying(how), ("memorised",))
+    if oracle.masks.any():
+        known["copy, tumours"] = (
+            lambda rng: transplanted(oracle, train, COPIES, rng),
+            ("memorised",),
+        )
+    for how, words in EXPECTED.items():
+        known[how] = (damaging(how), words)
+    known["collapsed"] = (lambda rng: collapsed(oracle, 200, rng), EXPECTED["collapsed"])
+    known["one site"] = (lambda _: one_site(oracle), EXPECTED["one site"])
+    return known
 
 
 def copier(train: SliceSet, how: str, n: int, rng: np.random.Generator) -> SliceSet:

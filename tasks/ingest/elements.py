@@ -117,6 +117,8 @@ def walk(
         group, element, vr, length = explicit_start(data, at)
         tag = group << 16 | element
         if tag >= stop:
+            if stop == PIXELS and group != PIXELS >> 16:  # nothing should lie behind the pixels
+                raise DoubtError
             return values, at
         if tag <= before:
             raise DoubtError

@@ -20,6 +20,7 @@ UNCOMPRESSED = {  # by (implicit VR, little endian), for files that do not decla
     (True, True): IMPLICIT, (False, True): EXPLICIT, (False, False): BIG_ENDIAN,
 }  # fmt: skip
 LARGEST_VALUE = 2**16  # bytes; larger ones are skipped
+SIZES = {"US": 2, "FD": 8}  # bytes
 FRAMES_SEQUENCE = "ReferencedFrameOfReferenceSequence"
 
 
@@ -130,7 +131,7 @@ def as_bytes(dataset: Any, tag: int, kind: str) -> bytes:
         raw = element.value or b""
         if kind not in NO_TEXT and raw.isascii():
             return bytes(raw)
-        if kind == "US" and len(raw) == 2:
+        if len(raw) == SIZES.get(kind):
             return bytes(raw if element.is_little_endian else raw[::-1])
     if kind == "SQ":
         return b""

@@ -15,14 +15,29 @@ Role = Literal["image", "mask", "other-mask"]
 
 MASK_WORDS = {"mask", "seg", "dseg", "label", "labels", "roi", "tumor", "tumour", "lesion"}
 OTHER_MASKS = {"brain", "brainmask", "skull", "bet", "csf", "gm", "wm", "aseg", "aparc"}
-CONTRAST = re.compile(r"[_-](flair|t1ce|t1c|t1gd|t1n|t1w|t1|t2f|t2w|t2)$", re.IGNORECASE)
+CONTRASTS = r"flair|t1ce|t1c|t1gd|t1n|t1w|t1|t2f|t2w|t2"
+CONTRAST = re.compile(rf"[_-]({CONTRASTS})$", re.IGNORECASE)
+# A name that says what is shown, not of whom; and a folder that does not either.
+NOBODY = re.compile(
+    rf"({CONTRASTS}|{'|'.join(sorted(MASK_WORDS | OTHER_MASKS))}|image|img|scan|volume|data|mri?)",
+    re.IGNORECASE,
+)
+NO_PATIENTS_FOLDER = re.compile(
+    r"anat|nifti|nii|images?|imgs?|labels?|masks?|derivatives|raw|data|ses-.*|train.*|test.*|val.*",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
 class Name:
-    """A path's meaning; `stem` is the file's name without endings and mask words."""
+    """A path's meaning; `stem` is the file's name without endings and mask words.
+
+    `patient` is empty where neither the file's name nor a folder's says who it is; `by_entity` is
+    whether BIDS says it.
+    """
 
     patient: str
+    by_entity: bool
     session: str | None
     role: Role
     stem: str
@@ -40,9 +55,13 @@ def understand(name: str) -> Name:
     elif OTHER_MASKS & set(words[-1:]):
         role = "other-mask"
     stem = without_mask_words(full) if role != "image" else full
-    patient = entity("sub", path) or CONTRAST.sub("", stem)
+    subject = entity("sub", path)
+    patient = subject or CONTRAST.sub("", stem)
+    if NOBODY.fullmatch(patient):
+        folders = (part for part in reversed(path.parts[:-1]))
+        patient = next((one for one in folders if not NO_PATIENTS_FOLDER.fullmatch(one)), "")
     session = entity("ses", path)
-    return Name(patient, session, role, stem, from_name(full) or "other")
+    return Name(patient, subject is not None, session, role, stem, from_name(full) or "other")
 
 
 def entity(key: str, path: PurePosixPath) -> str | None:

@@ -1,7 +1,9 @@
 """NIfTI files as volumes: geometry and values checked before anything is allocated."""
 
 import json
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import nibabel as nib
@@ -10,7 +12,7 @@ from isal import igzip
 
 from tasks.ingest.found import Found, Rejection
 from tasks.ingest.inventory import Source
-from tasks.ingest.names import understand
+from tasks.ingest.names import Name, understand
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.volume import Volume, compact
 
@@ -19,24 +21,38 @@ MAX_SIDECAR = 2**20
 SYNTHETIC_KEYS = ("SyntheticData", "Synthetic")
 
 
-def survey(sources: list[Source], metadata: list[Source]) -> tuple[list[Found], list[Rejection]]:
+def survey(
+    sources: list[Source], metadata: list[Source], *, allow_unknown: bool
+) -> tuple[list[Found], list[Rejection]]:
     """Images, masks and rejections of a batch's NIfTI files, by their names and sidecars."""
     sidecars = {source.name: source.path for source in metadata if source.name.endswith(".json")}
+    names = {source: understand(source.name) for source in sources}
+    namesakes = of_namesakes(names)
     found: list[Found] = []
     rejected: list[Rejection] = []
-    for source in sources:
-        name = understand(source.name)
+    for source, name in names.items():
         if name.role == "other-mask":
-            rejected.append(
-                Rejection((source,), "not-a-tumour-mask", "the name speaks of another structure")
+            reason = "the name speaks of another structure"
+            rejected.append(Rejection((source,), "not-a-tumour-mask", reason))
+            continue
+        several = (name.patient, name.by_entity) in namesakes
+        known = bool(name.patient) and not several
+        if not known and not allow_unknown:
+            code = "patient-ambiguous" if several else "patient-unknown"
+            reason = (
+                "files of one name in several folders: one patient or several"
+                if several
+                else "neither the file's name nor a folder's says whose it is"
             )
+            rejected.append(Rejection((source,), code, reason))
             continue
         found.append(
             Found(
                 role=name.role,
                 format="nifti",
                 sources=(source,),
-                patient=name.patient,
+                patient=name.patient if known else str(PurePosixPath(source.name).parent),
+                patient_known=known,
                 session=name.session,
                 stem=name.stem,
                 modality=name.modality,
@@ -45,6 +61,16 @@ def survey(sources: list[Source], metadata: list[Source]) -> tuple[list[Found], 
             )
         )
     return found, rejected
+
+
+def of_namesakes(names: Mapping[Source, Name]) -> set[tuple[str, bool]]:
+    """Patients, but for BIDS's, of whom a file of the same name lies in several folders."""
+    folders: dict[tuple[str, str], int] = Counter(
+        (name.patient, PurePosixPath(source.name).name)
+        for source, name in names.items()
+        if name.patient and not name.by_entity and name.role == "image"
+    )
+    return {(patient, False) for (patient, _), count in folders.items() if count > 1}
 
 
 def says_synthetic(name: str, sidecars: dict[str, Path]) -> bool:

@@ -55,7 +55,9 @@ def told_by_name(
     kinds: Mapping[Kind, list[Source]], folder: Path, settings: Ingest
 ) -> tuple[list[Found], list[Rejection]]:
     """Images and masks in NIfTI and picture files; each file is in one of them or refused."""
-    found, rejected = nifti.survey(kinds["nifti"], kinds["metadata"])
+    found, rejected = nifti.survey(
+        kinds["nifti"], kinds["metadata"], allow_unknown=settings.allow_unknown_patients
+    )
     more, refused = pictures.survey(kinds["image2d"], settings, read_pictures_table(folder))
     return [*found, *more], [*rejected, *refused]
 

@@ -1,0 +1,159 @@
+"""The quick walk over a header finds what pydicom finds, or leaves the file to pydicom."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ImplicitVRLittleEndian
+
+from tasks.ingest.elements import read_elements
+from tasks.ingest.fields import Fields, by_pydicom
+from tasks.ingest.headers import TAGS, read_header, summarise
+from tasks.ingest.inventory import Source
+from tasks.ingest.refusal import RefusalError
+
+from .dicom_cases import anatomy, write_series
+from .ingest_room import Room, canonical
+from .test_ingest_dicom import rewrite
+from .test_ingest_hostile import corrupt
+
+CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.chdir(tmp_path)
+    return Room(tmp_path)
+
+
+def crowd(index: int, dataset: FileDataset) -> None:
+    """Private elements, nested sequences of both kinds of length, umlauts, empty values."""
+    dataset.SpecificCharacterSet = "ISO_IR 100"
+    dataset.SeriesDescription = "Schädel FLAIR"
+    dataset.ContrastBolusAgent = ""
+    dataset.DiffusionBValue = 1000.0
+    block = dataset.private_block(0x0009, "VENDOR", create=True)
+    block.add_new(1, "OB", bytes(range(200)) * 60)  # pushes the rest out of the first read
+    inner, outer = Dataset(), Dataset()
+    inner.CodeValue = "121320"
+    outer.PurposeOfReferenceCodeSequence = Sequence([inner])
+    outer.ReferencedSOPInstanceUID = "1.2.3"
+    dataset.SourceImageSequence = Sequence([outer, outer])
+    dataset.ReferencedImageSequence = Sequence([outer])
+    dataset["ReferencedImageSequence"].is_undefined_length = True
+    dataset.ReferencedImageSequence[0].is_undefined_length_sequence_item = True
+    dataset.OtherPatientIDsSequence = Sequence([])
+
+
+def sources(folder: Path) -> list[Source]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [Source(str(path), path.name) for path in files]
+
+
+def test_a_crowded_header_reads_as_by_pydicom(tmp_path: Path) -> None:
+    write_series(tmp_path / "explicit", anatomy((2, 8, 8)), change=crowd)
+    write_series(tmp_path / "implicit", anatomy((2, 8, 8)), change=crowd)
+    rewrite(tmp_path / "implicit", ImplicitVRLittleEndian)
+    for source in sources(tmp_path):
+        quick = read_elements(source, TAGS)
+        assert quick is not None
+        by_the_book = summarise(source, Fields(by_pydicom(source, TAGS), quick=False))
+        assert summarise(source, Fields(quick, quick=True)) == by_the_book
+        assert by_the_book.description.startswith("Schädel FLAIR")
+
+
+@pytest.mark.skipif(not CONFORMANCE.is_dir(), reason="../shared/data/dicom-conformance is absent")
+def test_headers_of_scanners_read_as_by_pydicom() -> None:
+    files = sorted(CONFORMANCE.rglob("*.dcm"))
+    for source in (Source(str(path), path.name) for path in files):
+        quick = read_elements(source, TAGS)
+        if quick is not None:
+            by_the_book = summarise(source, Fields(by_pydicom(source, TAGS), quick=False))
+            assert summarise(source, Fields(quick, quick=True)) == by_the_book
+    assert len(files) > 40
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_broken_header_is_read_as_by_pydicom_or_left_to_it(tmp_path: Path) -> None:
+    write_series(tmp_path / "x", anatomy((1, 8, 8)), change=crowd)
+    content = (tmp_path / "x/slice000.dcm").read_bytes()
+    broken = Source(str(tmp_path / "broken"), "broken")
+    rng, agreed = random.Random(1), 0
+    for _ in range(300):
+        broken.path.write_bytes(corrupt(content, rng))
+        quick = read_elements(broken, TAGS)
+        if quick is None:
+            continue
+        try:
+            by_the_book = summarise(broken, Fields(by_pydicom(broken, TAGS), quick=False))
+            found = summarise(broken, Fields(quick, quick=True))
+        except (
+            RefusalError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+            pydicom.errors.BytesLengthException,
+        ):
+            continue
+        agreed += found == by_the_book
+        assert found.offset == by_the_book.offset
+        assert (found.rows, found.columns, found.bits) == (
+            by_the_book.rows, by_the_book.columns, by_the_book.bits,
+        )  # fmt: skip
+    assert agreed > 60
+
+
+def coded(room: Room, **attributes: object) -> list[str]:
+    """The codes of a series with these attributes, beside a good patient."""
+    write_series(room.raw / "x", anatomy((4, 8, 8)), **attributes)
+    write_series(room.raw / "good", anatomy((4, 8, 8)), patient="good")
+    assert len(room.ingest()) == 1
+    assert room.accounts_for_every_file()
+    return room.codes()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "code"),
+    [
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted-greyscale"),
+        ({"ModalityLUTSequence": Sequence([Dataset()])}, "unsupported-pixels"),
+        ({"BitsStored": 12, "HighBit": 15}, "unsupported-pixels"),
+        ({"BitsStored": 17, "HighBit": 16}, "unsupported-pixels"),
+        ({"RescaleSlope": 0}, "unsupported-pixels"),
+    ],
+)
+def test_pixels_that_mean_something_else_are_refused(
+    room: Room, attributes: dict[str, object], code: str
+) -> None:
+    assert set(coded(room, **attributes)) == {code}
+
+
+def test_regions_of_ultrasound_count_as_burned_in_text(room: Room) -> None:
+    region = Dataset()
+    region.RegionSpatialFormat = 1
+    assert coded(room, SequenceOfUltrasoundRegions=Sequence([region])) == ["burned-in-text"] * 4
+
+
+def test_signed_twelve_bits_keep_their_sign_whatever_lies_above(room: Room) -> None:
+    values = np.random.default_rng(0).integers(-2048, 2048, (4, 8, 8)).astype(np.int16)
+
+    def pack(_: int, dataset: FileDataset) -> None:
+        dataset.BitsStored, dataset.HighBit = 12, 11
+        stored = np.frombuffer(dataset.PixelData, "<u2") & 0x0FFF | 0x5000
+        dataset.PixelData = stored.astype("<u2").tobytes()
+
+    affine = write_series(room.raw, values, change=pack)
+    data, _ = room.load(room.ingest().image[0])
+    truth = canonical(np.transpose(values, (2, 1, 0)), affine)
+    assert np.array_equal(data, truth.get_fdata())
+
+
+def test_a_header_longer_than_the_first_read_is_read(tmp_path: Path) -> None:
+    write_series(tmp_path, anatomy((1, 8, 8)), change=crowd)
+    (source,) = sources(tmp_path)
+    assert read_header(source).rows == 8
+    assert read_header(source).offset > 8192

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.measures.frechet import frechet_distance, gaussian_distance
+from tasks.measures.frechet import at_infinity, frechet_distance, gaussian_distance
 
 RNG = np.random.default_rng
 
@@ -31,6 +31,31 @@ def test_fewer_rows_than_features_stay_real_and_finite() -> None:
     a, b = RNG(2).normal(size=(5, 40)), RNG(3).normal(size=(9, 40))
     assert np.isfinite(frechet_distance(a, b))
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+
+
+def test_few_rows_take_another_way_to_the_same_distance() -> None:
+    for n, m in ((10, 14), (10, 60), (60, 10)):
+        a, b = RNG(n).normal(size=(n, 24)), RNG(m + 1).normal(0.5, 2, size=(m, 24))
+        expected = gaussian_distance(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))
+        assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-7)
+
+
+def test_the_line_through_the_bias_meets_the_axis_at_the_truth() -> None:
+    sizes = np.array([40.0, 60, 120])
+    assert at_infinity(sizes, 7 + 300 / sizes) == pytest.approx(7)
+    with pytest.raises(ValueError, match="two different sizes"):
+        at_infinity(np.array([50.0, 50]), np.array([1.0, 2]))
+    # Two Gaussians 1 apart in each of 8 dimensions: the distance is 8, of few rows more.
+    draws = {
+        n: [
+            frechet_distance(RNG(s).normal(size=(n, 8)), RNG(s + 900).normal(1, 1, size=(n, 8)))
+            for s in range(60)
+        ]
+        for n in (50, 100)
+    }
+    means = np.array([np.mean(draws[n]) for n in (50, 100)])
+    extrapolated = at_infinity(np.array([50.0, 100]), means)
+    assert abs(extrapolated - 8) < abs(means[1] - 8) / 2
 
 
 def test_it_is_symmetric_and_ignores_order_shift_and_rotation() -> None:

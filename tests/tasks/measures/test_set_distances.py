@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 
 from tasks.measures.frechet import frechet_distance
-from tasks.measures.intervals import draws, ratio_interval
+from tasks.measures.intervals import (
+    draws,
+    interval,
+    null_range,
+    ratio_interval,
+    splits,
+    thinned,
+)
 from tasks.measures.kid import kernel_distance
 from tasks.measures.prdc import prdc
 from tasks.measures.spectrum import profile, spectrum_distance
@@ -84,6 +91,95 @@ def test_unlabelled_reals_are_compared_with_everything() -> None:
     reference = tables(6).assign(label=-1)
     draw = next(draws(tables(9), reference, reference, count=1, share=1.0, seed=0))
     assert len(draw.synthetic) == len(draw.reference) == 24
+
+
+def test_splits_put_other_patients_in_the_place_of_images() -> None:
+    pool, reference = tables(20), tables(8).assign(subject=lambda t: "v" + t["subject"])
+    for draw in splits(pool, reference, count=5, seed=0):
+        people = [set(pool["subject"].iloc[rows]) for rows in (draw.synthetic, draw.other)]
+        assert not people[0] & people[1]
+        assert [len(one) for one in people] == [8, 8]
+        assert len(draw.synthetic) == len(draw.other) == len(draw.reference)
+    for draw in splits(pool, None, count=5, seed=0):
+        people = [set(pool["subject"].iloc[rows]) for rows in (draw.synthetic, draw.reference)]
+        assert not people[0] & people[1]
+    assert not list(splits(tables(3), None, count=5, seed=0))
+
+
+def test_a_thinned_draw_keeps_whole_patients_and_equal_labels() -> None:
+    synthetic = pd.DataFrame({"label": RNG(8).integers(0, 2, 200)})
+    sides = (synthetic, tables(20), tables(8))
+    whole = next(draws(*sides, count=1, share=1.0, seed=1))
+    part = thinned(whole, sides, share=0.5, seed=2)
+    assert set(part.reference) <= set(whole.reference)
+    assert set(part.synthetic) <= set(whole.synthetic)
+    assert len(set(sides[2]["subject"].iloc[part.reference])) == 4
+    assert len(part.synthetic) == len(part.reference) == len(part.other)
+    labels = [t["label"].to_numpy()[rows].mean() for t, rows in
+              zip(sides, (part.synthetic, part.other, part.reference), strict=True)]  # fmt: skip
+    assert len(set(labels)) == 1
+
+
+def test_the_null_range_holds_the_middle_of_the_ratios_of_chance() -> None:
+    ratios = np.exp(RNG(0).normal(0, 0.5, 20_000))
+    assert null_range(ratios, side="high", shrink=1) == (
+        None, pytest.approx(np.exp(0.5 * 1.645), rel=0.05),
+    )  # fmt: skip
+    low, high = null_range(ratios, side="both", shrink=np.sqrt(0.5)) or (0, 0)
+    assert (low, high) == pytest.approx(
+        (np.exp(-0.5 * 1.96 / 1.414), np.exp(0.5 * 1.96 / 1.414)), rel=0.05
+    )
+    assert null_range(ratios[:5], side="low", shrink=1) is None
+
+
+def test_an_interval_of_what_cannot_be_negative_has_no_negative_end() -> None:
+    halves = np.abs(RNG(1).normal(0.1, 0.2, 100))
+    low, high = interval(0.05, halves) or (-1, -1)
+    assert (low, high > 0.05) == (0, True)
+    assert (interval(0.0, RNG(2).normal(size=100)) or (0, 0))[0] < 0
+    assert interval(np.nan, halves) is None
+
+
+@pytest.mark.verify
+def test_the_interval_of_the_extrapolated_distance_covers_the_closed_form() -> None:
+    """Sixteen patients with 6 slices against 96 images: truth known from the two Gaussians."""
+    from types import SimpleNamespace
+    from typing import Any
+
+    from tasks.gate.figures import extrapolated
+    from tasks.measures.frechet import gaussian_distance
+
+    wide, narrow = np.eye(4) * (1 + 0.25), np.eye(4) * 1.1**2
+    truth = gaussian_distance(np.zeros(4), wide, np.ones(4), narrow)
+    figure = extrapolated(lambda one: one.features)
+    people = tables(16, 6).assign(label=0)
+    fake = pd.DataFrame({"label": np.zeros(96, dtype=int)})
+    covered, plain, found = [], [], []
+    for seed in range(100):
+        rng = RNG(seed)
+        images = rng.normal(1, 1.1, size=(96, 4))
+        sides: list[Any] = [SimpleNamespace(features=images, table=fake)]
+        for _ in range(2):
+            centres = rng.normal(0, 0.5, size=(16, 1, 4))
+            rows = (centres + rng.normal(size=(16, 6, 4))).reshape(-1, 4)
+            sides.append(SimpleNamespace(features=rows, table=people))
+        sets: Any = SimpleNamespace(synthetic=sides[0], train=sides[1], val=sides[2])
+        figures = {
+            share: np.array(
+                [
+                    figure(sets, draw)[0][0]
+                    for draw in draws(fake, people, people, count=count, share=share, seed=3)
+                ]
+            )
+            for share, count in ((1.0, 10), (0.5, 40))
+        }
+        point = float(figures[1.0].mean())
+        low, high = interval(point, figures[0.5]) or (np.nan, np.nan)
+        covered.append(low <= truth <= high)
+        found.append(point)
+        plain.append(frechet_distance(images, sides[2].features))
+    assert abs(np.mean(found) - truth) < abs(np.mean(plain) - truth)
+    assert np.mean(covered) >= 0.9, np.mean(covered)
 
 
 @pytest.mark.verify

@@ -1,21 +1,27 @@
 """Ingest beside dcm2niix and dicom2nifti, on MR series written from NIfTI volumes.
 
-Run from the repository's root: `python benchmarks/ingest.py VOLUMES [--series N]`, with a folder
-of NIfTI files (`../shared/data/lgg`). Each tool converts the same series to gzipped NIfTI; wall
-time and peak memory (of the process and its children together) are printed. Needs the wheels
-`dcm2niix` and `dicom2nifti`. A second ingest with ten times the patients shows the memory.
+Run from the repository's root: `python benchmarks/ingest.py VOLUMES`, with a folder of NIfTI
+files (`../shared/data/lgg`). Each tool converts the same series to gzipped NIfTI, on the same
+cores, in turn for several rounds; a round runs all tools, so that a busy machine slows all alike.
+Printed for each run: wall and processor seconds and the peak memory of the process tree; then
+the medians with auglift's throughput over each tool's, by wall and by processor time; then the
+least the work can cost (read the bytes once, hash, compress and write them, in one process); then
+a run with ten times the patients. Needs the wheels `dcm2niix` and `dicom2nifti`.
 """
 
 import argparse
 import json
 import os
 import resource
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -25,6 +31,8 @@ sys.path.insert(0, str(ROOT))
 
 from tests.tasks.dicom_cases import write_series  # noqa: E402
 
+OURS = "auglift"
+OUT = "out"
 DICOM2NIFTI_ALONE = """
 import sys, warnings, dicom2nifti
 warnings.simplefilter("ignore")
@@ -40,31 +48,55 @@ def one(folder):
 with ProcessPoolExecutor() as pool:
     list(pool.map(one, sorted(source.iterdir())))
 """
+LEAST = """
+import hashlib, pathlib, sys
+from isal import isal_zlib
+source, out = map(pathlib.Path, sys.argv[1:])
+for folder in sorted(source.iterdir()):
+    files = [path.read_bytes() for path in sorted(folder.iterdir())]
+    total = hashlib.sha256()
+    for content in files:
+        total.update(content)
+    (out / f"{folder.name}.gz").write_bytes(isal_zlib.compress(b"".join(files), 1, 31))
+"""
 
 
 def main() -> None:
-    """Write the series, run the tools in turn, print a table as JSON lines."""
+    """Write the series, run the tools in turn, print rows as JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("volumes", type=Path)
-    parser.add_argument("--series", type=int, default=60)
-    parser.add_argument("--times", type=int, default=10, help="patients of the memory run")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--series", type=int, default=120)
+    parser.add_argument("--times", type=int, default=10, help="patients of the memory run; 0: none")
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         room = Path(folder)
         slices = write_batch(options.volumes, room / "data/raw/bench", options.series)
         (room / "params.yaml").write_text("ingest: {}\n")
-        print(json.dumps({"series": options.series, "slices": slices, "cores": os.cpu_count()}))
-        for repeat in range(options.repeats):
-            for tool, command in commands(room, repeat).items():
-                row = {"tool": tool, "repeat": repeat} | measure(command, room)
-                row["volumes_per_second"] = round(options.series / row["seconds"], 2)
-                print(json.dumps(row), flush=True)
-        if options.times > 1:
-            write_batch(options.volumes, room / "data/raw/large", options.series * options.times)
-            command = [sys.executable, "-m", "tasks.ingest", "large"]
-            row = {"tool": f"auglift, {options.times} times the patients"}
-            print(json.dumps(row | measure(command, room)))
+        files = [path.stat().st_size for path in (room / "data/raw/bench").rglob("*.dcm")]
+        say(series=options.series, slices=slices, MB=round(sum(files) / 1e6), cores=cores())
+        rows: dict[str, list[dict[str, float]]] = {}
+        for number in range(options.rounds):
+            for tool, command in commands(room).items():
+                (room / OUT).mkdir()
+                row = measure(command, room)
+                rows.setdefault(tool, []).append(row)
+                say(tool=tool, round=number, **row)
+                for written in (OUT, "data/volumes"):
+                    shutil.rmtree(room / written, ignore_errors=True)
+        compare(rows, options.series)
+        if options.times:
+            compare_memory(options, room)
+
+
+def say(**facts: Any) -> None:
+    """Print one JSON line."""
+    print(json.dumps(facts), flush=True)
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def write_batch(volumes: Path, folder: Path, count: int) -> int:
@@ -80,31 +112,60 @@ def write_batch(volumes: Path, folder: Path, count: int) -> int:
     return slices
 
 
-def commands(room: Path, repeat: int) -> dict[str, list[str]]:
-    """Each tool on all cores, writing into a folder of its own."""
+def commands(room: Path) -> dict[str, list[str]]:
+    """Each tool's command, writing into a folder of its own."""
     import dcm2niix
 
     raw = room / "data/raw/bench"
-    for tool in ("dcm2niix", "dicom2nifti", "alone"):
-        (room / f"{tool}{repeat}").mkdir()
+    out = room / OUT
     niix = (
-        f"ls {raw} | xargs -P {os.cpu_count()} -I@ {dcm2niix.bin} -b n -z y -f @"
-        f" -o {room}/dcm2niix{repeat} {raw}/@ > /dev/null"
+        f"ls {raw} | xargs -P {cores()} -I@ {dcm2niix.bin} -b n -z y -f @ -o {out}"
+        f" {raw}/@ > /dev/null"
     )
+    python = [sys.executable, "-c"]
     return {
-        "auglift": [sys.executable, "-m", "tasks.ingest", "bench"],
+        OURS: [sys.executable, "-m", "tasks.ingest", "bench"],
         "dcm2niix -z y, a process a series on all cores": ["bash", "-c", niix],
         "dcm2niix -z y, one process": [
-            dcm2niix.bin, "-b", "n", "-z", "y", "-f", "%i", "-d", "9",
-            "-o", str(room / f"dcm2niix{repeat}"), str(raw),
+            dcm2niix.bin, "-b", "n", "-z", "y", "-f", "%i", "-d", "9", "-o", str(out),
+            str(raw),
         ],
+        "dicom2nifti, all cores": [*python, DICOM2NIFTI, str(raw), str(out)],
         "dicom2nifti, one process as it comes": [
-            sys.executable, "-c", DICOM2NIFTI_ALONE, str(raw), str(room / f"alone{repeat}"),
+            *python, DICOM2NIFTI_ALONE, str(raw), str(out),
         ],
-        "dicom2nifti, all cores": [
-            sys.executable, "-c", DICOM2NIFTI, str(raw), str(room / f"dicom2nifti{repeat}"),
-        ],
+        "least, one process": [*python, LEAST, str(raw), str(out)],
     }  # fmt: skip
+
+
+def compare(rows: dict[str, list[dict[str, float]]], series: int) -> None:
+    """Medians over the rounds, and the ratios within each round."""
+    for tool, found in rows.items():
+        seconds = statistics.median(row["seconds"] for row in found)
+        ratios = {
+            f"auglift_over_it_by_{key}": round(
+                statistics.median(
+                    row[key] / own[key] for row, own in zip(found, rows[OURS], strict=True)
+                ),
+                2,
+            )
+            for key in ("seconds", "cpu_seconds")
+        }
+        say(
+            tool=tool,
+            volumes_per_second=round(series / seconds, 2),
+            cpu_seconds=statistics.median(row["cpu_seconds"] for row in found),
+            peak_MiB=max(row["peak_MiB"] for row in found),
+            **(ratios if tool != OURS else {}),
+        )
+
+
+def compare_memory(options: argparse.Namespace, room: Path) -> None:
+    """The peak with many times the patients beside that with the fewer."""
+    write_batch(options.volumes, room / "data/raw/large", options.series * options.times)
+    for batch, factor in (("bench", 1), ("large", options.times)):
+        command = [sys.executable, "-m", "tasks.ingest", batch]
+        say(tool=OURS, patients=options.series * factor, **measure(command, room))
 
 
 def measure(command: list[str], room: Path) -> dict[str, float]:
@@ -120,7 +181,7 @@ def measure(command: list[str], room: Path) -> dict[str, float]:
 
     def watch() -> None:
         nonlocal peak
-        while not over.wait(0.05):
+        while not over.wait(0.1):
             peak = max(peak, tree_memory(process.pid))
 
     watcher = threading.Thread(target=watch)

@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import nibabel as nib
@@ -6,10 +7,13 @@ import pandas as pd
 import pytest
 import yaml
 
+from tasks.ingest import volume as ours
 from tasks.ingest.__main__ import main
 from tasks.ingest.privacy import DEMO_KEY, fingerprint
 from tasks.params.ingest import Ingest
 from tasks.stage import StageError
+from tasks.tables.manifest import Manifest
+from tasks.tables.rejected import Rejected
 
 from .dicom_cases import anatomy, rotation, write_series
 from .ingest_room import Room, canonical
@@ -315,3 +319,23 @@ def test_real_patients_keep_their_slices_and_tumours(room: Room) -> None:
     tumours = [int(room.load(path)[0].any(axis=(0, 1)).sum()) for path in manifest["mask"]]
     assert slices == sorted(people.slices)
     assert sorted(tumours) == sorted(people.tumor_slices)
+
+
+def test_the_bytes_written_are_nibabels(tmp_path: Path) -> None:
+    for dtype in (np.int16, np.float32, np.uint8):
+        volume = ours.canonical(ours.Volume(anatomy((6, 7, 8)).astype(dtype), oblique(2)))
+        ours.write_nifti(tmp_path / "x.nii.gz", volume)
+        image = nib.Nifti1Image(volume.data, volume.affine)
+        image.set_qform(volume.affine, code=1)
+        image.set_sform(volume.affine, code=1)
+        image.header.set_xyzt_units("mm")
+        assert gzip.decompress((tmp_path / "x.nii.gz").read_bytes()) == image.to_bytes()
+
+
+def test_the_tables_are_what_their_readers_expect(room: Room) -> None:
+    one_patient(room, ball((8, 9, 10), (4, 4, 4)))
+    (room.raw / "broken.dcm").write_bytes(b"")
+    manifest = Manifest.validate(room.ingest(), lazy=True)
+    assert set(manifest.columns) == set(Manifest.to_schema().columns)
+    rejected = Rejected.validate(pd.read_parquet(room.volumes / "rejected.parquet"))
+    assert set(rejected.columns) == set(Rejected.to_schema().columns)

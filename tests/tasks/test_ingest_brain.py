@@ -1,0 +1,95 @@
+"""Brain extraction: off by default, refused in one line where its networks are absent."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tasks.ingest import brain
+from tasks.ingest.refusal import RefusalError
+from tasks.ingest.volume import Volume, canonical
+from tasks.stage import StageError
+
+from .ingest_room import Room
+from .test_ingest_nifti import LGG, one_patient, write_nifti
+
+absent = not all(brain.network_path(name).is_file() for name in brain.NETWORKS)
+with_networks = pytest.mark.skipif(absent, reason=f"the networks are absent: {brain.INSTALL}")
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.chdir(tmp_path)
+    return Room(tmp_path)
+
+
+def test_without_its_networks_the_stage_names_the_command(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_patient(room)
+    monkeypatch.setattr(brain, "PACKAGE", "no-such-package")
+    with pytest.raises(StageError, match="pip install --no-deps deepbet"):
+        room.ingest(brain_extraction=True)
+    assert room.ingest().brain.isna().all()
+
+
+def test_other_networks_than_the_known_are_refused(
+    room: Room, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one_patient(room)
+    (tmp_path / "other.pt").write_bytes(b"another network")
+    monkeypatch.setattr(brain, "network_path", lambda name: tmp_path / "other.pt")
+    with pytest.raises(StageError, match="are others here"):
+        room.ingest(brain_extraction=True)
+
+
+def head(shape: tuple[int, int, int] = (40, 44, 30)) -> tuple[np.ndarray, np.ndarray]:
+    """A skull around a brain, and the brain's mask."""
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"), -1)
+    radius = np.linalg.norm(grid, axis=-1)
+    inside = radius < 0.6
+    skull = (radius > 0.75) & (radius < 0.9)
+    return (500 * inside + 900 * skull).astype(np.int16), inside
+
+
+@pytest.mark.parametrize("stripped", [False, True])
+def test_what_lies_outside_goes_unless_it_has_gone_before(
+    monkeypatch: pytest.MonkeyPatch, stripped: bool
+) -> None:
+    data, inside = head()
+    monkeypatch.setattr(brain, "brain_mask", lambda _: inside)
+    before = Volume(np.where(inside, data, 0) if stripped else data, np.eye(4))
+    after, said = brain.extract_brain(before)
+    assert said == ("stripped before" if stripped else "extracted")
+    assert np.array_equal(after.data, np.where(inside, data, 0))
+    assert after.data.dtype == data.dtype
+
+
+def test_masks_keep_their_largest_part_without_holes() -> None:
+    _, inside = head()
+    holed = inside.copy()
+    holed[20, 22, 15] = False
+    holed[0, 0, 0] = True
+    assert np.array_equal(brain.without_holes(brain.largest_part(holed)), inside)
+    with pytest.raises(RefusalError):
+        brain.largest_part(np.zeros((4, 4, 4), bool))
+
+
+@with_networks
+@pytest.mark.skipif(not LGG.is_dir(), reason="../shared/data/lgg is absent")
+def test_a_real_head_loses_its_skull_once(room: Room) -> None:
+    path = sorted(LGG.glob("sub-*/anat/*_FLAIR.nii.gz"))[0]
+    image = nib.load(path)
+    whole = canonical(Volume(np.asarray(image.dataobj).astype(np.int16), image.affine))
+    write_nifti(room.raw / "sub-01_FLAIR.nii.gz", whole.data, whole.affine)
+    first = room.ingest(brain_extraction=True)
+    assert list(first.brain) == ["extracted"]
+    data, affine = room.load(first.image[0])
+    kept = data > 0
+    assert 0.1 < kept.sum() / (whole.data > whole.data.min()).sum() < 0.6
+    assert np.array_equal(data[kept], whole.data[kept])
+    write_nifti(room.raw / "sub-01_FLAIR.nii.gz", data, affine)
+    second = room.ingest(brain_extraction=True)
+    assert list(second.brain) == ["stripped before"]
+    assert np.array_equal(room.load(second.image[0])[0], data)

@@ -1,0 +1,70 @@
+"""A killed ingest leaves no batch that looks whole, and the next one cleans up behind it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from .dicom_cases import anatomy
+from .ingest_room import Room
+from .test_ingest_nifti import write_nifti
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.chdir(tmp_path)
+    return Room(tmp_path)
+
+
+def start(room: Room) -> "subprocess.Popen[bytes]":
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tasks.ingest", "b"]
+    return subprocess.Popen(command, cwd=room.root, env=environment, stderr=subprocess.DEVNULL)
+
+
+def finish(room: Room) -> None:
+    """Run to the end, as soon as the workers of a killed run have let go of the batch."""
+    for _ in range(50):
+        if start(room).wait(60) == 0:
+            return
+        time.sleep(0.1)
+    pytest.fail("the batch stays locked")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_killed_ingest_leaves_nothing_half_written(room: Room) -> None:
+    first = room.raw / "sub-00_FLAIR.nii.gz"
+    write_nifti(first, anatomy((96, 96, 40)))
+    for number in range(1, 40):
+        shutil.copy(first, room.raw / f"sub-{number:02d}_FLAIR.nii.gz")
+    with zipfile.ZipFile(room.raw / "more.zip", "w") as archive:
+        archive.write(first, "sub-99_FLAIR.nii.gz")
+    room.ingest()
+    whole = contents(room.volumes)
+    shutil.rmtree(room.volumes)
+    partial = room.volumes.with_name(".b.partial")
+    process = start(room)
+    while not list(partial.rglob("*.nii.gz")):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not room.volumes.exists()
+    assert (room.root / ".private/unpacked-b").exists()
+    finish(room)
+    assert contents(room.volumes) == whole
+    assert not partial.exists()
+    assert not list((room.root / ".private").glob("unpacked-*"))
+    assert not list(room.root.rglob("*.partial"))

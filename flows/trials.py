@@ -7,7 +7,7 @@ being 1, mean over the labels. Test patients are never looked at.
 import csv
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +70,8 @@ def train(job: Job, say: Callable[[str], None]) -> Outcome:
         done.set()
         watcher.join()
     value, remark = merit(folder / "data/gan" / job.fold / "history.csv")
+    if not math.isfinite(value):
+        return Outcome(TrialState.FAIL, reason="no Fréchet ratio: too few validation slices")
     words = f"Fréchet ratio {value:.4g} to validation patients"
     experiment = job.workspaces.record(job.values, words)
     job.workspaces.close(job.values)
@@ -103,7 +105,8 @@ def figures(curves: Path) -> dict[int, float]:
         rows = [line.split("\t") for line in lines[1:]]
         series.append({int(row[0]): float(row[1]) for row in rows if len(row) == 2 and row[1]})
     shared = set.intersection(*map(set, series))
-    return {step: sum(found[step] for found in series) / len(series) for step in shared}
+    means = {step: mean(found[step] for found in series) for step in shared}
+    return {step: value for step, value in means.items() if math.isfinite(value)}
 
 
 def merit(history: Path) -> tuple[float, str]:
@@ -112,4 +115,10 @@ def merit(history: Path) -> tuple[float, str]:
         rows = [row for row in csv.DictReader(file) if "best" in row["event"]]
     last = rows[-1]
     _, _, collapsed = last["event"].partition("collapsed: ")
-    return sum(float(last[name]) for name in RATIOS) / len(RATIOS), collapsed
+    return mean(float(last[name] or "nan") for name in RATIOS), collapsed
+
+
+def mean(ratios: Iterable[float]) -> float:
+    """Of the labels that have one, as the trainer chooses its checkpoint; NaN where none has."""
+    known = [ratio for ratio in ratios if math.isfinite(ratio)]
+    return sum(known) / len(known) if known else math.nan

@@ -29,6 +29,7 @@ evidence about one. Not for diagnosis.
 
 Weights of the generator (SHA-256): {digest}
 Licence: {license_words}
+The gate's verdict on what this generator drew: {verdict}
 
 `slices.csv` names each slice with its label (1 tumour, 0 none), the area of its mask, and its
 index: with the same generator and seed, an index always gives the same slice.
@@ -96,6 +97,7 @@ def write(out: Path, facts: Facts, weights: Path, words: argparse.Namespace) -> 
             digest=digest,
         )
     said = vars(words) | {"digest": digest, "license_words": facts.license_words}
+    said["verdict"] = facts.verdict
     asked = {"--tumor-area-mm2": words.tumor_area_mm2, "--position-mm": words.position_mm}
     said["more"] = "".join(f" {key} {value:g}" for key, value in asked.items() if value is not None)
     (out / "README.md").write_text(README.format(version=facts.version, **said))
@@ -119,7 +121,7 @@ def save(out: Path, name: str, drawn: Drawn, *, facts: Facts, kind: str, digest:
             drawn.mask,
             modalities=facts.modalities,
             pixel_mm=facts.pixel_mm,
-            mark=f"SYNTHETIC by auglift {facts.version}, not of any person",
+            mark=facts.mark,
         )
     else:
         from tasks.release import dicom

@@ -37,6 +37,7 @@ class Facts:
         threads: sums over another number of threads round differently.
         min_island_px, min_tumor_px, attempts: when a drawn mask is good enough.
         version, date, license_words: of the data sets that it draws, as in `release`.
+        verdict: what the gate said of its slices: accepted, rejected, or not judged.
     """
 
     architecture: dict[str, Any]
@@ -49,6 +50,12 @@ class Facts:
     version: str
     date: str
     license_words: str
+    verdict: str
+
+    @property
+    def mark(self) -> str:
+        """What stands in every header."""
+        return f"SYNTHETIC by auglift {self.version}, not of any person"
 
     def wish(
         self,

@@ -11,7 +11,9 @@ from tasks.handout.portable import FACTS, WEIGHTS, Facts, build
 from tasks.params.generate import Generate
 from tasks.params.release import Release
 from tasks.stage import StageError
+from tasks.tables.metrics import GateMetrics, read_metrics
 
+NOT_JUDGED = "not judged"
 REMEDY = "give --from data/gan/FOLD, or a folder that `auglift export` wrote"
 
 
@@ -64,7 +66,14 @@ def trained_here(folder: Path) -> Facts:
         version=release.version,
         date=release.date.isoformat(),
         license_words=release.license,
+        verdict=verdict_on(folder),
     )
+
+
+def verdict_on(folder: Path) -> str:
+    """What the gate says of the generator in `data/gan/FOLD`."""
+    metrics = folder.parents[1] / "gate" / folder.name / "metrics.json"
+    return read_metrics(GateMetrics, metrics).verdict if metrics.exists() else NOT_JUDGED
 
 
 def handed_out(folder: Path) -> Facts:

@@ -1,0 +1,200 @@
+"""Packages for other tools: whole without auglift, and the same slices."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.handout import export, generate
+from tasks.handout.medigan import MODEL, PACKAGE
+from tests.tasks.handout_room import clone
+
+FOREIGN = {"models", "tasks", "flows", "tests"}
+# https://docs.monai.io/en/latest/mb_specification.html: keys that metadata.json must have
+MANDATORY = {
+    "version", "monai_version", "pytorch_version", "numpy_version", "optional_packages_version",
+    "task", "description", "authors", "copyright", "network_data_format",
+}  # fmt: skip
+TENSOR = {
+    "type", "format", "modality", "num_channels", "spatial_shape", "dtype", "value_range",
+    "is_patch_data", "channel_def",
+}  # fmt: skip
+
+
+def call(module: object, *words: object) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["auglift", *map(str, words)])
+        module.main()  # type: ignore[attr-defined]
+
+
+def alone(folder: Path, *words: str) -> str:
+    """Python in a folder that knows nothing of this checkout."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with an accepted generator of two channels, both exports, and drawn slices."""
+    root = clone(tmp_path_factory.mktemp("clone"), modalities=("FLAIR", "T1"))
+    accept(root, "accepted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        call(export, "--format", "monai-bundle", "--out", "bundle")
+        call(export, "--format", "medigan", "--out", "medigan")
+        for kind in ("nifti", "png"):
+            words = ("--count", 5, "--label", "both", "--seed", 7, "--format", kind, "--out", kind)
+            call(generate, *words)
+    return root
+
+
+def accept(root: Path, verdict: str) -> None:
+    (root / "data/gate/0").mkdir(parents=True, exist_ok=True)
+    images = {"n": 4, "accepted": 3, "memorised": 0}
+    (root / "data/gate/0/metrics.json").write_text(
+        json.dumps({"verdict": verdict, "images": images})
+    )
+
+
+def files(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob(pattern)}
+
+
+def test_the_bundle_runs_alone_and_writes_the_slices_of_the_command(room: Path) -> None:
+    alone(
+        room / "bundle", "-m", "monai.bundle", "run", "--config_file", "configs/inference.json",
+        "--meta_file", "configs/metadata.json", "--count", "5", "--seed", "7",
+    )  # fmt: skip
+    drawn = files(room / "bundle/output", "*.nii.gz")
+    assert len(drawn) == 5 * 3
+    assert drawn == files(room / "nifti", "*.nii.gz")
+
+
+@pytest.mark.verify
+def test_the_bundles_network_does_what_its_metadata_say(room: Path) -> None:
+    alone(
+        room / "bundle", "-m", "monai.bundle", "verify_net_in_out", "network_def", "--config_file",
+        "configs/inference.json", "--meta_file", "configs/metadata.json", "--device", "cpu",
+    )  # fmt: skip
+
+
+def test_the_bundles_metadata_have_every_key_of_the_specification(room: Path) -> None:
+    found = json.loads((room / "bundle/configs/metadata.json").read_text())
+    assert found.keys() >= MANDATORY
+    data = found["network_data_format"]
+    assert data["inputs"]["image"].keys() >= TENSOR
+    assert data["outputs"]["pred"].keys() >= TENSOR
+    assert data["outputs"]["pred"]["channel_def"] == {"0": "FLAIR", "1": "T1", "2": "tumour mask"}
+
+
+# As medigan's ModelExecutor does: the entry says what is imported and what it is called with.
+MEDIGAN = """
+import importlib, json, sys
+import numpy as np
+model, entry = next(iter(json.load(open("config/global.json")).items()))
+execution = entry["execution"]
+method = execution["generate_method"]
+package = importlib.import_module(f"models.{model}.{execution['package_name']}")
+folder = f"models/{model}/{execution['package_name']}"
+weights = f"{folder}/{execution['model_name']}{execution['extension']}"
+words = method["args"]["custom"] | {"seed": 7}
+base = dict(zip(method["args"]["base"], [weights, 5, "output", True]))
+generate = getattr(package, method["name"])
+assert generate(**words, **base) is None
+samples = generate(**words, **base | {"save_images": False})
+np.savez("samples.npz", images=[s[0] for s in samples], masks=[s[1] for s in samples])
+print(" ".join(label for _, _, label in samples))
+"""
+
+
+def test_the_medigan_package_runs_alone_and_draws_the_slices_of_the_command(room: Path) -> None:
+    labels = alone(room / "medigan", "-c", MEDIGAN).split()
+    drawn = files(room / "medigan/output", "*.png")
+    assert len(drawn) == 5 * 3
+    assert drawn == files(room / "png", "*.png")
+    with np.load(room / "medigan/samples.npz") as samples:
+        images, masks = samples["images"], samples["masks"]
+    assert images.shape == (5, 32, 32, 2) and np.abs(images).max() <= 1
+    assert [str(int(mask.any())) for mask in masks] == labels
+    png = np.asarray(Image.open(sorted((room / "png").glob("*_mask.png"))[0]))
+    assert any(np.array_equal(mask * 255, png) for mask in masks)
+
+
+@pytest.mark.parametrize("package", ["bundle/scripts", f"medigan/models/{MODEL}/{PACKAGE}"])
+def test_a_package_needs_nothing_of_auglift_and_holds_no_pickle(room: Path, package: str) -> None:
+    modules = sorted((room / package).glob("*.py"))
+    assert len(modules) > 4
+    for path in modules:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not FOREIGN & {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                assert str(node.module).partition(".")[0] not in FOREIGN, path
+            elif isinstance(node, ast.ImportFrom):
+                there = [node.module] if node.module else [alias.name for alias in node.names]
+                assert all((path.parent / f"{name}.py").exists() for name in there)
+    assert not [path for path in room.rglob("*") if path.suffix in (".pt", ".pth", ".pkl", ".ts")]
+
+
+def test_the_zip_file_is_the_package(room: Path) -> None:
+    package = room / "medigan/models" / MODEL / PACKAGE
+    with zipfile.ZipFile(package.with_suffix(".zip")) as archive:
+        packed = {name: archive.read(name) for name in archive.namelist()}
+    assert packed == {f"{PACKAGE}/{p.name}": p.read_bytes() for p in package.glob("*.*")}
+
+
+@pytest.mark.parametrize("package", ["bundle", "medigan"])
+def test_slices_are_drawn_from_a_package_as_from_the_clone(
+    room: Path, package: str, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)  # no clone here
+        words = ("--count", 5, "--seed", 7, "--out", "out", "--from", room / package)
+        call(generate, *words)
+    assert files(tmp_path / "out", "*.png") == files(room / "png", "*.png")
+
+
+@pytest.mark.parametrize("name", ["bundle", "medigan"])
+def test_exports_repeat_byte_for_byte(room: Path, name: str, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(room)
+        kind = "monai-bundle" if name == "bundle" else name
+        call(export, "--format", kind, "--out", tmp_path / "again")
+    again = {str(p.relative_to(tmp_path / "again")) for p in (tmp_path / "again").rglob("*.*")}
+    assert again
+    for path in again:
+        assert (tmp_path / "again" / path).read_bytes() == (room / name / path).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"), [("rejected", "the gate rejected"), ("", "has not judged")]
+)
+def test_what_the_gate_did_not_accept_leaves_only_when_asked_for_and_says_so(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    verdict: str,
+    said: str,
+) -> None:
+    clone(tmp_path)
+    if verdict:
+        accept(tmp_path, verdict)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        call(export, "--format", "medigan", "--out", "out")
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not Path("out").exists()
+    call(export, "--format", "medigan", "--out", "out", "--anyway")
+    assert f"drew: {verdict or 'not judged'}" in Path("out/README.md").read_text()

@@ -38,10 +38,17 @@ class DiffAugment:
         self, x: Tensor, generator: torch.Generator, probability: Tensor | float = 1.0
     ) -> Tensor:
         """Augment (B,C+1,H,W) in [-1, 1]; each operation strikes with the given probability."""
-        u = torch.rand(9, len(x), generator=generator, device=x.device)
-        strikes = (torch.rand(4, len(x), generator=generator, device=x.device) < probability).to(
-            x.dtype
-        )
+        return self.apply(x, self.draw(len(x), generator, x.device), probability)
+
+    @staticmethod
+    def draw(n: int, generator: torch.Generator, device: torch.device) -> Tensor:
+        """The random numbers (n,13) that augment n slices: 9 say how, 4 whether."""
+        how, whether = (torch.rand(k, n, generator=generator, device=device) for k in (9, 4))
+        return torch.cat([how, whether]).T
+
+    def apply(self, x: Tensor, draws: Tensor, probability: Tensor | float = 1.0) -> Tensor:
+        """Augment (B,C+1,H,W) in [-1, 1] as `draws` (B,13) say."""
+        u, strikes = draws.T[:9], (draws.T[9:] < probability).to(x.dtype)
         image, mask = x[:, :-1], x[:, -1:]
         if self.brightness:
             image = image + per_slice(strikes[0] * (u[0] - 0.5) * self.brightness)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.syncnorm import mean_over_ranks
+
 Loss = Literal["logistic", "hinge", "lsgan", "wgan"]
 
 
@@ -64,20 +66,24 @@ def gradient_penalty(
     return ((slope.square().sum((1, 2, 3)) + 1e-12).sqrt() - 1).square().mean()
 
 
-def l1_to_label_mean(fake: Tensor, real: Tensor, labels: Tensor) -> Tensor:
+def l1_to_label_mean(fake: Tensor, labels: Tensor, means: Tensor) -> Tensor:
     """The paper's L1 loss, against a target that exists for unpaired slices.
 
-    The target of a generated slice is the mean of the batch's real slices of its label.
-
     Args:
-        fake, real: (B,C+1,H,W), both with the labels (B,).
+        fake: (B,C+1,H,W) with the labels (B,).
+        means: (2,C+1,H,W), the mean real slice of each label: the targets.
     """
-    share = F.one_hot(labels, 2).to(real.dtype)  # (B,2)
-    share = share / share.sum(0).clamp(min=1)
-    means = torch.einsum("bl,bchw->lchw", share, real)  # (2,C+1,H,W)
     return F.l1_loss(fake, means[labels])
+
+
+def label_means(real: Tensor, labels: Tensor) -> Tensor:
+    """The mean slice (2,C+1,H,W) of each label in a batch (B,C+1,H,W)."""
+    share = (labels[:, None] == torch.arange(2, device=labels.device)).to(real.dtype)  # (B,2)
+    share = share / share.sum(0).clamp(min=1)
+    return torch.einsum("bl,bchw->lchw", share, real)
 
 
 def feature_matching(fake: Tensor, real: Tensor) -> Tensor:
     """Distance of mean features (B,F) of generated and real slices (Salimans 2016, sec. 3.1)."""
-    return (fake.mean(0) - real.detach().mean(0)).square().mean()
+    fake_mean, real_mean = (mean_over_ranks(x.mean(0)) for x in (fake, real.detach()))
+    return (fake_mean - real_mean).square().mean()

@@ -41,9 +41,9 @@ class ProjectedDiscriminator(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, labels: Tensor, conditions: Tensor | None = None
+        self, x: Tensor, labels: Tensor, conditions: Tensor | None = None, parts: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """Score slices (B,C+1,size,size).
+        """Score slices (B,C+1,size,size), each by itself, whatever `parts` they are of.
 
         Returns:
             Logits (B,3) and the features (B,64) that feature matching compares.

@@ -1,5 +1,7 @@
 """How a stage uses torch: which device, how many threads, and always the same bytes."""
 
+import os
+
 import torch
 
 
@@ -13,7 +15,12 @@ def prepare(threads: int) -> torch.device:
     # Deterministic mode would also fill every new buffer, which takes a twentieth of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    # torchrun numbers a machine's processes; each has a GPU of its own.
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
 
 
 def rng(*words: int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -84,7 +84,8 @@ class TrainGan(Section):
     section: ClassVar[str] = "train_gan"
     recipe: Literal["small_data", "paper", "lsgan", "wgan_gp", "hinge", "projected"] = "small_data"
     seed: int = Field(ge=0)
-    threads: int = Field(ge=1, le=256)
+    threads: int = Field(ge=1, le=256)  # of each process
+    processes: int = Field(default=1, ge=1, le=64)  # each trains on its share of every batch
     steps: int = Field(ge=1)
     batch: int = Field(default=16, ge=4)
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # auto: bf16 where the hardware has it
@@ -141,6 +142,8 @@ class TrainGan(Section):
             )
         if self.batch % 2:
             raise ValueError("batch must be even: half of it is tumour slices")
+        if self.processes > 1:
+            self._batch_can_be_shared()
         self._loss_is_consistent()
         self._discriminator_is_consistent()
         if self.diffaugment.upside_down and self.recipe != "paper":
@@ -158,6 +161,12 @@ class TrainGan(Section):
                 " weights; `sha256sum FILE` prints what start_sha256 must be"
             )
         return self
+
+    def _batch_can_be_shared(self) -> None:
+        # The minibatch standard deviation's groups of four must stay whole.
+        share = self.processes * (4 if self.minibatch_stddev else 1)
+        if self.batch % share:
+            raise ValueError(f"batch must be a multiple of {share} for {self.processes} processes")
 
     def _loss_is_consistent(self) -> None:
         if self.loss == "wgan" and not self.gradient_penalty:

@@ -25,11 +25,20 @@ def main(fold: str) -> None:
             write_external(out, source)
         return
 
+    from tasks.train_gan import ranks
+
+    if asked.processes > 1 and not ranks.launched():
+        ranks.launch(asked.processes, fold)
+        return
+
     from tasks.train_gan import checkpoint
     from tasks.train_gan.examples import gather
-    from tasks.train_gan.run import train
+    from tasks.train_gan.run import follow, train
 
     device = compute.prepare(asked.threads)
+    mine = ranks.join(asked.processes, device)
+    if not mine.first:
+        mine.told(ranks.GO_ON, device)  # once the first has found nothing wrong with the slices
     examples = gather(
         load_slices(fold, "train"),
         load_slices(fold, "val"),
@@ -39,8 +48,13 @@ def main(fold: str) -> None:
     )
     inputs = [Path("data/slices") / name for name in INPUTS]
     kept = checkpoint.folder_of([fold, device.type, asked.model_dump_json()], inputs)
-    with stage.output(folder) as out:
-        train(asked, examples, fold, out=out, kept=kept)
+    if mine.first:
+        mine.told(ranks.GO_ON, device)
+        with stage.output(folder) as out:
+            train(asked, examples, fold, out=out, kept=kept, ranks=mine)
+    else:
+        follow(asked, examples, kept=kept, ranks=mine)
+    ranks.leave(mine)
 
 
 def write_external(out: Path, source: str) -> None:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from models.syncnorm import mean_over_ranks
 from tasks.params.train_gan import TrainGan
 
 EVERY = 4  # steps between two decisions
@@ -26,11 +27,12 @@ class Adaptive:
         """Take note of a step's scores of real slices; decide at every fourth."""
         if not self.target:
             return
-        self.signs = self.signs + logits.detach().sign().mean()
+        self.signs += mean_over_ranks(logits.sign().mean())
         if number % EVERY == 0:
             ahead = (self.signs / EVERY - self.target).sign()
-            self.probability = (self.probability + ahead * self.pace).clamp(0, 1)
-            self.signs = torch.zeros_like(self.signs)
+            # In place: a recorded step reads it.
+            self.probability.add_(ahead * self.pace).clamp_(0, 1)
+            self.signs.zero_()
 
     def pack(self) -> Tensor:
         """Its state (2,)."""
@@ -38,4 +40,5 @@ class Adaptive:
 
     def unpack(self, state: Tensor) -> None:
         """Go on from a packed state."""
-        self.probability, self.signs = state.to(self.signs.device).unbind()
+        self.probability.copy_(state[0])
+        self.signs.copy_(state[1])

@@ -21,6 +21,7 @@ from tasks.train_gan.curves import Curves
 from tasks.train_gan.examples import Examples
 from tasks.train_gan.history import COLUMNS
 from tasks.train_gan.progress import Progress
+from tasks.train_gan.ranks import GO_ON, START_OVER, STOP, Ranks
 from tasks.train_gan.sheet import SLICES, sheet
 from tasks.train_gan.trainer import Trainer
 from tasks.train_gan.verdict import Row, collapse, divergence
@@ -31,15 +32,25 @@ TIMED = (3, 13)  # the steps whose pace tells how long the run will take
 SAVE_SECONDS = 15.0  # between checkpoints
 
 
-def train(asked: TrainGan, examples: Examples, fold: str, *, out: Path, kept: Path) -> None:
+def train(
+    asked: TrainGan,
+    examples: Examples,
+    fold: str,
+    *,
+    out: Path,
+    kept: Path,
+    ranks: Ranks | None = None,
+) -> None:
     """Train, from the checkpoint in `kept` if there is one; write the generator to `out`.
 
-    A run that diverges or stays collapsed starts once more, with the next seed.
+    A run that diverges or stays collapsed starts once more, with the next seed. Of several
+    processes this is the first; the others `follow`.
 
     Raises:
         StageError: when it diverges a second time.
     """
-    trainer, progress = begin(asked, examples, kept)
+    ranks = ranks or Ranks()
+    trainer, progress = begin(asked, examples, kept, ranks)
     announce(trainer, examples, progress, fold)
     real = references(examples)
     curves = Curves(fold, resume=progress.step > 0)
@@ -51,28 +62,34 @@ def train(asked: TrainGan, examples: Examples, fold: str, *, out: Path, kept: Pa
         mininterval=2,
     )
     saved = time.monotonic()
+    over = progress.stop(asked)
     with curves, bar:
-        while not progress.stop(asked):
+        while not over:
             started = time.monotonic()
             trainer.step(progress.step + 1, examples)
             progress.step += 1
             bar.update()
             tell_pace(bar)
-            last = progress.step == asked.steps
-            if progress.step % asked.watch_every == 0 or progress.step == FIRST_ROW or last:
+            watched = is_watched(progress.step, asked)
+            if watched:
                 row: Row = {"step": progress.step, "event": "", **trainer.means()}
                 row["augment"] = float(trainer.adaptive.probability)
                 row |= measure(trainer, real)
                 if fault := divergence(row) or progress.lasting_collapse(row, asked):
                     trainer, progress = start_over(trainer, progress, examples, fault, fold)
+                    ranks.told(START_OVER, trainer.device)
                     bar.reset()
                     continue
                 progress.record(row, trainer)
                 curves.add(row)
                 show(bar, row)
-            if progress.step % asked.sheet_every == 0 or last:
+            if progress.step % asked.sheet_every == 0 or progress.step == asked.steps:
                 save_sheet(trainer, kept, progress.step)
             progress.seconds += time.monotonic() - started
+            if watched or ranks.count == 1:
+                over = progress.stop(asked)
+            if watched:
+                ranks.told(STOP if over else GO_ON, trainer.device)
             if time.monotonic() - saved > SAVE_SECONDS:
                 save(kept, trainer, progress)
                 saved = time.monotonic()
@@ -80,20 +97,42 @@ def train(asked: TrainGan, examples: Examples, fold: str, *, out: Path, kept: Pa
     checkpoint.remove(kept)
 
 
-def begin(asked: TrainGan, examples: Examples, kept: Path) -> tuple[Trainer, Progress]:
+def follow(asked: TrainGan, examples: Examples, *, kept: Path, ranks: Ranks) -> None:
+    """What every process but the first does: the same steps, for as long as the first says."""
+    trainer, progress = begin(asked, examples, kept, ranks)
+    word = STOP if progress.stop(asked) else GO_ON
+    while word != STOP:
+        trainer.step(progress.step + 1, examples)
+        progress.step += 1
+        if is_watched(progress.step, asked):
+            trainer.means()
+            word = ranks.told(GO_ON, trainer.device)
+        if word == START_OVER:
+            trainer, progress = fresh(with_next_seed(trainer.asked), examples, ranks), Progress()
+            word = GO_ON
+
+
+def is_watched(step: int, asked: TrainGan) -> bool:
+    """Whether a step gets a row in `history.csv`."""
+    return step % asked.watch_every == 0 or step in (FIRST_ROW, asked.steps)
+
+
+def begin(
+    asked: TrainGan, examples: Examples, kept: Path, ranks: Ranks
+) -> tuple[Trainer, Progress]:
     """A fresh start, or where a killed run of the same kind had come to."""
     if (found := checkpoint.load(kept)) is None:
-        return fresh(asked, examples), Progress()
+        return fresh(asked, examples, ranks), Progress()
     tensors, facts = found
     asked = asked.model_copy(update={"seed": facts["seed"]})
-    trainer = Trainer(asked, architecture(asked, examples), examples.train.x.device)
+    trainer = Trainer(asked, architecture(asked, examples), examples.train.x.device, ranks)
     trainer.unpack(tensors, facts)
     return trainer, Progress.unpack(tensors, facts)
 
 
-def fresh(asked: TrainGan, examples: Examples) -> Trainer:
+def fresh(asked: TrainGan, examples: Examples, ranks: Ranks) -> Trainer:
     """Networks of a seed, or of the earlier training that `start_from` names."""
-    trainer = Trainer(asked, architecture(asked, examples), examples.train.x.device)
+    trainer = Trainer(asked, architecture(asked, examples), examples.train.x.device, ranks)
     if asked.start_from:
         start.load(trainer, Path(asked.start_from), asked.start_sha256)
     train = examples.train
@@ -123,9 +162,15 @@ def start_over(
             f"training failed twice, {progress.restarted}; with the next seed {where}; make"
             " train_gan.learning_rate and train_gan.discriminator_rate smaller, rerun"
         )
-    asked = trainer.asked.model_copy(update={"seed": trainer.asked.seed + 1})
+    asked = with_next_seed(trainer.asked)
     print(f"train_gan@{fold}: {where}; starting over with seed {asked.seed}", file=sys.stderr)
-    return fresh(asked, examples), Progress(seconds=progress.seconds, restarted=where)
+    again = fresh(asked, examples, trainer.ranks)
+    return again, Progress(seconds=progress.seconds, restarted=where)
+
+
+def with_next_seed(asked: TrainGan) -> TrainGan:
+    """The params of a second attempt."""
+    return asked.model_copy(update={"seed": asked.seed + 1})
 
 
 def architecture(asked: TrainGan, examples: Examples) -> Architecture:
@@ -150,10 +195,10 @@ def announce(trainer: Trainer, examples: Examples, progress: Progress, fold: str
     asked = trainer.asked
     none, tumor = (len(rows) for rows in examples.train.rows)
     budget = f" within {asked.max_minutes:g} minutes" if asked.max_minutes else ""
+    where = trainer.device.type + (f" x {asked.processes}" if asked.processes > 1 else "")
     print(
         f"train_gan@{fold}: {asked.steps} steps{budget} of {asked.batch} slices, recipe"
-        f" {asked.recipe},"
-        f" {trainer.precision} on {trainer.device.type}; {tumor} tumour and {none} other training"
+        f" {asked.recipe}, {trainer.precision} on {where}; {tumor} tumour and {none} other training"
         f" slices of {examples.train.patients} patients, watched on {examples.val.patients}"
         f" validation patients{f'; resuming at step {progress.step}' if progress.step else ''}",
         file=sys.stderr,

@@ -98,7 +98,7 @@ def test_noise_of_a_seed_does_not_depend_on_its_neighbours() -> None:
 
 def test_a_smooth_upsampling_is_nearest_neighbours_then_a_convolution() -> None:
     torch.manual_seed(0)
-    layer = SmoothConvTranspose2d(3, 5, 3)
+    layer = SmoothConvTranspose2d(3, 5, bias=True)
     x = torch.randn(2, 3, 8, 8)
     large = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
     kernel = layer.weight.transpose(0, 1).flip(2, 3)

@@ -11,6 +11,7 @@ from models.losses import (
     generator_loss,
     gradient_penalty,
     l1_to_label_mean,
+    label_means,
     r1_penalty,
 )
 
@@ -64,8 +65,9 @@ def test_l1_compares_with_the_mean_of_its_own_label() -> None:
     labels = torch.tensor([0, 1, 0, 1])
     real = torch.tensor([0.0, 1.0, 0.2, 0.6])[:, None, None, None].expand(4, 2, 4, 4)
     at_means = torch.tensor([0.1, 0.8, 0.1, 0.8])[:, None, None, None].expand(4, 2, 4, 4)
-    assert float(l1_to_label_mean(at_means, real, labels)) < 1e-6
-    assert math.isclose(float(l1_to_label_mean(at_means + 0.3, real, labels)), 0.3, rel_tol=1e-5)
+    means = label_means(real, labels)
+    assert float(l1_to_label_mean(at_means, labels, means)) < 1e-6
+    assert math.isclose(float(l1_to_label_mean(at_means + 0.3, labels, means)), 0.3, rel_tol=1e-5)
 
 
 def test_feature_matching_is_zero_for_equal_means_and_spares_the_real_side() -> None:

@@ -1,0 +1,201 @@
+"""What makes a step fast must change nothing about it, and must be missed without harm."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from models.dcgan import Architecture, Discriminator, minibatch_stddev
+from tasks.params.train_gan import TrainGan
+from tasks.train_gan.draws import Draws, draw
+from tasks.train_gan.examples import Examples, Partition
+from tasks.train_gan.graphs import WARM_UP, Replayed
+from tasks.train_gan.ranks import Ranks
+from tasks.train_gan.run import architecture
+from tasks.train_gan.trainer import Trainer
+from tests.tasks.gan_room import SIZE, TINY
+
+CPU = torch.device("cpu")
+with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+def trainer(device: torch.device = CPU, **gan: Any) -> tuple[Trainer, Examples]:
+    random = torch.Generator().manual_seed(0)
+    x = (2 * torch.rand(40, 2, SIZE, SIZE, generator=random) - 1).to(device)
+    labels = torch.arange(40, device=device) % 2
+    rows = (torch.arange(0, 40, 2, device=device), torch.arange(1, 40, 2, device=device))
+    side = Partition(x, labels, rows, 4)
+    examples = Examples(side, side)
+    asked = TrainGan.model_validate(TINY | {"r1_every": 2, "ada_target": 0.5} | gan)
+    return Trainer(asked, architecture(asked, examples), device), examples
+
+
+def weights(trained: Trainer) -> list[Tensor]:
+    return [t for network in trained.networks().values() for t in network.state_dict().values()]
+
+
+class Waits(TorchDispatchMode):
+    """Notes what a host would have to wait for: a number read, or a tensor fetched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = str(func)
+        if any(word in name for word in ("_local_scalar_dense", "nonzero", "masked_select")):
+            self.seen.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("gan", [{}, {"recipe": "paper"}, {"loss": "hinge", "precision": "bf16"}])
+def test_a_step_reads_no_number_back(gan: dict[str, Any]) -> None:
+    if gan.get("recipe") == "paper":
+        gan = gan | {"r1_gamma": 0, "ada_target": 0}
+    made, examples = trainer(**gan)
+    with Waits() as waits:
+        for number in (1, 2, 3, 4):
+            made.step(number, examples)
+    assert waits.seen == []
+    with Waits() as waits:
+        made.means()
+    assert waits.seen or made.summed == 0  # only here, once a row
+
+
+def test_what_is_drawn_for_a_slice_does_not_depend_on_who_draws_it() -> None:
+    made, examples = trainer()
+    whole = draw(made.asked, 5, examples, Ranks())
+    for rank in range(2):
+        part = draw(made.asked, 5, examples, Ranks(rank, 2))
+        for name in ("real", "labels", "z", "mix"):
+            assert torch.equal(getattr(part, name), getattr(whole, name)[rank::2])
+        assert torch.equal(part.views, whole.views[:, rank::2])
+        assert torch.equal(part.all_real, whole.real)
+
+
+class Tape:
+    """Stands for a CUDA graph: what is recorded runs at every replay, on the recorded inputs."""
+
+    recording: "Tape | None" = None
+
+    def __init__(self) -> None:
+        self.work: Callable[[], Tensor] | None = None
+
+    def replay(self) -> None:
+        assert self.work is not None
+        self.work()
+
+
+@contextmanager
+def taping(tape: Tape) -> Iterator[None]:
+    Tape.recording = tape
+    yield
+    Tape.recording = None
+
+
+def taped(update: Callable[[Draws, bool], Tensor]) -> Callable[[Draws, bool], Tensor]:
+    """An update that while it is recorded computes nothing, as on a GPU."""
+    result = torch.zeros(TINY["batch"])
+
+    def work(draws: Draws, penalised: bool) -> Tensor:
+        if Tape.recording is None:
+            return result.copy_(update(draws, penalised))
+        Tape.recording.work = lambda: result.copy_(update(draws, penalised))
+        return result
+
+    return work
+
+
+def test_replayed_steps_are_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Tape)
+    monkeypatch.setattr(torch.cuda, "graph", taping)
+    plain, examples = trainer()
+    made, _ = trainer()
+    replayed = Replayed(taped(made.update), CPU)
+    replayed.able = True
+    monkeypatch.setattr(replayed, "warm", replayed.update)
+    made.take = replayed
+    for number in range(1, 15):
+        plain.step(number, examples)
+        made.step(number, examples)
+    assert set(replayed.recorded) == {False, True}
+    assert replayed.taken == {False: WARM_UP + 1, True: WARM_UP + 1}
+    for expected, found in zip(weights(plain), weights(made), strict=True):
+        assert torch.equal(expected, found)
+    assert plain.means() == made.means()
+    assert torch.equal(plain.adaptive.pack(), made.adaptive.pack())
+
+
+def test_what_cannot_be_recorded_is_run_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Refusing:
+        def __init__(self) -> None:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Refusing)
+    plain, examples = trainer()
+    made, _ = trainer()
+    replayed = Replayed(made.update, CPU)
+    replayed.able = True
+    monkeypatch.setattr(replayed, "warm", replayed.update)
+    made.take = replayed
+    for number in range(1, 10):
+        plain.step(number, examples)
+        made.step(number, examples)
+    for expected, found in zip(weights(plain), weights(made), strict=True):
+        assert torch.equal(expected, found)
+    assert not replayed.able
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no CUDA graph, plain steps: operation not permitted" in line
+
+
+def test_real_and_generated_slices_scored_in_one_pass_score_as_apart() -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(Architecture(size=SIZE, width=4))
+    real, fake = torch.randn(2, 8, 2, SIZE, SIZE)
+    labels = torch.arange(8) % 2
+    apart = torch.cat([discriminator(x, labels)[0] for x in (real, fake)])
+    together, _ = discriminator(torch.cat([real, fake]), labels.repeat(2), parts=2)
+    torch.testing.assert_close(together, apart)
+    mixed, _ = discriminator(torch.cat([real, fake]), labels.repeat(2))
+    assert (mixed - apart).abs().max() > 1e-4
+
+
+def test_no_group_of_the_standard_deviation_holds_slices_of_two_parts() -> None:
+    alike = torch.ones(8, 3, 4, 4)
+    both = torch.cat([alike, -alike])
+    assert minibatch_stddev(both, 2).max() < 1e-3 < minibatch_stddev(both).max()
+
+
+@with_gpu
+def test_on_a_gpu_no_step_waits_for_the_device() -> None:
+    made, examples = trainer(torch.device("cuda", 0), precision="auto")
+    for number in range(1, 12):
+        made.step(number, examples)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for number in range(12, 16):
+            made.step(number, examples)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@with_gpu
+def test_on_a_gpu_steps_are_recorded_and_end_where_plain_ones_end() -> None:
+    device = torch.device("cuda", 0)
+    plain, examples = trainer(device)
+    made, _ = trainer(device)
+    plain.take = plain.update
+    for number in range(1, 15):
+        plain.step(number, examples)
+        made.step(number, examples)
+    assert isinstance(made.take, Replayed) and set(made.take.recorded) == {False, True}
+    for expected, found in zip(weights(plain), weights(made), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)

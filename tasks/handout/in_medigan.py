@@ -1,5 +1,7 @@
 """The package's entry for medigan, which calls `generate`."""
 
+import re
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +38,29 @@ def generate(
         For each sample the slice (H,W), or (H,W,C) with several modalities, in [-1, 1], its mask
         (H,W) in {0, 1}, and "1" where there is a tumour, "0" where there is none.
     """
-    weights = Path(model_file)
+    weights, folder = Path(model_file), Path(output_path)
     facts = Facts.load(weights.parent)
-    wish = facts.wish(count=num_samples, label=label, seed=seed)
-    drawn = slices(build(facts, weights), facts, wish)
+    before = drawn_before(folder) if save_images else 0
+    wish = facts.wish(count=before + num_samples, label=label, seed=seed)
+    drawn = islice(slices(build(facts, weights), facts, wish), before, None)
     if not save_images:
         return [(channels_last(one.image), one.mask, str(one.label)) for _, one in drawn]
-    folder = Path(output_path)
     folder.mkdir(parents=True, exist_ok=True)
     for index, one in drawn:
         name = name_of(seed, index, one.label)
         pictures.write(folder, name, one.image, one.mask, modalities=facts.modalities)
     return None
+
+
+def drawn_before(folder: Path) -> int:
+    """How many slices earlier batches hold.
+
+    medigan asks for 32 at a time, with the same seed, in folders `batch_0`, `batch_1`, ..., whose
+    files it puts beside them as `batch_0_NAME`.
+    """
+    batch = re.fullmatch(r"batch_(\d+)", folder.name)
+    earlier = range(int(batch[1])) if batch else ()
+    return sum(len(list(folder.parent.glob(f"batch_{n}_*_mask.png"))) for n in earlier)
 
 
 def channels_last(image: NDArray[np.float16]) -> NDArray[np.float32]:

@@ -126,6 +126,8 @@ def slices(generator: Generator, facts: Facts, wish: Wish) -> Iterator[tuple[int
         ValueError: when the generator draws none that agrees.
     """
     found, barren = 0, 0
+    if not wish.count:
+        return
     for start in count_from(0, BATCH):
         with fixed_threads(facts.threads):
             batch = draw_batch(generator, wish, start, CPU)

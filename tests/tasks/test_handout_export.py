@@ -100,7 +100,7 @@ def test_the_bundles_metadata_have_every_key_of_the_specification(room: Path) ->
 
 # As medigan's ModelExecutor does: the entry says what is imported and what it is called with.
 MEDIGAN = """
-import importlib, json, sys
+import importlib, json, pathlib
 import numpy as np
 model, entry = next(iter(json.load(open("config/global.json")).items()))
 execution = entry["execution"]
@@ -112,6 +112,13 @@ words = method["args"]["custom"] | {"seed": 7}
 base = dict(zip(method["args"]["base"], [weights, 5, "output", True]))
 generate = getattr(package, method["name"])
 assert generate(**words, **base) is None
+for batch, size in enumerate([3, 2, 0]):  # as it asks for many
+    folder = pathlib.Path(f"batched/batch_{batch}")
+    folder.mkdir(parents=True)
+    generate(**words, **base | {"num_samples": size, "output_path": f"{folder}/"})
+    for path in folder.iterdir():
+        path.rename(f"{folder}_{path.name}")
+    folder.rmdir()
 samples = generate(**words, **base | {"save_images": False})
 np.savez("samples.npz", images=[s[0] for s in samples], masks=[s[1] for s in samples])
 print(" ".join(label for _, _, label in samples))
@@ -123,6 +130,8 @@ def test_the_medigan_package_runs_alone_and_draws_the_slices_of_the_command(room
     drawn = files(room / "medigan/output", "*.png")
     assert len(drawn) == 5 * 3
     assert drawn == files(room / "png", "*.png")
+    batched = files(room / "medigan/batched", "*.png")
+    assert {name.split("_", 2)[2]: data for name, data in batched.items()} == drawn
     with np.load(room / "medigan/samples.npz") as samples:
         images, masks = samples["images"], samples["masks"]
     assert images.shape == (5, 32, 32, 2) and np.abs(images).max() <= 1

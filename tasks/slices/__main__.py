@@ -14,7 +14,7 @@ from tasks.arrays import save_set
 from tasks.params.slices import Slices
 from tasks.slices.cut import Cut, UnusableError, cut, own_landmarks, read
 from tasks.slices.intensity import Landmarks, standard_scale
-from tasks.slices.matching import in_range, match_negatives
+from tasks.slices.matching import in_range, match_in_blocks
 from tasks.slices.sessions import Session, patients_of, read_manifests, sessions_of
 from tasks.slices.split import Side, split_patients
 from tasks.slices.stats import describe
@@ -50,8 +50,10 @@ def main() -> None:
     kept = pd.concat([table, partitions], axis=1)[keep].reset_index(drop=True)
     kept.insert(0, "row", np.arange(len(kept)))
     require_labels(kept, list(sides))
-    images = np.concatenate([one.images for one in cuts])[keep]  # (N,C,H,W)
-    masks = np.concatenate([one.masks for one in cuts])[keep]  # (N,H,W)
+    rows = np.split(keep, np.cumsum([len(one.table) for one in cuts])[:-1])
+    pairs = list(zip(cuts, rows, strict=True))
+    images = np.concatenate([one.images[chosen] for one, chosen in pairs])  # (N,C,H,W)
+    masks = np.concatenate([one.masks[chosen] for one, chosen in pairs])  # (N,H,W)
     stats = describe(
         table, kept, sides, config, scales=scales, skipped=skipped + unusable,
         cut_off=sum(one.cut_off for one in cuts),
@@ -142,7 +144,7 @@ def choose(table: pd.DataFrame, sides: dict[str, dict[str, Side]], config: Slice
             if side != "test" and config.training_slices == "in-range":
                 chosen = in_range(group, fitted, caliper=config.caliper)
             else:
-                chosen = match_negatives(
+                chosen = match_in_blocks(
                     group,
                     ratio=config.negatives_per_positive,
                     caliper=config.caliper,

@@ -7,6 +7,28 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import rankdata
 
 COVARIATES = ["position_mm", "brain_area_mm2"]
+MOST = 2000  # tumour slices matched at once: the assignment's time grows with their cube
+
+
+def match_in_blocks(
+    table: pd.DataFrame,
+    *,
+    ratio: float,
+    caliper: float,
+    keep_unmatched: bool,
+    most: int = MOST,
+) -> NDArray[np.bool_]:
+    """Match as `match_negatives` does, in blocks of whole patients where there are very many."""
+    tumors = (table["label"] == 1).astype(int).groupby(table["subject"], sort=True).sum()
+    block_of = (tumors.cumsum() - tumors) // most
+    blocks = table["subject"].map(block_of).to_numpy()
+    keep = np.zeros(len(table), dtype=bool)
+    for block in np.unique(blocks):
+        rows = np.flatnonzero(blocks == block)
+        keep[rows] = match_negatives(
+            table.iloc[rows], ratio=ratio, caliper=caliper, keep_unmatched=keep_unmatched
+        )
+    return keep
 
 
 def match_negatives(

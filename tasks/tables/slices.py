@@ -14,6 +14,7 @@ class Slices(pa.DataFrameModel):
 
     row: Series[int] = pa.Field(ge=0)
     subject: Series[str]
+    session: Series[str] | None
     batch: Series[str]
     site: Series[str]
     slice_index: Series[int] = pa.Field(ge=0)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.slices.__main__ import main
-from tasks.slices.matching import auroc, in_range, match_negatives
+from tasks.slices.matching import auroc, in_range, match_in_blocks, match_negatives
 from tasks.slices.volume import sample, window
 from tasks.stage import StageError
 from tests.tasks.slices_room import head, outputs, write_cohort
@@ -188,6 +188,28 @@ def test_matching_is_optimal_on_a_line() -> None:
     )
     keep = match_negatives(table, ratio=1.0, caliper=0.5, keep_unmatched=False)
     assert keep.tolist() == [True, True, True, True, False, False, False]
+
+
+def test_many_patients_are_matched_in_blocks_of_whole_patients() -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "subject": np.repeat([f"s{n:02d}" for n in range(30)], 20),
+            "position_mm": rng.normal(0, 20, 600),
+            "brain_area_mm2": rng.normal(9000, 900, 600),
+            "label": rng.random(600) < 0.3,
+        }
+    ).astype({"label": int})
+    options: Any = {"ratio": 1.0, "caliper": 0.5, "keep_unmatched": False}
+    at_once = match_negatives(table, **options)
+    np.testing.assert_array_equal(match_in_blocks(table, **options), at_once)
+    keep = match_in_blocks(table, most=40, **options)
+    kept = table[keep]
+    assert (kept["label"] == 1).sum() == (kept["label"] == 0).sum()
+    assert keep.sum() > 0.9 * at_once.sum()
+    alone = table["subject"] < "s06"  # a block hangs on its own patients only
+    first = match_in_blocks(table[alone], most=40, **options)
+    assert (first == keep[alone])[: 4 * 20].all()
 
 
 def test_a_tumour_slice_without_partner_goes_unless_asked_to_stay() -> None:

@@ -46,6 +46,18 @@ def release(root: Path, **changes: Any) -> dict[str, Any]:
     return said
 
 
+def test_a_split_that_may_leak_is_said_on_the_data_card(tmp_path: Path, released: Path) -> None:
+    assert "may leak" not in (released / "DATACARD.md").read_text()
+    root = write(tmp_path, Run(synthetic=6))
+    path = root / "data/slices/stats.json"
+    stats = json.loads(path.read_text()) | {"patients_known": False, "scale": "body"}
+    path.write_text(json.dumps(stats))
+    release(root)
+    card = (root / "data/release/DATACARD.md").read_text()
+    assert card.index("The split may leak") < card.index("- Slices:")
+    assert "in name only" in card
+
+
 def accepted(root: Path) -> int:
     return int(pd.read_parquet(root / "data/gate/0/samples.parquet")["accepted"].sum())
 

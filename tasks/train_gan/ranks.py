@@ -73,7 +73,15 @@ def launch(processes: int, fold: str) -> None:
 
     They are children of this one and end with it. Ends this process with the exit code of the
     first that failed.
+
+    Raises:
+        StageError: when there are GPUs, but fewer than processes.
     """
+    if 0 < (gpus := torch.cuda.device_count()) < processes:
+        raise StageError(
+            f"train_gan.processes is {processes}, but this machine has {gpus} GPUs, and each"
+            " process needs one of its own; make it smaller"
+        )
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 

@@ -86,7 +86,7 @@ def train(
             if progress.step % asked.sheet_every == 0 or progress.step == asked.steps:
                 save_sheet(trainer, kept, progress.step)
             progress.seconds += time.monotonic() - started
-            if watched or ranks.count == 1:
+            if watched or ranks.count == 1:  # the others listen at rows only
                 over = progress.stop(asked)
             if watched:
                 ranks.told(STOP if over else GO_ON, trainer.device)

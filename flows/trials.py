@@ -5,6 +5,7 @@ being 1, mean over the labels. Test patients are never looked at.
 """
 
 import csv
+import json
 import math
 import threading
 from collections.abc import Callable, Iterable
@@ -25,12 +26,13 @@ POLL_S = 1.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended: its figure, why it has none, and the experiment that holds it."""
+    """How a trial ended: its figure, what is to be said of it, the experiment that holds it."""
 
     state: TrialState
     value: float | None = None
     reason: str = ""
     experiment: str = ""
+    collapsed: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,13 @@ def train(job: Job, say: Callable[[str], None]) -> Outcome:
     finally:
         done.set()
         watcher.join()
-    value, remark = merit(folder / "data/gan" / job.fold / "history.csv")
+    value, collapsed = merit(folder / "data/gan" / job.fold)
     if not math.isfinite(value):
         return Outcome(TrialState.FAIL, reason="no Fréchet ratio: too few validation slices")
     words = f"Fréchet ratio {value:.4g} to validation patients"
     experiment = job.workspaces.record(job.values, words)
     job.workspaces.close(job.values)
-    return Outcome(TrialState.COMPLETE, value, remark, experiment)
+    return Outcome(TrialState.COMPLETE, value, collapsed, experiment, bool(collapsed))
 
 
 def watch(job: Job, folder: Path, done: threading.Event, lags: threading.Event) -> None:
@@ -109,13 +111,12 @@ def figures(curves: Path) -> dict[int, float]:
     return {step: value for step, value in means.items() if math.isfinite(value)}
 
 
-def merit(history: Path) -> tuple[float, str]:
-    """The mean Fréchet ratio of the checkpoint that was kept, and what is to be said of it."""
-    with history.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if "best" in row["event"]]
-    last = rows[-1]
-    _, _, collapsed = last["event"].partition("collapsed: ")
-    return mean(float(last[name] or "nan") for name in RATIOS), collapsed
+def merit(folder: Path) -> tuple[float, str]:
+    """The mean Fréchet ratio of the checkpoint that was kept, and why it counts as collapsed."""
+    config = json.loads((folder / "config.json").read_text())
+    with (folder / "history.csv").open(newline="") as file:
+        (kept,) = (row for row in csv.DictReader(file) if int(row["step"]) == config["best_step"])
+    return mean(float(kept[name] or "nan") for name in RATIOS), config["reason"] or ""
 
 
 def mean(ratios: Iterable[float]) -> float:

@@ -158,7 +158,11 @@ class Searching:
             if known.state == TrialState.COMPLETE and tuned.values_of(known) == values:
                 said = known.user_attrs
                 same = Outcome(
-                    known.state, known.value, f"as trial {known.number}", said["experiment"]
+                    known.state,
+                    known.value,
+                    f"as trial {known.number}",
+                    said["experiment"],
+                    said["collapsed"],
                 )
                 self.tell(trial, same)
                 return
@@ -184,6 +188,9 @@ class Searching:
         """Pass an outcome on to the study."""
         trial.set_user_attr("reason", outcome.reason)
         trial.set_user_attr("experiment", outcome.experiment)
+        trial.set_user_attr("collapsed", outcome.collapsed)
+        if outcome.state == TrialState.COMPLETE:
+            trial.set_constraint("collapsed", float(outcome.collapsed))  # 0 is well
         self.study.tell(trial, outcome.value, state=outcome.state)
         shown = tuned.cell(outcome.value)
         get_run_logger().info(

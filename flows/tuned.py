@@ -33,16 +33,22 @@ def ended(study: optuna.Study) -> list[FrozenTrial]:
     return sorted(found, key=rank)
 
 
-def rank(trial: FrozenTrial) -> tuple[float, int]:
-    """Trials that ended well by their figure, then the others."""
+def rank(trial: FrozenTrial) -> tuple[int, float, int]:
+    """Trials that ended well by their figure, then those that collapsed, then the others."""
     done = trial.state == TrialState.COMPLETE and trial.value is not None
-    return (trial.value if done and trial.value is not None else math.inf, trial.number)
+    value = trial.value if done and trial.value is not None else math.inf
+    return (int(not done) + int(trial.user_attrs.get("collapsed", False)), value, trial.number)
 
 
 def best(study: optuna.Study) -> FrozenTrial | None:
-    """The best trial that ended well."""
-    found = [trial for trial in ended(study) if trial.state == TrialState.COMPLETE]
-    return found[0] if found else None
+    """The best trial that ended well and did not collapse."""
+    first = next(iter(ended(study)), None)
+    return first if first is not None and rank(first)[0] == 0 else None
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """How a trial ended, in a word."""
+    return "collapsed" if trial.user_attrs.get("collapsed") else STATES[trial.state]
 
 
 def rows(study: optuna.Study) -> list[dict[str, Any]]:
@@ -51,7 +57,7 @@ def rows(study: optuna.Study) -> list[dict[str, Any]]:
         {
             "trial": trial.number,
             "frechet_ratio": trial.value if trial.state == TrialState.COMPLETE else None,
-            "state": STATES[trial.state],
+            "state": state_of(trial),
             "steps": max(trial.intermediate_values, default=None),
             **values_of(trial),
             "experiment": trial.user_attrs.get("experiment", ""),
@@ -79,8 +85,8 @@ def show(study: optuna.Study, folder: Path) -> None:
         print(f"{len(found) - SHOWN} more trials in {folder / 'trials.csv'}")
     (folder / "index.html").write_text(page(study.study_name, found, folder, notes))
     print(f"pictures  {folder / 'index.html'}")
-    if (chosen := best(study)) is not None:
-        print(advice(chosen))
+    chosen = best(study)
+    print(advice(chosen) if chosen is not None else "no trial ended with a generator worth keeping")
 
 
 def as_table(title: str, found: list[dict[str, Any]]) -> Table:

@@ -60,10 +60,10 @@ def main() -> None:
 def pool(seeds: list[int], folder: Path) -> SliceSet:
     """All patients of some cohorts as one set."""
     sides = [
-        SliceSet(side.images, side.masks, side.table.assign(subject=f"{seed}-" + side.table["subject"]))
+        SliceSet(one.images, one.masks, one.table.assign(subject=f"{seed}-" + one.table["subject"]))
         for seed in seeds
-        for side in cohort(seed, folder)
-    ]  # fmt: skip
+        for one in cohort(seed, folder)
+    ]
     return joined(sides)
 
 
@@ -112,7 +112,7 @@ def generators(oracle: SliceSet, rng: np.random.Generator) -> dict[str, SliceSet
     site = own.table["site"].to_numpy()
     weak = {
         "oracle": own,
-        "blurred a little (σ .5)": softer(own, 0.5),
+        "blurred by .5 px": softer(own, 0.5),
         "noise .02": SliceSet(
             (own.images + rng.normal(0, 0.04, own.images.shape)).clip(-1, 1).astype(np.float32),
             own.masks, own.table,

@@ -1,8 +1,10 @@
-"""The gate accepts fresh patients, refuses what is no picture, and writes the same bytes."""
+"""The gate accepts fresh patients, refuses what is no picture, names faults of sets by measures
+that stand beside real ones, and writes the same bytes."""  # fmt: skip
 
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +12,99 @@ import pandas as pd
 import pytest
 
 from tasks.arrays import SliceSet, save_set
+from tasks.gate.judge import Judgement, judge, reference
+from tasks.params.gate import Gate, Limits
 from tasks.stage import StageError
 from tests.tasks.cohort import as_synthetic
-from tests.tasks.gate_room import judged, oracle, real, rng
+from tests.tasks.gate_room import CONFIG, judged, oracle, real, rng
+from tests.tasks.known_generators import damaged
 
 ROOT = Path(__file__).parents[2]
 
 
+@cache
+def accepted() -> Judgement:
+    return judged(oracle())
+
+
 def test_fresh_patients_of_the_simulator_are_accepted() -> None:
-    found = judged(oracle())
+    found = accepted()
     assert found.verdict == "accepted", found.reasons
     assert found.images["accepted"] >= 0.9 * found.images["n"]
     assert all(one.method and one.n > 0 for one in found.measures.values())
+    extrapolated = next(name for name in found.measures if name.startswith("FD∞"))
+    for name, one in found.measures.items():
+        low, high = one.value_ci95 or (np.nan, np.nan)
+        assert low <= (one.value or np.nan) <= high, name
+        assert (one.null95 is None) == (name == extrapolated), name
+    agreement = found.measures["mask_agreement"]
+    assert agreement.baseline is not None and agreement.baseline > 0.4
+    assert found.as_json()["weights"].keys() == {next(iter(found.measures))}
+
+
+def test_every_measure_is_had_for_labels_sizes_and_sites() -> None:
+    found = accepted()
+    names = {"label 0", "label 1", "tumour size small", "site A", "site B"}
+    assert names <= set(found.subgroups)
+    for name in ("label 1", "site A"):
+        mine = set(found.subgroups[name].measures)
+        assert mine == set(found.measures) - ({"site_coverage"} if "site" in name else set())
+
+
+def test_masks_of_other_slices_are_doubted_by_a_segmenter_too() -> None:
+    found = judged(damaged(oracle(), "masks swapped", rng()))
+    assert "mask_agreement" in " ".join(found.reasons), found.reasons
+
+
+def test_a_generator_of_one_site_leaves_the_other_out() -> None:
+    found = judged(oracle().take((oracle().table["site"] == "B").to_numpy()))
+    assert [reason.split(":")[0] for reason in found.reasons] == ["site_coverage"]
+
+
+def test_a_generator_of_easy_tumours_is_told_which_ones_it_leaves_out() -> None:
+    area = oracle().masks.sum(axis=(1, 2))
+    found = judged(oracle().take((area == 0) | (area > np.median(area[area > 0]))))
+    assert "rare: 0% of synthetic tumours" in str(found.subgroups["tumour size small"].warning)
+
+
+def test_without_a_limit_the_ratio_of_chance_is_the_limit() -> None:
+    strict = CONFIG.model_copy(update={"limits": Limits(frechet=None, nearest_ssim=None)})
+    blurred = judge(as_synthetic(damaged(oracle(), "blurred", rng())), real(), strict)
+    distance = next(iter(blurred.measures.values()))
+    assert distance.limit == distance.null95
+    assert 1 < (distance.limit or (0, 0))[1] < 2  # type: ignore[operator]
+    low, high = blurred.measures["nearest_ssim"].limit or (None, None)
+    assert low is not None and high is not None and low < 1 < high
+
+
+def test_slices_without_masks_are_not_blamed_for_them() -> None:
+    bare = as_synthetic(oracle())
+    table = bare.table.assign(masked=False)
+    found = judge(SliceSet(bare.images, np.zeros_like(bare.masks), table), real(), CONFIG)
+    assert found.verdict == "accepted", found.reasons
+    assert found.measures["mask_agreement"].ratio is None
+    assert found.measures["tumor_size"].ratio is None
+
+
+@pytest.mark.verify
+def test_weights_given_by_path_add_their_distance_and_their_hash(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+    from torchvision.models.inception import Inception3
+
+    torch.manual_seed(0)
+    state = Inception3(num_classes=1008, aux_logits=False, init_weights=False).state_dict()
+    save_file(state, tmp_path / "fid.safetensors")
+    config = Gate(seed=1, threads=1, draws=20, segmenter_steps=0,
+                  inception=str(tmp_path / "fid.safetensors"))  # fmt: skip
+    few = np.arange(40)
+    sides = [real().train.take(few), real().val.take(few)]
+    found = judge(as_synthetic(oracle().take(few)), reference(*sides, config), config)
+    fid = found.measures["FID"]
+    assert fid.limit is None
+    assert fid.ratio is not None and fid.ratio > 0
+    assert found.weights["FID"][:12] in fid.method
+    assert found.measures["mask_agreement"].ratio is None
 
 
 def test_pixels_that_are_no_numbers_are_refused_one_by_one() -> None:
@@ -36,7 +119,7 @@ def test_pixels_that_are_no_numbers_are_refused_one_by_one() -> None:
 @pytest.mark.verify
 def test_the_order_of_the_images_changes_no_decision() -> None:
     order = rng().permutation(len(oracle()))
-    ahead, shuffled = judged(oracle()), judged(oracle().take(order))
+    ahead, shuffled = accepted(), judged(oracle().take(order))
     np.testing.assert_array_equal(
         ahead.samples["accepted"].to_numpy()[order], shuffled.samples["accepted"]
     )

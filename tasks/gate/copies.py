@@ -15,6 +15,7 @@ is somewhat too near in both, when in neither it is near enough.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,13 @@ from scipy.spatial.distance import cdist
 from tasks.arrays import SliceSet
 from tasks.gate.described import Described
 from tasks.measures import neighbours
-from tasks.measures.nearest_ssim import NearestSsim, nearest_ssim
+from tasks.measures.nearest_ssim import nearest_ssim
 from tasks.measures.neighbours import Nearest
-from tasks.measures.patches import NearestPatch, nearest_patch
+from tasks.measures.patches import nearest_patch
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.intp]
 
 DETECTORS = ("correlation", "ssim", "features", "tumor")
 TOGETHER = ("correlation", "features")
@@ -42,16 +44,15 @@ FEW = 20  # held-out slices, below which a detector has no limits
 class Likeness:
     """How near N slices are to training slices and to unseen patients.
 
-    `to_train`, `to_unseen`: the best correlated slices; `ssim` and `tumor`: the nearest training
-    slices by SSIM and by the tumour alone; `distances` of each detector to training and to unseen
-    patients, each (N,), at least 0 (1 - similarity, or between features); NaN where there is no
-    tumour.
+    `to_train`, `to_unseen`: the best correlated slices; `rows` (N,) of each detector's nearest
+    training slice, -1 where there is no tumour; `distances` of each detector to training and to
+    unseen patients, each (N,), at least 0 (1 - similarity, or between features), NaN where there
+    is no tumour.
     """
 
     to_train: Nearest
     to_unseen: Nearest
-    ssim: NearestSsim
-    tumor: NearestPatch
+    rows: dict[str, Ints]
     distances: dict[str, tuple[Floats, Floats]]
 
     def proportion(self, name: str) -> Floats:
@@ -79,7 +80,7 @@ class Thresholds:
     together: float
 
     def as_bounds(self) -> dict[str, float]:
-        """As `metrics.json` holds them; of the correlation as such, not of the distance."""
+        """As `metrics.json` holds them."""
         found = {"memorised_together": self.together}
         for name, one in self.detectors.items():
             found |= {
@@ -87,9 +88,6 @@ class Thresholds:
                 f"memorised_{name}_ratio": one.proportion,
                 f"memorised_{name}_beyond_doubt": one.beyond_doubt,
             }
-        if "correlation" in self.detectors:
-            limits = self.detectors["correlation"]
-            found |= {"nearest_train_ncc": 1 - limits.near, "memorised_ratio": limits.proportion}
         return found
 
 
@@ -134,16 +132,22 @@ def liken(
         apart = cdist((ours.features - mean) / std, (described.features - mean) / std)
         if banned is not None:
             apart[banned] = np.inf
-        near.append(apart.min(axis=1))
+        near.append((apart.argmin(axis=1), apart.min(axis=1)))
+    rows = {
+        "correlation": correlated[0].rows[:, 0],
+        "ssim": similar[0].rows,
+        "features": near[0][0],
+        "tumor": tumors[0].rows,
+    }
     distances = {
         "correlation": [1 - one.scores[:, 0] for one in correlated],
         "ssim": [1 - one.scores for one in similar],
-        "features": near,
+        "features": [distance for _, distance in near],
         "tumor": [1 - one.scores for one in tumors],
     }
     pairs = {name: (a.astype(np.float64), b.astype(np.float64)) for name, (a, b) in
              distances.items()}  # fmt: skip
-    return Likeness(correlated[0], correlated[1], similar[0], tumors[0], pairs)
+    return Likeness(correlated[0], correlated[1], rows, pairs)
 
 
 def calibrate(held_out: Likeness) -> Thresholds:
@@ -191,10 +195,35 @@ def detected(likeness: Likeness, thresholds: Thresholds) -> dict[str, Bools]:
     return found
 
 
-def named(found: dict[str, Bools]) -> list[str]:
-    """Which detectors called each slice a copy, joined by commas."""
-    table = np.stack(list(found.values()), axis=1)
-    return [",".join(name for name, hit in zip(found, row, strict=True) if hit) for row in table]
+def columns(likeness: Likeness, thresholds: Thresholds, rows: Ints) -> dict[str, Any]:
+    """What `samples.parquet` says of N slices; `rows` (M,) are the training slices' own.
+
+    Each detector's ratio of distances, and which of them called the slice a copy; `suspect_by` is
+    the detector whose ratio is lowest beside its limit, `suspicion` that quotient (a copy has less
+    than 1), `suspect_row` the training slice it means.
+    """
+    ratios = {name: likeness.proportion(name) for name in DETECTORS}
+    names = list(thresholds.detectors)
+    beside = np.stack([ratios[name] / thresholds.detectors[name].proportion for name in names])
+    which = np.nan_to_num(beside, nan=np.inf).argmin(axis=0)  # (N,)
+    each = np.arange(len(which))
+    meant = np.stack([likeness.rows[name] for name in names])[which, each]
+    hits = detected(likeness, thresholds)
+    table = np.stack(list(hits.values()), axis=1)
+    words = [",".join(name for name, hit in zip(hits, row, strict=True) if hit) for row in table]
+    return {
+        "nearest_train_row": rows[likeness.rows["correlation"]],
+        "nearest_train_ncc": likeness.to_train.scores[:, 0],
+        "nearest_unseen_ncc": likeness.to_unseen.scores[:, 0],
+        "nearest_train_ssim": 1 - likeness.distances["ssim"][0],
+        "nearest_tumor_ncc": 1 - likeness.distances["tumor"][0],
+        **{f"{name}_ratio": ratio for name, ratio in ratios.items()},
+        "suspect_by": [names[index] for index in which],
+        "suspect_row": np.where(meant < 0, -1, rows[meant]),
+        "suspect_ratio": np.stack([ratios[name] for name in names])[which, each],
+        "suspicion": beside[which, each],
+        "memorised_by": words,
+    }
 
 
 def twins(images: NDArray[np.float32], held_out: Likeness) -> Bools:

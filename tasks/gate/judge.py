@@ -133,19 +133,18 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
         (real.train, real.seen), (real.val, real.unseen),
         max_shift=config.max_shift, workers=config.threads,
     )  # fmt: skip
-    called = copies.detected(found, real.thresholds)
     scores = checks.scores(ours, found, real.norm)
     reasons = checks.reasons(
-        copies=np.any(list(called.values()), axis=0),
+        copies=np.any(list(copies.detected(found, real.thresholds).values()), axis=0),
         broken=checks.broken(synthetic),
         wrong_mask=checks.wrong_mask(synthetic, ours),
         scores=scores,
         bounds=real.bounds,
     )
     twins = copies.twins(safe, real.held_out)
-    samples = tabulate(synthetic, real.train, found, scores, reasons).assign(
-        memorised_by=copies.named(called), twin=twins
-    )
+    samples = tabulate(
+        synthetic, real.train, found, real.thresholds, scores=scores, reasons=reasons
+    ).assign(twin=twins)
     handed_over = judged(with_likeness(ours, found), samples, config)
     sets = Sets(handed_over, real.seen, real.unseen)
     hashes = real.experts.hashes()
@@ -166,8 +165,7 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
         },
         measures,
         samples,
-        real.bounds
-        | real.thresholds.as_bounds(),
+        real.bounds | real.thresholds.as_bounds(),
         parts,
         hashes,
     )
@@ -192,7 +190,7 @@ def with_likeness(one: Described, likeness: copies.Likeness) -> Described:
     return replace(
         one,
         table=one.table.assign(
-            nearest_train_ssim=likeness.ssim.scores.astype(np.float64),
+            nearest_train_ssim=1 - likeness.distances["ssim"][0],
             upright=(found.upright >= found.inverted).astype(np.float64),
         ),
     )
@@ -202,25 +200,16 @@ def tabulate(
     synthetic: SliceSet,
     train: SliceSet,
     found: copies.Likeness,
+    thresholds: copies.Thresholds,
+    *,
     scores: pd.DataFrame,
     reasons: list[str | None],
 ) -> pd.DataFrame:
     """`samples.parquet`: a row an image, in the order of the images."""
     rows = train.table["row"].to_numpy()
-    tumors = np.where(found.tumor.rows < 0, -1, rows[found.tumor.rows])
     table = synthetic.table[["row", "seed", "label"]].reset_index(drop=True)
     return table.assign(
-        nearest_train_row=rows[found.to_train.rows[:, 0]],
-        nearest_train_ncc=found.to_train.scores[:, 0],
-        nearest_unseen_ncc=found.to_unseen.scores[:, 0],
-        memorised_ratio=found.proportion("correlation"),
-        nearest_train_ssim=found.ssim.scores,
-        nearest_ssim_row=rows[found.ssim.rows],
-        ssim_ratio=found.proportion("ssim"),
-        feature_ratio=found.proportion("features"),
-        nearest_tumor_row=tumors,
-        nearest_tumor_ncc=found.tumor.scores,
-        tumor_ratio=found.proportion("tumor"),
+        **copies.columns(found, thresholds, rows),
         **{name: scores[name].to_numpy() for name in checks.SCORES},
         accepted=[reason is None for reason in reasons],
         reason=pd.array(reasons, dtype="str"),

@@ -19,20 +19,22 @@ TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 def render(found: Judgement, synthetic: SliceSet, train: SliceSet, notes: list[str]) -> str:
     """One self-contained HTML file."""
-    suspicious = found.samples.sort_values("memorised_ratio", kind="stable").head(PAIRS)
+    suspicious = found.samples.sort_values("suspicion", kind="stable").head(PAIRS)
     places = {row: place for place, row in enumerate(train.table["row"])}
     pairs = [
         {
             "row": place,
             "nearest": nearest,
-            "score": f"{score:.3f}",
+            "by": by,
+            "ratio": f"{ratio:.3f}",
             "copy": reason == "memorised",
             "picture": picture(synthetic.images[int(place)], train.images[places[nearest]]),
         }
-        for place, nearest, score, reason in zip(
+        for place, nearest, by, ratio, reason in zip(
             suspicious.index,
-            suspicious["nearest_train_row"],
-            suspicious["nearest_train_ncc"],
+            suspicious["suspect_row"],
+            suspicious["suspect_by"],
+            suspicious["suspect_ratio"],
             suspicious["reason"],
             strict=True,
         )

@@ -15,7 +15,7 @@ from tasks import params, stage
 from tasks.arrays import load_set
 from tasks.candidate import read_candidate
 from tasks.params.report import Report
-from tasks.report import cohort, page, pictures
+from tasks.report import cohort, page, pictures, words
 from tasks.tables.lift import Lift
 from tasks.tables.metrics import read_metrics
 
@@ -47,6 +47,7 @@ def main() -> None:
         gates=page.gate(candidate.gates),
         reasons=page.reasons(candidate.gates),
         bounds={fold: gate.bounds for fold, gate in candidate.gates.items()},
+        detectors=words.DETECTORS,
         sheets=[
             pictures.side_by_side(real, candidate, label=label, tiles=settings.tiles)
             for label in (1, 0)

@@ -88,22 +88,21 @@ def pairs(real: SliceSet, candidate: Candidate, *, copies: bool, count: int) -> 
     """The slices most like a training slice, each beside it: refused as copies, or accepted.
 
     Where none was accepted, all that were not called copies stand in for the accepted. Empty
-    where the gate names no nearest training slice (`nearest_train_row`).
+    where the gate names no training slice (`suspect_row`).
     """
     samples = candidate.samples
-    if not {"nearest_train_row", "nearest_train_ncc", "memorised_ratio"} <= set(samples):
+    if not {"suspect_row", "suspect_by", "suspect_ratio", "suspicion"} <= set(samples):
         return []
     called = samples["reason"] == "memorised"
     passed = samples["accepted"] if samples["accepted"].any() else ~called
     known = samples[called if copies else passed]
     found = []
-    # By the ratio: smooth slices correlate with everything, also with patients nobody trained on.
-    closest = known.sort_values(["memorised_ratio", "row"], kind="stable")
+    # By the ratio: smooth slices are near to everything, also to patients nobody trained on.
+    closest = known.sort_values(["suspicion", "row"], kind="stable")
     for place, sample in closest.head(count).iterrows():
-        here, there = int(str(place)), int(sample["nearest_train_row"])
-        alike, ratio = (
-            words.number(float(sample[name])) for name in ("nearest_train_ncc", "memorised_ratio")
-        )
+        here, there = int(str(place)), int(sample["suspect_row"])
+        by = words.DETECTORS.get(str(sample["suspect_by"]), str(sample["suspect_by"]))
+        ratio = words.number(float(sample["suspect_ratio"]))
         images = np.stack([candidate.images[here, 0], real.images[there, 0]])
         masks = np.stack([candidate.masks[here], real.masks[there]])
         patient = real.table["subject"].iloc[there]
@@ -111,7 +110,7 @@ def pairs(real: SliceSet, candidate: Candidate, *, copies: bool, count: int) -> 
             picture(
                 sheet(images, masks, marks=["SYNTHETIC", "REAL"], columns=2),
                 alt=f"synthetic slice {sample['row']} beside training slice {there}",
-                caption=f"Correlation {alike}, ratio {ratio}. Synthetic slice {sample['row']} of"
+                caption=f"By {by}, ratio {ratio}. Synthetic slice {sample['row']} of"
                 f" fold {sample['fold']}; training slice {there} of {patient}.",
             )
         )

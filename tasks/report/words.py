@@ -133,6 +133,13 @@ MEASURES: Final = {
     ),
 }
 
+DETECTORS: Final = {
+    "correlation": "the whole slice",
+    "ssim": "its structure (SSIM)",
+    "features": "its features",
+    "tumor": "the tumour alone",
+}
+
 REASONS: Final = {
     "broken": "not a picture: empty, or values out of range",
     "memorised": "too close to a training slice",

@@ -172,9 +172,10 @@ def write_synthetic(data: Path, fold: str, run: Run, rng: np.random.Generator) -
     )
     samples.to_parquet(folder / "samples.parquet")
     accepted = rng.random(len(labels)) < run.accept_share
-    samples["nearest_train_ncc"] = rng.uniform(0.5, 0.99, len(labels))
-    samples["memorised_ratio"] = rng.uniform(0.1, 1.2, len(labels))
-    samples["nearest_train_row"] = rng.integers(0, 96, len(labels))
+    samples["suspect_by"] = rng.choice(["correlation", "tumor"], len(labels))
+    samples["suspect_ratio"] = rng.uniform(0.1, 1.2, len(labels))
+    samples["suspicion"] = samples["suspect_ratio"] / 0.4
+    samples["suspect_row"] = rng.integers(0, 96, len(labels))
     samples["accepted"] = accepted
     reasons = rng.choice(["memorised", "mask", "spectrum"], len(labels))
     samples["reason"] = np.where(accepted, None, reasons)
@@ -183,7 +184,9 @@ def write_synthetic(data: Path, fold: str, run: Run, rng: np.random.Generator) -
     (gate / "metrics.json").write_text(json.dumps({
         "verdict": run.verdict,
         "reasons": ["FD(net): 9.10 times that of real slices (at most 6.0)"] * rejected,
-        "bounds": {"nearest_train_ncc": 0.97, "memorised_ratio": 0.4, "outline": 6.0},
+        "bounds": {
+            "memorised_correlation_ratio": 0.4, "memorised_tumor_ratio": 0.3, "outline": 6.0
+        },
         "images": {
             "n": len(labels), "accepted": int(accepted.sum()),
             "memorised": int((samples["reason"] == "memorised").sum()),

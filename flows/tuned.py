@@ -5,6 +5,7 @@ import csv
 import html
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,9 @@ def show(study: optuna.Study, folder: Path) -> None:
         table.writeheader()
         table.writerows(found)
     notes = pictures(study, folder)
-    Console().print(as_table(study.study_name, found[:SHOWN]))
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=120)
+    console.print(as_table(study.study_name, found[:SHOWN]))
     if len(found) > SHOWN:
         print(f"{len(found) - SHOWN} more trials in {folder / 'trials.csv'}")
     (folder / "index.html").write_text(page(study.study_name, found, folder, notes))
@@ -127,11 +130,12 @@ def pictures(study: optuna.Study, folder: Path) -> list[str]:
     from optuna.visualization import matplotlib as plots
 
     notes = []
-    drawings = {
-        "history": plots.plot_optimization_history,
-        "curves": plots.plot_intermediate_values,
-        "importance": plots.plot_param_importances,
-        "parallel": plots.plot_parallel_coordinate,
+    ratio = "Fréchet ratio"
+    drawings: dict[str, Callable[[], Any]] = {
+        "history": lambda: plots.plot_optimization_history(study, target_name=ratio),
+        "curves": lambda: plots.plot_intermediate_values(study).set_ylabel("best Fréchet ratio"),
+        "importance": lambda: plots.plot_param_importances(study, target_name=ratio),
+        "parallel": lambda: plots.plot_parallel_coordinate(study, target_name=ratio),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -139,7 +143,7 @@ def pictures(study: optuna.Study, folder: Path) -> list[str]:
             path = folder / f"{name}.png"
             path.unlink(missing_ok=True)
             try:
-                draw(study)
+                draw()
                 plt.gcf().set_size_inches(9, 5)
                 plt.savefig(path, dpi=110, bbox_inches="tight")
             except (ValueError, RuntimeError, ZeroDivisionError) as error:

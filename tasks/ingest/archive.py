@@ -4,6 +4,7 @@ Entries land under numbers, not under their own names, so no name can lead anywh
 inflated is counted, so no bomb goes off.
 """
 
+import errno
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -58,9 +59,9 @@ def unpack(archive: Source, folder: Path, max_bytes: int) -> tuple[list[Source],
                     sources.append(source)
     except RefusalError as refusal:
         rejected.append(Rejection((archive,), refusal.code, refusal.reason))
-    except OSError:
-        raise
     except Exception as error:  # a broken list of entries may raise anything
+        if is_full_disk(error):
+            raise
         reason = f"the archive cannot be read ({type(error).__name__})"
         rejected.append(Rejection((archive,), "corrupt", reason))
     return sources, rejected
@@ -89,12 +90,16 @@ def inflate(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, budg
                 if size > budget:
                     raise RefusalError("archive-unsafe", "the archive inflates beyond its limit")
                 file.write(block)
-    except (RefusalError, OSError):
-        target.unlink(missing_ok=True)
-        raise
     except Exception as error:
         target.unlink(missing_ok=True)
+        if isinstance(error, RefusalError) or is_full_disk(error):
+            raise
         raise RefusalError(
             "corrupt", f"the entry cannot be inflated ({type(error).__name__})"
         ) from None
     return size
+
+
+def is_full_disk(error: Exception) -> bool:
+    """Whether an error is this machine's; all others are the archive's, offsets of nowhere too."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -20,6 +20,7 @@ from tasks.params.ingest import Ingest
 
 T = TypeVar("T")
 Mask = Volume | Contours
+LONGEST_SIDE = 2**15 - 1  # voxels that NIfTI-1 can hold
 
 
 def read_image(found: Found, params: Ingest) -> Volume:
@@ -30,7 +31,10 @@ def read_image(found: Found, params: Ingest) -> Volume:
         "nifti": lambda: read_nifti(found, max_voxels=params.max_voxels),
         "image2d": lambda: read_pictures(found, params),
     }
-    return guarded(lambda: canonical(readers[found.format]()))
+    volume = guarded(lambda: canonical(readers[found.format]()))
+    if max(volume.data.shape) > LONGEST_SIDE:
+        raise RefusalError("too-large", f"a side of {max(volume.data.shape)} voxels")
+    return volume
 
 
 def read_prepared(found: Found, params: Ingest) -> tuple[Volume, Brain | None]:

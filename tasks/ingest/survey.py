@@ -29,10 +29,13 @@ def take_stock(
     kinds: dict[Kind, list[Source]] = defaultdict(list)
     rejected: list[Rejection] = []
     sort(walk(folder), folder, kinds, rejected)
-    for number, archive in enumerate(kinds["archive"]):
+    archives = kinds.pop("archive", [])
+    for number, archive in enumerate(archives):
         inside = unpacked / str(number)
         sources, refused = unpack(archive, inside, settings.max_archive_bytes)
         rejected += refused
+        if not any(archive in one.sources for one in refused):
+            kinds["archive"].append(archive)
         sort(sources, inside, kinds, rejected)
     return kinds, rejected
 

@@ -76,6 +76,7 @@ def test_masks_keep_their_largest_part_without_holes() -> None:
         brain.largest_part(np.zeros((4, 4, 4), bool))
 
 
+@pytest.mark.verify
 @with_networks
 @pytest.mark.skipif(not LGG.is_dir(), reason="../shared/data/lgg is absent")
 def test_a_real_head_loses_its_skull_once(room: Room) -> None:

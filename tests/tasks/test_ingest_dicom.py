@@ -1,10 +1,12 @@
+import shutil
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 import pydicom
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom.dataelem import DataElement
 from pydicom.dataset import FileDataset
 from pydicom.uid import (
@@ -50,6 +52,31 @@ def test_an_oblique_series_keeps_voxels_and_geometry(room: Room, seed: int) -> N
     assert np.allclose(
         manifest.spacing_mm[0], nib.affines.voxel_sizes(room.load(manifest.image[0])[1]), atol=1e-4
     )
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_names_and_numbers_of_files_change_nothing(room: Room, data: st.DataObject) -> None:
+    """Whatever the orientation, and in whatever order files are named, numbered and stored."""
+    count = data.draw(st.integers(3, 7))
+    order = data.draw(st.permutations(range(count)))
+    numbers = data.draw(st.lists(st.integers(-5, 9), min_size=count, max_size=count))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**20)))
+    turn, gap = rotation(rng), rng.uniform(0.8, 8)
+    pixels = anatomy((count, 6, 7), int(rng.integers(99)))
+
+    def renumber(index: int, dataset: FileDataset) -> None:
+        dataset.InstanceNumber = numbers[index]
+
+    shutil.rmtree(room.raw, ignore_errors=True)
+    affine = write_series(
+        room.raw, pixels, orientation=(*turn[:, 0], *turn[:, 1]), gap=gap, change=renumber
+    )
+    for index, name in enumerate(order):
+        (room.raw / f"slice{index:03d}.dcm").rename(room.raw / f"IM{name}")
+    assert_equal_to(room, room.ingest().image[0], pixels, affine)
 
 
 def test_instance_numbers_do_not_decide_the_order(room: Room) -> None:
@@ -374,5 +401,4 @@ def test_every_conformance_series_is_right_or_refused_by_its_code(room: Room) ->
         truth = nib.as_closest_canonical(nib.load(f"{series}_ground_truth.nii.gz"))
         data, affine = room.load(manifest.image[0])
         assert np.abs(affine - truth.affine).max() < 1e-4, series
-        assert np.allclose(data, truth.get_fdata(), rtol=1e-6, atol=1e-6), series
-        assert isinstance(manifest, pd.DataFrame)
+        assert np.array_equal(data, truth.get_fdata().astype(data.dtype)), series

@@ -5,15 +5,18 @@ import os
 import random
 import struct
 import time
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tasks.ingest import workers
 from tasks.stage import StageError
 
-from .dicom_cases import anatomy, write_segmentation, write_series
+from .dicom_cases import anatomy, write_multiframe, write_segmentation, write_series
 from .ingest_room import Room
 from .test_ingest_nifti import ball, one_patient, write_nifti
 
@@ -54,6 +57,23 @@ def test_a_gigantic_declared_image_is_refused(room: Room) -> None:
     write_series(room.raw / "good", anatomy((4, 8, 8)), patient="good")
     write_series(room.raw / "x", anatomy((4, 8, 8)), Rows=65535, Columns=65535)
     assert len(room.ingest()) == 1
+    assert room.codes() == ["too-large"]
+
+
+def test_pictures_that_claim_too_many_pixels_are_refused(room: Room) -> None:
+    one_patient(room)
+    parts = [
+        (b"IHDR", struct.pack(">II", 60000, 60000) + b"\x08\0\0\0\0"),
+        (b"IDAT", zlib.compress(bytes(1000))),
+        (b"IEND", b""),
+    ]
+    chunks = [
+        struct.pack(">I", len(content)) + kind + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in parts
+    ]  # fmt: skip
+    (room.raw / "7_p.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    assert len(room.ingest(pictures={"pattern": r"(?P<patient>\d+_p)$"})) == 1
     assert room.codes() == ["too-large"]
 
 
@@ -148,6 +168,12 @@ def originals(folder: Path) -> list[tuple[str, bytes]]:
     write_nifti(folder / "n/sub-07_FLAIR.nii.gz", anatomy((8, 9, 10)))
     write_nifti(folder / "n/sub-07_mask.nii.gz", ball((8, 9, 10), (4, 4, 4)))
     write_nifti(folder / "n/sub-08_FLAIR.nii", anatomy((8, 9, 10)).astype(np.float32))
+    write_multiframe(folder / "m/enhanced.dcm", anatomy((5, 8, 8)))
+    for ending in ("png", "tif", "jpg"):
+        Image.fromarray(anatomy((12, 10, 1))[..., 0].astype(np.uint8)).save(folder / f"p.{ending}")
+    with zipfile.ZipFile(folder / "n/packed.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(folder / "n/sub-08_FLAIR.nii", "sub-09_FLAIR.nii")
+        archive.write(folder / "x/slice000.dcm", "slice000.dcm")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return [(path.name, path.read_bytes()) for path in files]
 
@@ -162,7 +188,7 @@ def fuzz(room: Room, cases: int, seed: int) -> None:
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_bytes(corrupt(content, rng))
     try:
-        room.ingest(max_seconds=20)
+        room.ingest(max_seconds=20, pictures={"pattern": r"(?P<patient>\d+_p)$"})
     except StageError as error:
         pytest.fail(str(error))
     assert room.accounts_for_every_file()

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,12 @@ def fill(room: Room) -> None:
         step=(0, 1, 4), seed="shear",
     )  # fmt: skip
     (room.raw / "Mustermann.docx").write_bytes(b"Mustermann")
+    packed = room.root / "packed"
+    write_series(packed / "Erika", anatomy((5, 9, 10)), patient="Mustermann3", change=plant)
+    write_series(packed / "Charite-Mitte", anatomy((2, 9, 10)), patient="Erika4", change=plant)
+    with zipfile.ZipFile(room.raw / "Mustermann.zip", "w") as archive:
+        for path in sorted(packed.rglob("*.dcm")):
+            archive.write(path, path.relative_to(packed))
     broken = bytearray((folder / "slice000.dcm").read_bytes())
     broken[300:340] = b"\xff" * 40
     (room.raw / "Erika_broken.dcm").write_bytes(bytes(broken))
@@ -78,8 +85,8 @@ def test_no_planted_identity_is_found_in_outputs_or_logs(
     manifest = room.ingest()
     logs = capfd.readouterr()
     everything = contents(room.volumes) | {"log": (logs.out + logs.err).encode()}
-    assert len(manifest) == 2
-    assert len(room.codes()) == 4
+    assert len(manifest) == 3
+    assert len(room.codes()) == 5
     for secret in PLANTED:
         for name, content in everything.items():
             assert secret.lower().encode() not in content.lower(), (secret, name)

@@ -4,11 +4,13 @@ import stat
 import zipfile
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.fileset import FileSet
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from tasks.ingest.modality import Timing, recognise
@@ -52,6 +54,21 @@ def test_an_archive_is_as_good_as_its_folder(room: Room) -> None:
     assert outcomes["all.zip"] == "archive"
     assert len(outcomes) == 7
     assert not (room.root / ".private/unpacked-b").exists()
+
+
+def test_a_disc_with_its_directory_is_read_and_the_directory_is_no_image(room: Room) -> None:
+    disc = FileSet()
+    for patient in ("P1", "P2"):
+        write_series(room.root / patient, anatomy((4, 8, 8)), patient=patient, seed=patient)
+        for path in sorted((room.root / patient).glob("*.dcm")):
+            disc.add(path)
+    disc.write(room.raw / "disc")
+    assert not list(room.raw.rglob("*.dcm"))
+    manifest = room.ingest()
+    assert manifest.subject.nunique() == 2
+    assert room.codes() == []
+    assert room.private("files").set_index("path").outcome["disc/DICOMDIR"] == "metadata"
+    assert room.accounts_for_every_file()
 
 
 def test_path_tricks_links_and_nested_archives_are_refused_one_by_one(room: Room) -> None:
@@ -301,6 +318,12 @@ def test_class_folders_label_single_pictures(room: Room) -> None:
     assert set(zip(manifest.label, manifest.mask_status, strict=True)) == {
         (0, "empty"), (1, "missing"),
     }  # fmt: skip
+    for row in manifest.itertuples():
+        data, affine = room.load(row.image)
+        assert data.shape == tuple(row.shape) == (10, 12, 1)
+        assert nib.aff2axcodes(affine) == ("R", "A", "S")
+        if row.mask_status == "empty":
+            assert room.load(row.mask)[0].shape == (10, 12, 1)
 
 
 def test_pictures_without_patients_are_refused_unless_allowed(room: Room) -> None:

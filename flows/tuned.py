@@ -160,7 +160,8 @@ def page(title: str, found: list[dict[str, Any]], folder: Path, notes: list[str]
     text.write(
         f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>"
         "body{font:15px sans-serif;margin:2em;max-width:70em}table{border-collapse:collapse}"
-        "td,th{border-bottom:1px solid #ccc;padding:.2em .6em;text-align:left}td:last-child{min-width:14em}img{max-width:100%}"
+        "td,th{border-bottom:1px solid #ccc;padding:.2em .6em;text-align:left}"
+        "td:last-child{min-width:14em}img{max-width:100%}"
         f"</style><h1>Search {html.escape(title)}</h1><p>Fréchet ratio: distance to slices of"
         " validation patients, mean over the labels; training slices are 1. Less is better.</p>"
     )

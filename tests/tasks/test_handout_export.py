@@ -1,6 +1,7 @@
 """Packages for other tools: whole without auglift, and the same slices."""
 
 import ast
+import importlib.util
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tasks.handout import export, generate
@@ -71,6 +73,26 @@ def files(folder: Path, pattern: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.rglob(pattern)}
 
 
+def test_the_bundles_modules_write_the_slices_of_the_command(room: Path) -> None:
+    """Loaded under another name, as no tool would: they find each other all the same."""
+    folder = room / "bundle/scripts"
+    for name, file in (("elsewhere", "__init__"), ("elsewhere.in_monai", "in_monai")):
+        spec = importlib.util.spec_from_file_location(
+            name, folder / f"{file}.py", submodule_search_locations=[str(folder)]
+        )
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        if file == "in_monai":
+            module.__package__ = "elsewhere"
+        spec.loader.exec_module(module)
+    network = module.SliceGenerator(str(room / "bundle/models"))
+    module.write(network, str(room / "written"), count=5, label="both", seed=7)
+    assert files(room / "written", "*.nii.gz") == files(room / "nifti", "*.nii.gz")
+    code = torch.cat([torch.randn(3, 8), torch.eye(2)[[0, 1, 1]]], 1)
+    assert network(code[..., None, None]).shape == (3, 3, 32, 32)
+
+
+@pytest.mark.verify
 def test_the_bundle_runs_alone_and_writes_the_slices_of_the_command(room: Path) -> None:
     alone(
         room / "bundle", "-m", "monai.bundle", "run", "--config_file", "configs/inference.json",

@@ -37,7 +37,7 @@ def brain_mask(volume: Volume) -> NDArray[np.bool_]:
 
 
 def foreground(volume: Volume) -> NDArray[np.bool_]:
-    """What is brighter than the background, or differs from it where that is not the darkest.
+    """What is bright; where the background itself would be, what differs from it.
 
     Otsu's threshold (1979) is halved because cerebrospinal fluid is dark on FLAIR. A stripped
     volume of z-scores has its background in the middle of its values.
@@ -47,11 +47,12 @@ def foreground(volume: Volume) -> NDArray[np.bool_]:
         return np.zeros(volume.shape, dtype=bool)
     # The floor is the air: the lowest percentile, not zero, in images with a noise floor.
     floor = float(np.percentile(smooth, 1))
+    bright = floor + (threshold_otsu(smooth) - floor) / 2
     corners = volume[:: max(1, volume.shape[0] - 1), :: max(1, volume.shape[1] - 1)]
     background = float(corners.flat[0])
-    if (corners == background).all() and floor < background:
+    if background > bright and (corners == background).all():
         return np.asarray(volume != background)
-    return np.asarray(smooth > floor + (threshold_otsu(smooth) - floor) / 2)
+    return np.asarray(smooth > bright)
 
 
 def extent_mm(brain: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> tuple[float, float]:

@@ -240,13 +240,18 @@ def centred(volume: np.ndarray, brain: np.ndarray) -> np.ndarray:
     return np.where(brain, (volume - inside.mean()) / inside.std(), 0).astype(np.float32)
 
 
-@pytest.mark.parametrize("published", ["grey values", "z-scores", "with a bright tumour", "tight"])
+@pytest.mark.parametrize(
+    "published", ["grey values", "z-scores", "with a bright tumour", "tight", "on a grey floor"]
+)
 def test_of_a_stripped_head_the_brain_is_found(published: str) -> None:
     volume, brain = stripped()
     if published == "z-scores":
         volume = centred(volume, brain)
     elif published == "with a bright tumour":
         volume[30:40, 40:50, 12:17] *= 5
+    elif published == "on a grey floor":  # a constant margin, and darker specks in it
+        volume = volume + np.float32(2)
+        volume[3:9, 3:60] = 0
     elif published == "tight":
         box = ndimage.find_objects(brain.astype(int))[0]
         volume, brain = volume[box], brain[box]

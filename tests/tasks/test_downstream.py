@@ -13,7 +13,8 @@ from tasks.downstream import __main__ as stage_main
 from tasks.downstream import run, segment
 from tasks.downstream.__main__ import main
 from tasks.downstream.batches import batches
-from tasks.downstream.volumes import dice, native
+from tasks.downstream.volumes import dice, native, read_volumes
+from tasks.params.slices import Slices
 from tasks.slices.volume import Grid, sample
 from tasks.stage import StageError
 from tasks.tables.predictions import ClassifyPredictions, Patients, Runs, SegmentPredictions
@@ -236,6 +237,26 @@ def test_a_prediction_goes_back_to_the_grid_that_its_slices_came_from():
     soft = sample(body.astype(np.float32), exact, fill=0.0)
     back = native(torch.from_numpy(soft)[:, None], exact, body.shape)
     assert back == pytest.approx(body.astype(np.float32))
+
+
+def test_whole_volumes_hold_every_modality_on_the_grid_of_the_first(root):
+    path = root / "data/volumes/b/manifest.parquet"
+    first = pd.read_parquet(path)
+    coarse = nib.load("data/volumes/b/sub-002_image.nii.gz")
+    half = nib.Nifti1Image(coarse.get_fdata()[::2, ::2], coarse.affine @ np.diag([2, 2, 1, 1]))
+    nib.save(half, "data/volumes/b/sub-002_t1.nii.gz")
+    second = first[first["subject"] == "sub-002"].assign(
+        modality="T1", image="sub-002_t1.nii.gz", mask=None, mask_status="missing"
+    )
+    pd.concat([first, second]).to_parquet(path)
+    config = Slices.model_validate(
+        yaml.safe_load(Path("params.yaml").read_text())["slices"] | {"modalities": ["FLAIR", "T1"]}
+    )
+    (one,) = read_volumes(["b"], ["sub-002"], config, None)
+    assert one.images.shape == (6, 2, room.SIZE, room.SIZE)
+    assert one.mask.shape == coarse.shape and one.mask.any()
+    inside = one.images[:, 0] > -1
+    assert np.corrcoef(one.images[:, 0][inside], one.images[:, 1][inside])[0, 1] > 0.8
 
 
 def test_slices_without_an_outline_teach_no_outlines(root):

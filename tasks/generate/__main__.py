@@ -99,6 +99,7 @@ def from_folder(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8], p
             f" slices.size ask for {channels} x {size} x {size}; resize them or change params.yaml"
         )
     masks = found.masks
+    masked = masks is not None
     if masks is None:
         if "segment" in params.read_key("downstream.tasks") and found.labels.any():
             raise StageError(
@@ -108,6 +109,8 @@ def from_folder(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8], p
         masks = np.zeros((len(found.images), size, size), np.uint8)
     rows = np.arange(len(found.images))
     table = pd.DataFrame({"row": rows, "seed": 0, "label": found.labels, "redraws": 0})
+    if not masked:
+        table["masked"] = False  # for the gate: no masks are not empty masks
     return found.images, masks, table
 
 

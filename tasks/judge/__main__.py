@@ -57,8 +57,11 @@ def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
             "No patients are named (slices.csv, column subject): every slice counts as a patient,"
             " which makes the intervals too narrow."
         )
-    if (made.table["label"] < 0).all():
-        notes.append("There are no masks: nothing is said about tumours.")
+    for name, side in (("synthetic", made), ("real", unseen)):
+        if not side.table["masked"].any():
+            notes.append(
+                f"The {name} slices have no masks: nothing is said about tumours' outlines."
+            )
     found = judge(made, reference(seen, unseen, config, device=device), config, device=device)
     out.mkdir(parents=True, exist_ok=True)
     document = found.as_json() | {"notes": notes}

@@ -11,10 +11,11 @@ from tasks.stage import StageError
 
 
 def read(folder: Path, *, name: str) -> SliceSet:
-    """Slices of a folder; `table` has `row`, `seed`, `subject`, `label` (-1 where unknown).
+    """Slices of a folder; `table` has `row`, `seed`, `subject`, `label` (-1 unknown), `masked`.
 
-    Without a `slices.csv` every slice counts as a patient of its own, which makes intervals too
-    narrow; without masks nothing is said about tumours.
+    Columns of its `slices.csv` count: `subject`, `label`, `site`. Without subjects every slice is a
+    patient of its own, which makes intervals too narrow; without masks nothing is said about
+    tumours' outlines, without masks and labels nothing about tumours.
 
     Raises:
         StageError: naming the folder and what does not fit.
@@ -30,15 +31,17 @@ def read(folder: Path, *, name: str) -> SliceSet:
             f"{folder}: masks of shape {masks.shape} for images of shape {images.shape};"
             " expected one mask of the same size for each image"
         )
-    table = pd.DataFrame({"row": np.arange(n), "seed": 0})
+    table = pd.DataFrame({"row": np.arange(n), "seed": 0, "masked": masks is not None})
     given = read_table(folder / "slices.csv", n)
     table["subject"] = (
         given["subject"].astype(str) if "subject" in given else table["row"].astype(str)
     )
-    if masks is None:
-        table["label"] = -1
-    elif "label" in given:
+    if "site" in given:
+        table["site"] = given["site"].astype("str")
+    if "label" in given:
         table["label"] = given["label"].astype(int)
+    elif masks is None:
+        table["label"] = -1
     else:
         table["label"] = masks.any(axis=(1, 2)).astype(int)
     empty = np.zeros((n, *images.shape[2:]), dtype=np.uint8)

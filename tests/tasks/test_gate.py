@@ -10,9 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from PIL import Image
 
 from tasks.arrays import SliceSet, save_set
+from tasks.gate.__main__ import main as gate
 from tasks.gate.judge import Judgement, judge, reference
+from tasks.generate.__main__ import main as generate
 from tasks.params.gate import Gate, Limits
 from tasks.stage import StageError
 from tests.tasks.cohort import as_synthetic
@@ -84,6 +88,36 @@ def test_slices_without_masks_are_not_blamed_for_them() -> None:
     assert found.verdict == "accepted", found.reasons
     assert found.measures["mask_agreement"].ratio is None
     assert found.measures["tumor_size"].ratio is None
+
+
+@pytest.mark.verify
+def test_slices_from_elsewhere_pass_the_gate_like_a_generators_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["synthetic"]["source"] = "bought"
+    tree["downstream"]["tasks"] = ["classify"]  # a segmenter could not learn without masks
+    for section in ("gate", "generate"):
+        tree[section]["threads"] = 1
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    slices = Path("data/slices")
+    slices.mkdir(parents=True)
+    sides = [real().train, real().val]
+    save_set(slices, *(np.concatenate([getattr(s, n) for s in sides]) for n in ("images", "masks")))
+    tables = [s.table.assign(partition_0=n) for s, n in zip(sides, ("train", "val"), strict=True)]
+    pd.concat(tables, ignore_index=True).to_parquet(slices / "slices.parquet", index=False)
+    Path("bought").mkdir()
+    for row, image in enumerate(oracle().images[:, 0]):
+        grey = ((image + 1) * 127.5).round().astype(np.uint8)
+        Image.fromarray(grey).save(f"bought/{row:03}.png")
+    oracle().table[["label"]].to_csv("bought/slices.csv", index=False)
+    generate("0")
+    gate("0")
+    metrics = json.loads(Path("data/gate/0/metrics.json").read_text())
+    assert metrics["verdict"] == "accepted", metrics["reasons"]
+    assert metrics["measures"]["mask_label"]["ratio"] is None
+    assert metrics["images"]["accepted"] >= 0.9 * len(oracle())
 
 
 @pytest.mark.verify

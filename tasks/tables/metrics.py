@@ -19,15 +19,20 @@ class Border(BaseModel):
 class Measure(Border):
     """One measure of the gate: the synthetic figure beside the real-versus-real one.
 
-    `ratio` is value over baseline; `limit` bounds it: (lowest, highest), null where it does not.
+    `ratio` is value over baseline; `limit` bounds it: (lowest, highest), null where it does not;
+    `null95` is where 95 % of the ratios of real patients to each other lie. `n` slices of
+    `patients` stand on the real side.
     """
 
     value: float | None = None
+    value_ci95: Interval | None = None
     baseline: float | None = None
     ratio: float | None = None
     ci95: Interval | None = None
+    null95: Interval | None = None
     limit: Interval | None = None
     n: int | None = None
+    patients: int | None = None
     method: str = ""
 
     @property
@@ -48,14 +53,28 @@ class Images(Border):
     twins: int | None = None
 
 
+class Part(Border):
+    """A label, a third of tumour sizes or a site: its Fréchet ratio and what is odd about it."""
+
+    ratio: float | None = None
+    n: int
+    patients: int
+    warning: str | None = None
+
+
 class GateMetrics(Border):
-    """The verdict on one fold's synthetic slices; `reasons` in words, `bounds` on single slices."""
+    """The verdict on one fold's synthetic slices; `reasons` in words, `bounds` on single slices.
+
+    `weights` are the SHA-256 of the feature networks, by the name of their distance.
+    """
 
     verdict: Literal["accepted", "rejected"]
     reasons: list[str] = []
     images: Images
     measures: dict[str, Measure] = {}
     bounds: dict[str, float] = {}
+    subgroups: dict[str, Part] = {}
+    weights: dict[str, str] = {}
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -109,6 +109,10 @@ MEASURES: Final = {
     "FD(": Meaning(
         "Fréchet distance", "How far apart the two sets lie, as a network for pictures sees them."
     ),
+    "FD∞(": Meaning(
+        "Fréchet distance, endless", "The same, had there been any number of slices to compare."
+    ),
+    "FID": Meaning("FID", "The Fréchet distance as most publications give it, by Inception."),
     "KID(": Meaning("Kernel distance", "As the Fréchet distance, and fairer to small sets."),
     "precision": Meaning("Precision", "Share of synthetic slices that look like a real one."),
     "recall": Meaning("Recall", "Share of real slices that lie within the synthetic variety."),
@@ -116,6 +120,9 @@ MEASURES: Final = {
     "coverage": Meaning("Coverage", "Share of real slices with a synthetic one close by."),
     "diversity": Meaning(
         "Diversity", "How much slices differ among themselves; low: the same few over and over."
+    ),
+    "ms_ssim_diversity": Meaning(
+        "Diversity of structure", "The same by MS-SSIM, which looks at coarse and fine structure."
     ),
     "nearest_ssim": Meaning(
         "Likeness to training slices",
@@ -125,6 +132,20 @@ MEASURES: Final = {
     "intensity": Meaning("Grey values", "Whether brightness is spread as in real slices."),
     "tumor_size": Meaning("Tumour size", "Whether tumours are as large as real ones."),
     "tumor_position": Meaning("Tumour position", "Whether tumours lie where real ones lie."),
+    "tumor_solidity": Meaning(
+        "Tumour outline", "Whether tumours are as compact or as ragged as real ones."
+    ),
+    "tumor_eccentricity": Meaning(
+        "Tumour elongation", "Whether tumours are as round or as long as real ones."
+    ),
+    "mask_agreement": Meaning(
+        "Mask and a segmenter",
+        "How far a network that learnt on real tumours finds what the mask outlines.",
+    ),
+    "site_coverage": Meaning(
+        "Sites", "The share of the least imitated site; low: one site's pictures are left out."
+    ),
+    "orientation": Meaning("Orientation", "Share of slices that stand upright."),
     "mask_label": Meaning(
         "Mask and label", "Share of slices with a mask where, and only where, there is a tumour."
     ),

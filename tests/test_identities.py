@@ -187,6 +187,7 @@ def run_all(root: Path) -> None:
         stage()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of the file broken on purpose
 def test_no_planted_identity_is_in_any_output_log_report_or_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

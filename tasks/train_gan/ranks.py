@@ -54,6 +54,11 @@ class Ranks:
         for tensor, mean in zip(listed, means, strict=True):
             tensor.copy_(mean.view_as(tensor))
 
+    def meet(self) -> None:
+        """Wait until every process is here."""
+        if self.count > 1:
+            dist.barrier()
+
     def told(self, word: int, device: torch.device) -> int:
         """What the first process says; what the others pass does not matter."""
         if self.count == 1:

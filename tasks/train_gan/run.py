@@ -121,7 +121,9 @@ def begin(
     asked: TrainGan, examples: Examples, kept: Path, ranks: Ranks
 ) -> tuple[Trainer, Progress]:
     """A fresh start, or where a killed run of the same kind had come to."""
-    if (found := checkpoint.load(kept)) is None:
+    found = checkpoint.load(kept)
+    ranks.meet()  # or the first could overwrite or remove what another has not read
+    if found is None:
         return fresh(asked, examples, ranks), Progress()
     tensors, facts = found
     asked = asked.model_copy(update={"seed": facts["seed"]})

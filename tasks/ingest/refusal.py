@@ -25,7 +25,7 @@ REMEDIES = {
     "outside-batch": "copy what the link points to into the batch",
     "patient-ambiguous": "give each person an id of its own, or set ingest.allow_unknown_patients",
     "patient-unknown": "name the patients, or set ingest.allow_unknown_patients",
-    "secondary-capture": "export the original series",
+    "secondary-capture": "export the original series, or set ingest.allow_burned_in",
     "several-volumes": "split the file into one volume each",
     "sheared-stack": "resample the series to a rectangular grid (gantry tilt correction)",
     "too-few-slices": "export the whole series again, or lower ingest.min_slices",

@@ -62,7 +62,7 @@ def check_kind(header: Header, *, allow_burned_in: bool) -> None:
         raise RefusalError("not-an-image", "a DICOM object without pixels")
     if header.burned_in and not allow_burned_in:
         raise RefusalError("burned-in-text", "the header says that text is burned into the pixels")
-    if header.sop_class.startswith(SECONDARY_CAPTURE) and header.modality != "MR":
+    if header.sop_class.startswith(SECONDARY_CAPTURE) and not allow_burned_in:
         raise RefusalError("secondary-capture", "a secondary capture")
     if "LOCALIZER" in header.image_type:
         raise RefusalError("localiser", "the image type says LOCALIZER")

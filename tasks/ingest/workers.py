@@ -42,7 +42,7 @@ def run_all(
     jobs = min(cores(), max(1, len(tasks)))
     start = 0
     while start < len(tasks):
-        with pool(jobs, memory) as workers:
+        with shared_heap(), pool(jobs, memory) as workers:
             waiting = deque(workers.submit(timed, work, task, seconds) for task in tasks[start:])
             try:
                 while waiting:
@@ -57,6 +57,16 @@ def run_all(
         for offset, future in enumerate(suspects):
             yield finished(future) or alone(work, tasks[start + offset], seconds, memory)
         start += len(suspects)
+
+
+@contextmanager
+def shared_heap() -> Iterator[None]:
+    """Keep the collector off what is there: a collection copies every page that workers share."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def pool(jobs: int, memory: int) -> ProcessPoolExecutor:
@@ -88,7 +98,6 @@ def alone(work: Callable[[T], R], task: T, seconds: float, memory: int) -> R | N
 def prepare(memory: int) -> None:
     """Make a worker silent, mortal and bounded."""
     die_with_parent()
-    gc.freeze()  # or the first collection copies every page shared with the parent
     faulthandler.disable()
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")

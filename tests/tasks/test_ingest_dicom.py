@@ -324,7 +324,7 @@ def test_localisers_maps_captures_and_reports_are_refused_by_their_codes(room: R
     pixels = anatomy((3, 8, 8))
     write_series(room.raw / "l", pixels, seed="l", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     write_series(room.raw / "m", pixels, seed="m", ImageType=["DERIVED", "PRIMARY", "ADC"])
-    write_series(room.raw / "c", pixels, seed="c", SOPClassUID=CAPTURE, Modality="OT")
+    write_series(room.raw / "c", pixels, seed="c", SOPClassUID=CAPTURE)
     write_series(room.raw / "r", pixels, seed="r", change=report)
     expected = ["derived-map"] * 3 + ["localiser"] * 3
     expected += ["not-an-image"] * 3 + ["secondary-capture"] * 3

@@ -1,5 +1,6 @@
 """Archives, override tables, structure sets, segment names and 2D collections."""
 
+import re
 import stat
 import zipfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydicom.fileset import FileSet
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from tasks.ingest.modality import Timing, recognise
+from tasks.ingest.refusal import REMEDIES
 from tasks.ingest.segments import tumour_segments
 from tasks.stage import StageError
 
@@ -368,3 +370,9 @@ def test_a_dicom_without_patient_is_refused_unless_allowed(room: Room) -> None:
 def test_a_pattern_without_a_patient_group_is_named(room: Room) -> None:
     with pytest.raises(StageError, match=r"ingest\.pictures\.pattern.*\?P<patient>"):
         room.ingest(pictures={"pattern": r"(\d+)"})
+
+
+def test_every_code_is_explained() -> None:
+    document = (Path(__file__).parents[2] / "docs/ingest.md").read_text()
+    explained = dict(re.findall(r"^\| `([a-z-]+)` \| .* \| (.*) \|$", document, re.MULTILINE))
+    assert explained == REMEDIES

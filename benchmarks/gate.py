@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peers", type=int, default=100, help="pairs for the other libraries")
+    parser.add_argument("--search-only", action="store_true", help="leave out the whole gate")
     parser.add_argument("--keep", type=Path, help="a folder for the simulated slices")
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
@@ -81,19 +82,26 @@ def main() -> None:
     rates = peers(sides["made"].images, sides["train"].images, words.peers)
     search(sides["made"], sides["train"], rates, ceiling, words.threads)
     errors(sides["made"], sides["train"])
-    config = Gate(seed=0, threads=words.threads)
-    with threadpool_limits(words.threads):
-        real = timed(lambda: reference(sides["train"], sides["val"], config))
-        line(f"real slices measured once ({words.slices} training, {words.validation} validation)",
-             "", real, words.threads)  # fmt: skip
-        found = timed(lambda: judge(as_synthetic(sides["made"]), real.value, config))
-    line(f"{words.slices} synthetic slices judged, {config.draws} draws an interval",
-         found.value.verdict, found, words.threads)  # fmt: skip
-    whole = Timed(None, real.clock + found.clock, real.processor + found.processor)
-    line("**the whole gate**", "", whole, words.threads)
+    if not words.search_only:
+        judged(sides, words.threads)
     line("peak memory", f"{peak():.0f} MiB, {before:.0f} before the first search")
     line("on a GPU", "not measured: no GPU" if not torch.cuda.is_available() else
          "the features only: the search runs on the processor")  # fmt: skip
+
+
+def judged(sides: dict[str, SliceSet], threads: int) -> None:
+    """The whole gate: every measure with its interval, and the verdict."""
+    train, made, val = (sides[name] for name in ("train", "made", "val"))
+    config = Gate(seed=0, threads=threads)
+    with threadpool_limits(threads):
+        real = timed(lambda: reference(train, val, config))
+        line(f"{len(train)} training and {len(val)} validation slices measured once", "", real,
+             threads)  # fmt: skip
+        found = timed(lambda: judge(as_synthetic(made), real.value, config))
+    line(f"{len(made)} synthetic slices judged, {config.draws} draws an interval",
+         found.value.verdict, found, threads)  # fmt: skip
+    whole = Timed(None, real.clock + found.clock, real.processor + found.processor)
+    line("**the whole gate**", "", whole, threads)
 
 
 def line(what: str, figure: str, took: Timed | None = None, threads: int = 1) -> None:

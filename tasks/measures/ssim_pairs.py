@@ -2,8 +2,8 @@
 
 Window by window (every `STRIDE`-th in each direction), what equation 13 of Wang et al. 2004 needs
 of two images is a product of two vectors: the window's pixels, weighted by the root of the
-Gaussian, give the covariance, and the cached moments give the rest, whose rank is 2 to 4. So all
-pairs of a window are four matrix products, three of them thin, and a few passes over the result.
+Gaussian, give the covariance, and the cached moments give the rest, whose rank is 4. So all pairs
+of a window are three matrix products, two of them thin, and three passes over the result.
 Blocks of pairs stay in the processor's cache and bound the memory.
 """
 
@@ -22,7 +22,8 @@ Bools = NDArray[np.bool_]
 
 STRIDE = 4
 SIDE = 2 * RADIUS + 1
-ROWS, COLUMNS = 128, 256  # pairs of a block: its five tables fit into a second-level cache
+TAPS = SIDE**2
+ROWS, COLUMNS = 128, 256  # pairs of a block: its three tables fit into a second-level cache
 CHUNK = 2048  # images of a side that are unfolded at once
 
 
@@ -30,14 +31,14 @@ CHUNK = 2048  # images of a side that are unfolded at once
 class Factors:
     """Left or right factors of K windows of N images, whose products are the parts of SSIM.
 
-    `cross` (K,N,123) gives 2 covariance + C2, `light` (K,N,2) 2 mean mean + C1, `bottom` (K,N,4)
-    the denominator, `weight` (K,N,2) 1 where no body of the two lies.
+    `cross` (K,N,123) gives 2 covariance + C2; `light` (K,N,4) 2 mean mean + C1 where a body of
+    the two lies, else 0; `bottom` (K,N,4) the denominator; `away` (K,N) is 1 outside the body.
     """
 
     cross: Floats
     light: Floats
     bottom: Floats
-    weight: Floats
+    away: Floats
 
 
 def ssim_pairs(
@@ -81,7 +82,8 @@ def chunk(
 ) -> Floats:
     """All pairs of as many images as fit into memory, one row of windows after the other."""
     total = np.zeros((len(a[0]), len(b[0])), dtype=np.float32)
-    count = np.zeros_like(total)
+    empty = np.zeros_like(total)  # windows in which neither body lies
+    windows = 0
     starts = range(0, len(a[0]), ROWS)
     bodies = [side[1] for side in (a, b) if side[1] is not None]
     # Where all pairs are air on both sides, no window counts.
@@ -89,12 +91,13 @@ def chunk(
     sides = unfolded(*a, stride, used, left=True), unfolded(*b, stride, used, left=False)
     for left, right in zip(*sides, strict=True):
         jobs = [
-            pool.submit(block, left, right, slice(start, start + ROWS), total, count)
-            for start in starts
+            pool.submit(block, left, right, slice(start, start + ROWS), total) for start in starts
         ]
+        empty += left.away.T @ right.away
+        windows += len(left.away)
         for job in jobs:
             job.result()
-    total /= np.maximum(count, 1)
+    total /= np.maximum(windows - empty, 1)
     return total
 
 
@@ -109,43 +112,43 @@ def unfolded(
     inside = np.ones(known.images.shape, dtype=bool) if bodies is None else bodies
     everywhere = np.arange(RADIUS, width - RADIUS, stride)
     for row in range(RADIUS, height - RADIUS, stride):
-        columns = everywhere if used is None else everywhere[used[row, everywhere]]
-        if not len(columns):
+        inner = np.flatnonzero(used[row, everywhere]) if used is not None else [0, len(everywhere)]
+        if not len(inner):
             continue
+        columns = everywhere[inner[0] : inner[-1] + 1]
+        first = columns[0] - RADIUS
         strip = known.images[:, row - RADIUS : row + RADIUS + 1]
         windows = np.lib.stride_tricks.sliding_window_view(strip, SIDE, axis=2)
-        windows = windows[:, :, columns - RADIUS]  # (N,11,K,11)
-        pixels = (windows.transpose(2, 0, 1, 3) * root).reshape(len(columns), len(images), -1)
+        windows = windows[:, :, first::stride][:, :, : len(columns)]  # (N,11,K,11)
+        table = np.empty((len(columns), len(images), TAPS + 2), dtype=np.float32)
+        pixels = table[..., :TAPS].reshape(*table.shape[:2], SIDE, SIDE)  # a view of the table
+        np.multiply(windows.transpose(2, 0, 1, 3), root * (2 if left else 1), out=pixels)
         mean, variance = (x[:, row, columns].T for x in (known.means, known.variances))
         away = 1 - inside[:, row, columns].T.astype(np.float32)
         one = np.ones_like(mean)
         square, spread = mean**2 + C1 / 2, variance + C2 / 2
         if left:
-            parts = (-2 * mean, one), (2 * mean, one), (square * spread, square, spread, one)
-            pixels *= 2
+            table[..., TAPS], table[..., TAPS + 1] = -2 * mean, 1
+            light = (2 * mean, one, -2 * away * mean, -away)
+            bottom = (square * spread, square, spread, one)
         else:
-            parts = (mean, C2 * one), (mean, C1 * one), (one, spread, square, square * spread)
-        cross, light, bottom = (np.stack(part, axis=-1) for part in parts)
-        weight = np.stack((-away, one) if left else (away, one), axis=-1)
-        yield Factors(np.concatenate([pixels, cross], axis=-1), light, bottom, weight)
+            table[..., TAPS], table[..., TAPS + 1] = mean, C2
+            light = (mean, C1 * one, away * mean, C1 * away)
+            bottom = (one, spread, square, square * spread)
+        yield Factors(table, np.stack(light, axis=-1), np.stack(bottom, axis=-1), away)
 
 
-def block(left: Factors, right: Factors, rows: slice, total: Floats, count: Floats) -> None:
-    """Add the windows' SSIM of some rows of pairs, and how many windows counted."""
+def block(left: Factors, right: Factors, rows: slice, total: Floats) -> None:
+    """Add the windows' SSIM of some rows of pairs."""
     for start in range(0, total.shape[1], COLUMNS):
         columns = slice(start, start + COLUMNS)
-        shape = total[rows, columns].shape
-        value, other, weight = (np.empty(shape, dtype=np.float32) for _ in range(3))
-        sums, counts = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
+        value, other = (np.empty(total[rows, columns].shape, dtype=np.float32) for _ in range(2))
+        sums = np.zeros_like(value)
         for k in range(len(left.cross)):
-            np.matmul(left.weight[k, rows], right.weight[k, columns].T, out=weight)
             np.matmul(left.cross[k, rows], right.cross[k, columns].T, out=value)
             np.matmul(left.light[k, rows], right.light[k, columns].T, out=other)
             value *= other
             np.matmul(left.bottom[k, rows], right.bottom[k, columns].T, out=other)
             value /= other
-            value *= weight
             sums += value
-            counts += weight
         total[rows, columns] += sums
-        count[rows, columns] += counts

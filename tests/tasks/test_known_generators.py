@@ -68,6 +68,7 @@ def test_a_tumour_in_another_brain_is_found_by_the_tumour_alone() -> None:
 
 
 @pytest.mark.verify
+@pytest.mark.timeout(1200)
 def test_no_single_detector_suffices() -> None:
     """Turned by 8 degrees, scaled by 5 %, blended: found as far as it goes, by different ones."""
     hard = ("rotate", "scale", "blend")
@@ -131,6 +132,7 @@ def test_a_generator_of_one_site_is_far_from_the_other() -> None:
 
 
 @pytest.mark.verify
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", range(5))
 def test_five_cohorts_are_judged_alike(seed: int) -> None:
     """Of every kind one, on cohorts of other patients; the whole list is `benchmarks.judge`."""
@@ -148,6 +150,7 @@ def test_five_cohorts_are_judged_alike(seed: int) -> None:
 
 
 @pytest.mark.verify
+@pytest.mark.timeout(1200)
 def test_slices_of_128_pixels_are_judged_as_well() -> None:
     train, val, fresh = (
         simulated(*span, seed=3, size=128, pixel_mm=1.5) for span in ((0, 16), (16, 12), (100, 12))

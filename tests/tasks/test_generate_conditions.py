@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from models.dcgan import Architecture, Generator
 from tasks.generate import __main__ as generate
 from tasks.generate.draw import Wish, conditions, draw
+from tasks.generate.load import load_generator
 from tasks.stage import StageError
-from tests.tasks.gan_room import SIZE, fake_generator, write_params
+from tasks.train_gan import __main__ as train_gan
+from tests.tasks.gan_room import SIZE, fake_generator, write_params, write_room
 
 WISH = Wish(count=20, seed=1, tumor_share=0.5, min_island_px=1, min_tumor_px=0, attempts=1)
 LABELS = torch.tensor([0, 1, 0, 1])
@@ -67,3 +70,21 @@ def test_asking_a_generator_for_what_it_never_learnt_is_one_clear_line(
     write_params(tmp_path, tumor_area_mm2=500)
     with pytest.raises(StageError, match=r"tumor_area_mm2 is 500.*add area to train_gan\.cond"):
         generate.main("0")
+
+
+@pytest.mark.verify
+def test_after_some_training_tumours_are_as_large_as_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    training = {"steps": 300, "width": 8, "batch": 16, "latent": 16, "watch_every": 300}
+    write_room(tmp_path, gan=training | {"conditions": ["area"]})
+    train_gan.main("0")
+    generator = load_generator(tmp_path / "data/gan/0", torch.device("cpu"))
+    asked_px, drawn_px = [], []
+    for area in (27, 36, 45):  # pixels of 9 mm²; the training discs have 21 to 51
+        wish = asked(count=64, tumor_share=1.0, tumor_area_mm2=9.0 * area)
+        masks = [one.mask for one in draw(generator, wish, torch.device("cpu"))]
+        asked_px += [area] * len(masks)
+        drawn_px += [int(mask.sum()) for mask in masks]
+    assert spearmanr(asked_px, drawn_px).statistic > 0.6

@@ -55,7 +55,7 @@ def main() -> None:
     if any(not (words.out / f"step_{step}").exists() for step in words.steps):
         for folder in snapshots(train, val, sorted(words.steps), words.out):
             print(folder, flush=True)
-    folders = [*words.generators, *(words.out / f"step_{step}" for step in words.steps)]
+    folders = [*(words.out / f"step_{step}" for step in words.steps), *words.generators]
     rows = []
     for index, folder in enumerate(folders):
         kept = words.out / f"{index}-{folder.name}.json"
@@ -158,7 +158,7 @@ def show(rows: pd.DataFrame) -> None:
     for row in ordered.itertuples():
         print(
             f"| {row.generator} | {row.ssim_train:.3f} | {row.ssim_val:.3f} | {row.frechet:.0f} |"
-            f" {row.auroc:.3f} | {row.accuracy:.3f} |"
+            + (" – | – |" if np.isnan(row.auroc) else f" {row.auroc:.3f} | {row.accuracy:.3f} |")  # noqa: RUF001
         )
     rows = rows.dropna()
     print(f"\n| over {len(rows)} generators | with accuracy | with AUROC |\n|---|---|---|")

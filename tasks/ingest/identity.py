@@ -72,7 +72,7 @@ def identify(source: Source) -> Identity:
 
 
 def is_placeholder(word: str) -> bool:
-    """Whether an id or a name stands for nobody: empty, `ANON`, `0000`, `XXXX`, `Name^Unknown`."""
+    """Whether an id or a name stands for nobody: empty, `ANON`, `0000`, `xx`, `Name^Unknown`."""
     return bool(PLACEHOLDER.fullmatch(re.sub(r"[\W_]+", "", word).lower()))
 
 

@@ -18,8 +18,8 @@ from tasks.ingest.refusal import RefusalError
 
 from .dicom_cases import anatomy, write_series
 from .ingest_room import Room, canonical
-from .test_ingest_dicom import rewrite
 from .test_ingest_hostile import corrupt
+from .test_ingest_syntaxes import rewrite
 
 CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"
 

@@ -29,7 +29,7 @@ def person(room: Room, folder: str, number: str, name: str, birth: str = "") -> 
 
 
 @pytest.mark.parametrize(
-    "word", ["", " ", "ANON", "anonymous", "Anonymous^Patient", "0", "0000", "XXXX", "N/A", "none",
+    "word", ["", " ", "ANON", "anonymous", "Anonymous^Patient", "0", "0000", "xxxx", "N/A", "none",
              "UNKNOWN", "-", "^", "de-identified", "No Name", "TEST"],
 )  # fmt: skip
 def test_placeholders_name_nobody(word: str) -> None:

@@ -1,0 +1,122 @@
+"""2D collections: slices with masks, class folders, patients from a table or a pattern."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.stage import StageError
+
+from .dicom_cases import anatomy, write_series
+from .ingest_room import Room
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.chdir(tmp_path)
+    return Room(tmp_path)
+
+
+def save(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+
+
+def grey(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (12, 10), dtype=np.uint8)
+
+
+KAGGLE = {
+    "pattern": r"(?P<patient>TCGA_[A-Z]{2}_\d+)_\d+_(?P<slice>\d+)$",
+    "modality": "FLAIR",
+    "channel": 1,
+    "spacing_mm": [0.9, 0.9, 5.5],
+}
+
+
+def test_coloured_tiffs_with_masks_make_one_volume_a_patient(room: Room) -> None:
+    volumes = {}
+    for patient in ("TCGA_CS_4941", "TCGA_DU_5851"):
+        planes = [np.stack([grey(i), grey(i + 50), grey(i + 90)], -1) for i in range(11)]
+        volumes[patient] = planes
+        for number, plane in enumerate(planes, start=1):
+            stem = f"{patient}_19960909/{patient}_19960909_{number}"
+            save(room.raw / f"{stem}.tif", plane)
+            tumour = np.zeros((12, 10), np.uint8)
+            tumour[2:5, 6:9] = 255 * (number == 10)
+            save(room.raw / f"{stem}_mask.tif", tumour)
+    manifest = room.ingest(pictures=KAGGLE)
+    assert list(manifest.source_format) == ["image2d"] * 2
+    assert list(manifest.modality) == ["FLAIR"] * 2
+    assert [list(shape) for shape in manifest["shape"]] == [[10, 12, 11]] * 2
+    data = room.load(manifest.image[0])[0]
+    mask = room.load(manifest["mask"][0])[0]
+    # RAS: i runs from the picture's right to its left, j from its bottom to its top
+    assert np.array_equal(data[:, :, 9], volumes["TCGA_CS_4941"][9][::-1, ::-1, 1].T)
+    assert np.array_equal(np.unique(np.nonzero(mask)[2]), [9])
+    assert mask[1:4, 7:10, 9].all() and mask.sum() == 9
+    assert manifest.patient_known.all()
+    assert room.accounts_for_every_file()
+
+
+def test_class_folders_label_single_pictures(room: Room) -> None:
+    for index in range(3):
+        save(room.raw / f"yes/p{index}.png", grey(index))
+        save(room.raw / f"no/q{index}.jpg", grey(index + 9))
+    manifest = room.ingest(pictures={"pattern": r"/(?P<patient>[pq]\d+)$"})
+    assert sorted(manifest.label) == [0, 0, 0, 1, 1, 1]
+    assert set(zip(manifest.label, manifest.mask_status, strict=True)) == {
+        (0, "empty"), (1, "missing"),
+    }  # fmt: skip
+    for row in manifest.itertuples():
+        data, affine = room.load(row.image)
+        assert data.shape == tuple(row.shape) == (10, 12, 1)
+        assert nib.aff2axcodes(affine) == ("R", "A", "S")
+        if row.mask_status == "empty":
+            assert room.load(row.mask)[0].shape == (10, 12, 1)
+
+
+def test_pictures_without_patients_are_refused_unless_allowed(room: Room) -> None:
+    save(room.raw / "yes/a.png", grey(0))
+    with pytest.raises(StageError, match="patient-unknown"):
+        room.ingest()
+    manifest = room.ingest(allow_unknown_patients=True)
+    assert not manifest.patient_known.any()
+
+
+def test_a_table_names_the_patients_of_pictures(room: Room) -> None:
+    for index in range(3):
+        save(room.raw / f"{index}.png", grey(index))
+    (room.raw / "pictures.csv").write_text("file,patient,slice\n0.png,A,2\n1.png,A,1\n2.png,B,\n")
+    manifest = room.ingest()
+    assert sorted(shape[2] for shape in manifest["shape"]) == [1, 2]
+
+
+def test_pictures_that_make_no_stack_are_refused(room: Room) -> None:
+    save(room.raw / "A_1.png", grey(0))
+    save(room.raw / "A_3.png", grey(0))
+    save(room.raw / "A_4.png", grey(0))
+    save(room.raw / "B_1.png", grey(0))
+    save(room.raw / "B_2.png", grey(0)[:8])
+    save(room.raw / "C_1.png", np.stack([grey(0), grey(1), grey(2)], -1))
+    (room.raw / "D_1.png").write_bytes(b"\x89PNG but broken")
+    save(room.raw / "E_1.png", grey(0))
+    pattern = {"pattern": r"(?P<patient>[A-Z])_(?P<slice>\d)"}
+    assert len(room.ingest(pictures=pattern)) == 1
+    assert room.codes() == ["corrupt", "missing-slice", "not-a-volume", "not-greyscale"]
+
+
+def test_a_dicom_without_patient_is_refused_unless_allowed(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((4, 8, 8)), patient="", PatientName="")
+    write_series(room.raw / "y", anatomy((4, 8, 8)), patient="y")
+    assert len(room.ingest()) == 1
+    assert room.codes() == ["patient-unknown"] * 4
+    manifest = room.ingest(allow_unknown_patients=True)
+    assert sorted(manifest.patient_known) == [False, True]
+
+
+def test_a_pattern_without_a_patient_group_is_named(room: Room) -> None:
+    with pytest.raises(StageError, match=r"ingest\.pictures\.pattern.*\?P<patient>"):
+        room.ingest(pictures={"pattern": r"(\d+)"})

@@ -36,7 +36,7 @@ Floats = NDArray[np.float32]
 
 EACH = 26  # slices of a patient
 SAMPLE = 200  # slices a side, on which near and exact SSIM are compared
-TRUTH, AMONG = 4, 60  # queries that are searched exhaustively, and the slices they are searched in
+TRUTH, AMONG, BATCH = 4, 60, 8  # queries searched exhaustively, in so many slices, at a time
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def pair_flops(n: int, m: int, size: int) -> float:
 
 def errors(made: SliceSet, train: SliceSet) -> None:
     """Near against exact SSIM of all pairs, and the search against an exhaustive one."""
-    a, b = made.images[:: len(made) // SAMPLE], train.images[:: len(train) // SAMPLE]
+    a, b = (s.images[:: max(len(s) // SAMPLE, 1)] for s in (made, train))
     bodies = foreground.foreground(a), foreground.foreground(b)
     nearly, exact = (ssim_pairs.ssim_pairs(a, b, *bodies, stride=s) for s in (4, 1))
     gap = np.abs(nearly - exact)
@@ -228,19 +228,18 @@ def exhaustive(
 ) -> NDArray[np.float64]:
     """The highest exact SSIM (N,) over all references, mirrored or not, all shifts of up to 4."""
     references = nearest_ssim.Side(moments(b), others)
-    best = []
-    for image, body in zip(a, bodies, strict=True):
-        rows = np.zeros(len(b), dtype=np.intp)
-        own = nearest_ssim.Side(moments(image[None]), body[None]).take(rows)
-        values = []
-        for mirror in (False, True):
-            flips = np.tile([False, mirror], (len(b), 1))
-            pairs = nearest_ssim.Pairs(nearest_ssim.turn(own, flips), references, 4)
+    batches = np.array_split(np.arange(len(b)), -(-len(b) // BATCH))  # as many as a cache holds
+    best = np.full(len(a), -1.0)
+    for query, (image, body) in enumerate(zip(a, bodies, strict=True)):
+        own = nearest_ssim.Side(moments(image[None]), body[None])
+        for rows, mirror in product(batches, (False, True)):
+            flips = np.tile([False, mirror], (len(rows), 1))
+            turned = nearest_ssim.turn(own.take(np.zeros_like(rows)), flips)
+            pairs = nearest_ssim.Pairs(turned, references.take(rows), 4)
             for move in product(range(-4, 5), range(-4, 5)):
-                shifts = np.tile(np.array(move, dtype=np.int16), (len(b), 1))
-                values.append(pairs.ssim(shifts, stride=1).max())
-        best.append(max(values))
-    return np.array(best)
+                shifts = np.tile(np.array(move, dtype=np.int16), (len(rows), 1))
+                best[query] = max(best[query], pairs.ssim(shifts, stride=1).max())
+    return best
 
 
 if __name__ == "__main__":

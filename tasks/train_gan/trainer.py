@@ -70,6 +70,7 @@ class Trainer:
         self.bf16 = asked.precision == "bf16" or (
             asked.precision == "auto" and has_bf16(device.type)
         )
+        self.losses = torch.zeros(len(SUMS), device=device)  # of one step
         self.sums = torch.zeros(len(SUMS), device=device)
         self.summed = 0
         # An all-reduce is not recorded: several processes take plain steps.
@@ -92,6 +93,9 @@ class Trainer:
         real_logits = self.take(draws, penalised)
         self.adaptive.observe(number, real_logits)
         self.average(number)
+        self.ranks.average([self.losses])  # at every step: one process's checkpoint is all's
+        self.sums += self.losses
+        self.losses.zero_()
         self.summed += 1
 
     def update(self, draws: Draws, penalised: bool) -> Tensor:
@@ -267,12 +271,11 @@ class Trainer:
         }
 
     def add(self, name: str, value: Tensor) -> None:
-        """Sum a loss on the device; nothing waits for it."""
-        self.sums[SUMS.index(name)].add_(value.detach())
+        """Note a loss on the device; nothing waits for it."""
+        self.losses[SUMS.index(name)].add_(value.detach())
 
     def means(self) -> dict[str, float]:
         """Mean losses since the last call, over the slices of all processes."""
-        self.ranks.average([self.sums])
         means = (self.sums / max(self.summed, 1)).tolist()
         self.sums.zero_()
         self.summed = 0

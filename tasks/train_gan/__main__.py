@@ -37,15 +37,16 @@ def main(fold: str) -> None:
 
     device = compute.prepare(asked.threads)
     mine = ranks.join(asked.processes, device)
-    if not mine.first:
-        mine.told(ranks.GO_ON, device)  # once the first has found nothing wrong with the slices
-    examples = gather(
-        load_slices(fold, "train"),
-        load_slices(fold, "val"),
-        soften=asked.soften,
-        device=device,
-        conditions=asked.conditions,
-    )
+    if not mine.first and mine.told(ranks.GO_ON, device) == ranks.STOP:
+        return  # the first one has said what is wrong with the slices
+    with mine.ending_together(device):
+        examples = gather(
+            load_slices(fold, "train"),
+            load_slices(fold, "val"),
+            soften=asked.soften,
+            device=device,
+            conditions=asked.conditions,
+        )
     inputs = [Path("data/slices") / name for name in INPUTS]
     kept = checkpoint.folder_of([fold, device.type, asked.model_dump_json()], inputs)
     if mine.first:

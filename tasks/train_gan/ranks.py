@@ -9,7 +9,8 @@ backward pass through a parameter and know nothing of the second one of a gradie
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -53,6 +54,16 @@ class Ranks:
         means = torch.split(row / self.count, [tensor.numel() for tensor in listed])
         for tensor, mean in zip(listed, means, strict=True):
             tensor.copy_(mean.view_as(tensor))
+
+    @contextmanager
+    def ending_together(self, device: torch.device) -> Iterator[None]:
+        """Tell the others to stop before a `StageError` of the first process ends it."""
+        try:
+            yield
+        except StageError:
+            if self.first:
+                self.told(STOP, device)
+            raise
 
     def meet(self) -> None:
         """Wait until every process is here."""

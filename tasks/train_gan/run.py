@@ -76,7 +76,8 @@ def train(
                 row["augment"] = float(trainer.adaptive.probability)
                 row |= measure(trainer, real)
                 if fault := divergence(row) or progress.lasting_collapse(row, asked):
-                    trainer, progress = start_over(trainer, progress, examples, fault, fold)
+                    with ranks.ending_together(trainer.device):
+                        trainer, progress = start_over(trainer, progress, examples, fault, fold)
                     ranks.told(START_OVER, trainer.device)
                     bar.reset()
                     continue

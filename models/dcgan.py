@@ -36,6 +36,7 @@ class Architecture:
         conditions: names of the numbers that say, besides the label, what a slice shows. They
             take the last places of z.
         pretrained_features: the discriminator sees through a frozen network (models/projected.py).
+        masked: the slices came with masks; without, the mask channel learns to be empty.
     """
 
     size: int = 64
@@ -49,6 +50,7 @@ class Architecture:
     projection: bool = True
     conditions: Sequence[str] = ()
     pretrained_features: bool = False
+    masked: bool = True
 
     def base(self) -> int:
         """Side of the coarsest maps: 4 for powers of two, 6 for 96, 5 for 80."""

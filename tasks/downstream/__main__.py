@@ -126,11 +126,14 @@ def gather(name: str, slices: SliceSet, pool: SliceSet, pixel_mm: float, *, outl
     parts = {part: slices.take(labelled & (side == part)) for part in ("train", "val", "test")}
     for part in ("train", "val"):
         if not has_both(parts[part]):
+            shown = parts[part].table["label"]
+            kind, remedy = "slices", "add patients to data.batches or change slices.seed"
+            if outlined:
+                kind = "outlined slices"
+                remedy += ", or remove segment from downstream.tasks where there are no masks"
             raise StageError(
-                f"fold {name}: the {part} patients need slices with and without tumour,"
-                f" found {int((parts[part].table['label'] == 1).sum())} with and"
-                f" {int((parts[part].table['label'] == 0).sum())} without; add patients to"
-                " data.batches or change slices.seed"
+                f"fold {name}: the {part} patients need {kind} with and without tumour, found"
+                f" {int((shown == 1).sum())} with and {int((shown == 0).sum())} without; {remedy}"
             )
     added = pool.take((pool.table["fold"] == name).to_numpy())
     return Fold(name, parts["train"], parts["val"], parts["test"], added, pixel_mm)

@@ -67,18 +67,15 @@ def from_generator(
             f" never agreed with their label in {asked.attempts} draws",
             file=sys.stderr,
         )
-    return (
-        images,
-        masks,
-        pd.DataFrame(
-            {
-                "row": np.arange(len(drawn)),
-                "seed": np.array([one.seed for one in drawn], np.int64),
-                "label": np.array([one.label for one in drawn], np.int64),
-                "redraws": np.array([one.redraws for one in drawn], np.int64),
-            }
-        ),
+    table = pd.DataFrame(
+        {
+            "row": np.arange(len(drawn)),
+            "seed": np.array([one.seed for one in drawn], np.int64),
+            "label": np.array([one.label for one in drawn], np.int64),
+            "redraws": np.array([one.redraws for one in drawn], np.int64),
+        }
     )
+    return images, masks, marked(table, masked=generator.architecture.masked)
 
 
 def from_folder(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8], pd.DataFrame]:
@@ -109,9 +106,12 @@ def from_folder(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8], p
         masks = np.zeros((len(found.images), size, size), np.uint8)
     rows = np.arange(len(found.images))
     table = pd.DataFrame({"row": rows, "seed": 0, "label": found.labels, "redraws": 0})
-    if not masked:
-        table["masked"] = False  # for the gate: no masks are not empty masks
-    return found.images, masks, table
+    return found.images, masks, marked(table, masked=masked)
+
+
+def marked(table: pd.DataFrame, *, masked: bool) -> pd.DataFrame:
+    """Tell the gate where there are no masks: they are not empty masks."""
+    return table if masked else table.assign(masked=False)
 
 
 def summary(table: pd.DataFrame, asked: Generate, source: str) -> dict[str, object]:

@@ -35,7 +35,10 @@ class Wish:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One accepted slice: `image` (C,H,W) float16, `mask` (H,W), what it was drawn from."""
+    """One accepted slice: `image` (C,H,W) float16, `mask` (H,W), what it was drawn from.
+
+    Of a generator that was shown no masks the mask is empty and says nothing.
+    """
 
     image: NDArray[np.float16]
     mask: Mask
@@ -71,10 +74,13 @@ def draw_batch(
                 continue
             image, soft = x[slot, :-1], x[slot, -1]  # (C,H,W), (H,W)
             mask = clean(soft, image, min_island_px=asked.min_island_px)
-            if agrees(mask, labels[slot], min_tumor_px=asked.min_tumor_px):
-                accepted[index] = Drawn(
-                    image.astype(np.float16), mask, labels[slot], seeds[slot], attempt
-                )
+            if not generator.architecture.masked:
+                mask[:] = 0
+            elif not agrees(mask, labels[slot], min_tumor_px=asked.min_tumor_px):
+                continue
+            accepted[index] = Drawn(
+                image.astype(np.float16), mask, labels[slot], seeds[slot], attempt
+            )
         if len(accepted) == BATCH:
             break
     return accepted

@@ -34,6 +34,11 @@ class Partition:
         """The slices (n,C+1,H,W) of one label."""
         return self.x[self.rows[label]]
 
+    @property
+    def masked(self) -> bool:
+        """Whether any tumour slice came with a mask; a class folder's come with none."""
+        return bool((self.of(1)[:, -1] > 0).any())
+
 
 @dataclass(frozen=True)
 class Examples:

@@ -190,6 +190,7 @@ def architecture(asked: TrainGan, examples: Examples) -> Architecture:
         projection=asked.projection,
         conditions=tuple(asked.conditions),
         pretrained_features=asked.pretrained_features,
+        masked=examples.train.masked,
     )
 
 

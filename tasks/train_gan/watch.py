@@ -87,7 +87,11 @@ def measure(trainer: Trainer, real: tuple[Reference, Reference]) -> dict[str, fl
         row[f"ssim_{name}"] = pairwise_ssim(pixels(fake))
         row[f"mask_area_{name}"] = float(mask.float().mean())
         drawn = float(mask.any(2).any(1).float().mean())
-        row["mask_missing" if label else "mask_spurious"] = 1 - drawn if label else drawn
+        if label:
+            masked = trainer.ema.architecture.masked
+            row["mask_missing"] = 1 - drawn if masked else float("nan")
+        else:
+            row["mask_spurious"] = drawn
         row[f"fd_ratio_{name}"] = frechet_ratio(pixels(fake), held)
     return row | {f"score_{name}": float(np.mean(values)) for name, values in scores.items()}
 

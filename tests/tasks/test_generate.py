@@ -12,7 +12,8 @@ from tasks.generate import __main__ as generate
 from tasks.generate.folder import read_folder
 from tasks.generate.masks import agrees, clean
 from tasks.stage import StageError
-from tests.tasks.gan_room import SIZE, fake_generator, write_params
+from tasks.train_gan import __main__ as train_gan
+from tests.tasks.gan_room import SIZE, fake_generator, write_params, write_room
 
 
 @pytest.fixture
@@ -59,6 +60,21 @@ def test_a_generator_without_masks_leaves_its_tumour_slices_out(
     found = drawn(room, min_tumor_px=SIZE * SIZE + 1, count=20, attempts=2)
     assert not (found.table["label"] == 1).any()
     assert "never agreed" in capsys.readouterr().err
+
+
+def test_labels_without_masks_train_a_generator_whose_masks_say_nothing(room: Path) -> None:
+    write_room(room)
+    masks = room / "data/slices/masks.npy"
+    np.save(masks, np.zeros_like(np.load(masks)))
+    train_gan.main("0")
+    generate.main("0")
+    found = load_set(room / "data/synthetic/0", "samples.parquet")
+    assert set(found.table["label"]) == {0, 1}
+    assert not found.table["masked"].any()
+    assert not found.masks.any()
+    history = pd.read_csv(room / "data/gan/0/history.csv")
+    assert history["mask_missing"].isna().all()
+    assert not history["event"].fillna("").str.contains("no mask").any()
 
 
 def test_a_missing_generator_is_said_with_its_remedy(room: Path) -> None:

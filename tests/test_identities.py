@@ -119,7 +119,7 @@ def fill(raw: Path) -> None:
         nib.save(planted(mask), marks / f"{name}_label-tumor_mask.nii.gz")
         (anat / f"{name}_FLAIR.json").write_text(json.dumps({"PatientName": SIDECAR}))
     (raw / "dataset_description.json").write_text(json.dumps({"Authors": [AUTHOR]}))
-    rows = [f"sub-{NAME}{n:02d}\tCharite-Mitte\t{COLUMN}\t1956-11-03" for n in range(12)]
+    rows = [f"sub-{NAME}{n:02d}\tCharite\t{COLUMN}\t1956-11-03" for n in range(12)]
     columns = "participant_id\tsite\tnote\tbirth"
     (raw / "participants.tsv").write_text("\n".join([columns, *rows]))
 

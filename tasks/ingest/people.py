@@ -7,7 +7,8 @@ from pathlib import Path
 from tasks.ingest.privacy import Pseudonyms, bare_id
 from tasks.stage import StageError
 
-SHORT_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,7}")
+# "B", "CS", "07", "site-3": no code that could be read as the name of a place.
+CODE = re.compile(r"[A-Za-z]{1,2}|([A-Za-z]{1,2}|site)?[-_]?\d{1,2}")
 
 
 def read_sites(folder: Path) -> dict[str, str]:
@@ -26,8 +27,8 @@ def read_sites(folder: Path) -> dict[str, str]:
 
 
 def site_of(site: str, equipment: str, names: Pseudonyms) -> str:
-    """The owner's short site code as it is; a longer one, or the equipment, as a keyed hash."""
-    if SHORT_CODE.fullmatch(site):
+    """The owner's site code as it is; a name, or the equipment, as a keyed hash."""
+    if CODE.fullmatch(site):
         return site
     words = site or equipment.strip("|")
     return names.site(words) if words else "unknown"

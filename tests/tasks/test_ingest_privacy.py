@@ -13,7 +13,7 @@ from .ingest_room import Room
 from .test_ingest_nifti import write_nifti
 
 PLANTED = [
-    "Mustermann", "Erika", "19561103", "4711-0815", "Charite-Mitte", "PRIVATE-NOTE", "20200102",
+    "Mustermann", "Erika", "19561103", "4711-0815", "Charite", "PRIVATE-NOTE", "20200102",
     "101500", "STATION-7", "sub-Mustermann", "ACC-998877", "1.2.826.0.1.99.4242",
 ]  # fmt: skip
 
@@ -41,9 +41,7 @@ def fill(room: Room) -> None:
     write_series(folder, anatomy((5, 9, 10)), patient="4711-0815", change=plant)
     write_segmentation(folder / "seg_Mustermann.dcm", folder, anatomy((5, 9, 10)) * 0 + 1)
     write_nifti(room.raw / "sub-Mustermann/anat/sub-Mustermann_FLAIR.nii.gz", anatomy((5, 9, 10)))
-    (room.raw / "participants.tsv").write_text(
-        "participant_id\tsite\nsub-Mustermann\tCharite-Mitte\n"
-    )
+    (room.raw / "participants.tsv").write_text("participant_id\tsite\nsub-Mustermann\tCharite\n")
     write_series(room.raw / "Erika_short", anatomy((2, 9, 10)), patient="Erika", change=plant)
     write_series(
         room.raw / "Erika_shear", anatomy((5, 9, 10)), patient="Erika2", change=plant,

@@ -205,6 +205,15 @@ def test_words_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
     assert "script" not in Page((tmp_path / "data/report.html").read_text()).tags
 
 
+def test_what_went_wrong_in_training_stands_before_the_figures(tmp_path: Path) -> None:
+    write(tmp_path, Run(synthetic=6))
+    path = tmp_path / "data/lift.json"
+    note = "segment: seed 1 is left out of all arms: real learnt nothing with it"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"notes": [note]}))
+    run_stage(tmp_path)
+    assert f"<li>{note}</li>" in (tmp_path / "data/report.html").read_text()
+
+
 def test_a_missing_lift_is_one_clear_line(tmp_path: Path) -> None:
     write(tmp_path, Run(synthetic=6))
     (tmp_path / "data/lift.json").unlink()

@@ -4,6 +4,7 @@ A decoder written in C can crash, hang or ask for all memory. Each worker has a 
 and each task one of time; a task that kills its worker twice, the second time alone, is given up.
 """
 
+import ctypes
 import faulthandler
 import gc
 import logging
@@ -24,6 +25,8 @@ from tasks.stage import die_with_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+M_MMAP_THRESHOLD, LARGE = -3, 1 << 18  # malloc.h; bytes
 
 
 def cores() -> int:
@@ -98,6 +101,7 @@ def alone(work: Callable[[T], R], task: T, seconds: float, memory: int) -> R | N
 def prepare(memory: int) -> None:
     """Make a worker silent, mortal and bounded."""
     die_with_parent()
+    give_back_volumes()
     faulthandler.disable()
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
@@ -107,6 +111,17 @@ def prepare(memory: int) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+
+def give_back_volumes() -> None:
+    """Have glibc return each volume's memory when it is freed.
+
+    Left alone it learns from the first large block to keep such blocks, and a worker grows with
+    the number of volumes that went through it.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 @contextmanager

@@ -1,16 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, roc_auc_score
-from torchmetrics.functional.classification import binary_calibration_error
 
 from tasks.lift.__main__ import main
-from tasks.lift.bootstrap import Estimate, Resampling, estimate, sign_flip, simultaneous
-from tasks.lift.claim import claim, family
-from tasks.lift.measures import Axes, Mean, classify
 from tasks.stage import StageError
 from tasks.tables.lift import LiftRows
 from tests.tasks import lift_room as room
@@ -221,80 +213,6 @@ def test_better_ranking_by_synthetic_slices_helps_to_classify(root):
     assert metrics["brier"]["real+synthetic"]["lift_over_real"] < 0
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10_000), st.integers(2, 9))
-def test_measures_at_equal_weights_are_scikit_learns_and_torchmetrics(seed, patients):
-    rng = np.random.default_rng(seed)
-    table = room.classify_arm(room.subjects(patients), rng, shift=1.0, seeds=(0,))
-    table["probability"] = table["probability"].round(1)  # ties
-    found = classify(table, Axes.of(table))
-    unit = np.ones((1, patients))
-    auroc, accuracy, ece = (
-        np.divide(*(part.sum() for part in found[name].sums(unit)))
-        for name in ("auroc", "accuracy", "ece")
-    )
-    assert auroc == pytest.approx(roc_auc_score(table["label"], table["probability"]))
-    assert accuracy == pytest.approx(accuracy_score(table["label"], table["probability"] >= 0.5))
-    given = (torch.tensor(table[name].to_numpy()) for name in ("probability", "label"))
-    assert ece == pytest.approx(float(binary_calibration_error(*given, n_bins=15)), abs=1e-6)
-
-
-def test_auroc_of_a_resample_is_that_of_the_copied_rows():
-    rng = np.random.default_rng(5)
-    names = room.subjects(5)
-    table = room.classify_arm(names, rng, shift=1.0, seeds=(0,))
-    weights = np.array([[2.0, 0, 1, 0, 2]])
-    copied = pd.concat([table[table["subject"] == n] for n, w in zip(names, weights[0], strict=True)
-                        for _ in range(int(w))])  # fmt: skip
-    top, bottom = classify(table, Axes.of(table))["auroc"].sums(weights)
-    assert top.sum() / bottom.sum() == pytest.approx(
-        roc_auc_score(copied["label"], copied["probability"])
-    )
-
-
-def estimates(replicates: np.ndarray, values: np.ndarray) -> dict[str, Estimate]:
-    """Arms with given replicates (A,B) and no spread between runs."""
-    none = np.zeros(1)
-    return {
-        f"arm{k}": Estimate(float(v), row, np.zeros(len(row)), none, none[None], 9999)
-        for k, (row, v) in enumerate(zip(replicates, values, strict=True))
-    }
-
-
-ONE_RUN = Resampling(np.ones((1, 1)), np.zeros((1, 1)), np.ones((1, 1)), 0)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10_000), st.floats(-0.2, 0.2))
-def test_interval_excludes_zero_just_where_p_is_at_most_5_percent(seed, shift):
-    values = 0.5 + shift * np.arange(4)
-    noise = 0.05 * np.random.default_rng(seed).normal(size=(4, 400))
-    arms = estimates(values[:, None] + noise, values)
-    found = simultaneous(arms, [(f"arm{k}", "arm0") for k in (1, 2, 3)], ONE_RUN)
-    for one in found.values():
-        assert (one.low > 0 or one.high < 0) == (one.p_adjusted <= 0.05)
-
-
-def test_a_longer_family_makes_wider_intervals():
-    replicates = np.random.default_rng(0).normal(size=(9, 2000))
-    replicates[0] = 0
-    arms = estimates(replicates, np.zeros(9))
-    pairs = [(f"arm{k}", "arm0") for k in range(1, 9)]
-    alone = simultaneous(arms, pairs[:1], ONE_RUN)[pairs[0]]
-    among = simultaneous(arms, pairs, ONE_RUN)[pairs[0]]
-    assert alone.high == pytest.approx(1.96, abs=0.1)
-    assert among.high == pytest.approx(2.73, abs=0.15)  # Šidák over 8: 2.73
-
-
-def test_claims_want_every_rival_beaten():
-    arms = ["real", "real+classical", "real+synthetic"]
-    assert family(arms) == [
-        ("real+classical", "real"), ("real+synthetic", "real"), ("real+synthetic", "real+classical")
-    ]  # fmt: skip
-    assert claim(["real"], {}) == "not measured"
-    assert claim(["real", "synthetic"], {}) == "not measured"
-
-
 def test_patients_are_ranked_only_where_some_have_no_tumour(root):
     rng = np.random.default_rng(2)
     names = room.subjects(20)
@@ -330,32 +248,6 @@ def test_subgroups_show_for_whom_it_helped(root):
     assert sizes["smaller"]["real"]["n_patients"] == 12
 
 
-def test_sign_flips_of_four_patients_are_counted_exactly():
-    gains = np.array([[0.1, 0.2, 0.3, 0.4]])
-    ones = np.ones((1, 4))
-    p = sign_flip(Mean(gains, ones), Mean(np.zeros((1, 4)), ones), seed=0)
-    assert p == pytest.approx(2 / 16)  # all up or all down, of 2^4 ways
-    assert sign_flip(Mean(gains, ones), Mean(gains, ones), seed=0) == 1.0
-
-
-def test_a_study_finds_a_lift_of_the_detectable_size_four_times_in_five():
-    found, size, patients = 0, 0.0, 30
-    axes, ones = Axes([("0", 0)], room.subjects(patients)), np.ones((1, patients))
-    for repeat in range(80):
-        rng = np.random.default_rng(repeat)
-        resampling = Resampling.draw(axes, draws=400, seed=repeat)
-        noise = 0.1 * rng.normal(size=(1, patients))
-        for step, lift in enumerate((0.0, size)):
-            arms = {
-                name: estimate(Mean(gain + noise * (name == "arm"), ones), resampling)
-                for name, gain in (("arm", lift), ("real", 0.0))
-            }
-            one = simultaneous(arms, [("arm", "real")], resampling)["arm", "real"]
-            size = one.detectable if step == 0 else size
-        found += one.low > 0
-    assert 0.65 <= found / 80 <= 0.92
-
-
 def test_random_labels_stand_apart_from_the_comparison(root):
     rng = np.random.default_rng(2)
     names = room.subjects(20)
@@ -371,38 +263,3 @@ def test_random_labels_stand_apart_from_the_comparison(root):
     assert chance["ci95"][0] < 0.5 < chance["ci95"][1]
     assert chance["lift_over_real"] is None
     assert {c["reference"] for c in found["contrasts"]["classify"]} == {"real"}
-
-
-def covered(
-    repeats: int, patients: int, runs: int, between_runs: float = 0.02, arms: int = 5
-) -> float:
-    """Share of simulated experiments whose interval of one contrast holds the true lift."""
-    truth, hits = 0.03, 0
-    axes = Axes([("0", seed) for seed in range(runs)], room.subjects(patients))
-    ones = np.ones((runs, patients))
-    for repeat in range(repeats):
-        rng = np.random.default_rng(repeat)
-        level = rng.normal(0.6, 0.15, patients)
-        gain = rng.normal(truth, 0.05, patients)
-        resampling = Resampling.draw(axes, draws=400, seed=repeat)
-        found = {}
-        for arm in range(arms):
-            noise = 0.08 * rng.normal(size=(runs, patients))
-            noise += between_runs * rng.normal(size=(runs, 1))
-            found[f"arm{arm}"] = estimate(Mean(level + gain * (arm == 1) + noise, ones), resampling)
-        one = simultaneous(found, [("arm1", "arm0")], resampling)["arm1", "arm0"]
-        hits += one.low <= truth <= one.high
-    return hits / repeats
-
-
-def test_interval_holds_the_truth_about_as_often_as_it_says():
-    assert covered(120, patients=20, runs=2) >= 0.9
-
-
-@pytest.mark.verify
-@pytest.mark.parametrize(
-    ("patients", "runs", "between_runs", "arms"),
-    [(9, 2, 0.02, 5), (20, 2, 0.0, 5), (20, 2, 0.04, 5), (20, 2, 0.04, 2), (40, 3, 0.04, 5)],
-)
-def test_interval_covers_the_truth_over_many_simulations(patients, runs, between_runs, arms):
-    assert covered(1500, patients, runs, between_runs, arms) >= 0.94

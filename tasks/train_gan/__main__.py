@@ -1,8 +1,8 @@
 """Train a fold's generator on its training slices, watched on its validation slices.
 
 Reads `data/slices`; writes `data/gan/FOLD`: `generator.safetensors` (EMA weights with their own
-batch-norm statistics), `config.json`, `history.csv`, the sample sheets, and `networks.safetensors`,
-from which another training can start.
+batch-norm statistics), `config.json`, `history.csv`, `metrics.json` (the checkpoint that was kept),
+the sample sheets, and `networks.safetensors`, from which another training can start.
 """
 
 import json
@@ -34,6 +34,7 @@ def main(fold: str) -> None:
     from tasks.train_gan import checkpoint
     from tasks.train_gan.examples import gather
     from tasks.train_gan.run import follow, train
+    from tasks.train_gan.trainer import takes_bf16
 
     device = compute.prepare(asked.threads)
     mine = ranks.join(asked.processes, device)
@@ -48,7 +49,8 @@ def main(fold: str) -> None:
             conditions=asked.conditions,
         )
     inputs = [Path("data/slices") / name for name in INPUTS]
-    kept = checkpoint.folder_of([fold, device.type, asked.model_dump_json()], inputs)
+    words = [fold, device.type, str(takes_bf16(asked, device)), asked.model_dump_json()]
+    kept = checkpoint.folder_of(words, inputs)
     if mine.first:
         mine.told(ranks.GO_ON, device)
         with stage.output(folder) as out:
@@ -65,6 +67,7 @@ def write_external(out: Path, source: str) -> None:
     config = {"kind": "external", "source": source}
     (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     (out / "history.csv").write_text(",".join(COLUMNS) + "\n")
+    (out / "metrics.json").write_text("{}\n")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class Progress:
     def record(self, row: Row, trainer: Trainer) -> None:
         """Add a row, and keep the EMA weights when none were better."""
         asked, events = trainer.asked, []
-        if merit(row) <= merit(self.best_row):
+        if merit(row, loss=asked.loss) <= merit(self.best_row, loss=asked.loss):
             events.append("best")
             self.best_row = row
             weights = trainer.ema.state_dict()

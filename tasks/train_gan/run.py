@@ -1,6 +1,7 @@
 """A whole training: step, watch, keep the best, write."""
 
 import json
+import math
 import shutil
 import sys
 import time
@@ -30,6 +31,9 @@ from tasks.train_gan.watch import draw, measure, references
 FIRST_ROW = 100  # or sooner: a generator is watched from the first hundred steps on
 TIMED = (3, 13)  # the steps whose pace tells how long the run will take
 SAVE_SECONDS = 15.0  # between checkpoints
+COMPARED = (  # between experiments, of the checkpoint that was kept
+    "fd_ratio_none", "fd_ratio_tumor", "std_z_none", "std_z_tumor", "mask_missing", "mask_spurious",
+)  # fmt: skip
 
 
 def train(
@@ -276,9 +280,20 @@ def write(
         "training_patients": examples.train.patients,
     }
     (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    (out / "metrics.json").write_text(json.dumps(metrics(progress.best_row), indent=2) + "\n")
     table = pd.DataFrame(progress.history, columns=list(COLUMNS))
     table.to_csv(out / "history.csv", index=False, float_format="%.5g")
     (out / "sheets").mkdir()
     for path in sorted((kept / "sheets").glob("*.png")):
         if int(path.stem.removeprefix("step_")) <= progress.step:
             shutil.copyfile(path, out / "sheets" / path.name)
+
+
+def metrics(kept: Row) -> dict[str, float]:
+    """What `dvc exp show` and `dvc metrics diff` compare: the row of the checkpoint kept.
+
+    A figure that could not be measured is left out: NaN is no JSON.
+    """
+    known = {name: float(kept[name]) for name in COMPARED}
+    rounded = {name: float(f"{value:.5g}") for name, value in known.items() if math.isfinite(value)}
+    return {"step": int(kept["step"]), **rounded}

@@ -67,9 +67,7 @@ class Trainer:
         self.discriminator_adam = adam(self.discriminator, asked.discriminator_rate, asked, device)
         self.augment = DiffAugment(**asked.diffaugment.model_dump())
         self.adaptive = Adaptive(asked, device)
-        self.bf16 = asked.precision == "bf16" or (
-            asked.precision == "auto" and has_bf16(device.type)
-        )
+        self.bf16 = takes_bf16(asked, device)
         self.losses = torch.zeros(len(SUMS), device=device)  # of one step
         self.sums = torch.zeros(len(SUMS), device=device)
         self.summed = 0
@@ -299,6 +297,11 @@ def new_discriminator(architecture: Architecture, device: torch.device) -> nn.Mo
     network = load_extractor(str(device)).network
     assert isinstance(network, EfficientNetLite0Features)
     return ProjectedDiscriminator(architecture, network)
+
+
+def takes_bf16(asked: TrainGan, device: torch.device) -> bool:
+    """Whether products are computed in bfloat16: as asked, or where the hardware has it."""
+    return asked.precision == "bf16" or (asked.precision == "auto" and has_bf16(device.type))
 
 
 def has_bf16(device: str) -> bool:

@@ -13,6 +13,7 @@ Row = dict[str, float | str]
 LEAST_STD_Z = 0.25
 MOST_SSIM = 0.9
 MOST_MISSING = 0.5
+MOST_SPURIOUS = 0.5
 SURE = 0.99  # mean scores beyond it: the discriminator is never in doubt
 
 
@@ -24,13 +25,17 @@ def divergence(row: Row) -> str:
     return ""
 
 
-def merit(row: Row) -> float:
-    """What the best checkpoint has least of: the mean Fréchet ratio; without one, the latest."""
+def merit(row: Row, *, loss: Loss = "logistic") -> tuple[bool, float]:
+    """What the best checkpoint has least of: the mean Fréchet ratio; without one, the latest.
+
+    One that collapsed comes after every one that did not, however small its ratio.
+    """
     if not row:
-        return math.inf
+        return True, math.inf
     ratios = [float(row["fd_ratio_none"]), float(row["fd_ratio_tumor"])]
     known = [ratio for ratio in ratios if math.isfinite(ratio)]
-    return sum(known) / len(known) if known else -float(row["step"])
+    ratio = sum(known) / len(known) if known else -float(row["step"])
+    return bool(collapse(row, loss=loss)), ratio
 
 
 def collapse(row: Row, *, loss: Loss = "logistic") -> str:
@@ -44,6 +49,10 @@ def collapse(row: Row, *, loss: Loss = "logistic") -> str:
     missing = float(row["mask_missing"])
     if missing > MOST_MISSING:
         return f"{missing:.0%} of the tumour slices have no mask (at most {MOST_MISSING:.0%})"
+    spurious = float(row["mask_spurious"])
+    if spurious > MOST_SPURIOUS:
+        most = f"at most {MOST_SPURIOUS:.0%}"
+        return f"{spurious:.0%} of the slices without tumour have a mask ({most})"
     real, fake = float(row["score_train"]), float(row["score_fake"])
     if loss != "wgan" and real > SURE and fake < 1 - SURE:  # a critic's scores have no scale
         return f"the discriminator is saturated: scores {real:.3f} for real, {fake:.3f} for drawn"

@@ -47,7 +47,7 @@ def test_two_runs_write_the_same_bytes(room: Path) -> None:
     assert hashes(OUT) == first
     assert set(first) == {
         "generator.safetensors", "networks.safetensors", "config.json", "history.csv",
-        "sheets/step_000006.png",
+        "metrics.json", "sheets/step_000006.png",
     }  # fmt: skip
 
 
@@ -61,6 +61,9 @@ def test_what_is_written_rebuilds_the_generator_and_tells_its_history(room: Path
     assert list(history.columns) == list(COLUMNS) and history["step"].tolist() == [3, 6]
     assert history.drop(columns="event").notna().all(axis=None)
     assert history["event"].fillna("").str.startswith("best").any()
+    kept = history.set_index("step").loc[config["best_step"]]
+    for name, value in json.loads((OUT / "metrics.json").read_text()).items():
+        assert name == "step" or value == kept[name]
     with Image.open(OUT / "sheets/step_000006.png") as picture:
         assert picture.size[0] > 10 * SIZE
 
@@ -117,6 +120,7 @@ def test_slices_from_elsewhere_need_no_training(room: Path) -> None:
     config = json.loads((OUT / "config.json").read_text())
     assert config == {"kind": "external", "source": "elsewhere"}
     assert pd.read_csv(OUT / "history.csv").empty
+    assert json.loads((OUT / "metrics.json").read_text()) == {}
 
 
 def relabel(room: Path, label: int) -> None:
@@ -143,6 +147,7 @@ def test_few_validation_slices_leave_the_distance_out_and_keep_the_last_step(roo
     train_gan.main("0")
     history = pd.read_csv(OUT / "history.csv")
     assert history["fd_ratio_tumor"].isna().all()
+    assert "fd_ratio_tumor" not in json.loads((OUT / "metrics.json").read_text())
     assert json.loads((OUT / "config.json").read_text())["best_step"] == 6
 
 
@@ -177,7 +182,7 @@ def test_the_sheet_outlines_masks() -> None:
 
 HEALTHY = {
     "step": 100.0, "std_z_none": 0.7, "std_z_tumor": 0.8, "ssim_none": 0.5, "ssim_tumor": 0.4,
-    "mask_missing": 0.1, "fd_ratio_none": 4.0, "fd_ratio_tumor": 6.0,
+    "mask_missing": 0.1, "mask_spurious": 0.1, "fd_ratio_none": 4.0, "fd_ratio_tumor": 6.0,
     "loss_d": 1.2, "loss_g": 0.9, "score_train": 0.7, "score_fake": 0.2,
 }  # fmt: skip
 
@@ -186,7 +191,7 @@ HEALTHY = {
     "ill",
     [
         {"std_z_tumor": 0.05}, {"ssim_none": 0.97}, {"mask_missing": 0.9},
-        {"score_train": 0.999, "score_fake": 0.001},
+        {"mask_spurious": 0.9}, {"score_train": 0.999, "score_fake": 0.001},
     ],
 )  # fmt: skip
 def test_collapse_is_told_from_what_the_slices_look_like(ill: dict[str, float]) -> None:
@@ -196,10 +201,15 @@ def test_collapse_is_told_from_what_the_slices_look_like(ill: dict[str, float]) 
 
 def test_the_best_checkpoint_has_the_least_distance_and_without_one_is_the_last() -> None:
     nan = float("nan")
-    assert merit(dict(HEALTHY)) == 5.0
+    assert merit(dict(HEALTHY)) == (False, 5.0)
     blind = HEALTHY | {"fd_ratio_none": nan, "fd_ratio_tumor": nan}
     assert merit(blind | {"step": 200.0}) < merit(blind)
-    assert merit(HEALTHY | {"fd_ratio_none": nan}) == 6.0
+    assert merit(HEALTHY | {"fd_ratio_none": nan}) == (False, 6.0)
+
+
+def test_no_collapsed_checkpoint_is_better_than_one_that_is_not() -> None:
+    masked = HEALTHY | {"mask_spurious": 1.0, "fd_ratio_none": 1.0}
+    assert merit(dict(HEALTHY)) < merit(masked) < merit({})
 
 
 def test_a_run_ends_at_its_steps_on_a_plateau_or_when_its_time_is_up() -> None:

@@ -67,12 +67,12 @@ def main() -> None:
     parser.add_argument("--draws", type=int, nargs="*")
     words = parser.parse_args()
     die_with_parent()
-    plan = yaml.safe_load(words.plan.read_text())
+    plan = read(words.plan)
     plan["set"] |= {k: yaml.safe_load(v) for k, _, v in (one.partition("=") for one in words.more)}
     plan["sizes"] = words.sizes or plan["sizes"]
     plan["draws"] = words.draws or plan["draws"]
     part, parts = map(int, words.part.split("/"))
-    clone = prepare(words.work, f"clone-{part}", words.data, plan["batch"])
+    clone = prepare(words.work, f"clone-{part}", words.data, plan)
     results = words.work / "results"
     mine = list(cells(plan))
     for number, (_, group) in enumerate(grouped(mine)):
@@ -82,6 +82,16 @@ def main() -> None:
             place = results / cell.place
             if not place.exists() and not run(cell, clone, place, key=plan["key"]):
                 break  # its variants would fail like it
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A plan; one that `extends` another, beside it, says only what it changes."""
+    plan: dict[str, Any] = yaml.safe_load(path.read_text())
+    if "extends" in plan:
+        whole = read(path.with_name(plan.pop("extends")))
+        plan["set"] = whole["set"] | plan.get("set", {})
+        plan = whole | plan
+    return plan
 
 
 def cells(plan: dict[str, Any]) -> Iterator[Cell]:
@@ -106,8 +116,11 @@ def grouped(every: list[Cell]) -> list[tuple[tuple[int, int], list[Cell]]]:
     return list(groups.items())
 
 
-def prepare(work: Path, name: str, data: Path, batch: str) -> Path:
-    """A clone with the data in it, on the cache that all clones share."""
+def prepare(work: Path, name: str, data: Path, plan: dict[str, Any]) -> Path:
+    """A clone with the data in it, on the cache that all clones share.
+
+    Of the data's patients only those that the plan names, where it names any.
+    """
     clone = work.resolve() / name
     if not (clone / ".complete").exists():
         shutil.rmtree(clone, ignore_errors=True)
@@ -122,7 +135,11 @@ def prepare(work: Path, name: str, data: Path, batch: str) -> Path:
                 [sys.executable, "-m", "dvc", "config", "--local", key, value],
                 cwd=clone, check=True,
             )  # fmt: skip
-        shutil.copytree(data.resolve(), clone / BATCH / batch, symlinks=False)
+        batch = clone / BATCH / plan["batch"]
+        shutil.copytree(data.resolve(), batch, symlinks=False)
+        for folder in (*batch.glob("sub-*"), *batch.glob("derivatives/*/sub-*")):
+            if folder.name not in plan.get("patients", [folder.name]):
+                shutil.rmtree(folder)
         (clone / ".git/info/exclude").open("a").write("/.complete\n")
         start = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True)
         (clone / ".complete").write_bytes(start.stdout)

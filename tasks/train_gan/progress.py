@@ -56,18 +56,24 @@ class Progress:
         return reasons[-1] if all(reasons) else ""
 
     def stop(self, asked: TrainGan) -> str:
-        """Why the training is over; empty while it is not."""
+        """Why the training is over; empty while it is not, and between rows: its end has one."""
+        if not self.history or float(self.history[-1]["step"]) < self.step:
+            return ""
         if self.step >= asked.steps:
             return "steps"
-        if asked.max_minutes and self.seconds > 60 * asked.max_minutes:
+        if self.late(asked):
             return "max_minutes"
-        if asked.patience and self.history:
+        if asked.patience:
             waited = float(self.history[-1]["step"]) - float(self.best_row["step"])
             if waited >= asked.patience * asked.watch_every:
                 return "plateau"
         if asked.settled and self.settled(asked.settled):
             return "losses"
         return ""
+
+    def late(self, asked: TrainGan) -> bool:
+        """Whether the time that was given is spent."""
+        return bool(asked.max_minutes) and self.seconds > 60 * asked.max_minutes
 
     def settled(self, rows: int) -> bool:
         """Whether both losses stayed the same over the last rows."""

@@ -74,7 +74,8 @@ def train(
             progress.step += 1
             bar.update()
             tell_pace(bar)
-            watched = is_watched(progress.step, asked)
+            late = ranks.count == 1 and progress.late(asked)  # the others listen at rows only
+            watched = late or is_watched(progress.step, asked)
             if watched:
                 row: Row = {"step": progress.step, "event": "", **trainer.means()}
                 row["augment"] = float(trainer.adaptive.probability)
@@ -88,11 +89,10 @@ def train(
                 progress.record(row, trainer)
                 curves.add(row)
                 show(bar, row)
-            if progress.step % asked.sheet_every == 0 or progress.step == asked.steps:
-                save_sheet(trainer, kept, progress.step)
             progress.seconds += time.monotonic() - started
-            if watched or ranks.count == 1:  # the others listen at rows only
-                over = progress.stop(asked)
+            over = progress.stop(asked) if watched else ""
+            if over or progress.step % asked.sheet_every == 0:
+                save_sheet(trainer, kept, progress.step)
             if watched:
                 ranks.told(STOP if over else GO_ON, trainer.device)
             if time.monotonic() - saved > SAVE_SECONDS:

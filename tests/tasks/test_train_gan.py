@@ -220,8 +220,21 @@ def test_a_run_ends_at_its_steps_on_a_plateau_or_when_its_time_is_up() -> None:
     waiting = Progress(step=400, history=[best, HEALTHY | {"step": 400.0}], best_row=best)
     assert waiting.stop(asked) == ""
     assert Progress(step=500, history=[best, later], best_row=best).stop(asked) == "plateau"
-    assert Progress(step=900).stop(asked) == "steps"
-    assert Progress(step=3, seconds=121).stop(asked) == "max_minutes"
+    last = HEALTHY | {"step": 900.0}
+    assert Progress(step=900, history=[last], best_row=last).stop(asked) == "steps"
+    slow = Progress(step=200, seconds=121, history=[best], best_row=best)
+    assert slow.stop(asked) == "max_minutes"
+    slow.step = 201  # between rows: the last steps are measured before it ends
+    assert slow.stop(asked) == ""
+
+
+def test_a_run_whose_time_is_up_before_its_first_row_is_measured_all_the_same(room: Path) -> None:
+    write_params(room, gan={"steps": 900, "watch_every": 900, "max_minutes": 1e-6})
+    train_gan.main("0")
+    config = json.loads((OUT / "config.json").read_text())
+    assert (config["stopped_by"], config["steps"], config["best_step"]) == ("max_minutes", 2, 2)
+    assert pd.read_csv(OUT / "history.csv")["step"].tolist() == [2]
+    assert [path.name for path in (OUT / "sheets").iterdir()] == ["step_000002.png"]
 
 
 def test_only_a_lasting_collapse_of_the_second_half_starts_over() -> None:
@@ -239,9 +252,9 @@ def test_a_run_ends_when_its_losses_have_settled() -> None:
     asked = TrainGan.model_validate(TINY | {"steps": 900, "settled": 3})
     still = [HEALTHY | {"loss_d": 1.2 + shift} for shift in (0.0, 0.02, -0.02)]
     moving = [HEALTHY | {"loss_g": 0.9 + shift} for shift in (0.0, 0.1, -0.1)]
-    assert Progress(step=300, history=still, best_row=still[0]).stop(asked) == "losses"
-    assert Progress(step=300, history=moving, best_row=moving[0]).stop(asked) == ""
-    assert Progress(step=200, history=still[:2], best_row=still[0]).stop(asked) == ""
+    assert Progress(step=100, history=still, best_row=still[0]).stop(asked) == "losses"
+    assert Progress(step=100, history=moving, best_row=moving[0]).stop(asked) == ""
+    assert Progress(step=100, history=still[:2], best_row=still[0]).stop(asked) == ""
 
 
 def test_weights_are_sampled_with_the_batch_norm_statistics_of_their_own_draws() -> None:

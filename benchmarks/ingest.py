@@ -5,8 +5,13 @@ files (`../shared/data/lgg`). Each tool converts the same series to gzipped NIfT
 cores, in turn for several rounds; a round runs all tools, so that a busy machine slows all alike.
 Printed for each run: wall and processor seconds and the peak memory of the process tree; then
 the medians with auglift's throughput over each tool's, by wall and by processor time; then the
-least the work can cost (read the bytes once, hash, compress and write them, in one process); then
-a run with ten times the patients. Needs the wheels `dcm2niix` and `dicom2nifti`.
+least the work can cost (read the bytes once, hash, compress and write them, in one process).
+
+Last come two runs of auglift alone (`--rounds 0`: these only), the second with each series copied
+to ten patients. `peak_MiB` is the largest sum of the processes' memory that was seen at once, ten
+times a second; `high_water_MiB` the sum of each process's own peak as the kernel keeps it, which
+neither the sampling nor the chance that two peaks coincide can change.
+Needs the wheels `dcm2niix` and `dicom2nifti`.
 """
 
 import argparse
@@ -84,7 +89,8 @@ def main() -> None:
                 say(tool=tool, round=number, **row)
                 for written in (OUT, "data/volumes"):
                     shutil.rmtree(room / written, ignore_errors=True)
-        compare(rows, options.series)
+        if rows:
+            compare(rows, options.series)
         if options.times:
             compare_memory(options, room)
 
@@ -107,9 +113,26 @@ def write_batch(volumes: Path, folder: Path, count: int) -> int:
         data = np.asarray(nib.load(images[number % len(images)]).dataobj)
         noise = np.random.default_rng(number).integers(0, 8, data.shape)
         pixels = (data.astype(np.uint16) * 8 + noise).transpose(2, 1, 0).astype(np.uint16)
-        write_series(folder / f"{number:05d}", pixels, patient=f"P{number}", seed=str(number))
+        write_series(folder / f"{number:05d}", pixels, patient=patient(number), seed=str(number))
         slices += len(pixels)
     return slices
+
+
+def patient(number: int) -> str:
+    """An id of a fixed length."""
+    return f"P{number:06d}"
+
+
+def copy_patients(few: Path, many: Path, times: int) -> None:
+    """Each series under so many patients' ids: the same volumes, only more often."""
+    folders = sorted(few.iterdir())
+    for number in range(len(folders) * times):
+        original = number % len(folders)
+        (many / f"{number:05d}").mkdir(parents=True)
+        for path in folders[original].iterdir():
+            content = path.read_bytes()
+            renamed = content.replace(patient(original).encode(), patient(number).encode())
+            (many / f"{number:05d}" / path.name).write_bytes(renamed)
 
 
 def commands(room: Path) -> dict[str, list[str]]:
@@ -162,7 +185,7 @@ def compare(rows: dict[str, list[dict[str, float]]], series: int) -> None:
 
 def compare_memory(options: argparse.Namespace, room: Path) -> None:
     """The peak with many times the patients beside that with the fewer."""
-    write_batch(options.volumes, room / "data/raw/large", options.series * options.times)
+    copy_patients(room / "data/raw/bench", room / "data/raw/large", options.times)
     for batch, factor in (("bench", 1), ("large", options.times)):
         command = [sys.executable, "-m", "tasks.ingest", batch]
         say(tool=OURS, patients=options.series * factor, **measure(command, room))
@@ -178,11 +201,14 @@ def measure(command: list[str], room: Path) -> dict[str, float]:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     peak, over = 0, threading.Event()
+    high_water: dict[int, int] = {}
 
     def watch() -> None:
         nonlocal peak
         while not over.wait(0.1):
-            peak = max(peak, tree_memory(process.pid))
+            now, highest = tree_memory(process.pid)
+            peak = max(peak, now)
+            high_water.update(highest)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -197,13 +223,14 @@ def measure(command: list[str], room: Path) -> dict[str, float]:
     return {
         "seconds": round(seconds, 2),
         "cpu_seconds": round(spent, 2),
-        "peak_MiB": round(peak / 2**20),
+        "peak_MiB": round(peak / 2**10),
+        "high_water_MiB": round(sum(high_water.values()) / 2**10),
     }
 
 
-def tree_memory(pid: int) -> int:
-    """Proportional set size of a process and its descendants, in bytes."""
-    total = 0
+def tree_memory(pid: int) -> tuple[int, dict[int, int]]:
+    """Of a process and its descendants: proportional memory now, and each one's peak, in KiB."""
+    total, highest = 0, {}
     waiting = [pid]
     while waiting:
         current = waiting.pop()
@@ -211,12 +238,15 @@ def tree_memory(pid: int) -> int:
         try:
             for line in (process / "smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):
-                    total += int(line.split()[1]) * 1024
+                    total += int(line.split()[1])
+            for line in (process / "status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    highest[current] = int(line.split()[1])
             for task in (process / "task").iterdir():
                 waiting += map(int, (task / "children").read_text().split())
         except OSError:
             continue
-    return total
+    return total, highest
 
 
 if __name__ == "__main__":

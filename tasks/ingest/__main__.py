@@ -14,15 +14,16 @@ from tqdm import tqdm
 
 from tasks import params, stage
 from tasks.ingest import tables
-from tasks.ingest.account import facts, nothing_read, reject_rows, summary, write_paths
+from tasks.ingest.account import Account, nothing_read, opened
 from tasks.ingest.archive import workspace
 from tasks.ingest.brain import check_installed
-from tasks.ingest.convert import Converted, Plan, convert, given_up
+from tasks.ingest.convert import Plan, convert, given_up
 from tasks.ingest.identity import persons
 from tasks.ingest.overrides import read_overrides
 from tasks.ingest.patient import Patient, by_patient
 from tasks.ingest.people import read_sites
 from tasks.ingest.privacy import Pseudonyms, load_key
+from tasks.ingest.roll import Roll
 from tasks.ingest.survey import identify_all, load_libraries, take_stock, told_by_name
 from tasks.ingest.workers import quiet, run_all
 from tasks.params.ingest import Ingest
@@ -52,30 +53,37 @@ def main(batch: str) -> None:
         print(f"ingest@{batch}: {PUBLIC_KEY}", file=sys.stderr)
     if settings.brain_extraction:
         check_installed()
-    with quiet(), workspace(batch) as unpacked, stage.output(VOLUMES / batch) as volumes:
-        kinds, rejected = take_stock(folder, unpacked, settings)
-        found, unclear = told_by_name(kinds, folder, settings)
-        files, unreadable = identify_all(kinds["dicom"], settings)
-        people, nobodys = persons(files, allow_unknown=settings.allow_unknown_patients)
-        load_libraries(files, settings)
-        patients = by_patient(people, found, read_sites(folder), names)
-        total = Converted(rejected=[*rejected, *unclear, *unreadable, *nobodys])
-        total.used += [(source.name, "metadata") for source in kinds["metadata"]]
-        total.used += [(source.name, "archive") for source in kinds["archive"]]
-        plan = Plan(volumes, settings, names, read_overrides(folder))
-        convert_all(patients, plan, total, label=f"ingest@{batch}")
-        write_paths(batch, total, names)
-        if not total.rows:
-            raise StageError(nothing_read(folder, batch, total))
-        tables.write_manifest(volumes / "manifest.parquet", total.rows)
-        tables.write_rejected(volumes / "rejected.parquet", reject_rows(total.rejected, names))
-        known = facts(total, public_key=names.public)
-        (volumes / "facts.json").write_text(json.dumps(known, indent=1) + "\n")
-    print(f"ingest@{batch}: {summary(total)}")
+    with quiet(), workspace(batch) as scratch, stage.output(VOLUMES / batch) as volumes:
+        plan = Plan(volumes, Roll(scratch / "roll"), settings, names, read_overrides(folder))
+        with opened(batch, names) as account:
+            patients = find_patients(folder, scratch, plan, account)
+            convert_all(patients, plan, account, label=f"ingest@{batch}")
+        if not account.volumes:
+            raise StageError(nothing_read(folder, batch, account))
+        tables.write_manifest(volumes / "manifest.parquet", account.volumes)
+        tables.write_rejected(volumes / "rejected.parquet", account.rejected)
+        (volumes / "facts.json").write_text(json.dumps(account.facts(), indent=1) + "\n")
+    print(f"ingest@{batch}: {account.summary()}")
 
 
-def convert_all(patients: list[Patient], plan: Plan, total: Converted, *, label: str) -> None:
-    """Convert patients on all cores; rows come in the order of the patients."""
+def find_patients(folder: Path, scratch: Path, plan: Plan, account: Account) -> list[Patient]:
+    """The patients of a batch; what is no patient's is accounted for."""
+    roll, settings = plan.roll, plan.settings
+    kinds = take_stock(folder, scratch, roll, settings, account.refuse)
+    account.use(kinds["metadata"], "metadata")
+    account.use(kinds["archive"], "archive")
+    found, unclear = told_by_name(kinds, folder, settings)
+    account.refuse(unclear)
+    files = identify_all(roll, settings, account.refuse)
+    people, nobodys = persons(files, allow_unknown=settings.allow_unknown_patients)
+    for nobody in nobodys:
+        account.refuse(nobody.rejections(roll))
+    load_libraries(files, settings)
+    return by_patient(people, found, read_sites(folder), plan.names)
+
+
+def convert_all(patients: list[Patient], plan: Plan, account: Account, *, label: str) -> None:
+    """Convert patients on all cores; they are entered in their order, whoever is done first."""
     results = run_all(
         partial(convert, plan=plan),
         patients,
@@ -83,12 +91,9 @@ def convert_all(patients: list[Patient], plan: Plan, total: Converted, *, label:
         memory=plan.settings.worker_memory,
     )
     with tqdm(total=len(patients), desc=label, unit="patient", disable=None) as bar:
-        for patient, result in zip(patients, results, strict=True):
-            one = result if result is not None else given_up(patient, plan.folder)
-            total.rows += one.rows
-            total.rejected += one.rejected
-            total.used += one.used
-            bar.set_postfix(rejected=len(total.rejected))
+        for patient, result in results:
+            account.enter(result if result is not None else given_up(patient, plan))
+            bar.set_postfix(rejected=len(account.rejected))
             bar.update()
 
 

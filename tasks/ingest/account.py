@@ -1,67 +1,102 @@
-"""What became of every file: codes for the tables, true paths for `.private/`, counts to log."""
+"""What became of every file: true paths go to `.private/` as they come, rows and counts stay."""
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tasks.ingest import tables
 from tasks.ingest.convert import Converted
 from tasks.ingest.found import Rejection
-from tasks.ingest.privacy import Pseudonyms, write_private
+from tasks.ingest.inventory import Source
+from tasks.ingest.privacy import Pseudonyms, private_table
 from tasks.ingest.refusal import REMEDIES
 
 
-def reject_rows(rejected: list[Rejection], names: Pseudonyms) -> list[dict[str, str]]:
-    """One row a refused file or series, under the token of its first file."""
-    return [
-        {
-            "token": names.token(one.sources[0].name),
-            "code": one.code,
-            "reason": one.reason,
-            "remedy": REMEDIES[one.code],
+@dataclass
+class Account:
+    """Rows of the tables to come as text, and what is counted; nothing else is kept of a file."""
+
+    names: Pseudonyms
+    write_file: Callable[[Sequence[str]], object]
+    write_refused: Callable[[Sequence[str]], object]
+    volumes: list[str] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
+    codes: Counter[str] = field(default_factory=Counter)
+    subjects: set[str] = field(default_factory=set)
+    files: int = 0
+    masks: int = 0
+    all_known: bool = True
+
+    def refuse(self, rejections: Iterable[Rejection]) -> None:
+        """One row a refused file or series, under the token of its first file."""
+        for one in rejections:
+            token = self.names.token(one.sources[0].name)
+            row = {"token": token, "code": one.code, "reason": one.reason}
+            self.rejected.append(tables.rejected_line(row | {"remedy": REMEDIES[one.code]}))
+            self.codes[one.code] += 1
+            for source in one.sources:
+                self.write_refused((token, source.name, one.code))
+                self._close(source.name, "rejected")
+
+    def use(self, sources: Iterable[Source], outcome: str) -> None:
+        """Files that were neither refused nor made a patient's volumes."""
+        for source in sources:
+            self._close(source.name, outcome)
+
+    def enter(self, converted: Converted) -> None:
+        """What became of a patient."""
+        for row in converted.rows:
+            self.volumes.append(tables.manifest_line(row))
+            self.subjects.add(row["subject"])
+            self.masks += row["mask"] is not None
+            self.all_known &= row["patient_known"]
+        for name, outcome in converted.used:
+            self._close(name, outcome)
+        self.refuse(converted.rejected)
+
+    def facts(self) -> dict[str, Any]:
+        """What may be told of a batch: counts, and whether anybody can compute its pseudonyms."""
+        return {
+            "patients": len(self.subjects),
+            "volumes": len(self.volumes),
+            "masks": self.masks,
+            "files": self.files,
+            "rejected": dict(sorted(self.codes.items())),
+            "patients_known": self.all_known,
+            "public_key": self.names.public,
         }
-        for one in rejected
-    ]
+
+    def summary(self) -> str:
+        """Counts for the log; no names."""
+        return (
+            f"{len(self.subjects)} patients, {len(self.volumes)} volumes, {self.masks} with a mask,"
+            f" {len(self.rejected)} refused"
+        )
+
+    def _close(self, name: str, outcome: str) -> None:
+        """The one outcome of a file."""
+        self.write_file((name, outcome))
+        self.files += 1
 
 
-def write_paths(batch: str, total: Converted, names: Pseudonyms) -> None:
-    """`.private/rejected-BATCH.csv` and, with the outcome of all files, `files-BATCH.csv`."""
-    refused = [
-        (names.token(one.sources[0].name), source.name, one.code)
-        for one in total.rejected
-        for source in one.sources
-    ]
-    write_private(f"rejected-{batch}.csv", ("token", "path", "code"), sorted(refused))
-    used = [*total.used, *((path, "rejected") for _, path, _ in refused)]
-    write_private(f"files-{batch}.csv", ("path", "outcome"), sorted(used))
+@contextmanager
+def opened(batch: str, names: Pseudonyms) -> Iterator[Account]:
+    """An account that writes `.private/rejected-BATCH.csv` and, of all files, `files-BATCH.csv`."""
+    with (
+        private_table(f"files-{batch}.csv", ("path", "outcome")) as write_file,
+        private_table(f"rejected-{batch}.csv", ("token", "path", "code")) as write_refused,
+    ):
+        yield Account(names, write_file, write_refused)
 
 
-def nothing_read(folder: Path, batch: str, total: Converted) -> str:
+def nothing_read(folder: Path, batch: str, account: Account) -> str:
     """One line for a batch of which nothing could be read."""
-    counts = sorted(Counter(one.code for one in total.rejected).items())
+    counts = sorted(account.codes.items())
     found = ", ".join(f"{count} {code}" for code, count in counts) or "no files"
     return (
         f"{folder}: no volume could be read ({found}); .private/rejected-{batch}.csv names the"
         " files; add readable DICOM or NIfTI, or take the batch out of data.batches"
-    )
-
-
-def facts(total: Converted, *, public_key: bool) -> dict[str, Any]:
-    """What may be told of a batch: counts, and whether anybody can compute its pseudonyms."""
-    return {
-        "patients": len({row["subject"] for row in total.rows}),
-        "volumes": len(total.rows),
-        "masks": sum(row["mask"] is not None for row in total.rows),
-        "files": len(total.used) + sum(len(one.sources) for one in total.rejected),
-        "rejected": dict(sorted(Counter(one.code for one in total.rejected).items())),
-        "patients_known": all(row["patient_known"] for row in total.rows),
-        "public_key": public_key,
-    }
-
-
-def summary(total: Converted) -> str:
-    """Counts for the log; no names."""
-    known = facts(total, public_key=False)
-    return (
-        f"{known['patients']} patients, {known['volumes']} volumes, {known['masks']} with a mask,"
-        f" {len(total.rejected)} refused"
     )

@@ -15,6 +15,7 @@ from tasks.ingest.patient import Patient, Scans, look_into
 from tasks.ingest.privacy import Pseudonyms
 from tasks.ingest.reading import Mask, on_grid, read_mask, read_prepared
 from tasks.ingest.refusal import RefusalError
+from tasks.ingest.roll import Roll
 from tasks.ingest.volume import Volume, write_nifti
 from tasks.params.ingest import Ingest
 from tasks.stage import discard
@@ -34,6 +35,7 @@ class Plan:
     """What the conversion of every patient needs."""
 
     folder: Path
+    roll: Roll
     settings: Ingest
     names: Pseudonyms
     overrides: list[tuple[str, str]]
@@ -42,7 +44,7 @@ class Plan:
 def convert(patient: Patient, plan: Plan) -> Converted:
     """Write a patient's volumes below the plan's folder and tell what became of each file."""
     folder, params = plan.folder, plan.settings
-    scans, rejected = look_into(patient, params, plan.overrides, plan.names)
+    scans, rejected = look_into(patient, plan.roll, params, plan.overrides, plan.names)
     result = Converted(rejected=rejected)
     masks = read_masks(scans.masks, params, result)
     unused = {
@@ -86,13 +88,12 @@ def convert(patient: Patient, plan: Plan) -> Converted:
     return result
 
 
-def given_up(patient: Patient, folder: Path) -> Converted:
+def given_up(patient: Patient, plan: Plan) -> Converted:
     """A patient whose conversion killed its worker: nothing of it stays."""
-    discard(folder / patient.subject)
+    discard(plan.folder / patient.subject)
     reason = "a file of this patient ended two processes"
-    return Converted(
-        rejected=[Rejection((source,), "crashed", reason) for source in patient.sources]
-    )
+    sources = [*plan.roll.read(patient.files), *(s for one in patient.found for s in one.sources)]
+    return Converted(rejected=[Rejection((source,), "crashed", reason) for source in sources])
 
 
 def read_masks(masks: Sequence[Found], params: Ingest, result: Converted) -> dict[int, Mask]:

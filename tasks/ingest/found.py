@@ -10,7 +10,7 @@ from tasks.ingest.modality import Modality
 Format = Literal["dicom", "dicom-multiframe", "rtstruct", "nifti", "image2d"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """An image or a mask. `patient`, `session`, `stem` are secrets; they never leave as they are.
 

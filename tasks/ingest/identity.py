@@ -7,7 +7,7 @@ marked as unknown. Two people under one id are never merged.
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -17,6 +17,7 @@ from tasks.ingest.found import Rejection
 from tasks.ingest.inventory import Source
 from tasks.ingest.privacy import bare_id
 from tasks.ingest.refusal import RefusalError
+from tasks.ingest.roll import Entries, Roll
 
 PERSON = Tags(
     ("SOPClassUID", 0x00080016, "UI"),
@@ -76,27 +77,40 @@ def is_placeholder(word: str) -> bool:
     return bool(PLACEHOLDER.fullmatch(re.sub(r"[\W_]+", "", word).lower()))
 
 
-@dataclass
+@dataclass(slots=True)
 class Person:
     """One person's DICOM files; `known` is whether they say who it is."""
 
     known: bool
-    sources: list[Source]
+    files: Entries
+
+
+@dataclass(frozen=True)
+class Nobody:
+    """Files of nobody, or of somebody undecided."""
+
+    files: Entries
+    code: str
+    reason: str
+
+    def rejections(self, roll: Roll) -> Iterator[Rejection]:
+        """One a file."""
+        for source in roll.read(self.files):
+            yield Rejection((source,), self.code, self.reason)
 
 
 def persons(
-    files: Mapping[Identity, list[Source]], *, allow_unknown: bool
-) -> tuple[dict[str, Person], list[Rejection]]:
-    """Patients by raw id, and the files of nobody or of somebody undecided."""
+    files: Mapping[Identity, Entries], *, allow_unknown: bool
+) -> tuple[dict[str, Person], list[Nobody]]:
+    """Patients by raw id, and the files that are no patient's."""
     by_id: dict[str, list[Identity]] = defaultdict(list)
     for identity in files:
         by_id[identity.id or identity.name].append(identity)
     people: dict[str, Person] = {}
-    rejected: list[Rejection] = []
+    nobodys: list[Nobody] = []
 
     def add(key: str, identity: Identity, *, known: bool) -> None:
-        person = people.setdefault(key, Person(known, []))
-        person.sources += files[identity]
+        people.setdefault(key, Person(known, Entries())).files.update(files[identity])
 
     for key, group in by_id.items():
         several = bool(key) and are_several(group)
@@ -113,8 +127,8 @@ def persons(
                     if several
                     else "neither Patient ID nor Patient's Name, or placeholders"
                 )
-                rejected += [Rejection((source,), code, reason) for source in files[identity]]
-    return people, rejected
+                nobodys.append(Nobody(files[identity], code, reason))
+    return people, nobodys
 
 
 def are_several(bearers: Sequence[Identity]) -> bool:

@@ -32,6 +32,7 @@ class Source:
     place: str
     alias: str = ""
     root: int = 0
+    size: int = 0  # bytes, once it is sorted by kind
 
     @property
     def name(self) -> str:
@@ -58,11 +59,11 @@ def walk(folder: Path) -> Iterator[Source]:
             yield Source(f"{here}/{name}", root=root)
 
 
-def kind_of(source: Source, root: Path) -> Kind:
-    """Tell by the first bytes, then by the name, what a file is.
+def size_of(source: Source, root: Path) -> int:
+    """The bytes of a plain file.
 
     Raises:
-        RefusalError: empty, unreadable, no plain file, leading out of the batch, or unknown.
+        RefusalError: empty, no plain file, or leading out of the batch.
     """
     found = os.lstat(source.place)
     if stat.S_ISLNK(found.st_mode):
@@ -75,6 +76,15 @@ def kind_of(source: Source, root: Path) -> Kind:
         raise RefusalError("unknown-format", "neither a file nor a folder")
     if found.st_size == 0:
         raise RefusalError("empty-file", "0 bytes")
+    return found.st_size
+
+
+def kind_of(source: Source) -> Kind:
+    """Tell by the first bytes, then by the name, what a plain file is.
+
+    Raises:
+        RefusalError: unreadable or unknown.
+    """
     name = source.name.rpartition("/")[2].lower()
     try:
         with source.open() as file:

@@ -28,7 +28,7 @@ NO_PATIENTS_FOLDER = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Name:
     """A path's meaning; `stem` is the file's name without endings and mask words.
 

@@ -13,28 +13,29 @@ from tasks.ingest.overrides import apply_overrides
 from tasks.ingest.people import site_of
 from tasks.ingest.privacy import Pseudonyms, bare_id
 from tasks.ingest.refusal import RefusalError
+from tasks.ingest.roll import Entries, Roll
 from tasks.params.ingest import Ingest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Patient:
     """Files of one patient, headers unread; `subject` is safe to write, `id` is a secret.
 
-    `files` are DICOM; `found` are images and masks told by their names. `owner_site` is what the
-    batch's owner wrote down.
+    `files` are DICOM; `found` are images and masks told by their names; `size` is the bytes of
+    all. `owner_site` is what the batch's owner wrote down.
     """
 
     subject: str
     id: str
     known: bool
     owner_site: str
-    files: tuple[Source, ...]
+    files: Entries
     found: tuple[Found, ...]
 
     @property
-    def sources(self) -> tuple[Source, ...]:
-        """All files."""
-        return (*self.files, *(source for one in self.found for source in one.sources))
+    def size(self) -> int:
+        """Bytes."""
+        return self.files.size + sum(s.size for one in self.found for s in one.sources)
 
 
 @dataclass(frozen=True)
@@ -55,38 +56,48 @@ class Scans:
 def by_patient(
     people: Mapping[str, Person], found: Sequence[Found], sites: dict[str, str], names: Pseudonyms
 ) -> list[Patient]:
-    """Patients in the order of their pseudonyms; one with DICOM and NIfTI files is one."""
+    """Patients, those with most bytes first; one with DICOM and NIfTI files is one.
+
+    So the largest volumes of a batch are held together at its start, not by chance at any time,
+    and no core waits at its end for another's large one.
+    """
     ids: dict[str, str] = {}
-    files: dict[str, list[Source]] = defaultdict(list)
+    files: dict[str, Entries] = defaultdict(Entries)
     others: dict[str, list[Found]] = defaultdict(list)
     known: dict[str, bool] = defaultdict(lambda: True)
     for person_id, person in people.items():
         subject = names.subject(person_id)
         ids[subject] = person_id
-        files[subject] += person.sources
+        files[subject].update(person.files)
         known[subject] &= person.known
     for one in found:
         subject = names.subject(one.patient)
         ids.setdefault(subject, one.patient)
         others[subject].append(one)
-    return [
+    patients = [
         Patient(
             subject=subject,
             id=ids[subject],
             known=known[subject],
             owner_site=sites.get(bare_id(ids[subject]), ""),
-            files=tuple(sorted(files[subject], key=lambda source: source.name)),
+            files=files[subject],
             found=tuple(others[subject]),
         )
-        for subject in sorted(ids)
+        for subject in ids
     ]
+    return sorted(patients, key=lambda patient: (-patient.size, patient.subject))
 
 
 def look_into(
-    patient: Patient, settings: Ingest, overrides: list[tuple[str, str]], names: Pseudonyms
+    patient: Patient,
+    roll: Roll,
+    settings: Ingest,
+    overrides: list[tuple[str, str]],
+    names: Pseudonyms,
 ) -> tuple[Scans, list[Rejection]]:
     """Read the headers of a patient's DICOM files and sort all that is there."""
-    headers, rejected = read_headers(patient.files)
+    files = sorted(roll.read(patient.files), key=lambda source: source.name)
+    headers, rejected = read_headers(files)
     of_dicom, refused = series.survey(
         headers,
         patient=patient.id,

@@ -3,7 +3,8 @@
 import csv
 import hmac
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -71,13 +72,20 @@ def bare_id(patient: str) -> str:
     return patient.strip().removeprefix("sub-")
 
 
-def write_private(name: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table into `.private/`, which git ignores and no stage lists as an output."""
+@contextmanager
+def private_table(name: str, header: Sequence[str]) -> Iterator[Callable[[Sequence[str]], object]]:
+    """Give a function that writes a row of a table in `.private/`; it is in place at the end.
+
+    Git ignores that folder, and no stage lists it as an output.
+    """
     PRIVATE.mkdir(mode=0o700, exist_ok=True)
     partial = PRIVATE / f".{name}.partial"
-    with partial.open("w", newline="", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-    partial.chmod(0o600)
-    partial.replace(PRIVATE / name)
+    try:
+        with partial.open("w", newline="", errors="surrogateescape") as file:
+            partial.chmod(0o600)
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            yield writer.writerow
+        partial.replace(PRIVATE / name)
+    finally:
+        partial.unlink(missing_ok=True)

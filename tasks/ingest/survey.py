@@ -2,18 +2,23 @@
 
 import importlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from tasks.ingest import nifti, pictures
 from tasks.ingest.archive import unpack
 from tasks.ingest.found import Found, Rejection
 from tasks.ingest.identity import Identity, identify
-from tasks.ingest.inventory import Kind, Source, kind_of, walk
+from tasks.ingest.inventory import Kind, Source, kind_of, size_of, walk
 from tasks.ingest.people import read_pictures_table
 from tasks.ingest.refusal import RefusalError
+from tasks.ingest.roll import Entries, Entry, Roll
 from tasks.ingest.workers import run_all
 from tasks.params.ingest import Ingest
+
+Answer = Identity | Rejection
+Refuse = Callable[[Iterable[Rejection]], None]
 
 FILES_A_TASK = 256
 OF_MANY_FRAMES = (  # enhanced MR, CT, PET and their legacy forms, segmentations
@@ -23,35 +28,35 @@ OF_MANY_FRAMES = (  # enhanced MR, CT, PET and their legacy forms, segmentations
 
 
 def take_stock(
-    folder: Path, unpacked: Path, settings: Ingest
-) -> tuple[dict[Kind, list[Source]], list[Rejection]]:
-    """The batch's files by kind, archives opened, and those that are of no kind."""
+    folder: Path, unpacked: Path, roll: Roll, settings: Ingest, refuse: Refuse
+) -> dict[Kind, list[Source]]:
+    """The batch's files by kind, archives opened; DICOM, which may be very many, on the roll."""
     kinds: dict[Kind, list[Source]] = defaultdict(list)
-    rejected: list[Rejection] = []
-    sort(walk(folder), folder, kinds, rejected)
-    archives = kinds.pop("archive", [])
-    for number, archive in enumerate(archives):
-        inside = unpacked / str(number)
-        sources, refused = unpack(archive, inside, settings.max_archive_bytes)
-        rejected += refused
-        if not any(archive in one.sources for one in refused):
-            kinds["archive"].append(archive)
-        sort(sources, inside, kinds, rejected)
-    return kinds, rejected
+    with roll.filled() as enrol:
 
+        def sort(sources: Iterable[Source], root: Path) -> None:
+            for source in sources:
+                try:
+                    sized = Source(source.place, source.alias, source.root, size_of(source, root))
+                    kind = kind_of(sized)
+                except RefusalError as refusal:
+                    refuse([Rejection((source,), refusal.code, refusal.reason)])
+                    continue
+                if kind == "dicom":
+                    enrol(sized)
+                else:
+                    kinds[kind].append(sized)
 
-def sort(
-    sources: Iterable[Source],
-    root: Path,
-    kinds: dict[Kind, list[Source]],
-    rejected: list[Rejection],
-) -> None:
-    """Put each file under its kind or among the rejected."""
-    for source in sources:
-        try:
-            kinds[kind_of(source, root)].append(source)
-        except RefusalError as refusal:
-            rejected.append(Rejection((source,), refusal.code, refusal.reason))
+        sort(walk(folder), folder)
+        archives = kinds.pop("archive", [])
+        for number, archive in enumerate(archives):
+            inside = unpacked / str(number)
+            sources, refused = unpack(archive, inside, settings.max_archive_bytes)
+            refuse(refused)
+            if not any(archive in one.sources for one in refused):
+                kinds["archive"].append(archive)
+            sort(sources, inside)
+    return kinds
 
 
 def told_by_name(
@@ -65,42 +70,44 @@ def told_by_name(
     return [*found, *more], [*rejected, *refused]
 
 
-def identify_all(
-    sources: list[Source], settings: Ingest
-) -> tuple[dict[Identity, list[Source]], list[Rejection]]:
+def identify_all(roll: Roll, settings: Ingest, refuse: Refuse) -> dict[Identity, Entries]:
     """DICOM files by what they say of their person, read on all cores."""
-    files: dict[Identity, list[Source]] = defaultdict(list)
-    rejected: list[Rejection] = []
-    for source, answer in zip(sources, answers(sources, settings), strict=True):
+    files: dict[Identity, Entries] = defaultdict(Entries)
+    for (source, start, end), answer in answers(roll, settings):
         if isinstance(answer, Identity):
-            files[answer].append(source)
+            files[answer].add(start, end, source.size)
         else:
-            rejected.append(answer)
-    return files, rejected
+            refuse([answer])
+    return files
 
 
-def answers(sources: list[Source], settings: Ingest) -> Iterable[Identity | Rejection]:
+def answers(roll: Roll, settings: Ingest) -> Iterator[tuple[Entry, Identity | Rejection]]:
     """One for each file; a file that kills two workers is a rejection too."""
 
-    def run(tasks: list[list[Source]]) -> Iterable[list[Identity | Rejection] | None]:
+    def run(tasks: Iterable[list[Entry]]) -> Iterator[tuple[list[Entry], list[Answer] | None]]:
         seconds, memory = settings.max_seconds, settings.worker_memory
         return run_all(identify_some, tasks, seconds=seconds, memory=memory)
 
-    starts = range(0, len(sources), FILES_A_TASK)
-    chunks = [sources[start : start + FILES_A_TASK] for start in starts]
-    for chunk, result in zip(chunks, run(chunks), strict=True):
+    for chunk, result in run(chunks(roll, FILES_A_TASK)):
         if result is not None:
-            yield from result
+            yield from zip(chunk, result, strict=True)
             continue
-        for source, alone in zip(chunk, run([[source] for source in chunk]), strict=True):
-            crash = Rejection((source,), "crashed", "reading it ended a process")
-            yield alone[0] if alone is not None else crash
+        for [entry], alone in run([entry] for entry in chunk):
+            crash = Rejection((entry.source,), "crashed", "reading it ended a process")
+            yield entry, alone[0] if alone is not None else crash
 
 
-def identify_some(sources: list[Source]) -> list[Identity | Rejection]:
+def chunks(entries: Iterable[Entry], count: int) -> Iterator[list[Entry]]:
+    """So many at a time."""
+    coming = iter(entries)
+    while chunk := list(islice(coming, count)):
+        yield chunk
+
+
+def identify_some(entries: list[Entry]) -> list[Answer]:
     """The identities in a few files."""
-    results: list[Identity | Rejection] = []
-    for source in sources:
+    results: list[Answer] = []
+    for source, _, _ in entries:
         try:
             results.append(identify(source))
         except RefusalError as refusal:

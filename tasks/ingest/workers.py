@@ -14,10 +14,11 @@ import resource
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ from tasks.stage import die_with_parent
 T = TypeVar("T")
 R = TypeVar("R")
 
+AHEAD = 16  # tasks for each core, so that a long one does not keep others waiting
 M_MMAP_THRESHOLD, LARGE = -3, 1 << 18  # malloc.h; bytes
 
 
@@ -35,31 +37,37 @@ def cores() -> int:
 
 
 def run_all(
-    work: Callable[[T], R], tasks: Sequence[T], *, seconds: float, memory: int
-) -> Iterator[R | None]:
-    """Results in the order of the tasks; None for a task that killed its worker.
+    work: Callable[[T], R], tasks: Iterable[T], *, seconds: float, memory: int
+) -> Iterator[tuple[T, R | None]]:
+    """Tasks with their results, in the order of the tasks; None for one that killed its worker.
 
-    `seconds` a task may take; `memory` bytes a worker may take beyond what it starts with.
-    An exception that `work` raises is raised here.
+    `seconds` a task may take; `memory` bytes a worker may take beyond what it starts with. Only a
+    few tasks are taken ahead. An exception that `work` raises is raised here.
     """
-    jobs = min(cores(), max(1, len(tasks)))
-    start = 0
-    while start < len(tasks):
+    coming = iter(tasks)
+    ahead = AHEAD * cores()
+    due = deque(islice(coming, ahead))  # tasks that have not been given out
+    while due:
+        jobs = min(cores(), len(due))
+        futures: deque[Future[R]] = deque()
+        suspects: list[Future[R]] = []
         with shared_heap(), pool(jobs, memory) as workers:
-            waiting = deque(workers.submit(timed, work, task, seconds) for task in tasks[start:])
             try:
-                while waiting:
-                    yield waiting[0].result()
-                    waiting.popleft()  # a result that was given out is not kept
-                return
+                while due:
+                    for task in islice(due, len(futures), None):
+                        futures.append(workers.submit(timed, work, task, seconds))
+                    result = futures[0].result()
+                    futures.popleft()
+                    yield due.popleft(), result
+                    due.extend(islice(coming, ahead - len(due)))
             except BrokenProcessPool:
-                suspects = list(waiting)[: jobs + 1]
-                start = len(tasks) - len(waiting)
+                suspects += list(futures)[: jobs + 1]
             finally:
                 workers.shutdown(cancel_futures=True)
-        for offset, future in enumerate(suspects):
-            yield finished(future) or alone(work, tasks[start + offset], seconds, memory)
-        start += len(suspects)
+        for future in suspects:
+            task = due.popleft()
+            yield task, finished(future) or alone(work, task, seconds, memory)
+        due.extend(islice(coming, ahead - len(due)))
 
 
 @contextmanager

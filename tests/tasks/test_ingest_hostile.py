@@ -7,6 +7,7 @@ import struct
 import time
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -115,8 +116,25 @@ def square(number: int) -> int:
 
 
 def test_a_task_that_kills_or_hangs_its_worker_takes_no_other_along() -> None:
-    results = list(workers.run_all(square, list(range(8)), seconds=1.0, memory=2**31))
-    assert results == [0, 1, 4, None, 16, None, 36, 49]
+    results = list(workers.run_all(square, range(8), seconds=1.0, memory=2**31))
+    assert results == list(enumerate([0, 1, 4, None, 16, None, 36, 49]))
+
+
+def test_only_a_few_tasks_are_taken_ahead_of_their_results() -> None:
+    ahead = workers.AHEAD * workers.cores()
+    taken: list[int] = []
+
+    def tasks() -> Iterator[int]:
+        for number in range(1, 4 * ahead):
+            taken.append(number)
+            yield number
+
+    for done, (task, result) in enumerate(
+        workers.run_all(abs, tasks(), seconds=20.0, memory=2**31), start=1
+    ):
+        assert (task, result) == (done, done)
+        assert len(taken) <= done + ahead
+    assert len(taken) == done
 
 
 def greedy(number: int) -> int:

@@ -2,15 +2,15 @@
 
 Every pair is compared nearly and unshifted (`ssim_pairs`), as it is and mirrored. The best few of
 each query, and those that correlate best with it (`neighbours`), are then moved about: every
-third shift is looked at, then those around the best of them. All that is left of each query is
+third shift is looked at, then those around the best of them. The `EXACT` best of these pairs are
 compared exactly. A correlation finds shifted copies at once; but the shift at which two slices
 correlate best is seldom the one at which their SSIM is highest.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tasks.measures.neighbours import Nearest, flipped
-from tasks.measures.ssim import C1, C2, RADIUS, SIGMA, Moments, moments
+from tasks.measures.ssim import C1, C2, RADIUS, moments, smoother
 from tasks.measures.ssim_pairs import STRIDE, ssim_pairs
 
 Floats = NDArray[np.float32]
@@ -27,8 +27,9 @@ Ints = NDArray[np.intp]
 Array = NDArray[Any]
 
 CHUNK = 2048  # queries at a time; bounds the memory
-CACHE = 2**17  # pixels of the pairs that are worked on at once
 CORRELATED = 3  # of the best correlated references of a query are tried
+AT_ONCE = 64  # queries of which every shift is kept
+EXACT = 3  # of all that were tried, are compared exactly
 MIRRORED = ((False, False), (False, True))
 
 
@@ -46,14 +47,41 @@ class NearestSsim:
 
 @dataclass(frozen=True)
 class Side:
-    """Images with their moments and bodies (N,H,W)."""
+    """Images (...,H,W) in [0, 1] with their local moments and bodies."""
 
-    known: Moments
-    bodies: Bools
+    images: Array
+    means: Array
+    variances: Array
+    bodies: Array
 
-    def take(self, rows: Ints) -> "Side":
-        """The rows at these positions."""
-        return Side(self.known.take(rows), self.bodies[rows])
+    @classmethod
+    def of(cls, images: Floats, bodies: Bools) -> "Side":
+        """Of images (N,C,H,W) in [-1, 1]."""
+        known = moments(images)
+        return cls(known.images, known.means, known.variances, bodies)
+
+    def each(self, change: Callable[[Array], Array]) -> "Side":
+        """All four, changed alike."""
+        return Side(*(change(x) for x in (self.images, self.means, self.variances, self.bodies)))
+
+    def take(self, rows: int | Ints) -> "Side":
+        """The row, or the rows, at this position."""
+        return self.each(lambda x: x[rows])
+
+    def shifted(self, reach: int) -> "Side":
+        """Every shift of every image, as a view (N,2R+1,2R+1,H,W): the largest ones first."""
+        shape = self.bodies.shape[1:]
+
+        def views(images: Array) -> Array:
+            wide = np.pad(images, ((0, 0), (reach, reach), (reach, reach)), mode="wrap")
+            return np.lib.stride_tricks.sliding_window_view(wide, shape, axis=(1, 2))
+
+        return self.each(views)
+
+    def flipped(self, flip: tuple[bool, ...]) -> "Side":
+        """Top and bottom, left and right exchanged; Wang's window is symmetric."""
+        down, across = (slice(None, None, -1 if each else 1) for each in flip)
+        return self.each(lambda x: np.ascontiguousarray(x[..., down, across]))
 
 
 def nearest_ssim(
@@ -81,7 +109,7 @@ def nearest_ssim(
         forbidden: (N,M) pairs that do not count, such as slices of one patient.
         workers: threads.
     """
-    known = Side(moments(references), reference_bodies)
+    known = Side.of(references, reference_bodies)
     parts = []
     for start in range(0, len(queries), CHUNK):
         rows = slice(start, start + CHUNK)
@@ -93,10 +121,13 @@ def nearest_ssim(
         places = np.concatenate([correlated.rows[rows, :CORRELATED], likely[0]], axis=1)  # (N,K)
         turned = correlated.transforms[rows, :CORRELATED, :2].astype(bool)
         flips = np.concatenate([turned, likely[1]], axis=1)  # (N,K,2)
-        own = Side(moments(queries[rows]), bodies[rows])
-        scores, shifts = refine(own, known, places, flips, max_shift=max_shift, workers=workers)
+        own = Side.of(queries[rows], bodies[rows])
+        allowed = np.ones(places.shape, dtype=bool)
         if banned is not None:
-            scores[np.take_along_axis(banned, places, axis=1)] = -1
+            allowed = ~np.take_along_axis(banned, places, axis=1)
+        scores, shifts = refine(
+            own, known, places, flips, allowed, max_shift=max_shift, workers=workers
+        )
         best = scores.argmax(axis=1)
         each = np.arange(len(best))
         transforms = np.concatenate([flips, shifts], axis=2).astype(np.int16)
@@ -132,95 +163,91 @@ def candidates(
 
 
 def refine(
-    queries: Side, references: Side, rows: Ints, flips: Bools, *, max_shift: int, workers: int
+    queries: Side,
+    references: Side,
+    rows: Ints,
+    flips: Bools,
+    allowed: Bools,
+    *,
+    max_shift: int,
+    workers: int,
 ) -> tuple[Floats, NDArray[np.int16]]:
-    """The best shift of each pair, and the exact SSIM at it: scores (N,K), shifts (N,K,2)."""
-    n, k = rows.shape
-    of = np.repeat(np.arange(n), k)
-    size = max(CACHE // queries.bodies[0].size, 1)
-    scores = np.zeros(n * k, dtype=np.float32)
-    shifts = np.zeros((n * k, 2), dtype=np.int16)
+    """The exact SSIM (N,K) at the best shifts (N,K,2) found; -1 where a pair fell behind.
 
-    def work(start: int) -> None:
-        batch = slice(start, start + size)
-        moved = turn(queries.take(of[batch]), flips.reshape(-1, 2)[batch])
-        pairs = Pairs(moved, references.take(rows.ravel()[batch]), max_shift)
-        shifts[batch] = pairs.best_shifts()
-        scores[batch] = pairs.ssim(shifts[batch], stride=1)
+    Every third shift of all pairs, those around the best of them, then exactly the best `EXACT`.
+    Pairs that are not `allowed` (N,K), or stand there twice, are left out.
+    """
+    n, k = rows.shape
+    scores = np.full((n, k), -1, dtype=np.float32)
+    shifts = np.zeros((n, k, 2), dtype=np.int16)
+    third = slice(max_shift % 3, None, 3)  # of the 2R+1 shifts, the unshifted one among them
+
+    def work(query: int, turned: dict[tuple[bool, ...], Side]) -> None:
+        asked = zip(rows[query].tolist(), flips[query].tolist(), strict=True)
+        places = {(row, *flip): place for place, (row, flip) in enumerate(asked)}
+        found = []
+        for (row, *flip), place in places.items():
+            if not allowed[query, place]:
+                continue
+            own = turned[tuple(flip)].take(query % AT_ONCE)
+            pair = Pair(own, references.take(row), max_shift)
+            _, i, j = pair.best(third, third)
+            near = (slice(max(middle - 1, 0), middle + 2) for middle in (i, j))
+            found.append((place, pair, pair.best(*near)))
+        found.sort(key=lambda one: -one[2][0])
+        for place, pair, (_, i, j) in found[:EXACT]:
+            scores[query, place], *_ = pair.best(slice(i, i + 1), slice(j, j + 1), stride=1)
+            shifts[query, place] = max_shift - i, max_shift - j
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        list(pool.map(work, range(0, n * k, size)))
-    return scores.reshape(n, k), shifts.reshape(n, k, 2)
+        for start in range(0, n, AT_ONCE):
+            batch = np.arange(n)[start : start + AT_ONCE]
+            few = queries.take(batch)
+            kinds = {tuple(flip) for flip in flips[batch].reshape(-1, 2).tolist()}
+            turned = {kind: few.flipped(kind).shifted(max_shift) for kind in kinds}
+            list(pool.map(work, batch, repeat(turned)))
+    return scores, shifts
 
 
-def turn(side: Side, flips: Bools) -> Side:
-    """Each row flipped as it is told (N,2); Wang's window is symmetric, so moments flip too."""
+class Pair:
+    """One query, shifted by up to `reach` pixels, beside one reference.
 
-    def each(images: Array) -> Array:
-        turned = [one[:: -1 if down else 1, :: -1 if across else 1]
-                  for one, (down, across) in zip(images, flips, strict=True)]  # fmt: skip
-        return np.stack(turned)
+    `query` holds every shift (2R+1,2R+1,H,W), `reference` (H,W); what wraps around is air.
+    """
 
-    known = Moments(*(each(x) for x in (side.known.images, side.known.means, side.known.variances)))
-    return Side(known, each(side.bodies))
+    def __init__(self, query: Side, reference: Side, reach: int) -> None:
+        self.query, self.reference = query, reference
+        # Without the air around both bodies, wherever the query is shifted.
+        body = query.bodies[reach, reach] | reference.bodies
+        self.frame = tuple(span(body.any(axis=axis), RADIUS + reach) for axis in (1, 0))
 
+    def best(self, down: slice, across: slice, *, stride: int = STRIDE) -> tuple[float, int, int]:
+        """The highest SSIM of every `stride`-th window among some shifts, and which they are."""
+        values = self.ssim(down, across, stride)
+        i, j = np.unravel_index(values.argmax(), values.shape)
+        rows, columns = (range(len(self.query.bodies))[part] for part in (down, across))
+        return float(values[i, j]), rows[int(i)], columns[int(j)]
 
-class Pairs:
-    """B queries beside B references, each query shifted as asked; what wraps around is air."""
-
-    def __init__(self, queries: Side, references: Side, reach: int) -> None:
-        self.reach, self.references = reach, references
-        self.shape = references.bodies.shape[1:]
-        known = queries.known
-        self.images, self.means, self.variances, self.bodies = (
-            self.windows(x) for x in (known.images, known.means, known.variances, queries.bodies)
-        )
-
-    def windows(self, images: Array) -> Array:
-        """Every shift of every image as a view (B,2R+1,2R+1,H,W)."""
-        edge = (self.reach, self.reach)
-        wide = np.pad(images, ((0, 0), edge, edge), mode="wrap")
-        return np.lib.stride_tricks.sliding_window_view(wide, self.shape, axis=(1, 2))
-
-    def ssim(self, shifts: NDArray[np.int16], *, stride: int) -> Floats:
-        """SSIM (B,) at the shifts (B,2), of every `stride`-th window; 1 is exact."""
-        at = (np.arange(len(shifts)), self.reach - shifts[:, 0], self.reach - shifts[:, 1])
-        few = (..., slice(RADIUS, -RADIUS, stride), slice(RADIUS, -RADIUS, stride))
-        other = self.references.known
-        down, across = (smoother(n, stride) for n in self.shape)
-        mean_a, variance_a, body = (x[few][at] for x in (self.means, self.variances, self.bodies))
-        mean_b, variance_b = other.means[few], other.variances[few]
-        light = mean_a * mean_b
-        cross = down @ (self.images[at] * other.images) @ across.T - light
-        top = (2 * light + C1) * (2 * cross + C2)
-        maps = top / ((mean_a**2 + mean_b**2 + C1) * (variance_a + variance_b + C2))
-        weight = (body | self.references.bodies[few]).astype(np.float32)
-        weight[weight.sum(axis=(1, 2)) == 0] = 1
-        average: Floats = (maps * weight).sum(axis=(1, 2)) / weight.sum(axis=(1, 2))
+    def ssim(self, down: slice, across: slice, stride: int) -> Floats:
+        """SSIM (A,B) of these shifts; a stride of 1 is exact."""
+        few = tuple(slice(x.start + RADIUS, x.stop - RADIUS, stride) for x in self.frame)
+        rows, columns = (smoother(x.stop - x.start)[RADIUS:-RADIUS:stride] for x in self.frame)
+        a, b = self.query, self.reference
+        mean_a, mean_b = a.means[down, across, *few].copy(), b.means[few].copy()  # (A,B,k,l), (k,l)
+        light = 2 * mean_a * mean_b
+        products = a.images[down, across, *self.frame] * b.images[self.frame]  # (A,B,h,w)
+        maps = (light + C1) * (2 * (rows @ products @ columns.T) - light + C2)
+        maps /= a.variances[down, across, *few] + (b.variances[few] + C2)
+        maps /= mean_a**2 + (mean_b**2 + C1)
+        inside = a.bodies[down, across, *few] | b.bodies[few]
+        maps, weight = (x.reshape(*x.shape[:2], -1) for x in (maps, inside.astype(np.float32)))
+        weight[~weight.any(axis=2)] = 1
+        average: Floats = (maps * weight).sum(axis=2) / weight.sum(axis=2)
         return average
 
-    def best_shifts(self) -> NDArray[np.int16]:
-        """Every third shift, then the neighbours of the best of them."""
-        steps = sorted({sign * step for step in range(0, self.reach + 1, 3) for sign in (-1, 1)})
-        near = [(i, j) for i, j in product((-1, 0, 1), (-1, 0, 1)) if (i, j) != (0, 0)]
-        n = len(self.references.bodies)
-        best, value = np.zeros((n, 2), dtype=np.int16), np.full(n, -np.inf, dtype=np.float32)
-        for moves, around in ((list(product(steps, steps)), False), (near, True)):
-            base = best.copy() if around else np.zeros_like(best)
-            for move in moves:
-                shifts = (base + np.array(move, dtype=np.int16)).clip(-self.reach, self.reach)
-                found = self.ssim(shifts, stride=STRIDE)
-                better = found > value
-                best[better], value[better] = shifts[better], found[better]
-        return best
 
-
-@cache
-def smoother(size: int, stride: int) -> Floats:
-    """Wang's window along one axis as a matrix: every `stride`-th valid position by (size,)."""
-    taps = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * SIGMA**2))
-    starts = np.arange(0, size - 2 * RADIUS, stride)
-    matrix = np.zeros((len(starts), size), dtype=np.float32)
-    for row, start in zip(matrix, starts, strict=True):
-        row[start : start + len(taps)] = taps / taps.sum()
-    return matrix
+def span(inside: Bools, margin: int) -> slice:
+    """From the first to the last that is true, with a margin that leaves the windows in place."""
+    first, last = int(inside.argmax()), len(inside) - int(inside[::-1].argmax())
+    start, stop = max(first - margin, 0) // STRIDE * STRIDE, min(last + margin, len(inside))
+    return slice(start, stop) if stop - start > 2 * RADIUS else slice(0, len(inside))

@@ -19,6 +19,7 @@ Ints = NDArray[np.intp]
 
 SIGMA = 1.5  # pixels
 COARSE = 32  # pixels a side of the coarse grid
+FEW = 32  # spectra that a cache holds
 UPRIGHT = ((False, False), (False, True))  # as it is, left and right exchanged
 INVERTED = ((True, False), (True, True))  # upside-down, turned by 180°
 
@@ -89,19 +90,22 @@ def prepare(images: Floats) -> Floats:
 
 def normalise(images: Floats) -> Floats:
     """Mean 0, norm 1 for each image; a constant image becomes 0 and correlates with nothing."""
-    centred = images - images.mean(axis=(1, 2, 3), keepdims=True)
-    norm = np.sqrt((centred**2).sum(axis=(1, 2, 3), keepdims=True))
-    scaled: Floats = np.where(norm > 1e-3, centred / np.maximum(norm, 1e-3), 0)
-    return scaled.astype(np.float32)
+    flat = images.reshape(len(images), -1)
+    centred = flat - flat.mean(axis=1, keepdims=True)
+    norm = np.sqrt(np.einsum("np,np->n", centred, centred))
+    centred *= np.where(norm > 1e-3, 1 / np.maximum(norm, 1e-3), 0)[:, None]
+    scaled: Floats = centred.reshape(images.shape)
+    return scaled
 
 
 def shrink(images: Floats) -> Floats:
-    """Block means on a grid of at least 32 pixels a side, normalised again."""
-    n, c, h, w = images.shape
-    factor = factor_of(h, w)
-    small = images[:, :, : h // factor * factor, : w // factor * factor]
-    small = small.reshape(n, c, h // factor, factor, w // factor, factor).mean(axis=(3, 5))
-    return normalise(small)
+    """Means of blocks on a grid of at least 32 pixels a side, normalised again."""
+    factor = factor_of(*images.shape[2:])
+    down, across = (
+        np.repeat(np.eye(size // factor, size), factor, axis=1)[:, :size].astype(np.float32)
+        for size in images.shape[2:]
+    )
+    return normalise((down @ images @ across.T).astype(np.float32, copy=False))
 
 
 def factor_of(height: int, width: int) -> int:
@@ -162,20 +166,26 @@ def correlate(
     `spectra` (M,C,H,W/2+1) are the references' transforms.
 
     A circular shift leaves mean and norm as they are, so that all shifts at once are one product
-    of spectra; at the frame there is air, so what wraps around is air.
+    of spectra; at the frame there is air, so what wraps around is air. Only the near shifts are
+    transformed back.
     """
     n, keep = candidates.shape
     height, width = fine.shape[2:]
     shifts = np.arange(-max_shift, max_shift + 1)
     span = len(shifts)
+    down = waves(shifts, np.arange(height), height) / height  # (S,H)
+    across = waves(shifts, np.arange(width // 2 + 1), width) / width  # (S,W/2+1)
+    across[:, 1 : (width + 1) // 2] *= 2  # the other half is conjugate
     scores = np.full((n, keep), -np.inf, dtype=np.float32)
     transforms = np.zeros((n, keep, 4), dtype=np.int16)
     for flip in flips:
         turned = np.conj(fft.rfft2(flipped(fine, flip)))
         for k in range(keep):
-            products = (turned * spectra[candidates[:, k]]).sum(axis=1)  # (N, H, W/2+1)
-            plane = fft.irfft2(products, s=(height, width))
-            near = plane[:, shifts % height][:, :, shifts % width].reshape(n, -1)
+            near = np.empty((n, span * span), dtype=np.float32)
+            for start in range(0, n, FEW):
+                few = slice(start, start + FEW)
+                products = (turned[few] * spectra[candidates[few, k]]).sum(axis=1)  # (F,H,W/2+1)
+                near[few] = (down @ products @ across.T).real.reshape(-1, span * span)
             place = near.argmax(axis=1)
             value = near[np.arange(n), place]
             better = value > scores[:, k]
@@ -191,6 +201,14 @@ def correlate(
             )
             transforms[better, k] = found[better]
     return scores, transforms
+
+
+def waves(places: Ints, frequencies: Ints, size: int) -> NDArray[np.complex64]:
+    """Rows of the inverse discrete Fourier transform (P,F)."""
+    rows: NDArray[np.complex64] = np.exp(2j * np.pi * places[:, None] * frequencies / size).astype(
+        np.complex64
+    )
+    return rows
 
 
 def flipped(images: Floats, flip: tuple[bool, bool]) -> Floats:

@@ -7,16 +7,19 @@ moments are computed once for all its pairs, which is what makes many pairs affo
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import correlate1d
 
 Floats = NDArray[np.float32]
 
 SIGMA = 1.5
 RADIUS = 5  # of the 11 taps; also the border that is left out
 C1, C2 = 0.01**2, 0.03**2
+TAPS = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * SIGMA**2))
+TAPS /= TAPS.sum()
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,18 @@ def moments(images: Floats) -> Moments:
 
 
 def smooth(images: Floats) -> Floats:
-    """Wang's Gaussian window over (N,H,W)."""
-    result: Floats = gaussian_filter(images, SIGMA, radius=RADIUS, axes=(1, 2), mode="reflect")
+    """Wang's Gaussian window over (N,H,W); by products of matrices, which is fastest."""
+    down, across = (smoother(size) for size in images.shape[1:])
+    result: Floats = (down @ images @ across.T).astype(np.float32, copy=False)
     return result
+
+
+@cache
+def smoother(size: int) -> Floats:
+    """Wang's window along one axis as a table (size, size); at the frame images are reflected."""
+    table = correlate1d(np.eye(size), TAPS, axis=0, mode="reflect")
+    narrow: Floats = table.astype(np.float32)
+    return narrow
 
 
 def ssim(a: Moments, b: Moments, *, region: NDArray[np.bool_] | None = None) -> Floats:

@@ -1,9 +1,12 @@
 """SSIM of every image of one set with every image of another, nearly, by matrix products.
 
 Window by window (every `STRIDE`-th in each direction), what equation 13 of Wang et al. 2004 needs
-of two images is a product of two vectors: the window's pixels, weighted by the root of the
-Gaussian, give the covariance, and the cached moments give the rest, whose rank is 4. So all pairs
-of a window are three matrix products, two of them thin, and three passes over the result.
+of two images is a product of two short vectors. Under the window's Gaussian weights the polynomials
+of low degree are orthogonal (Hermite's, here for 11 taps): an image's coefficients in them are its
+weighted mean, its slopes, its curvatures and so on, and the covariance of two images is the sum
+of the products of all coefficients but the mean. Those of a degree above `DEGREE` are left out;
+the variances are exact. The other parts of the equation have rank 4. So all pairs of a window are
+three thin matrix products and three passes over the result.
 Blocks of pairs stay in the processor's cache and bound the memory.
 """
 
@@ -15,14 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks.measures.ssim import C1, C2, RADIUS, SIGMA, moments
+from tasks.measures.ssim import C1, C2, RADIUS, TAPS
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-STRIDE = 4
-SIDE = 2 * RADIUS + 1
-TAPS = SIDE**2
+STRIDE, DEGREE = 4, 5
+ALL = 4 * RADIUS  # the degree at which nothing is left out
 ROWS, COLUMNS = 128, 256  # pairs of a block: its three tables fit into a second-level cache
 CHUNK = 2048  # images of a side that are unfolded at once
 
@@ -31,7 +33,7 @@ CHUNK = 2048  # images of a side that are unfolded at once
 class Factors:
     """Left or right factors of K windows of N images, whose products are the parts of SSIM.
 
-    `cross` (K,N,123) gives 2 covariance + C2; `light` (K,N,4) 2 mean mean + C1 where a body of
+    `cross` (K,N,D) gives 2 covariance + C2; `light` (K,N,4) 2 mean mean + C1 where a body of
     the two lies, else 0; `bottom` (K,N,4) the denominator; `away` (K,N) is 1 outside the body.
     """
 
@@ -48,6 +50,7 @@ def ssim_pairs(
     bodies_b: Bools | None = None,
     *,
     stride: int = STRIDE,
+    degree: int = DEGREE,
     workers: int = 1,
 ) -> Floats:
     """SSIM (N,M) of images (N,C,H,W) with images (M,C,H,W) in [-1, 1], nearly.
@@ -57,7 +60,8 @@ def ssim_pairs(
         b: the other.
         bodies_a: (N,H,W); windows count whose centre lies in either body. All do without them.
         bodies_b: (M,H,W).
-        stride: pixels between windows; 1 is exact.
+        stride: pixels between windows; with 1, and `degree=ALL`, SSIM is exact.
+        degree: highest degree of the polynomials that covariances are made of.
         workers: threads.
     """
     found = np.empty((len(a), len(b)), dtype=np.float32)
@@ -69,7 +73,7 @@ def ssim_pairs(
                 found[rows, columns] = chunk(
                     (a[rows], None if bodies_a is None else bodies_a[rows]),
                     (b[columns], None if bodies_b is None else bodies_b[columns]),
-                    stride, pool,
+                    stride, degree, pool,
                 )  # fmt: skip
     return found
 
@@ -78,6 +82,7 @@ def chunk(
     a: tuple[Floats, Bools | None],
     b: tuple[Floats, Bools | None],
     stride: int,
+    degree: int,
     pool: ThreadPoolExecutor,
 ) -> Floats:
     """All pairs of as many images as fit into memory, one row of windows after the other."""
@@ -88,7 +93,7 @@ def chunk(
     bodies = [side[1] for side in (a, b) if side[1] is not None]
     # Where all pairs are air on both sides, no window counts.
     used = np.any([one.any(axis=0) for one in bodies], axis=0) if len(bodies) == 2 else None
-    sides = unfolded(*a, stride, used, left=True), unfolded(*b, stride, used, left=False)
+    sides = (unfolded(*side, stride, degree, used, left=side is a) for side in (a, b))
     for left, right in zip(*sides, strict=True):
         jobs = [
             pool.submit(block, left, right, slice(start, start + ROWS), total) for start in starts
@@ -101,38 +106,61 @@ def chunk(
     return total
 
 
+def polynomials(degree: int) -> Floats:
+    """Weights (degree + 1, 11) that give a window's coefficients along one axis.
+
+    Row i holds the polynomial of degree i, times the Gaussian; the rows are orthonormal under it,
+    so that the first one is the Gaussian itself, and gives the weighted mean.
+    """
+    root = np.sqrt(TAPS)[:, None]
+    powers = np.vander(np.linspace(-1, 1, len(TAPS)), degree + 1, increasing=True)
+    found, signs = np.linalg.qr(root * powers)
+    weights: Floats = (root * found * np.sign(np.diag(signs))).T.astype(np.float32)
+    return weights
+
+
 def unfolded(
-    images: Floats, bodies: Bools | None, stride: int, used: Bools | None, *, left: bool
+    images: Floats,
+    bodies: Bools | None,
+    stride: int,
+    degree: int,
+    used: Bools | None,
+    *,
+    left: bool,
 ) -> Iterator[Factors]:
     """The factors of one row of windows after the other; only where `used` (H,W) is true."""
-    known = moments(images)
-    height, width = known.images.shape[1:]
-    taps = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * SIGMA**2))
-    root = np.sqrt(np.outer(taps, taps) / taps.sum() ** 2).astype(np.float32)
-    inside = np.ones(known.images.shape, dtype=bool) if bodies is None else bodies
+    scaled = ((images.mean(axis=1) + 1) / 2).astype(np.float32)
+    n, height, width = scaled.shape
+    inside = np.ones(scaled.shape, dtype=bool) if bodies is None else bodies
+    weights = polynomials(min(degree, len(TAPS) - 1))  # (P,11)
+    pairs = [(i, j) for i, j in np.ndindex(len(weights), len(weights)) if 0 < i + j <= degree]
     everywhere = np.arange(RADIUS, width - RADIUS, stride)
     for row in range(RADIUS, height - RADIUS, stride):
-        inner = np.flatnonzero(used[row, everywhere]) if used is not None else [0, len(everywhere)]
+        inner = np.arange(len(everywhere)) if used is None else used[row, everywhere].nonzero()[0]
         if not len(inner):
             continue
-        columns = everywhere[inner[0] : inner[-1] + 1]
-        first = columns[0] - RADIUS
-        strip = known.images[:, row - RADIUS : row + RADIUS + 1]
-        windows = np.lib.stride_tricks.sliding_window_view(strip, SIDE, axis=2)
-        windows = windows[:, :, first::stride][:, :, : len(columns)]  # (N,11,K,11)
-        table = np.empty((len(columns), len(images), TAPS + 2), dtype=np.float32)
-        pixels = table[..., :TAPS].reshape(*table.shape[:2], SIDE, SIDE)  # a view of the table
-        np.multiply(windows.transpose(2, 0, 1, 3), root * (2 if left else 1), out=pixels)
-        mean, variance = (x[:, row, columns].T for x in (known.means, known.variances))
+        columns = everywhere[inner[0] : inner[-1] + 1]  # (K,)
+        across = np.zeros((width, len(weights), len(columns)), dtype=np.float32)
+        for k, column in enumerate(columns):
+            across[column - RADIUS : column + RADIUS + 1, :, k] = weights.T
+        strip = scaled[:, row - RADIUS : row + RADIUS + 1]  # (N,11,W)
+        down = weights @ strip  # (N,P,W)
+        found = (down.reshape(-1, width) @ across.reshape(width, -1)).reshape(
+            n, len(weights), len(weights), len(columns)
+        )
+        squares = (weights[0] @ strip**2) @ across[:, 0]  # (N,K)
+        mean = np.ascontiguousarray(found[:, 0, 0].T)  # (K,N)
         away = 1 - inside[:, row, columns].T.astype(np.float32)
         one = np.ones_like(mean)
-        square, spread = mean**2 + C1 / 2, variance + C2 / 2
+        square, spread = mean**2 + C1 / 2, squares.T - mean**2 + C2 / 2
+        table = np.empty((len(columns), n, len(pairs) + 1), dtype=np.float32)
+        for place, (i, j) in enumerate(pairs):
+            table[..., place] = found[:, i, j].T * (2 if left else 1)
+        table[..., -1] = 1 if left else C2
         if left:
-            table[..., TAPS], table[..., TAPS + 1] = -2 * mean, 1
             light = (2 * mean, one, -2 * away * mean, -away)
             bottom = (square * spread, square, spread, one)
         else:
-            table[..., TAPS], table[..., TAPS + 1] = mean, C2
             light = (mean, C1 * one, away * mean, C1 * away)
             bottom = (one, spread, square, square * spread)
         yield Factors(table, np.stack(light, axis=-1), np.stack(bottom, axis=-1), away)

@@ -1,5 +1,6 @@
 """What a run came to: the gate's verdict, the lift, and where the results lie."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,10 +8,15 @@ from tasks import params
 from tasks.tables.lift import ArmFigure, Lift
 from tasks.tables.metrics import GateMetrics, read_metrics
 
+STATS = Path("data/slices/stats.json")
 GATE = Path("data/gate")
 LIFT = Path("data/lift.json")
 REPORT = Path("data/report.html")
 RELEASE = Path("data/release")
+MAY_LEAK = (
+    "The split may leak: some slices name no patient, so slices of one person may lie on both sides"
+    " of it, and every figure may be too good."
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,7 @@ class Summary:
 
     gates: dict[str, GateMetrics]
     lift: Lift | None
+    patients_known: bool = True
 
     @property
     def rejected(self) -> bool:
@@ -27,7 +34,11 @@ class Summary:
 
     @property
     def line(self) -> str:
-        """The verdict in one line."""
+        """The verdict in one line, and the warning that goes with all figures if there is one."""
+        return self._verdict if self.patients_known else f"{self._verdict} {MAY_LEAK}"
+
+    @property
+    def _verdict(self) -> str:
         if not self.gates:
             return "The gate has not judged yet."
         accepted = sum(gate.images.accepted for gate in self.gates.values())
@@ -65,6 +76,8 @@ def read() -> Summary:
             fold: read_metrics(GateMetrics, path) for fold, path in paths.items() if path.exists()
         },
         lift=read_metrics(Lift, LIFT) if LIFT.exists() else None,
+        patients_known=not STATS.exists()
+        or bool(json.loads(STATS.read_text()).get("patients_known", True)),
     )
 
 

@@ -9,6 +9,7 @@ import ctypes
 import errno
 import fcntl
 import inspect
+import os
 import shutil
 import signal
 import sys
@@ -75,10 +76,20 @@ def output(path: Path) -> Iterator[Path]:
             partial.mkdir()
         try:
             yield partial
+            give_usual_modes(partial)
             discard(path)
             partial.replace(path)
         finally:
             discard(partial)
+
+
+def give_usual_modes(path: Path) -> None:
+    """Let the umask say who may read a file or a folder's files, whatever library wrote them."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    for file in [path, *path.rglob("*")]:
+        if file.is_file():
+            file.chmod(0o666 & ~mask)
 
 
 def discard(path: Path) -> None:

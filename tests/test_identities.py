@@ -20,11 +20,13 @@ from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from flows.runner import Runner, StageFailed
 from tasks.ingest.privacy import KEY_VARIABLE, fingerprint
 from tasks.stage import StageError
 from tests.identity_search import below, leaks
 from tests.tasks.dicom_cases import write_segmentation, write_series
 from tests.tasks.slices_room import head
+from tests.test_end_to_end import clone
 
 NAME, ACCENTED = "Mustermann", "Jürgen"
 ELEMENTS = {
@@ -217,6 +219,35 @@ def test_no_planted_identity_is_in_any_output_log_report_or_release(
     outputs = list(below(tmp_path, without=[tmp_path / "data/raw", tmp_path / ".private"]))
     assert len(outputs) > 100
     assert leaks([*outputs, *logs], [*WORDS, KEY]) == []
+
+
+def test_no_planted_identity_is_in_what_dvc_and_the_flow_say_or_keep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines that the runner hands on are those that Prefect logs."""
+    root = clone(tmp_path / "repository")
+    fill(root / "data/raw/b")
+    (root / "data/raw/c").mkdir()
+    (root / f"data/raw/c/{NAME}.dcm").write_bytes(b"Erika")
+    tree = yaml.safe_load((root / "params.yaml").read_text())
+    tree["data"]["batches"] = ["b", "c"]
+    tree["ingest"] |= TINY["ingest"]
+    (root / "params.yaml").write_text(yaml.safe_dump(tree))
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    monkeypatch.chdir(root)
+    said: list[str] = []
+    Runner(root).repro("ingest@b", said.append)
+    with pytest.raises(StageFailed) as failure:
+        Runner(root).repro("ingest@c", said.append)
+    logs = "\n".join([*said, str(failure.value)])
+    assert "15 volumes" in logs
+    assert "no volume could be read" in logs
+    raw, private = root / "data/raw", root / ".private"
+    kept = list(below(root, without=[raw / "b", raw / "c", private]))
+    assert "dvc.lock" in dict(kept)
+    assert leaks([*kept, ("log", logs.encode())], [*WORDS, KEY]) == []
+    assert list((private / "dvc").rglob("*.db"))  # its paths of raw files, for the owner's eyes
+    assert private.stat().st_mode & 0o077 == 0
 
 
 WORD = "Mustermann"

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from tasks.ingest.found import Rejection
 from tasks.ingest.inventory import Source
-from tasks.ingest.privacy import PRIVATE
+from tasks.ingest.privacy import private_folder
 from tasks.ingest.refusal import RefusalError
 from tasks.stage import discard
 
@@ -24,9 +24,8 @@ BLOCK = 1 << 20
 @contextmanager
 def workspace(batch: str) -> Iterator[Path]:
     """An empty folder in `.private/` that is gone afterwards."""
-    folder = PRIVATE / f"unpacked-{batch}"
+    folder = private_folder() / f"unpacked-{batch}"
     discard(folder)
-    PRIVATE.mkdir(mode=0o700, exist_ok=True)
     folder.mkdir(mode=0o700)
     try:
         yield folder

@@ -72,20 +72,27 @@ def bare_id(patient: str) -> str:
     return patient.strip().removeprefix("sub-")
 
 
+def private_folder() -> Path:
+    """`.private/`, which only its owner may enter: DVC keeps its table of paths there as well."""
+    PRIVATE.mkdir(exist_ok=True)
+    PRIVATE.chmod(0o700)
+    return PRIVATE
+
+
 @contextmanager
 def private_table(name: str, header: Sequence[str]) -> Iterator[Callable[[Sequence[str]], object]]:
     """Give a function that writes a row of a table in `.private/`; it is in place at the end.
 
     Git ignores that folder, and no stage lists it as an output.
     """
-    PRIVATE.mkdir(mode=0o700, exist_ok=True)
-    partial = PRIVATE / f".{name}.partial"
+    folder = private_folder()
+    partial = folder / f".{name}.partial"
     try:
         with partial.open("w", newline="", errors="surrogateescape") as file:
             partial.chmod(0o600)
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(header)
             yield writer.writerow
-        partial.replace(PRIVATE / name)
+        partial.replace(folder / name)
     finally:
         partial.unlink(missing_ok=True)

@@ -48,12 +48,13 @@ WORKLOADS: dict[str, dict[str, Any]] = {
 }
 FIRST_STEP = """
 import os, time
-from tasks.train_gan import __main__ as stage
+from tasks.train_gan import __main__ as stage, run
 from tasks.train_gan.trainer import Trainer
+loaded = time.process_time()
 take = Trainer.step
 def once(*words):
     take(*words)
-    print(time.time(), time.process_time(), flush=True)
+    print(time.time(), time.process_time(), loaded, flush=True)
     os._exit(0)
 Trainer.step = once
 stage.main("0")
@@ -179,15 +180,19 @@ def ours(asked: TrainGan, examples: Examples, device: torch.device, *, replay: b
 def startup(threads: int) -> str:
     """How long the real stage takes from its process's start to the end of its first step."""
     with tempfile.TemporaryDirectory() as folder:
-        write_room(Path(folder), gan={"threads": threads, "width": 16, "batch": 16})
+        gan = {"threads": threads, "width": 16, "batch": 16, "precision": "auto"}
+        write_room(Path(folder), gan=gan)
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         started = time.time()
         done = subprocess.run(
             [sys.executable, "-c", FIRST_STEP], cwd=folder, env=environment, check=True,
             capture_output=True, text=True,
         )  # fmt: skip
-    ended, cpu = map(float, done.stdout.split()[-2:])
-    return f"startup to the end of the first step: {ended - started:.1f} s, {cpu:.1f} CPU seconds"
+    ended, cpu, loaded = map(float, done.stdout.split()[-3:])
+    return (
+        f"startup to the end of the first step: {ended - started:.1f} s; {cpu:.1f} CPU seconds,"
+        f" {loaded:.1f} of them for its imports"
+    )
 
 
 if __name__ == "__main__":

@@ -71,7 +71,9 @@ def tune(
     sampler: Annotated[
         Literal["tpe", "random", "grid"], typer.Option(help="How values are proposed.")
     ] = "tpe",
-    trials: Annotated[int, typer.Option(min=1, help="In all, earlier runs included.")] = 20,
+    trials: Annotated[
+        int, typer.Option(min=0, help="In all, earlier runs included; 0: 20, or the whole grid.")
+    ] = 0,
     minutes: Annotated[float, typer.Option(min=0, help="Start no trial later; 0: no limit.")] = 0,
     workers: Annotated[
         int, typer.Option(min=0, help="Trials at once; 0 for what processors or GPUs allow.")

@@ -6,6 +6,7 @@ the trainer's checkpoint.
 """
 
 import fcntl
+import math
 import os
 import queue
 import shutil
@@ -42,11 +43,12 @@ FOLDER = Path(".tune")
 STARTUP = 4  # whole trials before one may be stopped
 HEAD_START = 0.3  # of the steps, before a trial may be stopped
 TOLERATED = 3  # trials in a row that fail for another reason than their values
+TRIALS = 20  # unless another number is asked for; a grid is tried whole
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What was asked for."""
+    """What was asked for; 0 `trials` are as many as the sampler usually has."""
 
     name: str
     space: Space
@@ -68,6 +70,11 @@ class Search:
     def address(self) -> str:
         """The stage that every trial runs."""
         return f"{SECTION}@{self.fold}"
+
+    @property
+    def most(self) -> float:
+        """Trials in all, those of earlier runs included."""
+        return self.trials or (math.inf if self.sampler == "grid" else TRIALS)
 
     def said(self) -> str:
         """What must not change while a search goes on."""
@@ -140,9 +147,9 @@ class Searching:
         if self.until is not None and time.monotonic() > self.until:
             return False
         states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
-        if self.search.sampler == "grid":
-            return TrialState.WAITING in states
-        return len(tuned.ended(self.study)) + len(self.running) < self.search.trials
+        if self.search.sampler == "grid" and TrialState.WAITING not in states:
+            return False
+        return len(tuned.ended(self.study)) + len(self.running) < self.search.most
 
     def start(self) -> None:
         """Begin the next trial; one whose values are known already ends at once."""

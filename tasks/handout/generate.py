@@ -56,14 +56,18 @@ def main() -> None:
     try:
         facts, weights = source.read(words.folder)
         with written(words.out) as out:
-            write(out, facts, weights, words)
+            tumors = write(out, facts, weights, words)
     except StageError as error:
         stage.fail("generate", str(error))
-    print(f"{words.count} slices in {words.out}")
+    print(f"{words.count} slices in {words.out}, {tumors} of them with a tumour")
 
 
-def write(out: Path, facts: Facts, weights: Path, words: argparse.Namespace) -> None:
-    """Draw the slices, and write each as it comes."""
+def write(out: Path, facts: Facts, weights: Path, words: argparse.Namespace) -> int:
+    """Draw the slices, and write each as it comes; returns how many show a tumour.
+
+    Of both labels by turns it need not be half: a slice that never agrees with its label is left
+    out, and a poor generator may be able to draw one label only.
+    """
     generator = source.load(facts, weights)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     rows = []
@@ -101,6 +105,7 @@ def write(out: Path, facts: Facts, weights: Path, words: argparse.Namespace) -> 
     asked = {"--tumor-area-mm2": words.tumor_area_mm2, "--position-mm": words.position_mm}
     said["more"] = "".join(f" {key} {value:g}" for key, value in asked.items() if value is not None)
     (out / "README.md").write_text(README.format(version=facts.version, **said))
+    return sum(label for _, _, label, _, _ in rows)
 
 
 def save(out: Path, name: str, drawn: Drawn, *, facts: Facts, kind: str, digest: str) -> None:

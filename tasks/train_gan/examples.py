@@ -110,8 +110,17 @@ def partition(
     conditions: Sequence[str] = (),
     scale: Tensor | None = None,
 ) -> Partition:
-    """Labelled slices as tensors; unlabelled ones (-1) are left out."""
+    """Labelled slices as tensors; unlabelled ones (-1) are left out.
+
+    Raises:
+        StageError: when an image holds NaN or infinity, which would look like a divergence.
+    """
     known = slices.take((slices.table["label"] >= 0).to_numpy())
+    if broken := int((~np.isfinite(known.images)).any((1, 2, 3)).sum()):
+        raise StageError(
+            f"{broken} of {len(known)} slices in data/slices/images.npy hold values that are no"
+            " numbers; `slices` writes none: run `dvc repro --force slices`"
+        )
     masks = soft_masks(torch.from_numpy(known.masks.astype(np.float32)), peak=soften)
     x = torch.cat([torch.from_numpy(known.images), masks], 1)  # (N,C+1,H,W)
     labels = torch.tensor(known.table["label"].to_numpy(np.int64))

@@ -126,3 +126,19 @@ def test_known_values_are_not_trained_again_and_forbidden_ones_not_at_all(
             assert "gradient" in row["remark"]
         elif row["trial"] not in known:
             assert row["remark"].startswith("as trial") and row["experiment"] == "e"
+
+
+@pytest.mark.parametrize(("trials", "tried"), [(0, 4), (3, 3), (9, 4)])
+def test_a_grid_is_tried_whole_or_as_many_as_asked_for(
+    search: Search, monkeypatch: pytest.MonkeyPatch, trials: int, tried: int
+) -> None:
+    monkeypatch.setattr("flows.tune.get_run_logger", lambda: logging.getLogger("toy"))
+    words = ("train_gan.learning_rate=1e-3,2e-3", "train_gan.batch=8,16")
+    search = replace(search, space=read(words, None), sampler="grid", trials=trials)
+    study = open_study(search)
+    propose_first(search, study)
+    searching = Searching(search, study, Workspaces(search.folder, search.address))
+    while searching.wants_more():
+        trial = study.ask(search.space)
+        searching.tell(trial, Outcome(TrialState.COMPLETE, 1.0, "", "e"))
+    assert len(tuned.ended(study)) == tried

@@ -138,6 +138,15 @@ def test_a_label_without_training_slices_is_one_clear_line(
     assert not OUT.exists()
 
 
+def test_slices_that_hold_no_numbers_are_no_divergence(room: Path) -> None:
+    path = room / "data/slices/images.npy"
+    images = np.load(path)
+    images[0, 0, 3, 3] = np.nan
+    np.save(path, images)
+    with pytest.raises(StageError, match=r"1 of 40 slices .* no numbers"):
+        train_gan.main("0")
+
+
 def test_few_validation_slices_leave_the_distance_out_and_keep_the_last_step(room: Path) -> None:
     path = room / "data/slices/slices.parquet"
     table = pd.read_parquet(path)

@@ -53,7 +53,7 @@ def main(batch: str) -> None:
         print(f"ingest@{batch}: {PUBLIC_KEY}", file=sys.stderr)
     if settings.brain_extraction:
         check_installed()
-    with quiet(), workspace(batch) as scratch, stage.output(VOLUMES / batch) as volumes:
+    with quiet(), stage.output(VOLUMES / batch) as volumes, workspace(batch) as scratch:
         plan = Plan(volumes, Roll(scratch / "roll"), settings, names, read_overrides(folder))
         with opened(batch, names) as account:
             patients = find_patients(folder, scratch, plan, account)

@@ -94,9 +94,14 @@ def opened(batch: str, names: Pseudonyms) -> Iterator[Account]:
 
 def nothing_read(folder: Path, batch: str, account: Account) -> str:
     """One line for a batch of which nothing could be read."""
-    counts = sorted(account.codes.items())
-    found = ", ".join(f"{count} {code}" for code, count in counts) or "no files"
+    if not account.codes:
+        return (
+            f"{folder} holds no image; put DICOM, NIfTI or pictures there, or take the batch out of"
+            " data.batches"
+        )
+    found = ", ".join(f"{count} {code}" for code, count in sorted(account.codes.items()))
+    most = account.codes.most_common(1)[0][0]
     return (
-        f"{folder}: no volume could be read ({found}); .private/rejected-{batch}.csv names the"
-        " files; add readable DICOM or NIfTI, or take the batch out of data.batches"
+        f"{folder}: no volume could be read ({found}); for {most}: {REMEDIES[most]};"
+        f" .private/rejected-{batch}.csv names the files"
     )

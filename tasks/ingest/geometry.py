@@ -57,7 +57,7 @@ def slice_step(positions: NDArray[np.float64], normal: NDArray[np.float64]) -> N
             missing = int(np.round(multiples).sum()) - len(gaps)
             raise RefusalError(
                 "missing-slice",
-                f"{missing} slices are missing between {len(along)} at {usual:.2f} mm",
+                f"{missing} of {len(along) + missing} slices are missing at {usual:.2f} mm",
             )
         raise RefusalError(
             "uneven-spacing", f"gaps run from {gaps.min():.2f} to {gaps.max():.2f} mm"

@@ -135,7 +135,7 @@ def summarise(source: Source, fields: Fields) -> Header:
         series=fields.text("SeriesInstanceUID"),
         frame_of_reference=fields.text("FrameOfReferenceUID"),
         equipment="|".join(fields.text(name) for name in ("InstitutionName", "StationName")),
-        description=" ".join(fields.text(name) for name in DESCRIPTIONS),
+        description="\n".join(fields.text(name) for name in DESCRIPTIONS),
         synthetic=fields.text("SyntheticData") == "YES",
         burned_in=fields.text("BurnedInAnnotation") == "YES"
         or "SequenceOfUltrasoundRegions" in fields,

@@ -21,20 +21,36 @@ class Timing:
 
 Modality = Literal["T1", "T1c", "T2", "FLAIR", "other"]
 
+T1 = r"(?:t1(?:w|n)?(?![a-z0-9])|t1[-_ ]|mp.?rage|bravo|fspgr)"
+# "post" may also be a posterior fossa or the time after an operation.
+POST = (
+    r"post(?:[\W_]*(?:contrast|con|gad\w*|gd|km))?(?![a-z0-9])"
+    r"(?![\W_]*(?:op|fossa|surg|trauma|chemo|radi|rt|tx))"
+)
+AGENT = (
+    rf"(?:{POST}|(?:ce|gd|gad\w*|km|contrast|kontrast\w*)(?![a-z0-9])"
+    r"|c\+|\+\s?(?:c|gd|km)(?![a-z]))"
+)
+NO_AGENT = re.compile(
+    r"(?<![a-z0-9])(?:without|w/o|wo|pre|ohne|non?)[\W_]*"
+    r"(?:contrast|kontrast\w*|gad\w*|gd|km|ce)?(?![a-z0-9])"
+)
 NAMES: list[tuple[Modality, str]] = [
-    ("other", r"t2_?star|t2\*|swi|dwi|adc|dti|bold|perf|asl|tof|angio|pd(?![a-z])"),
-    ("T1c", r"t1.?(ce|c|gd|gad|post|km|contrast)(?![a-z])|ce-?\w*_?t1|t1w?.*(\+c|\bgd|gado|post)"),
-    ("T1c", r"(\+c|\bgd\b|gado|post.?con).*t1"),
+    ("other", r"t2_?star|t2\*|swi|dwi|adc|dti|bold|perf|asl|tof|angio|mra|pd(?![a-z])"),
+    ("T1c", r"t1.?c(?:e)?(?![a-z])(?![\W_]*spine)|t1(?:gd|gad|km|post)(?![a-z])"),
+    ("T1c", rf"{T1}.*(?<![a-z0-9]){AGENT}"),
+    # In front of it initials of patients may stand: less is taken for an agent.
+    ("T1c", rf"(?:ce-[\w-]+_|ce[\W_]?|c\+.*|acq-post.*){T1}|(?:\bgd\b|gado|\+c|\b{POST}\b).*{T1}"),
     ("T1", r"t1[\W_]*flair"),  # T1-weighted in spite of its name
     ("FLAIR", r"flair|t2f(?![a-z])|dark.?fluid"),
-    ("T1", r"t1(w|n)?(?![a-z0-9])|mp.?rage|bravo|t1[-_ ]"),
+    ("T1", T1),
     ("T2", r"t2(w)?(?![a-z0-9])|t2[-_ ]"),
 ]
 
 
 def from_name(name: str) -> Modality | None:
     """The contrast that a file's name or a series' description speaks of; None where silent."""
-    lowered = name.lower()
+    lowered = NO_AGENT.sub(" ", name.lower())
     for modality, pattern in NAMES:
         if re.search(rf"(?<![a-z0-9])(?:{pattern})", lowered):
             return modality
@@ -58,9 +74,12 @@ def from_timing(timing: Timing) -> Modality | None:
 def recognise(description: str, timing: Timing) -> tuple[Modality, str]:
     """The contrast and its evidence: `description`, `sequence TR=… TE=… TI=…` or `none`.
 
-    A T1 by its description with a contrast agent in the header is T1c.
+    The description's first line is that of the series. The next ones, which may be of the whole
+    examination, count where it says nothing. A T1 with a contrast agent in the header is T1c.
     """
-    named = from_name(description)
+    lines = description.splitlines()
+    named = from_name(lines[0]) if lines else None
+    named = named or from_name(" ".join(lines))
     if named == "T1" and timing.contrast:
         return "T1c", "description and contrast agent"
     if named is not None:
@@ -72,5 +91,6 @@ def recognise(description: str, timing: Timing) -> tuple[Modality, str]:
             for name, value in (("TR", timing.TR), ("TE", timing.TE), ("TI", timing.TI))
             if value
         )
-        return implied, f"sequence {times}"
+        agent = " and contrast agent" if implied == "T1c" else ""
+        return implied, f"sequence {times}{agent}"
     return "other", "none"

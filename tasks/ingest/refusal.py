@@ -24,7 +24,8 @@ REMEDIES = {
     "not-greyscale": "export the series as MONOCHROME2",
     "outside-batch": "copy what the link points to into the batch",
     "patient-ambiguous": "give each person an id of its own, or set ingest.allow_unknown_patients",
-    "patient-unknown": "name the patients, or set ingest.allow_unknown_patients",
+    "patient-unknown": "name the patients (those of pictures in pictures.csv or by"
+    " ingest.pictures.pattern), or set ingest.allow_unknown_patients",
     "secondary-capture": "export the original series, or set ingest.allow_burned_in",
     "several-volumes": "split the file into one volume each",
     "sheared-stack": "resample the series to a rectangular grid (gantry tilt correction)",

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tasks import stage
+from tasks.ingest.__main__ import main
+from tasks.stage import StageError
+
 from .dicom_cases import anatomy
 from .ingest_room import Room
 from .test_ingest_nifti import write_nifti
@@ -68,3 +72,15 @@ def test_a_killed_ingest_leaves_nothing_half_written(room: Room) -> None:
     assert not partial.exists()
     assert not list((room.root / ".private").glob("unpacked-*"))
     assert not list(room.root.rglob("*.partial"))
+
+
+def test_a_second_ingest_of_a_batch_leaves_the_first_one_alone(room: Room) -> None:
+    write_nifti(room.raw / "sub-1_FLAIR.nii.gz", anatomy((5, 9, 10)))
+    (room.root / "params.yaml").write_text("ingest: {}\n")
+    with stage.output(room.volumes.relative_to(room.root)):
+        scratch = room.root / ".private/unpacked-b/roll"
+        scratch.parent.mkdir(parents=True)
+        scratch.touch()
+        with pytest.raises(StageError, match="being written by another process"):
+            main("b")
+        assert scratch.exists()

@@ -252,7 +252,11 @@ def test_a_link_out_of_the_batch_is_not_followed(room: Room, tmp_path: Path) -> 
 def test_nothing_readable_ends_the_stage_in_one_line(room: Room) -> None:
     room.raw.mkdir(parents=True)
     (room.raw / "x.dcm").write_bytes(b"")
-    with pytest.raises(StageError, match=r"no volume could be read \(1 empty-file\)"):
+    said = r"no volume could be read \(1 empty-file\); for empty-file: fetch the file"
+    with pytest.raises(StageError, match=said):
+        room.ingest()
+    (room.raw / "x.dcm").unlink()
+    with pytest.raises(StageError, match="holds no image; put DICOM"):
         room.ingest()
     assert not room.volumes.exists()
 

@@ -151,6 +151,36 @@ def test_modalities_are_told_by_description_then_by_sequence(  # noqa: PLR0917
     assert recognise(description, Timing(TR, TE, TI, contrast))[0] == modality
 
 
+WITH_AGENT = [
+    "AX T1 POST", "COR T1 C+", "C+ T1", "FSPGR BRAVO +C", "MPRAGE POST GD", "t1_mprage_iso_KM",
+    "t1 mit KM", "t1_se_tra_ce", "CE T1", "T1w_gd", "AX T1 W/CONTRAST", "T1-weighted post-contrast",
+    "post contrast axial t1", "AX T1 FLAIR POST", "T1_POSTGAD", "BraTS_t1gd", "x_t1ce", "t1c",
+    "sub-1_ce-gadolinium_T1w", "sub-1_ce-gad_acq-mprage_T1w", "sub-1_acq-post_T1w",
+    "post contrast\nt1_mprage",
+]  # fmt: skip
+WITHOUT_AGENT = [
+    "AX T1 WO CONTRAST", "AX T1 W/O", "AX T1 PRE GAD", "T1 precontrast", "t1 ohne KM", "t1_nativ",
+    "BRAIN T1 NON CONTRAST", "AX T1 POST FOSSA", "AX T1 POST OP", "T1 postop", "AX T1 COR",
+    "T1 C-SPINE", "AX T1 CUBE", "sub-KM_T1w", "sub-GD_T1w", "KM_T1", "NODULE_T1", "t1n",
+    "AX T1 PRE\nBRAIN W/WO CONTRAST",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("modality", "descriptions"),
+    [
+        ("T1c", WITH_AGENT),
+        ("T1", WITHOUT_AGENT),
+        ("T2", ["AX T2 POST", "t2_blade", "AX T2\nT1 T2 FLAIR"]),
+        ("FLAIR", ["AX FLAIR POST", "3D T2 SPACE FLAIR", "sub-POST_FLAIR", "BraTS_t2f"]),
+        ("other", ["MRA CE", "ADC T2", "STIR"]),
+    ],
+)
+def test_a_contrast_agent_is_told_from_other_words(modality: str, descriptions: list[str]) -> None:
+    found = {words: recognise(words, Timing(None, None, None, False))[0] for words in descriptions}
+    assert found == dict.fromkeys(descriptions, modality)
+
+
 # --- masks from radiotherapy and from segmentations
 
 

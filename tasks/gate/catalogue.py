@@ -176,8 +176,8 @@ def tumours(config: Gate) -> list[Family]:
             {
                 "site_coverage": (
                     Rule("low", limits.site_coverage),
-                    "smallest share of a site among the slices over its share among validation"
-                    " slices, as a classifier of the training slices' sites sees them",
+                    "smallest share of a site over its share among the training slices, as a"
+                    " classifier of these sees it, its errors on validation slices taken out",
                 )
             },
             "train",

@@ -73,7 +73,10 @@ def load(config: Gate, *, device: str) -> tuple[Extractor, ...]:
 
 
 def looks(one: Described) -> Floats:
-    """What sites are told apart by: features and intensities (N,D); either alone does worse."""
+    """What sites are told apart by: features and intensities (N,D).
+
+    Not by spectra: a generator's own blur or noise would be taken for a site's.
+    """
     return np.concatenate([one.features, one.histograms], axis=1)
 
 

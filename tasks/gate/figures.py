@@ -102,13 +102,23 @@ def agreeing(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
 
 
 def imitated(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
-    """How well the least imitated site is covered."""
-    reference = sets.val.sites[draw.reference]
-    if not reference.shape[1]:
+    """How well the least imitated site is covered.
+
+    Of synthetic slices the training slices' shares are expected, of real ones their own.
+    """
+    train, val = sets.train, sets.val
+    learnt = np.flatnonzero(np.isfinite(train.sites).all(axis=1))
+    names = sorted(set(train.table["site"].iloc[learnt])) if train.sites.shape[1] else []
+    if not names or len(names) < train.sites.shape[1]:
         return np.array([np.nan]), np.array([np.nan])
-    synthetic = sites.coverage(sets.synthetic.sites[draw.synthetic], reference)
-    real = sites.coverage(sets.train.sites[draw.other], reference)
-    return np.array([synthetic]), np.array([real])
+    own = val.table["site"].iloc[draw.reference]
+    errors = sites.confusion(val.sites[draw.reference], names, own)
+    sides = []
+    for one, rows in ((sets.synthetic, draw.synthetic), (train, draw.other)):
+        known = one.table["site"].iloc[rows] if "subject" in one.table else train.table["site"]
+        expected = sites.frequencies(names, known)
+        sides.append(np.array([sites.coverage(one.sites[rows], errors, expected)]))
+    return sides[0], sides[1]
 
 
 def neighbourhood(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:

@@ -25,7 +25,6 @@ EXPECTED = {
     "masks swapped": ("mask",),
     "masks empty": ("mask",),
     "black": ("broken",),
-    "one site": ("site",),
 }
 Make = Callable[[np.random.Generator], SliceSet]
 
@@ -50,7 +49,8 @@ def generators(train: SliceSet, oracle: SliceSet) -> dict[str, tuple[Make, tuple
     for how, words in EXPECTED.items():
         known[how] = (damaging(how), words)
     known["collapsed"] = (lambda rng: collapsed(oracle, 200, rng), EXPECTED["collapsed"])
-    known["one site"] = (lambda _: one_site(oracle), EXPECTED["one site"])
+    for site in ("A", "B"):
+        known[f"one site ({site})"] = (lambda _, s=site: one_site(oracle, s), ("site",))
     return known
 
 
@@ -104,9 +104,9 @@ def transplanted(oracle: SliceSet, train: SliceSet, n: int, rng: np.random.Gener
     return SliceSet(images.astype(np.float32), masks, host.table)
 
 
-def one_site(oracle: SliceSet) -> SliceSet:
-    """Only the slices of site A."""
-    return oracle.take((oracle.table["site"] == "A").to_numpy())
+def one_site(oracle: SliceSet, site: str) -> SliceSet:
+    """Only the slices of one site."""
+    return oracle.take((oracle.table["site"] == site).to_numpy())
 
 
 def collapsed(oracle: SliceSet, n: int, rng: np.random.Generator) -> SliceSet:

@@ -123,7 +123,7 @@ def test_a_collapsed_generator_is_called_collapsed() -> None:
 
 
 def test_a_generator_of_one_site_is_far_from_the_other() -> None:
-    found = judged(one_site(oracle())).subgroups
+    found = judged(one_site(oracle(), "A")).subgroups
     near, far = found["site A"].ratio, found["site B"].ratio
     assert near is not None
     assert far is not None

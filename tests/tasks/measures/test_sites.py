@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.measures.sites import coverage, learn
+from tasks.measures.sites import confusion, coverage, frequencies, learn
 
 RNG = np.random.default_rng
 
@@ -18,12 +18,29 @@ def cohort(rng: np.random.Generator, patients: int, gap: float) -> tuple[np.ndar
     return features, pd.DataFrame({"subject": people, "site": np.array(["A", "B"])[site]})
 
 
+NAMES = ["A", "B"]
+EVEN = np.array([0.5, 0.5])
+
+
 def test_shares_are_compared_site_by_site() -> None:
-    reference = np.array([[1.0, 0], [1, 0], [0, 1], [0, 1]])
-    assert coverage(reference[::-1], reference) == 1
-    assert coverage(reference[:2], reference) == 0
-    assert coverage(reference[:3], reference) == pytest.approx(1 / 3 / 0.5)
-    assert np.isnan(coverage(np.full((3, 2), np.nan), reference))
+    found = np.array([[1.0, 0], [1, 0], [0, 1], [0, 1]])
+    errors = confusion(found, NAMES, pd.Series(["A", "A", "B", "B"]))
+    np.testing.assert_array_equal(errors, np.eye(2))
+    assert coverage(found, errors, EVEN) == pytest.approx(1)
+    assert coverage(found[:2], errors, EVEN) < 0.02
+    assert coverage(found[:3], errors, EVEN) == pytest.approx(1 / 3 / 0.5, abs=0.01)
+    assert coverage(found[:3], errors, np.array([2 / 3, 1 / 3])) == pytest.approx(1)
+    assert np.isnan(coverage(np.full((3, 2), np.nan), errors, EVEN))
+    lone = confusion(found, NAMES, pd.Series(["A"] * 4))
+    assert np.isnan(coverage(found, lone, EVEN))
+
+
+def test_the_classifiers_errors_are_taken_out() -> None:
+    errors = np.array([[0.7, 0.3], [0.4, 0.6]])
+    for share in (0.1, 0.3, 0.5):
+        found = np.tile(share * errors[0] + (1 - share) * errors[1], (20, 1))
+        assert coverage(found, errors, EVEN) == pytest.approx(share / 0.5, abs=0.25)
+    assert coverage(found, np.full((2, 2), 0.5), EVEN) == pytest.approx(1)  # nothing to tell by
 
 
 def test_a_missing_site_is_seen_where_sites_differ_and_not_where_they_are_alike() -> None:
@@ -32,11 +49,11 @@ def test_a_missing_site_is_seen_where_sites_differ_and_not_where_they_are_alike(
         assert sites is not None
         unseen, table = cohort(RNG(1), 16, gap)
         made, origin = cohort(RNG(2), 30, gap)
-        reference = sites.assign(unseen)
+        errors = confusion(sites.assign(unseen), NAMES, table["site"])
+        expected = frequencies(NAMES, table["site"])
         one_site = sites.assign(made[(origin["site"] == "A").to_numpy()])
-        assert low <= coverage(one_site, reference) <= high
-        assert coverage(sites.assign(made), reference) > 0.7
-        assert len(table) == len(reference)
+        assert low <= coverage(one_site, errors, expected) <= high
+        assert coverage(sites.assign(made), errors, expected) > 0.7
 
 
 def test_training_slices_are_assigned_by_folds_without_their_patients() -> None:

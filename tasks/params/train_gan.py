@@ -88,7 +88,7 @@ class TrainGan(Section):
     processes: int = Field(default=1, ge=1, le=64)  # each trains on its share of every batch
     steps: int = Field(ge=1)
     batch: int = Field(default=16, ge=4)
-    precision: Literal["fp32", "bf16", "auto"] = "fp32"  # auto: bf16 where the hardware has it
+    precision: Literal["fp32", "bf16", "auto"] = "auto"  # bf16 where the hardware multiplies it
 
     latent: int = Field(default=64, ge=1)
     width: int = Field(default=16, ge=4, le=256)

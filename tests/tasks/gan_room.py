@@ -15,7 +15,7 @@ from tasks.arrays import save_set
 
 TINY: dict[str, Any] = {
     "seed": 3, "threads": 1, "steps": 6, "batch": 8, "width": 4, "latent": 8,
-    "watch_every": 3, "sheet_every": 6,
+    "watch_every": 3, "sheet_every": 6, "precision": "fp32",
 }  # fmt: skip
 SIZE = 32
 

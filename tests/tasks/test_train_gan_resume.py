@@ -1,5 +1,6 @@
 """A training killed at any moment and started again ends in the same bytes."""
 
+import json
 import os
 import random
 import signal
@@ -89,6 +90,24 @@ def test_other_params_or_slices_never_resume_a_foreign_checkpoint(
     write_params(room)
     train_gan.main("0")
     assert "resuming at step 3" in capsys.readouterr().err
+
+
+def test_a_checkpoint_in_bfloat16_is_not_taken_up_without_it(
+    room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_params(room, gan={"precision": "auto"})
+
+    def finished(able: bool) -> tuple[bool, str]:
+        """Whether a run on hardware with or without bfloat16 resumed, and what it computed in."""
+        monkeypatch.setattr("tasks.train_gan.trainer.has_bf16", lambda _: able)
+        train_gan.main("0")
+        config = json.loads((OUT / "config.json").read_text())
+        return "resuming" in capsys.readouterr().err, config["precision"]
+
+    monkeypatch.setattr("tasks.train_gan.trainer.has_bf16", lambda _: True)
+    kill_at(4, monkeypatch)
+    assert finished(able=False) == (False, "fp32")
+    assert finished(able=True) == (True, "bf16")
 
 
 def test_half_a_checkpoint_is_started_afresh(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,8 @@ def convert(patient: Patient, plan: Plan) -> Converted:
         mask, status = None, "missing"
         chosen = [index for index in partners(image, scans.masks) if index in masks]
         try:
-            combined = combine([masks[index] for index in chosen], volume)
+            flat = image.format == "image2d"
+            combined = combine([masks[index] for index in chosen], volume, flat=flat)
             if combined is None and image.label == 0:  # a class folder says: no tumour
                 combined = np.zeros(volume.data.shape, np.uint8)
         except RefusalError as refusal:
@@ -114,6 +115,7 @@ def partners(image: Found, masks: Sequence[Found]) -> list[int]:
         for index, mask in enumerate(masks)
         if (mask.session is None or image.session is None or mask.session == image.session)
         and same_frame(image, mask)
+        and (mask.format == "image2d") == (image.format == "image2d")  # one has no geometry
     ]
     own = [index for index in near if image.stem and masks[index].stem == image.stem]
     return own or [index for index in near if not drawn_on_another(masks[index])]
@@ -130,10 +132,16 @@ def drawn_on_another(mask: Found) -> bool:
     return mask.format == "nifti" and mask.modality != "other"
 
 
-def combine(masks: Sequence[Mask], image: Volume) -> NDArray[np.uint8] | None:
-    """The union of masks on the image's grid, (I,J,K) in {0,1}; None where there are none."""
+def combine(masks: Sequence[Mask], image: Volume, *, flat: bool) -> NDArray[np.uint8] | None:
+    """The union of masks on the image's grid, (I,J,K) in {0,1}; None where there are none.
+
+    `flat` is whether they are pictures: then nothing says how those of two sizes lie on each other.
+    """
     union: NDArray[np.uint8] | None = None
     for mask in masks:
+        if flat and isinstance(mask, Volume) and mask.data.shape[:2] != image.data.shape[:2]:
+            found = f"{mask.data.shape[:2]} pixels for a picture of {image.data.shape[:2]}"
+            raise RefusalError("mask-of-other-size", found)
         resampled = on_grid(mask, image)
         union = resampled if union is None else union | resampled
     return union

@@ -14,7 +14,8 @@ Format = Literal["dicom", "dicom-multiframe", "rtstruct", "nifti", "image2d"]
 class Found:
     """An image or a mask. `patient`, `session`, `stem` are secrets; they never leave as they are.
 
-    `label` is what a class folder says of a picture: 1 tumour, 0 none.
+    `label` is what a class folder says of a picture: 1 tumour, 0 none; `first_slice` is the number
+    of the first picture of a volume.
     `when` orders sessions in time; `stem` is the name that a mask's name starts with if it
     belongs to this one image; `headers` stand beside `sources` for DICOM.
     """
@@ -33,6 +34,7 @@ class Found:
     equipment: str = ""
     synthetic: bool = False
     label: int | None = None
+    first_slice: int = 0
     headers: tuple[Header, ...] = ()
 
     @property

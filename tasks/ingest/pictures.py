@@ -21,8 +21,10 @@ from tasks.ingest.volume import Volume, compact
 from tasks.params.ingest import Ingest
 
 MASK_ENDING = re.compile(r"[_\- ](mask|seg|label)$", re.IGNORECASE)
-TUMOUR_FOLDERS = {"yes", "tumor", "tumour", "glioma", "meningioma", "pituitary", "1"}
-HEALTHY_FOLDERS = {"no", "no_tumor", "notumor", "no tumor", "no_tumour", "healthy", "normal", "0"}
+TUMOUR_FOLDER = re.compile(
+    r"yes|1|(with[_\- ]?)?tumou?r|(glioma|meningioma|pituitary)([_\- ]?tumou?r)?"
+)
+HEALTHY_FOLDER = re.compile(r"no|0|healthy|normal|(no|non|without)[_\- ]?tumou?r")
 FORMATS = ("PNG", "JPEG", "TIFF")
 
 
@@ -50,6 +52,7 @@ def survey(
     for (patient, role, alone), numbered in sorted(stacks.items()):
         numbered.sort(key=lambda pair: (pair[0], pair[1].name))
         groups = [[source] for _, source in numbered] if alone else [[s for _, s in numbered]]
+        first = numbered[0][0]
         if not alone and not even([number for number, _ in numbered]):
             reason = f"{len(numbered)} slice numbers with gaps or repeats"
             rejected.append(Rejection(tuple(groups[0]), "missing-slice", reason))
@@ -67,6 +70,7 @@ def survey(
                     modality=settings.pictures.modality or from_name(stem) or "other",
                     evidence="ingest.pictures" if settings.pictures.modality else "file name",
                     label=class_of(group[0].name),
+                    first_slice=first,
                 )
             )
     return found, rejected
@@ -101,9 +105,9 @@ def even(numbers: list[int]) -> bool:
 def class_of(name: str) -> int | None:
     """1 or 0 where a folder's name tells a class, else None."""
     for part in reversed(PurePosixPath(name.lower()).parts[:-1]):
-        if part in TUMOUR_FOLDERS:
+        if TUMOUR_FOLDER.fullmatch(part):
             return 1
-        if part in HEALTHY_FOLDERS:
+        if HEALTHY_FOLDER.fullmatch(part):
             return 0
     return None
 
@@ -121,7 +125,9 @@ def read_pictures(found: Found, settings: Ingest) -> Volume:
         raise RefusalError("too-large", f"more than {settings.max_voxels} voxels")
     x, y, z = settings.pictures.spacing_mm
     data = np.stack([plane.T for plane in planes], axis=-1)  # (columns, rows, slices)
-    return Volume(compact(data), np.diag([-x, -y, z, 1.0]))
+    affine = np.diag([-x, -y, z, 1.0])
+    affine[2, 3] = z * found.first_slice  # masks may be there for some of the slices only
+    return Volume(compact(data), affine)
 
 
 def read_plane(source: Source, settings: Ingest, *, mask: bool) -> NDArray[np.generic]:

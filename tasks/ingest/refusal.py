@@ -13,6 +13,7 @@ REMEDIES = {
     "labels-unknown": "give ingest.mask_labels as a list of the label values that are tumour",
     "inverted-greyscale": "export the series as MONOCHROME2",
     "localiser": "none needed: localisers are not volumes",
+    "mask-of-other-size": "export mask and picture with equal numbers of rows and columns",
     "mask-outside-image": "check that mask and image were drawn in the same space",
     "mask-without-image": "put the image it was drawn on into the same batch",
     "missing-slice": "export the whole series again",

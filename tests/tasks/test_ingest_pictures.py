@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tasks.ingest.pictures import class_of
 from tasks.stage import StageError
 
 from .dicom_cases import anatomy, write_series
 from .ingest_room import Room
+from .test_ingest_nifti import write_nifti
 
 
 @pytest.fixture
@@ -120,3 +122,40 @@ def test_a_dicom_without_patient_is_refused_unless_allowed(room: Room) -> None:
 def test_a_pattern_without_a_patient_group_is_named(room: Room) -> None:
     with pytest.raises(StageError, match=r"ingest\.pictures\.pattern.*\?P<patient>"):
         room.ingest(pictures={"pattern": r"(\d+)"})
+
+
+NUMBERED = {"pattern": r"(?P<patient>[A-Z])_(?P<slice>\d)$"}
+
+
+def test_masks_of_some_slices_lie_on_these(room: Room) -> None:
+    for number in range(1, 5):
+        save(room.raw / f"A_{number}.png", grey(number))
+    for number in (2, 3):
+        save(room.raw / f"A_{number}_mask.png", np.full((12, 10), 255, np.uint8))
+    manifest = room.ingest(pictures=NUMBERED)
+    mask = room.load(manifest["mask"][0])[0]
+    assert mask.sum(axis=(0, 1)).tolist() == [0, 120, 120, 0]
+
+
+def test_a_mask_that_cannot_be_laid_on_its_picture_is_refused(room: Room) -> None:
+    """Pictures name no geometry, so neither another size nor a volume's grid can be matched."""
+    save(room.raw / "A_1.png", grey(1))
+    save(room.raw / "A_1_mask.png", np.full((6, 5), 255, np.uint8))
+    write_nifti(room.raw / "sub-B_FLAIR.nii.gz", anatomy((5, 9, 10)))
+    save(room.raw / "B_1_mask.png", np.full((12, 10), 255, np.uint8))
+    manifest = room.ingest(pictures=NUMBERED)
+    assert list(manifest.mask_status) == ["missing"] * 2
+    assert room.codes() == ["mask-of-other-size", "mask-without-image"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "label"),
+    [
+        ("brain_tumor_dataset/yes", 1), ("Training/glioma_tumor", 1), ("pituitary", 1),
+        ("tumor/no", 0), ("Testing/no_tumor", 0), ("notumor", 0), ("brain_tumor_dataset/all", None),
+    ],
+)  # fmt: skip
+def test_a_class_is_told_by_the_nearest_folder_that_names_one(
+    folder: str, label: int | None
+) -> None:
+    assert class_of(f"{folder}/a.png") == label

@@ -11,7 +11,7 @@ from tasks.ingest.brain import Brain, extract_brain
 from tasks.ingest.contours import Contours, fill, read_contours
 from tasks.ingest.dicom import read_multiframe, read_segmentation, read_series
 from tasks.ingest.found import Found
-from tasks.ingest.labels import merge_labels
+from tasks.ingest.labels import merge_greys, merge_labels
 from tasks.ingest.nifti import read_nifti
 from tasks.ingest.pictures import read_pictures
 from tasks.ingest.refusal import RefusalError
@@ -59,7 +59,8 @@ def read_mask(found: Found, params: Ingest) -> Mask:
         return guarded(lambda: canonical(read_segmentation(found, rule, max_voxels=voxels)))
     volume = read_image(found, params)
     if found.format == "image2d":
-        return Volume(np.asarray(volume.data != 0, np.uint8), volume.affine)
+        lossy = any(source.name.lower().endswith((".jpg", ".jpeg")) for source in found.sources)
+        return Volume(merge_greys(volume.data, rule, lossy=lossy), volume.affine)
     return Volume(merge_labels(volume.data, rule), volume.affine)
 
 

@@ -10,7 +10,8 @@ REMEDIES = {
     "duplicate": "none needed: an equal slice was kept",
     "empty-file": "fetch the file from its archive again",
     "geometry": "export the series again with its positions and orientations",
-    "labels-unknown": "give ingest.mask_labels as a list of the label values that are tumour",
+    "labels-unknown": "give ingest.mask_labels as a list of the label values that are tumour; turn"
+    " probabilities into labels first",
     "inverted-greyscale": "export the series as MONOCHROME2",
     "localiser": "none needed: localisers are not volumes",
     "mask-of-other-size": "export mask and picture with equal numbers of rows and columns",

@@ -159,3 +159,16 @@ def test_a_class_is_told_by_the_nearest_folder_that_names_one(
     folder: str, label: int | None
 ) -> None:
     assert class_of(f"{folder}/a.png") == label
+
+
+def test_what_jpeg_blurs_is_cut_at_half_the_maximum(room: Room) -> None:
+    drawn = np.zeros((64, 48), np.uint8)
+    drawn[20:37, 10:29] = 255
+    save(room.raw / "A_1.png", drawn // 2)
+    save(room.raw / "A_1_mask.jpg", drawn)
+    with Image.open(room.raw / "A_1_mask.jpg") as stored:
+        assert (np.asarray(stored) != 0).sum() > (drawn != 0).sum()
+    manifest = room.ingest(pictures=NUMBERED)
+    assert room.load(manifest["mask"][0])[0].sum() == (drawn != 0).sum()
+    assert len(room.ingest(pictures=NUMBERED, mask_labels=[2])) == 1
+    assert room.codes() == ["labels-unknown"]

@@ -298,3 +298,10 @@ def test_every_code_is_explained() -> None:
     document = (Path(__file__).parents[2] / "docs/ingest.md").read_text()
     explained = dict(re.findall(r"^\| `([a-z-]+)` \| .* \| (.*) \|$", document, re.MULTILINE))
     assert explained == REMEDIES
+
+
+def test_probabilities_are_no_labels(room: Room) -> None:
+    write_nifti(room.raw / "a_FLAIR.nii.gz", anatomy((5, 9, 10)))
+    write_nifti(room.raw / "a_FLAIR_mask.nii.gz", np.full((5, 9, 10), 0.3, np.float32))
+    assert list(room.ingest().mask_status) == ["missing"]
+    assert room.codes() == ["labels-unknown"]

@@ -10,11 +10,13 @@ least the work can cost (read the bytes once, hash, compress and write them, in 
 Last come two runs of auglift alone (`--rounds 0`: these only), the second with each series copied
 to ten patients. `peak_MiB` is the largest sum of the processes' memory that was seen at once, ten
 times a second; `high_water_MiB` the sum of each process's own peak as the kernel keeps it, which
-neither the sampling nor the chance that two peaks coincide can change.
+neither the sampling nor the chance that two peaks coincide can change. The last lines (`--held`:
+these only) count the bytes that are held of each patient, file and volume until a batch ends.
 Needs the wheels `dcm2niix` and `dicom2nifti`.
 """
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +76,13 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=120)
     parser.add_argument("--times", type=int, default=10, help="patients of the memory run; 0: none")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--held", action="store_true", help="count held bytes, nothing else")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         room = Path(folder)
+        if options.held:
+            count_held(room)
+            return
         slices = write_batch(options.volumes, room / "data/raw/bench", options.series)
         (room / "params.yaml").write_text("ingest: {}\n")
         files = [path.stat().st_size for path in (room / "data/raw/bench").rglob("*.dcm")]
@@ -93,6 +100,7 @@ def main() -> None:
             compare(rows, options.series)
         if options.times:
             compare_memory(options, room)
+            count_held(room)
 
 
 def say(**facts: Any) -> None:
@@ -189,6 +197,58 @@ def compare_memory(options: argparse.Namespace, room: Path) -> None:
     for batch, factor in (("bench", 1), ("large", options.times)):
         command = [sys.executable, "-m", "tasks.ingest", batch]
         say(tool=OURS, patients=options.series * factor, **measure(command, room))
+
+
+def count_held(room: Path) -> None:
+    """What the first process keeps, by tracemalloc, of 300 patients who have 40 files each."""
+    from tasks.ingest.__main__ import find_patients
+    from tasks.ingest.account import opened
+    from tasks.ingest.archive import workspace
+    from tasks.ingest.convert import Converted, Plan
+    from tasks.ingest.privacy import DEMO_KEY, Pseudonyms
+    from tasks.ingest.roll import Roll
+    from tasks.params.ingest import Ingest
+
+    names, patients, files = Pseudonyms(DEMO_KEY), 300, 40
+    tiny = np.ones((2, 2), np.uint16)
+    write_series(room / "one", np.stack([tiny] * files), patient=patient(0))
+    os.chdir(room)
+    for number in range(patients):
+        folder = Path("dicom") / patient(number)
+        folder.mkdir(parents=True)
+        for path in sorted(Path("one").iterdir()):
+            content = path.read_bytes().replace(patient(0).encode(), patient(number).encode())
+            (folder / path.name).write_bytes(content)
+        for index in range(files):
+            target = Path(f"nifti/sub-{number:03d}/sub-{number:03d}_run-{index}_FLAIR.nii")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(b"0")
+    for batch in ("dicom", "nifti"):
+        with workspace(batch) as scratch, opened(batch, names) as account:
+            plan = Plan(Path("volumes"), Roll(scratch / "roll"), Ingest(), names, [])
+            tracemalloc.start()
+            found = find_patients(Path(batch), scratch, plan, account)
+            gc.collect()
+            held = tracemalloc.get_traced_memory()[0]
+            say(batch=batch, bytes_a_patient=round(held / len(found)),
+                bytes_a_file=round(held / len(found) / files))  # fmt: skip
+            before = tracemalloc.get_traced_memory()[0]
+            for number in range(patients):
+                account.enter(Converted(rows=[row_of(names.subject(patient(number)))]))
+            held = tracemalloc.get_traced_memory()[0] - before
+            tracemalloc.stop()
+    say(bytes_a_volume=round(held / patients))
+
+
+def row_of(subject: str) -> dict[str, Any]:
+    """A manifest's row."""
+    return {
+        "subject": subject, "session": "ses-01", "modality": "FLAIR", "evidence": "description",
+        "image": f"{subject}/{subject}_ses-01_FLAIR.nii.gz", "mask": None,
+        "mask_status": "missing", "shape": [256, 256, 36], "spacing_mm": [1.1, 0.9, 5.5],
+        "orientation": "RAS", "source_format": "dicom", "source_sha256": "0" * 64,
+        "site": "unknown", "synthetic": False, "patient_known": True, "label": None, "brain": None,
+    }  # fmt: skip
 
 
 def measure(command: list[str], room: Path) -> dict[str, float]:

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from flows.runner import Runner, StageFailed
+from flows.runner import Runner
 from tasks.ingest.privacy import KEY_VARIABLE, fingerprint
 from tasks.stage import StageError
 from tests.identity_search import below, leaks
@@ -227,23 +227,18 @@ def test_no_planted_identity_is_in_what_dvc_and_the_flow_say_or_keep(
     """The lines that the runner hands on are those that Prefect logs."""
     root = clone(tmp_path / "repository")
     fill(root / "data/raw/b")
-    (root / "data/raw/c").mkdir()
-    (root / f"data/raw/c/{NAME}.dcm").write_bytes(b"Erika")
     tree = yaml.safe_load((root / "params.yaml").read_text())
-    tree["data"]["batches"] = ["b", "c"]
+    tree["data"]["batches"] = ["b"]
     tree["ingest"] |= TINY["ingest"]
     (root / "params.yaml").write_text(yaml.safe_dump(tree))
     monkeypatch.setenv(KEY_VARIABLE, KEY)
     monkeypatch.chdir(root)
     said: list[str] = []
     Runner(root).repro("ingest@b", said.append)
-    with pytest.raises(StageFailed) as failure:
-        Runner(root).repro("ingest@c", said.append)
-    logs = "\n".join([*said, str(failure.value)])
+    logs = "\n".join(said)
     assert "15 volumes" in logs
-    assert "no volume could be read" in logs
-    raw, private = root / "data/raw", root / ".private"
-    kept = list(below(root, without=[raw / "b", raw / "c", private]))
+    private = root / ".private"
+    kept = list(below(root, without=[root / "data/raw/b", private]))
     assert "dvc.lock" in dict(kept)
     assert leaks([*kept, ("log", logs.encode())], [*WORDS, KEY]) == []
     assert list((private / "dvc").rglob("*.db"))  # its paths of raw files, for the owner's eyes

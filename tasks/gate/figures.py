@@ -115,7 +115,8 @@ def imitated(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
     errors = sites.confusion(val.sites[draw.reference], names, own)
     sides = []
     for one, rows in ((sets.synthetic, draw.synthetic), (train, draw.other)):
-        known = one.table["site"].iloc[rows] if "subject" in one.table else train.table["site"]
+        real = one is train or one is val
+        known = one.table["site"].iloc[rows] if real else train.table["site"]
         expected = sites.frequencies(names, known)
         sides.append(np.array([sites.coverage(one.sites[rows], errors, expected)]))
     return sides[0], sides[1]

@@ -10,6 +10,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -68,10 +70,8 @@ def load(path: Path) -> NDArray[Any]:
     """An array file; never a pickle."""
     try:
         found: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise StageError(
-            f"{path} is no readable array ({error}); write it with numpy.save"
-        ) from None
+    except (ValueError, EOFError, OSError):
+        raise StageError(f"{path} is no readable array; write it with numpy.save") from None
     return found
 
 
@@ -81,8 +81,8 @@ def read_files(folder: Path) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
     images = [path for path in paths if not stem_of(path).endswith("_mask")]
     if not images:
         raise StageError(
-            f"{folder} holds no slices; expected images.npy, or PNG or NIfTI files with _mask"
-            " partners"
+            f"{folder} holds no slices; expected images.npy (all slices in one array), or PNG or"
+            " NIfTI files, one a slice, themselves in this folder"
         )
     partners = [path.with_name(f"{stem_of(path)}_mask{suffix_of(path)}") for path in images]
     present = [partner.exists() for partner in partners]
@@ -99,6 +99,15 @@ def read_files(folder: Path) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
 
 def plane(path: Path) -> NDArray[Any]:
     """One slice (H,W): rows run from anterior to posterior, columns from right to left."""
+    try:
+        return pixels_of(path)
+    except (OSError, EOFError, SyntaxError, ValueError, ImageFileError, HeaderDataError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StageError(f"{path} cannot be read ({reason}); replace or remove it") from None
+
+
+def pixels_of(path: Path) -> NDArray[Any]:
+    """What `plane` returns, or whatever the reading library raises."""
     if suffix_of(path) == ".png":
         with Image.open(path) as image:
             if image.mode not in ("L", "1"):

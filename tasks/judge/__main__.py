@@ -37,6 +37,8 @@ def main() -> None:
 
 def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
     """Read, judge, write; the verdict in a word."""
+    if out.exists() and not out.is_dir():
+        raise StageError(f"{out} is no folder; give --out a folder, new or not")
     config = params.read(Gate) if params.PARAMS.exists() else Gate(seed=0, threads=1)
     device = str(compute.prepare(config.threads))
     made = folders.read(synthetic, name="synthetic")

@@ -52,7 +52,10 @@ def read_table(path: Path, n: int) -> pd.DataFrame:
     """`slices.csv` with a row a slice, or an empty table when there is none."""
     if not path.exists():
         return pd.DataFrame(index=range(n))
-    table = pd.read_csv(path)
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, OSError):  # pandas' own errors are ValueErrors
+        raise StageError(f"{path} is no readable table; expected CSV with a header") from None
     if len(table) != n:
         raise StageError(f"{path} has {len(table)} rows for {n} slices; expected a row a slice")
     if "label" in table and not table["label"].isin([-1, 0, 1]).all():

@@ -144,6 +144,13 @@ def test_folders_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None
     (tmp_path / "colour").mkdir()
     Image.new("RGB", (64, 64)).save(tmp_path / "colour/a.png")
     assert "8-bit grey" in refused("colour")
+    for name in ("a.png", "a.nii.gz", "a.nii", "images.npy"):
+        (tmp_path / f"broken {name}").mkdir()
+        (tmp_path / f"broken {name}" / name).write_bytes(b"no image")
+        assert "read" in refused(f"broken {name}")
+    write(tmp_path / "table", slices)
+    (tmp_path / "table/slices.csv").write_bytes(b'"\xff\n')
+    assert "no readable table" in refused("table")
     write(tmp_path / "people", slices)
     assert "3 real patients, at least 4" in refused("people")
     small = SliceSet(slices.images[..., ::2, ::2], slices.masks, slices.table)
@@ -191,6 +198,7 @@ def test_half_of_the_real_patients_stand_for_training_ones_that_are_not_given(
     ("words", "line"),
     [
         (("--synthetic", "few"), "3 synthetic slices, at least 20"),
+        (("--synthetic", "real", "--out", "real/images.npy"), "is no folder"),
         (("--synthetic", "real", "--train", "real"), "in --train and in --real"),
     ],
 )

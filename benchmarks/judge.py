@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import binomtest
 
 from benchmarks.cohorts import cohort
 from tasks.arrays import SliceSet, load_slices
@@ -180,6 +181,11 @@ def show(rows: pd.DataFrame) -> None:
             f"| {name} | {rejected} of {len(group)} | {right} | {group['accepted'].mean():.0%} |"
             f" {spread(group['found'])} | {spread(group['accused'])} | {called} |"
         )
+    print()
+    for name, group in rows.groupby("generator", sort=False):
+        if name == "oracle" or "one site" in str(name):
+            shares = pd.Series([json.loads(one)["site_coverage"] for one in group["ratios"]])
+            print(f"site_coverage of {name}: {shares.min():.2f} to {shares.max():.2f}")
 
 
 def spread(values: pd.Series) -> str:
@@ -193,7 +199,9 @@ def spread(values: pd.Series) -> str:
 def alarms(rows: pd.DataFrame) -> None:
     """How often the oracle is accepted, and the quantiles of each measure's ratio."""
     accepted = int((rows["verdict"] == "accepted").sum())
-    print(f"Oracle accepted in {accepted} of {len(rows)} cohorts; of its slices")
+    chance = binomtest(accepted, len(rows)).proportion_ci(method="exact")
+    print(f"Oracle accepted in {accepted} of {len(rows)} cohorts, 95 % interval (Clopper-Pearson)")
+    print(f"{chance.low:.1%} to {chance.high:.1%}; of its slices")
     print(f"{rows['accused'].mean():.2%} are accused, at most {rows['accused'].max():.1%}.\n")
     for said in rows.loc[rows["verdict"] == "rejected", "reasons"]:
         print(f"- {said}")

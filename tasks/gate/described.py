@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from tasks.arrays import SliceSet
 from tasks.measures import foreground, spectrum, tumors
@@ -58,6 +59,8 @@ def describe(slices: SliceSet, *, device: str) -> Described:
     """Measure slices; broken pixels count as air here, the checks report them."""
     images = np.nan_to_num(slices.images, nan=-1, posinf=1, neginf=-1).clip(-1, 1)
     bodies = foreground.foreground(images)
+    with threadpool_limits(1, user_api="blas"):  # many small products
+        coarse = shrink(prepare(images)).reshape(len(images), -1)
     return Described(
         table=slices.table,
         images=images,
@@ -66,7 +69,7 @@ def describe(slices: SliceSet, *, device: str) -> Described:
         outlines=foreground.outline(bodies),
         tumors=tumors.describe(images, slices.masks, bodies),
         histograms=histograms(images, bodies),
-        coarse=shrink(prepare(images)).reshape(len(images), -1),
+        coarse=coarse,
         bodies=bodies,
         areas=np.full((len(images), 2), np.nan),
         sites=np.full((len(images), 0), np.nan),

@@ -27,7 +27,7 @@ def render(found: Judgement, synthetic: SliceSet, train: SliceSet, notes: list[s
             "nearest": nearest,
             "by": by,
             "ratio": f"{ratio:.3f}",
-            "copy": reason == "memorised",
+            "refused": reason == "memorised",
             "picture": picture(synthetic.images[int(place)], train.images[places[nearest]]),
         }
         for place, nearest, by, ratio, reason in zip(

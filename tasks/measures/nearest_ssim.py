@@ -57,7 +57,8 @@ class Side:
     @classmethod
     def of(cls, images: Floats, bodies: Bools) -> "Side":
         """Of images (N,C,H,W) in [-1, 1]."""
-        known = moments(images)
+        with threadpool_limits(1, user_api="blas"):  # many small products
+            known = moments(images)
         return cls(known.images, known.means, known.variances, bodies)
 
     def each(self, change: Callable[[Array], Array]) -> "Side":

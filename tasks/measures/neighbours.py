@@ -6,6 +6,7 @@ is compared with all references by one matrix product, then the best few referen
 correlated at full size (Lewis 1995, "Fast normalized cross-correlation").
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 from scipy.ndimage import gaussian_filter
+from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.intp]
@@ -48,7 +50,7 @@ def nearest(
     keep: int = 5,
     max_shift: int = 4,
     forbidden: NDArray[np.bool_] | None = None,
-    chunk: int = 512,
+    chunk: int = 256,
     workers: int = 1,
 ) -> Nearest:
     """Search `references` (M,C,H,W) for each of `queries` (N,C,H,W).
@@ -60,25 +62,25 @@ def nearest(
         max_shift: largest shift in pixels of full size, in each direction.
         forbidden: (N,M) pairs that do not count, such as slices of one patient.
         chunk: how many queries at a time; bounds the memory.
-        workers: threads of the transforms.
+        workers: threads.
 
     Raises:
         ValueError: when a query has no allowed reference.
     """
     if not len(references) or (forbidden is not None and forbidden.all(axis=1).any()):
         raise ValueError("every query needs at least one reference that it may be compared with")
-    fine_references = prepare(references)
-    coarse_references = shrink(fine_references)
-    parts = []
-    with fft.set_workers(workers):
-        spectra = fft.rfft2(fine_references)
-        for start in range(0, len(queries), chunk):
-            fine = prepare(queries[start : start + chunk])
-            banned = None if forbidden is None else forbidden[start : start + chunk]
-            parts.append(
-                search(fine, spectra, coarse_references, keep=keep, max_shift=max_shift,
-                       forbidden=banned)
-            )  # fmt: skip
+
+    def part(start: int) -> tuple[Ints, Floats, Floats, Floats, NDArray[np.int16]]:
+        banned = None if forbidden is None else forbidden[start : start + chunk]
+        return search(prepare(queries[start : start + chunk]), spectra, coarse_references,
+                      keep=keep, max_shift=max_shift, forbidden=banned)  # fmt: skip
+
+    # The products are small: threads of BLAS would wait for each other longer than they work.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        fine_references = prepare(references)
+        coarse_references = shrink(fine_references)
+        spectra = fft.rfft2(fine_references, workers=workers)
+        parts = list(pool.map(part, range(0, len(queries), chunk)))
     return Nearest(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

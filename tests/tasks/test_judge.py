@@ -76,7 +76,9 @@ def test_unseen_patients_are_accepted_and_a_page_is_written(tmp_path: Path) -> N
     assert code == 0, said
     verdict = json.loads((tmp_path / "judgement/verdict.json").read_text())
     assert verdict["verdict"] == "accepted"
-    assert "<h1>Accepted</h1>" in (tmp_path / "judgement/report.html").read_text()
+    page = (tmp_path / "judgement/report.html").read_text()
+    assert "<h1>Accepted</h1>" in page
+    assert page.count("refused as a copy") <= verdict["images"]["memorised"]
 
 
 def test_copies_are_rejected_also_as_pictures_without_masks(tmp_path: Path) -> None:
@@ -91,6 +93,8 @@ def test_copies_are_rejected_also_as_pictures_without_masks(tmp_path: Path) -> N
     code, said = judge(tmp_path, "--real", "real", "--synthetic", "made", "--train", "train")
     assert code == 3, said
     assert "memorised: 30 of 30" in said
+    page = (tmp_path / "judgement/report.html").read_text()
+    assert page.count("refused as a copy") == 8  # of all pairs shown
     assert "No patients are named" in said
     assert "The synthetic slices have no masks" in said
 

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.stage import StageError
+
 Partition = Literal["train", "val", "test"]
 
 
@@ -33,16 +35,31 @@ class SliceSet:
 
 
 def load_set(folder: Path, table: str) -> SliceSet:
-    """Read `images.npy`, `masks.npy` and the named table of a folder."""
+    """Read `images.npy`, `masks.npy` and the named table of a folder.
+
+    Raises:
+        StageError: where the folder is not there yet.
+    """
+    if not (folder / table).is_file():
+        raise StageError(f"{folder} holds no {table}: run the stage before this one (dvc repro)")
     images = np.load(folder / "images.npy", allow_pickle=False).astype(np.float32)
     masks = np.load(folder / "masks.npy", allow_pickle=False)
     return SliceSet(images, masks, pd.read_parquet(folder / table))
 
 
 def load_slices(fold: str, partition: Partition, folder: Path = Path("data/slices")) -> SliceSet:
-    """The real slices of one partition of a fold."""
+    """The real slices of one partition of a fold.
+
+    Raises:
+        StageError: where the slices were cut without that fold.
+    """
     everything = load_set(folder, "slices.parquet")
-    return everything.take((everything.table[f"partition_{fold}"] == partition).to_numpy())
+    column = f"partition_{fold}"
+    if column not in everything.table:
+        names = map(str, everything.table)
+        folds = [one.removeprefix("partition_") for one in names if one.startswith("partition_")]
+        raise StageError(f"{folder} has no fold {fold}, only {', '.join(folds)}: see slices.folds")
+    return everything.take((everything.table[column] == partition).to_numpy())
 
 
 def save_set(folder: Path, images: NDArray[np.floating], masks: NDArray[np.uint8]) -> None:

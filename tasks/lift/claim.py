@@ -38,9 +38,9 @@ def claim(arms: Sequence[str], contrasts: Mapping[tuple[str, str], Difference]) 
         arms: the arms that were measured.
         contrasts: `family(arms)`'s differences.
     """
-    trials = [[contrasts[c, r] for r in references(arms)] for c in candidates(arms)]
-    if "real" not in arms or not trials:
+    if "real" not in arms or not candidates(arms):
         return "not measured"
+    trials = [[contrasts[c, r] for r in references(arms)] for c in candidates(arms)]
     if any(all(d.low > 0 for d in trial) for trial in trials):
         return "helps"
     if any(all(d.high < 0 for d in trial) for trial in trials):

@@ -69,6 +69,16 @@ def test_beating_real_alone_is_no_evidence_when_classical_does_as_well(root):
     assert found["claim"] == {"segment": "no evidence"}
 
 
+def test_without_the_real_arm_figures_stand_and_nothing_is_claimed(root):
+    write_dice(root, {"real+classical": 0.0, "real+classical+synthetic": 0.1})
+    main()
+    found = room.results(root)
+    assert found["claim"] == {"segment": "not measured"}
+    figures = found["tasks"]["segment"]["dice_volume"]
+    assert figures["real+classical+synthetic"]["mean"] > figures["real+classical"]["mean"]
+    assert figures["real+classical"]["lift_over_real"] is None
+
+
 def test_an_arm_below_every_rival_harms(root):
     lifts = dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": -0.1}
     write_dice(root, lifts)

@@ -121,6 +121,8 @@ def test_a_stage_dies_with_a_killed_dvc(repo: Path, shell: str) -> None:
 @contextmanager
 def started(root: Path, *words: str, **env: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A process while the test runs."""
+    # What a shell starts in the background ignores interrupts, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     child = subprocess.Popen(
         [sys.executable, "-m", *words],
         cwd=root,

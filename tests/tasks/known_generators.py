@@ -49,7 +49,7 @@ def generators(train: SliceSet, oracle: SliceSet) -> dict[str, tuple[Make, tuple
     for how, words in EXPECTED.items():
         known[how] = (damaging(how), words)
     known["collapsed"] = (lambda rng: collapsed(oracle, 200, rng), EXPECTED["collapsed"])
-    for site in ("A", "B"):
+    for site in sorted(oracle.table["site"].value_counts().index[:2]):  # the two largest
         known[f"one site ({site})"] = (lambda _, s=site: one_site(oracle, s), ("site",))
     return known
 

@@ -17,11 +17,16 @@ PLAN = Path(__file__).parents[1] / "benchmarks/lgg.yaml"
 OWN = Path(__file__).parents[1] / "params.yaml"
 
 
-def test_every_experiment_of_the_plan_is_one_that_the_stages_accept():
-    plan = yaml.safe_load(PLAN.read_text())
+DEVELOPMENT = PLAN.with_name("lgg-development.yaml")
+
+
+@pytest.mark.parametrize("path", [PLAN, DEVELOPMENT], ids=["study", "development"])
+def test_every_experiment_of_a_plan_is_one_that_the_stages_accept(path):
+    plan = experiment.read(path)
     cells = list(experiment.cells(plan))
-    assert len({cell.place for cell in cells}) == len(cells) == 4 * 5 * 4 + 1
-    assert {cell.size for cell in cells[:13]} == {5, 10, 20, 40}, "all sizes of a draw come first"
+    assert len({cell.place for cell in cells}) == len(cells)
+    sizes = {(cell.draw, cell.size): None for cell in cells}
+    assert [size for _, size in sizes] == plan["sizes"] * len(plan["draws"]), "draw by draw"
     for cell in cells:
         tree = yaml.safe_load(OWN.read_text())
         for key, value in cell.overrides.items():
@@ -33,7 +38,20 @@ def test_every_experiment_of_the_plan_is_one_that_the_stages_accept():
         for name, section in tree.items():
             model_of(name).model_validate(section)
     seeds = {(cell.size, cell.draw): cell.overrides["train_gan.seed"] for cell in cells}
-    assert len(set(seeds.values())) == 20, "each size and draw has its own generator"
+    assert len(set(seeds.values())) == len(sizes), "each size and draw has its own generator"
+
+
+def test_settings_are_developed_on_other_patients_than_those_who_test(tmp_path):
+    """The clone of a plan that names patients holds no other's files."""
+    data = tmp_path / "data"
+    for name in ("sub-CS4941", "sub-TEST"):
+        for folder in (data / name, data / "derivatives/masks" / name):
+            folder.mkdir(parents=True)
+            (folder / "image.nii.gz").touch()
+    clone = experiment.prepare(tmp_path / "work", "clone", data, experiment.read(DEVELOPMENT))
+    assert [path.parent.name for path in sorted((clone / "data/raw").rglob("*.gz"))] == (
+        ["sub-CS4941"] * 2
+    )
 
 
 def test_overrides_are_written_as_hydra_reads_them():

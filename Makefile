@@ -31,7 +31,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -m "not verify"
+	$(BIN)/pytest -m "not verify" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 verify: $(STAMP)
 	$(BIN)/pytest

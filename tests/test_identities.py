@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -133,12 +134,16 @@ def fill(raw: Path) -> None:
     write_series(
         apart, person(21)[0].T, patient="two", change=plant, seed="two", spacing=(4.0, 4.0), gap=8.0
     )
+    short = raw.parent / "short"  # and a series that ingest must tell of
+    write_series(short, volume.T[:2], patient="three", change=plant, seed="three")
     with zipfile.ZipFile(raw / f"{ACCENTED}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.comment = ZIP_COMMENT.encode()
         for path in sorted(apart.iterdir()):
             archive.write(path, f"{ZIPPED}/{path.name}")
-            path.unlink()
-    apart.rmdir()
+        for path in sorted(short.iterdir()):
+            archive.write(path, f"Charite-Mitte/{path.name}")
+    shutil.rmtree(apart)
+    shutil.rmtree(short)
 
     text = PngInfo()
     text.add_text("Author", PNG_TEXT, zip=True)
@@ -205,7 +210,7 @@ def test_no_planted_identity_is_in_any_output_log_report_or_release(
     run_all(tmp_path)
     assert (tmp_path / "data/release/release.json").exists()
     assert len(list((tmp_path / "data/release/dicom").rglob("*.dcm"))) > 10
-    assert len(pd.read_parquet(tmp_path / "data/volumes/b/rejected.parquet")) >= 4
+    assert len(pd.read_parquet(tmp_path / "data/volumes/b/rejected.parquet")) >= 5
 
     alone = tmp_path / "data/raw/c"
     alone.mkdir()

@@ -5,14 +5,12 @@ own, and ends as a DVC experiment. What was not finished is taken up again by th
 the trainer's checkpoint.
 """
 
-import fcntl
 import math
 import os
 import queue
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +35,7 @@ from flows.trials import Job, Outcome, train
 from flows.workspaces import Workspaces, change_params, check_commit, key_of
 from tasks import params
 from tasks.params.train_gan import TrainGan
-from tasks.stage import WRONG_INPUT, StageError
+from tasks.stage import WRONG_INPUT, StageError, held
 
 FOLDER = Path(".tune")
 STARTUP = 4  # whole trials before one may be stopped
@@ -280,20 +278,6 @@ def has_gpu() -> bool:
     return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
 
 
-@contextmanager
-def only_search(folder: Path) -> Iterator[None]:
-    """Two searches in one folder would take up each other's trials."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StageError(
-                f"{folder} is being searched by another process; wait for it, or take --name"
-            ) from None
-        yield
-
-
 def run(search: Search, *, apply: bool) -> int:
     """Search, show what was found, write the best values when asked; returns the exit code."""
     try:
@@ -304,7 +288,8 @@ def run(search: Search, *, apply: bool) -> int:
         if not search.workers:
             room = 1 if has_gpu() else (os.cpu_count() or 1) // planned(search, "threads")
             search = replace(search, workers=max(1, room))
-        with only_search(search.folder):
+        taken = f"{search.folder} is being searched by another process; wait for it, or take --name"
+        with held(search.folder / "lock", taken):
             study = open_study(search)
             ensure_server()
             state: State[Any] = tune(search, study, return_state=True)

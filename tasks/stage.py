@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-WRONG_INPUT = 2
+WRONG_INPUT, INTERRUPTED = 2, 130
 
 
 class StageError(Exception):
@@ -27,7 +27,8 @@ class StageError(Exception):
 def run(main: Callable[..., None]) -> None:
     """Run a stage's `main` with the command line's words and leave with its exit code.
 
-    Exit codes: 0 done, 2 wrong input (one line on stderr), 1 anything else (a traceback).
+    Exit codes: 0 done, 2 wrong input and 130 interrupted (one line on stderr), 1 anything else (a
+    traceback).
     """
     name = Path(inspect.getfile(main)).relative_to(Path(__file__).parent).parts[0]
     name = name.removesuffix(".py")
@@ -46,12 +47,14 @@ def run(main: Callable[..., None]) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         fail(label, "the disk is full; free some space (`dvc gc -w` drops unused versions), rerun")
+    except KeyboardInterrupt:
+        fail(label, "interrupted, nothing is half written; run it again", INTERRUPTED)
 
 
-def fail(label: str, message: str) -> None:
-    """Print one line and leave with the exit code for wrong input."""
+def fail(label: str, message: str, code: int = WRONG_INPUT) -> None:
+    """Print one line and leave with an exit code."""
     print(f"{label}: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(WRONG_INPUT)
+    raise SystemExit(code)
 
 
 def die_with_parent() -> None:
@@ -59,6 +62,12 @@ def die_with_parent() -> None:
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def serve() -> None:
+    """Begin a worker process: it dies with its parent, and Ctrl-C is the parent's to answer."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
@@ -103,13 +112,19 @@ def discard(path: Path) -> None:
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
     """Hold the lock of an output for as long as it is being written."""
-    locks = Path(".locks")
-    locks.mkdir(exist_ok=True)
-    with (locks / str(path).replace("/", "__")).open("w") as lock:
+    lock = Path(".locks") / str(path).replace("/", "__")
+    taken = f"{path} is being written by another process; wait for it or end it, then rerun"
+    with held(lock, taken):
+        yield
+
+
+@contextmanager
+def held(lock: Path, otherwise: str) -> Iterator[None]:
+    """Hold a lock; where another process does, fail with a `StageError` that says `otherwise`."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StageError(
-                f"{path} is being written by another process; wait for it or end it, then rerun"
-            ) from None
+            raise StageError(otherwise) from None
         yield

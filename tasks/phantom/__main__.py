@@ -38,7 +38,7 @@ def write_all(root: Path, patients: int, *, seed: int) -> list[dict[str, object]
     with (
         threadpool_limits(1),
         ProcessPoolExecutor(
-            PROCESSES, mp_context=get_context("fork"), initializer=stage.die_with_parent
+            PROCESSES, mp_context=get_context("fork"), initializer=stage.serve
         ) as pool,
     ):
         return list(pool.map(write, range(patients)))

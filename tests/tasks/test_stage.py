@@ -1,11 +1,18 @@
 """What every stage's output has in common."""
 
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tasks import stage
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", ["folder", "file.json"])
@@ -23,3 +30,20 @@ def test_an_output_is_as_readable_as_the_umask_says_whatever_wrote_it(
         os.umask(before)
     files = [path for path in Path("data").rglob("*") if path.is_file()]
     assert [path.stat().st_mode & 0o777 for path in files] == [0o640]
+
+
+def test_ctrl_c_is_answered_in_one_line_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "tasks.phantom"], cwd=tmp_path, text=True, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True,
+    )  # fmt: skip
+    partial = tmp_path / "data/raw/.phantom.partial"
+    until = time.monotonic() + 60
+    while not list(partial.glob("*/*")) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, len(said.splitlines())) == (stage.INTERRUPTED, 1), said
+    assert said.startswith("phantom: interrupted")
+    assert list((tmp_path / "data/raw").iterdir()) == []

@@ -78,6 +78,11 @@ def notes(task: str, results: TaskResults, wanted: int) -> list[str]:
             f"{task}: {min(counts)} of {wanted} seeds are left; raise downstream.reruns, so that"
             " every arm trains spare ones"
         )
+    if counts and min(counts) == 1:
+        said.append(
+            f"{task}: one seed tells nothing of other training runs, so that the intervals hold for"
+            " these very networks; train two or more before an arm is called better"
+        )
     failed = [name for name, one in compared.items() if one.failed_seeds]
     if failed:
         said.append(f"{task}: networks that learnt nothing are among those of {', '.join(failed)}")

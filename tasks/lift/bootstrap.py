@@ -66,6 +66,7 @@ class Estimate:
         residual: (R,) what each run adds to the value, less its fold's average.
         residuals: (B,R) the same for other patients.
         patients: how many it is defined for.
+        freedom: degrees of freedom of the spread between its runs.
     """
 
     value: float
@@ -74,6 +75,7 @@ class Estimate:
     residual: Array
     residuals: Array
     patients: int
+    freedom: int
 
     def interval(self, *, limit: float) -> tuple[float, float]:
         """95 % percentile interval inside the metric's range [0, limit]."""
@@ -104,6 +106,7 @@ def estimate(measure: Measure, resampling: Resampling) -> Estimate | None:
         residual=slope - resampling.folds @ slope,
         residuals=slopes - slopes @ resampling.folds,
         patients=measure.patients(),
+        freedom=resampling.freedom,
     )
 
 
@@ -152,6 +155,9 @@ def simultaneous(
         resampling: the draws that `estimates` were made with.
         pooled: one spread between runs for all arms; else each pair's own, for families whose
             arms differ in it and that have runs enough.
+
+    Raises:
+        ValueError: when a pair of its own spread has one run only, which tells nothing of it.
     """
     if not pairs:
         return {}
@@ -160,21 +166,28 @@ def simultaneous(
     patients = np.stack([estimates[a].replicates - estimates[r].replicates for a, r in pairs])
     patients = (patients - values[:, None]) * np.sqrt(n / (n - 1))[:, None]  # (K,B)
     rng = np.random.default_rng([resampling.seed, 1])
+    count = patients.shape[1]
     if pooled:
         spread, own_way, freedom = between_runs(estimates, resampling)
-        noise = {name: spread * rng.standard_normal(patients.shape[1]) for name in estimates}
+        noise = {name: spread * rng.standard_normal(count) for name in estimates}
         shared = np.full(len(pairs), own_way)
     else:
         noise = {name: one.own for name, one in estimates.items()}
-        freedom = resampling.freedom
+        freedoms = [min(estimates[a].freedom, estimates[r].freedom) for a, r in pairs]
+        if min(freedoms) < 1:
+            raise ValueError(f"{pairs[int(np.argmin(freedoms))]} have one run only")
         shared = np.array([share_of_patients(estimates[a], estimates[r]) for a, r in pairs])
     runs = np.stack([noise[a] - noise[r] for a, r in pairs])  # (K,B)
     error = np.sqrt(
         np.nanvar(patients, axis=1, ddof=1) + np.var(runs, axis=1) * np.clip(1 - shared, 0, 1)
     )
-    draws = patients * np.sqrt(stretch(rng, int(n.min()) - 1, patients.shape[1]))
+    draws = patients * np.sqrt(stretch(rng, int(n.min()) - 1, count))
     # One spread errs for all pairs at once, each pair's own errs for itself.
-    wide = stretch(rng, freedom, runs.shape[1:] if pooled else runs.shape)
+    wide = (
+        stretch(rng, freedom, count)
+        if pooled
+        else np.stack([stretch(rng, f, count) for f in freedoms])
+    )
     beyond = wide - shared[:, None]  # (K,B)
     draws += runs * np.sqrt(np.clip(beyond, 0, None))
 
@@ -183,23 +196,27 @@ def simultaneous(
     scale = np.where(moving, scale, 1.0)
     largest = np.fmax.reduce(np.abs(draws) / scale[:, None], axis=0)  # (B,), undefined draws nan
     largest = np.sort(largest[~np.isnan(largest)])
-    count = len(largest)
-    critical = largest[min(int(np.ceil((1 - ALPHA) * (count + 1))), count) - 1]
+    defined = len(largest)
+    critical = largest[min(int(np.ceil((1 - ALPHA) * (defined + 1))), defined) - 1]
     half = np.where(moving, critical * scale, 0.0)
     detectable = half + norm.ppf(POWER) * error
-    reached = count - np.searchsorted(largest, np.abs(values) / scale, side="left")
-    p = np.where(moving, (1 + reached) / (count + 1), np.where(values == 0, 1.0, 1 / (count + 1)))
+    reached = defined - np.searchsorted(largest, np.abs(values) / scale, side="left")
+    least = 1 / (defined + 1)
+    p = np.where(moving, least * (1 + reached), np.where(values == 0, 1.0, least))
     return {
         pair: Difference(float(v), float(v - h), float(v + h), float(q), float(d))
         for pair, v, h, q, d in zip(pairs, values, half, p, detectable, strict=True)
     }
 
 
-def stretch(rng: np.random.Generator, freedom: int, shape: int | tuple[int, ...]) -> Array:
-    """How many times larger a variance may be than the one estimated: draws of that shape."""
+def stretch(rng: np.random.Generator, freedom: int, count: int) -> Array:
+    """(B,) how many times larger a variance may be than the one estimated.
+
+    Ones without degrees of freedom: then nothing was estimated.
+    """
     if freedom < 1:
-        return np.ones(shape)
-    drawn: Array = freedom / rng.chisquare(freedom, shape)
+        return np.ones(count)
+    drawn: Array = freedom / rng.chisquare(freedom, count)
     return drawn
 
 

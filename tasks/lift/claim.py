@@ -21,9 +21,17 @@ def references(arms: Sequence[str]) -> list[str]:
 
 def family(arms: Sequence[str]) -> list[tuple[str, str]]:
     """All contrasts of a metric: every arm over `real`, candidates over every reference."""
-    over_real = [(a, "real") for a in arms if a != "real" and not Arm.parse(a).apart]
-    over_rivals = [(c, r) for c in candidates(arms) for r in references(arms) if r != "real"]
-    return over_real + over_rivals if "real" in arms else []
+    return [*over_real(arms), *(pair for pair in deciding(arms) if pair[1] != "real")]
+
+
+def over_real(arms: Sequence[str]) -> list[tuple[str, str]]:
+    """Every arm's contrast with `real`."""
+    return [(a, "real") for a in arms if "real" in arms and a != "real" and not Arm.parse(a).apart]
+
+
+def deciding(arms: Sequence[str]) -> list[tuple[str, str]]:
+    """The contrasts that a claim is read off: candidates over all arms without synthetic slices."""
+    return [(c, r) for c in candidates(arms) for r in references(arms) if "real" in arms]
 
 
 def claim(arms: Sequence[str], contrasts: Mapping[tuple[str, str], Difference]) -> Claim:

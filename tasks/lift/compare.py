@@ -56,15 +56,15 @@ def compare(task: str, arms: Mapping[str, ArmResult], config: LiftParams) -> Com
         StageError: when two arms were not tested on the same patients with the same seeds.
     """
     shared = shared_axes(task, {name: arm for name, arm in arms.items() if compared(name)})
-    if shared is None or len(shared.patients) < config.min_patients:
-        short: Status = "too few patients" if shared is not None else "too few"
-        return Comparison("not measured", nothing(task, arms, short, shared), [], {}, shared)
+    if shared is not None and len(shared.patients) < config.min_patients:
+        return Comparison("not measured", too_few_patients(task, arms, shared), [], {}, shared)
     resamplings = {
         name: Resampling.draw(arm.axes, draws=config.draws, seed=config.seed)
         for name, arm in arms.items()
         if arm.axes is not None
     }
-    resampling = next(one for name, one in resamplings.items() if compared(name))
+    # Arms that stand apart were tested on patients of their own, and are not paired with others.
+    resampling = next((one for name, one in resamplings.items() if compared(name)), None)
     figures: dict[str, dict[str, ArmFigure]] = {}
     verdict: Claim = "not measured"
     contrasts: list[Contrast] = []
@@ -77,7 +77,7 @@ def compare(task: str, arms: Mapping[str, ArmResult], config: LiftParams) -> Com
             and (found := estimate(arm.measures[metric], resamplings[name])) is not None
         }
         rivals = {name: one for name, one in estimates.items() if compared(name)}
-        differences = simultaneous(rivals, family(list(rivals)), resampling)
+        differences = simultaneous(rivals, family(list(rivals)), resampling) if resampling else {}
         figures[metric] = {
             name: figure(name, metric, arm, estimates.get(name), differences)
             for name, arm in arms.items()
@@ -99,9 +99,8 @@ def compare(task: str, arms: Mapping[str, ArmResult], config: LiftParams) -> Com
                 for (a, r), d in differences.items()
                 if a in candidates(list(rivals))
             ]
-    return Comparison(
-        verdict, figures, contrasts, by_group(PRIMARY[task], arms, resampling, config), shared
-    )
+    groups = by_group(PRIMARY[task], arms, resampling, config) if resampling else {}
+    return Comparison(verdict, figures, contrasts, groups, shared)
 
 
 def by_group(
@@ -161,14 +160,15 @@ def shared_axes(task: str, arms: Mapping[str, ArmResult]) -> Axes | None:
     return next(iter(known.values()), None)
 
 
-def nothing(
-    task: str, arms: Mapping[str, ArmResult], status: Status, axes: Axes | None
+def too_few_patients(
+    task: str, arms: Mapping[str, ArmResult], axes: Axes
 ) -> dict[str, dict[str, ArmFigure]]:
     """Null figures for every metric and arm."""
-    count = len(axes.patients) if axes is not None else 0
     return {
         metric: {
-            name: ArmFigure(status=status if arm.axes else arm.status, n_patients=count)
+            name: ArmFigure(
+                status="too few patients" if arm.axes else arm.status, n_patients=len(axes.patients)
+            )
             for name, arm in arms.items()
         }
         for metric in METRICS[task]

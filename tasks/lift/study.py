@@ -4,7 +4,7 @@ A draw is another choice of training patients with its own generator and network
 what the spread between runs is counted by: one draw would hide the largest part of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +22,7 @@ from tasks.lift.bootstrap import (
     simultaneous,
     stretch,
 )  # fmt: skip
-from tasks.lift.claim import claim, family
+from tasks.lift.claim import claim, deciding
 from tasks.lift.measures import Array, Axes, Measure
 from tasks.tables.lift import Claim
 
@@ -76,8 +76,7 @@ def estimates_of(
         seed: of these.
 
     Returns:
-        The estimates, and the resampling of the size with the fewest training draws, by whose
-        degrees of freedom a family over sizes is judged.
+        The estimates, and the resampling of the smallest size, whose test patients all share.
 
     Raises:
         ValueError: when sizes were tested on different patients.
@@ -88,25 +87,29 @@ def estimates_of(
         size: Resampling.draw(one, draws=draws, seed=seed + position)
         for position, (size, one) in enumerate(sorted(axes.items()))
     }
-    fewest = min(own.values(), key=lambda one: one.freedom)
-    shared = {size: replace(one, patients=fewest.patients) for size, one in own.items()}
+    first = next(iter(own.values()))
+    shared = {size: replace(one, patients=first.patients) for size, one in own.items()}
     found: Estimates = {}
     for size, arms in measures.items():
         known = {arm: estimate(measure, shared[size]) for arm, measure in arms.items()}
         found[size] = {arm: one for arm, one in known.items() if one is not None}
-    return found, fewest
+    return found, first
 
 
 def contrasts(
-    estimates: Estimates, resampling: Resampling, sizes: Sequence[Size]
+    estimates: Estimates,
+    resampling: Resampling,
+    sizes: Sequence[Size],
+    of: Callable[[Sequence[str]], list[Pair]] = deciding,
 ) -> dict[Size, dict[Pair, Difference]]:
-    """The family of the claims: every contrast at every one of the sizes, simultaneous over all.
+    """A family of contrasts, simultaneous over all of the sizes: by default that of the claims.
 
     The spread between draws is each contrast's own: an arm with synthetic slices has a new
-    generator in each draw, and spreads more than an arm without.
+    generator in each draw, and spreads more than an arm without. Sizes may have other numbers of
+    draws, two at least.
     """
     flat = {name(s, arm): one for s in sizes for arm, one in estimates[s].items()}
-    pairs = {s: family(list(estimates[s])) for s in sizes}
+    pairs = {s: of(list(estimates[s])) for s in sizes}
     named = [(name(s, a), name(s, r)) for s in sizes for a, r in pairs[s]]
     found = simultaneous(flat, named, resampling, pooled=False)
     return {s: {(a, r): found[name(s, a), name(s, r)] for a, r in pairs[s]} for s in sizes}
@@ -120,12 +123,18 @@ def claims(
 
 
 def possible(one: Estimate, resampling: Resampling, *, seed: int) -> Array:
-    """(B,) what an arm's mean might have been with other test patients and other draws."""
+    """(B,) what an arm's mean might have been with other test patients and other draws.
+
+    Raises:
+        ValueError: when there is one draw only, which tells nothing of others.
+    """
+    if one.freedom < 1:
+        raise ValueError("one draw tells nothing of others")
     rng = np.random.default_rng([resampling.seed, seed])
     count = len(one.replicates)
     patients = (one.replicates - one.value) * np.sqrt(one.patients / (one.patients - 1))
     patients = patients * np.sqrt(stretch(rng, one.patients - 1, count))
-    total: Array = one.value + patients + one.own * np.sqrt(stretch(rng, resampling.freedom, count))
+    total: Array = one.value + patients + one.own * np.sqrt(stretch(rng, one.freedom, count))
     return total
 
 
@@ -162,6 +171,8 @@ def patients_for(value: float, sizes: NDArray[np.float64], heights: NDArray[np.f
     if not np.isfinite(value) or not np.isfinite(heights).all():
         return float("nan")
     rising = isotonic_regression(heights)
+    if value > rising[-1]:
+        return float(sizes[-1])
     # A plateau is reached where it begins.
     steps, first = np.unique(rising, return_index=True)
     return float(np.exp2(np.interp(value, steps, np.log2(sizes[first]))))

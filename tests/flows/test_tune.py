@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tasks.stage import held
 from tests.flows import toy, toy_trainer
 from tests.flows.test_pipeline import gone, until
 
@@ -140,3 +141,13 @@ def test_the_page_holds_all_its_pictures(
         assert (root / f".tune/toy/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f'alt="{name}" src="data:image/png;base64,' in page
     assert "http" not in page
+
+
+def test_a_second_search_in_the_same_folder_waits_its_turn(
+    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    root, _ = searched
+    with held(root / ".tune/toy/lock", "taken"):
+        second = toy.call(root, *WORDS)
+    assert second.returncode == 2
+    assert second.stderr.splitlines()[-1].endswith("wait for it, or take --name")

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from flows import tuned
 from flows.space import read
 from flows.trials import Outcome
-from flows.tune import Search, Searching, only_search, open_study, propose_first, take_up
+from flows.tune import Search, Searching, open_study, propose_first, take_up
 from flows.workspaces import Workspaces, check_commit
 from tasks.stage import StageError
 from tests.flows import toy_trainer
@@ -60,15 +60,6 @@ def test_a_search_goes_on_with_its_own_space_only(search: Search) -> None:
     ):
         with pytest.raises(StageError, match="begun with another space"):
             open_study(other)
-
-
-def test_a_second_search_in_the_same_folder_waits_its_turn(search: Search) -> None:
-    with (
-        only_search(search.folder),
-        pytest.raises(StageError, match="another process"),
-        only_search(search.folder),
-    ):
-        raise AssertionError("both ran")
 
 
 def test_a_repository_without_commits_is_refused(

@@ -50,7 +50,7 @@ def estimates(replicates: np.ndarray, values: np.ndarray) -> dict[str, Estimate]
     """Arms with given replicates (A,B) and no spread between runs."""
     none = np.zeros(1)
     return {
-        f"arm{k}": Estimate(float(v), row, np.zeros(len(row)), none, none[None], 9999)
+        f"arm{k}": Estimate(float(v), row, np.zeros(len(row)), none, none[None], 9999, 0)
         for k, (row, v) in enumerate(zip(replicates, values, strict=True))
     }
 

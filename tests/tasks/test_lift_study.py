@@ -65,12 +65,52 @@ def test_one_lucky_draw_is_no_evidence():
     assert study.claims(found, pairs) == {5: "no evidence"}
 
 
+def test_a_size_of_one_draw_changes_nothing_at_the_others():
+    """It tells nothing of other draws, and its one draw must not pass for certainty elsewhere."""
+    lifts = {"real": 0.0, "real+classical": 0.0, "real+synthetic": 0.1}
+    measures, axes = simulated(np.random.default_rng(2), lifts, sizes=(5, 40))
+    one = Axes(axes[40].runs[:1], names(37))
+    short = {arm: Mean(m.total[:1], m.count[:1]) for arm, m in measures[40].items()}
+    alone, resampling = study.estimates_of({5: measures[5]}, {5: axes[5]}, draws=500, seed=1)
+    both, other = study.estimates_of(
+        {5: measures[5], 40: short}, {5: axes[5], 40: one}, draws=500, seed=1
+    )
+    expected = study.contrasts(alone, resampling, [5])
+    assert study.contrasts(both, other, [5]) == expected
+    with pytest.raises(ValueError, match="one run only"):
+        study.contrasts(both, other, [5, 40])
+    with pytest.raises(ValueError, match="one draw"):
+        study.possible(both[40]["real"], other, seed=1)
+
+
+def test_a_family_may_have_another_number_of_draws_at_each_size():
+    lifts = {"real": 0.0, "real+classical": 0.0, "real+synthetic": 0.0}
+    measures, axes = simulated(np.random.default_rng(2), lifts, sizes=(5, 10), draws=5)
+    few = {arm: Mean(m.total[:2], m.count[:2]) for arm, m in measures[10].items()}
+    found, resampling = study.estimates_of(
+        {5: measures[5], 10: few},
+        {5: axes[5], 10: Axes(axes[10].runs[:2], names(37))},
+        draws=500,
+        seed=1,
+    )
+    widths = {
+        size: max(one.high - one.low for one in of_size.values())
+        for size, of_size in study.contrasts(found, resampling, [5, 10]).items()
+    }
+    assert widths[10] > 2 * widths[5], "two draws tell little, and five are not held back by them"
+
+
 @pytest.mark.parametrize(
     ("value", "patients"), [(0.4, 5), (0.5, 5), (0.55, 5 * np.sqrt(2)), (0.6, 10), (0.9, 40)]
 )
 def test_worth_is_read_off_between_the_sizes_and_never_beyond_them(value, patients):
     sizes, heights = np.array([5.0, 10.0, 20.0, 40.0]), np.array([0.5, 0.6, 0.6, 0.7])
     assert study.patients_for(value, sizes, heights) == pytest.approx(patients)
+
+
+@pytest.mark.parametrize("heights", [(0.5, 0.6, 0.7, 0.69), (0.7, 0.6, 0.5, 0.4)])
+def test_more_than_the_whole_curve_is_worth_the_largest_size_also_above_a_plateau(heights):
+    assert study.patients_for(0.9, np.array([5.0, 10.0, 20.0, 40.0]), np.array(heights)) == 40
 
 
 def test_a_dip_of_the_curve_is_evened_out():

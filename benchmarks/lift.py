@@ -4,13 +4,12 @@
 
 Reads what `benchmarks.experiment` collected. Of the candidates of a size and draw (arms with real
 and synthetic slices, in every variant) the one that validation patients liked best stands for all
-of them, as the arm `chosen`; no other is looked at on test patients.
+of them, as the arm `chosen`.
 """
 
 import argparse
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,30 +17,63 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import yaml
 from matplotlib.figure import Figure
 
+from benchmarks import experiment
+from benchmarks.candidates import (
+    ALONE,
+    BEST_REAL,
+    CHOSEN,
+    CURVE,
+    DESCRIBED,
+    FIXED,
+    FIXED_ARM,
+    PRIMARY,
+    Result,
+    read,
+    settle,
+)
 from tasks.arms import Arm
 from tasks.lift import measures, study
-from tasks.lift.bootstrap import Resampling, sign_flip
-from tasks.lift.measures import Measure
+from tasks.lift.bootstrap import Difference, Pair, Resampling, estimate, sign_flip
+from tasks.lift.claim import deciding, over_real
+from tasks.lift.compare import METRICS, UNBOUNDED
+from tasks.lift.compare import PRIMARY as PRIMARY_METRIC
+from tasks.lift.measures import Axes, Measure
+from tasks.lift.results import by_site, by_size
 
-CHOSEN = "real+synthetic"  # the name under which the chosen candidate enters the family
-METRICS = {"segment": ["dice_volume", "hd95_mm"], "classify": ["auroc", "sensitivity", "accuracy"]}
-PRIMARY = {"segment": "dice_volume", "classify": "auroc"}
-CURVE, ALONE = "real+classical", "synthetic"
+CONTRASTED = ("dice_volume", "auroc", "sensitivity")  # the others' means are printed
+FEWEST = 5  # test patients of a group
+SEED = 19
 
 
 @dataclass(frozen=True)
-class Result:
-    """What one arm of one experiment left."""
+class Metric:
+    """One metric of every arm at every size."""
 
-    size: int
-    draw: int
-    variant: str
-    arm: str
-    validation: float
-    table: pd.DataFrame
+    name: str
+    measures: dict[int, dict[str, Measure]]
+    estimates: study.Estimates
+    resampling: Resampling
+
+    @property
+    def limit(self) -> float:
+        """Its largest value."""
+        return np.inf if self.name in UNBOUNDED else 1.0
+
+    def family(self) -> study.Estimates:
+        """Without the arms that are described only."""
+        return {
+            size: {arm: one for arm, one in of_size.items() if arm not in DESCRIBED}
+            for size, of_size in self.estimates.items()
+        }
+
+    def sizes(self, wanted: Sequence[int]) -> list[int]:
+        """Those with draws enough to tell how draws differ."""
+        return [
+            size for size in wanted if size in self.estimates
+            and all(one.freedom > 0 for one in self.estimates[size].values())
+        ]  # fmt: skip
 
 
 def main() -> None:
@@ -52,246 +84,259 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--bootstrap", type=int, default=2000)
     words = parser.parse_args()
-    plan = yaml.safe_load(words.plan.read_text())
+    plan = experiment.read(words.plan)
     folder = words.work / "results"
     for task in ("segment", "classify"):
+        print(f"\n## {task}\n")
         results = [one for one in read(folder, task) if not Arm.parse(one.arm).apart]
         if not results:
-            print(f"\n## {task}: no result")
+            print("Nothing.")
             continue
-        arms, said = settle(results)
-        print(f"\n## {task}\n\nChosen on validation patients: {said}.")
-        for metric in METRICS[task]:
-            report(task, metric, arms, plan["claims"], words)
+        settled = settle(task, results)
+        print("\n".join(settled.said))
+        if settled.tables:
+            report(task, settled.tables, results[0], plan.get("claims", []), words)
     print("\n## The gate\n")
-    for line in gates(folder):
-        print(line)
+    show(gates(folder))
     print("\n## The split of the seed paper\n")
-    for line in apart(folder):
-        print(line)
-
-
-def read(folder: Path, task: str) -> list[Result]:
-    """The results of a task; arms that were not trained are left out."""
-    found = []
-    table = "patients" if task == "segment" else "predictions"
-    for place in sorted(folder.glob(f"*/*/downstream/{task}-*")):
-        size, _, draw = place.parents[2].name.partition("-")
-        runs = pd.read_parquet(place / "runs.parquet")
-        if len(runs):
-            found.append(
-                Result(
-                    int(size),
-                    int(draw),
-                    place.parents[1].name,
-                    place.name.removeprefix(f"{task}-"),
-                    float(runs["val_metric"].mean()),
-                    pd.read_parquet(place / f"{table}.parquet"),
-                )
-            )
-    return found
-
-
-def settle(results: Iterable[Result]) -> tuple[dict[int, dict[str, pd.DataFrame]], str]:
-    """The tables of each size and arm over its draws, the chosen candidate among them.
-
-    Draws in which an arm is missing (too few slices passed the gate) are left out of that size
-    for all arms: no difference could be paired. The second value says what was chosen, how often.
-    """
-    every = list(results)
-    candidates = {CURVE + "+synthetic", CHOSEN}
-    picked: dict[tuple[int, int], Result] = {}
-    for one in every:
-        key = (one.size, one.draw)
-        if one.arm in candidates and (key not in picked or one.validation > picked[key].validation):
-            picked[key] = one
-    rows = [one for one in every if one.variant == "base" and one.arm not in candidates]
-    chosen = [(key, CHOSEN, one) for key, one in picked.items()]
-    named = [((one.size, one.draw), one.arm, one) for one in rows] + chosen
-    names = sorted({arm for _, arm, _ in named})
-    have: dict[tuple[int, int], set[str]] = {}
-    for key, arm, _ in named:
-        have.setdefault(key, set()).add(arm)
-    whole = {key for key, arms in have.items() if arms == set(names)}
-    for size, draw in sorted(have.keys() - whole):
-        missing = ", ".join(sorted(set(names) - have[size, draw]))
-        print(f"\nSize {size}, draw {draw} is left out: no result of {missing}.")
-    tables: dict[int, dict[str, list[pd.DataFrame]]] = {}
-    for (size, draw), arm, one in named:
-        if (size, draw) in whole:
-            of_size = tables.setdefault(size, {})
-            of_size.setdefault(arm, []).append(study.by_draw(one.table, draw))
-    counts = Counter(f"{one.arm} ({one.variant})" for key, one in picked.items() if key in whole)
-    said = ", ".join(f"{name} {count} times" for name, count in counts.most_common())
-    joined = {
-        size: {arm: pd.concat(parts, ignore_index=True) for arm, parts in arms.items()}
-        for size, arms in sorted(tables.items())
-    }
-    return joined, said
-
-
-def measured(task: str, metric: str, table: pd.DataFrame, axes: measures.Axes) -> Measure:
-    """One metric of one arm."""
-    of = measures.segment if task == "segment" else measures.classify
-    return of(table, axes)[metric]
+    show(by_slice(folder))
 
 
 def report(
     task: str,
-    metric: str,
-    arms: Mapping[int, Mapping[str, pd.DataFrame]],
-    claimed: list[int],
-    words: Any,
+    tables: Mapping[int, Mapping[str, pd.DataFrame]],
+    any_result: Result,
+    claimed: Sequence[int],
+    words: argparse.Namespace,
 ) -> None:
-    """Print one metric: means by size and arm, and for the primary one contrasts and worth."""
-    axes = {size: study.axes_of(tables) for size, tables in arms.items()}
-    found = {
-        size: {arm: measured(task, metric, table, axes[size]) for arm, table in tables.items()}
-        for size, tables in arms.items()
-    }
-    estimates, resampling = study.estimates_of(found, axes, draws=words.bootstrap, seed=19)
-    draws = {size: len(one.runs) for size, one in axes.items()}
+    """Print every metric of a task; `any_result` knows the groups of the test patients."""
+    axes = {size: study.axes_of(arms) for size, arms in tables.items()}
     patients = len(next(iter(axes.values())).patients)
-    print(f"\n### {metric}: {patients} test patients; draws by size: {draws}\n")
-    means(estimates, resampling)
-    sizes = [size for size in claimed if draws.get(size, 0) > 1]
-    if sizes:
-        differences(estimates, found, resampling, sizes, metric == PRIMARY[task])
-    if metric == PRIMARY[task]:
-        worths(estimates, resampling)
-        if words.plot and task == "segment":
-            plot(estimates, resampling, metric, words.plot)
+    draws = {size: len(one.runs) for size, one in axes.items()}
+    print(f"\n{patients} test patients; draws by size: {draws}")
+    of = measures.segment if task == "segment" else measures.classify
+    known = {
+        size: {arm: of(table, axes[size]) for arm, table in arms.items()}
+        for size, arms in tables.items()
+    }
+    for name in METRICS[task]:
+        found = {
+            size: {arm: every[name] for arm, every in arms.items() if name in every}
+            for size, arms in known.items()
+        }
+        estimates, resampling = study.estimates_of(found, axes, draws=words.bootstrap, seed=SEED)
+        if not any(estimates.values()):
+            continue
+        metric = Metric(name, found, estimates, resampling)
+        print(f"\n### {name}\n")
+        show(means(metric))
+        sizes = metric.sizes(claimed)
+        if name in CONTRASTED and sizes:
+            pairs = study.contrasts(metric.family(), resampling, sizes)
+            if name == PRIMARY_METRIC[task]:
+                claims = study.claims(metric.family(), pairs)
+                print("\n" + "; ".join(f"n = {n}: **{claim}**" for n, claim in claims.items()))
+            print("\nThe family of the claims:\n")
+            show(differences(metric, pairs))
+            print("\nBeside it, simultaneous among themselves:\n")
+            show(differences(metric, study.contrasts(estimates, resampling, sizes, described)))
+        if name == PRIMARY_METRIC[task]:
+            print()
+            show(worths(metric))
+            print()
+            subjects = any_result.table("patients")
+            slices = any_result.table("predictions")
+            groups = by_site(subjects, next(iter(axes.values())))
+            groups |= by_size(slices, next(iter(axes.values())))
+            show(by_group(metric, axes, groups, words.bootstrap))
+            if words.plot and task == "segment":
+                plot(metric, words.plot)
 
 
-def means(estimates: study.Estimates, resampling: Resampling) -> None:
-    """A row a size, a column an arm."""
-    arms = list(next(iter(estimates.values())))
-    print("| patients | " + " | ".join(map(label, arms)) + " |")
-    print("|---" * (len(arms) + 1) + "|")
-    for size, of_size in estimates.items():
-        cells = []
-        for arm in arms:
-            low, high = np.nanquantile(
-                study.possible(of_size[arm], resampling, seed=1), [0.025, 0.975]
-            )
-            cells.append(f"{of_size[arm].value:.3f} ({low:.3f} to {high:.3f})")
-        print(f"| {size} | " + " | ".join(cells) + " |")
+def described(arms: Sequence[str]) -> list[Pair]:
+    """Contrasts beside the family: what a choice among as few networks, or none, would show."""
+    family = [arm for arm in arms if arm not in DESCRIBED]
+    pairs = [(CHOSEN, BEST_REAL), (FIXED, CURVE), (FIXED, BEST_REAL)]
+    pairs = [(arm, reference) for arm, reference in pairs if arm in arms and reference in arms]
+    return pairs + [pair for pair in over_real(family) if pair not in deciding(family)]
+
+
+def means(metric: Metric) -> Iterator[dict[str, Any]]:
+    """A row a size, a column an arm; no interval where one draw tells nothing of others."""
+    for size, of_size in metric.estimates.items():
+        row: dict[str, Any] = {"patients": size}
+        for arm, one in of_size.items():
+            row[label(arm)] = number(one.value)
+            if one.freedom > 0:
+                possible = study.possible(one, metric.resampling, seed=1)
+                row[label(arm)] += f" ({span(np.clip(possible, 0, metric.limit))})"
+        yield row
 
 
 def differences(
-    estimates: study.Estimates,
-    found: Mapping[int, Mapping[str, Measure]],
-    resampling: Resampling,
-    sizes: list[int],
-    primary: bool,
-) -> None:
-    """A row a contrast of the family, simultaneous over all of them; the claims below."""
-    pairs = study.contrasts(estimates, resampling, sizes)
-    print(
-        "\n| patients | arm | less | difference | 95 %, simultaneous | p | sign flip | detectable |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    metric: Metric, pairs: Mapping[int, Mapping[Pair, Difference]]
+) -> Iterator[dict[str, Any]]:
+    """A row a contrast."""
     for size, of_size in pairs.items():
         for (arm, reference), one in of_size.items():
-            p = sign_flip(found[size][arm], found[size][reference], seed=19)
-            print(
-                f"| {size} | {label(arm)} | {label(reference)} | {one.lift:+.3f} |"
-                f" {one.low:+.3f} to {one.high:+.3f} | {one.p_adjusted:.3f} |"
-                f" {'' if p is None else f'{p:.4f}'} | {one.detectable:.3f} |"
-            )
-    if primary:
-        claims = study.claims(estimates, pairs)
-        print("\n" + "; ".join(f"n = {size}: **{claim}**" for size, claim in claims.items()))
+            known = metric.measures[size]
+            p = sign_flip(known[arm], known[reference], seed=SEED)
+            yield {
+                "patients": size,
+                "arm": label(arm),
+                "less": label(reference),
+                "difference": f"{one.lift:+.3f}",
+                "95 %, simultaneous": f"{one.low:+.3f} to {one.high:+.3f}",
+                "p": f"{one.p_adjusted:.3f}",
+                "sign flip": "" if p is None else f"{p:.4f}",
+                "detectable": f"{one.detectable:.3f}",
+            }
 
 
-def worths(estimates: study.Estimates, resampling: Resampling) -> None:
+def worths(metric: Metric) -> Iterator[dict[str, Any]]:
     """What the chosen arm and synthetic slices alone are worth."""
-    curve = {size: arms[CURVE] for size, arms in estimates.items() if CURVE in arms}
-    print(f"\n| patients | arm | worth, in patients with `{CURVE}` | share of `real` |")
-    print("|---|---|---|---|")
-    for size, of_size in estimates.items():
-        for arm in (CHOSEN, ALONE):
+    sizes = metric.sizes(list(metric.estimates))
+    curve = {size: metric.estimates[size][CURVE] for size in sizes}
+    for size in sizes:
+        of_size, real = metric.estimates[size], metric.estimates[size]["real"]
+        for arm in (CHOSEN, FIXED, ALONE):
             if arm in of_size and len(curve) > 1:
-                patients, (low, high) = study.worth(curve, of_size[arm], resampling)
-                share = of_size[arm].value / of_size["real"].value
-                print(
-                    f"| {size} | {label(arm)} | {patients:.1f} ({low:.1f} to {high:.1f}) |"
-                    f" {share:.0%} |"
+                one = of_size[arm]
+                patients, (low, high) = study.worth(curve, one, metric.resampling)
+                shares = study.possible(one, metric.resampling, seed=1) / study.possible(
+                    real, metric.resampling, seed=1
                 )
+                yield {
+                    "patients": size,
+                    "arm": label(arm),
+                    f"worth in patients, `{CURVE}`": f"{patients:.1f} ({low:.1f} to {high:.1f})",
+                    "share of `real`": f"{one.value / real.value:.2f} ({span(shares)})",
+                }
 
 
-def label(arm: str) -> str:
-    """How an arm is called in the tables."""
-    return "chosen" if arm == CHOSEN else arm
+def by_group(
+    metric: Metric, axes: Mapping[int, Axes], groups: Mapping[str, Any], draws: int
+) -> Iterator[dict[str, Any]]:
+    """The chosen arm less the curve's in each site and for each size of tumour: exploratory."""
+    for kind, members in groups.items():
+        for name, inside in members.items():
+            found = {
+                size: {arm: metric.measures[size][arm].among(inside) for arm in (CHOSEN, CURVE)}
+                for size in metric.sizes(list(metric.measures))
+            }
+            defined = [m.patients() for of in found.values() for m in of.values()]
+            if min(defined, default=0) < FEWEST:
+                continue
+            estimates, resampling = study.estimates_of(found, axes, draws=draws, seed=SEED)
+            for size, of_size in estimates.items():
+                pair = study.contrasts(
+                    {size: of_size}, resampling, [size], lambda _: [(CHOSEN, CURVE)]
+                )
+                one = pair[size][CHOSEN, CURVE]
+                yield {
+                    "group": f"{kind} {name}",
+                    "test patients": found[size][CHOSEN].patients(),
+                    "patients": size,
+                    CURVE: number(of_size[CURVE].value),
+                    label(CHOSEN): number(of_size[CHOSEN].value),
+                    "difference": f"{one.lift:+.3f} ({one.low:+.3f} to {one.high:+.3f})",
+                }
 
 
-def plot(estimates: study.Estimates, resampling: Resampling, metric: str, path: Path) -> None:
-    """The learning curve of every arm with its interval."""
+def gates(folder: Path) -> Iterator[dict[str, Any]]:
+    """The gate's verdict of every experiment, with its nearest SSIM beside that of real slices."""
+    for place in sorted(folder.glob("[0-9]*/base/gate/*"), key=cell_of):
+        size, draw = cell_of(place)
+        said = json.loads((place / "metrics.json").read_text())
+        images, named = said["images"], said["measures"]
+        ssim = named.get("nearest_ssim", {})
+        yield {
+            "patients": size,
+            "draw": draw,
+            "verdict": said["verdict"],
+            "accepted": f"{images['accepted']} of {images['n']}",
+            "Fréchet ratio": number(next((one["ratio"] for one in named.values()), None)),
+            "nearest SSIM": number(ssim.get("value")),
+            "of real slices": number(ssim.get("baseline")),
+        }
+
+
+def cell_of(place: Path) -> tuple[int, int]:
+    """Size and draw of a folder of the gate."""
+    size, _, draw = place.parents[2].name.partition("-")
+    return int(size), int(draw)
+
+
+def by_slice(folder: Path) -> Iterator[dict[str, Any]]:
+    """Arms with a split by slice and random labels, and what a split by patient says beside."""
+    every = read(folder, "classify")
+    leaky = [one for one in every if Arm.parse(one.arm).apart]
+    cells = {(one.size, one.draw) for one in leaky}
+    honest = [one for one in every if one.arm == "real" and (one.size, one.draw) in cells]
+    for one in [*honest, *leaky]:
+        table = one.table(PRIMARY["classify"])
+        axes = Axes.of(table)
+        resampling = Resampling.draw(axes, draws=2000, seed=SEED)
+        found = measures.classify(table, axes)
+        row: dict[str, Any] = {"patients": one.size, "arm": one.arm, "networks": len(axes.runs)}
+        for name in ("accuracy", "auroc"):
+            known = estimate(found[name], resampling)
+            assert known is not None
+            low, high = known.interval(limit=1)
+            row[name] = f"{known.value:.3f} ({low:.3f} to {high:.3f})"
+        yield row
+
+
+def plot(metric: Metric, path: Path) -> None:
+    """The learning curve of every arm of the family with its interval."""
+    family = metric.family()
+    sizes = metric.sizes(list(family))
     with mpl.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(6.4, 4.0))
         axes = figure.add_axes((0.1, 0.13, 0.87, 0.84))
-        arms = list(next(iter(estimates.values())))
-        for number, arm in enumerate(arms):
-            sizes = np.array([size for size, of in estimates.items() if arm in of], dtype=float)
-            values = [estimates[int(size)][arm] for size in sizes]
+        arms = list(family[sizes[0]]) if sizes else []
+        for position, arm in enumerate(arms):
+            known = [family[size][arm] for size in sizes]
+            middle = np.array([one.value for one in known])
             spans = np.array(
                 [
-                    np.nanquantile(study.possible(one, resampling, seed=1), [0.025, 0.975])
-                    for one in values
+                    np.nanquantile(study.possible(one, metric.resampling, seed=1), [0.025, 0.975])
+                    for one in known
                 ]
             )
-            middle = np.array([one.value for one in values])
             axes.errorbar(
-                sizes * 1.03 ** (number - len(arms) / 2), middle,
+                np.array(sizes) * 1.03 ** (position - len(arms) / 2), middle,
                 yerr=np.abs(spans.T - middle), marker="o", markersize=4, linewidth=1.4,
                 elinewidth=0.8, label=label(arm),
             )  # fmt: skip
         axes.set_xscale("log", base=2)
-        axes.set_xticks(list(estimates), [str(size) for size in estimates])
+        axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.set_xlabel("real patients to train and validate on")
-        axes.set_ylabel(metric)
+        axes.set_ylabel(metric.name)
         axes.legend(frameon=False)
         figure.savefig(path, dpi=150)
 
 
-def gates(folder: Path) -> list[str]:
-    """The gate's verdict of every experiment, with its nearest SSIM beside that of real slices."""
-    lines = ["| patients | draw | verdict | accepted | Fréchet ratio | nearest SSIM (real) |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
-    for path in sorted(folder.glob("*/base/gate/*/metrics.json")):
-        size, _, draw = path.parents[3].name.partition("-")
-        said = json.loads(path.read_text())
-        images, named = said["images"], said["measures"]
-        frechet = next(iter(named.values()))["ratio"]
-        ssim = named.get("nearest_ssim", {})
-        lines.append(
-            f"| {size} | {draw} | {said['verdict']} | {images['accepted']} of {images['n']} |"
-            f" {short(frechet)} | {short(ssim.get('value'))} ({short(ssim.get('baseline'))}) |"
-        )
-    return lines
+def label(arm: str) -> str:
+    """How an arm is called in the tables."""
+    return {CHOSEN: "chosen", FIXED: f"{FIXED_ARM}, not chosen"}.get(arm, arm)
 
 
-def apart(folder: Path) -> list[str]:
-    """Accuracy and AUROC of the arms with a split by slice, and of random labels."""
-    lines = ["| patients | draw | arm | accuracy | AUROC |", "|---|---|---|---|---|"]
-    for one in read(folder, "classify"):
-        if Arm.parse(one.arm).apart:
-            axes = measures.Axes.of(one.table)
-            found = measures.classify(one.table, axes)
-            unit = np.ones((1, len(axes.patients)))
-            values = [
-                np.divide(*(part.sum() for part in found[metric].sums(unit)))
-                for metric in ("accuracy", "auroc")
-            ]
-            lines.append(
-                f"| {one.size} | {one.draw} | {one.arm} | {values[0]:.3f} | {values[1]:.3f} |"
-            )
-    return lines
+def number(value: float | None) -> str:
+    """Three places, or a dash."""
+    return "-" if value is None else f"{value:.3f}"
 
 
-def short(value: float | None) -> str:
-    """Two places, or a dash."""
-    return "–" if value is None else f"{value:.2f}"  # noqa: RUF001
+def span(values: measures.Array) -> str:
+    """The 95 % in the middle."""
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return f"{low:.3f} to {high:.3f}"
+
+
+def show(rows: Iterator[dict[str, Any]]) -> None:
+    """Print a table."""
+    table = pd.DataFrame(rows).fillna("-")
+    print(table.to_markdown(index=False, disable_numparse=True) if len(table) else "Nothing.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The study on real patients: its plan asks for what the stages know, its tables say what is so."""
 
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -89,15 +91,22 @@ def study(tmp_path):
     return tmp_path
 
 
-def test_the_tables_claim_what_the_chosen_candidate_gained(study, monkeypatch, capsys):
-    words = ["--work", str(study), "--plan", str(study / "plan.yaml"), "--bootstrap", "400"]
-    monkeypatch.setattr(sys, "argv", ["lift", *words, "--plot", str(study / "curves.png")])
+def tables_of(study, monkeypatch, capsys, *more):
+    """What `benchmarks.lift` prints, with single blanks."""
+    words = ["--work", str(study), "--plan", str(study / "plan.yaml"), "--bootstrap", "400", *more]
+    monkeypatch.setattr(sys, "argv", ["lift", *words])
     tables.main()
-    said = capsys.readouterr().out
-    assert "Chosen on validation patients: real+classical+synthetic (base) 6 times." in said
+    return re.sub(" +", " ", capsys.readouterr().out)
+
+
+def test_the_tables_claim_what_the_chosen_candidate_gained(study, monkeypatch, capsys):
+    said = tables_of(study, monkeypatch, capsys, "--plot", str(study / "curves.png"))
+    assert "Chosen on validation patients: real+classical+synthetic 6 times." in said
     assert "n = 5: **helps**; n = 10: **helps**" in said
     assert "| 10 | chosen | 10.0 (10.0 to 10.0) |" in said
-    assert "| 5 | 0 | accepted | 3 of 4 | 2.00 | 0.90 (0.80) |" in said
+    assert "| 5 | 0 | accepted | 3 of 4 | 2.000 | 0.900 | 0.800 |" in said
+    assert "| 5 | chosen | best without synthetic | +0.3" in said
+    assert "| 5 | real+classical+synthetic, not chosen | real+classical | +0.2" in said
     assert (study / "curves.png").stat().st_size > 5000
 
 
@@ -105,9 +114,44 @@ def test_a_draw_that_lacks_an_arm_is_left_out_of_its_size(study, monkeypatch, ca
     place = study / "results/10-2/base/downstream/segment-synthetic"
     runs = room.pd.read_parquet(place / "runs.parquet")
     runs.iloc[:0].to_parquet(place / "runs.parquet")
-    words = ["--work", str(study), "--plan", str(study / "plan.yaml"), "--bootstrap", "400"]
-    monkeypatch.setattr(sys, "argv", ["lift", *words])
-    tables.main()
-    said = capsys.readouterr().out
+    said = tables_of(study, monkeypatch, capsys)
     assert "Size 10, draw 2 is left out: no result of synthetic." in said
     assert "draws by size: {5: 3, 10: 2}" in said
+
+
+@pytest.mark.parametrize(("arm", "draws"), [("real", 2), ("synthetic", 3)])
+def test_a_network_that_learnt_nothing_costs_a_draw_unless_it_is_what_the_arm_is_worth(
+    study, monkeypatch, capsys, arm, draws
+):
+    place = study / f"results/5-1/base/downstream/segment-{arm}/runs.parquet"
+    room.pd.read_parquet(place).assign(learnt=False).to_parquet(place)
+    said = tables_of(study, monkeypatch, capsys)
+    assert f"Size 5, draw 1: {arm} learnt nothing of validation patients." in said
+    assert f"draws by size: {{5: {draws}, 10: 3}}" in said
+
+
+def test_a_study_that_goes_on_is_read_as_far_as_it_is(study, monkeypatch, capsys):
+    """One draw of the larger size, and results that are being collected."""
+    for draw in (1, 2):
+        shutil.rmtree(study / f"results/10-{draw}")
+    (study / "results/5-0/.few.partial/downstream/segment-real+synthetic").mkdir(parents=True)
+    said = tables_of(study, monkeypatch, capsys)
+    assert "n = 5: **helps**\n" in said
+    assert re.search(r"^\| 10 \| [.\d]+ \|", said, re.MULTILINE), "a mean without an interval"
+
+
+def test_the_split_by_slice_stands_beside_the_split_by_patient(study, monkeypatch, capsys):
+    rng, names = np.random.default_rng(1), room.subjects(20)
+    arms = {"base": ["real"], "leaky": ["real+slice-split", "random-labels"]}
+    for variant, some in arms.items():
+        for arm in some:
+            table = room.classify_arm(names, rng, shift=0 if "random" in arm else 2, seeds=(0,))
+            room.write_classify(study / "made", arm, table)
+            place = study / f"results/10-0/{variant}/downstream/classify-{arm}"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (study / f"made/data/downstream/classify-{arm}").rename(place)
+    said = tables_of(study, monkeypatch, capsys).partition("## The split of the seed paper")[2]
+    rows = [line.split("|")[2].strip() for line in said.splitlines() if line.startswith("| 10 |")]
+    assert rows == ["real", "random-labels", "real+slice-split"]
+    low, high = map(float, re.search(r"random-labels .*\((.*) to (.*)\)", said).groups())
+    assert low < 0.5 < high

@@ -273,3 +273,26 @@ def test_random_labels_stand_apart_from_the_comparison(root):
     assert chance["ci95"][0] < 0.5 < chance["ci95"][1]
     assert chance["lift_over_real"] is None
     assert {c["reference"] for c in found["contrasts"]["classify"]} == {"real"}
+
+
+def test_arms_that_stand_apart_have_their_figures_also_alone(root):
+    """As the leak detector is run by itself."""
+    rng = np.random.default_rng(2)
+    room.write_params(root, ["classify"], ["random-labels"])
+    table = room.classify_arm(room.subjects(20), rng, shift=0.0, seeds=(0, 1, 2, 3))
+    room.write_classify(root, "random-labels", table)
+    main()
+    found = room.results(root)
+    low, high = found["tasks"]["classify"]["auroc"]["random-labels"]["ci95"]
+    assert low < 0.5 < high
+    assert found["claim"] == {"classify": "not measured"} and found["contrasts"]["classify"] == []
+
+
+def test_one_seed_is_said_to_tell_nothing_of_other_training_runs(root):
+    values = np.random.default_rng(0).uniform(0.3, 0.6, 24)
+    room.write_params(root, ["segment"], ["real", "real+synthetic"])
+    for arm in ("real", "real+synthetic"):
+        table = room.segment_arm({("0", 0): values}, room.subjects(24))
+        room.write_segment(root, arm, table)
+    main()
+    assert any("one seed tells nothing" in note for note in room.results(root)["notes"])

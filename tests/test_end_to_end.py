@@ -100,6 +100,9 @@ def test_both_doors_end_in_the_same_lock_and_nothing_to_do(
     assert "data/gate/0/metrics.json" in run(repro, "dvc", "metrics", "show", "--md").stdout
     assert "train_gan@0" in run(repro, "dvc", "dag").stdout
     assert run(repro, "dvc", "plots", "show").returncode == 0
+    plotted = (repro / "dvc_plots/index.html").read_text()
+    for word in ('"arm": "real+synthetic"', '"facet"', "Losses of the generator"):
+        assert word in plotted
     assert run(repro, "dvc", "params", "diff", "--all").returncode == 0
     assert run(repro, "git", "status", "--porcelain").stdout.split() == [
         "??", "data/raw/dvc.lock", "??", "dvc.lock"

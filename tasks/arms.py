@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from tasks import params
+from tasks.stage import StageError
+
 SOURCES = ("synthetic", "duplicated", "copy-paste", "shuffled-masks")
 RANDOM_LABELS, SLICE_SPLIT = "random-labels", "slice-split"
 WORDS = ("real", "classical", *SOURCES, RANDOM_LABELS, SLICE_SPLIT)
@@ -44,8 +47,8 @@ class Arm:
         """Read an arm's name.
 
         Raises:
-            ValueError: naming the part that is not known, or saying that nothing is left to
-                train on.
+            ValueError: naming the part that is not known or out of place, or saying that nothing
+                is left to train on.
         """
         words = name.split("+")
         for word in words:
@@ -60,6 +63,8 @@ class Arm:
             raise ValueError(
                 f"arm {name!r} must name its parts once, with 'real' or one added source"
             )
+        if words != (usual := sorted(words, key=WORDS.index)):
+            raise ValueError(f"arm {name!r} is written {'+'.join(usual)!r}")
         if random_labels and set(words) - {RANDOM_LABELS, SLICE_SPLIT}:
             raise ValueError(f"arm {name!r}: {RANDOM_LABELS!r} goes with {SLICE_SPLIT!r} alone")
         return cls(
@@ -72,3 +77,18 @@ class Arm:
             random_labels=random_labels,
             slice_split=SLICE_SPLIT in words,
         )
+
+
+def read() -> list[Arm]:
+    """`downstream.arms` of `params.yaml`.
+
+    Raises:
+        StageError: when an arm is not known or named twice.
+    """
+    names: list[str] = params.read_key("downstream.arms")
+    try:
+        if not isinstance(names, list) or len(set(names)) < len(names):
+            raise ValueError("a list in which each arm stands once is expected")
+        return [Arm.parse(str(name)) for name in names]
+    except (ValueError, TypeError) as error:
+        raise StageError(f"params.yaml: downstream.arms is {names!r}: {error}") from None

@@ -37,7 +37,10 @@ def main(task: str, arm: str) -> None:
     config = params.read(Downstream)
     grid = params.read(Slices)
     network = task_named(task)
-    spec = Arm.parse(arm)
+    try:
+        spec = Arm.parse(arm)
+    except ValueError as error:
+        raise StageError(str(error)) from None
     training: Training = getattr(config, task)
     device = prepare(config.threads)
     slices = load_set(SLICES, "slices.parquet")
@@ -61,6 +64,7 @@ def main(task: str, arm: str) -> None:
             continue
         if spec.added and (given[name]["status"] == "too few" or not has_both(fold.added)):
             status[name] = "too few"
+            print(f"downstream: {task} {arm}, fold {name}: not trained, too few added slices")
             continue
         if task == "segment" and not spec.apart:
             fold = replace(fold, volumes=whole(fold.test.table, grid, stats))

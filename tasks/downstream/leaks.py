@@ -11,6 +11,8 @@ from tasks.arrays import SliceSet
 from tasks.downstream.run import Fold
 from tasks.stage import StageError
 
+SIDES = ("train", "val", "test", "unused")
+
 
 def refuse_leaks(table: pd.DataFrame, images: NDArray[np.float32], fold: str) -> None:
     """Stop the run when a fold's partitions share a patient or a picture; `unused` is none.
@@ -24,6 +26,13 @@ def refuse_leaks(table: pd.DataFrame, images: NDArray[np.float32], fold: str) ->
         StageError: naming the (pseudonymous) patients.
     """
     column = f"partition_{fold}"
+    unknown = table.loc[~table[column].isin(SIDES), column]
+    if len(unknown):
+        raise StageError(
+            f"data/slices/slices.parquet: {column} of {len(unknown)} slices is"
+            f" {unknown.iloc[0]!r}; expected {', '.join(SIDES)}: make data/slices again"
+            " (`dvc repro slices`)"
+        )
     taking_part = (table[column] != "unused").to_numpy()
     table, images = table[taking_part], images[taking_part]
     sides = table.groupby("subject")[column].nunique()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tasks import arms as named
 from tasks import params, stage
 from tasks.arms import Arm
 from tasks.lift.compare import PRIMARY, compare
@@ -31,9 +32,9 @@ def main() -> None:
     """Run the stage from the repository's root."""
     config = params.read(LiftParams)
     tasks: list[str] = params.read_key("downstream.tasks")
-    arms: list[str] = params.read_key("downstream.arms")
+    names = [arm.name for arm in named.read()]
     seeds: list[int] = params.read_key("downstream.seeds")
-    results = {task: read(task, arms, seeds) for task in tasks}
+    results = {task: read(task, names, seeds) for task in tasks}
     found = {task: compare(task, results[task].arms, config) for task in tasks}
     axes = [c.axes for c in found.values() if c.axes is not None]
     lift = Lift(

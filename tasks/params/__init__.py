@@ -83,7 +83,13 @@ def explain(model: type[Section], error: ErrorDetails) -> str:
         return f"params.yaml: unknown key {key}{nearest(word, fields)}; allowed: {allowed}"
     if error["type"] == "missing":
         return f"params.yaml: {key} is missing; add it (tasks/params/{model.section}.py says how)"
-    return f"params.yaml: {key} is {error['input']!r}: {error['msg']}"
+    said = error["msg"].removeprefix("Value error, ")
+    return f"params.yaml: {key} is {shortened(repr(error['input']))}: {said}"
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """The text, cut where it would drown what is said of it."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -1,6 +1,6 @@
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt
 
 from tasks.arms import Arm
 from tasks.params import Section
@@ -47,7 +47,8 @@ class Downstream(Section):
     Attributes:
         reruns: spare seeds, those after the largest of `seeds`. Every arm trains them, so that
             one can stand in, in all arms alike, for a seed with which some arm learnt nothing.
-        permutations: how often the arm `random-labels` draws its labels.
+        permutations: how often the arm `random-labels` draws its labels; fewer than 20 could not
+            tell chance from a leak.
     """
 
     section: ClassVar[str] = "downstream"
@@ -55,9 +56,9 @@ class Downstream(Section):
     arms: Annotated[list[Annotated[str, AfterValidator(known)]], AfterValidator(distinct)] = Field(
         min_length=1
     )
-    seeds: Annotated[list[int], AfterValidator(distinct)] = Field(min_length=1)
+    seeds: Annotated[list[NonNegativeInt], AfterValidator(distinct)] = Field(min_length=1)
     reruns: int = Field(default=0, ge=0)
-    permutations: int = Field(default=20, ge=1)
+    permutations: int = Field(default=20, ge=20)
     threads: int = Field(default=1, ge=1)
     classify: Training = Training()
     segment: Training = Training()

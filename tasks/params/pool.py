@@ -9,15 +9,15 @@ class Filter(BaseModel):
     """Which of the accepted slices may be added: a share of each label, by a score of the gate.
 
     Attributes:
-        score: a column of `data/gate/FOLD/samples.parquet`, such as `realism`.
+        score: a column of `data/gate/FOLD/samples.parquet`: how far a slice lies from training
+            slices (`realism`), or its frequencies (`spectrum`), its head's outline (`outline`) or
+            its tumour's contrast (`mask_contrast`) from theirs. The lowest are the best.
         keep: the share that stays.
-        prefer: most of the gate's scores are distances to real slices: `lowest` are the best.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    score: str
+    score: Literal["realism", "spectrum", "outline", "mask_contrast"]
     keep: float = Field(gt=0, le=1)
-    prefer: Literal["lowest", "highest"] = "lowest"
 
 
 class Pool(Section):

@@ -12,12 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks import params, stage
-from tasks.arms import Arm
+from tasks import arms, params, stage
 from tasks.arrays import SliceSet, load_set, load_slices, save_set
 from tasks.params.pool import Filter, Pool
 from tasks.pool.controls import CONTROLS, control
-from tasks.stage import StageError
 from tasks.tables.samples import GatedSamples, PoolSamples
 
 
@@ -25,21 +23,30 @@ def main() -> None:
     """Run the stage from the repository's root."""
     config = params.read(Pool)
     folds = [str(fold) for fold in params.read_key("slices.folds")]
-    arms: list[str] = params.read_key("downstream.arms")
-    added = {fold: accepted_samples(fold, config) for fold in folds}
+    asked = {fold: asked_for(fold, config) for fold in folds}
+    added = {fold: accepted_samples(fold, config, asked[fold]) for fold in folds}
     with stage.output(Path("data/pool")) as folder:
-        for arm in arms:
-            spec = Arm.parse(arm)
-            (folder / arm).mkdir()
+        for spec in arms.read():
+            (folder / spec.name).mkdir()
             slices = added if spec.synthetic else none_of(added)
             if spec.source in CONTROLS:
                 slices = {fold: control_samples(spec.source, fold, config) for fold in folds}
-            write_arm(folder / arm, slices, adds=spec.added)
+            write_arm(folder / spec.name, slices, asked, adds=spec.added)
     for fold, samples in added.items():
-        print(f"pool: fold {fold}: {len(samples)} synthetic slices ({status_of(samples, True)})")
+        short = len(samples) < asked[fold]
+        remedy = "; the gate accepted no more: raise generate.count" if short else ""
+        print(
+            f"pool: fold {fold}: {len(samples)} synthetic slices of {asked[fold]} asked for"
+            f" ({status_of(samples, True)}){remedy}"
+        )
 
 
-def accepted_samples(fold: str, config: Pool) -> SliceSet:
+def asked_for(fold: str, config: Pool) -> int:
+    """How many slices `pool.ratio` asks for."""
+    return round(config.ratio * len(load_slices(fold, "train")))
+
+
+def accepted_samples(fold: str, config: Pool, count: int) -> SliceSet:
     """The accepted synthetic slices of a fold, drawn with the labels' shares of real training."""
     synthetic = load_set(Path("data/synthetic") / fold, "samples.parquet")
     gated = GatedSamples.validate(pd.read_parquet(Path("data/gate") / fold / "samples.parquet"))
@@ -48,7 +55,7 @@ def accepted_samples(fold: str, config: Pool) -> SliceSet:
     chosen = draw(
         best(accepted, config.filter) if config.filter else accepted,
         tumor_share=float((labels == 1).sum() / max(1, (labels >= 0).sum())),
-        count=round(config.ratio * len(labels)),
+        count=count,
         seed=config.seed,
     )
     if len(chosen) < config.min_images:
@@ -79,20 +86,8 @@ def control_samples(name: str, fold: str, config: Pool) -> SliceSet:
 
 
 def best(accepted: pd.DataFrame, asked: Filter) -> pd.DataFrame:
-    """The best share of each label by one of the gate's scores, rounded up.
-
-    Raises:
-        StageError: when there is no such score.
-    """
-    scores = accepted.select_dtypes("number").columns.difference(["row", "seed", "label"])
-    if asked.score not in scores:
-        raise StageError(
-            f"params.yaml: pool.filter.score is {asked.score!r}, which the gate does not give;"
-            f" it gives {', '.join(scores)}"
-        )
-    rank = accepted.groupby("label")[asked.score].rank(
-        method="first", ascending=asked.prefer == "lowest"
-    )
+    """The best share of each label by one of the gate's scores, rounded up."""
+    rank = accepted.groupby("label")[asked.score].rank(method="first")
     of_label = accepted.groupby("label")["row"].transform("size")
     kept: pd.DataFrame = accepted[rank <= np.ceil(asked.keep * of_label)]
     return kept
@@ -130,7 +125,9 @@ def status_of(samples: SliceSet, adds: bool) -> str:
     return "ok" if len(samples) else "too few"
 
 
-def write_arm(folder: Path, added: dict[str, SliceSet], *, adds: bool) -> None:
+def write_arm(
+    folder: Path, added: dict[str, SliceSet], asked: dict[str, int], *, adds: bool
+) -> None:
     """Write one arm's slices of all folds, and the status of each fold."""
     table = pd.concat([samples.table for samples in added.values()], ignore_index=True)
     table.insert(0, "row", np.arange(len(table)))
@@ -142,7 +139,11 @@ def write_arm(folder: Path, added: dict[str, SliceSet], *, adds: bool) -> None:
     )
     table.to_parquet(folder / "samples.parquet", index=False)
     status: dict[str, Any] = {
-        fold: {"status": status_of(samples, adds), "n": len(samples)}
+        fold: {
+            "status": status_of(samples, adds),
+            "n": len(samples),
+            "asked": asked[fold] if adds else 0,
+        }
         for fold, samples in added.items()
     }
     (folder / "pool.json").write_text(json.dumps(status, indent=1) + "\n")

@@ -81,5 +81,7 @@ def control(name: str, train: SliceSet, *, ratio: float, seed: int) -> SliceSet:
     rng = np.random.default_rng(seed)
     count = round(ratio * len(train))
     passes = [rng.permutation(len(train)) for _ in range(-(-count // len(train)))]
-    rows = np.sort(np.concatenate(passes)[:count])
+    # Not sorted: in the same order as the real slices, `real+duplicated` would be `real` again,
+    # batch for batch.
+    rows = np.concatenate(passes)[:count]
     return CONTROLS[name](train, rows, rng)

@@ -1,6 +1,7 @@
 """`pool`: accepted synthetic slices in, each arm's added slices out."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +70,10 @@ def test_only_arms_that_name_synthetic_slices_get_any(root: Path) -> None:
         added = load_set(root / "data/pool" / arm, "samples.parquet")
         status = json.loads((root / "data/pool" / arm / "pool.json").read_text())["0"]
         if "synthetic" in arm:
-            assert status == {"status": "ok", "n": len(added)}
+            assert status == {"status": "ok", "n": len(added), "asked": 60}
             assert len(added) == 60
         else:
-            assert status == {"status": "none", "n": 0}
+            assert status == {"status": "none", "n": 0, "asked": 0}
             assert added.images.shape == (0, 1, 8, 8)
 
 
@@ -94,7 +95,36 @@ def test_too_few_accepted_slices_are_a_status_and_not_an_error(root: Path) -> No
     gate(root, np.arange(200) < 5)
     main()
     status = json.loads((root / "data/pool/synthetic/pool.json").read_text())
-    assert status["0"] == {"status": "too few", "n": 0}
+    assert status["0"] == {"status": "too few", "n": 0, "asked": 60}
+
+
+def test_fewer_slices_than_the_ratio_asks_for_are_told_of(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params(root, ratio=10.0)
+    main()
+    said = capsys.readouterr().out
+    assert "slices of 600 asked for (ok); the gate accepted no more: raise generate.count" in said
+    status = json.loads((root / "data/pool/synthetic/pool.json").read_text())
+    assert status["0"]["n"] < status["0"]["asked"] == 600
+
+
+@pytest.mark.parametrize(
+    ("arms", "said"),
+    [
+        (["real", "real+synth"], "unknown part 'synth'"),
+        (["real", "real"], "each arm stands once"),
+        (["real", "synthetic+real"], "is written 'real+synthetic'"),
+        ("real", "a list"),
+    ],
+)
+def test_arms_that_cannot_be_are_refused_before_anything_is_written(
+    root: Path, arms: list[str], said: str
+) -> None:
+    params(root, arms)
+    with pytest.raises(StageError, match=re.escape(said)):
+        main()
+    assert not (root / "data/pool").exists()
 
 
 def test_a_filter_adds_the_better_share_of_each_label_only(root: Path) -> None:
@@ -110,7 +140,7 @@ def test_a_filter_adds_the_better_share_of_each_label_only(root: Path) -> None:
         best = set(of_label.nsmallest(25, "realism")["row"])
         assert set(rows["source_row"]) <= best and len(rows) >= 12
     params(root, filter={"score": "charm", "keep": 0.25})
-    with pytest.raises(StageError, match="'charm', which the gate does not give; it gives realism"):
+    with pytest.raises(StageError, match=r"filter\.score is 'charm': Input should be 'realism'"):
         main()
 
 

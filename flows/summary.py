@@ -92,6 +92,9 @@ def text(summary: Summary) -> str:
             for contrast in summary.lift.contrasts.get(task, []):
                 change = interval(contrast.lift, contrast.ci95)
                 lines.append(f"  {contrast.arm} against {contrast.reference}: {change}")
+        lines += (
+            ["", *(f"note: {note}" for note in summary.lift.notes)] if summary.lift.notes else []
+        )
     lines += ["", f"report:  {place(REPORT)}", f"release: {place(RELEASE)}"]
     return "\n".join(lines)
 
@@ -100,10 +103,10 @@ def words(figures: ArmFigure) -> str:
     """An arm's mean, and its lift over `real` with the interval."""
     if figures.mean is None:
         return figures.status
-    mean = f"{figures.mean:.3f}"
-    if figures.lift_over_real is None or figures.lift_ci95 is None:
-        return mean
-    return f"{mean}, lift {interval(figures.lift_over_real, figures.lift_ci95)}"
+    said = f"{figures.mean:.3f}"
+    if figures.lift_over_real is not None and figures.lift_ci95 is not None:
+        said += f", lift {interval(figures.lift_over_real, figures.lift_ci95)}"
+    return said if figures.status == "ok" else f"{said} ({figures.status})"
 
 
 def interval(value: float, ci95: tuple[float, float]) -> str:

@@ -1,18 +1,19 @@
 """Compare the arms of each task on the same test patients, and say what follows.
 
-Reads `data/downstream/TASK-ARM/` of the listed tasks and arms; writes `data/lift.json` and
-`data/lift.csv`.
+Reads `data/downstream/TASK-ARM/` of the listed tasks and arms; writes `data/lift.json`,
+`data/lift.csv` and, for `dvc exp show`, the primary metrics alone as `data/lift_metrics.json`.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from tasks import arms as named
 from tasks import params, stage
 from tasks.arms import Arm
-from tasks.lift.compare import PRIMARY, compare
+from tasks.lift.compare import PRIMARY, Comparison, compare
 from tasks.lift.results import TaskResults, read
 from tasks.params.lift import Lift as LiftParams
 from tasks.tables.lift import Lift, LiftRows, Trained
@@ -47,13 +48,22 @@ def main() -> None:
         n_seeds=max((len({seed for _, seed in a.runs}) for a in axes), default=0),
         method=METHOD,
         trained={task: trained(results[task]) for task in tasks},
-        notes=[note for task in tasks for note in notes(task, results[task], len(seeds))],
+        notes=[
+            note
+            for task in tasks
+            for note in [
+                *unmeasured(task, found[task], config.min_patients),
+                *notes(task, results[task], len(seeds)),
+            ]
+        ],
     )
     rows = LiftRows.validate(tabulate(lift))
     with stage.output(Path("data/lift.csv")) as path:
         rows.to_csv(path, index=False, float_format="%.6f")
     with stage.output(Path("data/lift.json")) as path:
         path.write_text(json.dumps(lift.model_dump(mode="json"), indent=1) + "\n")
+    with stage.output(Path("data/lift_metrics.json")) as path:
+        path.write_text(json.dumps({task: primary(lift, task) for task in tasks}, indent=1) + "\n")
     for task, comparison in found.items():
         print(f"lift: {task}: {comparison.claim}")
     for note in lift.notes:
@@ -63,6 +73,30 @@ def main() -> None:
 def trained(results: TaskResults) -> dict[str, Trained]:
     """How each arm's networks ended."""
     return {name: arm.trained for name, arm in results.arms.items() if arm.trained is not None}
+
+
+def unmeasured(task: str, comparison: Comparison, wanted: int) -> list[str]:
+    """Why a task has no claim for want of patients."""
+    figures = comparison.figures[PRIMARY[task]].values()
+    short = [one.n_patients for one in figures if one.status == "too few patients"]
+    if not short:
+        return []
+    return [
+        f"{task}: {PRIMARY[task]} is defined for {max(short)} test patients, and lift.min_patients"
+        f" asks for {wanted}"
+    ]
+
+
+def primary(lift: Lift, task: str) -> dict[str, Any]:
+    """The claim, and every arm's primary metric as single numbers: DVC shows no lists."""
+    found: dict[str, Any] = {"claim": lift.claim[task]}
+    for arm, one in lift.tasks[task][lift.primary[task]].items():
+        low, high = one.ci95 or (None, None)
+        lift_low, lift_high = one.lift_ci95 or (None, None)
+        said = {"mean": one.mean, "low": low, "high": high, "lift": one.lift_over_real,
+                "lift_low": lift_low, "lift_high": lift_high}  # fmt: skip
+        found[arm] = {name: value for name, value in said.items() if value is not None}
+    return found
 
 
 def notes(task: str, results: TaskResults, wanted: int) -> list[str]:

@@ -89,7 +89,7 @@ def compare(task: str, arms: Mapping[str, ArmResult], config: LiftParams) -> Com
                     arm=a,
                     reference=r,
                     lift=d.lift,
-                    ci95=(d.low, d.high),
+                    ci95=within(d, metric),
                     p_adjusted=d.p_adjusted,
                     detectable=d.detectable,
                     sign_flip_p=sign_flip(
@@ -194,8 +194,14 @@ def figure(
         mean=found.value,
         ci95=found.interval(limit=np.inf if metric in UNBOUNDED else 1.0),
         lift_over_real=over.lift if over else None,
-        lift_ci95=(over.low, over.high) if over else None,
+        lift_ci95=within(over, metric) if over else None,
         p_adjusted=over.p_adjusted if over else None,
         n_patients=n_patients,
         status=arm.status,
     )
+
+
+def within(difference: Difference, metric: str) -> tuple[float, float]:
+    """The interval, without differences that the metric's range cannot hold."""
+    most = np.inf if metric in UNBOUNDED else 1.0
+    return max(difference.low, -most), min(difference.high, most)

@@ -4,7 +4,9 @@ from pydantic import Field, model_validator
 
 from tasks.params import Section
 
-Fold = Annotated[int | str, Field(union_mode="left_to_right")]
+# Names of folders and columns.
+Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+Fold = Annotated[int | Name, Field(union_mode="left_to_right")]
 
 
 class Slices(Section):

@@ -134,6 +134,7 @@ def metric_lift(task: str, name: str, arms: dict[str, ArmFigure]) -> MetricLift:
                 change,
                 bounds,
                 "" if arm == "real" else words.p_value(figures.p_adjusted),
+                str(figures.n_patients),
             ]
         )
     uri = charts.forest(f"{task}-{name}", arms, larger_is_better=meaning.larger_is_better)

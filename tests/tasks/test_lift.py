@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -109,6 +111,7 @@ def test_too_few_patients_leave_null_figures(root):
     assert found["claim"] == {"segment": "not measured"}
     assert figure["mean"] is None and figure["lift_ci95"] is None
     assert figure["status"] == "too few patients"
+    assert "defined for 4 test patients, and lift.min_patients asks for 6" in found["notes"][0]
 
 
 def test_an_arm_with_too_few_slices_is_marked_and_the_others_are_measured(root):
@@ -296,3 +299,36 @@ def test_one_seed_is_said_to_tell_nothing_of_other_training_runs(root):
         room.write_segment(root, arm, table)
     main()
     assert any("one seed tells nothing" in note for note in room.results(root)["notes"])
+
+
+def test_no_interval_holds_a_difference_that_the_metric_cannot_have(root):
+    """Two seeds that disagree wildly tell so little that the raw interval is wider than AUROC."""
+    rng = np.random.default_rng(2)
+    names = room.subjects(8)
+    room.write_params(root, ["classify"], ["real", "real+synthetic"])
+    for arm in ("real", "real+synthetic"):
+        parts = [room.classify_arm(names, rng, shift=s, seeds=(k,)) for k, s in enumerate((-3, 3))]
+        room.write_classify(root, arm, pd.concat(parts[:: 1 if arm == "real" else -1]))
+    main()
+    found = room.results(root)
+    for arms in found["tasks"]["classify"].values():
+        low, high = arms["real+synthetic"]["lift_ci95"] or (0, 0)
+        assert -1 <= low <= high <= 1
+    assert all(c["ci95"][0] >= -1 and c["ci95"][1] <= 1 for c in found["contrasts"]["classify"])
+
+
+def test_the_metrics_for_dvc_hold_the_primary_metric_in_single_numbers(root):
+    values = np.random.default_rng(0).uniform(0.3, 0.6, (2, 24))
+    room.write_params(root, ["segment"], ["real", "real+synthetic"])
+    for arm, gain in (("real", 0.0), ("real+synthetic", 0.1)):
+        runs = {("0", seed): values[seed] + gain for seed in (0, 1)}
+        room.write_segment(root, arm, room.segment_arm(runs, room.subjects(24)))
+    main()
+    shown = json.loads((root / "data/lift_metrics.json").read_text())["segment"]
+    figure = room.results(root)["tasks"]["segment"]["dice_volume"]["real+synthetic"]
+    assert shown["claim"] == "helps"
+    assert [shown["real+synthetic"][k] for k in ("mean", "low", "high")] == [
+        figure["mean"], *figure["ci95"]
+    ]  # fmt: skip
+    assert shown["real+synthetic"]["lift_low"] == figure["lift_ci95"][0]
+    assert shown["real"].keys() == {"mean", "low", "high"}

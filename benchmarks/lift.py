@@ -37,10 +37,11 @@ from tasks.arms import Arm
 from tasks.lift import measures, study
 from tasks.lift.bootstrap import Difference, Pair, Resampling, estimate, sign_flip
 from tasks.lift.claim import deciding, over_real
-from tasks.lift.compare import METRICS, UNBOUNDED
+from tasks.lift.compare import METRICS
 from tasks.lift.compare import PRIMARY as PRIMARY_METRIC
 from tasks.lift.measures import Axes, Measure
 from tasks.lift.results import by_site, by_size
+from tasks.tables.predictions import UNBOUNDED
 
 CONTRASTED = ("dice_volume", "auroc", "sensitivity")  # the others' means are printed
 FEWEST = 5  # test patients of a group

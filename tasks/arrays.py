@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.stage import StageError
+from tasks.stage import StageError, reading
 
 Partition = Literal["train", "val", "test"]
+LARGEST = 1.001  # of a pixel; float16 rounds
+LEAST_JUDGED = 20  # slices on each side, below which no set can be judged
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,33 @@ def load_set(folder: Path, table: str) -> SliceSet:
     """Read `images.npy`, `masks.npy` and the named table of a folder.
 
     Raises:
-        StageError: where the folder is not there yet.
+        StageError: where a file is not there, is damaged, or does not fit the others.
     """
-    if not (folder / table).is_file():
-        raise StageError(f"{folder} holds no {table}: run the stage before this one (dvc repro)")
-    images = np.load(folder / "images.npy", allow_pickle=False).astype(np.float32)
-    masks = np.load(folder / "masks.npy", allow_pickle=False)
-    return SliceSet(images, masks, pd.read_parquet(folder / table))
+    with reading(folder / table):
+        rows = pd.read_parquet(folder / table)
+    with reading(folder / "images.npy"):
+        images = np.load(folder / "images.npy", allow_pickle=False)
+        if images.ndim != 4 or images.dtype.kind != "f":
+            raise ValueError(f"{images.dtype} {images.shape}, expected floats (N,C,H,W)")
+        if len(images) != len(rows):
+            raise ValueError(f"{len(images)} slices for the {len(rows)} rows of {table}")
+    with reading(folder / "masks.npy"):
+        masks = np.load(folder / "masks.npy", allow_pickle=False)
+        expected = (len(rows), *images.shape[2:])
+        if masks.shape != expected or masks.dtype != np.uint8 or masks.max(initial=0) > 1:
+            raise ValueError(f"{masks.dtype} {masks.shape}, expected uint8 {expected} of 0 and 1")
+    return SliceSet(images.astype(np.float32), masks, rows)
+
+
+def refuse_no_pictures(slices: SliceSet, folder: Path) -> None:
+    """Refuse slices that no network can be trained on.
+
+    Raises:
+        StageError: when a value is not finite or outside [-1, 1].
+    """
+    with reading(folder / "images.npy"):
+        if len(slices) and not np.abs(slices.images).max() <= LARGEST:
+            raise ValueError("values that are no numbers, or outside [-1, 1]")
 
 
 def load_slices(fold: str, partition: Partition, folder: Path = Path("data/slices")) -> SliceSet:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.arrays import load_set
-from tasks.stage import StageError
+from tasks.stage import StageError, reading
 from tasks.tables.metrics import GateMetrics, read_metrics
 from tasks.tables.samples import GatedSamples
 
@@ -58,7 +58,8 @@ def read_candidate(folds: list[str]) -> Candidate:
     digest = hashlib.sha256()
     for fold in folds:
         slices = load_set(SYNTHETIC / fold, "samples.parquet")
-        judged = GatedSamples.validate(pd.read_parquet(GATE / fold / "samples.parquet"))
+        with reading(GATE / fold / "samples.parquet"):
+            judged = GatedSamples.validate(pd.read_parquet(GATE / fold / "samples.parquet"))
         if not np.array_equal(judged["row"], np.arange(len(slices))):
             raise StageError(
                 f"data/gate/{fold} judged {len(judged)} rows, data/synthetic/{fold} holds"

@@ -1,4 +1,4 @@
-"""What every stage shares: how it starts, how it writes an output, how it fails.
+"""What every stage shares: how it starts, reads an input, writes an output, fails.
 
 A stage is a function `main` whose parameters are the stage's items (a fold, a batch, ...).
 It is run from the repository's root, dies with the process that started it, and either writes
@@ -36,6 +36,7 @@ def run(main: Callable[..., None]) -> None:
     expected = list(inspect.signature(main).parameters)
     label = "@".join([name, "-".join(items)]) if items else name
     die_with_parent()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which tasks/__init__.py had put off
     if len(items) != len(expected):
         usage = " ".join(["python -m", f"tasks.{name}", *map(str.upper, expected)])
         fail(label, f"{len(items)} arguments given, {len(expected)} expected; usage: {usage}")
@@ -68,6 +69,26 @@ def serve() -> None:
     """Begin a worker process: it dies with its parent, and Ctrl-C is the parent's to answer."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say of an input that cannot be read which one it is and how to have it back.
+
+    Raises:
+        StageError: when the file is missing, or anything else goes wrong inside.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise StageError(f"{path} is missing; `dvc repro` lets its stage write it") from None
+    except StageError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise StageError(
+            f"{path} is damaged: {said}; remove it and run `dvc checkout` or `dvc repro`"
+        ) from None
 
 
 @contextmanager

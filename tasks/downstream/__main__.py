@@ -16,7 +16,7 @@ import pandera.pandas as pa
 
 from tasks import params, stage
 from tasks.arms import Arm
-from tasks.arrays import SliceSet, load_set
+from tasks.arrays import SliceSet, load_set, refuse_no_pictures
 from tasks.compute import prepare
 from tasks.downstream.finished import folder_of, once
 from tasks.downstream.leaks import refuse_leaks, refuse_seen, relabel, resplit
@@ -46,8 +46,9 @@ def main(task: str, arm: str) -> None:
     slices = load_set(SLICES, "slices.parquet")
     pool_folder = Path("data/pool") / arm
     pool = load_set(pool_folder, "samples.parquet")
-    given = json.loads((pool_folder / "pool.json").read_text())
-    stats = json.loads((SLICES / "stats.json").read_text())
+    refuse_no_pictures(slices, SLICES)
+    refuse_no_pictures(pool, pool_folder)
+    given, stats = read_json(pool_folder / "pool.json"), read_json(SLICES / "stats.json")
     seeds = range(config.permutations) if spec.random_labels else config.all_seeds
     kept = folder_of(
         [task, arm, training.model_dump_json(), str(config.threads), str(device)],
@@ -82,6 +83,13 @@ def main(task: str, arm: str) -> None:
         print(f"downstream: {task} {arm}, fold {name}: validation {judged}")
     write(Path("data/downstream") / f"{task}-{arm}", network, runs, status)
     discard(kept)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object in a file."""
+    with stage.reading(path):
+        found: dict[str, Any] = json.loads(path.read_text())
+    return found
 
 
 def dealt(fold: Fold, spec: Arm, seed: int) -> Fold:

@@ -29,9 +29,11 @@ def main(fold: str) -> None:
         (folder / "metrics.json").write_text(json.dumps(found.as_json(), indent=1) + "\n")
         found.samples.to_parquet(folder / "samples.parquet", index=False)
     counts = found.images
-    print(f"gate: {found.verdict}, {counts['accepted']} of {counts['n']} images accepted")
+    print(
+        f"gate: fold {fold}: {found.verdict}, {counts['accepted']} of {counts['n']} images accepted"
+    )
     for reason in found.reasons:
-        print(f"gate: {reason}")
+        print(f"gate: fold {fold}: {reason}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from tasks.arrays import SliceSet
+from tasks.arrays import LEAST_JUDGED, SliceSet
 from tasks.gate import checks, copies, experts
 from tasks.gate.catalogue import catalogue
 from tasks.gate.described import Described, describe
@@ -17,8 +17,7 @@ from tasks.gate.subgroups import Subgroup, subgroups
 from tasks.params.gate import Gate
 from tasks.stage import StageError
 
-LEAST = 20  # slices on each side, below which no set can be judged
-
+MOST_PLACES = 8
 WORDS = {
     "broken": "broken pictures",
     "memorised": "copies of training slices",
@@ -173,9 +172,9 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
 
 def check_size(name: str, side: SliceSet, val: SliceSet) -> None:
     """Refuse what cannot be judged, in one line."""
-    if len(side) < LEAST:
+    if len(side) < LEAST_JUDGED:
         raise StageError(
-            f"{len(side)} {name} slices, at least {LEAST} are needed to judge; add slices"
+            f"{len(side)} {name} slices, at least {LEAST_JUDGED} are needed to judge; add slices"
         )
     if side.images.shape[1:] != val.images.shape[1:]:
         raise StageError(
@@ -224,7 +223,7 @@ def judged(ours: Described, samples: pd.DataFrame, config: Gate) -> Described:
     """
     keep = samples["accepted"].to_numpy()
     shares = samples.groupby("label")["accepted"].mean()
-    if keep.sum() < LEAST or min(keep.mean(), shares.min()) < config.min_accepted:
+    if keep.sum() < LEAST_JUDGED or min(keep.mean(), shares.min()) < config.min_accepted:
         return ours
     return ours.take(keep)
 
@@ -248,7 +247,7 @@ def verdict_reasons(
             f" set (at most {most_twins:.0%})"
         )
     accepted = int(samples["accepted"].sum())
-    if accepted < max(LEAST, config.min_accepted * n):
+    if accepted < max(LEAST_JUDGED, config.min_accepted * n):
         words.append(
             f"too few: {accepted} of {n} images are accepted (at least"
             f" {config.min_accepted:.0%}); {refused(samples)}"
@@ -266,10 +265,18 @@ def verdict_reasons(
             low, high = one.limit
             over = high is not None and one.ratio > high
             words.append(
-                f"{name}: {one.ratio:.2f} times that of real slices"
+                f"{name}: {beside(one.ratio, high if over else low)} times that of real slices"
                 f" ({'at most' if over else 'at least'} {high if over else low})"
             )
     return words
+
+
+def beside(ratio: float, limit: float | None) -> str:
+    """A ratio with two places, or with as many as tell it from its limit."""
+    places = 2
+    while round(ratio, places) == limit and places < MOST_PLACES:
+        places += 1
+    return f"{ratio:.{places}f}"
 
 
 def refused(samples: pd.DataFrame) -> str:

@@ -21,6 +21,7 @@ from tasks.lift.results import ArmResult
 from tasks.params.lift import Lift as LiftParams
 from tasks.stage import StageError
 from tasks.tables.lift import ArmFigure, Claim, Contrast, Status, Subgroups
+from tasks.tables.predictions import UNBOUNDED
 
 PRIMARY = {"classify": "auroc", "segment": "dice_volume"}
 METRICS = {
@@ -35,7 +36,6 @@ METRICS = {
     ],
     "segment": ["dice_volume", "dice", "dice_slice", "hd95_mm", "false_positive_mm2"],
 }
-UNBOUNDED = ("hd95_mm", "false_positive_mm2")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tasks.arms import Arm
 from tasks.lift import measures
 from tasks.lift.measures import Axes, Measure
+from tasks.stage import reading
 from tasks.tables.lift import Status, Trained
 from tasks.tables.predictions import ClassifyPredictions, Patients, Runs, SegmentPredictions
 
@@ -84,16 +85,17 @@ def read(task: str, arms: Sequence[str], seeds: Sequence[int]) -> TaskResults:
 def load(task: str, arm: str) -> Tables:
     """One arm's tables."""
     folder = DOWNSTREAM / f"{task}-{arm}"
-    said: dict[str, str] = json.loads((folder / "status.json").read_text())
+    with reading(folder / "status.json"):
+        said: dict[str, str] = json.loads((folder / "status.json").read_text())
     shorts: tuple[Status, ...] = ("too few", "not run")
     status: Status = next((short for short in shorts if short in said.values()), "ok")
     schema = ClassifyPredictions if task == "classify" else SegmentPredictions
-    return Tables(
-        status,
-        Patients.validate(pd.read_parquet(folder / "patients.parquet")),
-        schema.validate(pd.read_parquet(folder / "predictions.parquet")),
-        Runs.validate(pd.read_parquet(folder / "runs.parquet")),
-    )
+    schemas = {"patients": Patients, "predictions": schema, "runs": Runs}
+    found = {}
+    for name, of in schemas.items():
+        with reading(folder / f"{name}.parquet"):
+            found[name] = of.validate(pd.read_parquet(folder / f"{name}.parquet"))
+    return Tables(status, found["patients"], found["predictions"], found["runs"])
 
 
 def common_seeds(arms: Mapping[str, Tables], count: int) -> tuple[list[int], dict[int, list[str]]]:

@@ -49,7 +49,9 @@ def asked_for(fold: str, config: Pool) -> int:
 def accepted_samples(fold: str, config: Pool, count: int) -> SliceSet:
     """The accepted synthetic slices of a fold, drawn with the labels' shares of real training."""
     synthetic = load_set(Path("data/synthetic") / fold, "samples.parquet")
-    gated = GatedSamples.validate(pd.read_parquet(Path("data/gate") / fold / "samples.parquet"))
+    judged = Path("data/gate") / fold / "samples.parquet"
+    with stage.reading(judged):
+        gated = GatedSamples.validate(pd.read_parquet(judged))
     labels = load_slices(fold, "train").table["label"].to_numpy()
     accepted = gated.loc[gated["accepted"]]
     chosen = draw(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tasks import params, stage
-from tasks.arrays import save_set
+from tasks.arrays import LEAST_JUDGED, save_set
 from tasks.params.slices import Slices
 from tasks.slices.cut import Cut, UnusableError, cut, own_landmarks, read
 from tasks.slices.intensity import Landmarks, standard_scale
@@ -68,6 +68,15 @@ def main() -> None:
         f"slices: {len(kept)} of {len(table)} slices kept,"
         f" {int((kept['label'] == 1).sum())} with tumour, {kept['subject'].nunique()} patients"
     )
+    for fold in sides:
+        counts = kept[f"partition_{fold}"].value_counts()
+        for side in ("train", "val"):
+            if counts.get(side, 0) < LEAST_JUDGED:
+                print(
+                    f"slices: fold {fold} has {counts.get(side, 0)} {side} slices, and the gate"
+                    f" judges by {LEAST_JUDGED} at least: add patients, or set"
+                    " slices.training_slices to in-range"
+                )
     if stats["cut_off"]:
         print(
             f"slices: the head is wider than the window in {stats['cut_off']} of {len(cuts)}"

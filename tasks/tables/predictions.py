@@ -1,7 +1,11 @@
 """`data/downstream/TASK-ARM/`: what a trained model said of each test slice and patient."""
 
+import numpy as np
+import pandas as pd
 import pandera.pandas as pa
 from pandera.typing import Series
+
+UNBOUNDED = ("hd95_mm", "false_positive_mm2")  # metrics that are no shares
 
 
 class ClassifyPredictions(pa.DataFrameModel):
@@ -52,6 +56,13 @@ class Patients(pa.DataFrameModel):
     site: Series[str]
     metric: Series[str]
     value: Series[float] = pa.Field(nullable=True)
+
+    @pa.dataframe_check(name="shares lie within 0 and 1, distances and areas are not negative")
+    @classmethod
+    def _possible(cls, table: pd.DataFrame) -> "pd.Series[bool]":
+        most = np.where(table["metric"].isin(UNBOUNDED), np.finfo(float).max, 1.0)
+        value = table["value"]
+        return value.isna() | ((value >= 0) & (value <= most))
 
 
 class Runs(pa.DataFrameModel):

@@ -305,6 +305,26 @@ def test_validation_without_tumour_is_one_clear_line(root):
         main("classify", "real")
 
 
+@pytest.mark.parametrize("side", ["Test", None])
+def test_a_side_of_the_split_that_is_none_is_refused(root, side):
+    """Its patients would vanish in silence."""
+    room.write(root, steps=8, seeds=(0,))
+    path = root / "data/slices/slices.parquet"
+    slices = pd.read_parquet(path)
+    slices.loc[slices["partition_0"] == "test", "partition_0"] = side
+    slices.to_parquet(path)
+    with pytest.raises(
+        StageError, match=r"partition_0 of \d+ slices is (None|nan|'Test'); expected"
+    ):
+        main("classify", "real")
+
+
+def test_an_unknown_arm_is_one_line(root):
+    room.write(root, steps=8, seeds=(0,))
+    with pytest.raises(StageError, match="unknown part 'synth'"):
+        main("segment", "real+synth")
+
+
 def test_both_networks_learn_an_easy_tumour(root):
     room.write(root, steps=40, seeds=(0,))
     main("classify", "real")

@@ -188,6 +188,28 @@ def test_arms_of_different_patients_are_refused_by_name(root):
         main()
 
 
+@pytest.mark.parametrize("name", ["patients", "predictions", "runs"])
+@pytest.mark.parametrize("fault", ["missing", "damaged"])
+def test_a_damaged_table_is_one_line_that_names_it(root, name, fault):
+    write_dice(root, {"real": 0.0})
+    path = root / f"data/downstream/segment-real/{name}.parquet"
+    path.unlink() if fault == "missing" else path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(StageError, match=rf"segment-real/{name}\.parquet is {fault}"):
+        main()
+    assert not (root / "data/lift.json").exists()
+
+
+@pytest.mark.parametrize("value", [7.5, -0.1, np.inf])
+def test_figures_that_cannot_be_are_refused(root, value):
+    write_dice(root, {"real": 0.0})
+    path = root / "data/downstream/segment-real/patients.parquet"
+    table = pd.read_parquet(path)
+    table.loc[table["metric"] == "dice_volume", "value"] = value
+    table.to_parquet(path)
+    with pytest.raises(StageError, match=r"patients\.parquet is damaged.*0 and 1"):
+        main()
+
+
 def test_order_of_rows_and_names_of_patients_change_nothing(root):
     write_dice(root, dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": 0.03}, folds=("a", "b"))
     main()

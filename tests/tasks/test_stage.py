@@ -47,3 +47,23 @@ def test_ctrl_c_is_answered_in_one_line_and_leaves_nothing_half_written(tmp_path
     assert (running.returncode, len(said.splitlines())) == (stage.INTERRUPTED, 1), said
     assert said.startswith("phantom: interrupted")
     assert list((tmp_path / "data/raw").iterdir()) == []
+
+
+def test_ctrl_c_while_a_stage_still_starts_prints_nothing(tmp_path: Path) -> None:
+    """Torch takes seconds to import, and would print its own tracebacks."""
+    for delay in (0.05, 0.4):
+        starting = subprocess.Popen(
+            [sys.executable, "-m", "tasks.gate", "0"], cwd=tmp_path, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        while b"numpy" not in maps(starting.pid):  # tasks/__init__.py is behind it
+            time.sleep(0.01)
+        time.sleep(delay)
+        starting.send_signal(signal.SIGINT)
+        assert starting.communicate(timeout=60) == (b"", b"")
+        assert starting.returncode == -signal.SIGINT
+
+
+def maps(pid: int) -> bytes:
+    """The files that a process has mapped: what it has imported."""
+    return Path(f"/proc/{pid}/maps").read_bytes()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tasks.stage import StageError, reading
 
 Partition = Literal["train", "val", "test"]
+UNUSED = "unused"  # on no side of a fold
 LARGEST = 1.001  # of a pixel; float16 rounds
 LEAST_JUDGED = 20  # slices on each side, below which no set can be judged
 
@@ -73,7 +74,7 @@ def load_slices(fold: str, partition: Partition, folder: Path = Path("data/slice
     """The real slices of one partition of a fold.
 
     Raises:
-        StageError: where the slices were cut without that fold.
+        StageError: where the slices were cut without that fold, or its sides share a patient.
     """
     everything = load_set(folder, "slices.parquet")
     column = f"partition_{fold}"
@@ -81,7 +82,41 @@ def load_slices(fold: str, partition: Partition, folder: Path = Path("data/slice
         names = map(str, everything.table)
         folds = [one.removeprefix("partition_") for one in names if one.startswith("partition_")]
         raise StageError(f"{folder} has no fold {fold}, only {', '.join(folds)}: see slices.folds")
+    refuse_planted(everything.table, fold)
     return everything.take((everything.table[column] == partition).to_numpy())
+
+
+def refuse_planted(table: pd.DataFrame, fold: str) -> None:
+    """Stop the run when a patient is on two sides of a fold's split, or on one that is none.
+
+    Args:
+        table: `slices.parquet`.
+        fold: whose partition column is looked at.
+
+    Raises:
+        StageError: naming the (pseudonymous) patients.
+    """
+    column = f"partition_{fold}"
+    known = (*get_args(Partition), UNUSED)
+    unknown = table.loc[~table[column].isin(known), column]
+    if len(unknown):
+        raise StageError(
+            f"data/slices/slices.parquet: {column} of {len(unknown)} slices is"
+            f" {unknown.iloc[0]!r}; expected {', '.join(known)}: make data/slices again"
+            " (`dvc repro slices`)"
+        )
+    sides = table[table[column] != UNUSED].groupby("subject")[column].nunique()
+    planted = sorted(sides[sides > 1].index)
+    if planted:
+        raise StageError(
+            f"fold {fold}: patient {planted[0]} is in more than one of train, val and test"
+            f"{more(planted)}; make data/slices again (`dvc repro slices`), which splits by patient"
+        )
+
+
+def more(names: list[str]) -> str:
+    """How many further ones there are, in brackets."""
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def save_set(folder: Path, images: NDArray[np.floating], masks: NDArray[np.uint8]) -> None:

@@ -7,11 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.arrays import SliceSet
+from tasks.arrays import UNUSED, SliceSet, more, refuse_planted
 from tasks.downstream.run import Fold
 from tasks.stage import StageError
-
-SIDES = ("train", "val", "test", "unused")
 
 
 def refuse_leaks(table: pd.DataFrame, images: NDArray[np.float32], fold: str) -> None:
@@ -25,23 +23,10 @@ def refuse_leaks(table: pd.DataFrame, images: NDArray[np.float32], fold: str) ->
     Raises:
         StageError: naming the (pseudonymous) patients.
     """
+    refuse_planted(table, fold)
     column = f"partition_{fold}"
-    unknown = table.loc[~table[column].isin(SIDES), column]
-    if len(unknown):
-        raise StageError(
-            f"data/slices/slices.parquet: {column} of {len(unknown)} slices is"
-            f" {unknown.iloc[0]!r}; expected {', '.join(SIDES)}: make data/slices again"
-            " (`dvc repro slices`)"
-        )
-    taking_part = (table[column] != "unused").to_numpy()
+    taking_part = (table[column] != UNUSED).to_numpy()
     table, images = table[taking_part], images[taking_part]
-    sides = table.groupby("subject")[column].nunique()
-    planted = sorted(sides[sides > 1].index)
-    if planted:
-        raise StageError(
-            f"fold {fold}: patient {planted[0]} is in more than one of train, val and test"
-            f"{more(planted)}; make data/slices again (`dvc repro slices`), which splits by patient"
-        )
     pictures = pd.DataFrame(
         {"subject": table["subject"], "side": table[column], "digest": digests(images)}
     )
@@ -111,8 +96,3 @@ def digests(images: NDArray[np.float32]) -> list[str]:
 def digest(image: NDArray[np.float32]) -> str:
     """SHA-256 of an image's pixels as `data/slices` stores them."""
     return hashlib.sha256(image.astype(np.float16).tobytes()).hexdigest()
-
-
-def more(names: list[str]) -> str:
-    """How many further ones there are, in brackets."""
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""

@@ -19,13 +19,13 @@ from tasks.params.lift import Lift as LiftParams
 from tasks.tables.lift import Lift, LiftRows, Trained
 
 METHOD = (
-    "Mean over folds and seeds of the metric over all test patients; a seed that failed in one arm"
-    " is left out of all. Intervals: bootstrap by test patient plus the spread between training"
-    " runs, pooled over arms (Behrens-Fisher); differences are paired."
-    " Lifts are simultaneous over all contrasts of a metric (single-step max-t), and p_adjusted"
-    " agrees with them. 'helps':"
-    " the primary metric of an arm with real and synthetic slices is above every arm without"
-    " synthetic slices, each lower bound above 0; 'harms': each upper bound below 0."
+    "The metric over all test patients, folds and seeds together (AUROC: over all pairs of slices,"
+    " each pair within one network); a seed that failed in one arm is left out of all. Intervals:"
+    " bootstrap by test patient plus the spread between training runs, pooled over arms"
+    " (Behrens-Fisher); differences are paired. Lifts are simultaneous over all contrasts of a"
+    " metric (single-step max-t), and p_adjusted agrees with them. 'helps': the primary metric of"
+    " an arm with real and synthetic slices is above every arm without synthetic slices, each"
+    " lower bound above 0; 'harms': each upper bound below 0."
 )
 
 

@@ -66,7 +66,23 @@ def test_slices_that_are_not_there_yet_are_one_clear_line(tmp_path):
 def test_a_fold_that_was_not_cut_is_told_with_those_that_were(tmp_path):
     save_set(tmp_path, np.zeros((2, 1, 8, 8)), np.zeros((2, 8, 8), np.uint8))
     table = pd.DataFrame({"partition_a": ["train", "val"], "partition_b": ["val", "train"]})
+    table["subject"] = ["sub-1", "sub-2"]
     table.to_parquet(tmp_path / "slices.parquet")
     assert len(load_slices("a", "train", tmp_path)) == 1
     with pytest.raises(StageError, match=r"has no fold c, only a, b: see slices\.folds"):
         load_slices("c", "train", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sides", "said"),
+    [
+        (["train", "val"], "patient sub-1 is in more than one of train, val and test"),
+        (["train", "Test"], "partition_a of 1 slices is 'Test'; expected train, val, test, unused"),
+    ],
+)
+def test_every_stage_that_reads_slices_stops_at_a_planted_patient(tmp_path, sides, said):
+    save_set(tmp_path, np.zeros((2, 1, 8, 8)), np.zeros((2, 8, 8), np.uint8))
+    table = pd.DataFrame({"subject": ["sub-1", "sub-1"], "partition_a": sides})
+    table.to_parquet(tmp_path / "slices.parquet")
+    with pytest.raises(StageError, match=said):
+        load_slices("a", "train", tmp_path)

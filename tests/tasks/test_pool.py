@@ -27,7 +27,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(
         tmp_path / "data/slices",
         "slices.parquet",
-        pd.DataFrame({"label": label, "partition_0": "train"}),
+        pd.DataFrame({"subject": "sub-1", "label": label, "partition_0": "train"}),
         rng,
     )
     table = pd.DataFrame(

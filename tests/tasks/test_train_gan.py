@@ -151,7 +151,7 @@ def test_few_validation_slices_leave_the_distance_out_and_keep_the_last_step(roo
     path = room / "data/slices/slices.parquet"
     table = pd.read_parquet(path)
     held = table.index[table["partition_0"] == "val"]
-    table.loc[held[6:], "partition_0"] = "test"
+    table.loc[held[6:], "partition_0"] = "unused"
     table.to_parquet(path, index=False)
     train_gan.main("0")
     history = pd.read_csv(OUT / "history.csv")

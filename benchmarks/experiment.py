@@ -161,6 +161,11 @@ def run(cell: Cell, clone: Path, place: Path, *, key: str) -> bool:
     }
     name = str(cell.place).replace("/", "-")
     command = [sys.executable, "-c", DVC, "exp", "run", "-n", name]
+    # One of that name is there when its results were removed, to have them anew.
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "exp", "remove", "-q", name],
+        cwd=clone, capture_output=True, check=False,
+    )  # fmt: skip
     start = time.monotonic()
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.with_name(f"{place.name}.log").open("w") as log:

@@ -129,6 +129,9 @@ def prepare(work: Path, name: str, data: Path, plan: dict[str, Any]) -> Path:
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
         subprocess.run([*git, "config", "user.name", "auglift"], check=True)
         subprocess.run([*git, "config", "user.email", "auglift@localhost"], check=True)
+        # Of the demo's outputs that it names none is here, and DVC may ask for one.
+        subprocess.run([*git, "rm", "-q", "dvc.lock", "data/raw/dvc.lock"], check=True)
+        subprocess.run([*git, "commit", "-q", "-m", "Start without outputs"], check=True)
         cache = str(work.resolve() / "cache")
         for key, value in (("cache.dir", cache), ("cache.type", "hardlink,copy")):
             subprocess.run(

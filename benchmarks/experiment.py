@@ -68,7 +68,7 @@ def main() -> None:
     words = parser.parse_args()
     die_with_parent()
     plan = read(words.plan)
-    plan["set"] |= {k: yaml.safe_load(v) for k, _, v in (one.partition("=") for one in words.more)}
+    plan["more"] = {k: yaml.safe_load(v) for k, _, v in (one.partition("=") for one in words.more)}
     plan["sizes"] = words.sizes or plan["sizes"]
     plan["draws"] = words.draws or plan["draws"]
     part, parts = map(int, words.part.split("/"))
@@ -101,6 +101,7 @@ def cells(plan: dict[str, Any]) -> Iterator[Cell]:
             own = {"slices.train_patients": size, "slices.draw": draw}
             own |= dict.fromkeys(plan["seeds"], 100 * draw + size)
             own |= {plan["network_seeds"]: [draw]} | plan["by_size"].get(size, {})
+            own |= plan.get("more", {})  # of the command line
             for name, changes in plan["variants"].items():
                 only = changes.get("only", {})
                 if size in only.get("sizes", [size]) and draw in only.get("draws", [draw]):

@@ -82,6 +82,14 @@ def read(folder: Path, task: str) -> list[Result]:
     return found
 
 
+def on_validation(results: Iterable[Result]) -> pd.DataFrame:
+    """What is chosen by: a row an arm and variant, a column a size, the mean over draws."""
+    table = pd.DataFrame(
+        [{"arm": one.name, "size": one.size, "value": one.validation} for one in results]
+    )
+    return table.pivot_table(index="arm", columns="size", values="value", sort=False)
+
+
 def settle(task: str, results: Iterable[Result]) -> Settled:
     """Choose in each size and draw, and put the draws of a size together.
 

@@ -30,6 +30,7 @@ from benchmarks.candidates import (
     FIXED_ARM,
     PRIMARY,
     Result,
+    on_validation,
     read,
     settle,
 )
@@ -95,6 +96,11 @@ def main() -> None:
             continue
         settled = settle(task, results)
         print("\n".join(settled.said))
+        print("\nOn validation patients, means over draws:\n")
+        show(
+            {"arm": arm} | {f"n = {size}": number(value) for size, value in row.items()}
+            for arm, row in on_validation(results).iterrows()
+        )
         if settled.tables:
             report(task, settled.tables, results[0], plan.get("claims", []), words)
     print("\n## The gate\n")
@@ -325,7 +331,7 @@ def label(arm: str) -> str:
 
 def number(value: float | None) -> str:
     """Three places, or a dash."""
-    return "-" if value is None else f"{value:.3f}"
+    return "-" if value is None or np.isnan(value) else f"{value:.3f}"
 
 
 def span(values: measures.Array) -> str:

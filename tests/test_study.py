@@ -102,6 +102,7 @@ def tables_of(study, monkeypatch, capsys, *more):
 def test_the_tables_claim_what_the_chosen_candidate_gained(study, monkeypatch, capsys):
     said = tables_of(study, monkeypatch, capsys, "--plot", str(study / "curves.png"))
     assert "Chosen on validation patients: real+classical+synthetic 6 times." in said
+    assert "| real+classical+synthetic | 0.900 | 0.900 |" in said
     assert "n = 5: **helps**; n = 10: **helps**" in said
     assert "| 10 | chosen | 10.0 (10.0 to 10.0) |" in said
     assert "| 5 | 0 | accepted | 3 of 4 | 2.000 | 0.900 | 0.800 |" in said

@@ -38,7 +38,7 @@ from tasks.arms import Arm
 from tasks.lift import measures, study
 from tasks.lift.bootstrap import Difference, Pair, Resampling, estimate, sign_flip
 from tasks.lift.claim import deciding, over_real
-from tasks.lift.compare import METRICS
+from tasks.lift.compare import METRICS, within
 from tasks.lift.compare import PRIMARY as PRIMARY_METRIC
 from tasks.lift.measures import Axes, Measure
 from tasks.lift.results import by_site, by_size
@@ -84,9 +84,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--plan", type=Path, required=True)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--claims", type=int, nargs="*", help="sizes, else the plan's")
     parser.add_argument("--bootstrap", type=int, default=2000)
     words = parser.parse_args()
-    plan = experiment.read(words.plan)
+    claimed = words.claims or experiment.read(words.plan).get("claims", [])
     folder = words.work / "results"
     for task in ("segment", "classify"):
         print(f"\n## {task}\n")
@@ -95,14 +96,13 @@ def main() -> None:
             print("Nothing.")
             continue
         settled = settle(task, results)
-        print("\n".join(settled.said))
-        print("\nOn validation patients, means over draws:\n")
+        print(*settled.said, "\nOn validation patients, means over draws:\n", sep="\n")
         show(
             {"arm": arm} | {f"n = {size}": number(value) for size, value in row.items()}
             for arm, row in on_validation(results).iterrows()
         )
         if settled.tables:
-            report(task, settled.tables, results[0], plan.get("claims", []), words)
+            report(task, settled.tables, results[0], claimed, words)
     print("\n## The gate\n")
     show(gates(folder))
     print("\n## The split of the seed paper\n")
@@ -188,15 +188,16 @@ def differences(
         for (arm, reference), one in of_size.items():
             known = metric.measures[size]
             p = sign_flip(known[arm], known[reference], seed=SEED)
+            low, high = within(one, metric.name)
             yield {
                 "patients": size,
                 "arm": label(arm),
                 "less": label(reference),
                 "difference": f"{one.lift:+.3f}",
-                "95 %, simultaneous": f"{one.low:+.3f} to {one.high:+.3f}",
+                "95 %, simultaneous": f"{low:+.3f} to {high:+.3f}",
                 "p": f"{one.p_adjusted:.3f}",
                 "sign flip": "" if p is None else f"{p:.4f}",
-                "detectable": f"{one.detectable:.3f}",
+                "detectable": number(one.detectable) if one.detectable <= metric.limit else "none",
             }
 
 
@@ -287,10 +288,9 @@ def by_slice(folder: Path) -> Iterator[dict[str, Any]]:
         found = measures.classify(table, axes)
         row: dict[str, Any] = {"patients": one.size, "arm": one.arm, "networks": len(axes.runs)}
         for name in ("accuracy", "auroc"):
-            known = estimate(found[name], resampling)
-            assert known is not None
-            low, high = known.interval(limit=1)
-            row[name] = f"{known.value:.3f} ({low:.3f} to {high:.3f})"
+            if known := estimate(found[name], resampling):
+                low, high = known.interval(limit=1)
+                row[name] = f"{known.value:.3f} ({low:.3f} to {high:.3f})"
         yield row
 
 

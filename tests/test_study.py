@@ -111,6 +111,11 @@ def test_the_tables_claim_what_the_chosen_candidate_gained(study, monkeypatch, c
     assert (study / "curves.png").stat().st_size > 5000
 
 
+def test_another_family_than_the_plans_can_be_asked_for(study, monkeypatch, capsys):
+    said = tables_of(study, monkeypatch, capsys, "--claims", "10")
+    assert "\nn = 10: **helps**\n" in said
+
+
 def test_a_draw_that_lacks_an_arm_is_left_out_of_its_size(study, monkeypatch, capsys):
     place = study / "results/10-2/base/downstream/segment-synthetic"
     runs = room.pd.read_parquet(place / "runs.parquet")

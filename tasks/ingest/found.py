@@ -16,6 +16,8 @@ class Found:
 
     `label` is what a class folder says of a picture: 1 tumour, 0 none; `first_slice` is the number
     of the first picture of a volume.
+    `channel` is the index along the fourth axis of a NIfTI file that holds several contrasts;
+    `label_convention` names the meaning of a mask's values where its layout tells it.
     `when` orders sessions in time; `stem` is the name that a mask's name starts with if it
     belongs to this one image; `headers` stand beside `sources` for DICOM.
     """
@@ -35,6 +37,8 @@ class Found:
     synthetic: bool = False
     label: int | None = None
     first_slice: int = 0
+    channel: int | None = None
+    label_convention: str | None = None
     headers: tuple[Header, ...] = ()
 
     @property

@@ -1,56 +1,210 @@
-"""What ingest may refuse: a short fixed code for each reason, and what to do about it."""
+"""What ingest may refuse: a short fixed code for each reason, and what to do about it.
 
-REMEDIES = {
-    "archive-unsafe": "unpack the archive by hand into the batch and look at what it holds",
-    "burned-in-text": "remove the text from the pixels, or set ingest.allow_burned_in",
-    "codec": "convert the file to an uncompressed transfer syntax, for example with dcmdjpeg",
-    "corrupt": "fetch the file from its archive again",
-    "crashed": "fetch the file again; if it persists, convert it with another tool",
-    "derived-map": "none needed: maps computed from images are not images",
-    "duplicate": "none needed: an equal slice was kept",
-    "empty-file": "fetch the file from its archive again",
-    "geometry": "export the series again with its positions and orientations",
-    "labels-unknown": "give ingest.mask_labels as a list of the label values that are tumour; turn"
-    " probabilities into labels first",
-    "inverted-greyscale": "export the series as MONOCHROME2",
-    "localiser": "none needed: localisers are not volumes",
-    "mask-of-other-size": "export mask and picture with equal numbers of rows and columns",
-    "mask-outside-image": "check that mask and image were drawn in the same space",
-    "mask-without-image": "put the image it was drawn on into the same batch",
-    "missing-slice": "export the whole series again",
-    "nan-pixels": "replace values that are not finite before the import",
-    "no-brain": "set ingest.brain_extraction to false, or leave the series out by series.csv",
-    "not-a-volume": "export the slices with their positions, one volume a series",
-    "not-an-image": "none needed: the file holds no image",
-    "not-a-tumour-mask": "none needed; rename the mask if it does hold the tumour",
-    "not-greyscale": "export the series as MONOCHROME2",
-    "outside-batch": "copy what the link points to into the batch",
-    "patient-ambiguous": "give each person an id of its own, or set ingest.allow_unknown_patients",
-    "patient-unknown": "name the patients (those of pictures in pictures.csv or by"
-    " ingest.pictures.pattern), or set ingest.allow_unknown_patients",
-    "secondary-capture": "export the original series, or set ingest.allow_burned_in",
-    "several-volumes": "split the file into one volume each",
-    "sheared-stack": "resample the series to a rectangular grid (gantry tilt correction)",
-    "too-few-slices": "export the whole series again, or lower ingest.min_slices",
-    "too-large": "crop the volume, or raise ingest.max_voxels",
-    "skipped": "none needed: series.csv leaves it out",
-    "truncated": "fetch the file from its archive again",
-    "uneven-spacing": "resample the series to even spacing",
-    "unknown-format": "convert it to DICOM or NIfTI, or take it out of the batch",
-    "unreadable": "give the user who runs the stage the right to read it",
-    "unsupported-pixels": "convert it to integer or real single-channel pixels",
-}  # fmt: skip
+`python -m tasks.ingest.refusal docs/ingest.md` writes the table of codes in the document anew.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Code(NamedTuple):
+    """What was found, and what to do about it; both without names of files or patients."""
+
+    found: str
+    remedy: str
+
+
+CODES = {
+    "archive-unsafe": Code(
+        "an entry leads out of the archive, is a link, encrypted or an archive itself; too many "
+        "entries; more inflated than `ingest.max_archive_bytes`",
+        "unpack the archive by hand into the batch and look at what it holds",
+    ),
+    "burned-in-text": Code(
+        "Burned In Annotation is YES, or the header has ultrasound regions",
+        "remove the text from the pixels, or set ingest.allow_burned_in",
+    ),
+    "codec": Code(
+        "no decoder for the transfer syntax; the deflated one, of which a few bytes may fill the "
+        "memory",
+        "convert the file to an uncompressed transfer syntax, for example with dcmdjpeg",
+    ),
+    "corrupt": Code(
+        "the file, archive or picture cannot be parsed or decoded",
+        "fetch the file from its archive again",
+    ),
+    "crashed": Code(
+        "a decoder ended two processes, the second time with this patient alone, or ran out of "
+        "`ingest.max_seconds`",
+        "fetch the file again; if it persists, convert it with another tool",
+    ),
+    "derived-map": Code(
+        "Image Type names a computed map (ADC, FA, CBV, …)",
+        "none needed: maps computed from images are not images",
+    ),
+    "duplicate": Code(
+        "the same SOP instance, or equal pixels at the same place; one copy is kept",
+        "none needed: an equal slice was kept",
+    ),
+    "empty-file": Code(
+        "0 bytes",
+        "fetch the file from its archive again",
+    ),
+    "geometry": Code(
+        "positions, orientations or spacings are missing, not finite or no rectangle's; no usable "
+        "sform or qform; contours across the slices",
+        "export the series again with its positions and orientations",
+    ),
+    "inverted-greyscale": Code(
+        "MONOCHROME1; dcm2niix takes such values as they are",
+        "export the series as MONOCHROME2",
+    ),
+    "labels-unknown": Code(
+        "a region is asked for and the labels or segment names are not BraTS's; values that are no "
+        "whole numbers",
+        "give ingest.mask_labels as a list of the label values that are tumour; turn probabilities "
+        "into labels first",
+    ),
+    "localiser": Code(
+        "Image Type says LOCALIZER",
+        "none needed: localisers are not volumes",
+    ),
+    "mask-of-other-size": Code(
+        "a picture's mask with other numbers of rows or columns",
+        "export mask and picture with equal numbers of rows and columns",
+    ),
+    "mask-outside-image": Code(
+        "the mask has tumour, none of it inside the image",
+        "check that mask and image were drawn in the same space",
+    ),
+    "mask-without-image": Code(
+        "no readable image of its patient, session and frame of reference",
+        "put the image it was drawn on into the same batch",
+    ),
+    "missing-slice": Code(
+        "one gap is a multiple of the others; slice numbers of pictures with gaps",
+        "export the whole series again",
+    ),
+    "nan-pixels": Code(
+        "NaN or infinite voxels",
+        "replace values that are not finite before the import",
+    ),
+    "no-brain": Code(
+        "brain extraction was asked for and finds none",
+        "set ingest.brain_extraction to false, or leave the series out by series.csv",
+    ),
+    "not-a-tumour-mask": Code(
+        "the mask's name or its segments' names speak of something else",
+        "none needed; rename the mask if it does hold the tumour",
+    ),
+    "not-a-volume": Code(
+        "slices share positions, or sizes differ; frames make no regular volume",
+        "export the slices with their positions, one volume a series",
+    ),
+    "not-an-image": Code(
+        "a DICOM object without pixels: a report, a presentation state",
+        "none needed: the file holds no image",
+    ),
+    "not-greyscale": Code(
+        "colours, and no `ingest.pictures.channel`",
+        "export the series as MONOCHROME2",
+    ),
+    "outside-batch": Code(
+        "a link that leads out of the batch",
+        "copy what the link points to into the batch",
+    ),
+    "patient-ambiguous": Code(
+        "one Patient ID with two birth dates or two names; NIfTI files of one name in several "
+        "folders",
+        "give each person an id of its own, or set ingest.allow_unknown_patients",
+    ),
+    "patient-unknown": Code(
+        "no Patient ID and no name, or placeholders such as ANON, 0000, xxxx; a picture outside "
+        "table and pattern",
+        "name the patients (those of pictures in pictures.csv or by ingest.pictures.pattern), or "
+        "set ingest.allow_unknown_patients",
+    ),
+    "secondary-capture": Code(
+        "a secondary capture: text may be in its pixels",
+        "export the original series, or set ingest.allow_burned_in",
+    ),
+    "several-volumes": Code(
+        "a fourth dimension above one; a picture of several pages",
+        "split the file into one volume each",
+    ),
+    "sheared-stack": Code(
+        "slices drift from their normal by more than 0.2 degrees (gantry tilt)",
+        "resample the series to a rectangular grid (gantry tilt correction)",
+    ),
+    "skipped": Code(
+        "`series.csv` says `skip`",
+        "none needed: series.csv leaves it out",
+    ),
+    "too-few-slices": Code(
+        "fewer than `ingest.min_slices`",
+        "export the whole series again, or lower ingest.min_slices",
+    ),
+    "too-large": Code(
+        "more voxels declared than `ingest.max_voxels`, a side above 32767, or more memory needed "
+        "than a worker may take",
+        "crop the volume, or raise ingest.max_voxels",
+    ),
+    "truncated": Code(
+        "fewer pixels than declared",
+        "fetch the file from its archive again",
+    ),
+    "uneven-spacing": Code(
+        "gaps differ by more than 4 % and are no multiples",
+        "resample the series to even spacing",
+    ),
+    "unknown-format": Code(
+        "neither DICOM, NIfTI, picture, archive nor known metadata; a pipe, a device, a dead link",
+        "convert it to DICOM or NIfTI, or take it out of the batch",
+    ),
+    "unreadable": Code(
+        "no right to open the file",
+        "give the user who runs the stage the right to read it",
+    ),
+    "unsupported-pixels": Code(
+        "bits other than 8, 16, 32; stored bits that do not end at the High Bit; a modality lookup "
+        "table; slope 0; complex or coloured voxels",
+        "convert it to integer or real single-channel pixels",
+    ),
+}
+REMEDIES = {code: entry.remedy for code, entry in CODES.items()}
+TABLE_START, TABLE_END = "<!-- codes: generated -->\n", "<!-- codes: end -->\n"
 
 
 class RefusalError(Exception):
-    """A file or series that is not taken: a code from `REMEDIES` and a reason without names.
+    """A file or series that is not taken: a code from `CODES` and a reason without names.
 
     The reason leaves the machine: it may hold counts and measures, never text from the file.
     """
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(code, reason)
-        if code not in REMEDIES:
+        if code not in CODES:
             raise KeyError(code)
         self.code = code
         self.reason = reason
+
+
+def table_of_codes() -> str:
+    """All codes as a Markdown table, in alphabetical order."""
+    rows = ["| code | what was found | what to do |", "|---|---|---|"]
+    rows += [f"| `{code}` | {found} | {todo} |" for code, (found, todo) in sorted(CODES.items())]
+    return "\n".join(rows) + "\n"
+
+
+def with_table(document: str) -> str:
+    """A document with the table of codes between its two marks replaced by today's."""
+    pattern = re.escape(TABLE_START) + ".*?" + re.escape(TABLE_END)
+    table = TABLE_START + table_of_codes() + TABLE_END
+    return re.sub(pattern, lambda _: table, document, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        Path(name).write_text(with_table(Path(name).read_text(encoding="utf-8")), encoding="utf-8")

@@ -13,6 +13,7 @@ from isal import igzip
 from tasks.ingest.found import Found, Rejection
 from tasks.ingest.inventory import Source
 from tasks.ingest.names import Name, understand
+from tasks.ingest.nifti_affine import Form, choose_affine
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.volume import Volume, compact
 
@@ -87,8 +88,8 @@ def says_synthetic(name: str, sidecars: dict[str, Path]) -> bool:
     return any(str(content.get(key, "")).upper() in ("YES", "TRUE") for key in SYNTHETIC_KEYS)
 
 
-def read_nifti(found: Found, *, max_voxels: int) -> Volume:
-    """One 3D volume; a fourth dimension of one is dropped.
+def read_nifti(found: Found, *, max_voxels: int, prefer: Form | None = None) -> Volume:
+    """One 3D volume; a fourth dimension of one is dropped. `prefer` settles forms that disagree.
 
     Returns:
         (I,J,K) int16 or float32 with slope and intercept applied.
@@ -112,7 +113,7 @@ def read_nifti(found: Found, *, max_voxels: int) -> Volume:
                 "corrupt", f"the header cannot be parsed ({type(error).__name__})"
             ) from None
         check_shape(shape, max_voxels)
-        affine = trusted_affine(image)
+        affine = choose_affine(image.header, shape, prefer)
         check_type(image.get_data_dtype())
         try:
             data = np.asanyarray(image.dataobj)
@@ -166,32 +167,6 @@ def check_shape(shape: tuple[int, ...], max_voxels: int) -> None:
         raise RefusalError("several-volumes", f"dimensions of {shape[:8]}, one volume expected")
     if int(np.prod([int(length) for length in shape], dtype=object)) > max_voxels:
         raise RefusalError("too-large", f"dimensions of {shape[:8]}, at most {max_voxels} voxels")
-
-
-def trusted_affine(image: nib.Nifti1Image) -> np.ndarray:
-    """The sform, else the qform; neither, or one that folds space, is refused."""
-    header = image.header
-    try:
-        sform, qform = header.get_sform(), header.get_qform()
-        codes = int(header["sform_code"]), int(header["qform_code"])
-    except Exception as error:
-        raise RefusalError(
-            "geometry", f"the affine cannot be read ({type(error).__name__})"
-        ) from None
-    for affine, code in zip((sform, qform), codes, strict=True):
-        if code > 0 and is_sane(affine):
-            return np.asarray(affine, np.float64)
-    raise RefusalError("geometry", "no usable sform or qform: where the voxels lie is unknown")
-
-
-def is_sane(affine: np.ndarray) -> bool:
-    """Finite, with voxels of .01 to 100 mm and axes that span space."""
-    if affine is None or not np.isfinite(affine).all():
-        return False
-    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    if not ((spacing > 0.01) & (spacing < 100)).all():
-        return False
-    return bool(abs(np.linalg.det(affine[:3, :3] / spacing)) > 0.1)
 
 
 def integers(data: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ def read_image(found: Found, params: Ingest) -> Volume:
     readers: dict[str, Callable[[], Volume]] = {
         "dicom": lambda: read_series(found, max_voxels=params.max_voxels),
         "dicom-multiframe": lambda: read_multiframe(found, max_voxels=params.max_voxels),
-        "nifti": lambda: read_nifti(found, max_voxels=params.max_voxels),
+        "nifti": lambda: read_nifti(found, max_voxels=params.max_voxels, prefer=params.affine),
         "image2d": lambda: read_pictures(found, params),
     }
     volume = guarded(lambda: canonical(readers[found.format]()))
@@ -58,10 +58,11 @@ def read_mask(found: Found, params: Ingest) -> Mask:
     if found.format == "dicom":
         return guarded(lambda: canonical(read_segmentation(found, rule, max_voxels=voxels)))
     volume = read_image(found, params)
+    convention = params.label_convention or found.label_convention
     if found.format == "image2d":
         lossy = any(source.name.lower().endswith((".jpg", ".jpeg")) for source in found.sources)
-        return Volume(merge_greys(volume.data, rule, lossy=lossy), volume.affine)
-    return Volume(merge_labels(volume.data, rule), volume.affine)
+        return Volume(merge_greys(volume.data, rule, convention, lossy=lossy), volume.affine)
+    return Volume(merge_labels(volume.data, rule, convention), volume.affine)
 
 
 def on_grid(mask: Mask, image: Volume) -> NDArray[np.uint8]:

@@ -17,6 +17,10 @@ class Code(NamedTuple):
 
 
 CODES = {
+    "affine-conflict": Code(
+        "sform and qform of a NIfTI file place a voxel more than a voxel apart",
+        "say in ingest.affine which of the two is right, sform or qform",
+    ),
     "archive-unsafe": Code(
         "an entry leads out of the archive, is a link, encrypted or an archive itself; too many "
         "entries; more inflated than `ingest.max_archive_bytes`",
@@ -62,14 +66,32 @@ CODES = {
         "export the series as MONOCHROME2",
     ),
     "labels-unknown": Code(
-        "a region is asked for and the labels or segment names are not BraTS's; values that are no "
+        "the label convention is not known and the values do not decide, or it does not hold a "
+        "value or tell the region; segment names that do not tell the region; values that are no "
         "whole numbers",
-        "give ingest.mask_labels as a list of the label values that are tumour; turn probabilities "
-        "into labels first",
+        "name the data set's labels in ingest.label_convention, or give ingest.mask_labels as a "
+        "list of the values that are tumour; turn probabilities into labels",
     ),
     "localiser": Code(
         "Image Type says LOCALIZER",
         "none needed: localisers are not volumes",
+    ),
+    "mask-grid": Code(
+        "nothing says where the mask lies on the image: an identity affine, or a picture turned by "
+        "its EXIF tag; and the image does not settle it",
+        "save the mask again with the image's own affine, or in the image's orientation",
+    ),
+    "mask-ignores-image": Code(
+        "the mask's outline follows nothing in any of its images",
+        "look at the mask on the image; if it is right, set ingest.check_masks to false",
+    ),
+    "mask-in-air": Code(
+        "more than half of the mask lies outside the head",
+        "look at the mask on the image; if it is right, set ingest.check_masks to false",
+    ),
+    "mask-of-head": Code(
+        "the mask covers most of the head, or spans it as a tissue does",
+        "look at the mask on the image; if it is right, set ingest.check_masks to false",
     ),
     "mask-of-other-size": Code(
         "a picture's mask with other numbers of rows or columns",

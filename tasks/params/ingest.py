@@ -6,6 +6,11 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validato
 from tasks.params import Section
 
 LabelRule = Literal["whole", "core", "enhancing"]
+LabelConvention = Literal[
+    "binary", "brats-2012-2020", "brats-2021-2023", "brats-2024", "brats-ped", "brats-ped-2023",
+    "brats-ped-2024", "brats-men", "brats-men-rt", "brats-met", "msd-brain-tumour", "ucsf-pdgm",
+    "upenn-gbm", "lumiere", "mu-glioma-post", "glistrboost",
+]  # fmt: skip
 
 
 class Pictures(BaseModel):
@@ -38,8 +43,11 @@ class Pictures(BaseModel):
 class Ingest(Section):
     """How raw files become volumes.
 
-    `mask_labels` says which labels of a mask are tumour: a region of the BraTS label sets
-    (1 necrotic core, 2 oedema, 3 or 4 enhancing), or a list of values.
+    `mask_labels` says which labels of a mask are tumour: a region, or a list of values.
+    `label_convention` says what the values of all masks mean (docs/ingest.md); null: what the
+    layout of each file says.
+    `affine` says which of a NIfTI file's two forms is right where they disagree; null: refuse it.
+    `check_masks` refuses masks that lie in air, cover the head or ignore the image.
     `n4` corrects the bias field of every image (seconds to a minute each).
     `brain_extraction` takes the skull off every volume that still has it, by the networks of
     deepbet, which are installed apart (seconds a volume; see docs/ingest.md).
@@ -49,6 +57,9 @@ class Ingest(Section):
 
     section: ClassVar[str] = "ingest"
     mask_labels: LabelRule | Annotated[list[int], Field(min_length=1)] = "whole"
+    label_convention: LabelConvention | None = None
+    affine: Literal["sform", "qform"] | None = None
+    check_masks: bool = True
     min_slices: int = Field(default=3, ge=2)
     max_voxels: int = Field(default=2**27, ge=1)
     max_seconds: float = Field(default=300, gt=0)

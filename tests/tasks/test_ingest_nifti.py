@@ -112,12 +112,12 @@ def test_brats_names_give_modalities_and_a_mask_for_each(room: Room) -> None:
     labels = ball((8, 9, 10), (4, 4, 4)) * 4
     labels[4, 4, 4:6] = 1
     write_nifti(room.raw / "BraTS_001/BraTS_001_seg.nii.gz", labels)
-    manifest = room.ingest(mask_labels="core")
+    manifest = room.ingest(mask_labels="core", label_convention="brats-2012-2020")
     assert sorted(manifest.modality) == ["FLAIR", "T1", "T1c", "T2"]
     assert manifest.subject.nunique() == 1
     assert set(manifest.mask_status) == {"segmented"}
     whole = room.load(manifest["mask"][0])[0].sum()
-    manifest = room.ingest(mask_labels="enhancing")
+    manifest = room.ingest(mask_labels="enhancing", label_convention="brats-2012-2020")
     assert room.load(manifest["mask"][0])[0].sum() == whole - 2
 
 

@@ -1,0 +1,137 @@
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.ingest.label_conventions import BINARY, CONVENTIONS
+from tasks.ingest.labels import merge_greys, merge_labels
+from tasks.ingest.refusal import RefusalError
+from tasks.params.ingest import LabelConvention
+
+
+def labels(*values: int) -> np.ndarray:
+    """One voxel of each value, and one of nothing."""
+    return np.array([0, *values], np.int16).reshape(1, 1, -1)
+
+
+def merged(values: tuple[int, ...], rule: str | list[int], convention: str | None) -> set[int]:
+    """The values that count as tumour."""
+    data = labels(*values)
+    return set(data[merge_labels(data, rule, convention) != 0].tolist())
+
+
+@pytest.mark.parametrize(
+    ("convention", "values", "whole", "core", "enhancing"),
+    [
+        ("brats-2012-2020", (1, 2, 4), {1, 2, 4}, {1, 4}, {4}),
+        ("brats-2012-2020", (1, 2, 3, 4), {1, 2, 3, 4}, {1, 3, 4}, {4}),
+        ("brats-2021-2023", (1, 2, 4), {1, 2, 4}, {1, 4}, {4}),
+        ("brats-2021-2023", (1, 2, 3), {1, 2, 3}, {1, 3}, {3}),
+        ("brats-2021-2023", (1, 2), {1, 2}, {1}, set()),
+        ("brats-2024", (1, 2, 3, 4), {1, 2, 3}, {1, 3}, {3}),
+        ("brats-2024", (4,), set(), set(), set()),
+        ("brats-ped", (1, 2, 3, 4), {1, 2, 3, 4}, {1, 2, 3}, {1}),
+        ("brats-ped-2023", (1, 2, 3), {1, 2, 3}, {1, 3}, {3}),
+        ("brats-men", (1, 2, 3), {1, 2, 3}, {1, 3}, {3}),
+        ("brats-met", (1, 2, 3, 4), {1, 2, 3}, {1, 3}, {3}),
+        ("msd-brain-tumour", (1, 2, 3), {1, 2, 3}, {2, 3}, {3}),
+        ("ucsf-pdgm", (1, 2, 4), {1, 2, 4}, {1, 4}, {4}),
+        ("upenn-gbm", (1, 2, 4), {1, 2, 4}, {1, 4}, {4}),
+        ("glistrboost", (1, 2, 4), {1, 2, 4}, {1, 4}, {4}),
+    ],
+)
+def test_a_convention_tells_its_regions(
+    convention: str, values: tuple[int, ...], whole: set[int], core: set[int], enhancing: set[int]
+) -> None:
+    assert merged(values, "whole", convention) == whole
+    assert merged(values, "core", convention) == core
+    assert merged(values, "enhancing", convention) == enhancing
+
+
+@pytest.mark.parametrize(
+    ("convention", "values", "rule"),
+    [
+        (None, (1, 2, 3, 4), "whole"),  # a cavity, oedema or tumour: nobody knows
+        (None, (1, 2, 3, 4), "enhancing"),
+        (None, (1, 2, 3), "core"),
+        (None, (1,), "core"),
+        (None, (1, 4), "whole"),
+        (None, tuple(range(1, 12)), "whole"),  # an atlas
+        (None, (-1, 1), "whole"),
+        ("brats-2021-2023", (1, 2, 3, 4), "whole"),
+        ("brats-2012-2020", (1, 2, 5), "whole"),
+        ("brats-2024", (255,), "whole"),
+        ("brats-ped", (1, 2, 3), "enhancing"),  # 2023's and 2024's names are alike
+        ("brats-men-rt", (1,), "core"),
+        ("mu-glioma-post", (1, 2, 3), "enhancing"),  # sources contradict each other
+        ("lumiere", (1, 2, 3), "enhancing"),
+        (BINARY, (1, 2), "whole"),
+        (BINARY, (1,), "enhancing"),
+    ],
+)
+def test_what_is_not_known_is_refused(
+    convention: str | None, values: tuple[int, ...], rule: str
+) -> None:
+    with pytest.raises(RefusalError) as refusal:
+        merged(values, rule, convention)
+    assert refusal.value.code == "labels-unknown"
+
+
+def test_without_a_convention_values_decide_where_they_leave_no_doubt() -> None:
+    assert merged((1, 2, 4), "enhancing", None) == {4}
+    assert merged((1, 2, 3), "whole", None) == {1, 2, 3}
+    assert merged((255,), "whole", None) == {255}
+    assert merged((), "core", None) == set()
+
+
+def test_sources_that_contradict_each_other_agree_on_the_whole_tumour() -> None:
+    assert merged((1, 2, 3, 4), "whole", "mu-glioma-post") == {1, 2, 3}
+    assert merged((1, 2, 3), "whole", "lumiere") == {1, 2, 3}
+    assert merged((1, 2, 3), "core", "lumiere") == {1, 2}
+
+
+def test_a_list_wins_and_finds_nothing_only_where_the_rest_is_known() -> None:
+    assert merged((3, 9), [9], "brats-2024") == {9}
+    assert merged((2,), [1, 4], "brats-2012-2020") == set()
+    with pytest.raises(RefusalError, match="labels-unknown"):
+        merged((255,), [1], None)
+
+
+@given(
+    st.sampled_from([*CONVENTIONS, BINARY, None]),
+    st.sets(st.integers(1, 6), min_size=1, max_size=5),
+)
+def test_the_regions_lie_in_each_other_and_never_hold_a_cavity(
+    convention: str | None, values: set[int]
+) -> None:
+    regions = {}
+    for region in ("enhancing", "core", "whole"):
+        try:
+            regions[region] = merged(tuple(values), region, convention)
+        except RefusalError:
+            continue
+    for inner, outer in (("enhancing", "core"), ("core", "whole"), ("enhancing", "whole")):
+        if inner in regions and outer in regions:
+            assert regions[inner] <= regions[outer]
+    if convention in ("brats-2024", "brats-met", "mu-glioma-post"):
+        assert all(4 not in region for region in regions.values())
+
+
+def test_every_convention_can_be_named_in_params() -> None:
+    assert set(get_args(LabelConvention)) == {*CONVENTIONS, BINARY}
+    assert all(one.source for readings in CONVENTIONS.values() for one in readings)
+
+
+def test_soft_edges_of_a_drawn_mask_are_cut_at_half_the_maximum() -> None:
+    data = labels(*[255] * 30, 40, 90, 130, 200)
+    assert merge_greys(data, "whole", lossy=False).sum() == 32
+
+
+@pytest.mark.parametrize(
+    ("values", "lossy"), [((85, 170, 170, 255), False), ((1, 2, 4), True), ((85, 84, 255), True)]
+)
+def test_scaled_or_blurred_labels_are_no_drawn_mask(values: tuple[int, ...], lossy: bool) -> None:
+    with pytest.raises(RefusalError, match="labels-unknown"):
+        merge_greys(labels(*values), "whole", lossy=lossy)

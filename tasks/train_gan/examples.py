@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from tasks.arrays import SliceSet
@@ -13,6 +14,7 @@ from tasks.conditions import scales, standardised
 from tasks.stage import StageError
 
 JITTER = 0.1  # standard deviations of a condition
+OUTLINE_PX = 1.5  # from the outline to a mask's full depth; at a straight edge a 3 x 3 mean's ramp
 NAMES = {0: "slices without tumour", 1: "tumour slices"}
 
 
@@ -84,7 +86,7 @@ def gather(
     """Put the labelled slices on the device.
 
     Raises:
-        StageError: when a label has no training slices.
+        StageError: when the training slices of a label are none, or all the same.
     """
     scale = scales(train.table, conditions) if conditions else None
     trained, held = (
@@ -93,11 +95,14 @@ def gather(
     )
     examples = Examples(trained, held, scale)
     for label, name in NAMES.items():
-        if not len(examples.train.rows[label]):
+        x = examples.train.of(label)
+        if not len(x) or (x[:, :-1] == x[:1, :-1]).all():
+            found = f"{len(x)} equal {name}" if len(x) else f"no {name}"
             raise StageError(
-                f"no {name} among the {len(examples.train.labels)} labelled training slices of"
-                f" {examples.train.patients} patients; the generator needs both: add patients to"
-                " data.batches, or make slices.val_fraction and slices.test_fraction smaller"
+                f"{found} among the {len(examples.train.labels)} labelled training slices of"
+                f" {examples.train.patients} patients; the generator needs different ones of both"
+                " labels: add patients to data.batches, or make slices.val_fraction and"
+                " slices.test_fraction smaller"
             )
     return examples
 
@@ -121,7 +126,7 @@ def partition(
             f"{broken} of {len(known)} slices in data/slices/images.npy hold values that are no"
             " numbers; `slices` writes none: run `dvc repro --force slices`"
         )
-    masks = soft_masks(torch.from_numpy(known.masks.astype(np.float32)), peak=soften)
+    masks = soft_masks(known.masks, peak=soften)
     x = torch.cat([torch.from_numpy(known.images), masks], 1)  # (N,C+1,H,W)
     labels = torch.tensor(known.table["label"].to_numpy(np.int64))
     none, tumor = (torch.nonzero(labels == label)[:, 0].to(device) for label in (0, 1))
@@ -132,14 +137,28 @@ def partition(
     return Partition(x.to(device), labels.to(device), (none, tumor), patients, shown)
 
 
-def soft_masks(masks: Tensor, *, peak: float) -> Tensor:
-    """0/1 masks (N,H,W) -> (N,1,H,W) in [-peak, peak], above 0 where the mask was.
+def soft_masks(masks: NDArray[np.uint8], *, peak: float) -> Tensor:
+    """0/1 masks (N,H,W) -> (N,1,H,W) in [-peak, peak], above 0 in each pixel of a mask, else below.
 
     A generator's tanh never reaches the crisp -1 and 1 of a drawn mask: the discriminator would
-    score that and nothing else. A 3 x 3 mean blurs the outline as a tanh does. With a peak of 1
+    score that and nothing else. The signed Euclidean distance to the outline, cut off at
+    OUTLINE_PX, blurs it as a tanh does, and its zero level is the outline itself: a mean of
+    neighbours would be cut at 0 to a smaller mask wherever the outline is convex. With a peak of 1
     the masks stay crisp.
     """
-    masks = masks[:, None]
-    if peak < 1:
-        masks = F.avg_pool2d(F.pad(masks, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    return (2 * masks - 1) * peak
+    if peak == 1:
+        return torch.from_numpy(2 * masks[:, None].astype(np.float32) - 1)
+    soft = np.full(masks.shape, -1, np.float32)
+    for row in np.flatnonzero(masks.any((1, 2))):
+        inside = masks[row] > 0
+        if inside.all():
+            soft[row] = 1
+            continue
+        # Distances run between pixel centres; the outline lies half a pixel before the other side.
+        distance = np.where(
+            inside,
+            ndimage.distance_transform_edt(inside) - 0.5,
+            0.5 - ndimage.distance_transform_edt(~inside),
+        )
+        soft[row] = (distance / OUTLINE_PX).clip(-1, 1)
+    return torch.from_numpy(soft[:, None] * peak)

@@ -15,6 +15,8 @@ def prepare(threads: int) -> torch.device:
     # Deterministic mode would also fill every new buffer, which takes a twentieth of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    # float32 means float32: by default convolutions on GPUs round their inputs to TF32's 10 bits.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if not torch.cuda.is_available():
         return torch.device("cpu")
     # torchrun numbers a machine's processes; each has a GPU of its own.

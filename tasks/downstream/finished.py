@@ -14,10 +14,9 @@ import torch
 
 from tasks.downstream.run import Run
 from tasks.stage import discard
+from tasks.stage_code import code_files, update_with_files
 
 ROOT = Path(".checkpoints")
-HERE = Path(__file__).parents[2]
-CODE = ("tasks/downstream", "tasks/slices", "models")
 
 
 def folder_of(words: Iterable[str], inputs: Iterable[Path]) -> Path:
@@ -26,10 +25,7 @@ def folder_of(words: Iterable[str], inputs: Iterable[Path]) -> Path:
     machine = torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability()
     for word in (*words, *machine):
         digest.update(word.encode() + b"\0")
-    code = sorted(path for room in CODE for path in (HERE / room).rglob("*.py"))
-    for path in (*inputs, HERE / "tasks/augment.py", *code):
-        digest.update(path.name.encode() + b"\0")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    update_with_files(digest, (*inputs, *code_files("downstream")))
     return ROOT / f"downstream-{digest.hexdigest()[:16]}"
 
 

@@ -85,7 +85,6 @@ def metadata(facts: Facts) -> dict[str, Any]:
         "pytorch_version": version("torch").partition("+")[0],
         "numpy_version": version("numpy"),
         "required_packages_version": {name: version(name) for name in PACKAGES},
-        "optional_packages_version": {},
         "supported_apps": {},
         "name": "auglift slice generator",
         "task": "Synthesis of 2D brain MRI slices with tumour masks",

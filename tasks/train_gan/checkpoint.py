@@ -19,11 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tasks.stage import discard
+from tasks.stage_code import code_files, update_with_files
 
 ROOT = Path(".checkpoints")
 FILE = "state.safetensors"
-HERE = Path(__file__).parents[2]
-CODE = ("tasks/train_gan", "tasks/measures", "tasks/conditions.py", "models")
 
 
 def folder_of(words: Iterable[str], inputs: Iterable[Path]) -> Path:
@@ -36,13 +35,7 @@ def folder_of(words: Iterable[str], inputs: Iterable[Path]) -> Path:
         torch.backends.cpu.get_cpu_capability(),
     ):
         digest.update(word.encode() + b"\0")
-    places = [HERE / place for place in CODE]
-    code = sorted(
-        p for place in places for p in ([place] if place.is_file() else place.rglob("*.py"))
-    )
-    for path in (*inputs, *code):
-        digest.update(path.name.encode() + b"\0")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    update_with_files(digest, (*inputs, *code_files("train_gan")))
     return ROOT / digest.hexdigest()[:16]
 
 

@@ -1,5 +1,6 @@
 """What a generator is worth at a step, measured on validation patients."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +50,7 @@ def reference(examples: Examples, label: int) -> Reference:
     """Evenly spaced training and validation slices of one label, as many of each."""
     train, val = examples.train.of(label), examples.val.of(label)
     n = min(N, len(train), len(val))
-    spread = float(train[:, :-1].std(0).mean()) if len(train) > 1 else 0.0
+    spread = float(train[:, :-1].std(0).mean())
     train, val = evenly(train, n), evenly(val, n)
     train_shown, val_shown = (
         None if side.conditions is None else evenly(side.conditions[side.rows[label]], n)
@@ -74,16 +75,14 @@ def measure(trainer: Trainer, real: tuple[Reference, Reference]) -> dict[str, fl
     """One row of `history.csv` without its losses."""
     sampler = trainer.sampler()
     row: dict[str, float] = {}
-    scores: dict[str, list[float]] = {"train": [], "val": [], "fake": []}
+    drawn_slices = []
     for label, name in SUFFIX.items():
         fake = draw(sampler, label, N, latent=trainer.asked.latent, device=trainer.device)
         held = real[label]
-        scores["train"].append(score(trainer, held.train, label, held.train_conditions))
-        scores["val"].append(score(trainer, held.val, label, held.val_conditions))
-        scores["fake"].append(score(trainer, fake, label, drawn_conditions(trainer, label, N)))
+        drawn_slices.append((fake, drawn_conditions(trainer, label, N)))
         image, mask = fake[:, :-1], fake[:, -1] > 0  # (N,C,H,W), (N,H,W)
         spread = float(image.std(0).mean())
-        row[f"std_z_{name}"] = spread / held.spread if held.spread else float("nan")
+        row[f"std_z_{name}"] = spread / held.spread
         row[f"ssim_{name}"] = pairwise_ssim(pixels(fake))
         row[f"mask_area_{name}"] = float(mask.float().mean())
         drawn = float(mask.any(2).any(1).float().mean())
@@ -93,7 +92,10 @@ def measure(trainer: Trainer, real: tuple[Reference, Reference]) -> dict[str, fl
         else:
             row["mask_spurious"] = drawn
         row[f"fd_ratio_{name}"] = frechet_ratio(pixels(fake), held)
-    return row | {f"score_{name}": float(np.mean(values)) for name, values in scores.items()}
+    row["score_train"] = score(trainer, [(one.train, one.train_conditions) for one in real])
+    row["score_val"] = score(trainer, [(one.val, one.val_conditions) for one in real])
+    row["score_fake"] = score(trainer, drawn_slices)
+    return row
 
 
 @torch.no_grad()
@@ -116,13 +118,25 @@ def drawn_conditions(trainer: Trainer, label: int, n: int) -> Tensor | None:
 
 
 @torch.no_grad()
-def score(trainer: Trainer, x: Tensor, label: int, conditions: Tensor | None = None) -> float:
-    """Mean sigmoid score of slices; NaN of none."""
-    if not len(x):
+def score(trainer: Trainer, by_label: Sequence[tuple[Tensor, Tensor | None]]) -> float:
+    """Mean sigmoid score of slices (n,C+1,H,W) of labels 0 and 1 with their conditions (n,k).
+
+    The batches are made as in training, of that size and with the labels by turns: the minibatch
+    standard deviation of other groups would shift the scores. The rows are repeated until the last
+    batch is full. NaN where a label has no slices.
+    """
+    n = min(len(x) for x, _ in by_label)
+    if not n:
         return float("nan")
-    labels = torch.full((len(x),), label, device=x.device)
+    size = trainer.asked.batch // trainer.ranks.count
+    pairs = torch.arange(-(-2 * n // size) * size // 2, device=trainer.device) % n
+    x = torch.stack([x[pairs] for x, _ in by_label], 1).flatten(0, 1)  # labels 0, 1, 0, 1, ...
+    labels = torch.arange(len(x), device=trainer.device) % 2
+    conditions = None
+    if all(shown is not None for _, shown in by_label):
+        conditions = torch.stack([shown[pairs] for _, shown in by_label], 1).flatten(0, 1)  # type: ignore[index]
     trainer.discriminator.eval()
-    batches = [slice(start, start + BATCH) for start in range(0, len(x), BATCH)]
+    batches = [slice(start, start + size) for start in range(0, len(x), size)]
     logits = [
         trainer.score(x[some], labels[some], None if conditions is None else conditions[some])[0]
         for some in batches

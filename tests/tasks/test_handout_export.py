@@ -21,7 +21,7 @@ from tests.tasks.handout_room import clone
 FOREIGN = {"models", "tasks", "flows", "tests"}
 # https://docs.monai.io/en/latest/mb_specification.html: keys that metadata.json must have
 MANDATORY = {
-    "version", "monai_version", "pytorch_version", "numpy_version", "optional_packages_version",
+    "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version",
     "task", "description", "authors", "copyright", "network_data_format",
 }  # fmt: skip
 TENSOR = {

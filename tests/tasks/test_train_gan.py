@@ -6,6 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
@@ -21,6 +25,7 @@ from tasks.train_gan.progress import Progress
 from tasks.train_gan.sheet import OUTLINE, sheet
 from tasks.train_gan.trainer import Trainer
 from tasks.train_gan.verdict import collapse, merit
+from tasks.train_gan.watch import score
 from tests.tasks.gan_room import SIZE, TINY, write_params, write_room
 
 OUT = Path("data/gan/0")
@@ -171,14 +176,50 @@ def test_every_batch_holds_both_labels_equally(room: Path) -> None:
     assert ((x[:, -1] > 0).any(2).any(1) == (labels == 1)).all()
 
 
-def test_softened_masks_stay_where_they_were_and_are_never_crisp() -> None:
-    mask = torch.zeros(1, 16, 16)
+@given(arrays(np.uint8, (2, 9, 11), elements=st.integers(0, 1)), st.floats(0.1, 1.0))
+def test_a_softened_mask_cut_at_zero_is_the_drawn_one(
+    masks: NDArray[np.uint8], peak: float
+) -> None:
+    """Also of one pixel, of a line, of the whole slice: `generate` cuts there."""
+    soft = soft_masks(masks, peak=peak)
+    assert soft.shape == (2, 1, 9, 11) and soft.dtype == torch.float32
+    assert torch.equal(soft[:, 0] > 0, torch.from_numpy(masks > 0))
+    assert soft.abs().max() <= np.float32(peak)
+
+
+def test_a_softened_outline_is_a_ramp_and_a_crisp_one_is_not() -> None:
+    mask = np.zeros((1, 16, 16), np.uint8)
     mask[:, 4:12, 4:12] = 1
-    soft = soft_masks(mask, peak=0.9)
-    assert soft.abs().max() <= 0.9 and len(soft.unique()) > 2
-    inside = (soft[:, 0] > 0).float()
-    assert (inside * mask).sum() / mask.sum() > 0.9 and inside.sum() <= mask.sum()
-    assert torch.equal(soft_masks(mask, peak=1.0)[:, 0], 2 * mask - 1)
+    soft = soft_masks(mask, peak=0.9)[0, 0, 8]
+    assert torch.allclose(soft[2:7], torch.tensor([-0.9, -0.3, 0.3, 0.9, 0.9]))
+    assert torch.equal(soft_masks(mask, peak=1.0)[:, 0], torch.from_numpy(2.0 * mask - 1).float())
+
+
+@pytest.mark.parametrize("n", [2, 4, 5])
+def test_slices_are_scored_in_batches_as_in_training(n: int) -> None:
+    """However many there are: other groups would shift the minibatch standard deviation."""
+    asked = TrainGan(**TINY | {"batch": 8, "minibatch_stddev": True})
+    trainer = Trainer(asked, Architecture(size=SIZE, channels=1, latent=asked.latent, width=8),
+                      torch.device("cpu"))  # fmt: skip
+    none, tumor = torch.randn(2, n, 2, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    rows = torch.arange(-(-n // 4) * 4) % n  # repeated to whole batches of 4 + 4
+    mixed = torch.stack([none[rows], tumor[rows]], 1).flatten(0, 1)
+    labels = torch.arange(8) % 2
+    trainer.discriminator.eval()
+    with torch.no_grad():
+        logits = [trainer.score(batch, labels)[0] for batch in mixed.split(8)]
+    expected = torch.sigmoid(torch.cat(logits)).mean()
+    assert score(trainer, [(none, None), (tumor, None)]) == pytest.approx(float(expected))
+
+
+def test_one_slice_of_a_label_is_too_few_to_learn_from(room: Path) -> None:
+    path = room / "data/slices/slices.parquet"
+    table = pd.read_parquet(path)
+    held = table.index[(table["partition_0"] == "train") & (table["label"] == 1)]
+    table.loc[held[1:], "partition_0"] = "unused"
+    table.to_parquet(path, index=False)
+    with pytest.raises(StageError, match="1 equal tumour slices"):
+        train_gan.main("0")
 
 
 def test_the_sheet_outlines_masks() -> None:

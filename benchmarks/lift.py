@@ -289,8 +289,9 @@ def by_slice(folder: Path) -> Iterator[dict[str, Any]]:
         row: dict[str, Any] = {"patients": one.size, "arm": one.arm, "networks": len(axes.runs)}
         for name in ("accuracy", "auroc"):
             if known := estimate(found[name], resampling):
-                low, high = known.interval(limit=1)
-                row[name] = f"{known.value:.3f} ({low:.3f} to {high:.3f})"
+                row[name] = number(known.value)
+                if interval := known.interval(limit=1, seed=SEED):
+                    row[name] += f" ({interval[0]:.3f} to {interval[1]:.3f})"
         yield row
 
 

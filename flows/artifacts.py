@@ -48,5 +48,6 @@ def markdown(summary: Summary) -> str:
             lines.append(f"| {name} | {' | '.join(shown)} | {measure.limit or '-'} |")
     if summary.lift is not None:
         lines += ["", "## Lift", ""]
-        lines += [f"- {task}: **{claim}**" for task, claim in summary.lift.claim.items()]
+        for task, claim in summary.lift.claim.items():
+            lines.append("; ".join([f"- {task}: **{claim}**", *summary.lift.reasons.get(task, [])]))
     return "\n".join(lines)

@@ -87,6 +87,8 @@ def text(summary: Summary) -> str:
     if summary.lift is not None:
         for task, claim in summary.lift.claim.items():
             lines += ["", f"{task}: {claim}"]
+            lines += [f"  because {reason}" if claim == "not measured" else f"  but {reason}"
+                      for reason in summary.lift.reasons.get(task, [])]  # fmt: skip
             for _, metric, arm, figures in (row for row in summary.lifts if row[0] == task):
                 lines.append(f"  {metric} {arm:<26} {words(figures)}")
             for contrast in summary.lift.contrasts.get(task, []):

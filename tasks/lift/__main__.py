@@ -21,11 +21,15 @@ from tasks.tables.lift import Lift, LiftRows, Trained
 METHOD = (
     "The metric over all test patients, folds and seeds together (AUROC: over all pairs of slices,"
     " each pair within one network); a seed that failed in one arm is left out of all. Intervals:"
-    " bootstrap by test patient plus the spread between training runs, pooled over arms"
-    " (Behrens-Fisher); differences are paired. Lifts are simultaneous over all contrasts of a"
-    " metric (single-step max-t), and p_adjusted agrees with them. 'helps': the primary metric of"
-    " an arm with real and synthetic slices is above every arm without synthetic slices, each"
-    " lower bound above 0; 'harms': each upper bound below 0."
+    " Bayesian bootstrap of test patients plus the spread between training runs, each difference's"
+    " own, both with Student's t for the patients and runs that tell them (Behrens-Fisher); an"
+    " arm's own interval likewise; differences are paired. None with one seed. Lifts are"
+    " simultaneous over all arms of a metric, the contrasts of a claim over the arms with real and"
+    " synthetic slices (single-step max-t), and p_adjusted agrees with them. 'helps': the primary"
+    " metric of such an arm is above every arm without synthetic slices, each lower bound above 0;"
+    " 'harms': each upper bound below 0. 'not measured', with the reasons: one seed is left,"
+    " lift.min_patients is not reached (AUROC: by the rarer of patients with and without tumour"
+    " slices), or an arm without synthetic slices is missing or did not converge."
 )
 
 
@@ -36,10 +40,13 @@ def main() -> None:
     names = [arm.name for arm in named.read()]
     seeds: list[int] = params.read_key("downstream.seeds")
     results = {task: read(task, names, seeds) for task in tasks}
-    found = {task: compare(task, results[task].arms, config) for task in tasks}
+    found = {
+        task: compare(task, results[task].arms, config, seeds=results[task].seeds) for task in tasks
+    }
     axes = [c.axes for c in found.values() if c.axes is not None]
     lift = Lift(
         claim={task: comparison.claim for task, comparison in found.items()},
+        reasons={task: comparison.reasons for task, comparison in found.items()},
         tasks={task: comparison.figures for task, comparison in found.items()},
         primary={task: PRIMARY[task] for task in tasks},
         contrasts={task: comparison.contrasts for task, comparison in found.items()},
@@ -65,7 +72,7 @@ def main() -> None:
     with stage.output(Path("data/lift_metrics.json")) as path:
         path.write_text(json.dumps({task: primary(lift, task) for task in tasks}, indent=1) + "\n")
     for task, comparison in found.items():
-        print(f"lift: {task}: {comparison.claim}")
+        print(f"lift: {task}: {'; '.join([comparison.claim, *comparison.reasons])}")
     for note in lift.notes:
         print(f"lift: {note}")
 
@@ -90,6 +97,8 @@ def unmeasured(task: str, comparison: Comparison, wanted: int) -> list[str]:
 def primary(lift: Lift, task: str) -> dict[str, Any]:
     """The claim, and every arm's primary metric as single numbers: DVC shows no lists."""
     found: dict[str, Any] = {"claim": lift.claim[task]}
+    if lift.reasons[task]:
+        found["reason"] = "; ".join(lift.reasons[task])
     for arm, one in lift.tasks[task][lift.primary[task]].items():
         low, high = one.ci95 or (None, None)
         lift_low, lift_high = one.lift_ci95 or (None, None)
@@ -115,18 +124,14 @@ def notes(task: str, results: TaskResults, wanted: int) -> list[str]:
         )
     if counts and min(counts) == 1:
         said.append(
-            f"{task}: one seed tells nothing of other training runs, so that the intervals hold for"
-            " these very networks; train two or more before an arm is called better"
+            f"{task}: one seed tells nothing of other training runs, so that no figure has an"
+            " interval; train two at least, better three or more"
         )
-    failed = [name for name, one in compared.items() if one.failed_seeds]
+    failed = [
+        name for name, one in compared.items() if results.arms[name].status == "not converged"
+    ]
     if failed:
         said.append(f"{task}: networks that learnt nothing are among those of {', '.join(failed)}")
-    rising = [name for name, one in compared.items() if one.flat is False]
-    if rising:
-        said.append(
-            f"{task}: validation still rose at the end in {', '.join(rising)}: raise"
-            f" downstream.{task}.steps before an arm is called better"
-        )
     return said
 
 

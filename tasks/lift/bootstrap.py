@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm, permutation_test
 
-from tasks.lift.measures import Array, Axes, Calibration, Mean, Measure
+from tasks.lift.measures import Array, Axes, Mean, Measure
 
 ALPHA = 0.05
 POWER = 0.8
@@ -19,7 +19,7 @@ class Resampling:
     """The same draws for all arms, which is what pairs them.
 
     Attributes:
-        patients: (B,P) how often each patient is drawn.
+        patients: (B,P) the weight of each patient, above 0; 1 on average.
         runs: (B,R) what each run's own deviation is multiplied with.
         folds: (R,R) averages a value over the runs of each run's own fold.
         seed: draws the noise between arms.
@@ -37,15 +37,19 @@ class Resampling:
 
     @classmethod
     def draw(cls, axes: Axes, *, draws: int, seed: int) -> "Resampling":
-        """Draw patients with replacement, and normal multipliers for the runs of each fold.
+        """Draw weights of patients, and normal multipliers for the runs of each fold.
+
+        Patients' weights are flat Dirichlet (the Bayesian bootstrap, Rubin 1981). Drawn with
+        replacement, a few patients of one label would be missing from many draws, and AUROC
+        undefined in them; a weight is never 0, so that every draw counts.
 
         With S seeds a fold's multipliers are centred and scaled by sqrt(S / (S - 1)), so that
         the spread of runs enters as their variance over S, without bias; one seed alone says
-        nothing of it, and the interval then holds for that very network only.
+        nothing of it, and an interval then holds for that very network only.
         """
         rng = np.random.default_rng(seed)
         n = len(axes.patients)
-        patients = rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(float)
+        patients = n * rng.dirichlet(np.ones(n), size=draws)
         names = np.array([fold for fold, _ in axes.runs])
         same = (names[:, None] == names).astype(float)
         size = same.sum(axis=1)
@@ -77,11 +81,29 @@ class Estimate:
     patients: int
     freedom: int
 
-    def interval(self, *, limit: float) -> tuple[float, float]:
-        """95 % percentile interval inside the metric's range [0, limit]."""
-        possible = np.clip(self.replicates + self.own, 0, limit)
-        low, high = np.nanquantile(possible, [ALPHA / 2, 1 - ALPHA / 2])
+    def interval(self, *, limit: float, seed: int) -> tuple[float, float] | None:
+        """95 % interval of this arm alone, inside the metric's range [0, limit].
+
+        None with one run a fold: nothing is known of other runs.
+        """
+        if self.freedom < 1:
+            return None
+        possible = np.clip(mean_distribution(self, np.random.default_rng(seed)), 0, limit)
+        low, high = np.quantile(possible, [ALPHA / 2, 1 - ALPHA / 2])
         return float(low), float(high)
+
+
+def mean_distribution(one: Estimate, rng: np.random.Generator) -> Array:
+    """(B,) what a metric might have been with other patients and other runs.
+
+    The two deviations are those of `simultaneous`, of one arm instead of a difference.
+    """
+    patients = (one.replicates - one.value) * unbiased(one.patients)
+    patients *= np.sqrt(variance_uncertainty(rng, one.patients - 1, len(patients)))
+    wide = variance_uncertainty(rng, one.freedom, len(patients))
+    beyond = np.clip(wide - share_of_patients(one.residual, one.residuals), 0, None)
+    total: Array = one.value + patients + one.own * np.sqrt(beyond)
+    return total
 
 
 def estimate(measure: Measure, resampling: Resampling) -> Estimate | None:
@@ -92,11 +114,10 @@ def estimate(measure: Measure, resampling: Resampling) -> Estimate | None:
         return None
     value = float(top.sum() / bottom.sum())
     tops, bottoms = measure.sums(resampling.patients)  # (B,R)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        replicates = tops.sum(axis=1) / bottoms.sum(axis=1)
-        slopes = (tops - replicates[:, None] * bottoms) / bottoms.sum(axis=1)[:, None]  # (B,R)
-    if isinstance(measure, Calibration):  # grows with every slice drawn twice
-        replicates += value - np.nanmean(replicates)
+    replicates = tops.sum(axis=1) / bottoms.sum(axis=1)
+    slopes = (tops - replicates[:, None] * bottoms) / bottoms.sum(axis=1)[:, None]  # (B,R)
+    # Pairs of one patient's slices, and bins of few slices, weigh more in a draw than they do.
+    replicates += value - replicates.mean()
     # The value's derivative by each run's weight.
     slope = (top - value * bottom)[0] / bottom.sum()  # (R,)
     return Estimate(
@@ -125,11 +146,7 @@ class Difference:
 
 
 def simultaneous(
-    estimates: Mapping[str, Estimate],
-    pairs: Sequence[Pair],
-    resampling: Resampling,
-    *,
-    pooled: bool = True,
+    estimates: Mapping[str, Estimate], pairs: Sequence[Pair], resampling: Resampling
 ) -> dict[Pair, Difference]:
     """Single-step max-t over the family of pairs (Westfall and Young 1993, section 2.5).
 
@@ -140,8 +157,8 @@ def simultaneous(
     ratio in a draw. An interval excludes 0 just where its adjusted p-value is at most .05.
     Differences that never vary (identical arms) are 0, [0, 0], 1.
 
-    Few patients and few runs tell their spread badly, so that in every draw each of the two is
-    scaled anew by what it could have been, sqrt(f / chi-squared with f degrees of freedom): alone
+    Few patients and few runs tell their variance badly, so every draw scales each of the two
+    anew by what it could have been, sqrt(f / chi-squared with f degrees of freedom): alone
     either deviation is then Student's t, and together they are the Behrens-Fisher distribution
     (Fisher 1935), whose intervals err on the wide side. To weigh the degrees of freedom of both
     by their estimated sizes (Satterthwaite 1946) covers too little where two runs happen to
@@ -149,59 +166,47 @@ def simultaneous(
     its own way; that part is in the first deviation already and comes off the second (the
     generalised interval of a variance component, Weerahandi 1993).
 
+    The variance between runs is each difference's own, of seeds - 1 degrees of freedom a fold:
+    networks that saw synthetic slices spread more than others, and an arm that never learnt does
+    not spread at all, so that one variance for all arms is too small for the arm on trial. The
+    runs' deviations and both scalings are drawn for each pair independently, which is safe
+    whatever their correlation (Sidak 1967): a few runs do not tell it.
+
     Args:
-        estimates: the arms' own.
+        estimates: the arms' own. With one run a fold the difference speaks of these very
+            networks only; whoever claims more must refuse it.
         pairs: (arm, reference).
         resampling: the draws that `estimates` were made with.
-        pooled: one spread between runs for all arms; else each pair's own, for families whose
-            arms differ in it and that have runs enough.
-
-    Raises:
-        ValueError: when a pair of its own spread has one run only, which tells nothing of it.
     """
     if not pairs:
         return {}
-    values = np.array([estimates[a].value - estimates[r].value for a, r in pairs])
-    n = np.array([min(estimates[a].patients, estimates[r].patients) for a, r in pairs])
-    patients = np.stack([estimates[a].replicates - estimates[r].replicates for a, r in pairs])
-    patients = (patients - values[:, None]) * np.sqrt(n / (n - 1))[:, None]  # (K,B)
+    arms = [(estimates[a], estimates[r]) for a, r in pairs]
+    values = np.array([one.value - other.value for one, other in arms])
     rng = np.random.default_rng([resampling.seed, 1])
-    count = patients.shape[1]
-    if pooled:
-        spread, own_way, freedom = between_runs(estimates, resampling)
-        noise = {name: spread * rng.standard_normal(count) for name in estimates}
-        shared = np.full(len(pairs), own_way)
-    else:
-        noise = {name: one.own for name, one in estimates.items()}
-        freedoms = [min(estimates[a].freedom, estimates[r].freedom) for a, r in pairs]
-        if min(freedoms) < 1:
-            raise ValueError(f"{pairs[int(np.argmin(freedoms))]} have one run only")
-        shared = np.array([share_of_patients(estimates[a], estimates[r]) for a, r in pairs])
-    runs = np.stack([noise[a] - noise[r] for a, r in pairs])  # (K,B)
-    error = np.sqrt(
-        np.nanvar(patients, axis=1, ddof=1) + np.var(runs, axis=1) * np.clip(1 - shared, 0, 1)
-    )
-    draws = patients * np.sqrt(stretch(rng, int(n.min()) - 1, count))
-    # One spread errs for all pairs at once, each pair's own errs for itself.
-    wide = (
-        stretch(rng, freedom, count)
-        if pooled
-        else np.stack([stretch(rng, f, count) for f in freedoms])
-    )
-    beyond = wide - shared[:, None]  # (K,B)
-    draws += runs * np.sqrt(np.clip(beyond, 0, None))
+    patients, runs, variance = [], [], []
+    for (one, other), value in zip(arms, values, strict=True):
+        n = min(one.patients, other.patients)
+        freedom = min(one.freedom, other.freedom)
+        deviation = (one.replicates - other.replicates - value) * unbiased(n)
+        noise = rng.permuted(one.own - other.own)
+        shared = share_of_patients(one.residual - other.residual, one.residuals - other.residuals)
+        variance.append(np.var(deviation, ddof=1) + np.var(noise) * max(1 - shared, 0))
+        patients.append(deviation * np.sqrt(variance_uncertainty(rng, n - 1, len(deviation))))
+        wide = variance_uncertainty(rng, freedom, len(noise))
+        runs.append(noise * np.sqrt(np.clip(wide - shared, 0, None)))
+    draws = np.stack(patients) + np.stack(runs)  # (K,B)
+    error = np.sqrt(variance)  # (K,)
 
-    scale = np.nanquantile(np.abs(draws), 1 - ALPHA, axis=1)
+    scale = np.quantile(np.abs(draws), 1 - ALPHA, axis=1)
     moving = error > 1e-12
     scale = np.where(moving, scale, 1.0)
-    largest = np.fmax.reduce(np.abs(draws) / scale[:, None], axis=0)  # (B,), undefined draws nan
-    largest = np.sort(largest[~np.isnan(largest)])
-    defined = len(largest)
-    critical = largest[min(int(np.ceil((1 - ALPHA) * (defined + 1))), defined) - 1]
+    largest = np.sort(np.max(np.abs(draws) / scale[:, None], axis=0))  # (B,)
+    count = len(largest)
+    critical = largest[min(int(np.ceil((1 - ALPHA) * (count + 1))), count) - 1]
     half = np.where(moving, critical * scale, 0.0)
     detectable = half + norm.ppf(POWER) * error
-    reached = defined - np.searchsorted(largest, np.abs(values) / scale, side="left")
-    least = 1 / (defined + 1)
+    reached = count - np.searchsorted(largest, np.abs(values) / scale, side="left")
+    least = 1 / (count + 1)
     p = np.where(moving, least * (1 + reached), np.where(values == 0, 1.0, least))
     return {
         pair: Difference(float(v), float(v - h), float(v + h), float(q), float(d))
@@ -209,7 +214,12 @@ def simultaneous(
     }
 
 
-def stretch(rng: np.random.Generator, freedom: int, count: int) -> Array:
+def unbiased(patients: int) -> float:
+    """Scale a deviation of Dirichlet weights: its variance is (n - 1) / (n + 1) of s²/n."""
+    return float(np.sqrt((patients + 1) / (patients - 1)))
+
+
+def variance_uncertainty(rng: np.random.Generator, freedom: int, count: int) -> Array:
     """(B,) how many times larger a variance may be than the one estimated.
 
     Ones without degrees of freedom: then nothing was estimated.
@@ -220,34 +230,15 @@ def stretch(rng: np.random.Generator, freedom: int, count: int) -> Array:
     return drawn
 
 
-def between_runs(
-    estimates: Mapping[str, Estimate], resampling: Resampling
-) -> tuple[float, float, int]:
-    """Standard deviation that retraining gives an arm's value, and its degrees of freedom.
+def share_of_patients(residual: Array, residuals: Array) -> float:
+    """The share of the variance between runs that comes of their own ways with single patients.
 
-    Pooled over the arms, since two or three seeds of one arm hardly show it: the interaction of
-    arm and seed inside each fold, which is what the pairing of seeds leaves over. The second
-    figure is the share of its square that comes of runs' own ways with single patients.
+    Args:
+        residual: (R,) of an arm or of a difference, as `Estimate` has it.
+        residuals: (B,R) the same for other patients.
     """
-    residual = np.stack([one.residual for one in estimates.values()])  # (A,R)
-    residuals = np.stack([one.residuals for one in estimates.values()])  # (A,B,R)
-    arms, runs = residual.shape
-    freedom = (arms - 1) * resampling.freedom
-    if freedom == 0:
-        return 0.0, 0.0, 0
-    interaction = residual - residual.mean(axis=0)
-    others = residuals - residuals.mean(axis=0)
-    total = float((interaction**2).sum())
-    own_way = float(np.nanmean(((others - interaction[:, None]) ** 2).sum(axis=(0, 2))))
-    return float(np.sqrt(runs * total / freedom)), own_way / total if total else 0.0, freedom
-
-
-def share_of_patients(arm: Estimate, reference: Estimate) -> float:
-    """As `between_runs`' second figure, of one pair."""
-    difference = arm.residual - reference.residual
-    others = arm.residuals - reference.residuals
-    total = float((difference**2).sum())
-    own_way = float(np.nanmean(((others - difference) ** 2).sum(axis=1)))
+    total = float((residual**2).sum())
+    own_way = float(((residuals - residual) ** 2).sum(axis=1).mean())
     return own_way / total if total else 0.0
 
 

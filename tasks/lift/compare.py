@@ -10,12 +10,13 @@ from tasks.arms import Arm
 from tasks.lift.bootstrap import (
     Difference,
     Estimate,
+    Pair,
     Resampling,
     estimate,
     sign_flip,
     simultaneous,
 )  # fmt: skip
-from tasks.lift.claim import candidates, claim, family
+from tasks.lift.claim import candidates, claim, obstacles, over_real, references, reservations
 from tasks.lift.measures import Axes
 from tasks.lift.results import ArmResult
 from tasks.params.lift import Lift as LiftParams
@@ -40,34 +41,41 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one task comes to."""
+    """What one task comes to; `reasons` are the claim's."""
 
     claim: Claim
+    reasons: list[str]
     figures: dict[str, dict[str, ArmFigure]]
     contrasts: list[Contrast]
     subgroups: Subgroups
     axes: Axes | None
 
 
-def compare(task: str, arms: Mapping[str, ArmResult], config: LiftParams) -> Comparison:
+def compare(
+    task: str, arms: Mapping[str, ArmResult], config: LiftParams, *, seeds: int
+) -> Comparison:
     """All figures of a task, and the claim from its primary metric.
+
+    Args:
+        task: its name.
+        arms: every arm's measures.
+        config: `lift` of `params.yaml`.
+        seeds: that the compared arms share.
 
     Raises:
         StageError: when two arms were not tested on the same patients with the same seeds.
     """
-    shared = shared_axes(task, {name: arm for name, arm in arms.items() if compared(name)})
-    if shared is not None and len(shared.patients) < config.min_patients:
-        return Comparison("not measured", too_few_patients(task, arms, shared), [], {}, shared)
+    rivals = {name: arm for name, arm in arms.items() if compared(name)}
+    shared = shared_axes(task, rivals)
     resamplings = {
         name: Resampling.draw(arm.axes, draws=config.draws, seed=config.seed)
         for name, arm in arms.items()
         if arm.axes is not None
     }
     # Arms that stand apart were tested on patients of their own, and are not paired with others.
-    resampling = next((one for name, one in resamplings.items() if compared(name)), None)
+    resampling = next((one for name, one in resamplings.items() if name in rivals), None)
     figures: dict[str, dict[str, ArmFigure]] = {}
-    verdict: Claim = "not measured"
-    contrasts: list[Contrast] = []
+    primary: dict[str, Estimate] = {}
     for metric in METRICS[task]:
         estimates = {
             name: found
@@ -76,31 +84,88 @@ def compare(task: str, arms: Mapping[str, ArmResult], config: LiftParams) -> Com
             and arm.measures[metric].patients() >= config.min_patients
             and (found := estimate(arm.measures[metric], resamplings[name])) is not None
         }
-        rivals = {name: one for name, one in estimates.items() if compared(name)}
-        differences = simultaneous(rivals, family(list(rivals)), resampling) if resampling else {}
-        figures[metric] = {
-            name: figure(name, metric, arm, estimates.get(name), differences)
-            for name, arm in arms.items()
+        sound = {
+            name: one for name, one in estimates.items() if name in rivals and arms[name].sound
         }
+        figures[metric] = figures_of(metric, arms, estimates, lifts(sound, resampling), config)
         if metric == PRIMARY[task]:
-            verdict = claim(list(rivals), differences)
-            contrasts = [
-                Contrast(
-                    arm=a,
-                    reference=r,
-                    lift=d.lift,
-                    ci95=within(d, metric),
-                    p_adjusted=d.p_adjusted,
-                    detectable=d.detectable,
-                    sign_flip_p=sign_flip(
-                        arms[a].measures[metric], arms[r].measures[metric], seed=config.seed
-                    ),
-                )
-                for (a, r), d in differences.items()
-                if a in candidates(list(rivals))
-            ]
+            primary = sound
+    of_claim = contrasts(primary, resampling)
+    known = PRIMARY[task], rivals, list(primary)
+    reasons = obstacles(task, *known, seeds=seeds, min_patients=config.min_patients)
+    verdict: Claim = "not measured"
+    if not reasons:
+        verdict, reasons = claim(list(primary), of_claim), reservations(task, *known)
     groups = by_group(PRIMARY[task], arms, resampling, config) if resampling else {}
-    return Comparison(verdict, figures, contrasts, groups, shared)
+    return Comparison(
+        verdict,
+        reasons,
+        figures,
+        [described(pair, one, PRIMARY[task], arms, config) for pair, one in of_claim.items()],
+        groups,
+        shared,
+    )
+
+
+def lifts(sound: Mapping[str, Estimate], resampling: Resampling | None) -> dict[Pair, Difference]:
+    """Every arm over `real`, simultaneously; none where one run a fold tells nothing of others."""
+    if resampling is None or resampling.freedom < 1:
+        return {}
+    return simultaneous(sound, over_real(list(sound)), resampling)
+
+
+def contrasts(
+    sound: Mapping[str, Estimate], resampling: Resampling | None
+) -> dict[Pair, Difference]:
+    """What a claim is read off: candidates over each reference.
+
+    A claim asks all references, so that each of them may be looked at by itself; of the
+    candidates one is enough, so that against one reference they are simultaneous.
+    """
+    if resampling is None or resampling.freedom < 1:
+        return {}
+    arms = list(sound)
+    return {
+        pair: one
+        for reference in references(arms)
+        for pair, one in simultaneous(
+            sound, [(arm, reference) for arm in candidates(arms)], resampling
+        ).items()
+    }
+
+
+def described(
+    pair: Pair,
+    one: Difference,
+    metric: str,
+    arms: Mapping[str, ArmResult],
+    config: LiftParams,
+) -> Contrast:
+    """A contrast of the claim as `data/lift.json` has it."""
+    arm, reference = (arms[name].measures[metric] for name in pair)
+    return Contrast(
+        arm=pair[0],
+        reference=pair[1],
+        lift=one.lift,
+        ci95=within(one, metric),
+        p_adjusted=one.p_adjusted,
+        detectable=one.detectable,
+        sign_flip_p=sign_flip(arm, reference, seed=config.seed),
+    )
+
+
+def figures_of(
+    metric: str,
+    arms: Mapping[str, ArmResult],
+    estimates: Mapping[str, Estimate],
+    differences: Mapping[Pair, Difference],
+    config: LiftParams,
+) -> dict[str, ArmFigure]:
+    """Every arm's figure of one metric."""
+    return {
+        name: figure(metric, arm, estimates.get(name), differences.get((name, "real")), config)
+        for name, arm in arms.items()
+    }
 
 
 def by_group(
@@ -134,12 +199,8 @@ def in_group(
         if arm.measures[metric].patients() >= config.min_patients
         and (one := estimate(arm.measures[metric], resampling)) is not None
     }
-    over_real = [(name, "real") for name in found if name != "real" and "real" in found]
-    differences = simultaneous(found, over_real, resampling)
-    return {
-        name: figure(name, metric, arm, found.get(name), differences)
-        for name, arm in narrowed.items()
-    }
+    sound = {name: one for name, one in found.items() if arms[name].sound}
+    return figures_of(metric, narrowed, found, lifts(sound, resampling), config)
 
 
 def compared(name: str) -> bool:
@@ -160,27 +221,12 @@ def shared_axes(task: str, arms: Mapping[str, ArmResult]) -> Axes | None:
     return next(iter(known.values()), None)
 
 
-def too_few_patients(
-    task: str, arms: Mapping[str, ArmResult], axes: Axes
-) -> dict[str, dict[str, ArmFigure]]:
-    """Null figures for every metric and arm."""
-    return {
-        metric: {
-            name: ArmFigure(
-                status="too few patients" if arm.axes else arm.status, n_patients=len(axes.patients)
-            )
-            for name, arm in arms.items()
-        }
-        for metric in METRICS[task]
-    }
-
-
 def figure(
-    name: str,
     metric: str,
     arm: ArmResult,
     found: Estimate | None,
-    differences: Mapping[tuple[str, str], Difference],
+    over_real: Difference | None,
+    config: LiftParams,
 ) -> ArmFigure:
     """One arm's figure of one metric."""
     n_patients = arm.measures[metric].patients() if metric in arm.measures else 0
@@ -189,15 +235,19 @@ def figure(
         if arm.axes:
             status = "too few patients" if n_patients else "not defined"
         return ArmFigure(status=status, n_patients=n_patients)
-    over = differences.get((name, "real"))
+    lift = {}
+    if over_real:
+        lift = {
+            "lift_over_real": over_real.lift,
+            "lift_ci95": within(over_real, metric),
+            "p_adjusted": over_real.p_adjusted,
+        }
     return ArmFigure(
         mean=found.value,
-        ci95=found.interval(limit=np.inf if metric in UNBOUNDED else 1.0),
-        lift_over_real=over.lift if over else None,
-        lift_ci95=within(over, metric) if over else None,
-        p_adjusted=over.p_adjusted if over else None,
+        ci95=found.interval(limit=np.inf if metric in UNBOUNDED else 1.0, seed=config.seed),
         n_patients=n_patients,
         status=arm.status,
+        **lift,
     )
 
 

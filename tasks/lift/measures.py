@@ -17,7 +17,7 @@ class Measure(Protocol):
         """Numerators and denominators (B,R) of R runs under patient weights (B,P)."""
 
     def patients(self) -> int:
-        """How many patients the metric is defined for."""
+        """How many patients the metric rests on: where it needs two kinds, of the rarer one."""
 
     def among(self, members: NDArray[np.bool_]) -> "Measure":
         """The same metric over some of the patients (P,)."""
@@ -64,9 +64,12 @@ class Concordance:
         return right, pairs
 
     def patients(self) -> int:
-        """Patients in at least one pair."""
-        paired = self.pairs.sum(axis=0)
-        return int(((paired.sum(axis=0) + paired.sum(axis=1)) > 0).sum())
+        """Patients with tumour slices or patients with others, whichever are fewer.
+
+        Twelve patients of whom one has a tumour tell no more of AUROC than that one.
+        """
+        paired = self.pairs.sum(axis=0)  # (P,P): tumour slices of p, others of q
+        return int(min((paired.sum(axis=1) > 0).sum(), (paired.sum(axis=0) > 0).sum()))
 
     def among(self, members: NDArray[np.bool_]) -> "Concordance":
         """Pairs of two members."""

@@ -13,7 +13,7 @@ from tasks.arms import Arm
 from tasks.lift import measures
 from tasks.lift.measures import Axes, Measure
 from tasks.stage import reading
-from tasks.tables.lift import Status, Trained
+from tasks.tables.lift import SOUND, Status, Trained
 from tasks.tables.predictions import ClassifyPredictions, Patients, Runs, SegmentPredictions
 
 DOWNSTREAM = Path("data/downstream")
@@ -53,13 +53,25 @@ class ArmResult:
     groups: Groups
     trained: Trained | None = None
 
+    @property
+    def sound(self) -> bool:
+        """Whether all networks behind the figures learnt something."""
+        return self.status in SOUND
+
 
 @dataclass(frozen=True)
 class TaskResults:
-    """The arms of a task; `left_out` are the seeds that failed in some arm, and in which."""
+    """The arms of a task.
+
+    Attributes:
+        arms: by name, those that stand apart too.
+        left_out: the seeds left out of all arms, and the arms that failed with each.
+        seeds: how many the compared arms share.
+    """
 
     arms: dict[str, ArmResult]
     left_out: dict[int, list[str]]
+    seeds: int = 0
 
 
 def read(task: str, arms: Sequence[str], seeds: Sequence[int]) -> TaskResults:
@@ -71,14 +83,19 @@ def read(task: str, arms: Sequence[str], seeds: Sequence[int]) -> TaskResults:
         seeds: those asked for; the tables may hold spare ones behind them.
     """
     tables = {arm: load(task, arm) for arm in arms}
-    compared = {name: one for name, one in tables.items() if not Arm.parse(name).apart}
+    compared = {
+        name: one
+        for name, one in tables.items()
+        if one.status == "ok" and not Arm.parse(name).apart
+    }
     chosen, left_out = common_seeds(compared, len(seeds))
     return TaskResults(
         {
-            name: measured(task, one.of(chosen) if name in compared else one)
+            name: measured(task, one, chosen if name in compared else None, seeds)
             for name, one in tables.items()
         },
         left_out,
+        len(chosen) if compared else 0,
     )
 
 
@@ -103,37 +120,63 @@ def common_seeds(arms: Mapping[str, Tables], count: int) -> tuple[list[int], dic
 
     A seed that failed in one arm is left out of all, so that differences stay paired. An arm
     that failed with every seed says something of itself and not of its seeds: it keeps its
-    figures, is marked, and costs the others nothing. So do all arms when no seed would be left.
+    figures, is marked, and costs the others nothing. Neither does one that no claim is read off
+    (`synthetic` alone) where no spare seed stands in. When no seed would be left, all arms keep
+    theirs, and those that failed are marked.
+
+    Args:
+        arms: the tables of those that were trained.
+        count: seeds asked for.
+
+    Returns:
+        The seeds, and the arms that failed with each seed passed over.
     """
     seeds = sorted({seed for one in arms.values() for seed in one.runs["seed"]})
     failed = {
         name: one.failed() for name, one in arms.items() if one.failed() < set(one.runs["seed"])
     }
-    good = [seed for seed in seeds if not any(seed in of for of in failed.values())]
+    decisive = {name: of for name, of in failed.items() if Arm.parse(name).real}
+    for failures in (failed, decisive):
+        good = [seed for seed in seeds if not any(seed in of for of in failures.values())]
+        if len(good) >= count:
+            break
     if not good:
         return seeds[:count], {}
     chosen = good[:count]
-    passed = [
-        seed for seed in seeds if seed not in good and seed < max(chosen[-1], seeds[count - 1])
-    ]
-    return chosen, {seed: [name for name, of in failed.items() if seed in of] for seed in passed}
+    last = max(chosen[-1], *seeds[:count])
+    passed = [seed for seed in seeds if seed not in good and seed <= last]
+    return chosen, {seed: [name for name, of in failures.items() if seed in of] for seed in passed}
 
 
-def measured(task: str, tables: Tables) -> ArmResult:
-    """One arm's tables as measures."""
+def measured(
+    task: str, tables: Tables, chosen: Sequence[int] | None, asked: Sequence[int]
+) -> ArmResult:
+    """One arm's tables as measures.
+
+    Args:
+        task: its name.
+        tables: of all seeds.
+        chosen: the seeds to measure by; None: all.
+        asked: the seeds that were asked for, without spare ones.
+    """
     if tables.status != "ok":
         return ArmResult(tables.status, None, {}, {})
-    axes = Axes.of(tables.patients)
+    used = tables if chosen is None else tables.of(chosen)
+    axes = Axes.of(used.patients)
     if task == "classify":
-        found = measures.classify(tables.slices, axes)
+        found = measures.classify(used.slices, axes)
     else:
-        found = measures.segment(tables.patients, axes)
-    groups = by_site(tables.patients, axes) | by_size(tables.slices, axes)
+        found = measures.segment(used.patients, axes)
+    groups = by_site(used.patients, axes) | by_size(used.slices, axes)
     failed = tables.failed()
-    status: Status = "not converged" if failed else "ok"
-    rise = tables.runs["rise"].mean()
+    status: Status = "ok"
+    if used.failed():
+        status = "not converged"
+    elif chosen is not None and failed & set(asked) and len(chosen) < len(asked):
+        status = "seed failed"
+    rise = used.runs["rise"].mean()
     trained = Trained(
-        validation=float(tables.runs["val_metric"].mean()),
+        validation=float(used.runs["val_metric"].mean()),
         rise=None if np.isnan(rise) else float(rise),
         flat=None if np.isnan(rise) else bool(rise <= FLAT),
         failed_seeds=sorted(failed),

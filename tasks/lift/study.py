@@ -19,8 +19,8 @@ from tasks.lift.bootstrap import (
     Pair,
     Resampling,
     estimate,
+    mean_distribution,
     simultaneous,
-    stretch,
 )  # fmt: skip
 from tasks.lift.claim import claim, deciding
 from tasks.lift.measures import Array, Axes, Measure
@@ -107,11 +107,16 @@ def contrasts(
     The spread between draws is each contrast's own: an arm with synthetic slices has a new
     generator in each draw, and spreads more than an arm without. Sizes may have other numbers of
     draws, two at least.
+
+    Raises:
+        ValueError: naming a contrast of one draw, which tells nothing of others.
     """
     flat = {name(s, arm): one for s in sizes for arm, one in estimates[s].items()}
     pairs = {s: of(list(estimates[s])) for s in sizes}
     named = [(name(s, a), name(s, r)) for s in sizes for a, r in pairs[s]]
-    found = simultaneous(flat, named, resampling, pooled=False)
+    if single := [pair for pair in named if min(flat[arm].freedom for arm in pair) < 1]:
+        raise ValueError(f"{single[0]} have one run only")
+    found = simultaneous(flat, named, resampling)
     return {s: {(a, r): found[name(s, a), name(s, r)] for a, r in pairs[s]} for s in sizes}
 
 
@@ -130,12 +135,7 @@ def possible(one: Estimate, resampling: Resampling, *, seed: int) -> Array:
     """
     if one.freedom < 1:
         raise ValueError("one draw tells nothing of others")
-    rng = np.random.default_rng([resampling.seed, seed])
-    count = len(one.replicates)
-    patients = (one.replicates - one.value) * np.sqrt(one.patients / (one.patients - 1))
-    patients = patients * np.sqrt(stretch(rng, one.patients - 1, count))
-    total: Array = one.value + patients + one.own * np.sqrt(stretch(rng, one.freedom, count))
-    return total
+    return mean_distribution(one, np.random.default_rng([resampling.seed, seed]))
 
 
 def worth(
@@ -167,12 +167,19 @@ def worth(
 
 
 def patients_for(value: float, sizes: NDArray[np.float64], heights: NDArray[np.float64]) -> float:
-    """The size at which a monotone curve reaches a value, between its ends."""
+    """The size at which a monotone curve reaches a value, between its ends.
+
+    A plateau is reached where it begins and left where it ends: a value above it lies between
+    its last size and the next one.
+    """
     if not np.isfinite(value) or not np.isfinite(heights).all():
         return float("nan")
     rising = isotonic_regression(heights)
-    if value > rising[-1]:
+    after = int(np.searchsorted(rising, value, side="left"))  # the first size that reaches it
+    if after == len(sizes):
         return float(sizes[-1])
-    # A plateau is reached where it begins.
-    steps, first = np.unique(rising, return_index=True)
-    return float(np.exp2(np.interp(value, steps, np.log2(sizes[first]))))
+    if after == 0 or rising[after] == value:
+        return float(sizes[after])
+    below, above = rising[after - 1], rising[after]
+    share = (value - below) / (above - below)
+    return float(sizes[after - 1] * (sizes[after] / sizes[after - 1]) ** share)

@@ -31,6 +31,7 @@ class TaskLift:
     claim: str
     in_short: str
     sentence: str
+    reasons: list[str]
     primary: str
     decisive: str
     metrics: list[MetricLift]
@@ -71,6 +72,7 @@ def lift(found: Lift) -> list[TaskLift]:
                 claim,
                 words.IN_SHORT[claim],
                 words.CLAIMS[claim],
+                found.reasons.get(task, []),
                 primary.name,
                 decisive(contrasts, claim, primary.name),
                 metrics,
@@ -84,8 +86,10 @@ def decisive(contrasts: list[Contrast], claim: str, metric: str) -> str:
     """The comparison that the claim stands or falls with, in one sentence.
 
     A gain must hold against every rival, so an arm is worth its least favourable contrast, and
-    the best arm speaks; a harm likewise with the signs turned.
+    the best arm speaks; a harm likewise with the signs turned. Empty without a claim.
     """
+    if claim == "not measured":
+        return ""
     sign = -1 if claim == "harms" else 1
     arms = {contrast.arm for contrast in contrasts}
     worst = [

@@ -92,8 +92,9 @@ CLAIMS: Final = {
         " training without synthetic slices. More test patients would narrow the intervals."
     ),
     "not measured": (
-        "The comparison could not be made: an arm is missing, too few synthetic slices passed to"
-        " train with, or too few patients could be tested."
+        "The comparison could not be made: an arm is missing or learnt nothing, too few synthetic"
+        " slices passed to train with, one training seed is left, or too few patients could be"
+        " tested."
     ),
 }
 

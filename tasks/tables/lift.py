@@ -7,7 +7,16 @@ from pandera.typing import Series
 from pydantic import BaseModel, ConfigDict
 
 Claim = Literal["helps", "harms", "no evidence", "not measured"]
-Status = Literal["ok", "not converged", "too few", "too few patients", "not run", "not defined"]
+Status = Literal[
+    "ok",
+    "seed failed",  # of those asked for, and no spare one stands in: fewer are behind the figures
+    "not converged",  # networks that learnt nothing are behind the figures
+    "too few",
+    "too few patients",
+    "not run",
+    "not defined",
+]
+SOUND: tuple[Status, ...] = ("ok", "seed failed")  # with lifts and claims
 Interval = tuple[float, float]
 
 
@@ -20,13 +29,17 @@ class Record(BaseModel):
 class ArmFigure(Record):
     """One metric of one arm; null where nothing could be measured.
 
+    One seed has no intervals, and an arm that is not converged has no lift.
+
     Attributes:
         mean: over runs, of the metric over all test patients.
-        ci95: its 95 % bootstrap interval, for this arm alone.
+        ci95: its 95 % interval over test patients and training runs, for this arm alone.
         lift_over_real: the arm's mean less that of `real`, in the metric's own unit, so that
             a negative one is the better for `hd95_mm`, `false_positive_mm2` and `brier`.
-        lift_ci95: simultaneous with all other contrasts of this metric.
+        lift_ci95: simultaneous over all arms' contrasts with `real` of this metric.
         p_adjusted: over the same contrasts; at most .05 just where `lift_ci95` excludes 0.
+        n_patients: test patients that the metric rests on; for AUROC the smaller number of those
+            with tumour slices and of those with others.
     """
 
     mean: float | None = None
@@ -42,6 +55,9 @@ class Contrast(Record):
     """A difference that the claim rests on: a synthetic arm less one without synthetic slices.
 
     Attributes:
+        ci95: simultaneous over the arms with real and synthetic slices. A claim asks it of every
+            reference, which needs no further adjustment (intersection-union).
+        p_adjusted: over the same arms; at most .05 just where `ci95` excludes 0.
         detectable: the smallest lift that these patients and runs would have shown in four of
             five studies like this one: a null says no more than that a lift was not larger.
         sign_flip_p: exact test that patients' differences are as often up as down, unadjusted;
@@ -66,7 +82,7 @@ class Trained(Record):
             by, since test patients are looked at once.
         rise: what the last fifth of the steps still gained of it.
         flat: whether that is next to nothing; else the arm would have liked more steps.
-        failed_seeds: those with which the network learnt nothing.
+        failed_seeds: those with which the network learnt nothing, also where they are left out.
     """
 
     validation: float
@@ -80,9 +96,14 @@ Subgroups = dict[str, dict[str, dict[str, ArmFigure]]]
 
 
 class Lift(Record):
-    """All of `data/lift.json`; `notes` say what the reader of its figures should know."""
+    """All of `data/lift.json`; `notes` say what the reader of its figures should know.
+
+    `reasons` belong to each task's claim: why it is `not measured`, or what a claim that is given
+    leaves open.
+    """
 
     claim: dict[str, Claim]
+    reasons: dict[str, list[str]] = {}
     tasks: dict[str, dict[str, dict[str, ArmFigure]]]
     primary: dict[str, str]
     contrasts: dict[str, list[Contrast]]

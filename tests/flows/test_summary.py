@@ -32,7 +32,9 @@ def test_a_figure_comes_with_its_status_and_the_lift_with_its_notes() -> None:
         claim={"classify": "no evidence"}, tasks={"classify": {"auroc": figures}},
         primary={"classify": "auroc"}, contrasts={}, n_patients=9, n_seeds=1, method="",
         notes=["classify: seed 0 is left out of all arms"],
+        reasons={"classify": ["validation still rose at the end in real"]},
     )  # fmt: skip
     said = summary.text(summary.Summary({}, lift))
     assert "0.285 (not converged)" in said and "too few" in said
+    assert "classify: no evidence\n  but validation still rose at the end in real" in said
     assert "note: classify: seed 0 is left out of all arms" in said

@@ -1,7 +1,7 @@
 """Made-up downstream results with known effects, for the tests of the comparison."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,15 @@ def subjects(count: int) -> list[str]:
 
 
 def write_params(
-    root: Path, tasks: list[str], arms: list[str] = ARMS, draws: int = 500, **lift: int
+    root: Path,
+    tasks: list[str],
+    arms: list[str] = ARMS,
+    draws: int = 500,
+    seeds: Sequence[int] = (0, 1),
+    **lift: int,
 ) -> None:
     tree = {
-        "downstream": {"tasks": tasks, "arms": arms, "seeds": [0, 1]},
+        "downstream": {"tasks": tasks, "arms": arms, "seeds": list(seeds)},
         "lift": {"draws": draws, "seed": 3} | lift,
     }
     (root / "params.yaml").write_text(yaml.safe_dump(tree))
@@ -54,14 +59,16 @@ def write_segment(
     write_ended(folder, table, status, **ended)
 
 
-def write_classify(root: Path, arm: str, table: pd.DataFrame, status: str = "ok") -> None:
+def write_classify(
+    root: Path, arm: str, table: pd.DataFrame, status: str = "ok", **ended: object
+) -> None:
     folder = root / "data/downstream" / f"classify-{arm}"
     folder.mkdir(parents=True, exist_ok=True)
     table.to_parquet(folder / "predictions.parquet")
     patients = table[["fold", "seed", "subject"]].drop_duplicates()
     site = np.where(patients["subject"].str[-1].astype(int) % 2, "b", "a")
     patients.assign(site=site, metric="brier", value=0.2).to_parquet(folder / "patients.parquet")
-    write_ended(folder, table, status)
+    write_ended(folder, table, status, **ended)
 
 
 def write_ended(

@@ -16,11 +16,13 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_dice(root, lifts, *, patients=20, seeds=(0, 1), folds=("0",), noise=0.02, arms=None):
+def write_dice(
+    root, lifts, *, patients=20, seeds=(0, 1, 2), asked=None, folds=("0",), noise=0.02, arms=None
+):
     """Arms whose Dice is a shared patient profile, plus a lift, plus a little noise."""
     rng = np.random.default_rng(1)
     arms = arms or list(lifts)
-    room.write_params(root, ["segment"], arms)
+    room.write_params(root, ["segment"], arms, seeds=asked or seeds)
     names = room.subjects(patients)
     own = {f: names[k :: len(folds)] for k, f in enumerate(folds)}
     level = {f: rng.uniform(0.3, 0.8, len(own[f])) for f in folds}
@@ -33,6 +35,14 @@ def write_dice(root, lifts, *, patients=20, seeds=(0, 1), folds=("0",), noise=0.
             for s in seeds
         ]
         room.write_segment(root, arm, pd.concat(tables, ignore_index=True))
+
+
+def fail(root, arm, seeds, of=None):
+    """Mark seeds of an arm as ones that learnt nothing, in one fold or in all."""
+    path = root / f"data/downstream/segment-{arm}/runs.parquet"
+    runs = pd.read_parquet(path)
+    failed = runs["seed"].isin(seeds) & (runs["fold"] == of if of else True)
+    runs.assign(learnt=~failed).to_parquet(path)
 
 
 def test_identical_arms_have_no_lift_and_no_evidence(root):
@@ -129,14 +139,14 @@ def test_an_arm_with_too_few_slices_is_marked_and_the_others_are_measured(root):
 def test_a_seed_that_failed_in_one_arm_is_left_out_of_all_and_a_spare_one_stands_in(root):
     """The failed run is off by half a Dice; with it no lift could be seen."""
     lifts = dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": 0.1}
-    write_dice(root, lifts, seeds=(0, 1, 2))
+    write_dice(root, lifts, seeds=(0, 1, 2, 3), asked=(0, 1, 2))
     path = root / "data/downstream/segment-real+synthetic/patients.parquet"
     table = pd.read_parquet(path)
     table.loc[table["seed"] == 1, "value"] = 0.0
     room.write_segment(root, "real+synthetic", table, failed=(1,))
     main()
     found = room.results(root)
-    assert found["claim"] == {"segment": "helps"} and found["n_seeds"] == 2
+    assert found["claim"] == {"segment": "helps"} and found["n_seeds"] == 3
     figure = found["tasks"]["segment"]["dice_volume"]["real+synthetic"]
     assert figure["lift_over_real"] == pytest.approx(0.1, abs=0.02) and figure["status"] == "ok"
     assert found["notes"] == [
@@ -146,38 +156,147 @@ def test_a_seed_that_failed_in_one_arm_is_left_out_of_all_and_a_spare_one_stands
 
 def test_without_a_spare_seed_fewer_are_left_and_it_says_so(root):
     write_dice(root, dict.fromkeys(room.ARMS, 0.0))
-    table = pd.read_parquet(root / "data/downstream/segment-real/patients.parquet")
-    room.write_segment(root, "real", table, failed=(0,))
+    fail(root, "real", (0,))
     main()
     found = room.results(root)
-    assert found["n_seeds"] == 1
-    assert "1 of 2 seeds are left; raise downstream.reruns" in found["notes"][1]
+    assert found["n_seeds"] == 2
+    assert "2 of 3 seeds are left; raise downstream.reruns" in found["notes"][1]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_failed_seed_is_named_wherever_it_stands(root, seed):
+    write_dice(root, dict.fromkeys(room.ARMS, 0.0))
+    fail(root, "real+synthetic", (seed,))
+    main()
+    found = room.results(root)
+    assert found["notes"][0] == (
+        f"segment: seed {seed} is left out of all arms: real+synthetic learnt nothing with it"
+    )
+    figures = found["tasks"]["segment"]["dice_volume"]
+    assert figures["real+synthetic"]["status"] == "seed failed"
+    assert figures["real"]["status"] == "ok"
+    assert found["trained"]["segment"]["real+synthetic"]["failed_seeds"] == [seed]
 
 
 def test_an_arm_that_never_converged_keeps_its_figures_and_costs_the_others_no_seed(root):
     write_dice(root, dict.fromkeys(room.ARMS, 0.0))
-    table = pd.read_parquet(root / "data/downstream/segment-synthetic/patients.parquet")
-    room.write_segment(root, "synthetic", table, failed=(0, 1))
+    fail(root, "synthetic", (0, 1, 2))
     main()
     found = room.results(root)
     figure = found["tasks"]["segment"]["dice_volume"]["synthetic"]
     assert figure["status"] == "not converged" and figure["mean"] is not None
+    assert figure["lift_over_real"] is None
+    assert found["n_seeds"] == 3
+    assert found["trained"]["segment"]["synthetic"]["failed_seeds"] == [0, 1, 2]
+
+
+def test_an_arm_that_no_claim_is_read_off_costs_none_a_seed(root):
+    write_dice(root, dict.fromkeys(room.ARMS, 0.0), seeds=(0, 1))
+    fail(root, "synthetic", (1,))
+    main()
+    found = room.results(root)
     assert found["n_seeds"] == 2
-    assert found["trained"]["segment"]["synthetic"]["failed_seeds"] == [0, 1]
+    assert found["tasks"]["segment"]["dice_volume"]["synthetic"]["status"] == "not converged"
+    assert found["claim"] == {"segment": "no evidence"}
 
 
-def test_a_validation_curve_that_still_rises_is_noted(root):
-    write_dice(root, dict.fromkeys(room.ARMS, 0.0))
+def test_an_arm_with_too_few_slices_in_one_fold_costs_none_a_seed(root):
+    write_dice(root, dict.fromkeys(room.ARMS, 0.0), seeds=(0, 1), folds=("a", "b"))
+    fail(root, "synthetic", (0,), of="a")
+    folder = root / "data/downstream/segment-synthetic"
+    (folder / "status.json").write_text(json.dumps({"a": "ok", "b": "too few"}))
+    main()
+    found = room.results(root)
+    assert found["n_seeds"] == 2 and found["notes"] == []
+
+
+@pytest.mark.parametrize(
+    "arms", [["real", "real+synthetic"], ["real", "real+classical", "real+synthetic"]]
+)
+@pytest.mark.parametrize("left", ["one asked for", "one failed"])
+@pytest.mark.parametrize("lift", [0.12, -0.12])
+def test_one_seed_claims_nothing_and_says_why(root, arms, left, lift):
+    seeds = (0,) if left == "one asked for" else (0, 1)
+    lifts = dict.fromkeys(arms, 0.0) | {"real+synthetic": lift}
+    write_dice(root, lifts, seeds=seeds)
+    if left == "one failed":
+        fail(root, "real", (1,))
+    main()
+    found = room.results(root)
+    assert found["claim"] == {"segment": "not measured"}
+    (reason,) = found["reasons"]["segment"]
+    assert "1 seed is left" in reason and "downstream.reruns" in reason
+    assert any("one seed tells nothing" in note for note in found["notes"])
+    figure = found["tasks"]["segment"]["dice_volume"]["real+synthetic"]
+    assert figure["mean"] is not None
+    assert figure["ci95"] is figure["lift_ci95"] is figure["p_adjusted"] is None
+    assert found["contrasts"]["segment"] == []
+
+
+@pytest.mark.parametrize("arm", ["real", "real+classical", "real+copy-paste"])
+def test_nothing_is_claimed_over_a_reference_that_learnt_nothing(root, arm):
+    """Dice 0 in one way of training without synthetic slices, and any network beats it."""
+    arms = ["real", "real+classical", "real+copy-paste", "real+synthetic"]
+    write_dice(root, dict.fromkeys(arms, 0.0) | {"real+synthetic": 0.12})
+    table = pd.read_parquet(root / f"data/downstream/segment-{arm}/patients.parquet")
+    room.write_segment(root, arm, table.assign(value=0.0), failed=(0, 1, 2))
+    main()
+    found = room.results(root)
+    assert found["claim"] == {"segment": "not measured"}
+    assert found["reasons"]["segment"] == [
+        f"{arm} did not converge: its networks of seed 0, 1, 2 learnt nothing of validation"
+        " patients; raise downstream.segment.steps"
+    ]
+
+
+def test_nothing_is_claimed_where_a_reference_has_too_few_slices(root):
+    arms = ["real", "real+copy-paste", "real+synthetic"]
+    write_dice(root, dict.fromkeys(arms, 0.0) | {"real+synthetic": 0.12})
+    empty = pd.read_parquet(root / "data/downstream/segment-real/patients.parquet").iloc[:0]
+    room.write_segment(root, "real+copy-paste", empty, "too few")
+    main()
+    found = room.results(root)
+    assert found["claim"] == {"segment": "not measured"}
+    assert found["reasons"]["segment"] == ["real+copy-paste has too few added slices to train on"]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_candidate_that_never_converged_does_no_harm(root, alone):
+    arms = ["real", "real+synthetic"] + ([] if alone else ["real+classical+synthetic"])
+    write_dice(root, dict.fromkeys(arms, 0.0))
+    table = pd.read_parquet(root / "data/downstream/segment-real/patients.parquet")
+    room.write_segment(root, "real+synthetic", table.assign(value=0.0), failed=(0, 1, 2))
+    main()
+    found = room.results(root)
+    (reason,) = found["reasons"]["segment"]
+    assert "real+synthetic" in reason and "did not converge" in reason
+    assert found["claim"] == {"segment": "not measured" if alone else "no evidence"}
+    assert found["tasks"]["segment"]["dice_volume"]["real+synthetic"]["lift_over_real"] is None
+
+
+def test_a_validation_curve_that_still_rises_is_said_in_the_claim(root):
+    lifts = dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": 0.12}
+    write_dice(root, lifts)
     table = pd.read_parquet(root / "data/downstream/segment-real/patients.parquet")
     room.write_segment(root, "real", table, rise=0.05)
     main()
     found = room.results(root)
     assert found["trained"]["segment"]["real"]["flat"] is False
     assert found["trained"]["segment"]["synthetic"]["flat"] is True
-    assert found["notes"] == [
-        "segment: validation still rose at the end in real: raise downstream.segment.steps before"
-        " an arm is called better"
+    assert found["claim"] == {"segment": "helps"} and found["notes"] == []
+    assert found["reasons"]["segment"] == [
+        "validation still rose at the end in real: more steps (downstream.segment.steps) may"
+        " change the claim"
     ]
+    shown = json.loads((root / "data/lift_metrics.json").read_text())["segment"]
+    assert shown["reason"] == found["reasons"]["segment"][0]
+
+
+def test_two_seeds_are_said_to_show_hardly_any_lift(root):
+    write_dice(root, dict.fromkeys(room.ARMS, 0.0), seeds=(0, 1))
+    main()
+    (reason,) = room.results(root)["reasons"]["segment"]
+    assert "train three or more" in reason
 
 
 def test_arms_of_different_patients_are_refused_by_name(root):
@@ -235,14 +354,15 @@ def test_csv_holds_the_same_figures_as_json(root):
 def test_better_ranking_by_synthetic_slices_helps_to_classify(root):
     rng = np.random.default_rng(2)
     names = room.subjects(24)
-    room.write_params(root, ["classify"])
+    room.write_params(root, ["classify"], seeds=range(4))
     for arm in room.ARMS:
         shift = 4.0 if arm == "real+synthetic" else 1.0
-        room.write_classify(root, arm, room.classify_arm(names, rng, shift=shift))
+        table = room.classify_arm(names, rng, shift=shift, seeds=tuple(range(4)))
+        room.write_classify(root, arm, table)
     main()
     found = room.results(root)
     assert found["claim"] == {"classify": "helps"}
-    assert found["n_patients"] == 24 and found["n_seeds"] == 2
+    assert found["n_patients"] == 24 and found["n_seeds"] == 4
     metrics = found["tasks"]["classify"]
     assert metrics["auroc"]["real"]["mean"] == pytest.approx(0.76, abs=0.08)
     assert metrics["brier"]["real+synthetic"]["lift_over_real"] < 0
@@ -261,18 +381,41 @@ def test_patients_are_ranked_only_where_some_have_no_tumour(root):
     room.write_classify(root, "real", table[~healthy | (table["label"] == 0)])
     main()
     figure = room.results(root)["tasks"]["classify"]["auroc_patient"]["real"]
-    assert figure["mean"] > 0.7 and figure["n_patients"] == 20
+    assert figure["mean"] > 0.7 and figure["n_patients"] == 10
+
+
+@pytest.mark.parametrize("tumors", [1, 2, 5])
+@pytest.mark.parametrize("rare", ["tumor", "none"])
+def test_auroc_counts_the_patients_of_the_rarer_kind(root, tumors, rare):
+    """Twelve test patients, of whom one to five show a tumour, or anything but tumour."""
+    rng = np.random.default_rng(2)
+    names = room.subjects(12)
+    room.write_params(root, ["classify"], ["real", "real+synthetic"], seeds=(0, 1, 2))
+    for arm, shift in (("real", 0.5), ("real+synthetic", 4.0)):
+        table = room.classify_arm(names, rng, shift=shift, seeds=(0, 1, 2))
+        few = table["subject"].isin(names[:tumors])
+        common = table["label"] == (0 if rare == "tumor" else 1)
+        room.write_classify(root, arm, table[few | common])
+    main()
+    found = room.results(root)
+    figure = found["tasks"]["classify"]["auroc"]["real+synthetic"]
+    assert figure["n_patients"] == tumors and figure["status"] == "too few patients"
+    assert found["claim"] == {"classify": "not measured"}
+    assert found["reasons"]["classify"] == [
+        f"auroc rests on {tumors} test patients with (or without) a tumour, and lift.min_patients"
+        " asks for 6"
+    ]
 
 
 def test_subgroups_show_for_whom_it_helped(root):
     """Arm real+synthetic helps patients with larger tumours only."""
     names = room.subjects(24)
     rng = np.random.default_rng(3)
-    room.write_params(root, ["segment"], ["real", "real+synthetic"])
+    room.write_params(root, ["segment"], ["real", "real+synthetic"], seeds=range(4))
     level = rng.uniform(0.3, 0.6, 24)
     for arm, gain in (("real", 0.0), ("real+synthetic", 0.2)):
-        values = level + gain * (np.arange(24) >= 12) + 0.01 * rng.normal(size=(2, 24))
-        table = room.segment_arm({("0", 0): values[0], ("0", 1): values[1]}, names)
+        values = level + gain * (np.arange(24) >= 12) + 0.01 * rng.normal(size=(4, 24))
+        table = room.segment_arm({("0", seed): values[seed] for seed in range(4)}, names)
         room.write_segment(root, arm, table)  # later patients have larger tumours
     main()
     sizes = room.results(root)["subgroups"]["segment"]["tumor_size"]
@@ -313,16 +456,6 @@ def test_arms_that_stand_apart_have_their_figures_also_alone(root):
     assert found["claim"] == {"classify": "not measured"} and found["contrasts"]["classify"] == []
 
 
-def test_one_seed_is_said_to_tell_nothing_of_other_training_runs(root):
-    values = np.random.default_rng(0).uniform(0.3, 0.6, 24)
-    room.write_params(root, ["segment"], ["real", "real+synthetic"])
-    for arm in ("real", "real+synthetic"):
-        table = room.segment_arm({("0", 0): values}, room.subjects(24))
-        room.write_segment(root, arm, table)
-    main()
-    assert any("one seed tells nothing" in note for note in room.results(root)["notes"])
-
-
 def test_no_interval_holds_a_difference_that_the_metric_cannot_have(root):
     """Two seeds that disagree wildly tell so little that the raw interval is wider than AUROC."""
     rng = np.random.default_rng(2)
@@ -340,10 +473,10 @@ def test_no_interval_holds_a_difference_that_the_metric_cannot_have(root):
 
 
 def test_the_metrics_for_dvc_hold_the_primary_metric_in_single_numbers(root):
-    values = np.random.default_rng(0).uniform(0.3, 0.6, (2, 24))
-    room.write_params(root, ["segment"], ["real", "real+synthetic"])
+    values = np.random.default_rng(0).uniform(0.3, 0.6, (3, 24))
+    room.write_params(root, ["segment"], ["real", "real+synthetic"], seeds=range(3))
     for arm, gain in (("real", 0.0), ("real+synthetic", 0.1)):
-        runs = {("0", seed): values[seed] + gain for seed in (0, 1)}
+        runs = {("0", seed): values[seed] + gain for seed in range(3)}
         room.write_segment(root, arm, room.segment_arm(runs, room.subjects(24)))
     main()
     shown = json.loads((root / "data/lift_metrics.json").read_text())["segment"]

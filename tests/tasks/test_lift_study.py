@@ -108,6 +108,16 @@ def test_worth_is_read_off_between_the_sizes_and_never_beyond_them(value, patien
     assert study.patients_for(value, sizes, heights) == pytest.approx(patients)
 
 
+@pytest.mark.parametrize(
+    ("value", "patients"),
+    [(0.6999, 10), (0.7, 10), (0.7001, 20), (0.75, 20 * np.sqrt(2)), (0.8, 40), (0.81, 40)],
+)
+def test_a_value_above_a_plateau_is_worth_more_than_where_the_plateau_ends(value, patients):
+    """Ten and twenty patients come to the same .7; so .75 lies half-way from twenty to forty."""
+    sizes, heights = np.array([5.0, 10.0, 20.0, 40.0]), np.array([0.5, 0.72, 0.68, 0.8])
+    assert study.patients_for(value, sizes, heights) == pytest.approx(patients, rel=2e-3)
+
+
 @pytest.mark.parametrize("heights", [(0.5, 0.6, 0.7, 0.69), (0.7, 0.6, 0.5, 0.4)])
 def test_more_than_the_whole_curve_is_worth_the_largest_size_also_above_a_plateau(heights):
     assert study.patients_for(0.9, np.array([5.0, 10.0, 20.0, 40.0]), np.array(heights)) == 40

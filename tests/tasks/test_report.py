@@ -205,6 +205,17 @@ def test_words_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
     assert "script" not in Page((tmp_path / "data/report.html").read_text()).tags
 
 
+def test_why_nothing_is_claimed_stands_beside_the_claim(tmp_path: Path) -> None:
+    write(tmp_path, Run(synthetic=6, claim="not measured"))
+    path = tmp_path / "data/lift.json"
+    reasons = {"segment": ["real did not converge"]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"reasons": reasons}))
+    run_stage(tmp_path)
+    page = (tmp_path / "data/report.html").read_text()
+    assert "<br>Real did not converge." in page
+    assert "Why nothing is claimed:" in page and "<li>real did not converge</li>" in page
+
+
 def test_what_went_wrong_in_training_stands_before_the_figures(tmp_path: Path) -> None:
     write(tmp_path, Run(synthetic=6))
     path = tmp_path / "data/lift.json"

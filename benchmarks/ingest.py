@@ -204,7 +204,7 @@ def count_held(room: Path) -> None:
     from tasks.ingest.__main__ import find_patients
     from tasks.ingest.account import opened
     from tasks.ingest.archive import workspace
-    from tasks.ingest.convert import Converted, Plan
+    from tasks.ingest.convert import Converted
     from tasks.ingest.privacy import DEMO_KEY, Pseudonyms
     from tasks.ingest.roll import Roll
     from tasks.params.ingest import Ingest

@@ -43,14 +43,15 @@ def unpack(archive: Source, folder: Path, max_bytes: int) -> tuple[list[Source],
     folder.mkdir()
     try:
         with zipfile.ZipFile(archive.path) as content:
-            entries = [entry for entry in content.infolist() if not entry.is_dir()]
+            named = [(entry, path_of(entry)) for entry in content.infolist()]
+            entries = [(entry, name) for entry, name in named if not name.endswith("/")]
             if len(entries) > MAX_ENTRIES:
                 raise RefusalError("archive-unsafe", f"more than {MAX_ENTRIES} entries")
             budget = max_bytes
-            for number, entry in enumerate(entries):
-                source = Source(str(folder / f"{number:06d}"), f"{archive.name}!/{entry.filename}")
+            for number, (entry, name) in enumerate(entries):
+                source = Source(str(folder / f"{number:06d}"), f"{archive.name}!/{name}")
                 try:
-                    check_entry(entry)
+                    check_entry(entry, name)
                     budget -= inflate(content, entry, source.path, budget)
                 except RefusalError as refusal:
                     rejected.append(Rejection((source,), refusal.code, refusal.reason))
@@ -66,10 +67,15 @@ def unpack(archive: Source, folder: Path, max_bytes: int) -> tuple[list[Source],
     return sources, rejected
 
 
-def check_entry(entry: zipfile.ZipInfo) -> None:
+def path_of(entry: zipfile.ZipInfo) -> str:
+    """An entry's name; archives made on Windows separate folders by backslashes."""
+    return entry.filename.replace("\\", "/")
+
+
+def check_entry(entry: zipfile.ZipInfo, name: str) -> None:
     """Refuse what an honest archive of images does not hold."""
-    path = PurePosixPath(entry.filename.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or ":" in name.partition("/")[0]:
         raise RefusalError("archive-unsafe", "the entry's name leads out of the archive")
     if stat.S_ISLNK(entry.external_attr >> 16):
         raise RefusalError("archive-unsafe", "the entry is a link")

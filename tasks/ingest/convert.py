@@ -1,9 +1,8 @@
 """One patient: images read, masks brought onto each image's grid, both written."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -11,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.ingest.found import Found, Rejection
+from tasks.ingest.names import parent_of, space_of
 from tasks.ingest.patient import Patient, Scans, look_into
-from tasks.ingest.privacy import Pseudonyms
+from tasks.ingest.plan import Plan
 from tasks.ingest.reading import Mask, on_grid, read_mask, read_prepared
 from tasks.ingest.refusal import RefusalError
-from tasks.ingest.roll import Roll
 from tasks.ingest.volume import Volume, write_nifti
 from tasks.params.ingest import Ingest
 from tasks.stage import discard
@@ -30,21 +29,10 @@ class Converted:
     used: list[tuple[str, str]] = field(default_factory=list)  # (file, outcome)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What the conversion of every patient needs."""
-
-    folder: Path
-    roll: Roll
-    settings: Ingest
-    names: Pseudonyms
-    overrides: list[tuple[str, str]]
-
-
 def convert(patient: Patient, plan: Plan) -> Converted:
     """Write a patient's volumes below the plan's folder and tell what became of each file."""
     folder, params = plan.folder, plan.settings
-    scans, rejected = look_into(patient, plan.roll, params, plan.overrides, plan.names)
+    scans, rejected = look_into(patient, plan)
     result = Converted(rejected=rejected)
     masks = read_masks(scans.masks, params, result)
     unused = {
@@ -60,7 +48,7 @@ def convert(patient: Patient, plan: Plan) -> Converted:
         stem = free_stem(scans, image, taken)
         write_nifti(folder / f"{stem}.nii.gz", volume)
         mask, status = None, "missing"
-        chosen = [index for index in partners(image, scans.masks) if index in masks]
+        chosen = [index for index in partners(image, scans.masks, scans.images) if index in masks]
         try:
             flat = image.format == "image2d"
             combined = combine([masks[index] for index in chosen], volume, flat=flat)
@@ -79,13 +67,28 @@ def convert(patient: Patient, plan: Plan) -> Converted:
         row = describe(scans, image, volume)
         row |= {"image": f"{stem}.nii.gz", "mask": mask, "mask_status": status, "brain": brain}
         result.rows.append(row)
-        result.used += [(source.name, stem) for source in image.sources]
+        written = {name for name, _ in result.used}
+        result.used += [(s.name, stem) for s in image.sources if s.name not in written]
     for index, found in enumerate(scans.masks):
         if index in unused:
             why = unused[index]
             result.rejected.append(Rejection(found.sources, why.code, why.reason))
         elif index in masks:
             result.used += [(source.name, "mask") for source in found.sources]
+    return once_a_file(result)
+
+
+def once_a_file(result: Converted) -> Converted:
+    """One outcome for a file of several channels: refused, where one of them is."""
+    refusals = {(one.sources[0].name, one.code): one for one in reversed(result.rejected)}
+    refused: set[str] = set()
+    kept: list[Rejection] = []
+    for one in reversed(refusals.values()):
+        if len(one.sources) > 1 or one.name not in refused:
+            kept.append(one)
+        refused.update(source.name for source in one.sources)
+    result.rejected = kept
+    result.used = [pair for pair in result.used if pair[0] not in refused]
     return result
 
 
@@ -93,7 +96,8 @@ def given_up(patient: Patient, plan: Plan) -> Converted:
     """A patient whose conversion killed its worker: nothing of it stays."""
     discard(plan.folder / patient.subject)
     reason = "a file of this patient ended two processes"
-    sources = [*plan.roll.read(patient.files), *(s for one in patient.found for s in one.sources)]
+    named = {source.name: source for one in patient.found for source in one.sources}
+    sources = [*plan.roll.read(patient.files), *named.values()]
     return Converted(rejected=[Rejection((source,), "crashed", reason) for source in sources])
 
 
@@ -108,17 +112,38 @@ def read_masks(masks: Sequence[Found], params: Ingest, result: Converted) -> dic
     return readable
 
 
-def partners(image: Found, masks: Sequence[Found]) -> list[int]:
-    """The masks of an image: drawn on it by name, else of its session and frame of reference."""
+def partners(image: Found, masks: Sequence[Found], images: Sequence[Found] = ()) -> list[int]:
+    """The masks of an image: drawn on it by name, else of its session and frame of reference.
+
+    A mask that lies beside images, `images` being all of the patient, belongs to these alone.
+    """
+    folders = {parent_of(one.name) for one in images if one.format == "nifti"}
     near = [
         index
         for index, mask in enumerate(masks)
         if (mask.session is None or image.session is None or mask.session == image.session)
         and same_frame(image, mask)
         and (mask.format == "image2d") == (image.format == "image2d")  # one has no geometry
+        and same_space(image, mask)
+        and not lies_beside_others(image, mask, folders)
     ]
     own = [index for index in near if image.stem and masks[index].stem == image.stem]
-    return own or [index for index in near if not drawn_on_another(masks[index])]
+    return own or [index for index in near if not drawn_on_another(image, masks[index])]
+
+
+def same_space(image: Found, mask: Found) -> bool:
+    """Whether both names speak of the same standard space, or of none."""
+    if image.format != "nifti" or mask.format != "nifti":
+        return True
+    return space_of(image.name) == space_of(mask.name)
+
+
+def lies_beside_others(image: Found, mask: Found, folders: Collection[str]) -> bool:
+    """Whether a mask lies in a folder of other images, visits perhaps that nothing tells apart."""
+    if image.format != "nifti" or mask.format != "nifti":
+        return False
+    folder = parent_of(mask.name)
+    return folder in folders and folder != parent_of(image.name)
 
 
 def same_frame(image: Found, mask: Found) -> bool:
@@ -127,9 +152,9 @@ def same_frame(image: Found, mask: Found) -> bool:
     return len(frames) < 2
 
 
-def drawn_on_another(mask: Found) -> bool:
-    """Whether a mask's name carries a contrast: then it belongs to that image only."""
-    return mask.format == "nifti" and mask.modality != "other"
+def drawn_on_another(image: Found, mask: Found) -> bool:
+    """Whether a mask's name carries another contrast than the image's."""
+    return mask.format == "nifti" and mask.modality not in ("other", image.modality)
 
 
 def combine(masks: Sequence[Mask], image: Volume, *, flat: bool) -> NDArray[np.uint8] | None:

@@ -59,3 +59,8 @@ class Rejection:
     sources: tuple[Source, ...]
     code: str
     reason: str
+
+    @property
+    def name(self) -> str:
+        """The name of the first file."""
+        return self.sources[0].name

@@ -15,6 +15,7 @@ from tasks.ingest.elements import ENCAPSULATED, Tags
 from tasks.ingest.fields import read_fields
 from tasks.ingest.found import Rejection
 from tasks.ingest.inventory import Source
+from tasks.ingest.placeholders import is_no_birth_date, is_placeholder
 from tasks.ingest.privacy import bare_id
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.roll import Entries, Roll
@@ -24,14 +25,11 @@ PERSON = Tags(
     ("PatientName", 0x00100010, "PN"),
     ("PatientID", 0x00100020, "LO"),
     ("PatientBirthDate", 0x00100030, "DA"),
-    stop=0x00100031,
+    ("PatientSex", 0x00100040, "CS"),
+    stop=0x00100041,
 )
 STUDY = Tags(
     ("StudyInstanceUID", 0x0020000D, "UI"), ("SeriesInstanceUID", 0x0020000E, "UI"), stop=0x0020000F
-)
-PLACEHOLDER = re.compile(
-    r"(anon(ymous|ymi[sz]ed)?|deidentified|unknown|unnamed|none|null|nil|na|noname|noid|first|last"
-    r"|patient|name|subject|test|removed|deleted|blank)*|0+|x+"
 )
 MOST_SPELLINGS = 100  # of one person
 
@@ -40,7 +38,9 @@ MOST_SPELLINGS = 100  # of one person
 class Identity:
     """What a file says of its person; a secret. `study` is read only where it is needed.
 
-    `quick` is whether ingest needs no pydicom for the file, `kind` its SOP class.
+    `quick` is whether ingest needs no pydicom for the file, `kind` its SOP class; `by_owner` is
+    whether `files.csv` names the person, and `word` whether the ID is a word that nothing else in
+    the header supports: an anonymiser may have written it for everybody.
     """
 
     id: str
@@ -49,6 +49,9 @@ class Identity:
     study: str
     kind: str
     quick: bool
+    sex: str = ""
+    word: bool = False
+    by_owner: bool = False
 
 
 def identify(source: Source) -> Identity:
@@ -61,20 +64,32 @@ def identify(source: Source) -> Identity:
     if not fields.text("SOPClassUID"):
         raise RefusalError("corrupt", "no SOP Class UID (0008,0016)")
     words = (bare_id(fields.text("PatientID")), fields.text("PatientName"))
-    number, name, birth = (
-        "" if is_placeholder(word) else word for word in (*words, fields.text("PatientBirthDate"))
-    )
+    number, name = ("" if is_placeholder(word) else word for word in words)
+    birth = fields.text("PatientBirthDate")
+    birth = "" if is_no_birth_date(birth) else birth
+    word = is_bare_word(number, name, birth)
     study = ""
-    if not number and not name:
+    if word or (not number and not name):
         more = read_fields(source, STUDY)
         study = more.text("StudyInstanceUID") or more.text("SeriesInstanceUID")
     quick = fields.quick and not fields.transfer_syntax.startswith(ENCAPSULATED)
-    return Identity(number, name, birth, study, fields.text("SOPClassUID"), quick)
+    sex = fields.text("PatientSex") if fields.text("PatientSex") in ("M", "F") else ""
+    kind = fields.text("SOPClassUID")
+    return Identity(number, name, birth, study, kind, quick, sex=sex, word=word)
 
 
-def is_placeholder(word: str) -> bool:
-    """Whether an id or a name stands for nobody: empty, `ANON`, `0000`, `xx`, `Name^Unknown`."""
-    return bool(PLACEHOLDER.fullmatch(re.sub(r"[\W_]+", "", word).lower()))
+def named_by_owner(identity: Identity, patient: str) -> Identity:
+    """The identity of a file whose person `files.csv` names: the header's is no longer asked."""
+    return Identity(bare_id(patient), "", "", "", identity.kind, identity.quick, by_owner=True)
+
+
+def is_bare_word(number: str, name: str, birth: str) -> bool:
+    """Whether an ID is letters alone, and the name repeats it or is missing, and no birth date.
+
+    Anonymisers write such a word, in a language that no list holds, into all fields of everybody.
+    """
+    letters = {re.sub(r"[\W_]+", "", word).casefold() for word in (number, name) if word}
+    return not birth and len(letters) == 1 and not any(c.isdigit() for c in letters.pop())
 
 
 @dataclass(slots=True)
@@ -105,30 +120,40 @@ def persons(
     """Patients by raw id, and the files that are no patient's."""
     by_id: dict[str, list[Identity]] = defaultdict(list)
     for identity in files:
-        by_id[identity.id or identity.name].append(identity)
+        if not identity.by_owner:
+            by_id[identity.id or identity.name].append(identity)
     people: dict[str, Person] = {}
     nobodys: list[Nobody] = []
 
     def add(key: str, identity: Identity, *, known: bool) -> None:
         people.setdefault(key, Person(known, Entries())).files.update(files[identity])
 
+    for identity in files:
+        if identity.by_owner:
+            add(identity.id, identity, known=True)
     for key, group in by_id.items():
-        several = bool(key) and are_several(group)
+        code, reason = trouble(key, group)
         for identity in group:
-            if key and not several:
+            if not code:
                 add(key, identity, known=True)
             elif allow_unknown:
-                own = f"{key}|{identity.name}|{identity.birth}|{identity.study}"
+                own = f"{key}|{identity.name}|{identity.birth}|{identity.sex}|{identity.study}"
                 add(own, identity, known=False)
             else:
-                code = "patient-ambiguous" if several else "patient-unknown"
-                reason = (
-                    "one Patient ID bears different names or birth dates"
-                    if several
-                    else "neither Patient ID nor Patient's Name, or placeholders"
-                )
                 nobodys.append(Nobody(files[identity], code, reason))
     return people, nobodys
+
+
+def trouble(key: str, bearers: Sequence[Identity]) -> tuple[str, str]:
+    """The code and reason for which the bearers of one id are no known person; else empty."""
+    if not key:
+        return "patient-unknown", "neither Patient ID nor Patient's Name, or placeholders"
+    if are_several(bearers):
+        return "patient-ambiguous", "one Patient ID bears different names, birth dates or sexes"
+    if all(one.word for one in bearers) and len({one.study for one in bearers}) > 1:
+        reason = "one word stands as ID and name in several studies, without a birth date"
+        return "patient-unknown", reason
+    return "", ""
 
 
 def are_several(bearers: Sequence[Identity]) -> bool:
@@ -139,7 +164,12 @@ def are_several(bearers: Sequence[Identity]) -> bool:
 
 
 def may_be_one(one: Identity, other: Identity) -> bool:
-    """Equal birth dates where both have one; else names that share a word, or one without."""
+    """Equal birth dates where both have one; else names that share a word, or one without.
+
+    Two sexes are two people in any case.
+    """
+    if one.sex and other.sex and one.sex != other.sex:
+        return False
     if one.birth and other.birth:
         return one.birth == other.birth
     names = [set(re.findall(r"\w+", person.name.casefold())) for person in (one, other)]

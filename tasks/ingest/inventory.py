@@ -18,6 +18,16 @@ Kind = Literal["dicom", "nifti", "metadata", "image2d", "archive"]
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 METADATA_SUFFIXES = (".tsv", ".csv", ".json", ".md", ".bval", ".bvec", ".bidsignore")
+# What tools keep beside the data: their files are no part of a batch's scans.
+TOOL_FOLDERS = frozenset(
+    (".git", ".datalad", ".dvc", ".svn", ".hg", ".ipynb_checkpoints", ".Trash", ".Trashes", ".idea",
+     ".vscode", ".AppleDouble", ".Spotlight-V100", ".fseventsd", ".TemporaryItems", "__MACOSX",
+     "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
+)  # fmt: skip
+TOOL_NAMES = frozenset(
+    (".ds_store", "thumbs.db", "desktop.ini", ".gitattributes", ".gitignore", ".gitmodules",
+     ".bidsignore", ".dvcignore", ".localized", ".directory", ".picasa.ini", "icon\r")
+)  # fmt: skip
 METADATA_NAMES = ("readme", "changes", "license", "licence", "authors", "citation", "dataset_card")
 
 
@@ -59,6 +69,19 @@ def walk(folder: Path) -> Iterator[Source]:
             yield Source(f"{here}/{name}", root=root)
 
 
+def is_tools(name: str) -> bool:
+    """Whether a tool keeps a file, not the batch's owner: `.git/...`, `.DS_Store`, `._X`."""
+    *folders, last = name.replace("!/", "/").split("/")
+    if last.startswith("._") or last.lower() in TOOL_NAMES:
+        return True
+    return not TOOL_FOLDERS.isdisjoint(folders)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a path has a part that begins with a dot."""
+    return name.startswith(".") or "/." in name
+
+
 def size_of(source: Source, root: Path) -> int:
     """The bytes of a plain file.
 
@@ -70,7 +93,7 @@ def size_of(source: Source, root: Path) -> int:
         if not source.path.resolve().is_relative_to(root.resolve()):
             raise RefusalError("outside-batch", "a link that leads out of the batch's folder")
         if not source.path.is_file():
-            raise RefusalError("unknown-format", "a link to a folder or to nothing")
+            raise RefusalError("unknown-format", "a link to a folder or to content not fetched")
         found = source.path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise RefusalError("unknown-format", "neither a file nor a folder")

@@ -1,95 +1,24 @@
 """NIfTI files as volumes: geometry and values checked before anything is allocated."""
 
-import json
-from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
 from isal import igzip
 
-from tasks.ingest.found import Found, Rejection
-from tasks.ingest.inventory import Source
-from tasks.ingest.names import Name, understand
+from tasks.ingest.found import Found
 from tasks.ingest.nifti_affine import Form, choose_affine
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.volume import Volume, compact
 
 MAX_OFFSET = 2**20
-MAX_SIDECAR = 2**20
-SYNTHETIC_KEYS = ("SyntheticData", "Synthetic")
-
-
-def survey(
-    sources: list[Source], metadata: list[Source], *, allow_unknown: bool
-) -> tuple[list[Found], list[Rejection]]:
-    """Images, masks and rejections of a batch's NIfTI files, by their names and sidecars."""
-    sidecars = {source.name: source.path for source in metadata if source.name.endswith(".json")}
-    names = {source: understand(source.name) for source in sources}
-    namesakes = of_namesakes(names)
-    found: list[Found] = []
-    rejected: list[Rejection] = []
-    for source, name in names.items():
-        if name.role == "other-mask":
-            reason = "the name speaks of another structure"
-            rejected.append(Rejection((source,), "not-a-tumour-mask", reason))
-            continue
-        several = (name.patient, name.by_entity) in namesakes
-        known = bool(name.patient) and not several
-        if not known and not allow_unknown:
-            code = "patient-ambiguous" if several else "patient-unknown"
-            reason = (
-                "files of one name in several folders: one patient or several"
-                if several
-                else "neither the file's name nor a folder's says whose it is"
-            )
-            rejected.append(Rejection((source,), code, reason))
-            continue
-        found.append(
-            Found(
-                role=name.role,
-                format="nifti",
-                sources=(source,),
-                patient=name.patient if known else str(PurePosixPath(source.name).parent),
-                patient_known=known,
-                session=name.session,
-                stem=name.stem,
-                modality=name.modality,
-                evidence="file name" if name.modality != "other" else "none",
-                synthetic=says_synthetic(source.name, sidecars),
-            )
-        )
-    return found, rejected
-
-
-def of_namesakes(names: Mapping[Source, Name]) -> set[tuple[str, bool]]:
-    """Patients, but for BIDS's, of whom a file of the same name lies in several folders."""
-    folders: dict[tuple[str, str], int] = Counter(
-        (name.patient, PurePosixPath(source.name).name)
-        for source, name in names.items()
-        if name.patient and not name.by_entity and name.role == "image"
-    )
-    return {(patient, False) for (patient, _), count in folders.items() if count > 1}
-
-
-def says_synthetic(name: str, sidecars: dict[str, Path]) -> bool:
-    """Whether a JSON sidecar marks the image as synthetic, as DICOM (0008,001C) does."""
-    sidecar = sidecars.get(name.removesuffix(".gz").removesuffix(".nii") + ".json")
-    if sidecar is None or sidecar.stat().st_size > MAX_SIDECAR:
-        return False
-    try:
-        content = json.loads(sidecar.read_text())
-    except (OSError, ValueError, RecursionError):
-        return False
-    if not isinstance(content, dict):
-        return False
-    return any(str(content.get(key, "")).upper() in ("YES", "TRUE") for key in SYNTHETIC_KEYS)
 
 
 def read_nifti(found: Found, *, max_voxels: int, prefer: Form | None = None) -> Volume:
-    """One 3D volume; a fourth dimension of one is dropped. `prefer` settles forms that disagree.
+    """One 3D volume, or one channel of a 4D file; a fourth dimension of one is dropped.
+
+    `prefer` settles forms that disagree.
 
     Returns:
         (I,J,K) int16 or float32 with slope and intercept applied.
@@ -112,11 +41,13 @@ def read_nifti(found: Found, *, max_voxels: int, prefer: Form | None = None) -> 
             raise RefusalError(
                 "corrupt", f"the header cannot be parsed ({type(error).__name__})"
             ) from None
-        check_shape(shape, max_voxels)
+        check_shape(shape, max_voxels, found.channel)
         affine = choose_affine(image.header, shape, prefer)
         check_type(image.get_data_dtype())
         try:
-            data = np.asanyarray(image.dataobj)
+            several = found.channel is not None and len(shape) > 3
+            voxels = image.dataobj[..., found.channel] if several else image.dataobj
+            data = np.asanyarray(voxels)
         except (EOFError, OSError, ValueError) as error:
             raise RefusalError(
                 "truncated", f"the voxels end early ({type(error).__name__})"
@@ -157,12 +88,16 @@ def check_type(dtype: np.dtype[Any]) -> None:
         raise RefusalError("unsupported-pixels", "colour or complex voxels")
 
 
-def check_shape(shape: tuple[int, ...], max_voxels: int) -> None:
-    """Refuse what is not one volume of a sane size."""
+def check_shape(shape: tuple[int, ...], max_voxels: int, channel: int | None = None) -> None:
+    """Refuse what is not one volume of a sane size, or has no such channel."""
     if any(length < 1 for length in shape):
         raise RefusalError("geometry", f"dimensions of {shape[:8]}")
     if len(shape) < 3 or min(shape[:3]) < 2:
         raise RefusalError("not-a-volume", f"dimensions of {shape[:8]}")
+    if channel is not None and len(shape) == 4:
+        if channel >= shape[3]:
+            raise RefusalError("several-volumes", f"no channel {channel} of {shape[3]}")
+        shape = shape[:3]
     if any(length != 1 for length in shape[3:]):
         raise RefusalError("several-volumes", f"dimensions of {shape[:8]}, one volume expected")
     if int(np.prod([int(length) for length in shape], dtype=object)) > max_voxels:

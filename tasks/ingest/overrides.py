@@ -1,7 +1,8 @@
-"""`series.csv`: the batch owner's word on what a series shows, which wins over all evidence.
+"""The owner's tables before there was `files.csv`, which wins over them; they are still read.
 
-Columns `series` (a SeriesInstanceUID, or a file's path in the batch, with * and ? allowed) and
-`modality` (T1, T1c, T2, FLAIR, other, or `skip` to leave the series out).
+`series.csv` says what a series shows: `series` (a SeriesInstanceUID, or a file's path in the batch,
+with * and ? allowed) and `modality` (T1, T1c, T2, FLAIR, other, or `skip` to leave the series out).
+`pictures.csv` says whose a picture is: `file`, `patient`, `slice`.
 """
 
 import csv
@@ -10,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast, get_args
 
+from tasks.ingest.files_csv import EVIDENCE
 from tasks.ingest.found import Found, Rejection
 from tasks.ingest.modality import Modality
 from tasks.stage import StageError
@@ -49,7 +51,9 @@ def apply_overrides(
     skipped: list[Rejection] = []
     for one in found:
         said = next((modality for series, modality in pairs if speaks_of(series, one)), None)
-        if said == "skip":
+        if one.evidence == EVIDENCE:
+            kept.append(one)
+        elif said == "skip":
             skipped.append(Rejection(one.sources, "skipped", "series.csv says so"))
         elif said is not None and one.role == "image":
             kept.append(replace(one, modality=cast(Modality, said), evidence="series.csv"))
@@ -63,3 +67,23 @@ def speaks_of(series: str, found: Found) -> bool:
     return any(header.series == series for header in found.headers) or any(
         fnmatchcase(source.name, series) for source in found.sources
     )
+
+
+def read_pictures_table(folder: Path) -> dict[str, tuple[str, int | None]]:
+    """`pictures.csv` (columns `file`, `patient`, `slice`): patient and slice number by path."""
+    path = folder / "pictures.csv"
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        rows = list(csv.DictReader(file))
+    table: dict[str, tuple[str, int | None]] = {}
+    for line, row in enumerate(rows, start=2):
+        name, patient = (row.get("file") or "").strip(), (row.get("patient") or "").strip()
+        number = (row.get("slice") or "").strip()
+        if not name or not patient or (number and not number.isdigit()):
+            raise StageError(
+                f"{path}, line {line}: expected the columns file, patient and, where pictures are"
+                " slices, slice (a number); correct the line"
+            )
+        table[name] = (patient, int(number) if number else None)
+    return table

@@ -2,19 +2,21 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.ingest import series
+from tasks.ingest.files_csv import FilesTable
 from tasks.ingest.found import Found, Rejection
 from tasks.ingest.headers import Header, read_header
 from tasks.ingest.identity import Person
 from tasks.ingest.inventory import Source
+from tasks.ingest.named_scans import OWNER_SKIPS, with_modality
 from tasks.ingest.overrides import apply_overrides
 from tasks.ingest.people import site_of
+from tasks.ingest.plan import Plan
 from tasks.ingest.privacy import Pseudonyms, bare_id
 from tasks.ingest.refusal import RefusalError
-from tasks.ingest.roll import Entries, Roll
-from tasks.params.ingest import Ingest
+from tasks.ingest.roll import Entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +90,12 @@ def by_patient(
     return sorted(patients, key=lambda patient: (-patient.size, patient.subject))
 
 
-def look_into(
-    patient: Patient,
-    roll: Roll,
-    settings: Ingest,
-    overrides: list[tuple[str, str]],
-    names: Pseudonyms,
-) -> tuple[Scans, list[Rejection]]:
+def look_into(patient: Patient, plan: Plan) -> tuple[Scans, list[Rejection]]:
     """Read the headers of a patient's DICOM files and sort all that is there."""
-    files = sorted(roll.read(patient.files), key=lambda source: source.name)
+    settings = plan.settings
+    files, skipped = without_skipped(
+        sorted(plan.roll.read(patient.files), key=lambda source: source.name), plan.table
+    )
     headers, rejected = read_headers(files)
     of_dicom, refused = series.survey(
         headers,
@@ -105,16 +104,44 @@ def look_into(
         min_slices=settings.min_slices,
         allow_burned_in=settings.allow_burned_in,
     )
-    found, skipped = apply_overrides([*of_dicom, *patient.found], overrides)
-    found.sort(key=lambda one: one.name)
+    of_dicom = [as_owner_says(one, plan.table) for one in of_dicom]
+    found, also_skipped = apply_overrides([*of_dicom, *patient.found], plan.overrides)
+    found.sort(key=lambda one: (one.name, one.channel or 0))
     equipment = next((one.equipment for one in found if one.equipment.strip("|")), "")
     scans = Scans(
         subject=patient.subject,
-        site=site_of(patient.owner_site, equipment, names),
+        site=site_of(patient.owner_site, equipment, plan.names),
         images=tuple(one for one in found if one.role == "image"),
         masks=tuple(one for one in found if one.role == "mask"),
     )
-    return scans, [*rejected, *refused, *skipped]
+    return scans, [*rejected, *refused, *skipped, *also_skipped]
+
+
+def without_skipped(files: list[Source], table: FilesTable) -> tuple[list[Source], list[Rejection]]:
+    """DICOM files but for those that `files.csv` skips, which are one rejection a row."""
+    if not table:
+        return files, []
+    kept: list[Source] = []
+    skipped: dict[str, list[Source]] = defaultdict(list)
+    for source in files:
+        said = table.says(source.name)
+        if said is not None and said.role == "skip":
+            skipped[said.path].append(source)
+        else:
+            kept.append(source)
+    return kept, [Rejection(tuple(some), *OWNER_SKIPS) for some in skipped.values()]
+
+
+def as_owner_says(one: Found, table: FilesTable) -> Found:
+    """A DICOM series with the session, contrast and role of its first file's row."""
+    said = table.says(one.sources[0].name) if table else None
+    if said is None:
+        return one
+    if said.session is not None:
+        one = replace(one, session=said.session)
+    if said.role in ("image", "mask"):
+        one = replace(one, role="mask" if said.role == "mask" else "image")
+    return with_modality(one, said.modality) if one.role == "image" else one
 
 
 def read_headers(sources: Sequence[Source]) -> tuple[list[Header], list[Rejection]]:

@@ -1,11 +1,10 @@
-"""What the batch's owner wrote down: sites in `participants.tsv`, patients in `pictures.csv`."""
+"""The sites that the batch's owner wrote down, in `participants.tsv`."""
 
 import csv
 import re
 from pathlib import Path
 
 from tasks.ingest.privacy import Pseudonyms, bare_id
-from tasks.stage import StageError
 
 # "B", "CS", "07", "site-3": no code that could be read as the name of a place.
 CODE = re.compile(r"[A-Za-z]{1,2}|([A-Za-z]{1,2}|site)?[-_]?\d{1,2}")
@@ -32,23 +31,3 @@ def site_of(site: str, equipment: str, names: Pseudonyms) -> str:
         return site
     words = site or equipment.strip("|")
     return names.site(words) if words else "unknown"
-
-
-def read_pictures_table(folder: Path) -> dict[str, tuple[str, int | None]]:
-    """`pictures.csv` (columns `file`, `patient`, `slice`): patient and slice number by path."""
-    path = folder / "pictures.csv"
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        rows = list(csv.DictReader(file))
-    table: dict[str, tuple[str, int | None]] = {}
-    for line, row in enumerate(rows, start=2):
-        name, patient = (row.get("file") or "").strip(), (row.get("patient") or "").strip()
-        number = (row.get("slice") or "").strip()
-        if not name or not patient or (number and not number.isdigit()):
-            raise StageError(
-                f"{path}, line {line}: expected the columns file, patient and, where pictures are"
-                " slices, slice (a number); correct the line"
-            )
-        table[name] = (patient, int(number) if number else None)
-    return table

@@ -7,73 +7,225 @@ carry slice numbers make one volume; others are a volume of one slice each.
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tasks.ingest.files_csv import EVIDENCE, FilesTable, Row
 from tasks.ingest.found import Found, Rejection
+from tasks.ingest.inventory import IMAGE_SUFFIXES as SUFFIXES
 from tasks.ingest.inventory import Source
-from tasks.ingest.modality import from_name
+from tasks.ingest.layouts import match_layout, without_ending
+from tasks.ingest.modality import Modality, from_name
+from tasks.ingest.named_scans import digest
+from tasks.ingest.names import MASK_FOLDERS, parent_of
+from tasks.ingest.picture_classes import class_of
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.volume import Volume, compact
 from tasks.params.ingest import Ingest
 
-MASK_ENDING = re.compile(r"[_\- ](mask|seg|label)$", re.IGNORECASE)
-TUMOUR_FOLDER = re.compile(
-    r"yes|1|(with[_\- ]?)?tumou?r|(glioma|meningioma|pituitary)([_\- ]?tumou?r)?"
+MASK_ENDING = re.compile(
+    r"[_\- .](masks?|seg|segm|segmentation|labels?|gt|annotation|truth)$", re.IGNORECASE
 )
-HEALTHY_FOLDER = re.compile(r"no|0|healthy|normal|(no|non|without)[_\- ]?tumou?r")
+IMAGE_FOLDERS = {"images", "image", "imgs", "img"}
 FORMATS = ("PNG", "JPEG", "TIFF")
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What is known of a picture; `patient` is empty where nobody says whose it is.
+
+    `number` is its place in a volume, None where it stands alone. `stem` is what picture and mask
+    have in common.
+    """
+
+    source: Source
+    role: Literal["image", "mask"]
+    stem: str
+    patient: str = ""
+    session: str | None = None
+    number: int | None = None
+    modality: Modality | None = None
+    evidence: str = ""
+    channel: int | None = None
+    label: int | None = None
+    labels: str | None = None
+
+
 def survey(
-    sources: list[Source], settings: Ingest, table: dict[str, tuple[str, int | None]]
+    sources: list[Source],
+    settings: Ingest,
+    older: dict[str, tuple[str, int | None]],
+    table: FilesTable,
 ) -> tuple[list[Found], list[Rejection]]:
-    """Images and masks of a batch's pictures; `table` gives patient and slice by path."""
+    """Images and masks of a batch's pictures; `older` is `pictures.csv`, `table` `files.csv`."""
     rejected: list[Rejection] = []
-    stacks: dict[tuple[str, str, bool], list[tuple[int, Source]]] = defaultdict(list)
-    unknown: set[str] = set()
+    slices: list[Slice] = []
     for source in sources:
-        stem = MASK_ENDING.sub("", without_suffix(source.name))
-        role = "mask" if stem != without_suffix(source.name) else "image"
-        patient, number = identify(source.name, stem, settings, table)
-        if patient is None:
-            if not settings.allow_unknown_patients:
-                reason = "a picture without a patient"
-                rejected.append(Rejection((source,), "patient-unknown", reason))
-                continue
-            patient = stem
-            unknown.add(patient)
-        # without a slice number a picture stands alone, under its own stem
-        stacks[patient, role, number is None].append((number or 0, source))
-    found: list[Found] = []
-    for (patient, role, alone), numbered in sorted(stacks.items()):
-        numbered.sort(key=lambda pair: (pair[0], pair[1].name))
-        groups = [[source] for _, source in numbered] if alone else [[s for _, s in numbered]]
-        first = numbered[0][0]
-        if not alone and not even([number for number, _ in numbered]):
-            reason = f"{len(numbered)} slice numbers with gaps or repeats"
-            rejected.append(Rejection(tuple(groups[0]), "missing-slice", reason))
+        row = table.says(source.name) if table else None
+        if row is not None and row.role == "skip":
+            rejected.append(Rejection((source,), "skipped", "files.csv says so"))
             continue
-        for group in groups:
-            stem = MASK_ENDING.sub("", without_suffix(group[0].name))
-            found.append(
-                Found(
-                    role="mask" if role == "mask" else "image",
-                    format="image2d",
-                    sources=tuple(group),
-                    patient=patient,
-                    patient_known=patient not in unknown,
-                    stem=stem,
-                    modality=settings.pictures.modality or from_name(stem) or "other",
-                    evidence="ingest.pictures" if settings.pictures.modality else "file name",
-                    label=class_of(group[0].name),
-                    first_slice=first,
-                )
-            )
+        slices.append(read_name(source, settings, older, table, row))
+    copies = copies_of(slices)
+    stacks: dict[tuple[object, ...], list[Slice]] = defaultdict(list)
+    for one in slices:
+        if one.source.name in copies:
+            reason = "a picture of equal name and bytes lies in another folder"
+            rejected.append(Rejection((one.source,), "duplicate", reason))
+        elif not one.patient and not settings.allow_unknown_patients:
+            reason = "a picture without a patient"
+            rejected.append(Rejection((one.source,), "patient-unknown", reason))
+        else:
+            # without a slice number a picture stands alone, under its own stem
+            alone = one.stem if one.number is None else ""
+            patient = one.patient or one.stem
+            key = (patient, bool(one.patient), one.session or "", one.role, alone, one.channel or 0)
+            stacks[key].append(one)
+    found: list[Found] = []
+    for _, stack in sorted(stacks.items()):
+        stack.sort(key=lambda one: (one.number or 0, one.source.name))
+        numbers = [one.number for one in stack if one.number is not None]
+        if numbers and not even(numbers):
+            reason = f"{len(stack)} slice numbers with gaps or repeats"
+            rejected.append(Rejection(tuple(one.source for one in stack), "missing-slice", reason))
+        elif numbers:
+            found.append(as_found(stack, settings))
+        else:
+            found += [as_found([one], settings) for one in stack]
     return found, rejected
+
+
+def as_found(stack: list[Slice], settings: Ingest) -> Found:
+    """Slices of one volume, or one picture that stands alone."""
+    first = stack[0]
+    told = first.modality or settings.pictures.modality
+    evidence = "ingest.pictures" if settings.pictures.modality else first.evidence or "file name"
+    if first.modality is not None and first.evidence == EVIDENCE:
+        evidence = EVIDENCE
+    return Found(
+        role=first.role,
+        format="image2d",
+        sources=tuple(one.source for one in stack),
+        patient=first.patient or first.stem,
+        patient_known=bool(first.patient),
+        session=first.session,
+        when=first.session or "",
+        stem=first.stem,
+        modality=told or from_name(first.stem) or "other",
+        evidence=evidence,
+        # Nothing else says that a mask belongs to one picture of a patient and not to all.
+        frame_of_reference=first.stem if first.number is None else "",
+        label=first.label,
+        first_slice=first.number or 0,
+        channel=first.channel,
+        label_convention=first.labels if first.role == "mask" else None,
+    )
+
+
+def read_name(
+    source: Source,
+    settings: Ingest,
+    older: dict[str, tuple[str, int | None]],
+    table: FilesTable,
+    row: Row | None,
+) -> Slice:
+    """What tables, the pattern in params, and else the layouts say of a picture."""
+    plain = without_suffix(source.name)
+    bare = MASK_ENDING.sub("", plain)
+    *folders, last = bare.split("/")
+    in_mask_folder = any(folder.lower() in MASK_FOLDERS for folder in folders[-2:])
+    role: Literal["image", "mask"] = "mask" if bare != plain or in_mask_folder else "image"
+    kept = [one for one in folders if one.lower() not in MASK_FOLDERS | IMAGE_FOLDERS]
+    one = Slice(source, role, "/".join([*kept, last]), label=class_of(source.name))
+    match = match_layout(without_ending(bare))
+    if match is not None and match["patient"]:
+        told = match.layout.picture
+        one = replace(
+            one,
+            patient=match["patient"],
+            session=match["session"] or None,
+            number=int(match["slice"]) if match["slice"] else None,
+            modality=settings.pictures.modality or told.get("modality"),
+            evidence="" if settings.pictures.modality else match.layout.name,
+            channel=told.get("channel") if settings.pictures.channel is None else None,
+            labels=match.labels,
+        )
+    pattern = settings.pictures.pattern
+    found = re.search(pattern, bare) if pattern else None
+    if found is not None:
+        number = found.groupdict().get("slice") or ""
+        number_of = int(number) if number.isdigit() else None
+        one = replace(one, patient=found["patient"], session=None, number=number_of)
+    images = [bare + suffix for suffix in SUFFIXES]
+    listed = next((older[key] for key in (source.name, *images) if key in older), None)
+    if listed is not None:
+        one = replace(one, patient=listed[0], session=None, number=listed[1])
+    if row is None and role == "mask" and table:
+        row = next((said for said in map(table.says, images) if said is not None), None)
+        row = replace(row, role=None) if row is not None else None
+    return one if row is None else as_owner_says(one, row)
+
+
+def as_owner_says(one: Slice, row: Row) -> Slice:
+    """A picture with what its row fills in."""
+    said: dict[str, object] = {
+        "patient": row.patient,
+        "session": row.session,
+        "number": row.slice,
+        "role": row.role,
+        "channel": row.channel,
+        "label": row.label,
+    }
+    one = replace(one, **{key: value for key, value in said.items() if value is not None})  # type: ignore[arg-type]
+    if row.modality is None or row.modality == one.modality:
+        return one
+    return replace(one, modality=cast(Modality, row.modality), evidence=EVIDENCE)
+
+
+def copies_of(slices: list[Slice]) -> set[str]:
+    """Pictures of which an equal one, with the same name and of the same patient, comes before.
+
+    Without a patient the picture itself tells, and the mask goes with it: data sets are often
+    unpacked with a second copy inside.
+    """
+    alike: dict[tuple[object, ...], list[Slice]] = defaultdict(list)
+    for one in slices:
+        last = one.source.name.rpartition("/")[2]
+        if one.patient or one.role == "image":
+            key = (one.patient, one.session, one.role, one.number, last, one.source.size)
+            alike[key].append(one)
+    copies: set[str] = set()
+    stems: set[str] = set()
+    for group in alike.values():
+        if len(group) > 1:
+            seen: set[bytes] = set()
+            for one in sorted(group, key=lambda one: (len(one.source.name), one.source.name)):
+                found = digest(one.source)
+                if found in seen:
+                    copies.add(one.source.name)
+                    stems.add(one.stem)
+                seen.add(found)
+    masks = {one.source.name for one in slices if one.role == "mask" and not one.patient
+             and one.stem in stems}  # fmt: skip
+    return copies | masks
+
+
+def without_class(found: Sequence[Found]) -> tuple[int, int]:
+    """How many pictures have neither a class nor a mask, and in how many folders they lie."""
+    with_masks = {(one.patient, one.frame_of_reference) for one in found if one.role == "mask"}
+    lost = [
+        one
+        for one in found
+        if one.format == "image2d" and one.role == "image" and one.label is None
+        and (one.patient, one.frame_of_reference) not in with_masks
+    ]  # fmt: skip
+    return sum(len(one.sources) for one in lost), len({parent_of(one.name) for one in lost})
 
 
 def without_suffix(name: str) -> str:
@@ -81,35 +233,9 @@ def without_suffix(name: str) -> str:
     return PurePosixPath(name).with_suffix("").as_posix()
 
 
-def identify(
-    name: str, stem: str, settings: Ingest, table: dict[str, tuple[str, int | None]]
-) -> tuple[str | None, int | None]:
-    """Patient and slice number of a picture, by the table or else by the pattern in params."""
-    for key in (name, *(stem + suffix for suffix in (".png", ".jpg", ".jpeg", ".tif", ".tiff"))):
-        if key in table:
-            return table[key]
-    pattern = settings.pictures.pattern
-    match = re.search(pattern, stem) if pattern else None
-    if match is None:
-        return None, None
-    groups = match.groupdict()
-    number = groups.get("slice")
-    return groups["patient"], int(number) if number and number.isdigit() else None
-
-
 def even(numbers: list[int]) -> bool:
     """Whether sorted slice numbers run without gaps and repeats."""
     return len(set(np.diff(numbers).tolist()) | {1}) == 1
-
-
-def class_of(name: str) -> int | None:
-    """1 or 0 where a folder's name tells a class, else None."""
-    for part in reversed(PurePosixPath(name.lower()).parts[:-1]):
-        if TUMOUR_FOLDER.fullmatch(part):
-            return 1
-        if HEALTHY_FOLDER.fullmatch(part):
-            return 0
-    return None
 
 
 def read_pictures(found: Found, settings: Ingest) -> Volume:
@@ -118,7 +244,8 @@ def read_pictures(found: Found, settings: Ingest) -> Volume:
     Raises:
         RefusalError: pictures of different sizes, colours, or more than one page.
     """
-    planes = [read_plane(source, settings, mask=found.role == "mask") for source in found.sources]
+    mask = found.role == "mask"
+    planes = [read_plane(s, settings, mask=mask, channel=found.channel) for s in found.sources]
     if len({plane.shape for plane in planes}) > 1:
         raise RefusalError("not-a-volume", f"{len(planes)} pictures of different sizes")
     if sum(plane.size for plane in planes) > settings.max_voxels:
@@ -130,8 +257,10 @@ def read_pictures(found: Found, settings: Ingest) -> Volume:
     return Volume(compact(data), affine)
 
 
-def read_plane(source: Source, settings: Ingest, *, mask: bool) -> NDArray[np.generic]:
-    """(rows, columns) of one grey picture; of a coloured one the channel in `ingest.pictures`."""
+def read_plane(
+    source: Source, settings: Ingest, *, mask: bool, channel: int | None = None
+) -> NDArray[np.generic]:
+    """(rows, columns) of one grey picture; of a coloured one the channel given, or by params."""
     try:
         with Image.open(source.path, formats=FORMATS) as picture:
             if getattr(picture, "n_frames", 1) > 1:
@@ -147,7 +276,7 @@ def read_plane(source: Source, settings: Ingest, *, mask: bool) -> NDArray[np.ge
         raise RefusalError("corrupt", f"not a readable picture ({type(error).__name__})") from None
     if values.ndim == 3:
         colours = values[..., :3] if values.shape[-1] in (3, 4) else values[..., :1]
-        channel = settings.pictures.channel
+        channel = settings.pictures.channel if channel is None else channel
         if mask or (colours == colours[..., :1]).all():
             return np.asarray(colours.max(axis=-1))
         if channel is None:

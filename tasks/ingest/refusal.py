@@ -49,8 +49,9 @@ CODES = {
         "none needed: maps computed from images are not images",
     ),
     "duplicate": Code(
-        "the same SOP instance, or equal pixels at the same place; one copy is kept",
-        "none needed: an equal slice was kept",
+        "the same SOP instance, equal pixels at the same place, or a file of equal name and bytes "
+        "in another folder; one copy is kept",
+        "none needed: an equal slice or file was kept",
     ),
     "empty-file": Code(
         "0 bytes",
@@ -60,6 +61,10 @@ CODES = {
         "positions, orientations or spacings are missing, not finite or no rectangle's; no usable "
         "sform or qform; contours across the slices",
         "export the series again with its positions and orientations",
+    ),
+    "hidden-file": Code(
+        "a scan in a folder, or under a name, that begins with a dot",
+        "none needed; rename it without the dot if it is a scan of the batch",
     ),
     "inverted-greyscale": Code(
         "MONOCHROME1; dcm2niix takes such values as they are",
@@ -115,7 +120,7 @@ CODES = {
     ),
     "no-brain": Code(
         "brain extraction was asked for and finds none",
-        "set ingest.brain_extraction to false, or leave the series out by series.csv",
+        "set ingest.brain_extraction to false, or leave the series out by files.csv",
     ),
     "not-a-tumour-mask": Code(
         "the mask's name or its segments' names speak of something else",
@@ -138,31 +143,34 @@ CODES = {
         "copy what the link points to into the batch",
     ),
     "patient-ambiguous": Code(
-        "one Patient ID with two birth dates or two names; NIfTI files of one name in several "
-        "folders",
-        "give each person an id of its own, or set ingest.allow_unknown_patients",
+        "one Patient ID with two birth dates, names or sexes; an ID whose number may count people "
+        "or visits; two folders that could be the patient's; files of one name in several folders",
+        "write the patients down in files.csv (`auglift scan BATCH` proposes it), or set "
+        "ingest.allow_unknown_patients",
     ),
     "patient-unknown": Code(
-        "no Patient ID and no name, or placeholders such as ANON, 0000, xxxx; a picture outside "
-        "table and pattern",
-        "name the patients (those of pictures in pictures.csv or by ingest.pictures.pattern), or "
-        "set ingest.allow_unknown_patients",
+        "no Patient ID and no name, or placeholders such as ANON, 0000, REDACTED; one word as ID "
+        "and name in several studies; a name that no layout explains; a picture outside tables "
+        "and patterns",
+        "write the patients down in files.csv (`auglift scan BATCH` proposes it), those of "
+        "pictures also by ingest.pictures.pattern, or set ingest.allow_unknown_patients",
     ),
     "secondary-capture": Code(
         "a secondary capture: text may be in its pixels",
         "export the original series, or set ingest.allow_burned_in",
     ),
     "several-volumes": Code(
-        "a fourth dimension above one; a picture of several pages",
-        "split the file into one volume each",
+        "a fourth dimension above one whose contrasts nothing names; a picture of several pages",
+        "name each contrast in files.csv (a row a channel), or split the file into one volume each",
     ),
     "sheared-stack": Code(
         "slices drift from their normal by more than 0.2 degrees (gantry tilt)",
         "resample the series to a rectangular grid (gantry tilt correction)",
     ),
     "skipped": Code(
-        "`series.csv` says `skip`",
-        "none needed: series.csv leaves it out",
+        "`files.csv` or `series.csv` says `skip`, or the layout holds a better copy or outline of "
+        "the same scan",
+        "none needed; a row in files.csv with the role image or mask takes it",
     ),
     "too-few-slices": Code(
         "fewer than `ingest.min_slices`",

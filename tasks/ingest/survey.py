@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
-from tasks.ingest import nifti, pictures
+from tasks.ingest import named_scans, pictures
 from tasks.ingest.archive import unpack
+from tasks.ingest.files_csv import FilesTable
 from tasks.ingest.found import Found, Rejection
-from tasks.ingest.identity import Identity, identify
-from tasks.ingest.inventory import Kind, Source, kind_of, size_of, walk
-from tasks.ingest.people import read_pictures_table
+from tasks.ingest.identity import Identity, identify, named_by_owner
+from tasks.ingest.inventory import Kind, Source, is_hidden, is_tools, kind_of, size_of, walk
+from tasks.ingest.overrides import read_pictures_table
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.roll import Entries, Entry, Roll
 from tasks.ingest.workers import run_all
@@ -36,11 +37,20 @@ def take_stock(
 
         def sort(sources: Iterable[Source], root: Path) -> None:
             for source in sources:
+                if is_tools(source.name):
+                    kinds["metadata"].append(source)
+                    continue
+                hidden = is_hidden(source.name)
                 try:
                     sized = Source(source.place, source.alias, source.root, size_of(source, root))
                     kind = kind_of(sized)
+                    if hidden and kind != "metadata":
+                        raise RefusalError("hidden-file", "a name that begins with a dot")
                 except RefusalError as refusal:
-                    refuse([Rejection((source,), refusal.code, refusal.reason)])
+                    if hidden and refusal.code in ("unknown-format", "empty-file"):
+                        kinds["metadata"].append(source)
+                    else:
+                        refuse([Rejection((source,), refusal.code, refusal.reason)])
                     continue
                 if kind == "dicom":
                     enrol(sized)
@@ -60,21 +70,27 @@ def take_stock(
 
 
 def told_by_name(
-    kinds: Mapping[Kind, list[Source]], folder: Path, settings: Ingest
+    kinds: Mapping[Kind, list[Source]], folder: Path, settings: Ingest, table: FilesTable
 ) -> tuple[list[Found], list[Rejection]]:
     """Images and masks in NIfTI and picture files; each file is in one of them or refused."""
-    found, rejected = nifti.survey(
-        kinds["nifti"], kinds["metadata"], allow_unknown=settings.allow_unknown_patients
+    found, rejected = named_scans.survey(
+        kinds["nifti"], kinds["metadata"], table, allow_unknown=settings.allow_unknown_patients
     )
-    more, refused = pictures.survey(kinds["image2d"], settings, read_pictures_table(folder))
+    older = read_pictures_table(folder)
+    more, refused = pictures.survey(kinds["image2d"], settings, older, table)
     return [*found, *more], [*rejected, *refused]
 
 
-def identify_all(roll: Roll, settings: Ingest, refuse: Refuse) -> dict[Identity, Entries]:
-    """DICOM files by what they say of their person, read on all cores."""
+def identify_all(
+    roll: Roll, settings: Ingest, table: FilesTable, refuse: Refuse
+) -> dict[Identity, Entries]:
+    """DICOM files by what they, or `files.csv`, say of their person, read on all cores."""
     files: dict[Identity, Entries] = defaultdict(Entries)
     for (source, start, end), answer in answers(roll, settings):
         if isinstance(answer, Identity):
+            said = table.says(source.name) if table else None
+            if said is not None and said.patient is not None:
+                answer = named_by_owner(answer, said.patient)  # noqa: PLW2901
             files[answer].add(start, end, source.size)
         else:
             refuse([answer])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import FileDataset
 
-from tasks.ingest.identity import is_placeholder
+from tasks.ingest.placeholders import is_placeholder
 from tasks.ingest.privacy import fingerprint
 
 from .dicom_cases import anatomy, write_series

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.ingest.pictures import class_of
+from tasks.ingest.picture_classes import class_of
 from tasks.stage import StageError
 
 from .dicom_cases import anatomy, write_series

@@ -1,0 +1,135 @@
+"""Which IDs of a batch are patients, which hold a visit, and which leave that open.
+
+`P1_v2` and `P1_20200102` are visits of P1. Of `doe_1`, `doe_2`, `roe_1` nobody knows whether the
+number counts people or visits: such IDs are ambiguous, and their files are refused. The IDs of a
+batch are judged together, because one of them alone tells little.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from tasks.ingest.layouts import match_layout, words
+from tasks.ingest.names import DATE, is_visit
+
+GLUED_VISIT = re.compile(
+    r"(?P<patient>.*\d)(?P<visit>(?:v|tp|t|ses|visit|w|m|d|fu)\d{1,3})", re.IGNORECASE
+)
+END_DATE = re.compile(rf"(?P<patient>.+?)[_\-. ]?(?P<visit>{DATE.pattern})")
+TWO_WORDS = re.compile(r"(?P<patient>.+?)[_\-. ](?P<visit>[A-Za-z]+[_\-. ]\d+)")
+LAST_WORD = re.compile(r"(?P<patient>.+)[_\-. ](?P<visit>[^_\-. ]+)")
+LAST_NUMBER = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)", re.DOTALL)
+LAST_LETTER = re.compile(r"(?P<prefix>.*\d)[_\-. ]?(?P<letter>[A-Za-z])", re.DOTALL)
+ID_DIGITS = 3  # visits are counted in fewer
+MANY = 8  # people of one number range: nobody is scanned so often in a batch of one
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An ID's patient and visit; `ambiguous` is whether the ID leaves open who it is."""
+
+    patient: str
+    session: str | None = None
+    ambiguous: bool = False
+
+
+def judge(ids: Collection[str]) -> dict[str, Judged]:
+    """Every ID of a batch as patient and visit."""
+    listed = {one: by_layout(one) for one in ids}
+    others = {one: peel(one) for one, judged in listed.items() if judged is None}
+    unclear = ambiguous_bases({base for base, _ in others.values()})
+    return {
+        one: judged or Judged(*others[one], others[one][0] in unclear or not others[one][0])
+        for one, judged in listed.items()
+    }
+
+
+def by_layout(one: str) -> Judged | None:
+    """What the layout of a known data set says of an ID: `BraTS-GLI-00005-100`."""
+    match = match_layout(one)
+    if match is None or not match["patient"]:
+        return None
+    return Judged(match["patient"], match["session"] or None)
+
+
+def peel(one: str) -> tuple[str, str | None]:
+    """`P1_v2` as `P1` and `v2`; the visit may be None."""
+    visits: list[str] = []
+    rest = one
+    while True:
+        for pattern in (END_DATE, TWO_WORDS, LAST_WORD, GLUED_VISIT):
+            found = pattern.fullmatch(rest)
+            if found is not None and is_visit(found["visit"]):
+                visits.insert(0, found["visit"])
+                rest = found["patient"].rstrip("_-. ")
+                break
+        else:
+            break
+    if is_visit(rest):
+        return "", one
+    return rest, "_".join(visits) or None
+
+
+def ambiguous_bases(bases: Collection[str]) -> set[str]:
+    """IDs of which others make doubtful whether they are people, visits or spellings of one."""
+    unclear: set[str] = set()
+    spellings: dict[str, set[str]] = defaultdict(set)
+    by_prefix: dict[str, set[str]] = defaultdict(set)
+    by_number: dict[str, set[str]] = defaultdict(set)
+    letters: dict[str, set[str]] = defaultdict(set)
+    for base in bases:
+        spellings[spelling(base)].add(base)
+        ending = LAST_NUMBER.fullmatch(base)
+        if ending is not None:
+            by_prefix[ending["prefix"]].add(ending["number"])
+            by_number[str(int(ending["number"]))].add(ending["prefix"])
+        lettered = LAST_LETTER.fullmatch(base)
+        if lettered is not None:
+            letters[lettered["prefix"]].add(lettered["letter"])
+    for same in spellings.values():
+        if len(same) > 1:
+            unclear |= same
+    for base in bases:
+        ending, lettered = LAST_NUMBER.fullmatch(base), LAST_LETTER.fullmatch(base)
+        if lettered is not None and len(letters[lettered["prefix"]]) > 1:
+            unclear.add(base)
+        if ending is not None and counts_visits(
+            ending["prefix"], by_prefix[ending["prefix"]],
+            shared=len(by_number[str(int(ending["number"]))]) > 1,
+        ):  # fmt: skip
+            unclear.add(base)
+    return unclear | beginnings(bases)
+
+
+def counts_visits(prefix: str, numbers: set[str], *, shared: bool) -> bool:
+    """Whether numbers behind one beginning may count visits instead of people.
+
+    `shared` is whether the number stands behind another beginning too, as in `doe_1`, `roe_1`.
+    """
+    if len(numbers) == 1:
+        return False
+    bare = prefix.rstrip("_-. ")
+    last_word = re.split(r"[_\-. ]", bare)[-1].lower()
+    if last_word in words("person") or not bare or (len(bare) == 1 and bare.isalpha()):
+        return False
+    if any(letter.isdigit() for letter in bare):
+        return True
+    long = all(len(number) >= ID_DIGITS for number in numbers)
+    return shared or not (long or len(numbers) >= MANY)
+
+
+def spelling(base: str) -> str:
+    """What two spellings of one ID have in common: no case, no separators, no leading zeros."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[_\-. ]+", "", base.casefold()))
+
+
+def beginnings(bases: Collection[str]) -> set[str]:
+    """IDs that go on behind another one, `P1_x` behind `P1`, and these others."""
+    found: set[str] = set()
+    known = set(bases)
+    for base in bases:
+        for match in re.finditer(r"[_\-. ]", base):
+            if base[: match.start()] in known:
+                found |= {base, base[: match.start()]}
+    return found

@@ -1,0 +1,33 @@
+"""Words that anonymisers write where an ID or a name was: they name nobody."""
+
+import re
+
+# The beginnings of "anonymous", "pseudonym", "removed", "unknown" and their like in the languages
+# of Europe; a word that holds one of them, and no number, stands for nobody.
+ROOTS = (
+    r"an[oò]n[yií]m|аноним|ανωνυμ|anoniem|nafnlaus|匿名|익명|pseudon|psevdon|redact|redigiert|caviard"
+    r"|deident|de.?identif|entpersonal|removed|suppress|supprim|eliminad|rimoss|gel[oö]scht|entfernt"
+    r"|verwijderd|borrad|usunięt|deleted|erased|blanked|withheld|hidden|masked|scrubbed|sanitiz"
+    r"|confidential|vertraulich|unknown|unbekannt|inconnu|desconocid|desconhecid|sconosciut"
+    r"|onbekend|okänd|ukjent|ukendt|nieznan|tuntematon|neznám|неизвест|不明|unnamed|unspecified"
+    r"|sansnom|ohnename|sinnombre|senzanome|nodisponible|nichtverfügbar|notavailable|notapplicable"
+)
+WORDS = (
+    r"anon|unknown|none|null|nil|na|nan|noname|noid|first|last|patient|paciente|paziente|pasient"
+    r"|name|vorname|nachname|nombre|nom|subject|proband|test|dummy|blank|empty|leer|vide|private"
+    r"|privat|nobody|someone"
+)
+PLACEHOLDER = re.compile(rf"(?:{WORDS})*|0+|x+|9999+|([^\W\d_])\1\1+")
+OF_NOBODY = re.compile(rf"[^\d]*(?:{ROOTS})[^\d]*", re.DOTALL)
+NO_BIRTH = {"19000101", "19010101", "11111111", "00010101", "99991231", "18000101"}
+
+
+def is_placeholder(word: str) -> bool:
+    """Whether an id or a name stands for nobody: empty, `ANON`, `0000`, `xx`, `REDACTED`."""
+    bare = re.sub(r"[\W_]+", "", word).lower()
+    return bool(PLACEHOLDER.fullmatch(bare) or OF_NOBODY.fullmatch(bare))
+
+
+def is_no_birth_date(date: str) -> bool:
+    """Whether a birth date is empty or one that anonymisers write for all."""
+    return is_placeholder(date) or date in NO_BIRTH

@@ -205,6 +205,8 @@ def count_held(room: Path) -> None:
     from tasks.ingest.account import opened
     from tasks.ingest.archive import workspace
     from tasks.ingest.convert import Converted
+    from tasks.ingest.files_csv import read_files_table
+    from tasks.ingest.plan import Plan
     from tasks.ingest.privacy import DEMO_KEY, Pseudonyms
     from tasks.ingest.roll import Roll
     from tasks.params.ingest import Ingest
@@ -225,7 +227,14 @@ def count_held(room: Path) -> None:
             target.write_bytes(b"0")
     for batch in ("dicom", "nifti"):
         with workspace(batch) as scratch, opened(batch, names) as account:
-            plan = Plan(Path("volumes"), Roll(scratch / "roll"), Ingest(), names, [])
+            plan = Plan(
+                Path("volumes"),
+                Roll(scratch / "roll"),
+                Ingest(),
+                names,
+                [],
+                read_files_table(Path(batch)),
+            )
             tracemalloc.start()
             found = find_patients(Path(batch), scratch, plan, account)
             gc.collect()

@@ -1,6 +1,6 @@
 """Which IDs of a batch are patients, which hold a visit, and which leave that open.
 
-`P1_v2` and `P1_20200102` are visits of P1. Of `doe_1`, `doe_2`, `roe_1` nobody knows whether the
+`P1_v2` and `P1_20190512` are visits of P1. Of `doe_1`, `doe_2`, `roe_1` nobody knows whether the
 number counts people or visits: such IDs are ambiguous, and their files are refused. The IDs of a
 batch are judged together, because one of them alone tells little.
 """

@@ -18,7 +18,8 @@ def main(fold: str) -> None:
     """Run the stage from the repository's root."""
     config = params.read(Gate)
     device = compute.prepare(config.threads)
-    synthetic = load_set(Path("data/synthetic") / fold, "samples.parquet")
+    source = Path("data/synthetic") / fold
+    synthetic = load_set(source, "samples.parquet")
     Samples.validate(synthetic.table)
     real = reference(
         load_slices(fold, "train"), load_slices(fold, "val"), config, device=str(device)
@@ -26,7 +27,8 @@ def main(fold: str) -> None:
     found = judge(synthetic, real, config, device=str(device))
     GatedSamples.validate(found.samples)
     with stage.output(Path("data/gate") / fold) as folder:
-        (folder / "metrics.json").write_text(json.dumps(found.as_json(), indent=1) + "\n")
+        metrics = found.as_json() | {"generator_sha256": generator_sha256(source)}
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
         found.samples.to_parquet(folder / "samples.parquet", index=False)
     counts = found.images
     print(
@@ -34,6 +36,18 @@ def main(fold: str) -> None:
     )
     for reason in found.reasons:
         print(f"gate: fold {fold}: {reason}")
+
+
+def generator_sha256(source: Path) -> str | None:
+    """Return the hash of the weights that drew the slices of `data/synthetic/FOLD`, if any did.
+
+    With it a verdict cannot pass to another generator that comes to lie in `data/gan/FOLD`.
+    """
+    summary = source / "summary.json"
+    if not summary.exists():
+        return None
+    found: str | None = json.loads(summary.read_text()).get("generator_sha256")
+    return found
 
 
 if __name__ == "__main__":

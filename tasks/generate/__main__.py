@@ -4,6 +4,7 @@ Reads `data/gan/FOLD` or that folder; writes `data/synthetic/FOLD`: `images.npy`
 `samples.parquet` (with the redraws of each slice) and `summary.json`.
 """
 
+import hashlib
 import json
 import sys
 from dataclasses import fields
@@ -31,7 +32,8 @@ def main(fold: str) -> None:
     else:
         images, masks, table = from_folder(source)
     Samples.validate(table)
-    said = summary(table, asked, "generator" if trained else "folder")
+    weights = source / fold / "generator.safetensors" if trained else None
+    said = summary(table, asked, weights)
     with stage.output(Path("data/synthetic") / fold) as out:
         save_set(out, images, masks)
         table.to_parquet(out / "samples.parquet", index=False)
@@ -114,11 +116,15 @@ def marked(table: pd.DataFrame, *, masked: bool) -> pd.DataFrame:
     return table if masked else table.assign(masked=False)
 
 
-def summary(table: pd.DataFrame, asked: Generate, source: str) -> dict[str, object]:
-    """How many slices there are, and how many draws their masks took."""
+def summary(table: pd.DataFrame, asked: Generate, weights: Path | None) -> dict[str, object]:
+    """Count the slices and the draws that their masks took; name the weights that drew them.
+
+    `weights` is None for slices from a folder, which nobody here drew.
+    """
     return {
-        "source": source,
-        "asked": asked.count if source == "generator" else None,
+        "source": "folder" if weights is None else "generator",
+        "generator_sha256": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "asked": None if weights is None else asked.count,
         "written": {"none": int((table["label"] == 0).sum()), "tumor": int(table["label"].sum())},
         "drawn_again": int((table["redraws"] > 0).sum()),
         "redraws": int(table["redraws"].sum()),

@@ -8,7 +8,7 @@ seed. Every file is marked as synthetic. Exit codes: 0 done, 2 wrong input, said
 import argparse
 import csv
 import datetime
-import hashlib
+import math
 from pathlib import Path
 
 from tasks import stage
@@ -48,8 +48,8 @@ def main() -> None:
     parser.add_argument("--label", choices=SHARES, default="both")
     parser.add_argument("--seed", type=natural, default=0)
     parser.add_argument("--format", choices=FORMATS, default="png")
-    parser.add_argument("--tumor-area-mm2", type=float, help="where the generator was taught it")
-    parser.add_argument("--position-mm", type=float, help="up from the middle of the brain")
+    parser.add_argument("--tumor-area-mm2", type=area, help="where the generator was taught it")
+    parser.add_argument("--position-mm", type=finite, help="up from the middle of the brain")
     parser.add_argument("--from", dest="folder", type=Path, default=Path("data/gan/0"))
     words = parser.parse_args()
     stage.die_with_parent()
@@ -69,7 +69,7 @@ def write(out: Path, facts: Facts, weights: Path, words: argparse.Namespace) -> 
     out, and a poor generator may be able to draw one label only.
     """
     generator = source.load(facts, weights)
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = facts.weights_sha256
     rows = []
     try:
         wish = facts.wish(
@@ -80,7 +80,7 @@ def write(out: Path, facts: Facts, weights: Path, words: argparse.Namespace) -> 
             position_mm=words.position_mm,
         )
         for index, drawn in slices(generator, facts, wish):
-            name = name_of(words.seed, index, drawn.label)
+            name = name_of(facts, wish, index, drawn.label)
             save(out, name, drawn, facts=facts, kind=words.format, digest=digest)
             area = int(drawn.mask.sum()) * facts.pixel_mm**2
             rows.append((name, name, drawn.label, round(area, 1), index))
@@ -150,6 +150,24 @@ def positive(word: str) -> int:
     """A whole number above 0."""
     if (number := natural(word)) == 0:
         raise argparse.ArgumentTypeError("0 is too few, expected at least 1")
+    return number
+
+
+def area(word: str) -> float:
+    """Parse a finite number above 0."""
+    if (number := finite(word)) <= 0:
+        raise argparse.ArgumentTypeError(f"{word} is no area, expected square millimetres above 0")
+    return number
+
+
+def finite(word: str) -> float:
+    """Parse a finite number."""
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{word!r} is no finite number")
     return number
 
 

@@ -47,7 +47,7 @@ def generate(
         return [(channels_last(one.image), one.mask, str(one.label)) for _, one in drawn]
     folder.mkdir(parents=True, exist_ok=True)
     for index, one in drawn:
-        name = name_of(seed, index, one.label)
+        name = name_of(facts, wish, index, one.label)
         pictures.write(folder, name, one.image, one.mask, modalities=facts.modalities)
     return None
 

@@ -31,7 +31,7 @@ def write(network: SliceGenerator, out: str, *, count: int, label: str, seed: in
     facts, folder = network.facts, Path(out)
     wish = facts.wish(count=count, label=label, seed=seed)
     for index, drawn in slices(network.generator, facts, wish):
-        name = name_of(seed, index, drawn.label)
+        name = name_of(facts, wish, index, drawn.label)
         (folder / name / "anat").mkdir(parents=True, exist_ok=True)
         nifti.write(
             folder / name / "anat",

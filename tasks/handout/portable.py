@@ -5,6 +5,7 @@ scipy, safetensors and torch and nothing of auglift. It draws on the processor: 
 is then the same slice on every machine of one type.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ class Facts:
         min_island_px, min_tumor_px, attempts: when a drawn mask is good enough.
         version, date, license_words: of the data sets that it draws, as in `release`.
         verdict: what the gate said of its slices: accepted, rejected, or not judged.
+        weights_sha256: of `generator.safetensors`; the verdict is on these weights.
     """
 
     architecture: dict[str, Any]
@@ -51,6 +53,7 @@ class Facts:
     date: str
     license_words: str
     verdict: str
+    weights_sha256: str
 
     @property
     def mark(self) -> str:
@@ -144,9 +147,18 @@ def slices(generator: Generator, facts: Facts, wish: Wish) -> Iterator[tuple[int
                 return
 
 
-def name_of(seed: int, index: int, label: int) -> str:
-    """The synthetic subject that a slice is: the same slice always has the same name."""
-    return f"sub-syn{seed}{LETTERS[label]}{index:06d}"
+def name_of(facts: Facts, wish: Wish, index: int, label: int) -> str:
+    """Name the synthetic subject that a slice is.
+
+    The same slice always has the same name, and slices that anything made different, other weights
+    or another tumour area, have different ones.
+    """
+    fields = asdict(wish)
+    for name in ("count", "tumor_share", "seed"):  # they decide which slices, not how they look
+        del fields[name]
+    shaped_by = json.dumps([facts.weights_sha256, facts.threads, fields], sort_keys=True)
+    key = hashlib.sha256(shaped_by.encode()).hexdigest()[:8]
+    return f"sub-syn{key}s{wish.seed}{LETTERS[label]}{index:06d}"
 
 
 @contextmanager

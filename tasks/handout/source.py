@@ -1,5 +1,6 @@
 """Where a generator comes from: `data/gan/FOLD` of a clone, or a package that was handed out."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def trained_here(folder: Path) -> Facts:
         raise StageError(f"{stats} is missing; run `dvc repro slices`, or {REMEDY}")
     described = json.loads(stats.read_text())
     asked, release = params.read(Generate), params.read(Release)
+    weights_sha256 = sha256_of(folder / WEIGHTS)
     return Facts(
         architecture=config["architecture"],
         modalities=described["modalities"],
@@ -66,22 +68,48 @@ def trained_here(folder: Path) -> Facts:
         version=release.version,
         date=release.date.isoformat(),
         license_words=release.license,
-        verdict=verdict_on(folder),
+        verdict=verdict_on(folder, weights_sha256),
+        weights_sha256=weights_sha256,
     )
 
 
-def verdict_on(folder: Path) -> str:
-    """What the gate says of the generator in `data/gan/FOLD`."""
+def verdict_on(folder: Path, weights_sha256: str) -> str:
+    """Return the gate's verdict on the generator in `data/gan/FOLD`, if it is on these weights."""
     metrics = folder.parents[1] / "gate" / folder.name / "metrics.json"
-    return read_metrics(GateMetrics, metrics).verdict if metrics.exists() else NOT_JUDGED
+    if not metrics.exists():
+        return NOT_JUDGED
+    judged = read_metrics(GateMetrics, metrics)
+    return judged.verdict if judged.generator_sha256 == weights_sha256 else NOT_JUDGED
 
 
 def handed_out(folder: Path) -> Facts:
-    """The facts of a package."""
+    """Read the facts of a package.
+
+    Raises:
+        StageError: when they cannot be read, or are those of other weights.
+    """
     try:
-        return Facts.load(folder)
+        facts = Facts.load(folder)
     except (ValueError, KeyError, TypeError) as error:
         raise StageError(f"{folder / FACTS} cannot be read ({error}); export it again") from None
+    if facts.weights_sha256 != sha256_of(folder / WEIGHTS):
+        raise StageError(
+            f"{folder / WEIGHTS} is not the file that {FACTS} beside it describes and the gate's"
+            " verdict is about; export the generator again"
+        )
+    return facts
+
+
+def sha256_of(weights: Path) -> str:
+    """Hash a file of weights.
+
+    Raises:
+        StageError: when it is missing.
+    """
+    try:
+        return hashlib.sha256(weights.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise StageError(f"{weights} is missing; {REMEDY}") from None
 
 
 def load(facts: Facts, weights: Path) -> Generator:

@@ -1,6 +1,6 @@
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from tasks.params import Section
 
@@ -18,5 +18,5 @@ class Generate(Section):
     attempts: int = Field(default=8, ge=1)  # draws of a slice, the first included
     # For a generator that knows these conditions (train_gan.conditions); without a number they
     # are drawn as the training slices showed them.
-    tumor_area_mm2: float | None = Field(default=None, gt=0)
-    position_mm: float | None = None  # up from the middle of the brain
+    tumor_area_mm2: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    position_mm: FiniteFloat | None = None  # up from the middle of the brain

@@ -25,9 +25,9 @@ def main() -> None:
     """Write `data/release/`."""
     settings = params.read(Release)
     folds = [str(fold) for fold in params.read_key("slices.folds")]
-    # Of a folder elsewhere only the name: its path is nobody else's business.
+    # Of another folder only the name: its path may carry names, be it relative or not.
     source = Path(str(params.read_key("synthetic.source")))
-    maker = str(source) if not source.is_absolute() else source.name
+    maker = str(source) if source == Path("data/gan") else source.name
     candidate = read_candidate(folds)
     lift = read_metrics(Lift, Path("data/lift.json"))
     approval = decision.read_approval()

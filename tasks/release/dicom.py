@@ -2,10 +2,13 @@
 
 Marks: Image Type DERIVED, Synthetic Data (0008,001C) YES, Contributing Equipment with
 (109100, DCM, Synthesizing Equipment), and the words in names and descriptions. Every UID follows
-from the candidate's digest and every date from `release.date`, so the bytes repeat.
+from the pixels and from all else that a file says, so the bytes repeat and no UID stands for two
+images; every date is `release.date`. Values are checked against their VR before they are written.
 """
 
+import dataclasses
 import datetime
+import hashlib
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,26 +17,45 @@ from typing import Final
 import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import DataElement, Dataset
+from pydicom import DataElement, Dataset, config
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.valuerep import DSfloat, validate_value
 
 from tasks.release.nifti import SUFFIX, stored
+from tasks.stage import StageError
 
 SYNTHESIZING: Final = Code("109100", "DCM", "Synthesizing Equipment")
 ACQUISITION: Final = codes.DCM.AcquisitionEquipment.value
 NAMESPACE: Final = uuid.UUID("6f7d0a3e-6d6c-5d0f-9d0e-6a75676c6966")
 MAKER: Final = "auglift"
+TEXTS: Final = (
+    "AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UR",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What all DICOM files of one release share."""
+    """What all DICOM files of one release share; `digest` names the generator or the candidate."""
 
     digest: str
     version: str
     date: datetime.date
     pixel_mm: float
+
+    def of_slice(self, *parts: object) -> "Stamp":
+        """Return the stamp of one slice, whose UIDs follow from these parts, arrays or words, too.
+
+        A PACS keeps one of two files with one UID: another tumour area, version or date must not
+        lead to the UIDs of an earlier file.
+        """
+        digest = hashlib.sha256()
+        for part in (self.digest, self.version, self.date, self.pixel_mm, *parts):
+            if isinstance(part, np.ndarray):
+                digest.update(str(part.shape).encode() + part.tobytes())
+            else:
+                digest.update(str(part).encode() + b"\0")
+        return dataclasses.replace(self, digest=digest.hexdigest())
 
     def uid(self, *words: object) -> str:
         """A UID of the UUID-derived root 2.25 (PS3.5 B.2) that follows from its words alone."""
@@ -52,6 +74,7 @@ def write(
 ) -> None:
     """One slice (C,H,W) in [-1, 1] and its mask (H,W) as files of the folder `instances`."""
     subject = name.removeprefix("sub-")
+    stamp = stamp.of_slice(subject, label, *modalities, *map(stored, image), mask)
     for channel, modality in enumerate(modalities):
         capture = secondary_capture(
             stored(image[channel]), subject=subject, modality=modality, label=label, stamp=stamp
@@ -89,7 +112,7 @@ def secondary_capture(
         manufacturer=MAKER,
         patient_id=subject,
         patient_name=f"SYNTHETIC^{subject}",
-        study_id=subject,
+        study_id="SYNTHETIC",  # an SH holds 16 characters: too few for some subjects
         contributing_equipment=[synthesizer(stamp)],
     )
     H, W = pixels.shape
@@ -185,9 +208,28 @@ def finish(dataset: Dataset, stamp: Stamp) -> Dataset:
         "DT": stamp.date.strftime("%Y%m%d000000"),
     }
 
-    def fix(_: Dataset, element: DataElement) -> None:
+    for element in dataset.iterall():
         if element.VR in dates and element.keyword != "PatientBirthDate":
             element.value = dates[element.VR]
-
-    dataset.walk(fix)
+        elif element.VR == "DS" and element.VM:
+            values = element.value if element.VM > 1 else [element.value]
+            # At most the 16 characters that a DS holds.
+            element.value = [DSfloat(float(value), auto_format=True) for value in values]
+        check_value(element)
     return dataset
+
+
+def check_value(element: DataElement) -> None:
+    """Check a text against its value representation (PS3.5 6.2).
+
+    Raises:
+        StageError: naming the attribute and its value. pydicom would only warn, and a PACS may cut
+            the value off or refuse the file.
+    """
+    if element.VR not in TEXTS:
+        return
+    for value in element.value if element.VM > 1 else [element.value]:
+        try:
+            validate_value(element.VR, "" if value is None else str(value), config.RAISE)
+        except ValueError as error:
+            raise StageError(f"{element.keyword} (DICOM) would be {value}: {error}") from None

@@ -65,7 +65,9 @@ class Part(Border):
 class GateMetrics(Border):
     """The verdict on one fold's synthetic slices; `reasons` in words, `bounds` on single slices.
 
-    `weights` are the SHA-256 of the feature networks, by the name of their distance.
+    `weights` are the SHA-256 of the feature networks, by the name of their distance;
+    `generator_sha256` that of the generator which drew the slices, None where they came from a
+    folder.
     """
 
     verdict: Literal["accepted", "rejected"]
@@ -75,6 +77,7 @@ class GateMetrics(Border):
     bounds: dict[str, float] = {}
     subgroups: dict[str, Part] = {}
     weights: dict[str, str] = {}
+    generator_sha256: str | None = None
 
 
 M = TypeVar("M", bound=BaseModel)

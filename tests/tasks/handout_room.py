@@ -13,7 +13,9 @@ from models.dcgan import Architecture, Generator
 from tests.tasks.gan_room import SIZE, write_params
 
 
-def clone(root: Path, *, modalities: tuple[str, ...] = ("FLAIR",)) -> Path:
+def clone(
+    root: Path, *, modalities: tuple[str, ...] = ("FLAIR",), conditions: tuple[str, ...] = ()
+) -> Path:
     """What a clone holds after training: a generator, and what its slices look like."""
     write_params(root, min_tumor_px=1, threads=1, channels=len(modalities))
     tree: dict[str, Any] = yaml.safe_load((root / "params.yaml").read_text())
@@ -22,7 +24,8 @@ def clone(root: Path, *, modalities: tuple[str, ...] = ("FLAIR",)) -> Path:
     (root / "data/slices").mkdir(parents=True)
     stats = {"modalities": modalities, "pixel_mm": 3.0}
     (root / "data/slices/stats.json").write_text(json.dumps(stats))
-    architecture = Architecture(size=SIZE, latent=8, width=4, channels=len(modalities))
+    architecture = Architecture(size=SIZE, latent=8, width=4, channels=len(modalities),
+                                conditions=conditions)  # fmt: skip
     folder = root / "data/gan/0"
     folder.mkdir(parents=True)
     save_file(lively(architecture).state_dict(), folder / "generator.safetensors")

@@ -186,6 +186,7 @@ def test_the_stage_writes_the_same_bytes_twice(tmp_path: Path) -> None:
     synthetic = as_synthetic(oracle())
     save_set(made, synthetic.images, synthetic.masks)
     synthetic.table.to_parquet(made / "samples.parquet", index=False)
+    (made / "summary.json").write_text(json.dumps({"generator_sha256": "ab12"}))
     written = []
     for _ in range(2):
         subprocess.run(
@@ -199,5 +200,6 @@ def test_the_stage_writes_the_same_bytes_twice(tmp_path: Path) -> None:
     assert written[0] == written[1]
     metrics = json.loads(written[0][0])
     assert metrics["verdict"] == "accepted", metrics["reasons"]
+    assert metrics["generator_sha256"] == "ab12", "the verdict is on these weights"
     samples = pd.read_parquet(folder / "samples.parquet")
     assert samples["nearest_train_row"].isin(range(len(real().train))).all()

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def test_masks_agree_with_labels_and_redraws_are_recorded(room: Path) -> None:
     summary = json.loads((room / "data/synthetic/0/summary.json").read_text())
     assert summary["redraws"] == found.table["redraws"].sum()
     assert sum(summary["written"].values()) == len(found)
+    weights = (room / "data/gan/0/generator.safetensors").read_bytes()
+    assert summary["generator_sha256"] == hashlib.sha256(weights).hexdigest()
 
 
 def test_a_generator_without_masks_leaves_its_tumour_slices_out(

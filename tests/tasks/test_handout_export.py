@@ -1,9 +1,11 @@
 """Packages for other tools: whole without auglift, and the same slices."""
 
 import ast
+import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from tasks.handout import export, generate
 from tasks.handout.medigan import MODEL, PACKAGE
@@ -64,9 +67,10 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def accept(root: Path, verdict: str) -> None:
     (root / "data/gate/0").mkdir(parents=True, exist_ok=True)
     images = {"n": 4, "accepted": 3, "memorised": 0}
-    (root / "data/gate/0/metrics.json").write_text(
-        json.dumps({"verdict": verdict, "images": images})
-    )
+    weights = (root / "data/gan/0/generator.safetensors").read_bytes()
+    judged = {"verdict": verdict, "images": images,
+              "generator_sha256": hashlib.sha256(weights).hexdigest()}  # fmt: skip
+    (root / "data/gate/0/metrics.json").write_text(json.dumps(judged))
 
 
 def files(folder: Path, pattern: str) -> dict[str, bytes]:
@@ -229,3 +233,33 @@ def test_what_the_gate_did_not_accept_leaves_only_when_asked_for_and_says_so(
     assert not Path("out").exists()
     call(export, "--format", "medigan", "--out", "out", "--anyway")
     assert f"drew: {verdict or 'not judged'}" in Path("out/README.md").read_text()
+
+
+def test_a_verdict_on_other_weights_is_none_on_these(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fresh random weights beside the accepted verdict of their predecessor."""
+    clone(tmp_path)
+    accept(tmp_path, "accepted")
+    monkeypatch.chdir(tmp_path)
+    weights = Path("data/gan/0/generator.safetensors")
+    other = {name: value * 1.01 for name, value in load_file(weights).items()}
+    save_file(other, weights)
+    with pytest.raises(SystemExit) as ended:
+        call(export, "--format", "medigan", "--out", "out")
+    assert ended.value.code == 2
+    assert "has not judged this generator" in capsys.readouterr().err
+    call(generate, "--count", 1, "--out", "drawn")
+    assert "not judged" in Path("drawn/README.md").read_text()
+
+
+def test_a_package_whose_weights_were_exchanged_is_refused(
+    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = shutil.copytree(room / "bundle", tmp_path / "bundle")
+    weights = packed / "models/generator.safetensors"
+    save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
+    with pytest.raises(SystemExit) as ended:
+        call(generate, "--count", 1, "--from", packed, "--out", tmp_path / "drawn")
+    assert ended.value.code == 2
+    assert "export the generator again" in capsys.readouterr().err

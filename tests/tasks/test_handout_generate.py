@@ -1,6 +1,7 @@
 """`auglift generate`: the same slices whatever the count, marked in every format."""
 
 import json
+import warnings
 from pathlib import Path
 
 import nibabel as nib
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import yaml
 from PIL import Image
 
 from tasks.arrays import load_set
@@ -175,3 +177,65 @@ def test_a_generator_that_draws_no_tumours_ends_and_leaves_nothing(
     assert ended.value.code == 2
     assert "none of 128 slices agreed with its label" in capsys.readouterr().err
     assert not any(here.iterdir())
+
+
+def test_two_slices_that_differ_never_share_a_name_or_a_uid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same seed and index with another asked area, licence date, version or mask threshold."""
+    clone(tmp_path, conditions=("area",))
+    monkeypatch.chdir(tmp_path)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+
+    def draw(name: str, *words: object, **release: str) -> list[Path]:
+        tree = params | {"release": params["release"] | release}
+        Path("params.yaml").write_text(yaml.safe_dump(tree))
+        ask(tmp_path / name, "--count", 2, "--label", "tumor", "--format", "dicom", *words)
+        return sorted((tmp_path / name).rglob("*.dcm"))
+
+    first = draw("a", "--tumor-area-mm2", 20)
+    larger = draw("b", "--tumor-area-mm2", 2000)
+    assert {path.parent.name for path in first}.isdisjoint(path.parent.name for path in larger)
+    later = draw("c", "--tumor-area-mm2", 20, date="2001-01-01")
+    newer = draw("d", "--tumor-area-mm2", 20, version="0.2.0")
+    again = draw("e", "--tumor-area-mm2", 20)
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in first]
+    uids = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+    for keyword in uids:
+        seen = [
+            {pydicom.dcmread(path)[keyword].value for path in paths}
+            for paths in (first, larger, later, newer)
+        ]
+        assert len(set.union(*seen)) == sum(map(len, seen)), keyword
+
+
+@pytest.mark.parametrize("pixel_mm", [1.1, 1 / 3, 0.9375])
+def test_every_value_of_a_dicom_file_fits_its_representation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixel_mm: float
+) -> None:
+    """Sizes that no decimal string of 16 characters holds, and a seed of 19 digits."""
+    clone(tmp_path)
+    (tmp_path / "data/slices/stats.json").write_text(
+        json.dumps({"modalities": ["FLAIR"], "pixel_mm": pixel_mm})
+    )
+    monkeypatch.chdir(tmp_path)
+    seed = 2**63 - 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # pydicom's own way to say that a value does not fit
+        ask(tmp_path / "out", "--count", 2, "--seed", seed, "--format", "dicom", "--label", "tumor")
+        for path in (tmp_path / "out").rglob("*.dcm"):
+            found = pydicom.dcmread(path)
+            lengths = [len(str(e.value)) for e in found if e.VR in ("SH", "DS") and e.VM == 1]
+            assert max(lengths) <= 16
+            list(found.iterall())
+
+
+@pytest.mark.parametrize("word", ["-5", "0", "nan", "inf", "large"])
+def test_an_area_that_is_none_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        ask(here / "out", "--count", 1, f"--tumor-area-mm2={word}")
+    assert ended.value.code == 2
+    assert "--tumor-area-mm2" in capsys.readouterr().err.splitlines()[-1]
+    assert not (here / "out").exists()

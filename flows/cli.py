@@ -103,6 +103,16 @@ def tune(
     raise typer.Exit(run_search(search, apply=apply))
 
 
+@app.command()
+def scan(
+    batch: Annotated[str, typer.Argument(help="A folder of data/raw, or any other folder.")],
+    *,
+    force: Annotated[bool, typer.Option(help="Write over the files.csv that is there.")] = False,
+) -> None:
+    """Say who is who in a batch before it is ingested, and propose it as files.csv."""
+    hand_on("tasks.ingest.scan", [*(["--force"] if force else []), "--", batch])
+
+
 passes_on = app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
@@ -128,7 +138,7 @@ def export(context: typer.Context) -> None:
 
 
 def hand_on(module: str, words: list[str]) -> None:
-    """Run a command in a process of its own: it needs torch, which no front door imports."""
+    """Run a command in a process of its own: it needs libraries that no front door imports."""
     command = [sys.executable, "-m", module, *words]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 

@@ -7,7 +7,6 @@ mask, known metadata or a refusal with a code; `.private/` tells which, by its t
 
 import json
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,17 +18,13 @@ from tasks.ingest.account import Account, nothing_read, opened
 from tasks.ingest.archive import workspace
 from tasks.ingest.brain import check_installed
 from tasks.ingest.convert import convert, given_up
-from tasks.ingest.files_csv import FilesTable, read_files_table
-from tasks.ingest.found import Found
-from tasks.ingest.identity import persons
+from tasks.ingest.discover import find_patients
+from tasks.ingest.files_csv import read_files_table
 from tasks.ingest.overrides import read_overrides
-from tasks.ingest.patient import Patient, by_patient
-from tasks.ingest.people import read_sites
-from tasks.ingest.pictures import without_class
+from tasks.ingest.patient import Patient
 from tasks.ingest.plan import Plan
 from tasks.ingest.privacy import Pseudonyms, load_key
 from tasks.ingest.roll import Roll
-from tasks.ingest.survey import identify_all, load_libraries, take_stock, told_by_name
 from tasks.ingest.workers import quiet, run_all
 from tasks.params.ingest import Ingest
 from tasks.stage import StageError
@@ -70,43 +65,6 @@ def main(batch: str) -> None:
         tables.write_rejected(volumes / "rejected.parquet", account.rejected)
         (volumes / "facts.json").write_text(json.dumps(account.facts(), indent=1) + "\n")
     print(f"ingest@{batch}: {account.summary()}")
-
-
-def find_patients(folder: Path, scratch: Path, plan: Plan, account: Account) -> list[Patient]:
-    """The patients of a batch; what is no patient's is accounted for."""
-    roll, settings = plan.roll, plan.settings
-    kinds = take_stock(folder, scratch, roll, settings, account.refuse)
-    account.use(kinds["metadata"], "metadata")
-    account.use(kinds["archive"], "archive")
-    found, unclear = told_by_name(kinds, folder, settings, plan.table)
-    account.refuse(unclear)
-    note_on_classes(found)
-    files = identify_all(roll, settings, plan.table, account.refuse)
-    note_on_table(plan.table)
-    people, nobodys = persons(files, allow_unknown=settings.allow_unknown_patients)
-    for nobody in nobodys:
-        account.refuse(nobody.rejections(roll))
-    load_libraries(files, settings)
-    return by_patient(people, found, read_sites(folder), plan.names)
-
-
-def note_on_classes(found: Sequence[Found]) -> None:
-    """Say that pictures have neither a known class nor a mask; their folders' names stay here."""
-    pictures, folders = without_class(found)
-    if pictures:
-        print(
-            f"ingest: {pictures} pictures in {folders} folders have no mask, and no folder's name"
-            " is a known class such as yes, no, glioma or healthy: they count as unlabelled;"
-            " `auglift scan` names the folders, the column label in files.csv tells their class",
-            file=sys.stderr,
-        )
-
-
-def note_on_table(table: FilesTable) -> None:
-    """Say which rows of `files.csv` are about no file."""
-    if lines := table.unused_lines():
-        shown = ", ".join(map(str, lines[:10])) + (", ..." if len(lines) > 10 else "")
-        print(f"ingest: files.csv has rows for no file of the batch: line {shown}", file=sys.stderr)
 
 
 def convert_all(patients: list[Patient], plan: Plan, account: Account, *, label: str) -> None:

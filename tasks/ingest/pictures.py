@@ -50,8 +50,8 @@ class Slice:
     patient: str = ""
     session: str | None = None
     number: int | None = None
-    modality: Modality | None = None
-    evidence: str = ""
+    modality: Modality = "other"
+    evidence: str = "file name"
     channel: int | None = None
     label: int | None = None
     labels: str | None = None
@@ -95,19 +95,15 @@ def survey(
             reason = f"{len(stack)} slice numbers with gaps or repeats"
             rejected.append(Rejection(tuple(one.source for one in stack), "missing-slice", reason))
         elif numbers:
-            found.append(as_found(stack, settings))
+            found.append(as_found(stack))
         else:
-            found += [as_found([one], settings) for one in stack]
+            found += [as_found([one]) for one in stack]
     return found, rejected
 
 
-def as_found(stack: list[Slice], settings: Ingest) -> Found:
+def as_found(stack: list[Slice]) -> Found:
     """Slices of one volume, or one picture that stands alone."""
     first = stack[0]
-    told = first.modality or settings.pictures.modality
-    evidence = "ingest.pictures" if settings.pictures.modality else first.evidence or "file name"
-    if first.modality is not None and first.evidence == EVIDENCE:
-        evidence = EVIDENCE
     return Found(
         role=first.role,
         format="image2d",
@@ -117,8 +113,8 @@ def as_found(stack: list[Slice], settings: Ingest) -> Found:
         session=first.session,
         when=first.session or "",
         stem=first.stem,
-        modality=told or from_name(first.stem) or "other",
-        evidence=evidence,
+        modality=first.modality,
+        evidence=first.evidence,
         # Nothing else says that a mask belongs to one picture of a patient and not to all.
         frame_of_reference=first.stem if first.number is None else "",
         label=first.label,
@@ -142,7 +138,10 @@ def read_name(
     in_mask_folder = any(folder.lower() in MASK_FOLDERS for folder in folders[-2:])
     role: Literal["image", "mask"] = "mask" if bare != plain or in_mask_folder else "image"
     kept = [one for one in folders if one.lower() not in MASK_FOLDERS | IMAGE_FOLDERS]
-    one = Slice(source, role, "/".join([*kept, last]), label=class_of(source.name))
+    stem = "/".join([*kept, last])
+    one = Slice(
+        source, role, stem, modality=from_name(stem) or "other", label=class_of(source.name)
+    )
     match = match_layout(without_ending(bare))
     if match is not None and match["patient"]:
         told = match.layout.picture
@@ -151,11 +150,13 @@ def read_name(
             patient=match["patient"],
             session=match["session"] or None,
             number=int(match["slice"]) if match["slice"] else None,
-            modality=settings.pictures.modality or told.get("modality"),
-            evidence="" if settings.pictures.modality else match.layout.name,
+            modality=told.get("modality", one.modality),
+            evidence=match.layout.name if "modality" in told else one.evidence,
             channel=told.get("channel") if settings.pictures.channel is None else None,
             labels=match.labels,
         )
+    if settings.pictures.modality is not None:
+        one = replace(one, modality=settings.pictures.modality, evidence="ingest.pictures")
     pattern = settings.pictures.pattern
     found = re.search(pattern, bare) if pattern else None
     if found is not None:

@@ -1,0 +1,52 @@
+"""The patients of a batch, before any pixel is read: what ingest and `auglift scan` begin with."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.ingest.account import Account
+from tasks.ingest.files_csv import FilesTable
+from tasks.ingest.found import Found
+from tasks.ingest.identity import persons
+from tasks.ingest.patient import Patient, by_patient
+from tasks.ingest.people import read_sites
+from tasks.ingest.pictures import without_class
+from tasks.ingest.plan import Plan
+from tasks.ingest.survey import identify_all, load_libraries, take_stock, told_by_name
+
+
+def find_patients(folder: Path, scratch: Path, plan: Plan, account: Account) -> list[Patient]:
+    """The patients of a batch; what is no patient's is accounted for."""
+    roll, settings = plan.roll, plan.settings
+    kinds = take_stock(folder, scratch, roll, settings, account.refuse)
+    account.use(kinds["metadata"], "metadata")
+    account.use(kinds["archive"], "archive")
+    found, unclear = told_by_name(kinds, folder, settings, plan.table)
+    account.refuse(unclear)
+    note_on_classes(found)
+    files = identify_all(roll, settings, plan.table, account.refuse)
+    note_on_table(plan.table)
+    people, nobodys = persons(files, allow_unknown=settings.allow_unknown_patients)
+    for nobody in nobodys:
+        account.refuse(nobody.rejections(roll))
+    load_libraries(files, settings)
+    return by_patient(people, found, read_sites(folder), plan.names)
+
+
+def note_on_classes(found: Sequence[Found]) -> None:
+    """Say that pictures have neither a known class nor a mask; their folders' names stay here."""
+    pictures, folders = without_class(found)
+    if pictures:
+        print(
+            f"ingest: {pictures} pictures in {folders} folders have no mask, and no folder's name"
+            " is a known class such as yes, no, glioma or healthy: they count as unlabelled;"
+            " `auglift scan` names the folders, the column label in files.csv tells their class",
+            file=sys.stderr,
+        )
+
+
+def note_on_table(table: FilesTable) -> None:
+    """Say which rows of `files.csv` are about no file."""
+    if lines := table.unused_lines():
+        shown = ", ".join(map(str, lines[:10])) + (", ..." if len(lines) > 10 else "")
+        print(f"ingest: files.csv has rows for no file of the batch: line {shown}", file=sys.stderr)

@@ -80,9 +80,12 @@ def bounds(held_out: pd.DataFrame, *, tolerance: float) -> dict[str, float]:
     for name in SCORES:
         values = held_out[name].to_numpy()
         if name == "mask_contrast":
-            values = values[values > 0] if (values > 0).any() else np.array([np.inf])
+            values = values[values > 0]
+        if not len(values):
+            found[name] = np.inf
+            continue
         median, high = np.quantile(values, [0.5, 0.99])
-        found[name] = float(median + tolerance * (high - median)) if np.isfinite(high) else np.inf
+        found[name] = float(median + tolerance * (high - median))
     return found
 
 

@@ -88,7 +88,16 @@ def from_folder(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8], p
     """
     from tasks.generate.folder import read_folder
 
+    if not folder.is_dir():
+        raise StageError(f"synthetic.source is {folder}, which is no folder; correct params.yaml")
     found = read_folder(folder)
+    said = ", ".join(f"{key} {words}" for key, words in found.assumed.items())
+    print(f"generate: assumed of synthetic.source: {said}")
+    if (found.labels < 0).any():
+        raise StageError(
+            f"{folder} does not say which slices show a tumour: it has neither masks nor a"
+            " slices.csv with a column label of 0 and 1; add one of them"
+        )
     size = int(params.read_key("slices.size"))
     channels = len(params.read_key("slices.modalities"))
     if found.images.shape[1:] != (channels, size, size):

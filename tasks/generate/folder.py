@@ -1,69 +1,135 @@
-"""Slices made elsewhere: a folder of arrays, or of PNG or NIfTI files with `_mask` partners.
+"""Slices made elsewhere: a folder of arrays, or of PNG, JPEG or NIfTI files with `_mask` partners.
 
-Nothing is resized, rescaled or guessed silently: what does not fit is refused in one line.
+Nothing is resized or guessed silently. What can mean one thing only is read so, and said
+(`assumed`); what can mean two things is refused in one line.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
-from PIL import Image
 
+from tasks.generate.image_files import read_files
+from tasks.generate.slice_table import join_to_arrays, labels_of, read_table
 from tasks.stage import StageError
 
-SUFFIXES = (".png", ".nii.gz", ".nii")
+MOST_CHANNELS = 8
+LEAST_SIDE = 8  # pixels
+ROUGHER = 1.5  # times: an axis across independent slices against one along pixels
+UNSURE = (-0.5, 0.0)  # a lowest value between these is neither air at -1 nor air at 0
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """`images` (N,C,H,W) float32 in [-1,1]; `masks` (N,H,W) in {0,1} or None; `labels` (N,)."""
+    """What a folder holds, slice by slice.
+
+    `images` (N,C,H,W) float32 in [-1,1]; `masks` (N,H,W) in {0,1} or None; `labels` (N,): 1
+    tumour, 0 none, -1 unknown; `table` N rows: the text of `slices.csv`, and `file` where slices
+    are files. `assumed` says in words what the folder itself does not state.
+    """
 
     images: NDArray[np.float32]
     masks: NDArray[np.uint8] | None
     labels: NDArray[np.int64]
+    table: pd.DataFrame
+    assumed: dict[str, str] = field(default_factory=dict)
 
 
 def read_folder(folder: Path) -> ImageFolder:
     """Read an image folder.
 
-    Labels come from `slices.csv` (column `label`, one row a slice in the order of the array or of
-    the sorted file names); without it, a slice with a mask that is not empty is a tumour slice.
+    Labels come from `slices.csv` (column `label`); without it, a slice with a mask that is not
+    empty is a tumour slice, and without masks nothing is known.
 
     Raises:
         StageError: naming what is missing or does not fit.
     """
-    if not folder.is_dir():
-        raise StageError(f"synthetic.source is {folder}, which is no folder; correct params.yaml")
+    path = folder / "slices.csv"
+    table = read_table(path)
     if (folder / "images.npy").exists():
-        pixels, masks = read_arrays(folder)
+        pixels, masks, assumed = read_arrays(folder)
+        if table is None:
+            rows = pd.DataFrame(index=range(len(pixels)))
+        else:
+            rows, assumed["rows"] = join_to_arrays(table, len(pixels), path)
     else:
-        pixels, masks = read_files(folder)
-    images = in_range(pixels, folder)
+        pixels, masks, rows, assumed = read_files(folder, table)
+    images, assumed["range"] = in_range(pixels, folder)
     if masks is not None and masks.shape != (len(images), *images.shape[2:]):
         raise StageError(
             f"{folder}: masks of shape {masks.shape} for images of shape {images.shape};"
             " expected one mask of the same size for each image"
         )
-    return ImageFolder(images, masks, labels(folder, len(images), masks))
+    if "label" in rows:
+        labels, assumed["labels"] = np.array(labels_of(rows, path), np.int64), "of slices.csv"
+    elif masks is not None:
+        labels = np.asarray(masks.any((1, 2)), np.int64)
+        assumed["labels"] = "tumour where the mask is not empty"
+    else:
+        labels, assumed["labels"] = np.full(len(images), -1, np.int64), "unknown"
+    return ImageFolder(images, masks, labels, rows, assumed)
 
 
-def read_arrays(folder: Path) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
-    """`images.npy` as (N,C,H,W), and `masks.npy` when there is one."""
-    images = load(folder / "images.npy")
-    if images.ndim == 3:
-        images = images[:, None]
-    if images.ndim != 4 or not len(images):
-        raise StageError(
-            f"{folder}/images.npy has shape {images.shape}; expected (N,H,W) or (N,C,H,W)"
-        )
+def read_arrays(
+    folder: Path,
+) -> tuple[NDArray[Any], NDArray[np.uint8] | None, dict[str, str]]:
+    """`images.npy` as (N,C,H,W), `masks.npy` (N,H,W) when there is one, and the order of axes."""
+    images, axes = channels_first(load(folder / "images.npy"), folder / "images.npy")
     path = folder / "masks.npy"
-    return images, (load(path) > 0).astype(np.uint8) if path.exists() else None
+    if not path.exists():
+        return images, None, {"axes": axes}
+    masks = load(path)
+    for axis in (1, -1):
+        if masks.ndim == 4 and masks.shape[axis] == 1:
+            masks = masks.squeeze(axis)
+    return images, (masks > 0).astype(np.uint8), {"axes": axes}
+
+
+def channels_first(images: NDArray[Any], path: Path) -> tuple[NDArray[Any], str]:
+    """An array as (N,C,H,W), and which of the usual orders of axes it was in.
+
+    Raises:
+        StageError: when it is in none of them, or may be in two.
+    """
+    expected = "expected (N,H,W) or (N,C,H,W)"
+    if images.ndim not in (3, 4) or not len(images):
+        raise StageError(f"{path} has shape {images.shape}; {expected}")
+    if images.ndim == 3:
+        images, axes = images[:, None], "(N,H,W)"
+    else:
+        first, last = (images.shape[axis] <= MOST_CHANNELS for axis in (1, 3))
+        if first == last:
+            raise StageError(
+                f"{path} has shape {images.shape}, in which no axis can be told to be the channels;"
+                f" {expected} with at most {MOST_CHANNELS} channels"
+            )
+        axes = "(N,C,H,W)" if first else "(N,H,W,C), channels last"
+        images = images if first else np.moveaxis(images, 3, 1)
+    if min(images.shape[1:]) < 1 or min(images.shape[2:]) < LEAST_SIDE:
+        raise StageError(
+            f"{path} holds slices of {images.shape[2]} x {images.shape[3]} pixels when it is read"
+            f" as {axes}; {expected} with at least {LEAST_SIDE} pixels a side"
+        )
+    if slices_are_last(images):
+        raise StageError(
+            f"{path} read as {axes} has smooth columns and rows that jump, as if its last axis"
+            f" counted the slices; {expected}: move that axis to the front with numpy.moveaxis"
+        )
+    return images, axes
+
+
+def slices_are_last(images: NDArray[Any]) -> bool:
+    """Whether (N,C,H,W) is (H,C,W,N) in truth: neighbours on the last axis differ most."""
+    some = images[:: max(1, len(images) // 64)].astype(np.float32)
+    if not np.isfinite(some).all():
+        return False
+    along = images[: min(len(images), 64)].astype(np.float32)
+    rows, columns = (float(np.abs(np.diff(some, axis=axis)).mean()) for axis in (2, 3))
+    slices = float(np.abs(np.diff(along, axis=0)).mean()) if len(along) > 1 else 0.0
+    return columns > ROUGHER * max(rows, slices) and slices > rows / 20  # not one slice repeated
 
 
 def load(path: Path) -> NDArray[Any]:
@@ -75,67 +141,18 @@ def load(path: Path) -> NDArray[Any]:
     return found
 
 
-def read_files(folder: Path) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
-    """PNG or NIfTI slices in the order of their names, each with or without its `_mask`."""
-    paths = sorted(path for path in folder.iterdir() if suffix_of(path))
-    images = [path for path in paths if not stem_of(path).endswith("_mask")]
-    if not images:
-        raise StageError(
-            f"{folder} holds no slices; expected images.npy (all slices in one array), or PNG or"
-            " NIfTI files, one a slice, themselves in this folder"
-        )
-    partners = [path.with_name(f"{stem_of(path)}_mask{suffix_of(path)}") for path in images]
-    present = [partner.exists() for partner in partners]
-    if any(present) and not all(present):
-        lonely = images[present.index(False)].name
-        raise StageError(
-            f"{folder}: {lonely} has no _mask partner, others do; add it or an empty one"
-        )
-    pixels = stack([plane(path) for path in images], images)[:, None]
-    if not any(present):
-        return pixels, None
-    return pixels, (stack([plane(path) for path in partners], partners) > 0).astype(np.uint8)
+def in_range(pixels: NDArray[Any], folder: Path) -> tuple[NDArray[np.float32], str]:
+    """Pixels as float32 in [-1, 1], and which range they were in.
 
-
-def plane(path: Path) -> NDArray[Any]:
-    """One slice (H,W): rows run from anterior to posterior, columns from right to left."""
-    try:
-        return pixels_of(path)
-    except (OSError, EOFError, SyntaxError, ValueError, ImageFileError, HeaderDataError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StageError(f"{path} cannot be read ({reason}); replace or remove it") from None
-
-
-def pixels_of(path: Path) -> NDArray[Any]:
-    """What `plane` returns, or whatever the reading library raises."""
-    if suffix_of(path) == ".png":
-        with Image.open(path) as image:
-            if image.mode not in ("L", "1"):
-                raise StageError(f"{path} is a {image.mode} picture; expected 8-bit grey")
-            grey: NDArray[np.uint8] = np.asarray(image.convert("L"))
-            return grey
-    volume = nib.as_closest_canonical(nib.load(path))
-    values: NDArray[Any] = np.asanyarray(volume.dataobj).squeeze()
-    if values.ndim != 2:
-        raise StageError(f"{path} has shape {values.shape}; expected one axial slice a file")
-    return values[::-1, ::-1].T  # (x to the right, y to the front) -> (H,W)
-
-
-def stack(planes: list[NDArray[Any]], paths: list[Path]) -> NDArray[Any]:
-    """Planes of one shape and type as (N,H,W)."""
-    for found, path in zip(planes, paths, strict=True):
-        if found.shape != planes[0].shape or found.dtype != planes[0].dtype:
-            raise StageError(
-                f"{path} is {found.shape} {found.dtype}, {paths[0].name} is {planes[0].shape}"
-                f" {planes[0].dtype}; expected one size and type"
-            )
-    return np.stack(planes)
-
-
-def in_range(pixels: NDArray[Any], folder: Path) -> NDArray[np.float32]:
-    """Bytes, or floats in [-1, 1], as float32 in [-1, 1]; other integers have no known range."""
+    Bytes are 0 to 255; floats are in [-1, 1], or in [0, 1] where none lies below 0 but the air
+    would. Other integers, and floats that fit neither, have no known range.
+    """
     if pixels.dtype == np.uint8:
-        return pixels.astype(np.float32) / np.float32(127.5) - 1
+        if pixels.max() == 1:
+            raise StageError(
+                f"{folder}: images are bytes of 0 and 1, as masks are; expected 0 to 255"
+            )
+        return pixels.astype(np.float32) / np.float32(127.5) - 1, "bytes, 0 to 255"
     if not np.issubdtype(pixels.dtype, np.floating):
         raise StageError(
             f"{folder}: images of type {pixels.dtype}; expected uint8, or floats in [-1, 1]"
@@ -146,35 +163,12 @@ def in_range(pixels: NDArray[Any], folder: Path) -> NDArray[np.float32]:
             f"{folder}: image values from {low:g} to {high:g}; expected floats in [-1, 1] with air"
             " at -1, or uint8"
         )
-    return pixels.astype(np.float32)
-
-
-def labels(folder: Path, n: int, masks: NDArray[np.uint8] | None) -> NDArray[np.int64]:
-    """Labels (N,) from `slices.csv` or from the masks."""
-    path = folder / "slices.csv"
-    if path.exists():
-        table = pd.read_csv(path)
-        if "label" in table:
-            if len(table) != n or not table["label"].isin([0, 1]).all():
-                raise StageError(
-                    f"{path} has {len(table)} rows for {n} slices, labels"
-                    f" {sorted(set(table['label']))[:4]}; expected a row a slice, 0 or 1"
-                )
-            given: NDArray[np.int64] = table["label"].to_numpy(np.int64)
-            return given
-    if masks is None:
+    floats = pixels.astype(np.float32)
+    if low >= 0 and high > low:
+        return floats * 2 - 1, "floats in [0, 1], air at 0"
+    if UNSURE[0] < low < UNSURE[1] and high > low:
         raise StageError(
-            f"{folder} has neither masks nor a slices.csv with a column label; add one of them"
+            f"{folder}: image values from {low:g} to {high:g}, neither in [0, 1] nor in [-1, 1]"
+            " with air at -1; scale them to one of these"
         )
-    found: NDArray[np.int64] = np.asarray(masks.any((1, 2)), np.int64)
-    return found
-
-
-def suffix_of(path: Path) -> str:
-    """The suffix of a slice's file, empty for other files."""
-    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
-
-
-def stem_of(path: Path) -> str:
-    """The name without its suffix."""
-    return path.name[: len(path.name) - len(suffix_of(path))]
+    return floats, "floats in [-1, 1], air at -1"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tasks import compute, params, stage
 from tasks.gate.judge import check_size, judge, reference
+from tasks.generate.slice_table import FILE
 from tasks.judge import folders, page
 from tasks.params.gate import Gate
 from tasks.stage import StageError
@@ -41,8 +42,9 @@ def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
         raise StageError(f"{out} is no folder; give --out a folder, new or not")
     config = params.read(Gate) if params.PARAMS.exists() else Gate(seed=0, threads=1)
     device = str(compute.prepare(config.threads))
-    made = folders.read(synthetic, name="synthetic")
-    unseen = folders.read(real, name="real")
+    read = {"synthetic": folders.read(synthetic, name="synthetic")}
+    read["real"] = folders.read(real, name="real")
+    made, unseen = read["synthetic"].slices, read["real"].slices
     check_size("synthetic", made, unseen)
     notes = []
     if train is None:
@@ -52,13 +54,19 @@ def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
             " real patients only, so copies of others go unseen."
         )
     else:
-        seen = folders.read(train, name="train")
-        folders.separate(seen, unseen)
-    if unseen.table["subject"].nunique() == len(unseen):
+        read["train"] = folders.read(train, name="train")
+        seen = read["train"].slices
+        check_size("training", seen, unseen)
+        notes += filter(None, [folders.separate(read["train"], read["real"])])
+        both, note = folders.drop_lonely_sites({"--train": seen, "--real": unseen})
+        seen, unseen = both["--train"], both["--real"]
+        notes += filter(None, [note])
+    if not read["real"].named:
         notes.append(
             "No patients are named (slices.csv, column subject): every slice counts as a patient,"
             " which makes the intervals too narrow."
         )
+    assumed = {name: one.assumed for name, one in read.items()}
     for name, side in (("synthetic", made), ("real", unseen)):
         if not side.table["masked"].any():
             notes.append(
@@ -66,13 +74,17 @@ def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
             )
     found = judge(made, reference(seen, unseen, config, device=device), config, device=device)
     out.mkdir(parents=True, exist_ok=True)
-    document = found.as_json() | {"notes": notes}
+    document = found.as_json() | {"notes": notes, "assumed": assumed}
     (out / "verdict.json").write_text(json.dumps(document, indent=1) + "\n")
-    found.samples.to_parquet(out / "samples.parquet", index=False)
-    (out / "report.html").write_text(page.render(found, made, seen, notes))
+    samples = found.samples
+    if FILE in made.table:
+        samples = samples.assign(**{FILE: made.table[FILE].to_numpy()})
+    samples.to_parquet(out / "samples.parquet", index=False)
+    (out / "report.html").write_text(page.render(found, made, seen, notes, assumed))
     print(f"{found.verdict}: {found.images['accepted']} of {found.images['n']} images pass")
     for line in [*found.reasons, *notes]:
         print(f"- {line}")
+    print(f"assumed: {folders.as_line(assumed)}")
     print(f"{out}/report.html")
     return found.verdict
 

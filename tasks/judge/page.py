@@ -17,7 +17,13 @@ PAIRS = 8
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
-def render(found: Judgement, synthetic: SliceSet, train: SliceSet, notes: list[str]) -> str:
+def render(
+    found: Judgement,
+    synthetic: SliceSet,
+    train: SliceSet,
+    notes: list[str],
+    assumed: dict[str, dict[str, str]],
+) -> str:
     """One self-contained HTML file."""
     suspicious = found.samples.sort_values("suspicion", kind="stable").head(PAIRS)
     places = {row: place for place, row in enumerate(train.table["row"])}
@@ -43,7 +49,7 @@ def render(found: Judgement, synthetic: SliceSet, train: SliceSet, notes: list[s
     template = Environment(autoescape=True).from_string(TEMPLATE.read_text())
     return template.render(
         found=found, notes=notes, pairs=pairs, refused=refused, words=WORDS, figure=figure,
-        bound=bound,
+        bound=bound, assumed=assumed,
     )  # fmt: skip
 
 

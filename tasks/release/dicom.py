@@ -22,7 +22,8 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.valuerep import DSfloat, validate_value
 
-from tasks.release.nifti import SUFFIX, stored
+from tasks.bids_suffixes import SUFFIX
+from tasks.release.nifti import stored
 from tasks.stage import StageError
 
 SYNTHESIZING: Final = Code("109100", "DCM", "Synthesizing Equipment")

@@ -8,14 +8,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.bids_suffixes import SUFFIX
+
 STEPS: Final = 4095  # 12 bits, as scanners store: the same integers in NIfTI and in DICOM
-SUFFIX: Final = {
-    "T1": "T1w",
-    "T1c": "ce-gadolinium_T1w",
-    "T2": "T2w",
-    "FLAIR": "FLAIR",
-    "other": "other",
-}
 MASK: Final = "label-tumor_mask"
 BIDS_VERSION: Final = "1.10.0"
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tasks.release.nifti import SUFFIX
+from tasks.bids_suffixes import SUFFIX
 from tasks.sheets import grey, sheet
 
 LABELS = {1: "tumour", 0: "no-tumour"}

@@ -1,0 +1,233 @@
+"""Slices as files: PNG, JPEG or NIfTI, one a slice and channel, with `_mask` partners or none."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from tasks.bids_suffixes import SUFFIX
+from tasks.generate.slice_table import FILE, file_column, join_to_files, places_of, stem
+from tasks.stage import StageError
+
+JPEG = (".jpg", ".jpeg")
+ENDINGS = (".nii.gz", ".nii", ".png", *JPEG)
+MASK = "_mask"
+# Files that people keep beside slices; all others that are no slices are counted and said.
+COMPANIONS = {"slices.csv", "readme.md", "readme", "readme.txt", "license", "sha256sums"}
+
+
+@dataclass(frozen=True)
+class SliceFiles:
+    """The files of one slice: an image a channel, and its mask where there is one."""
+
+    channels: list[Path]
+    mask: Path | None
+
+    @property
+    def name(self) -> str:
+        """The name of its first channel, by which `slices.csv` knows it."""
+        return self.channels[0].name
+
+
+def read_files(
+    folder: Path, table: pd.DataFrame | None
+) -> tuple[NDArray[Any], NDArray[np.uint8] | None, pd.DataFrame, dict[str, str]]:
+    """Read the slices in the text order of their names.
+
+    Args:
+        folder: which holds them, itself.
+        table: its `slices.csv`. Further channels are in its columns `file_MODALITY`, in that
+            order; without such columns they are told by BIDS' endings (`x.png`, `x_T1w.png`).
+
+    Returns:
+        Images (N,C,H,W) of any type, masks (N,H,W) in {0,1} or None, the table in the same order
+        with a column `file`, and what was assumed, in words.
+
+    Raises:
+        StageError: where it is not plain which file is what.
+    """
+    path = folder / "slices.csv"
+    found, assumed = slices_of(folder, table)
+    names = [one.name for one in found]
+    if table is None:
+        rows = pd.DataFrame(index=range(len(names)))
+    else:
+        rows, assumed["rows"] = join_to_files(table, names, path)
+    first = [planes_of([one.channels[channel] for one in found])
+             for channel in range(len(found[0].channels))]  # fmt: skip
+    for channel in first[1:]:
+        if channel.shape != first[0].shape or channel.dtype != first[0].dtype:
+            raise StageError(
+                f"{folder}: channels of {first[0].shape[1:]} {first[0].dtype} and of"
+                f" {channel.shape[1:]} {channel.dtype}; expected one size and type"
+            )
+    pixels = np.stack(first, axis=1)  # (N,C,H,W)
+    masks = [one.mask for one in found if one.mask is not None]
+    if masks and len(masks) < len(found):
+        lonely = next(one.name for one in found if one.mask is None)
+        raise StageError(
+            f"{folder}: {lonely} has no _mask partner, others do; add it or an empty one"
+        )
+    drawn = drawn_masks(masks) if masks else None
+    return pixels, drawn, rows.assign(**{FILE: names}), assumed
+
+
+def slices_of(folder: Path, table: pd.DataFrame | None) -> tuple[list[SliceFiles], dict[str, str]]:
+    """Which files are slices, which their further channels, which their masks."""
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    pictures = [path for path in paths if ending(path) and not path.name.startswith(".")]
+    masks = {stem(path.name): path for path in pictures if stem(path.name).endswith(MASK)}
+    images = [path for path in pictures if not stem(path.name).endswith(MASK)]
+    if not images:
+        raise StageError(
+            f"{folder} holds no slices; expected images.npy (all slices in one array), or PNG,"
+            " JPEG or NIfTI files, one a slice, themselves in this folder"
+        )
+    for name, times in Counter(stem(path.name) for path in pictures).items():
+        if times > 1:
+            one, other, *_ = (path.name for path in pictures if stem(path.name) == name)
+            raise StageError(f"{folder}: {one} and {other} differ in their ending only; remove one")
+    assumed = {}
+    channels, assumed_channels = channels_of(folder, images, table)
+    if assumed_channels:
+        assumed["channels"] = assumed_channels
+    found = [SliceFiles(group, mask_of(group, masks)) for group in channels]
+    if masks:
+        lonely = min(path.name for path in masks.values())
+        raise StageError(
+            f"{folder}: {lonely} is the mask of no image here; add the image or remove it"
+        )
+    others = [
+        path for path in paths
+        if not ending(path) and not path.name.startswith(".")
+        and path.name.casefold() not in COMPANIONS
+    ]  # fmt: skip
+    if others:
+        assumed["ignored"] = f"{len(others)} files that are no slices, such as *{others[0].suffix}"
+    return found, assumed
+
+
+def mask_of(group: list[Path], masks: dict[str, Path]) -> Path | None:
+    """Take the mask of a slice out of `masks`: named as one of its channels, or as all of them."""
+    stems = [stem(path.name) for path in group]
+    for word in ("", *(f"_{suffix.casefold()}" for suffix in SUFFIX.values())):
+        for name in stems:
+            if (found := masks.pop(name.removesuffix(word) + MASK, None)) is not None:
+                return found
+    return None
+
+
+def channels_of(
+    folder: Path, images: list[Path], table: pd.DataFrame | None
+) -> tuple[list[list[Path]], str | None]:
+    """The images of each slice, a channel each, and what was assumed of them."""
+    names = [] if table is None else [str(name) for name in table]
+    extra = [name for name in names if name.startswith(f"{FILE}_")]
+    if table is not None and extra:
+        names = [path.name for path in images]
+        columns = [file_column(table, names) or FILE, *extra]
+        if columns[0] not in table:
+            raise StageError(f"{folder}/slices.csv has a column {extra[0]} but none named file")
+        places = [places_of(table[name].tolist(), names, folder / "slices.csv") for name in columns]
+        groups = [[images[place] for place in group] for group in zip(*places, strict=True)]
+        used = {path for group in groups for path in group}
+        if len(used) < sum(map(len, groups)):
+            raise StageError(f"{folder}/slices.csv names one file in two places; correct it")
+        if len(used) < len(images):
+            lonely = min(path.name for path in images if path not in used)
+            raise StageError(
+                f"{folder}/slices.csv does not name {lonely}; add it or remove the file"
+            )
+        return sorted(groups, key=lambda group: group[0].name), None
+    return by_ending(folder, images)
+
+
+def by_ending(folder: Path, images: list[Path]) -> tuple[list[list[Path]], str | None]:
+    """Channels told by the endings of names, in the order of DESIGN's list of modalities."""
+    endings = {f"_{suffix.casefold()}": modality for modality, suffix in SUFFIX.items()}
+    order = ["", *endings]
+    groups: dict[str, dict[str, Path]] = {}
+    for path in images:
+        name = stem(path.name)
+        word = max((word for word in endings if name.endswith(word)), key=len, default="")
+        groups.setdefault(name.removesuffix(word), {})[word] = path
+    if all(len(group) == 1 for group in groups.values()):
+        return [[path] for path in images], None
+    sets = {tuple(sorted(group, key=order.index)) for group in groups.values()}
+    if len(sets) > 1:
+        most = max(sets, key=len)
+        lacking = min(
+            path.name for group in groups.values() if len(group) < len(most)
+            for path in group.values()
+        )  # fmt: skip
+        raise StageError(
+            f"{folder}: {lacking} has fewer channels than other slices, which have files that end"
+            f" in {most[-1]}; add them, or name the files of each slice in slices.csv (columns"
+            " file, file_T1w, ...)"
+        )
+    (words,) = sets
+    said = ", ".join(endings.get(word, "the name without an ending") for word in words)
+    return [[group[word] for word in words] for group in groups.values()], f"{said} by file names"
+
+
+def planes_of(paths: Sequence[Path]) -> NDArray[Any]:
+    """Planes of one shape and type as (N,H,W)."""
+    return np.stack(equal(paths))
+
+
+def drawn_masks(paths: Sequence[Path]) -> NDArray[np.uint8]:
+    """Masks (N,H,W) in {0,1}: what is not 0; of JPEG, whose zeros are noisy, what is bright."""
+    least = [127 if ending(path) in JPEG else 0 for path in paths]
+    return np.stack(
+        [(mask > floor).astype(np.uint8) for mask, floor in zip(equal(paths), least, strict=True)]
+    )
+
+
+def equal(paths: Sequence[Path]) -> list[NDArray[Any]]:
+    """Planes (H,W) of one shape and type."""
+    planes = [plane(path) for path in paths]
+    for found, path in zip(planes, paths, strict=True):
+        if found.shape != planes[0].shape or found.dtype != planes[0].dtype:
+            raise StageError(
+                f"{path} is {found.shape} {found.dtype}, {paths[0].name} is {planes[0].shape}"
+                f" {planes[0].dtype}; expected one size and type"
+            )
+    return planes
+
+
+def plane(path: Path) -> NDArray[Any]:
+    """One slice (H,W): rows run from anterior to posterior, columns from right to left."""
+    try:
+        return pixels_of(path)
+    except (OSError, EOFError, SyntaxError, ValueError, ImageFileError, HeaderDataError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StageError(f"{path} cannot be read ({reason}); replace or remove it") from None
+
+
+def pixels_of(path: Path) -> NDArray[Any]:
+    """What `plane` returns, or whatever the reading library raises."""
+    if not ending(path).startswith(".nii"):
+        with Image.open(path) as image:
+            if image.mode not in ("L", "1"):
+                raise StageError(f"{path} is a {image.mode} picture; expected 8-bit grey")
+            grey: NDArray[np.uint8] = np.asarray(ImageOps.exif_transpose(image).convert("L"))
+            return grey
+    volume = nib.as_closest_canonical(nib.load(path))
+    values: NDArray[Any] = np.asanyarray(volume.dataobj).squeeze()
+    if values.ndim != 2:
+        raise StageError(f"{path} has shape {values.shape}; expected one axial slice a file")
+    return values[::-1, ::-1].T  # (x to the right, y to the front) -> (H,W)
+
+
+def ending(path: Path) -> str:
+    """The ending of a slice's file in lower case, empty for other files."""
+    return next((word for word in ENDINGS if path.name.lower().endswith(word)), "")

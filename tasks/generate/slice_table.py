@@ -1,0 +1,218 @@
+"""`slices.csv` of an image folder: its cells as text, its rows joined to the slices, its ids.
+
+Everything is read as text. A reader that takes ids for numbers turns 001 into 1 and 1001 into
+1001.0, and then finds no patient on both sides who is on both.
+"""
+
+import csv
+import io
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import pandas as pd
+
+from tasks.stage import StageError
+
+FILE = "file"
+FILE_COLUMNS = (FILE, "filename", "image", "name")  # older tables of `auglift generate`: name
+ROW = "row"
+REMEDY = "add a column file with the name of each slice's file"
+
+
+def read_table(path: Path) -> pd.DataFrame | None:
+    """The table as text, with lower-case column names; None without a file.
+
+    Commas, semicolons or tabs may separate its cells.
+
+    Raises:
+        StageError: when it is no such table.
+    """
+    if not path.exists():
+        return None
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (UnicodeDecodeError, OSError):
+        raise StageError(
+            f"{path} is no readable table; expected CSV in UTF-8 with a header"
+        ) from None
+    first = text.lstrip().partition("\n")[0]
+    separator = max(",;\t", key=first.count)
+    try:
+        rows = list(csv.reader(io.StringIO(text), delimiter=separator, strict=True))
+    except csv.Error:
+        raise StageError(f"{path} is no readable table; expected CSV with a header") from None
+    rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
+    if not rows:
+        raise StageError(f"{path} is no readable table; expected CSV with a header, found nothing")
+    names = [name.casefold() for name in rows[0]]
+    repeated = [name for name, times in Counter(names).items() if times > 1]
+    if repeated:
+        raise StageError(f"{path} has the column {repeated[0]!r} twice; remove one")
+    for number, row in enumerate(rows[1:], 2):
+        if len(row) != len(names):
+            raise StageError(
+                f"{path}: row {number} has {len(row)} cells, its header {len(names)}; expected a"
+                " cell a column"
+            )
+    return pd.DataFrame(rows[1:], columns=names, dtype="str")
+
+
+def join_to_arrays(table: pd.DataFrame, n: int, path: Path) -> tuple[pd.DataFrame, str]:
+    """Rows in the order of an array's slices: by the column `row` where there is one.
+
+    Returns:
+        The table, and how its rows were joined, in words.
+    """
+    check_count(table, n, path)
+    if ROW not in table:
+        return table, "in the order of the array"
+    try:
+        places = [int(plain_id(cell)) for cell in table[ROW]]
+    except ValueError:
+        places = []
+    if sorted(places) != list(range(n)):
+        raise StageError(
+            f"{path}: the column row must hold each number from 0 to {n - 1} once; mend it, or"
+            " remove it when the rows are in the order of the array"
+        )
+    by_place = table.set_axis(places).sort_index()
+    return by_place.reset_index(drop=True), "by the column row"
+
+
+def join_to_files(
+    table: pd.DataFrame, names: Sequence[str], path: Path
+) -> tuple[pd.DataFrame, str]:
+    """Rows in the order of the files `names`: by file name, or by order where only one is possible.
+
+    Raises:
+        StageError: when a file has no row or two, a row no file, or the order is ambiguous.
+    """
+    column = file_column(table, names)
+    if column is None:
+        check_count(table, len(names), path)
+        natural = sorted(names, key=natural_key)
+        if natural != sorted(names) and len(table.drop_duplicates()) > 1:
+            pair = next(
+                pair for pair in zip(sorted(names), natural, strict=True) if len({*pair}) > 1
+            )
+            raise StageError(
+                f"{path} names no files, and these can be ordered as text ({pair[0]} before"
+                f" {pair[1]}) or by number; {REMEDY}"
+            )
+        return table, "in the order of the file names, for want of a column file"
+    places = places_of(table[column].tolist(), names, path)
+    check_count(table, len(names), path)
+    by_place = table.set_axis(places).sort_index()
+    return by_place.reset_index(drop=True), f"by the column {column}"
+
+
+def file_column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
+    """The column that names files; under another title than `file`, only if its cells do so."""
+    if FILE in table:
+        return FILE
+    known = {stem(name) for name in names}
+    for column in FILE_COLUMNS:
+        if column in table and any(stem(cell) in known for cell in table[column]):
+            return column
+    return None
+
+
+def places_of(cells: Sequence[str], names: Sequence[str], path: Path) -> list[int]:
+    """The place in `names` that each cell means: by name, else without folder, ending and case.
+
+    Raises:
+        StageError: when a cell means no file or several, or two cells the same.
+    """
+    exact = {name: place for place, name in enumerate(names)}
+    loose: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        loose.setdefault(stem(name), []).append(place)
+    found = []
+    for cell in cells:
+        places = [exact[cell]] if cell in exact else loose.get(stem(cell), [])
+        if len(places) != 1:
+            many = f"{len(places)} files" if places else "no image"
+            raise StageError(f"{path} names {cell!r}, which is {many} in this folder; correct it")
+        found.append(places[0])
+    twice = [names[place] for place, times in Counter(found).items() if times > 1]
+    if twice:
+        raise StageError(f"{path} has several rows for {twice[0]}; expected one a slice")
+    return found
+
+
+def check_count(table: pd.DataFrame, n: int, path: Path) -> None:
+    """Refuse a table of another length."""
+    if len(table) != n:
+        raise StageError(f"{path} has {len(table)} rows for {n} slices; expected a row a slice")
+
+
+def stem(name: str) -> str:
+    """A file's name without folders, endings of pictures and case."""
+    base = unicodedata.normalize("NFC", name).replace("\\", "/").rsplit("/", 1)[-1].casefold()
+    return re.sub(r"\.(nii\.gz|nii|png|jpe?g)$", "", base)
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sorts 2 before 10 and a before B, as file managers do."""
+    parts = re.split(r"(\d+)", name.casefold())
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def labels_of(table: pd.DataFrame, path: Path) -> list[int]:
+    """The column `label`: 1 tumour, 0 none, -1 unknown.
+
+    Raises:
+        StageError: when it holds anything else.
+    """
+    found = []
+    for cell in table["label"]:
+        plain = plain_id(cell)
+        if plain not in ("-1", "0", "1"):
+            seen = sorted({plain_id(other) for other in table["label"]})[:4]
+            raise StageError(
+                f"{path}: labels [{', '.join(seen)}]; expected 1 tumour, 0 none, -1 unknown"
+            )
+        found.append(int(plain))
+    return found
+
+
+def subjects_of(table: pd.DataFrame, path: Path) -> list[str]:
+    """The column `subject` as text, whole numbers without `.0`.
+
+    Raises:
+        StageError: when a row names nobody.
+    """
+    subjects = [plain_id(cell) for cell in table["subject"]]
+    empty = sum(
+        not subject or subject.casefold() in ("nan", "none", "null") for subject in subjects
+    )
+    if empty:
+        raise StageError(
+            f"{path} has {empty} rows without a subject; name the patient of each slice, or remove"
+            " the column"
+        )
+    return subjects
+
+
+def plain_id(cell: str) -> str:
+    """An id as people would write it: a whole number that went through a table loses its `.0`."""
+    text = unicodedata.normalize("NFKC", cell).strip()
+    if re.fullmatch(r"[+-]?\d+(\.0*)?", text):
+        return text.partition(".")[0]
+    if re.fullmatch(r"[+-]?\d+(\.\d+)?[eE]\+?\d{1,3}", text):
+        number = Decimal(text)
+        return str(int(number)) if number == int(number) else text
+    return text
+
+
+def comparable_id(subject: str) -> str:
+    """What two spellings of one patient's id have in common.
+
+    Without case, BIDS' `sub-`, separators, and zeros before a number: 001 is 1, sub-P07 is p7.
+    """
+    text = plain_id(subject).casefold().removeprefix("sub-")
+    return re.sub(r"(?<!\d)0+(?=\d)", "", text)

@@ -6,10 +6,12 @@ seed. Every file is marked as synthetic. Exit codes: 0 done, 2 wrong input, said
 """
 
 import argparse
-import csv
 import datetime
+import json
 import math
 from pathlib import Path
+
+import pandas as pd
 
 from tasks import stage
 from tasks.generate.draw import Drawn
@@ -31,7 +33,7 @@ Weights of the generator (SHA-256): {digest}
 Licence: {license_words}
 The gate's verdict on what this generator drew: {verdict}
 
-`slices.csv` names each slice with its label (1 tumour, 0 none), the area of its mask, and its
+`{table}` names each slice with its label (1 tumour, 0 none), the area of its mask, and its
 index: with the same generator and seed, an index always gives the same slice.
 """
 
@@ -86,26 +88,42 @@ def write(out: Path, facts: Facts, weights: Path, words: argparse.Namespace) -> 
             rows.append((name, name, drawn.label, round(area, 1), index))
     except ValueError as error:
         raise StageError(f"{words.folder}: {error}") from None
-    with (out / "slices.csv").open("w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("name", "subject", "label", "tumor_area_mm2", "index"))
-        table.writerows(sorted(rows))  # as sorted file names, which `auglift judge` goes by
-    if words.format == "nifti":
-        from tasks.release import nifti
+    columns = ["name", "subject", "label", "tumor_area_mm2", "index"]
+    write_table(out, pd.DataFrame(sorted(rows), columns=columns), facts=facts, kind=words.format)
+    said = vars(words) | {"digest": digest, "license_words": facts.license_words}
+    said["verdict"] = facts.verdict
+    said["table"] = "participants.tsv" if words.format == "nifti" else "slices.csv"
+    asked = {"--tumor-area-mm2": words.tumor_area_mm2, "--position-mm": words.position_mm}
+    said["more"] = "".join(f" {key} {value:g}" for key, value in asked.items() if value is not None)
+    (out / "README.md").write_text(README.format(version=facts.version, **said))
+    return sum(label for _, _, label, _, _ in rows)
 
+
+def write_table(out: Path, table: pd.DataFrame, *, facts: Facts, kind: str) -> None:
+    """Write `slices.csv`, or for NIfTI what BIDS has in its place, `participants.tsv`."""
+    if kind == "png":
+        from tasks.release import pictures
+
+        pictures.write_table(out, table, table["name"].tolist(), modalities=facts.modalities)
+    elif kind == "dicom":
+        table.to_csv(out / "slices.csv", index=False, lineterminator="\n")
+    else:
+        from tasks.release import nifti
+        from tasks.release.card import COLUMNS
+
+        people = table.rename(columns={"name": "participant_id"}).drop(columns="subject")
+        people.to_csv(out / "participants.tsv", sep="\t", index=False, lineterminator="\n")
+        told = COLUMNS | {"index": {"Description": "Draws the slice again with the same seed"}}
+        meanings = {str(name): told[str(name)] for name in people}
+        (out / "participants.json").write_text(json.dumps(meanings, indent=2) + "\n")
         nifti.write_root(
             out,
             modalities=facts.modalities,
             version=facts.version,
             license_words=facts.license_words,
-            digest=digest,
+            digest=facts.weights_sha256,
+            skull_stripped=facts.skull_stripped,
         )
-    said = vars(words) | {"digest": digest, "license_words": facts.license_words}
-    said["verdict"] = facts.verdict
-    asked = {"--tumor-area-mm2": words.tumor_area_mm2, "--position-mm": words.position_mm}
-    said["more"] = "".join(f" {key} {value:g}" for key, value in asked.items() if value is not None)
-    (out / "README.md").write_text(README.format(version=facts.version, **said))
-    return sum(label for _, _, label, _, _ in rows)
 
 
 def save(out: Path, name: str, drawn: Drawn, *, facts: Facts, kind: str, digest: str) -> None:

@@ -39,6 +39,7 @@ class Facts:
         min_island_px, min_tumor_px, attempts: when a drawn mask is good enough.
         version, date, license_words: of the data sets that it draws, as in `release`.
         verdict: what the gate said of its slices: accepted, rejected, or not judged.
+        skull_stripped: whether the slices that it learnt from show no skull; None: not known.
         weights_sha256: of `generator.safetensors`; the verdict is on these weights.
     """
 
@@ -54,6 +55,7 @@ class Facts:
     license_words: str
     verdict: str
     weights_sha256: str
+    skull_stripped: bool | None = None
 
     @property
     def mark(self) -> str:

@@ -70,6 +70,7 @@ def trained_here(folder: Path) -> Facts:
         license_words=release.license,
         verdict=verdict_on(folder, weights_sha256),
         weights_sha256=weights_sha256,
+        skull_stripped=described.get("skull_stripped"),
     )
 
 

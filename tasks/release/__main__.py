@@ -65,7 +65,8 @@ def main() -> None:
             table = participants(candidate, chosen, pixel_mm=stamp.pixel_mm)
             write_slices(folder, candidate, table, modalities=stats["modalities"], stamp=stamp)
             write_bids(folder / "bids", table, modalities=stats["modalities"], settings=settings,
-                       digest=candidate.digest)  # fmt: skip
+                       digest=candidate.digest, skull_stripped=stats.get("skull_stripped"),
+                       )  # fmt: skip
             text = card.datacard(
                 summary=summary, candidate=candidate, lift=lift, table=table, source=maker,
                 stats=stats, settings=settings,
@@ -121,6 +122,11 @@ def write_slices(
             instances, name, image, mask, modalities=modalities, label=int(label), stamp=stamp
         )
         pictures.write(folder / "png", name, image, mask, modalities=modalities)
+    columns = table[["participant_id", "label", "tumor_area_mm2"]]
+    pictures.write_table(
+        folder / "png", columns.rename(columns={"participant_id": "subject"}),
+        table["participant_id"].tolist(), modalities=modalities,
+    )  # fmt: skip
     rows = table["candidate_row"].to_numpy()
     subjects = [name.removeprefix("sub-") for name in table["participant_id"]]
     for title, picture in pictures.sheets(
@@ -130,12 +136,18 @@ def write_slices(
 
 
 def write_bids(
-    folder: Path, table: pd.DataFrame, *, modalities: list[str], settings: Release, digest: str
+    folder: Path,
+    table: pd.DataFrame,
+    *,
+    modalities: list[str],
+    settings: Release,
+    digest: str,
+    skull_stripped: bool | None,
 ) -> None:
     """The files at the root of the BIDS tree; its JSON files hold for all images below."""
     nifti.write_root(
         folder, modalities=modalities, version=settings.version,
-        license_words=settings.license, digest=digest,
+        license_words=settings.license, digest=digest, skull_stripped=skull_stripped,
     )  # fmt: skip
     public = table.drop(columns="candidate_row")
     public.to_csv(folder / "participants.tsv", sep="\t", index=False, lineterminator="\n")

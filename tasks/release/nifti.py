@@ -61,17 +61,39 @@ def write(
 
 
 def write_root(
-    folder: Path, *, modalities: list[str], version: str, license_words: str, digest: str
+    folder: Path,
+    *,
+    modalities: list[str],
+    version: str,
+    license_words: str,
+    digest: str,
+    skull_stripped: bool | None,
 ) -> None:
-    """The JSON files at the root of the tree, which hold for all images below."""
-    described = description(version=version, license_words=license_words, digest=digest)
-    kinds = {
-        SUFFIX[modality]: sidecar(f"SYNTHETIC {modality}-like slice; not of any person")
-        for modality in modalities
+    """Write the files at the root of the tree; each JSON file holds for all images of one suffix.
+
+    T1 and T1c share the suffix `T1w` and so one file: of two files at one level that fit an image,
+    BIDS allows none. `other` is no suffix of BIDS, so its files are listed in `.bidsignore`.
+    `skull_stripped` of the slices that the generator learnt from; None: not known.
+    """
+    by_suffix: dict[str, list[str]] = {}
+    for modality in modalities:
+        by_suffix.setdefault(SUFFIX[modality].rpartition("_")[2], []).append(modality)
+    trees = {
+        "dataset_description": description(
+            version=version, license_words=license_words, digest=digest
+        ),
+        MASK: {**sidecar("SYNTHETIC tumour mask"), "Type": "Lesion"},
     }
-    masked = {**sidecar("SYNTHETIC tumour mask"), "Type": "Lesion"}
-    for name, tree in {"dataset_description": described, **kinds, MASK: masked}.items():
+    for suffix, members in by_suffix.items():
+        what = f"SYNTHETIC {' or '.join(members)}-like slice; not of any person"
+        unknown = "" if skull_stripped is not None else "; not known whether without skull"
+        # BIDS asks derivatives for this key and has no value for what nobody knows.
+        stripped = {"SkullStripped": bool(skull_stripped)}
+        trees[suffix] = sidecar(what + unknown) | stripped
+    for name, tree in trees.items():
         (folder / f"{name}.json").write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+    if "other" in by_suffix:
+        (folder / ".bidsignore").write_text("*_other.nii.gz\nother.json\n")
 
 
 def description(*, version: str, license_words: str, digest: str) -> dict[str, Any]:

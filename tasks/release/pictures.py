@@ -1,9 +1,10 @@
 """Slices and masks as PNG for training, marked in a text chunk; sheets with the mark in sight."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -37,6 +38,22 @@ def write(
         picture = Image.fromarray(grey(image[channel]))
         picture.save(folder / f"{name}{ending}.png", pnginfo=chunks)
     Image.fromarray(mask * 255).save(folder / f"{name}_mask.png", pnginfo=chunks)
+
+
+def write_table(
+    folder: Path, table: pd.DataFrame, names: Sequence[str], *, modalities: list[str]
+) -> None:
+    """Write `slices.csv`, which names the files of each slice, so that they are read back.
+
+    `table` has a row a slice (`subject`, `label` and whatever else) in the order of `names`; a
+    further modality has the column `file_MODALITY`.
+    """
+    files = {"file": [f"{name}.png" for name in names]}
+    for modality in modalities[1:]:
+        suffix = SUFFIX[modality]
+        files[f"file_{suffix}"] = [f"{name}_{suffix}.png" for name in names]
+    whole = pd.concat([pd.DataFrame(files), table.reset_index(drop=True)], axis=1)
+    whole.to_csv(folder / "slices.csv", index=False, lineterminator="\n")
 
 
 def sheets(

@@ -1,5 +1,7 @@
 """N4 bias field correction (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908), by SimpleITK."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from tasks.ingest.volume import Volume
@@ -18,7 +20,7 @@ def correct_bias(volume: Volume) -> Volume:
 
     data = volume.data.astype(np.float32)
     if data.min() == data.max():
-        return Volume(data, volume.affine)
+        return replace(volume, data=data)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # sums over threads round differently
     image = sitk.GetImageFromArray(np.ascontiguousarray(data.T))
     image.SetSpacing(volume.spacing_mm)
@@ -34,4 +36,4 @@ def correct_bias(volume: Volume) -> Volume:
     mask = sitk.GetArrayFromImage(inside).T > 0
     corrected = data / field
     corrected *= data[mask].mean() / corrected[mask].mean()
-    return Volume(corrected.astype(np.float32), volume.affine)
+    return replace(volume, data=corrected.astype(np.float32))

@@ -5,6 +5,7 @@ They were trained on T1 heads of healthy adults; what they do on other contrasts
 docs/ingest.md.
 """
 
+from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from importlib import metadata
@@ -78,7 +79,7 @@ def extract_brain(volume: Volume) -> tuple[Volume, Brain]:
     if (support & ~mask).sum() <= STRIPPED * support.sum():
         return volume, "stripped before"
     data = np.where(mask, volume.data, volume.data.dtype.type(0))
-    return Volume(data, volume.affine), "extracted"
+    return replace(volume, data=data), "extracted"
 
 
 def brain_mask(data: NDArray[np.generic]) -> NDArray[np.bool_]:

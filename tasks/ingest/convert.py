@@ -7,16 +7,15 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 
 from tasks.ingest.found import Found, Rejection
 from tasks.ingest.names import parent_of, space_of
 from tasks.ingest.patient import Patient, Scans, look_into
+from tasks.ingest.patient_masks import PatientMasks
 from tasks.ingest.plan import Plan
-from tasks.ingest.reading import Mask, on_grid, read_mask, read_prepared
+from tasks.ingest.reading import read_prepared
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.volume import Volume, write_nifti
-from tasks.params.ingest import Ingest
 from tasks.stage import discard
 
 
@@ -34,10 +33,7 @@ def convert(patient: Patient, plan: Plan) -> Converted:
     folder, params = plan.folder, plan.settings
     scans, rejected = look_into(patient, plan)
     result = Converted(rejected=rejected)
-    masks = read_masks(scans.masks, params, result)
-    unused = {
-        index: RefusalError("mask-without-image", "no image of its patient") for index in masks
-    }
+    masks = PatientMasks(scans.masks, params)
     taken: dict[str, int] = {}
     for image in scans.images:
         try:
@@ -48,32 +44,29 @@ def convert(patient: Patient, plan: Plan) -> Converted:
         stem = free_stem(scans, image, taken)
         write_nifti(folder / f"{stem}.nii.gz", volume)
         mask, status = None, "missing"
-        chosen = [index for index in partners(image, scans.masks, scans.images) if index in masks]
-        try:
-            flat = image.format == "image2d"
-            combined = combine([masks[index] for index in chosen], volume, flat=flat)
-            if combined is None and image.label == 0:  # a class folder says: no tumour
-                combined = np.zeros(volume.data.shape, np.uint8)
-        except RefusalError as refusal:
-            for index in chosen:
-                if index in unused:
-                    unused[index] = refusal
-        else:
-            if combined is not None:
-                mask, status = f"{stem}_mask.nii.gz", "segmented" if combined.any() else "empty"
-                write_nifti(folder / mask, Volume(combined, volume.affine))
-                for index in chosen:
-                    unused.pop(index, None)
+        flat = image.format == "image2d"
+        chosen = partners(image, scans.masks, scans.images)
+        combined = masks.lay_on(stem, volume, chosen, flat=flat)
+        if combined is None and not chosen and image.label == 0:  # a class folder says: no tumour
+            combined = np.zeros(volume.data.shape, np.uint8)
+        if combined is not None:
+            mask, status = f"{stem}_mask.nii.gz", "segmented" if combined.any() else "empty"
+            write_nifti(folder / mask, Volume(combined, volume.affine))
         row = describe(scans, image, volume)
         row |= {"image": f"{stem}.nii.gz", "mask": mask, "mask_status": status, "brain": brain}
         result.rows.append(row)
         written = {name for name, _ in result.used}
         result.used += [(s.name, stem) for s in image.sources if s.name not in written]
+    for stem in masks.ignored():
+        (folder / f"{stem}_mask.nii.gz").unlink()
+        row = next(row for row in result.rows if row["image"] == f"{stem}.nii.gz")
+        row |= {"mask": None, "mask_status": "missing"}
+    unused = masks.unused()
     for index, found in enumerate(scans.masks):
         if index in unused:
             why = unused[index]
             result.rejected.append(Rejection(found.sources, why.code, why.reason))
-        elif index in masks:
+        else:
             result.used += [(source.name, "mask") for source in found.sources]
     return once_a_file(result)
 
@@ -99,17 +92,6 @@ def given_up(patient: Patient, plan: Plan) -> Converted:
     named = {source.name: source for one in patient.found for source in one.sources}
     sources = [*plan.roll.read(patient.files), *named.values()]
     return Converted(rejected=[Rejection((source,), "crashed", reason) for source in sources])
-
-
-def read_masks(masks: Sequence[Found], params: Ingest, result: Converted) -> dict[int, Mask]:
-    """The readable masks, by their place in `masks`."""
-    readable: dict[int, Mask] = {}
-    for index, mask in enumerate(masks):
-        try:
-            readable[index] = read_mask(mask, params)
-        except RefusalError as refusal:
-            result.rejected.append(Rejection(mask.sources, refusal.code, refusal.reason))
-    return readable
 
 
 def partners(image: Found, masks: Sequence[Found], images: Sequence[Found] = ()) -> list[int]:
@@ -155,21 +137,6 @@ def same_frame(image: Found, mask: Found) -> bool:
 def drawn_on_another(image: Found, mask: Found) -> bool:
     """Whether a mask's name carries another contrast than the image's."""
     return mask.format == "nifti" and mask.modality not in ("other", image.modality)
-
-
-def combine(masks: Sequence[Mask], image: Volume, *, flat: bool) -> NDArray[np.uint8] | None:
-    """The union of masks on the image's grid, (I,J,K) in {0,1}; None where there are none.
-
-    `flat` is whether they are pictures: then nothing says how those of two sizes lie on each other.
-    """
-    union: NDArray[np.uint8] | None = None
-    for mask in masks:
-        if flat and isinstance(mask, Volume) and mask.data.shape[:2] != image.data.shape[:2]:
-            found = f"{mask.data.shape[:2]} pixels for a picture of {image.data.shape[:2]}"
-            raise RefusalError("mask-of-other-size", found)
-        resampled = on_grid(mask, image)
-        union = resampled if union is None else union | resampled
-    return union
 
 
 def free_stem(scans: Scans, image: Found, taken: dict[str, int]) -> str:

@@ -13,8 +13,6 @@ from pathlib import PurePosixPath
 from typing import Literal, cast
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from tasks.ingest.files_csv import EVIDENCE, FilesTable, Row
 from tasks.ingest.found import Found, Rejection
@@ -25,6 +23,7 @@ from tasks.ingest.modality import Modality, from_name
 from tasks.ingest.named_scans import digest
 from tasks.ingest.names import MASK_FOLDERS, parent_of
 from tasks.ingest.picture_classes import class_of
+from tasks.ingest.picture_values import UPRIGHT, read_plane
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.volume import Volume, compact
 from tasks.params.ingest import Ingest
@@ -33,7 +32,6 @@ MASK_ENDING = re.compile(
     r"[_\- .](masks?|seg|segm|segmentation|labels?|gt|annotation|truth)$", re.IGNORECASE
 )
 IMAGE_FOLDERS = {"images", "image", "imgs", "img"}
-FORMATS = ("PNG", "JPEG", "TIFF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +244,8 @@ def read_pictures(found: Found, settings: Ingest) -> Volume:
         RefusalError: pictures of different sizes, colours, or more than one page.
     """
     mask = found.role == "mask"
-    planes = [read_plane(s, settings, mask=mask, channel=found.channel) for s in found.sources]
+    opened = [read_plane(s, settings, mask=mask, channel=found.channel) for s in found.sources]
+    planes = [plane for plane, _ in opened]
     if len({plane.shape for plane in planes}) > 1:
         raise RefusalError("not-a-volume", f"{len(planes)} pictures of different sizes")
     if sum(plane.size for plane in planes) > settings.max_voxels:
@@ -255,32 +254,5 @@ def read_pictures(found: Found, settings: Ingest) -> Volume:
     data = np.stack([plane.T for plane in planes], axis=-1)  # (columns, rows, slices)
     affine = np.diag([-x, -y, z, 1.0])
     affine[2, 3] = z * found.first_slice  # masks may be there for some of the slices only
-    return Volume(compact(data), affine)
-
-
-def read_plane(
-    source: Source, settings: Ingest, *, mask: bool, channel: int | None = None
-) -> NDArray[np.generic]:
-    """(rows, columns) of one grey picture; of a coloured one the channel given, or by params."""
-    try:
-        with Image.open(source.path, formats=FORMATS) as picture:
-            if getattr(picture, "n_frames", 1) > 1:
-                raise RefusalError("several-volumes", "more than one page in the file")
-            if picture.width * picture.height > settings.max_voxels:
-                raise RefusalError("too-large", f"more than {settings.max_voxels} pixels declared")
-            values = np.asarray(picture.convert("RGB") if picture.mode == "P" else picture)
-    except RefusalError:
-        raise
-    except Image.DecompressionBombError:
-        raise RefusalError("too-large", "the picture declares too many pixels") from None
-    except Exception as error:
-        raise RefusalError("corrupt", f"not a readable picture ({type(error).__name__})") from None
-    if values.ndim == 3:
-        colours = values[..., :3] if values.shape[-1] in (3, 4) else values[..., :1]
-        channel = settings.pictures.channel if channel is None else channel
-        if mask or (colours == colours[..., :1]).all():
-            return np.asarray(colours.max(axis=-1))
-        if channel is None:
-            raise RefusalError("not-greyscale", "channels differ; choose ingest.pictures.channel")
-        return np.asarray(colours[..., channel])
-    return values
+    turns = frozenset(turn for _, turn in opened)
+    return Volume(compact(data), affine, exif_turns=turns - {UPRIGHT})

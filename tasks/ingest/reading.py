@@ -1,6 +1,7 @@
 """The reader of each format, behind one guard: any failure is a coded refusal."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -12,10 +13,11 @@ from tasks.ingest.contours import Contours, fill, read_contours
 from tasks.ingest.dicom import read_multiframe, read_segmentation, read_series
 from tasks.ingest.found import Found
 from tasks.ingest.labels import merge_greys, merge_labels
+from tasks.ingest.mask_grid import place_mask
 from tasks.ingest.nifti import read_nifti
 from tasks.ingest.pictures import read_pictures
 from tasks.ingest.refusal import RefusalError
-from tasks.ingest.volume import Volume, canonical, resample_mask
+from tasks.ingest.volume import Volume, canonical
 from tasks.params.ingest import Ingest
 
 T = TypeVar("T")
@@ -61,15 +63,15 @@ def read_mask(found: Found, params: Ingest) -> Mask:
     convention = params.label_convention or found.label_convention
     if found.format == "image2d":
         lossy = any(source.name.lower().endswith((".jpg", ".jpeg")) for source in found.sources)
-        return Volume(merge_greys(volume.data, rule, convention, lossy=lossy), volume.affine)
-    return Volume(merge_labels(volume.data, rule, convention), volume.affine)
+        return replace(volume, data=merge_greys(volume.data, rule, convention, lossy=lossy))
+    return replace(volume, data=merge_labels(volume.data, rule, convention))
 
 
 def on_grid(mask: Mask, image: Volume) -> NDArray[np.uint8]:
     """The mask on the image's grid, (I,J,K) in {0,1}."""
     if isinstance(mask, Contours):
         return guarded(lambda: fill(mask, image))
-    return resample_mask(mask, image)
+    return place_mask(mask, image)
 
 
 def guarded(read: Callable[[], T]) -> T:

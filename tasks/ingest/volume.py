@@ -1,6 +1,6 @@
 """A volume with its affine: canonical orientation, resampling of masks, and writing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -17,10 +17,16 @@ GZIP = 31  # window bits that ask for a gzip container; its mtime stays 0
 
 @dataclass(frozen=True)
 class Volume:
-    """`data` (I,J,K); `affine` (4,4) maps (i,j,k,1) to RAS+ millimetres."""
+    """`data` (I,J,K); `affine` (4,4) maps (i,j,k,1) to RAS+ millimetres.
+
+    `stored_affine` is that of the file's array, where axes were flipped or swapped since;
+    `exif_turns` are the EXIF orientations by which pictures were turned.
+    """
 
     data: NDArray[np.generic]
     affine: NDArray[np.float64]
+    stored_affine: NDArray[np.float64] | None = None
+    exif_turns: frozenset[int] = frozenset()
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -33,7 +39,8 @@ def canonical(volume: Volume) -> Volume:
     """Flip and swap axes so that i, j, k run most nearly to right, anterior, superior."""
     orientation = io_orientation(volume.affine)
     data = apply_orientation(volume.data, orientation)
-    return Volume(data, volume.affine @ inv_ornt_aff(orientation, volume.data.shape))
+    affine = volume.affine @ inv_ornt_aff(orientation, volume.data.shape)
+    return replace(volume, data=data, affine=affine, stored_affine=volume.affine)
 
 
 def compact(data: NDArray[np.generic]) -> NDArray[np.generic]:

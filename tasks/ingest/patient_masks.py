@@ -1,0 +1,109 @@
+"""A patient's masks: read once, laid on each image, judged, and what became of each."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.ingest.found import Found
+from tasks.ingest.plausibility import Scene, check_place, follows_image
+from tasks.ingest.reading import Mask, on_grid, read_mask
+from tasks.ingest.refusal import RefusalError
+from tasks.ingest.volume import Volume
+from tasks.params.ingest import Ingest
+
+NO_TUMOUR = "mask-of-head"  # such a mask is left out; others of its image stay
+NO_IMAGE = RefusalError("mask-without-image", "no image of its patient")
+IGNORES = RefusalError("mask-ignores-image", "no image differs across the outline")
+
+
+class PatientMasks:
+    """Masks by their place in `masks`; each ends as used or with a refusal.
+
+    An outline must be seen in one image only: that of an oedema does not show in a T1. So whether
+    masks ignore their images is known after the last one.
+    """
+
+    def __init__(self, masks: Sequence[Found], params: Ingest) -> None:
+        self.params = params
+        self.readable: dict[int, Mask] = {}
+        self.refusals: dict[int, RefusalError] = {}
+        self.used: set[int] = set()
+        self._united: dict[str, list[int]] = {}  # by image
+        self._seen: dict[int, bool] = {}  # whether an image shows the outline of a mask's union
+        for index, mask in enumerate(masks):
+            try:
+                self.readable[index] = read_mask(mask, params)
+            except RefusalError as refusal:
+                self.refusals[index] = refusal
+
+    def lay_on(
+        self, image: str, volume: Volume, chosen: Sequence[int], *, flat: bool
+    ) -> NDArray[np.uint8] | None:
+        """The union of the chosen masks on an image's grid, (I,J,K) in {0,1}; None without any.
+
+        `flat` is whether they are pictures: nothing says how those of two sizes lie on each other.
+        Where one mask lies wrongly none is used, as the tumour would not be whole.
+        """
+        scene: Scene | None = None
+        union: NDArray[np.uint8] | None = None
+        united = []
+        for index in chosen:
+            if index not in self.readable:
+                continue
+            try:
+                laid = lay(self.readable[index], volume, flat=flat)
+                if self.params.check_masks and laid.any():
+                    scene = scene or Scene.of(volume)
+                    check_place(laid, scene)
+            except RefusalError as refusal:
+                if refusal.code != NO_TUMOUR:
+                    self._refuse(chosen, refusal)
+                    return None
+                del self.readable[index]
+                self.refusals[index] = refusal
+                continue
+            union = laid if union is None else union | laid
+            united.append(index)
+        if union is not None:
+            if scene is not None:
+                self._judge(united, follows_image(union, scene))
+            self._united[image] = united
+            self.used.update(united)
+        return union
+
+    def ignored(self) -> list[str]:
+        """The images whose masks' outlines no image shows; their masks are refused."""
+        images = [
+            image
+            for image, united in self._united.items()
+            if united and not any(self._seen.get(index, True) for index in united)
+        ]
+        for image in images:
+            self.used.difference_update(self._united[image])
+            self._refuse(self._united[image], IGNORES)
+        return images
+
+    def unused(self) -> dict[int, RefusalError]:
+        """Why masks were not used, by their place."""
+        never = dict.fromkeys(self.readable, NO_IMAGE)
+        return {k: v for k, v in (never | self.refusals).items() if k not in self.used}
+
+    def _judge(self, united: Sequence[int], follows: bool | None) -> None:
+        """Keep what an image says of the outline of some masks' union."""
+        if follows is not None:
+            for index in united:
+                self._seen[index] = self._seen.get(index, False) or follows
+
+    def _refuse(self, indices: Sequence[int], refusal: RefusalError) -> None:
+        """Refuse masks, unless they were before."""
+        for index in indices:
+            self.refusals.setdefault(index, refusal)
+
+
+def lay(mask: Mask, image: Volume, *, flat: bool) -> NDArray[np.uint8]:
+    """One mask on an image's grid."""
+    if flat and isinstance(mask, Volume) and mask.data.shape[:2] != image.data.shape[:2]:
+        found = f"{mask.data.shape[:2]} pixels for a picture of {image.data.shape[:2]}"
+        raise RefusalError("mask-of-other-size", found)
+    return on_grid(mask, image)

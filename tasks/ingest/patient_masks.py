@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.ingest.found import Found
-from tasks.ingest.plausibility import Scene, check_place, follows_image
+from tasks.ingest.plausibility import Scene, View, check_place, is_ignored, view_of
 from tasks.ingest.reading import Mask, on_grid, read_mask
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.volume import Volume
@@ -20,7 +20,7 @@ IGNORES = RefusalError("mask-ignores-image", "no image differs across the outlin
 class PatientMasks:
     """Masks by their place in `masks`; each ends as used or with a refusal.
 
-    An outline must be seen in one image only: that of an oedema does not show in a T1. So whether
+    One image that shows an outline is enough: that of an oedema does not show in a T1. So whether
     masks ignore their images is known after the last one.
     """
 
@@ -30,7 +30,7 @@ class PatientMasks:
         self.refusals: dict[int, RefusalError] = {}
         self.used: set[int] = set()
         self._united: dict[str, list[int]] = {}  # by image
-        self._seen: dict[int, bool] = {}  # whether an image shows the outline of a mask's union
+        self._views: dict[int, set[View]] = {}  # what images say of the unions with a mask in them
         for index, mask in enumerate(masks):
             try:
                 self.readable[index] = read_mask(mask, params)
@@ -67,7 +67,10 @@ class PatientMasks:
             united.append(index)
         if union is not None:
             if scene is not None:
-                self._judge(united, follows_image(union, scene))
+                view = view_of(union, scene)
+                if view is not None:
+                    for index in united:
+                        self._views.setdefault(index, set()).add(view)
             self._united[image] = united
             self.used.update(united)
         return union
@@ -77,7 +80,7 @@ class PatientMasks:
         images = [
             image
             for image, united in self._united.items()
-            if united and not any(self._seen.get(index, True) for index in united)
+            if united and all(is_ignored(self._views.get(index, ())) for index in united)
         ]
         for image in images:
             self.used.difference_update(self._united[image])
@@ -88,12 +91,6 @@ class PatientMasks:
         """Why masks were not used, by their place."""
         never = dict.fromkeys(self.readable, NO_IMAGE)
         return {k: v for k, v in (never | self.refusals).items() if k not in self.used}
-
-    def _judge(self, united: Sequence[int], follows: bool | None) -> None:
-        """Keep what an image says of the outline of some masks' union."""
-        if follows is not None:
-            for index in united:
-                self._seen[index] = self._seen.get(index, False) or follows
 
     def _refuse(self, indices: Sequence[int], refusal: RefusalError) -> None:
         """Refuse masks, unless they were before."""

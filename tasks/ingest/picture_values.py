@@ -22,14 +22,16 @@ def read_plane(
     highest channel where it is not transparent.
     """
     try:
-        with Image.open(source.path, formats=FORMATS) as picture:
+        # by file, not by name: Pillow 13 mistakes the sides of a plain TIFF that it maps and turns
+        with source.path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
             if getattr(picture, "n_frames", 1) > 1:
                 raise RefusalError("several-volumes", "more than one page in the file")
             if picture.width * picture.height > settings.max_voxels:
                 raise RefusalError("too-large", f"more than {settings.max_voxels} pixels declared")
             turn = int(picture.getexif().get(ORIENTATION_TAG, UPRIGHT))
             check_greys(picture)
-            upright = ImageOps.exif_transpose(picture)
+            picture.load()  # which turns a TIFF by itself
+            upright = picture if picture.format == "TIFF" else ImageOps.exif_transpose(picture)
             values = as_values(upright, mask=mask)
     except RefusalError:
         raise

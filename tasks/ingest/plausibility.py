@@ -6,8 +6,10 @@ The limits stand far from what true masks of gliomas reach; docs/ingest.md gives
 `benchmarks/mask_checks.py`.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from tasks.ingest.volume import Volume
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
+View = Literal["clear", "faint", "unseen", "elsewhere"]
 
 SMALLEST_SIDE = 32  # voxels in plane: below, an image is no head that could be measured
 COARSE = 64  # voxels along an axis that the head is found on
@@ -31,6 +34,7 @@ PAIRS = 600  # of such voxels that are compared
 FEWEST_PAIRS, FEWEST_PLACES = 12, 8  # to say anything
 FAINTEST = 0.2  # contrast across the outline, in standard deviations
 BEST_PLACES = 0.9  # share of displaced outlines that a true one beats
+ELSEWHERE, TIMES_HERE = 0.6, 3.0  # contrast of a displaced outline, also as a multiple of this one
 CLEAR, MARGIN = 0.4, 1.5  # contrast that settles a placement, and how many times the next best
 DISTANCES = (2.5, 4.0, 6.0, 8.5)  # of displaced outlines, in bands
 DIRECTIONS = 12
@@ -83,7 +87,7 @@ class Scene:
     @classmethod
     def of(cls, image: Volume) -> "Scene":
         """The scene of an image; one with a side below `SMALLEST_SIDE` has no head."""
-        thick = int(np.argmax(image.spacing_mm))
+        thick = 2 - int(np.argmax(np.round(image.spacing_mm[::-1], 2)))  # the last of equal ones
         data = np.moveaxis(image.data, thick, 2)
         head = find_head(data) if min(data.shape[:2]) >= SMALLEST_SIDE else None
         band = int(np.clip(round(BAND_MM / min(image.spacing_mm)), 2, 6))
@@ -112,16 +116,27 @@ def check_place(mask: NDArray[np.uint8], scene: Scene) -> None:
         check_outline(outline, scene.head)
 
 
-def follows_image(mask: NDArray[np.uint8], scene: Scene) -> bool | None:
-    """Whether the outline of a mask follows anything in the image; None: it cannot be told."""
+def view_of(mask: NDArray[np.uint8], scene: Scene) -> View | None:
+    """What an image says of a mask's outline; None: it cannot be told."""
     outline = scene.outline(mask)
     if outline is None or scene.head is None:
         return None
     contrast = outline_contrast(outline, scene.data, scene.head, scene.band)
     if contrast is None:
         return None
-    here, beaten = contrast
-    return here >= FAINTEST or beaten >= BEST_PLACES
+    here, beaten, best = contrast
+    if best >= max(ELSEWHERE, TIMES_HERE * here):
+        return "elsewhere"
+    if here >= CLEAR and beaten >= BEST_PLACES:
+        return "clear"
+    return "faint" if here >= FAINTEST or beaten >= BEST_PLACES else "unseen"
+
+
+def is_ignored(views: Collection[View]) -> bool:
+    """Whether a mask follows none of its images, or lies elsewhere in one and is clear in none."""
+    if not views or "clear" in views:
+        return False
+    return "elsewhere" in views or "faint" not in views
 
 
 def voxels_of(drawn: Bools) -> Indices:
@@ -169,7 +184,7 @@ def check_outline(outline: Outline, head: Head) -> None:
     air = 1 - float(head.inside[coarse].mean())
     if air > MOST_AIR:
         raise RefusalError("mask-in-air", f"{air:.0%} of it outside the head")
-    share = len(outline.at) / int(outline.shape.prod()) / float(head.inside.mean())
+    share = min(1.0, len(outline.at) / int(outline.shape.prod()) / float(head.inside.mean()))
     if share > MOST_HEAD:
         raise RefusalError("mask-of-head", f"{share:.0%} of the head")
     if share < TISSUE_SHARE:
@@ -203,11 +218,11 @@ def mirrored(covered: Bools, head: Bools, axis: int) -> float:
 
 def outline_contrast(
     outline: Outline, data: NDArray[np.generic], head: Head, band: int
-) -> tuple[float, float] | None:
-    """Contrast across an outline, and the share of displaced outlines with less of it.
+) -> tuple[float, float, float] | None:
+    """Contrast across an outline, the share of displaced outlines with less, and the most of any.
 
-    The displaced outlines are the same one moved by a few bands in the plane, as far as they stay
-    in the head.
+    The displaced outlines are the same one moved by a few bands in the plane, and, for the last
+    figure, its mirror images, as far as they stay in the head.
     """
     inner, outer = across(outline.part, band)
     inner, outer = inner + outline.corner, outer + outline.corner
@@ -221,16 +236,19 @@ def outline_contrast(
         ]
     )
     displaced = [at + moves[:, None] for at in (inner, outer)]  # (moves, pairs, 3)
-    stay = np.ones(len(moves), np.bool_)
-    for at in displaced:
-        stay &= ((at >= 0) & (at < outline.shape)).all(axis=(1, 2))
-    displaced = [at[stay] for at in displaced]
-    kept = np.minimum(*(head.inside[head.index(at)].mean(axis=1) for at in displaced)) > 0.75
-    if kept.sum() < FEWEST_PLACES:
+    mirrored = turns([inner, outer], outline.shape)[1:]
+    places = [np.concatenate([a, [m[i] for m in mirrored]]) for i, a in enumerate(displaced)]
+    kept = np.ones(len(places[0]), np.bool_)
+    for at in places:
+        within = ((at >= 0) & (at < outline.shape)).all(axis=2)
+        held = head.inside[head.index(np.clip(at, 0, outline.shape - 1))] & within
+        kept &= held.mean(axis=1) > 0.75
+    near = kept[: len(moves)]
+    if near.sum() < FEWEST_PLACES:
         return None
     here = float(contrast_of(data, inner, outer, outline.shape))
-    others = contrast_of(data, displaced[0][kept], displaced[1][kept], outline.shape)
-    return here, float((others < here).mean())
+    others = contrast_of(data, places[0][kept], places[1][kept], outline.shape)
+    return here, float((others[: near.sum()] < here).mean()), float(others.max())
 
 
 def across(part: Bools, band: int) -> tuple[Indices, Indices]:

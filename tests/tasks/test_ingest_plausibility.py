@@ -1,0 +1,187 @@
+"""Masks that cannot be a tumour's outline in their image, and those that can."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tasks.ingest.plausibility import Scene, check_place, is_ignored, settles, view_of
+from tasks.ingest.refusal import RefusalError
+from tasks.ingest.volume import Volume
+
+from .heads import HEAD_MM, ORIENTATIONS, SHAPE, TUMOUR, affine_of, ball, head, places, shape_of
+from .ingest_room import Room
+
+AFFINE = affine_of()
+IMAGE = head(SHAPE, AFFINE)
+TRUE = ball(SHAPE, AFFINE)
+BRAIN = ((places(SHAPE, AFFINE) / (HEAD_MM * 0.85)) ** 2).sum(-1) <= 1
+ELSEWHERE = np.array([24.0, 20.0, -4.0])
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.chdir(tmp_path)
+    return Room(tmp_path)
+
+
+def write(path: Path, data: np.ndarray, affine: np.ndarray = AFFINE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data.astype(np.int16), affine), path)
+
+
+def one_patient(room: Room, mask: np.ndarray, affine: np.ndarray = AFFINE) -> None:
+    write(room.raw / "P1_FLAIR.nii.gz", IMAGE)
+    write(room.raw / "P1_FLAIR_mask.nii.gz", mask, affine)
+
+
+def tissue() -> np.ndarray:
+    """A third of the brain, in sheets over both sides, as grey matter is."""
+    return BRAIN & (np.sin(places(SHAPE, AFFINE)[..., 1] / 3) > 0.3)
+
+
+@pytest.mark.parametrize(
+    ("mask", "code"),
+    [
+        (ball(SHAPE, AFFINE, np.array([-66.0, -70.0, 0.0])), "mask-in-air"),
+        (BRAIN, "mask-of-head"),
+        (IMAGE > 100, "mask-of-head"),
+        (tissue(), "mask-of-head"),
+        (ball(SHAPE, AFFINE, ELSEWHERE), "mask-ignores-image"),
+        (TRUE[::-1], "mask-ignores-image"),
+    ],
+)
+def test_a_mask_that_is_no_outline_is_refused_and_the_image_stays(
+    room: Room, mask: np.ndarray, code: str
+) -> None:
+    one_patient(room, mask)
+    manifest = room.ingest()
+    assert list(manifest.mask_status) == ["missing"]
+    assert manifest["mask"].isna().all()
+    assert room.codes() == [code]
+    assert not list(room.volumes.rglob("*_mask.nii.gz"))
+    assert room.accounts_for_every_file()
+    assert list(room.ingest(check_masks=False).mask_status) == ["segmented"]
+
+
+@pytest.mark.parametrize("contrast", [1.0, 0.3, -0.5])
+@pytest.mark.parametrize("radius", [8.0, 16.0, 30.0])
+def test_true_masks_are_kept_bright_or_dark_small_or_large(contrast: float, radius: float) -> None:
+    mask = ball(SHAPE, AFFINE, radius=radius)
+    grey = head(SHAPE, AFFINE, contrast=0) + contrast * 300 * mask
+    scene = Scene.of(Volume(grey.astype(np.float32), AFFINE))
+    check_place(mask, scene)
+    assert view_of(mask, scene) == "clear"
+
+
+@pytest.mark.parametrize("change", ["stripped", "z-scored", "inverted"])
+def test_a_head_is_found_whatever_was_done_to_its_greys(change: str) -> None:
+    grey = np.where(BRAIN, IMAGE, 0)
+    if change == "z-scored":
+        grey = np.where(BRAIN, (IMAGE - IMAGE[BRAIN].mean()) / IMAGE[BRAIN].std(), 0)
+    if change == "inverted":
+        grey = 1000 - grey
+    scene = Scene.of(Volume(grey.astype(np.float32), AFFINE))
+    check_place(TRUE, scene)
+    assert view_of(TRUE, scene) == "clear"
+    with pytest.raises(RefusalError, match="mask-of-head"):
+        check_place(BRAIN.astype(np.uint8), scene)
+    with pytest.raises(RefusalError, match="mask-in-air"):
+        check_place(ball(SHAPE, AFFINE, np.array([-66.0, -70.0, 0.0])), scene)
+
+
+def test_one_image_that_shows_the_outline_is_enough(room: Room) -> None:
+    """An oedema shows in a FLAIR, not in a T1; its mask belongs to both."""
+    write(room.raw / "P1/P1_FLAIR.nii.gz", IMAGE)
+    write(room.raw / "P1/P1_T1.nii.gz", head(SHAPE, AFFINE, contrast=0, seed=1))
+    write(room.raw / "P1/P1_seg.nii.gz", TRUE)
+    assert list(room.ingest().mask_status) == ["segmented"] * 2
+    write(room.raw / "P1/P1_seg.nii.gz", TRUE[::-1])
+    assert list(room.ingest().mask_status) == ["missing"] * 2
+    assert room.codes() == ["mask-ignores-image"]
+
+
+@pytest.mark.parametrize(
+    ("views", "ignored"),
+    [
+        ((), False),
+        (("unseen",), True),
+        (("unseen", "faint"), False),
+        (("elsewhere", "faint"), True),
+        (("elsewhere", "unseen", "clear"), False),
+    ],
+)
+def test_images_are_heard_together(views: tuple[str, ...], ignored: bool) -> None:
+    assert is_ignored(views) == ignored  # type: ignore[arg-type]
+
+
+def test_a_brain_beside_the_tumour_is_left_out_alone(room: Room) -> None:
+    write(room.raw / "P1/P1_FLAIR.nii.gz", IMAGE)
+    write(room.raw / "P1/P1_a_mask.nii.gz", TRUE)
+    write(room.raw / "P1/P1_b_mask.nii.gz", BRAIN)
+    manifest = room.ingest()
+    flair = manifest[manifest.modality == "FLAIR"].iloc[0]
+    if isinstance(flair["mask"], str):
+        assert np.array_equal(room.load(flair["mask"])[0], TRUE)
+
+
+def test_a_mask_of_nothing_was_examined_and_is_empty(room: Room) -> None:
+    one_patient(room, np.zeros(SHAPE))
+    assert list(room.ingest().mask_status) == ["empty"]
+    assert room.codes() == []
+
+
+def identity(kind: str) -> np.ndarray:
+    """What programs write that know of no affine."""
+    return {
+        "numpy": np.eye(4),
+        "itk": np.diag([-1.0, -1.0, 1.0, 1.0]),
+        "spacing": np.diag([2.4, 2.4, 5.0, 1.0]),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("codes", "kind"),
+    [("RAS", "numpy"), ("LAS", "itk"), ("LPS", "numpy"), ("LPS", "spacing"), ("PSR", "numpy")],
+)
+def test_a_bare_array_is_laid_on_by_its_order_where_the_image_confirms_it(
+    room: Room, codes: str, kind: str
+) -> None:
+    affine, shape = affine_of(codes), shape_of(codes)
+    write(room.raw / "P1_FLAIR.nii.gz", head(shape, affine), affine)
+    write(room.raw / "P1_FLAIR_mask.nii.gz", ball(shape, affine), identity(kind))
+    manifest = room.ingest()
+    assert room.codes() == []
+    mask, where = room.load(manifest["mask"][0])
+    assert np.array_equal(mask, ball(mask.shape, where))
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "faint", "tiny"])
+def test_a_bare_array_is_refused_where_the_image_does_not_confirm_it(
+    room: Room, damage: str
+) -> None:
+    shape = (12, 14, 10) if damage == "tiny" else SHAPE
+    affine = affine_of(spacing=(10.0, 10.0, 10.0)) if damage == "tiny" else affine_of("LAS")
+    mask = ball(shape, affine)
+    if damage == "flipped":
+        mask = mask[::-1]
+    if damage == "cut":
+        mask = mask[:, :-2]
+    mask[0, 0, 0] = 1
+    contrast = 0.0 if damage == "faint" else 1.0
+    write(room.raw / "P1_FLAIR.nii.gz", head(shape, affine, contrast=contrast), affine)
+    write(room.raw / "P1_FLAIR_mask.nii.gz", mask, np.eye(4))
+    assert list(room.ingest().mask_status) == ["missing"]
+    assert room.codes() == ["mask-grid"]
+
+
+@pytest.mark.parametrize("codes", ORIENTATIONS)
+def test_only_the_true_placement_is_settled(codes: str) -> None:
+    affine, shape = affine_of(codes), shape_of(codes)
+    image = Volume(head(shape, affine).astype(np.float32), affine)
+    mask = ball(shape, affine)
+    assert settles(mask, image)
+    for axis in range(3):
+        if abs(TUMOUR[abs(affine[:3, axis]).argmax()]) > 10:  # it lies near the middle plane
+            assert not settles(np.flip(mask, axis).copy(), image)

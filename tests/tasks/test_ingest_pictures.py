@@ -168,7 +168,7 @@ def test_what_jpeg_blurs_is_cut_at_half_the_maximum(room: Room) -> None:
     save(room.raw / "A_1_mask.jpg", drawn)
     with Image.open(room.raw / "A_1_mask.jpg") as stored:
         assert (np.asarray(stored) != 0).sum() > (drawn != 0).sum()
-    manifest = room.ingest(pictures=NUMBERED)
+    manifest = room.ingest(pictures=NUMBERED, check_masks=False)  # there is no head
     assert room.load(manifest["mask"][0])[0].sum() == (drawn != 0).sum()
     assert len(room.ingest(pictures=NUMBERED, mask_labels=[2])) == 1
     assert room.codes() == ["labels-unknown"]

@@ -13,11 +13,17 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 WRONG_INPUT, INTERRUPTED = 2, 130
+
+# Names the parent's process id for a child that calls `die_with_parent`.
+PARENT = "AUGLIFT_PARENT"
+# How long an output may still be in the hands of a trainer whose DVC was killed.
+LAST_WRITER_S = 30.0
 
 
 class StageError(Exception):
@@ -58,11 +64,30 @@ def fail(label: str, message: str, code: int = WRONG_INPUT) -> None:
     raise SystemExit(code)
 
 
-def die_with_parent() -> None:
-    """Ask Linux for SIGTERM when the parent ends, so that no orphaned trainer lives on."""
+def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """Ask Linux for a signal when the parent ends, so that no orphaned trainer lives on.
+
+    A parent that ended before this call sends nothing. Where `AUGLIFT_PARENT` names it, the
+    caller is ended at once.
+    """
+    parent = int(os.environ.pop(PARENT, "0"))
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+    if parent and os.getppid() != parent and not is_running(parent):
+        os.kill(os.getpid(), number)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine has not ended; a zombie has."""
+    try:
+        os.kill(pid, 0)
+        status = Path(f"/proc/{pid}/stat")
+        return not status.exists() or status.read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except PermissionError:
+        return True
+    except (ProcessLookupError, FileNotFoundError):
+        return False
 
 
 def serve() -> None:
@@ -132,20 +157,40 @@ def discard(path: Path) -> None:
 
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
-    """Hold the lock of an output for as long as it is being written."""
+    """Hold the lock of an output for as long as it is being written.
+
+    A trainer whose DVC was killed a moment ago may still hold it: half a minute is waited.
+    """
     lock = Path(".locks") / str(path).replace("/", "__")
     taken = f"{path} is being written by another process; wait for it or end it, then rerun"
-    with held(lock, taken):
+    with held(lock, taken, patience_s=LAST_WRITER_S):
         yield
 
 
 @contextmanager
-def held(lock: Path, otherwise: str) -> Iterator[None]:
-    """Hold a lock; where another process does, fail with a `StageError` that says `otherwise`."""
+def held(lock: Path, otherwise: str, *, patience_s: float = 0) -> Iterator[None]:
+    """Hold a lock; where another process does, fail with a `StageError` that says `otherwise`.
+
+    The kernel frees the lock when its holder ends, however it ends.
+
+    Args:
+        lock: The lock's file; it is made where it is missing.
+        otherwise: What the error says.
+        patience_s: How long to wait for the other process, in seconds.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience_s
+    waits = False
     with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StageError(otherwise) from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise StageError(otherwise) from None
+                if not waits:
+                    print(f"{lock.name} is held by another process; waiting {patience_s:.0f} s")
+                waits = True
+                time.sleep(0.2)
         yield

@@ -64,6 +64,48 @@ def test_ctrl_c_while_a_stage_still_starts_prints_nothing(tmp_path: Path) -> Non
         assert starting.returncode == -signal.SIGINT
 
 
+LIVES = "from tasks.stage import die_with_parent; die_with_parent(); print('lives')"
+
+
+def test_a_child_whose_parent_died_before_it_could_ask_ends_at_once() -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    child = with_parent(dead.pid, [sys.executable, "-c", LIVES])
+    assert (child.returncode, child.stdout) == (-signal.SIGTERM, "")
+
+
+@pytest.mark.parametrize("shell", [[], ["sh", "-c", '"$0" "$@"; true']])
+def test_a_child_of_a_living_parent_lives_also_behind_a_shell(shell: list[str]) -> None:
+    child = with_parent(os.getpid(), [*shell, sys.executable, "-c", LIVES])
+    assert child.stdout == "lives\n"
+
+
+def with_parent(pid: int, command: list[str]) -> "subprocess.CompletedProcess[str]":
+    """Run a command that is told whose child it is."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), stage.PARENT: str(pid)}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+def test_an_output_that_is_let_go_of_in_time_is_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = tmp_path / "lock"
+    code = (
+        "import sys, time; from pathlib import Path; from tasks.stage import held\n"
+        "with held(Path(sys.argv[1]), ''): print('held', flush=True); time.sleep(1)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(stage.StageError, match="taken"), stage.held(lock, "taken"):
+        pass
+    with stage.held(lock, "taken", patience_s=60):
+        assert "waiting" in capsys.readouterr().out
+    holder.wait()
+
+
 def maps(pid: int) -> bytes:
     """The files that a process has mapped: what it has imported."""
     return Path(f"/proc/{pid}/maps").read_bytes()

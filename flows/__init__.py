@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from flows.proxy import bypass_proxy
+
 # Read when Prefect and DVC are first imported. Nothing is sent anywhere by default.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -14,3 +16,6 @@ os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
 # Its runs stay in the clone, unless the user has a Prefect of their own.
 if "PREFECT_HOME" not in os.environ and not (Path.home() / ".prefect/profiles.toml").exists():
     os.environ["PREFECT_HOME"] = str(Path(".prefect").resolve())
+
+# Behind a proxy, requests to a server on this machine would go to it. Child processes inherit this.
+bypass_proxy()

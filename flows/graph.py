@@ -3,18 +3,22 @@
 The only module that imports `dvc.repo`, which is not a public API of DVC.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
-from dvc.utils.serialize import dump_yaml, load_yaml
+from dvc.utils.serialize import dumps_yaml, load_yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flows.dvc_locks import busy, drop_dead_entries, lock_holder, wait_for_others
+from flows.waiting import wait_until
 from tasks.stage import StageError
 
 
@@ -49,14 +53,38 @@ class Plan:
         return tuple(stage for stage in self.stages if stage.changed)
 
 
-def read_plan() -> Plan:
+def say_on_stderr(message: str) -> None:
+    """Print a line where progress belongs."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def read_plan(say: Callable[[str], None] = say_on_stderr) -> Plan:
     """The root stages and their ancestors: a sub-pipeline counts only where it is needed.
+
+    Args:
+        say: Is told while another dvc command holds the repository.
 
     Raises:
         StageError: when DVC cannot make sense of the repository, in DVC's words.
     """
+    while True:
+        drop_dead_entries(Path())
+        try:
+            return read_plan_now(say)
+        except LockError as error:
+            found = busy(str(error))
+            assert found is not None, error
+            wait_for_others(Path(), found, say, threading.Event())
+
+
+def read_plan_now(say: Callable[[str], None]) -> Plan:
+    """The same, unless another dvc command uses a path whose hash is asked for.
+
+    Raises:
+        LockError: when one does.
+    """
     stages: dict[str, Stage] = {}
-    with open_repo() as repo:
+    with open_repo(say) as repo:
         graph = get_active_graph(repo.index.graph)
         order = plan_repro(graph, repo.stage.collect("dvc.yaml"))
         status = repo.status()
@@ -85,13 +113,13 @@ def read_options(address: str, meta: object) -> TaskOptions:
         ) from None
 
 
-def sort_lock() -> None:
+def sort_lock(say: Callable[[str], None] = say_on_stderr) -> None:
     """Put the entries of `dvc.lock` into the order in which `dvc repro` writes them.
 
     Stages that ran side by side were written as they ended. Entries of stages that are no
     longer in `dvc.yaml` stay, behind the others.
     """
-    with open_repo() as repo, repo.lock:
+    with open_repo(say) as repo:
         order = plan_repro(get_active_graph(repo.index.graph), repo.stage.collect("dvc.yaml"))
         rank = {stage.name: position for position, stage in enumerate(order)}
         path = Path(repo.root_dir) / "dvc.lock"
@@ -102,16 +130,29 @@ def sort_lock() -> None:
         names = sorted(entries, key=lambda name: rank.get(name, len(rank)))
         if names != list(entries):
             lock["stages"] = {name: entries[name] for name in names}
-            dump_yaml(path, lock)
+            partial = path.with_name(".dvc.lock.partial")
+            partial.write_text(dumps_yaml(lock), encoding="utf-8")
+            partial.replace(path)
 
 
 @contextmanager
-def open_repo() -> Iterator[Repo]:
-    """The repository of the current folder; what DVC cannot do becomes one line."""
+def open_repo(say: Callable[[str], None]) -> Iterator[Repo]:
+    """The repository of the current folder, locked; what DVC cannot do becomes one line."""
     try:
-        with Repo() as repo:
+        with Repo() as repo, ExitStack() as held:
+            repo.lock._friendly = False  # its own words name no holder
+
+            def attempt() -> str | None:
+                try:
+                    held.enter_context(lock_repo(repo))
+                except LockError:
+                    holder = lock_holder(Path(repo.root_dir))
+                    return f"waiting for {holder}, which holds this repository"
+                return None
+
+            wait_until(attempt, say, threading.Event())
             yield repo
     except LockError:
-        raise StageError("another dvc command holds this repository; wait for it to end") from None
+        raise
     except DvcException as error:
         raise StageError(" ".join(str(error).split())) from None

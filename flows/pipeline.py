@@ -6,28 +6,34 @@ Caching stays DVC's alone, so that after a run through either door the other has
 
 import os
 import queue
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import Any
 
+import httpx
 import typer
-from prefect import Task, flow, get_client, get_run_logger, task
+from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 
-from flows import artifacts, preflight, summary
-from flows.graph import Plan, Stage, read_plan, sort_lock
-from flows.runner import ENDED, Runner, StageFailed
+from flows import artifacts, dvc_locks, preflight, summary
+from flows.failure import ENDED, StageFailed, without_traceback
+from flows.gpu import ensure_gpu_limit, gpu_slot, run_name
+from flows.graph import Plan, Stage, read_plan, say_on_stderr, sort_lock
+from flows.runner import Runner
 from flows.server import ensure_server
+from flows.server_slots import GPU
+from flows.waiting import HeldFile, is_held, now, wait_until, waits_for
 from tasks.stage import WRONG_INPUT, StageError
 
 DONE, OTHER, REJECTED = 0, 1, 3
-GPU = "gpu"
+RUN_LOCK = Path(".locks/run")
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -36,7 +42,7 @@ def run_stage(stage: Stage, runner: Runner) -> None:
     logger = get_run_logger()
     slot: AbstractContextManager[None] = nullcontext()
     if GPU in stage.options.tags:
-        slot = concurrency(GPU)
+        slot = gpu_slot(logger.info, runner.ended)
     with slot:
         runner.repro(stage.address, logger.info)
 
@@ -52,13 +58,15 @@ def pipeline(workers: int = 0) -> State[Any]:
         A state named `Rejected` of type FAILED when the gate rejected the images, so that
         alerts fire; `WrongInput`, also FAILED, when no second try can help.
     """
+    without_traceback()
     logger = get_run_logger()
     try:
         preflight.check()
-        plan = read_plan()
-        logger.info("%d of %d stages to run", len(plan.changed), len(plan.stages))
-        run_changed(plan, workers or os.cpu_count() or 1)
-        sort_lock()
+        with only_run(logger.info):
+            plan = read_plan(logger.info)
+            logger.info("%d of %d stages to run", len(plan.changed), len(plan.stages))
+            run_changed(plan, workers or os.cpu_count() or 1)
+            sort_lock(logger.info)
     except StageError as error:
         return Failed(name="WrongInput", message=str(error))
     except StageFailed as error:
@@ -69,6 +77,35 @@ def pipeline(workers: int = 0) -> State[Any]:
     if verdict.rejected:
         return Failed(name="Rejected", message=verdict.line)
     return Completed(message=verdict.line)
+
+
+@contextmanager
+def only_run(say: Callable[[str], None]) -> Iterator[None]:
+    """Wait until no other flow runs in this clone, and clear away what a killed one left."""
+    lock = HeldFile(RUN_LOCK)
+
+    def attempt() -> str | None:
+        if lock.take(f"run {run_name()} since {now()}"):
+            return None
+        return waits_for("this clone", [lock.holder()])
+
+    wait_until(attempt, say, threading.Event())
+    try:
+        dvc_locks.drop_dead_entries(Path())
+        yield
+    finally:
+        lock.free()
+
+
+def wait_for_other_run(say: Callable[[str], None]) -> None:
+    """Wait until no flow runs in this clone, without holding it."""
+
+    def attempt() -> str | None:
+        if is_held(RUN_LOCK):
+            return waits_for("this clone", [HeldFile(RUN_LOCK).holder()])
+        return None
+
+    wait_until(attempt, say, threading.Event())
 
 
 def run_changed(plan: Plan, workers: int) -> None:
@@ -139,22 +176,15 @@ def may_help(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     return not (isinstance(failure, StageFailed) and failure.code in (WRONG_INPUT, ENDED))
 
 
-def ensure_gpu_limit(trainers: int = 1) -> None:
-    """Some trainers at a time, unless the user's server already says how many."""
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_global_concurrency_limit_by_name(GPU)
-        except ObjectNotFound:
-            client.upsert_global_concurrency_limit_by_name(GPU, trainers)
-
-
 def run(workers: int = 0) -> int:
     """Check, run what changed, and say how it ended; returns the exit code.
 
     0 accepted or nothing to do, 2 wrong input, 3 rejected, 1 anything else.
     """
+    signals_end()
     try:
         preflight.check()
+        wait_for_other_run(say_on_stderr)
         plan = read_plan()
         if not plan.changed:
             verdict = summary.read()
@@ -164,6 +194,12 @@ def run(workers: int = 0) -> int:
         state = pipeline(workers, return_state=True)
     except StageError as error:
         return complain(str(error), WRONG_INPUT)
+    except httpx.TransportError as error:
+        return complain(
+            f"the Prefect server does not answer any more ({error}); stages that ended are kept,"
+            " start it and run again",
+            OTHER,
+        )
     except KeyboardInterrupt:
         return complain("ended before it was done; the next run goes on from here", OTHER)
     if state.is_completed():
@@ -171,6 +207,11 @@ def run(workers: int = 0) -> int:
         return DONE
     codes = {"Rejected": REJECTED, "WrongInput": WRONG_INPUT}
     return complain(state.message or "failed", codes.get(str(state.name), OTHER))
+
+
+def signals_end() -> None:
+    """Let SIGTERM end a run as Ctrl-C does: with one line, and no stage left behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def complain(message: str, code: int) -> int:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from tasks.stage import WRONG_INPUT
+from flows import dvc_locks
+from flows.dvc_locks import Busy, wait_for_others
+from flows.failure import ENDED, StageFailed
+from tasks.stage import PARENT, WRONG_INPUT
 
-# DVC's parent may be killed like any other process: DVC then ends too, and the stage with it.
-DVC = "from tasks.stage import die_with_parent as d; d(); from dvc.cli import main as m; exit(m())"
-ENDED = -1
 PROGRESS_EVERY_S = 15.0
 GRACE_S = 10.0
 # What DVC says after each single stage and what holds for the whole run only.
@@ -25,58 +25,62 @@ CHATTER = re.compile(
 )
 
 
-class StageFailed(Exception):  # noqa: N818 - it is what happened, as Prefect shows it
-    """A stage that did not end well; `code` is its exit code, or `ENDED`."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 class Runner:
     """Runs stages, several at once if asked from several threads, and can end them all."""
 
     def __init__(self, root: Path | None = None) -> None:
         """`root` is the repository whose stages run; None stands for the current folder."""
-        self._root = root
+        self._root = root or Path()
         self._children: set[subprocess.Popen[str]] = set()
         self._guard = threading.Lock()
-        self._ended = False
+        self.ended = threading.Event()
 
     def repro(self, address: str, say: Callable[[str], None]) -> None:
         """Run one stage through DVC and hand its output on, a line at a time.
 
+        Where another dvc command has its paths, wait for that one.
+
         Raises:
             StageFailed: with the last line that the stage printed.
         """
+        while (busy := self._try(address, say)) is not None:
+            wait_for_others(self._root, busy, say, self.ended)
+
+    def _try(self, address: str, say: Callable[[str], None]) -> Busy | None:
+        """Run a stage; returns what it has to wait for, if anything."""
         child = self._start(address)
         assert child.stdout is not None
         last = ""
         code: int | None = None
+        refusal: list[str] = []
         try:
             for line in readable(child.stdout):
-                if failure := re.search(r"^ERROR: .*exited with (-?\d+)$", line):
+                if refusal or dvc_locks.busy(line):
+                    refusal.append(line)
+                elif failure := re.search(r"^ERROR: .*exited with (-?\d+)$", line):
                     code = int(failure[1])
                 elif own := without_chatter(line):
                     say(own)
                     last = own
-            ended = child.wait()
+            status = child.wait()
         finally:
             self._end(child)
-        if ended == 0:
-            return
+        if status == 0:
+            return None
         label = address.rsplit(":", 1)[-1]
-        if self._ended:
+        if self.ended.is_set():
             raise StageFailed(f"{label}: ended with the run", ENDED)
+        if refusal:
+            return dvc_locks.busy("\n".join(refusal))
         said = last.removeprefix(f"{label}: ").removeprefix("ERROR: ") or "it said nothing"
         if code == WRONG_INPUT:
             raise StageFailed(f"{label}: {said}", code)
-        raise StageFailed(f"{label} failed (exit {ended if code is None else code}): {said}", 1)
+        raise StageFailed(f"{label} failed (exit {status if code is None else code}): {said}", 1)
 
     def end(self) -> None:
         """End every stage that still runs, and start no other."""
         with self._guard:
-            self._ended = True
+            self.ended.set()
             children = list(self._children)
         for child in children:
             self._end(child)
@@ -86,15 +90,20 @@ class Runner:
         # The stages' `python` is the one that runs the flow, inside a virtual environment or not.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         with self._guard:
-            if self._ended:
+            if self.ended.is_set():
                 raise StageFailed(f"{address}: not started, the run was ended", ENDED)
             child = subprocess.Popen(
-                [sys.executable, "-c", DVC, *command],
+                [sys.executable, "-m", "flows.dvc_process", *command],
                 cwd=self._root,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
+                env={
+                    **os.environ,
+                    "PATH": path,
+                    "PYTHONUNBUFFERED": "1",
+                    PARENT: str(os.getpid()),
+                },
                 start_new_session=True,
                 encoding="utf-8",
                 errors="replace",

@@ -15,7 +15,8 @@ from pathlib import Path
 from optuna import Trial
 from optuna.trial import TrialState
 
-from flows.runner import ENDED, Runner, StageFailed
+from flows.failure import ENDED, StageFailed
+from flows.runner import Runner
 from flows.space import Values
 from flows.workspaces import Workspaces
 from tasks.stage import WRONG_INPUT

@@ -22,13 +22,14 @@ from optuna.trial import TrialState
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.concurrency.sync import concurrency
 from prefect.futures import PrefectFuture
 
 from flows import preflight, tuned
+from flows.failure import StageFailed, without_traceback
+from flows.gpu import ensure_gpu_limit, gpu_slot
 from flows.graph import Plan, read_plan, sort_lock
-from flows.pipeline import DONE, GPU, OTHER, complain, ensure_gpu_limit, run_changed, teller
-from flows.runner import Runner, StageFailed
+from flows.pipeline import DONE, OTHER, complain, only_run, run_changed, signals_end, teller
+from flows.runner import Runner
 from flows.server import ensure_server
 from flows.space import SECTION, Space, Values, current, grid, put, refusal
 from flows.trials import Job, Outcome, train
@@ -84,7 +85,9 @@ class Search:
 def run_trial(job: Job) -> Outcome:
     """Train with one trial's values; on a GPU, when one is free."""
     logger = get_run_logger()
-    slot: AbstractContextManager[None] = concurrency(GPU) if has_gpu() else nullcontext()
+    slot: AbstractContextManager[None] = nullcontext()
+    if has_gpu():
+        slot = gpu_slot(logger.info, job.runner.ended)
     with slot:
         return train(job, logger.info)
 
@@ -92,15 +95,17 @@ def run_trial(job: Job) -> Outcome:
 @flow(name="auglift-tune", persist_result=False, validate_parameters=False)
 def tune(search: Search, study: optuna.Study) -> None:
     """Bring the trials' inputs up to date, then propose and train until enough trials ended."""
+    without_traceback()
     logger = get_run_logger()
-    plan = read_plan()
-    stages = {stage.address: stage for stage in plan.stages}
-    if search.address not in stages:
-        raise StageError(f"there is no stage {search.address}; --fold is one of slices.folds")
-    needed = Plan(tuple(s for s in plan.stages if s.address in ancestors(plan, search.address)))
-    run_changed(needed, search.workers)
-    if needed.changed:
-        sort_lock()
+    with only_run(logger.info):
+        plan = read_plan(logger.info)
+        stages = {stage.address: stage for stage in plan.stages}
+        if search.address not in stages:
+            raise StageError(f"there is no stage {search.address}; --fold is one of slices.folds")
+        needed = Plan(tuple(s for s in plan.stages if s.address in ancestors(plan, search.address)))
+        run_changed(needed, search.workers)
+        if needed.changed:
+            sort_lock(logger.info)
     spaces = Workspaces(search.folder, search.address)
     if spaces.prepare(stages[search.address].needs, search.fixed):
         logger.info(
@@ -290,6 +295,7 @@ def run(search: Search, *, apply: bool) -> int:
             search = replace(search, workers=max(1, room))
         taken = f"{search.folder} is being searched by another process; wait for it, or take --name"
         with held(search.folder / "lock", taken):
+            signals_end()
             study = open_study(search)
             ensure_server()
             state: State[Any] = tune(search, study, return_state=True)

@@ -1,38 +1,15 @@
 """The flow's promises, on a toy repository whose stages take a moment each."""
 
 import json
-import shutil
 import signal
-import subprocess
-import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.flows import toy
-
-FLOW = ("flows.pipeline", "--workers", "2")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Path:
-    """A toy repository that the flow has run once."""
-    root = toy.make(tmp_path_factory.mktemp("toy") / "repo")
-    toy.tell(root, "downstream", "meet")
-    done = toy.call(root, *FLOW, PREFECT_API_URL=prefect_api)
-    assert done.returncode == 0, done.stdout + done.stderr
-    toy.tell(root, "downstream", "")
-    return root
-
-
-@pytest.fixture
-def repo(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the finished repository."""
-    return Path(shutil.copytree(finished, tmp_path / "repo", symlinks=True))
+from tests.flows.processes import FLOW, gone, running, started
 
 
 def test_either_door_leaves_the_same_lock_and_nothing_to_do(finished: Path, tmp_path: Path) -> None:
@@ -116,53 +93,6 @@ def test_a_stage_dies_with_a_killed_dvc(repo: Path, shell: str) -> None:
         stage = running(repo, "lift")
         dvc.kill()
         assert gone(stage)
-
-
-@contextmanager
-def started(root: Path, *words: str, **env: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process while the test runs."""
-    # What a shell starts in the background ignores interrupts, and so would its children.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    child = subprocess.Popen(
-        [sys.executable, "-m", *words],
-        cwd=root,
-        env=toy.environment(**env),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.wait()
-
-
-def running(root: Path, stage: str) -> int:
-    """Wait until a stage that hangs has begun; its process."""
-    before = len(toy.log(root, stage))
-    assert until(lambda: len(toy.log(root, stage)) > before, 60)
-    return toy.log(root, stage)[-1][2]
-
-
-def gone(pid: int) -> bool:
-    """Whether a process ends within some seconds; a zombie has ended."""
-
-    def ended() -> bool:
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-
-    return until(ended, 15)
-
-
-def until(true: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def flow_runs(api: str) -> Iterator[dict[str, str]]:

@@ -86,6 +86,8 @@ if "once" in words:
     raise RuntimeError("a cosmic ray")
 while "meet" in words and pathlib.Path("told/log").read_text().count(f"{name} start") < 2:
     time.sleep(0.05)
+while "last" in words and told.read_text():
+    time.sleep(0.05)
 if "hang" in words:
     time.sleep(600)
 time.sleep(0.3)
@@ -135,7 +137,10 @@ def change(root: Path, section: str, **values: object) -> None:
 
 
 def tell(root: Path, stage: str, word: str) -> None:
-    """Make a stage reject, hang, fail for good (wrong), fail once, or meet its sibling."""
+    """Make a stage reject, hang, last until it is told otherwise, fail for good (wrong), fail
+
+    once, or meet its sibling.
+    """
     (root / "told" / stage).write_text(word)
 
 

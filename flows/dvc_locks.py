@@ -1,0 +1,183 @@
+"""DVC's locks: who holds them, and entries whose holders are dead.
+
+DVC locks a repository for moments (`.dvc/tmp/lock`, freed by the kernel when its holder ends) and
+the paths of a stage for as long as it runs (`.dvc/tmp/rwlock`, a list of process ids that a killed
+process leaves behind). DVC drops an entry when no process has its id. After a restart of the
+machine another process may have it; then every command waits for a stranger.
+"""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from dvc.lock import LockError, make_lock
+from dvc.rwlock import SCHEMA
+
+from flows.waiting import wait_until
+
+# What DVC says when another command has the repository or a stage's paths, or tore their list.
+BUSY = re.compile(
+    r"'(?P<path>[^']*)' is busy, it is being blocked by:|Unable to acquire lock"
+    r"|Unable to read RWLock-file|RWLock-file .* format error"
+)
+BLOCKER = re.compile(r"^\s*\(PID (\d+)\): ", re.MULTILINE)
+QUIET_S = 3.0  # between two stages, a command holds nothing for a moment
+
+FOLDER = Path(".dvc/tmp")
+CLOCK_S = 2.0  # how far a process's start and a file's time may disagree
+
+
+@dataclass(frozen=True)
+class Busy:
+    """What DVC said is in use: a path, or "" for the repository, and the processes named."""
+
+    path: str
+    pids: frozenset[int]
+
+
+def busy(message: str) -> Busy | None:
+    """Read DVC's message that something is in use; None when it says something else."""
+    found = BUSY.search(message)
+    if found is None:
+        return None
+    return Busy(found["path"] or "", frozenset(map(int, BLOCKER.findall(message))))
+
+
+def wait_for_others(
+    root: Path, busy: Busy, say: Callable[[str], None], ended: threading.Event
+) -> None:
+    """Wait until the commands that hold something have let go of all; without any, a moment.
+
+    Raises:
+        StageFailed: when `ended` was set.
+    """
+    free_since: float | None = None
+    path = busy.path.removeprefix(f"{root.resolve()}/")
+
+    def attempt() -> str | None:
+        nonlocal free_since
+        names = holders(root, busy.pids)
+        if names:
+            free_since = None
+            return f"waiting for {' and '.join(names)}, which uses {path}"
+        free_since = free_since or time.monotonic()
+        if time.monotonic() - free_since >= QUIET_S or not running(busy.pids):
+            return None
+        return "waiting for another dvc command to end"
+
+    wait_until(attempt, say, ended)
+
+
+def running(pids: frozenset[int]) -> bool:
+    """Whether any of some processes still runs; of none it is not known, so it counts as yes."""
+    return not pids or any(psutil.pid_exists(pid) for pid in pids)
+
+
+def lock_holder(root: Path) -> str:
+    """Who holds the repository's lock, in words."""
+    try:
+        pid = int((root / FOLDER / "lock").read_text().split()[0])
+        words = psutil.Process(pid).cmdline()
+    except (OSError, ValueError, IndexError, psutil.Error):
+        return "another dvc command"
+    return f"`{shortened(' '.join(words))}` (process {pid})"
+
+
+def shortened(command: str) -> str:
+    """A command without the path of its interpreter, on one short line."""
+    words = [word.rpartition("/")[2] for word in command.split()]
+    if words and words[0].startswith("python"):
+        words = words[1:]
+    return " ".join(words)[:80]
+
+
+def holders(root: Path, pids: frozenset[int]) -> list[str]:
+    """The commands of some processes that still hold paths, in words."""
+    drop_dead_entries(root)
+    found = {
+        entry["pid"]: f"`{shortened(entry['cmd'])}` (process {entry['pid']})"
+        for _, entry in entries(read_entries(root / FOLDER / "rwlock"))
+        if entry["pid"] in pids
+    }
+    return list(found.values())
+
+
+def drop_dead_entries(root: Path) -> None:
+    """Remove entries of processes that ended from the list of paths in use.
+
+    A list that was torn by a kill holds nothing that can be trusted; it is removed.
+    """
+    path = root / FOLDER / "rwlock"
+    if not path.exists():
+        return
+    guard = make_lock(str(root / FOLDER / "rwlock.lock"), tmp_dir=str(root / FOLDER))
+    try:
+        with guard:
+            lock = read_entries(path)
+            if lock is None:
+                path.unlink(missing_ok=True)
+                return
+            written = path.stat().st_mtime
+            dead = {json.dumps(e) for _, e in entries(lock) if not is_holder(e, written)}
+            if dead:
+                kept = {
+                    "write": {p: e for p, e in lock["write"].items() if json.dumps(e) not in dead},
+                    "read": {
+                        p: alive
+                        for p, found in lock["read"].items()
+                        if (alive := [e for e in found if json.dumps(e) not in dead])
+                    },
+                }
+                partial = path.with_name("rwlock.partial")
+                partial.write_text(json.dumps(kept), encoding="utf-8")
+                partial.replace(path)
+    except LockError:
+        return  # another process edits the list at this moment
+
+
+def read_entries(path: Path) -> dict[str, Any] | None:
+    """DVC's list of paths in use; None when it cannot be read."""
+    try:
+        lock: dict[str, Any] = SCHEMA(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {"read": {}, "write": {}}
+    except Exception:  # whatever a torn file gives: no JSON, no text, another shape
+        return None
+    return lock
+
+
+def entries(lock: dict[str, Any] | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every path with every process that holds it."""
+    if lock is None:
+        return
+    yield from lock["write"].items()
+    for path, found in lock["read"].items():
+        for entry in found:
+            yield path, entry
+
+
+def is_holder(entry: dict[str, Any], written: float) -> bool:
+    """Whether the process that wrote an entry still runs, and is no namesake of it.
+
+    Args:
+        entry: `pid` and `cmd`, the words of the process.
+        written: When the list was last written, in seconds since 1970.
+    """
+    try:
+        process = psutil.Process(entry["pid"])
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return False
+        if process.create_time() > written + CLOCK_S:
+            return False
+        running, noted = " ".join(process.cmdline()).split(), entry["cmd"].split()
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+    return bool(running) and running[-1:] == noted[-1:]

@@ -1,0 +1,43 @@
+"""Keep requests to this machine away from the proxy of a hospital's network."""
+
+import ipaddress
+import os
+import socket
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+
+
+def bypass_proxy(hosts: tuple[str, ...] = LOOPBACK) -> None:
+    """Add hosts to `NO_PROXY` and `no_proxy`, where the environment names a proxy.
+
+    Child processes inherit it. Both spellings get the union of what either held: libraries read
+    one or the other. Without a proxy nothing changes, because a `NO_PROXY` alone would switch off
+    the proxies of macOS's system settings.
+    """
+    if not any(key != "no" for key in getproxies_environment()):
+        return
+    found = [os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    words = [word.strip() for text in found for word in text.split(",")]
+    if "*" in words:
+        return
+    merged = ",".join(dict.fromkeys([word for word in words if word] + list(hosts)))
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = merged
+
+
+def bypass_proxy_of(url: str) -> None:
+    """Do the same for the host of an address, where it is this machine by another name."""
+    host = urlsplit(url).hostname
+    if host is not None and is_loopback(host):
+        bypass_proxy((*LOOPBACK, host))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address stands for this machine's loopback interface only."""
+    try:
+        answers = socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return False
+    addresses = [ipaddress.ip_address(str(answer[4][0]).partition("%")[0]) for answer in answers]
+    return all(address.is_loopback or address.is_unspecified for address in addresses)

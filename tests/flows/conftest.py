@@ -1,0 +1,26 @@
+"""A small repository that the flow has run once."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.flows import toy
+from tests.flows.processes import FLOW
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Path:
+    """A toy repository that the flow has run once."""
+    root = toy.make(tmp_path_factory.mktemp("toy") / "repo")
+    toy.tell(root, "downstream", "meet")
+    done = toy.call(root, *FLOW, PREFECT_API_URL=prefect_api)
+    assert done.returncode == 0, done.stdout + done.stderr
+    toy.tell(root, "downstream", "")
+    return root
+
+
+@pytest.fixture
+def repo(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished repository."""
+    return Path(shutil.copytree(finished, tmp_path / "repo", symlinks=True))

@@ -1,0 +1,121 @@
+"""Processes of a test: started in a group of their own, watched, killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from flows.server import SERVER, free_port, wait_until_healthy
+from tests.flows import toy
+
+FLOW = ("flows.pipeline", "--workers", "2")
+
+
+@contextmanager
+def started(
+    root: Path, *words: str, log: Path | None = None, **env: str
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process in a group of its own while the test runs; what it says goes to `log`."""
+    # What a shell starts in the background ignores interrupts, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with (log or Path(os.devnull)).open("wb") as said:
+        child = subprocess.Popen(
+            [sys.executable, "-m", *words],
+            cwd=root,
+            env=toy.environment(**env),
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield child
+    finally:
+        kill(child)
+
+
+def kill(child: "subprocess.Popen[bytes]") -> None:
+    """Kill a process and its group, as a power cut would."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+class Server:
+    """A user's Prefect server, which can be killed and started again on the same state."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.port = home, free_port()
+        self.url = f"http://127.0.0.1:{self.port}/api"
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", SERVER.format(port=self.port)],
+            env=toy.environment(PREFECT_HOME=str(self.home), PREFECT_UI_ENABLED="0"),
+            start_new_session=True,
+        )
+        wait_until_healthy(self._process, self.url)
+
+    def kill(self) -> None:
+        """Kill it."""
+        kill(self._process)
+
+
+def ask(url: str, method: str = "GET", body: object = None) -> Any:
+    """What a server answers."""
+    request = urllib.request.Request(
+        url,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+        method=method,
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        text = answer.read()
+    return json.loads(text) if text else None
+
+
+def taken(api: str) -> int:
+    """How many slots of the limit `gpu` a server counts."""
+    return int(ask(f"{api}/v2/concurrency_limits/gpu")["active_slots"])
+
+
+def records(api: str) -> list[dict[str, Any]]:
+    """The variables in which the holders of slots leave word."""
+    found = ask(f"{api}/variables/filter", "POST", {})
+    return [variable for variable in found if "auglift" in variable["name"]]
+
+
+def running(root: Path, stage: str) -> int:
+    """Wait until a stage that hangs has begun; its process."""
+    before = len(toy.log(root, stage))
+    assert until(lambda: len(toy.log(root, stage)) > before, 150)
+    return toy.log(root, stage)[-1][2]
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends within some seconds; a zombie has ended."""
+
+    def ended() -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    return until(ended, 15)
+
+
+def until(true: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

@@ -3,11 +3,15 @@
 Years and data sets disagree: 4 is enhancing tumour in BraTS until 2021, a surgeon's cavity since
 2024, oedema in children. A convention whose sources contradict each other, or that changed under
 one name, has several readings; a mask is merged only where all readings that hold its values agree.
-Add a data set here, and its name to `LabelConvention` in `tasks/params/ingest.py`.
+Add a data set here, and its name to `LabelConvention` in `tasks/params/ingest.py`; then
+`python -m tasks.ingest.label_conventions docs/ingest.md` writes the document's table anew.
 """
 
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Tissue = Literal["core", "enhancing", "oedema", "cavity", "tumour"]
@@ -49,7 +53,7 @@ CONVENTIONS: Mapping[str, tuple[Reading, ...]] = {
     "brats-2021-2023": (
         reading("BraTS 2021 as published, synapse.org syn27046444/wiki/616992",
                 _1="core", _2="oedema", _4="enhancing"),
-        reading("BraTS 2023 GLI, synapse.org syn51156910/wiki/622351",
+        reading("BraTS 2023 GLI, synapse.org syn51156910",
                 _1="core", _2="oedema", _3="enhancing"),
     ),
     "brats-2024": (
@@ -118,3 +122,27 @@ CONVENTIONS: Mapping[str, tuple[Reading, ...]] = {
 }
 # fmt: on
 BINARY = "binary"  # one value, whichever, is tumour
+TABLE_START, TABLE_END = "<!-- label conventions: generated -->\n", "<!-- conventions: end -->\n"
+
+
+def table_of_conventions() -> str:
+    """All readings as a Markdown table, a row each."""
+    rows = ["| convention | 1 | 2 | 3 | 4 | source |", "|---|---|---|---|---|---|"]
+    for name, readings in CONVENTIONS.items():
+        for one in readings:
+            tissues = " | ".join(one.tissues.get(value, "") for value in (1, 2, 3, 4))
+            rows.append(f"| `{name}` | {tissues} | {one.source} |")
+    rows.append(f"| `{BINARY}` | tumour | | | | one value in a mask, whichever it is |")
+    return "\n".join(rows) + "\n"
+
+
+def with_table(document: str) -> str:
+    """A document with the table between its two marks replaced by today's."""
+    pattern = re.escape(TABLE_START) + ".*?" + re.escape(TABLE_END)
+    table = TABLE_START + table_of_conventions() + TABLE_END
+    return re.sub(pattern, lambda _: table, document, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    for path in map(Path, sys.argv[1:]):
+        path.write_text(with_table(path.read_text(encoding="utf-8")), encoding="utf-8")

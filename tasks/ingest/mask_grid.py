@@ -16,6 +16,7 @@ from tasks.ingest.volume import Volume, resample_mask
 
 RAS = np.array([[0, 1], [1, 1], [2, 1]])
 SAME = 1e-3  # mm, of affines
+LEAST_KEPT, FEWEST_VOXELS = 0.1, 50  # of a mask inside the image, and to speak of a share
 
 
 def place_mask(mask: Volume, image: Volume) -> NDArray[np.uint8]:
@@ -26,6 +27,7 @@ def place_mask(mask: Volume, image: Volume) -> NDArray[np.uint8]:
     """
     if on_one_grid(mask, image) or not is_in_doubt(mask, image):
         placed = resample_mask(mask, image)
+        check_kept(mask, image, placed)
         if mask.exif_turns == image.exif_turns or not placed.any() or settles(placed, image):
             return placed
         raise RefusalError("mask-grid", "mask or picture has an EXIF turn that the other lacks")
@@ -39,6 +41,22 @@ def place_mask(mask: Volume, image: Volume) -> NDArray[np.uint8]:
             "mask-grid", "an affine that says nothing, and an image that does not settle it"
         )
     return placed
+
+
+def check_kept(mask: Volume, image: Volume, placed: NDArray[np.uint8]) -> None:
+    """Refuse a mask of which hardly anything falls inside the image: they share no space."""
+    drawn = int((mask.data != 0).sum())
+    if drawn < FEWEST_VOXELS:
+        return
+    volumes = [
+        count * abs(float(np.linalg.det(one.affine[:3, :3])))
+        for count, one in ((drawn, mask), (int(placed.sum()), image))
+    ]
+    if volumes[1] < LEAST_KEPT * volumes[0]:
+        share = volumes[1] / volumes[0]
+        raise RefusalError(
+            "mask-outside-image", f"{share:.1%} of the tumour falls inside the image"
+        )
 
 
 def on_one_grid(mask: Volume, image: Volume) -> bool:

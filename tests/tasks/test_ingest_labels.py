@@ -1,3 +1,5 @@
+import re
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.ingest.label_conventions import BINARY, CONVENTIONS
+from tasks.ingest.label_conventions import BINARY, CONVENTIONS, table_of_conventions
 from tasks.ingest.labels import merge_greys, merge_labels
 from tasks.ingest.refusal import RefusalError
 from tasks.params.ingest import LabelConvention
@@ -135,3 +137,16 @@ def test_soft_edges_of_a_drawn_mask_are_cut_at_half_the_maximum() -> None:
 def test_scaled_or_blurred_labels_are_no_drawn_mask(values: tuple[int, ...], lossy: bool) -> None:
     with pytest.raises(RefusalError, match="labels-unknown"):
         merge_greys(labels(*values), "whole", lossy=lossy)
+
+
+def test_the_document_holds_the_table_of_conventions() -> None:
+    document = (Path(__file__).parents[2] / "docs/ingest.md").read_text(encoding="utf-8")
+    assert table_of_conventions() in document, (
+        "python -m tasks.ingest.label_conventions docs/ingest.md"
+    )
+
+
+def test_every_layout_names_a_convention_that_is_known() -> None:
+    table = Path(__file__).parents[2] / "tasks/ingest/layouts.toml"
+    named = set(re.findall(r'^\s*labels = "(.+)"', table.read_text(encoding="utf-8"), re.MULTILINE))
+    assert named and named <= {*CONVENTIONS, BINARY}

@@ -132,6 +132,14 @@ def test_a_mask_of_nothing_was_examined_and_is_empty(room: Room) -> None:
     assert room.codes() == []
 
 
+def test_a_mask_of_which_a_corner_falls_inside_the_image_is_refused(room: Room) -> None:
+    away = AFFINE.copy()
+    away[0, 3] += 111  # 3 of the tumour's 32 mm still lie in the image, whose edge is at 72 mm
+    one_patient(room, TRUE, away)
+    assert list(room.ingest(check_masks=False).mask_status) == ["missing"]
+    assert room.codes() == ["mask-outside-image"]
+
+
 def identity(kind: str) -> np.ndarray:
     """What programs write that know of no affine."""
     return {

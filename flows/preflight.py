@@ -4,26 +4,28 @@ import importlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from tasks import params
+from tasks.ingest.privacy import private_folder
 from tasks.params import Section
 from tasks.stage import StageError
 
 NEEDED_BYTES = 300 * 2**20
+GENERATORS = Path("data/gan")
 
 
 def check() -> list[str]:
-    """Check the folder, the disk, every section of `params.yaml` and the batches.
+    """Check the folder, the disk, every section of `params.yaml`, the batches and the source.
 
     Returns what was found well, a line each.
 
     Raises:
         StageError: one line that says what was found, what was expected and what to do.
     """
-    return [check_root(), check_disk(), check_params(), check_batches()]
+    found = [check_root(), check_disk()]
+    private_folder()
+    return [*found, check_params(), check_batches(), check_source()]
 
 
 def check_root() -> str:
@@ -59,7 +61,7 @@ def check_disk() -> str:
 
 def check_params() -> str:
     """Every section is valid, whether its stage has to run or not."""
-    for key, value in leaves(params.load()):
+    for key, value in params.leaves(params.load()):
         if not isinstance(value, str | int | float | bool | None):
             raise StageError(
                 f"params.yaml: {key} is a {type(value).__name__}, which DVC cannot read;"
@@ -68,15 +70,6 @@ def check_params() -> str:
     for name in params.SECTIONS:
         params.read(model_of(name))
     return f"params    {len(params.SECTIONS)} sections valid"
-
-
-def leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a tree of dictionaries and lists, with its dotted key."""
-    if isinstance(tree, dict | list):
-        for word, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from leaves(value, f"{key}.{word}".lstrip("."))
-    else:
-        yield key, tree
 
 
 def model_of(name: str) -> type[Section]:
@@ -104,6 +97,17 @@ def check_batches() -> str:
                 f" found: {', '.join(there) or 'none'}, can be made: {', '.join(made_batches())}"
             )
     return f"batches   {', '.join(batches)}"
+
+
+def check_source() -> str:
+    """The folder of synthetic slices is there, or `train_gan` makes it."""
+    source = Path(str(params.read_key("synthetic.source")))
+    if source != GENERATORS and not source.is_dir():
+        raise StageError(
+            f"params.yaml: synthetic.source is {str(source)!r}, which is no folder; put images and"
+            f" masks there, or set it to {GENERATORS} to train a generator"
+        )
+    return f"source    {source}"
 
 
 def made_batches() -> list[str]:

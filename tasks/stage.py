@@ -3,6 +3,11 @@
 A stage is a function `main` whose parameters are the stage's items (a fold, a batch, ...).
 It is run from the repository's root, dies with the process that started it, and either writes
 its output whole or leaves nothing.
+
+Items come from `params.yaml` and become parts of commands and paths, so each must be a word
+(`check_word`). `dvc.yaml` hands them on as `--batch NAME`, which DVC quotes for the shell, and
+declares of each the output `data/names/STAGE/item-NAME.word`: `.dvcignore` lets DVC write there
+only what is a word, so DVC refuses any other name before it removes or runs anything.
 """
 
 import ctypes
@@ -10,6 +15,7 @@ import errno
 import fcntl
 import inspect
 import os
+import re
 import shutil
 import signal
 import sys
@@ -19,6 +25,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 WRONG_INPUT, INTERRUPTED = 2, 130
+NAMES = Path("data/names")
+WORD = "letters, digits, '.', '-', '_', the first a letter or digit"
+# Files that DVC takes for its own or, by .dvcignore, for rubbish.
+TAKEN = (".dvc", ".partial", ".pyc", ".word", "dvc.yaml", "dvc.lock", "dvcfile")
 
 # Names the parent's process id for a child that calls `die_with_parent`.
 PARENT = "AUGLIFT_PARENT"
@@ -38,16 +48,15 @@ def run(main: Callable[..., None]) -> None:
     """
     name = Path(inspect.getfile(main)).relative_to(Path(__file__).parent).parts[0]
     name = name.removesuffix(".py")
-    items = sys.argv[1:]
     expected = list(inspect.signature(main).parameters)
-    label = "@".join([name, "-".join(items)]) if items else name
     die_with_parent()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which tasks/__init__.py had put off
-    if len(items) != len(expected):
-        usage = " ".join(["python -m", f"tasks.{name}", *map(str.upper, expected)])
-        fail(label, f"{len(items)} arguments given, {len(expected)} expected; usage: {usage}")
+    items = read_items(name, expected, sys.argv[1:])
+    label = "@".join([name, "-".join(items)]) if items else name
     try:
         main(*items)
+        if items:
+            note_names(name, items)
     except StageError as error:
         fail(label, str(error))
     except OSError as error:
@@ -56,6 +65,47 @@ def run(main: Callable[..., None]) -> None:
         fail(label, "the disk is full; free some space (`dvc gc -w` drops unused versions), rerun")
     except KeyboardInterrupt:
         fail(label, "interrupted, nothing is half written; run it again", INTERRUPTED)
+
+
+def read_items(name: str, expected: list[str], words: list[str]) -> list[str]:
+    """The items on a command line, one behind the other or as `--fold 0`; each must be a word."""
+    usage = " ".join(["python -m", f"tasks.{name}", *map(str.upper, expected)])
+    if len(words) == 2 * len(expected) and words[::2] == [f"--{item}" for item in expected]:
+        words = words[1::2]
+    if len(words) != len(expected):
+        fail(name, f"{len(words)} arguments given, {len(expected)} expected; usage: {usage}")
+    for item, word in zip(expected, words, strict=True):
+        try:
+            check_word(word, besides="+" if item == "arm" else "")
+        except ValueError as error:
+            fail(name, f"{item} {word!r} {error}; change it in params.yaml")
+    return words
+
+
+def note_names(name: str, items: list[str]) -> None:
+    """Write the output that DVC knows an item's name by."""
+    note = NAMES / name / f"item-{'-'.join(items)}.word"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    partial = note.with_name(f"{note.name}.{os.getpid()}.partial")  # ranks of a training write too
+    partial.write_text("-".join(items) + "\n")
+    partial.replace(note)
+
+
+def check_word(word: str, *, besides: str = "") -> str:
+    """Let a name pass that can be part of a command and of a path: letters of any script are fine.
+
+    Raises:
+        ValueError: saying what a name may be.
+    """
+    allowed = f"{WORD}, {besides}" if besides else WORD
+    if not re.fullmatch(rf"[^\W_][\w.\-{re.escape(besides)}]*", word):
+        raise ValueError(f"is no name: {allowed}")
+    if len(word.encode()) > 100 or word.lower().endswith(TAKEN):
+        raise ValueError(
+            f"is too long a name, or DVC takes it for a file of its own: at most 100 bytes are"
+            f" allowed, and no ending {', '.join(TAKEN)}"
+        )
+    return word
 
 
 def fail(label: str, message: str, code: int = WRONG_INPUT) -> None:

@@ -1,15 +1,20 @@
 """`params.yaml` as frozen models, one section a file, so that a stage depends on its own only."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from tasks.stage import StageError
 
 PARAMS = Path("params.yaml")
+LONGEST = 1000
 SECTIONS = (
     "data", "phantom", "ingest", "slices", "synthetic", "train_gan", "generate", "gate", "pool",
     "downstream", "lift", "report", "release",
@@ -55,13 +60,13 @@ def read_key(key: str) -> Any:
 
 
 def load() -> dict[str, Any]:
-    """Parse `params.yaml` and refuse sections that nothing reads."""
-    try:
-        tree = yaml.safe_load(PARAMS.read_text())
-    except FileNotFoundError:
-        raise StageError("params.yaml is missing; run from the repository's root") from None
-    except yaml.YAMLError as error:
-        raise StageError(f"params.yaml is not valid YAML: {error}") from None
+    """Parse `params.yaml` as DVC does, and refuse what no stage could make sense of.
+
+    Raises:
+        StageError: no YAML, a key that stands twice, a section that nothing reads, or text with
+            line breaks or other characters that cannot be seen.
+    """
+    tree = parse()
     if not isinstance(tree, dict):
         raise StageError("params.yaml: expected sections, found nothing")
     for name in tree:
@@ -70,7 +75,49 @@ def load() -> dict[str, Any]:
                 f"params.yaml: unknown section {name!r}{nearest(str(name), SECTIONS)};"
                 f" allowed: {', '.join(SECTIONS)}"
             )
+    for key, value in leaves(tree):
+        if isinstance(value, str) and not (value.isprintable() and len(value) <= LONGEST):
+            raise StageError(
+                f"params.yaml: {key} is {shortened(repr(value))}; one line of at most {LONGEST}"
+                " characters that can be seen is allowed"
+            )
     return tree
+
+
+def parse() -> Any:
+    """What `params.yaml` holds, by the parser that DVC uses: others read `010` or `on` otherwise.
+
+    Raises:
+        StageError: naming the line, and the key where one stands twice.
+    """
+    try:
+        return YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise StageError("params.yaml is missing; run from the repository's root") from None
+    except UnicodeDecodeError as error:
+        raise StageError(f"params.yaml is not UTF-8: {error}; save it as UTF-8") from None
+    except DuplicateKeyError as error:
+        key = re.search(r'duplicate key "(.*?)" with', str(error.problem))
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise StageError(
+            f"params.yaml: the key {key[1] if key else '?'!r} stands twice in one section, again"
+            f" on line {line}; remove one of the two (DVC says only that the file is corrupted)"
+        ) from None
+    except MarkedYAMLError as error:
+        said = " ".join(f"{error.context or ''} {error.problem or ''}".split())
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise StageError(f"params.yaml is not valid YAML: line {line}: {said}") from None
+    except YAMLError as error:
+        raise StageError(f"params.yaml is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a tree of dictionaries and lists, with its dotted key."""
+    if isinstance(tree, dict | list):
+        for word, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from leaves(value, f"{key}.{word}".lstrip("."))
+    else:
+        yield key, tree
 
 
 def explain(model: type[Section], error: ErrorDetails) -> str:

@@ -1,12 +1,23 @@
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tasks.params import Section
+from tasks.stage import check_word
+
+
+def differ(names: list[str]) -> list[str]:
+    """Refuse a list that names a batch twice, also where only capitals tell two names apart."""
+    if len({name.casefold() for name in names}) < len(names):
+        raise ValueError("batches must differ from each other, and not by capitals alone")
+    return names
+
+
+Batch = Annotated[str, AfterValidator(check_word)]
 
 
 class Data(Section):
-    """Which folders under `data/raw/` are read."""
+    """Which folders under `data/raw/` are read: their names become part of commands and paths."""
 
     section: ClassVar[str] = "data"
-    batches: list[str] = Field(min_length=1)
+    batches: Annotated[list[Batch], AfterValidator(differ)] = Field(min_length=1)

@@ -1,12 +1,21 @@
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
 from tasks.params import Section
+from tasks.stage import check_word
 
-# Names of folders and columns.
-Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
-Fold = Annotated[int | Name, Field(union_mode="left_to_right")]
+
+def fold(name: object) -> int | str:
+    """A fold's name as it stands: `"01"` is not 1, for DVC names folders by what is written."""
+    if isinstance(name, str):
+        return check_word(name)
+    if isinstance(name, bool) or not isinstance(name, int) or name < 0:
+        raise ValueError("a number from 0, or a word, is expected")
+    return name
+
+
+Fold = Annotated[int | str, PlainValidator(fold)]
 
 
 class Slices(Section):

@@ -14,6 +14,7 @@ import pandas as pd
 from tasks import params, stage
 from tasks.arrays import load_set
 from tasks.candidate import read_candidate
+from tasks.params.data import Data
 from tasks.params.report import Report
 from tasks.report import cohort, page, pictures, words
 from tasks.tables.lift import Lift
@@ -32,7 +33,7 @@ def main() -> None:
     settings = params.read(Report)
     tree = params.load()
     folds = [str(fold) for fold in params.read_key("slices.folds")]
-    batches = [str(batch) for batch in params.read_key("data.batches")]
+    batches = params.read(Data).batches
     candidate = read_candidate(folds)
     real = load_set(SLICES, "slices.parquet")
     stats = json.loads((SLICES / "stats.json").read_text())

@@ -11,6 +11,7 @@ import pandas as pd
 
 from tasks import params, stage
 from tasks.arrays import LEAST_JUDGED, save_set
+from tasks.params.data import Data
 from tasks.params.slices import Slices
 from tasks.slices.cut import Cut, UnusableError, cut, own_landmarks, read
 from tasks.slices.intensity import Landmarks, standard_scale
@@ -27,7 +28,7 @@ INTERNAL = ["patient_known", "tumor"]
 def main() -> None:
     """Run the stage from the repository's root."""
     config = params.read(Slices)
-    manifest = read_manifests(params.read_key("data.batches"))
+    manifest = read_manifests(params.read(Data).batches)
     sessions, skipped = sessions_of(manifest, list(config.modalities))
     sides = split_patients(
         patients_of(sessions),

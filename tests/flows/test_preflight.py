@@ -32,7 +32,8 @@ def complaint() -> str:
 
 
 def test_a_whole_clone_passes(repo: Path) -> None:
-    assert [line.split()[0] for line in preflight.check()] == ["root", "disk", "params", "batches"]
+    checked = [line.split()[0] for line in preflight.check()]
+    assert checked == ["root", "disk", "params", "batches", "source"]
 
 
 def test_a_typo_names_key_and_remedy(repo: Path) -> None:

@@ -1,0 +1,52 @@
+"""`listed@FOLDER`: only what `params.yaml` lists stays in a folder that later stages read whole.
+
+A stage that collects siblings depends on their common folder. What is no longer listed (a batch,
+a fold, an arm, a task) would stay in it, and DVC would hash it there and nowhere else: the next
+machine would compute everything again. It is moved to `.unlisted/FOLDER/`, and `dvc.lock` holds
+the folder as it is afterwards. DVC brings a moved output back from its cache once it is listed.
+
+Reads and tidies `data/FOLDER`; writes `data/listed/FOLDER.json`, the names in it.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from tasks import params, stage
+
+DATA = Path("data")
+UNLISTED = Path(".unlisted")
+
+
+def main(folder: str) -> None:
+    """Move aside what is not listed and write the names of what is."""
+    names = listed(folder)
+    with stage.output(DATA / "listed" / f"{folder}.json") as out:
+        for path in sorted((DATA / folder).iterdir()):
+            if path.name not in names and path.suffix != ".partial":
+                move_aside(path, UNLISTED / folder / path.name)
+        out.write_text(json.dumps(names, indent=1, ensure_ascii=False) + "\n")
+
+
+def listed(folder: str) -> list[str]:
+    """The names that may stand in a folder, sorted."""
+    if folder == "volumes":
+        names = params.read_key("data.batches")
+    elif folder == "downstream":
+        tasks, arms = params.read_key("downstream.tasks"), params.read_key("downstream.arms")
+        names = [f"{task}-{arm}" for task in tasks for arm in arms]
+    else:
+        names = params.read_key("slices.folds")
+    return sorted({str(name) for name in names})
+
+
+def move_aside(path: Path, target: Path) -> None:
+    """Move a file or folder to a place that may hold an older one of its name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stage.discard(target)
+    shutil.move(path, target)
+    print(f"listed: {path} is not listed in params.yaml, moved to {target}")
+
+
+if __name__ == "__main__":
+    stage.run(main)

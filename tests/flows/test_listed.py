@@ -1,0 +1,119 @@
+"""What is no longer listed neither reaches a lock nor makes the next machine compute again."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.flows import toy, whole
+
+LISTS = {
+    "batches": ("data", {"batches": ["phantom", "b"]}, {"batches": ["b"]}),
+    "folds": ("slices", {"folds": [0, 1]}, {"folds": [1]}),
+    "arms": ("downstream", {"arms": ["real", "real+synthetic"]}, {"arms": ["real"]}),
+    "tasks": ("downstream", {"tasks": ["classify", "segment"]}, {"tasks": ["segment"]}),
+}
+SMALL = {
+    "data": {"batches": ["phantom"]},
+    "slices": {"folds": [0]},
+    "downstream": {"arms": ["real"], "tasks": ["classify"]},
+}
+WAS = {
+    "batches": "volumes/phantom",
+    "folds": "gate/0",
+    "arms": "downstream/classify-real+synthetic",
+    "tasks": "downstream/classify-real",
+}
+
+
+def start(root: Path, **lists: tuple[str, dict[str, list[object]]]) -> Path:
+    """A repository with a batch besides the phantom in it, and a remote beside it."""
+    whole.make(root)
+    (root / "data/raw/b").mkdir()
+    (root / "data/raw/b/scan").write_text("b")
+    for section, values in (*SMALL.items(), *lists.values()):
+        toy.change(root, section, **values)
+    whole.dvc(root, "remote", "add", "-d", "beside", str(root.parent / "remote"))
+    whole.dvc(root, "repro")
+    whole.commit(root)
+    return root
+
+
+def cloned(root: Path, to: Path) -> Path:
+    """Another machine: a clone, with the raw scans, after `dvc pull`."""
+    whole.git(root.parent, "clone", "-q", str(root), str(to))
+    shutil.copytree(root / "data/raw/b", to / "data/raw/b")
+    (to / "told").mkdir()
+    whole.dvc(to, "pull")
+    return to
+
+
+def compare(first: Path, second: Path) -> None:
+    """The second machine has nothing to do, whatever lies about, and their locks are one."""
+    assert whole.dvc(second, "status") == "Data and pipelines are up to date.\n"
+    whole.dvc(second, "repro")
+    assert whole.ran(second) == []
+    for left in ("data/volumes/old", "data/gan/9", "data/gate/9", "data/downstream/old-arm"):
+        (second / left).mkdir(parents=True, exist_ok=True)
+        (second / left / "x").write_text("of an earlier run")
+    whole.dvc(second, "repro")
+    assert whole.ran(second) == []
+    assert (second / "dvc.lock").read_bytes() == (first / "dvc.lock").read_bytes()
+    assert (second / ".unlisted/volumes/old/x").exists()
+    assert whole.dvc(second, "status") == "Data and pipelines are up to date.\n"
+
+
+@pytest.mark.timeout(600)
+def test_a_clone_has_nothing_to_do_after_all_lists_were_shortened(tmp_path: Path) -> None:
+    before = {name: (section, long) for name, (section, long, _) in LISTS.items()}
+    first = start(tmp_path / "first", **before)
+    for section, _, short in LISTS.values():
+        toy.change(first, section, **short)
+    whole.ran(first)
+    whole.dvc(first, "repro")
+    assert "slices" in whole.ran(first)
+    for was in WAS.values():
+        assert not (first / "data" / was).exists()
+        assert (first / ".unlisted" / was).is_dir()
+    whole.commit(first)
+    whole.dvc(first, "push")
+    compare(first, cloned(first, tmp_path / "second"))
+
+
+@pytest.mark.verify
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", LISTS)
+def test_each_list_may_grow_and_shrink(kind: str, tmp_path: Path) -> None:
+    section, long, short = LISTS[kind]
+    toy_lists = {kind: (section, long)}
+    first = start(tmp_path / "first", **toy_lists)
+    long_lock = (first / "dvc.lock").read_bytes()
+    toy.change(first, section, **short)
+    whole.dvc(first, "repro")
+    assert not (first / "data" / WAS[kind]).exists()
+    whole.commit(first)
+    whole.dvc(first, "push")
+    compare(first, cloned(first, tmp_path / "second"))
+
+    toy.change(first, section, **long)
+    whole.ran(first)
+    whole.dvc(first, "repro")
+    assert not {"ingest@phantom", "train_gan@0", "gate@0"} & set(whole.ran(first))  # from the cache
+    assert (first / "data" / WAS[kind]).is_dir()
+    assert (first / "dvc.lock").read_bytes() == long_lock
+
+
+def test_the_flow_tidies_as_dvc_does(tmp_path: Path, prefect_api: str) -> None:
+    first = start(tmp_path / "first")
+    for left in ("data/volumes/old", "data/gate/9"):
+        (first / left).mkdir()
+        (first / left / "x").write_text("of an earlier run")
+    lock = (first / "dvc.lock").read_bytes()
+    whole.ran(first)
+    done = toy.call(first, "flows.pipeline", PREFECT_API_URL=prefect_api)
+    assert "The gate has not judged yet" in done.stdout + done.stderr or done.returncode == 0
+    assert whole.ran(first) == []
+    assert (first / "dvc.lock").read_bytes() == lock
+    assert (first / ".unlisted/volumes/old/x").exists()
+    again = toy.call(first, "dvc", "repro")
+    assert again.stdout.endswith("Data and pipelines are up to date.\n")

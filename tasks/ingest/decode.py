@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.ingest.elements import BIG_ENDIAN, EXPLICIT, IMPLICIT
+from tasks.ingest.error_words import in_words
 from tasks.ingest.headers import Header
 from tasks.ingest.refusal import RefusalError
 
@@ -48,13 +49,25 @@ def stored_values(headers: Sequence[Header]) -> NDArray[Any]:
     dtype = np.result_type(*{dtype_of(header) for header in headers})
     values = np.empty((len(headers), headers[0].rows, headers[0].columns), dtype)
     for plane, header in zip(values, headers, strict=True):
-        if header.transfer_syntax not in NATIVE or not read_native(header, plane):
-            plane[...] = decoded(header)
+        fill_with_pixels(header, plane)
     return values
 
 
+def stored_frames(header: Header) -> NDArray[Any]:
+    """(frames,rows,columns) of one multi-frame file; raises as `stored_values`."""
+    values = np.empty((header.frames, header.rows, header.columns), dtype_of(header))
+    fill_with_pixels(header, values)
+    return values
+
+
+def fill_with_pixels(header: Header, values: NDArray[Any]) -> None:
+    """Fill (rows,columns), or (frames,rows,columns), with the stored values of a file."""
+    if header.transfer_syntax not in NATIVE or not read_native(header, values):
+        values[...] = decoded(header, values.shape)
+
+
 def read_native(header: Header, plane: NDArray[Any]) -> bool:
-    """Fill (rows,columns) with the bytes behind the header; False where pydicom is needed."""
+    """Fill an array with the bytes behind the header; False where pydicom is needed."""
     dtype = dtype_of(header)
     values = plane if plane.dtype == dtype else np.empty(plane.shape, dtype)
     with header.source.open() as file:
@@ -81,8 +94,8 @@ def read_native(header: Header, plane: NDArray[Any]) -> bool:
     return True
 
 
-def decoded(header: Header) -> NDArray[np.generic]:
-    """(rows,columns) as pydicom decodes it."""
+def decoded(header: Header, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    """An array of this shape as pydicom decodes it."""
     import pydicom
 
     try:
@@ -91,8 +104,8 @@ def decoded(header: Header) -> NDArray[np.generic]:
         values = dataset.pixel_array
     except Exception as error:  # decoders raise anything; their text may hold names
         raise decoding_refusal(header, error) from None
-    if values.shape != (header.rows, header.columns):
-        raise RefusalError("corrupt", "the decoded frame has another size than declared")
+    if values.shape != shape:
+        raise RefusalError("corrupt", "the decoded frames have another size than declared")
     return np.asarray(values)
 
 
@@ -102,6 +115,4 @@ def decoding_refusal(header: Header, error: Exception) -> RefusalError:
         return RefusalError("truncated", "fewer pixels in the file than its header declares")
     if isinstance(error, NotImplementedError):
         return RefusalError("codec", "no decoder for the transfer syntax")
-    return RefusalError(
-        "corrupt", f"the compressed pixels cannot be decoded ({type(error).__name__})"
-    )
+    return RefusalError("corrupt", f"the compressed pixels cannot be decoded: {in_words(error)}")

@@ -1,16 +1,27 @@
-"""DICOM images and segmentations as volumes."""
+"""DICOM images as volumes: a classic series, or one enhanced multi-frame object."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tasks.ingest.decode import check_pixels, stored_values
+from tasks.ingest.decode import check_pixels, stored_frames, stored_values
+from tasks.ingest.error_words import in_words
 from tasks.ingest.found import Found
-from tasks.ingest.geometry import order_along_normal, slice_normal, slice_step, stack_affine
+from tasks.ingest.functional_groups import IN_WORDS, Frame, frames_of, open_without_pixels
+from tasks.ingest.geometry import (
+    SAME_COSINES,
+    SAME_SPACING_MM,
+    clashes,
+    order_along_normal,
+    slice_normal,
+    slice_step,
+    stack_affine,
+)
+from tasks.ingest.headers import Header
 from tasks.ingest.refusal import RefusalError
-from tasks.ingest.segments import tumour_segments
 from tasks.ingest.volume import Volume, compact
-from tasks.params.ingest import LabelRule
 
 
 def read_series(found: Found, *, max_voxels: int) -> Volume:
@@ -25,88 +36,107 @@ def read_series(found: Found, *, max_voxels: int) -> Volume:
     headers = found.headers
     for header in headers:
         check_pixels(header, max_voxels // len(headers))
-    orientation = np.array(headers[0].orientation)
-    normal = slice_normal(orientation)
-    positions = np.array([header.position for header in headers])  # (N,3)
-    order = order_along_normal(positions, normal)
-    step = slice_step(positions[order], normal)
-    spacing = np.array(headers[0].pixel_spacing)
-    affine = stack_affine(orientation, spacing, positions[order[0]], step)
+    order, affine = stack_geometry(headers)
     headers = tuple(headers[index] for index in order)
-    values = stored_values(headers)  # (slices, rows, columns)
-    if any((header.slope, header.intercept) != (1.0, 0.0) for header in headers):
-        values = np.stack(
-            [
-                (plane * header.slope + header.intercept).astype(np.float32)
-                for plane, header in zip(values, headers, strict=True)
-            ]
-        )
+    values = rescaled(stored_values(headers), headers)  # (slices, rows, columns)
     return Volume(compact(values.transpose(2, 1, 0)), affine)
 
 
 def read_multiframe(found: Found, *, max_voxels: int) -> Volume:
-    """An enhanced multi-frame object; highdicom sorts frames and checks their spacing."""
-    import highdicom as hd
+    """An enhanced multi-frame object, its frames placed by their functional groups.
 
-    check_pixels(found.headers[0], max_voxels)
-    try:
-        image = hd.imread(found.sources[0].path)
-        volume = image.get_volume(
-            apply_presentation_lut=False, apply_voi_transform=False, dtype=np.float64
-        )
-    except Exception as error:  # highdicom's messages may quote attributes
-        raise RefusalError(
-            "not-a-volume", f"the frames make no regular volume ({type(error).__name__})"
-        ) from None
-    return from_highdicom(volume.array, volume.affine)
+    Returns:
+        As `read_series`; whole numbers stay whole.
 
-
-def read_segmentation(found: Found, rule: LabelRule | list[int], *, max_voxels: int) -> Volume:
-    """A DICOM SEG: the union of its tumour segments, on the grid that its own frames span."""
-    import highdicom as hd
-
+    Raises:
+        RefusalError: `not-a-volume` where frames differ in orientation or share positions.
+    """
     header = found.headers[0]
-    if header.rows * header.columns * header.frames > max_voxels:
-        raise RefusalError("too-large", f"more than {max_voxels} voxels declared")
+    check_pixels(header, max_voxels)
+    frames = read_frames(header)
+    check_one_volume(frames)
+    order, affine = stack_geometry(frames)
+    frames = [frames[index] for index in order]
+    values = rescaled(stored_frames(header)[order], frames)  # (frames, rows, columns)
+    whole = values.dtype.kind == "f" and np.array_equal(values, np.round(values))
+    if whole and np.abs(values).max() < 2**24:
+        values = values.astype(np.int32)
+    return Volume(compact(values.transpose(2, 1, 0)), affine)
+
+
+def read_frames(header: Header) -> list[Frame]:
+    """The frames of a multi-frame object.
+
+    Raises:
+        RefusalError: `corrupt`, or `geometry` where a frame's place is not said.
+    """
     try:
-        segmentation = hd.seg.segread(found.sources[0].path)
-        names = {
-            number: names_of(segmentation.get_segment_description(number))
-            for number in segmentation.segment_numbers
-        }
-        chosen = tumour_segments(names, rule)
-        volume = segmentation.get_volume(
-            segment_numbers=chosen or None,
-            combine_segments=True,
-            skip_overlap_checks=True,
-            dtype=np.uint8,
-        )
-        mask = (volume.array != 0).astype(np.uint8) * bool(chosen)
+        frames = frames_of(open_without_pixels(header.source))
     except RefusalError:
         raise
-    except Exception as error:
-        raise RefusalError(
-            "geometry", f"the frames cannot be placed in space ({type(error).__name__})"
-        ) from None
-    return from_highdicom(mask, volume.affine)
+    except Exception as error:  # a hostile file may raise anything
+        raise RefusalError("corrupt", f"the functional groups: {in_words(error)}") from None
+    check_placed(frames)
+    return frames
 
 
-def names_of(segment: Any) -> str:
-    """All words that tell what a segment shows."""
-    kind = segment.segmented_property_type
-    return f"{segment.segment_label} {kind.meaning if kind is not None else ''}"
+def check_placed(frames: Sequence[Frame]) -> None:
+    """Refuse frames whose place is not said, or not by finite numbers."""
+    lengths = {(len(f.position), len(f.orientation), len(f.pixel_spacing)) for f in frames}
+    if lengths != {(3, 6, 2)}:
+        raise RefusalError("geometry", "position, orientation or spacing of a frame is missing")
+    if not np.isfinite([(*f.position, *f.orientation, *f.pixel_spacing) for f in frames]).all():
+        raise RefusalError("geometry", "position, orientation or spacing of a frame is not finite")
+    if min(min(frame.pixel_spacing) for frame in frames) <= 0:
+        raise RefusalError("geometry", "the pixel spacing is not positive")
 
 
-def from_highdicom(array: np.ndarray, affine: np.ndarray) -> Volume:
-    """highdicom's (slice, row, column) in LPS+ to (column, row, slice) in RAS+."""
-    swap = np.zeros((4, 4))
-    swap[[2, 1, 0, 3], [0, 1, 2, 3]] = 1  # our (i,j,k) are its (k,j,i)
-    ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine @ swap
-    data = np.transpose(array, (2, 1, 0))
-    if (
-        data.dtype.kind == "f"
-        and np.array_equal(data, np.round(data))
-        and np.abs(data).max() < 2**24
-    ):
-        data = data.astype(np.int32)
-    return Volume(compact(data) if data.dtype != np.uint8 else data, ras)
+def check_parallel(frames: Sequence[Frame]) -> None:
+    """Refuse frames of several orientations or pixel sizes."""
+    if np.ptp([frame.orientation for frame in frames], axis=0).max() > SAME_COSINES:
+        raise RefusalError("not-a-volume", "the frames have several orientations")
+    if np.ptp([frame.pixel_spacing for frame in frames], axis=0).max() > SAME_SPACING_MM:
+        raise RefusalError("not-a-volume", "the frames have several pixel spacings")
+
+
+def check_one_volume(frames: Sequence[Frame]) -> None:
+    """Refuse frames that do not lie one behind the other."""
+    first = frames[0]
+    check_parallel(frames)
+    if len(frames) < 2:
+        raise RefusalError("too-few-slices", "one frame")
+    if any(frame.slope == 0 for frame in frames):
+        raise RefusalError("unsupported-pixels", "the rescale slope of a frame is 0")
+    if not np.isfinite([(frame.slope, frame.intercept) for frame in frames]).all():
+        raise RefusalError("unsupported-pixels", "the rescale slope of a frame is not finite")
+    normal = slice_normal(np.array(first.orientation))
+    if clashes(np.array([frame.position for frame in frames]), normal):
+        kinds = {name: {dict(f.split_by)[name] for f in frames} for name, _ in first.split_by}
+        counts = {name: len(found) for name, found in kinds.items() if len(found) > 1}
+        told = ", ".join(f"{count} {IN_WORDS[name]}" for name, count in counts.items())
+        told = told or "nothing in the header tells them apart"
+        raise RefusalError("not-a-volume", f"some of {len(frames)} frames share a position: {told}")
+
+
+def stack_geometry(
+    slices: Sequence[Header | Frame],
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The order of parallel slices along their normal, and the stack's affine (4,4)."""
+    orientation = np.array(slices[0].orientation)
+    normal = slice_normal(orientation)
+    positions = np.array([one.position for one in slices])  # (N,3)
+    order = order_along_normal(positions, normal)
+    step = slice_step(positions[order], normal)
+    spacing = np.array(slices[0].pixel_spacing)
+    return order, stack_affine(orientation, spacing, positions[order[0]], step)
+
+
+def rescaled(values: NDArray[Any], slices: Sequence[Header | Frame]) -> NDArray[Any]:
+    """(N,rows,columns) with slope and intercept of each slice applied: float32 where there are."""
+    if all((one.slope, one.intercept) == (1.0, 0.0) for one in slices):
+        return values
+    scaled = [
+        (values[index] * one.slope + one.intercept).astype(np.float32)
+        for index, one in enumerate(slices)
+    ]
+    return np.stack(scaled)

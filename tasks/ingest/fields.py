@@ -13,6 +13,7 @@ from tasks.ingest.elements import (
     Tags,
     read_elements,
 )
+from tasks.ingest.error_words import in_words
 from tasks.ingest.inventory import Source
 from tasks.ingest.refusal import RefusalError
 
@@ -92,9 +93,7 @@ def read_fields(source: Source, tags: Tags) -> Fields:
     except (RefusalError, FileNotFoundError):
         raise
     except Exception as error:  # a hostile header may raise anything; its text may hold names
-        raise RefusalError(
-            "corrupt", f"the header cannot be parsed ({type(error).__name__})"
-        ) from None
+        raise RefusalError("corrupt", f"the header cannot be parsed: {in_words(error)}") from None
 
 
 def by_pydicom(source: Source, tags: Tags) -> Elements:
@@ -144,7 +143,15 @@ def as_bytes(dataset: Any, tag: int, kind: str) -> bytes:
 
 
 def referenced_frame(dataset: Any) -> bytes:
-    """The frame of reference that an RT structure set names inside a sequence."""
+    """The frame of reference that an RT structure set names inside a sequence.
+
+    Of several it is the one in which all regions are drawn; else their names together, which is
+    the frame of no image.
+    """
     items = dataset.get("ReferencedFrameOfReferenceSequence") or []
     frames = {str(item.get("FrameOfReferenceUID", "")) for item in items} - {""}
-    return frames.pop().encode() if len(frames) == 1 else b""
+    if len(frames) > 1:
+        regions = dataset.get("StructureSetROISequence") or []
+        drawn = {str(item.get("ReferencedFrameOfReferenceUID", "")) for item in regions} - {""}
+        frames = drawn or frames
+    return "/".join(sorted(frames)).encode()

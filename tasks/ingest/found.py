@@ -18,6 +18,8 @@ class Found:
     of the first picture of a volume.
     `channel` is the index along the fourth axis of a NIfTI file that holds several contrasts;
     `label_convention` names the meaning of a mask's values where its layout tells it.
+    `slice_steps` are the vectors from slice to slice, RAS+ mm, of the images on which an RT
+    structure set was drawn.
     `when` orders sessions in time; `stem` is the name that a mask's name starts with if it
     belongs to this one image; `headers` stand beside `sources` for DICOM.
     """
@@ -39,17 +41,13 @@ class Found:
     first_slice: int = 0
     channel: int | None = None
     label_convention: str | None = None
+    slice_steps: tuple[tuple[float, ...], ...] = ()
     headers: tuple[Header, ...] = ()
 
     @property
     def name(self) -> str:
         """The name of the first file; sorts a batch in a fixed order."""
         return self.sources[0].name
-
-    @property
-    def needs_highdicom(self) -> bool:
-        """Whether highdicom reads it."""
-        return self.format == "dicom-multiframe" or (self.format, self.role) == ("dicom", "mask")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from tasks.ingest.refusal import RefusalError
 
 SAME_POSITION_MM = 1e-3
+SAME_COSINES = 1e-3
+SAME_SPACING_MM = 1e-3
+MOST_JITTER_MM = 0.02  # of planes that are one
 SHEAR_DEGREES = 0.2
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -92,3 +95,49 @@ def stack_affine(
     affine[:3, 2] = step
     affine[:3, 3] = origin
     return LPS_TO_RAS @ affine
+
+
+def sparse_stack(
+    positions: NDArray[np.float64], normal: NDArray[np.float64], slice_spacing: float | None
+) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+    """The slice of each of (N,3) positions, the first one's origin and the step to the next.
+
+    Positions may come twice, and planes without content be left out, as segmentations do.
+    `slice_spacing` in mm, if it is known, must divide all gaps, else the largest distance is
+    taken that does.
+
+    Raises:
+        RefusalError: `uneven-spacing` or `sheared-stack`, or `geometry` for one plane of unknown
+            thickness.
+    """
+    along = positions @ normal
+    order = np.argsort(along, kind="stable")
+    new = np.diff(along[order]) > MOST_JITTER_MM
+    planes = positions[order[np.concatenate([[True], new])]]  # (P,3)
+    if len(planes) == 1:
+        if not slice_spacing:
+            raise RefusalError("geometry", "one plane, and nothing says how thick it is")
+        return np.zeros(len(positions), np.intp), planes[0], normal * slice_spacing
+    gaps = np.diff(planes @ normal)
+    candidates = [slice_spacing or 0.0, *(float(gaps.min()) / part for part in range(1, 5))]
+    for step in candidates:
+        if step < MOST_JITTER_MM:
+            continue
+        multiples = gaps / step
+        if np.abs(multiples - np.round(multiples)).max() < 0.1:
+            break
+    else:
+        found = f"gaps of the planes run from {gaps.min():.2f} to {gaps.max():.2f} mm"
+        raise RefusalError("uneven-spacing", found)
+    numbers = np.concatenate([[0], np.round(multiples)]).cumsum().astype(np.intp)
+    vector = (planes[-1] - planes[0]) / numbers[-1]
+    angle = np.degrees(np.arccos(np.clip(vector @ normal / np.linalg.norm(vector), -1, 1)))
+    if angle > SHEAR_DEGREES:
+        raise RefusalError(
+            "sheared-stack", f"planes drift by {angle:.1f} degrees from their normal"
+        )
+    slices = np.round((along - planes[0] @ normal) / (vector @ normal)).astype(np.intp)
+    off = np.linalg.norm(positions - planes[0] - slices[:, None] * vector, axis=1).max()
+    if off > max(0.1 * np.linalg.norm(vector), 2 * MOST_JITTER_MM):
+        raise RefusalError("uneven-spacing", f"a plane lies {off:.2f} mm off the stack's line")
+    return slices, planes[0], vector

@@ -1,12 +1,15 @@
 """What ingest takes from a DICOM header: an allow-list, read without the pixels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.ingest.elements import Tags
+from tasks.ingest.error_words import in_words
 from tasks.ingest.fields import Fields, read_fields
+from tasks.ingest.functional_groups import Frame, frames_of, open_without_pixels
 from tasks.ingest.inventory import Source
 from tasks.ingest.modality import Timing
 from tasks.ingest.refusal import RefusalError
+from tasks.ingest.sop_classes import ENHANCED
 
 TAGS = Tags(
     ("ImageType", 0x00080008, "CS"),
@@ -31,6 +34,7 @@ TAGS = Tags(
     ("DiffusionBValue", 0x00189087, "FD"),
     ("StudyInstanceUID", 0x0020000D, "UI"),
     ("SeriesInstanceUID", 0x0020000E, "UI"),
+    ("SeriesNumber", 0x00200011, "IS"),
     ("AcquisitionNumber", 0x00200012, "IS"),
     ("InstanceNumber", 0x00200013, "IS"),
     ("ImagePositionPatient", 0x00200032, "DS"),
@@ -75,6 +79,7 @@ class Header:
     study: str
     study_time: str  # date and time; orders sessions, never leaves
     series: str
+    series_number: str
     frame_of_reference: str
     equipment: str
     description: str
@@ -108,10 +113,47 @@ def read_header(source: Source) -> Header:
     """
     fields = read_fields(source, TAGS)
     try:
-        return summarise(source, fields)
-    except (ValueError, OverflowError) as error:
-        reason = f"a number in the header cannot be read ({type(error).__name__})"
-        raise RefusalError("corrupt", reason) from None
+        header = summarise(source, fields)
+    except (ValueError, OverflowError):
+        raise RefusalError("corrupt", "a number in the header cannot be read") from None
+    return with_first_frame(header) if header.sop_class in ENHANCED else header
+
+
+def with_first_frame(header: Header) -> Header:
+    """An enhanced object's header with what its functional groups say of the first frame.
+
+    A file of one frame is then a slice like any other; of the others only timing is taken.
+    """
+    try:
+        frame = frames_of(open_without_pixels(header.source))[0]
+    except RefusalError:
+        raise
+    except Exception as error:  # a hostile file may raise anything
+        raise RefusalError("corrupt", f"the functional groups: {in_words(error)}") from None
+    header = replace(
+        header,
+        timing=Timing(
+            TR=header.timing.TR if frame.repetition_time is None else frame.repetition_time,
+            TE=header.timing.TE if frame.echo_time is None else frame.echo_time,
+            TI=header.timing.TI if frame.inversion_time is None else frame.inversion_time,
+            contrast=header.timing.contrast,
+        ),
+    )
+    return header if header.frames > 1 else as_slice(header, frame)
+
+
+def as_slice(header: Header, frame: Frame) -> Header:
+    """The header of an object of one frame as that of a classic slice."""
+    own = dict(frame.split_by)
+    return replace(
+        header,
+        position=frame.position,
+        orientation=frame.orientation,
+        pixel_spacing=frame.pixel_spacing,
+        slope=frame.slope,
+        intercept=frame.intercept,
+        split_by=tuple((name, own.get(name) or value) for name, value in header.split_by),
+    )
 
 
 def summarise(source: Source, fields: Fields) -> Header:
@@ -133,6 +175,7 @@ def summarise(source: Source, fields: Fields) -> Header:
         study=fields.text("StudyInstanceUID"),
         study_time=f"{fields.text('StudyDate')} {fields.text('StudyTime')}",
         series=fields.text("SeriesInstanceUID"),
+        series_number=fields.text("SeriesNumber"),
         frame_of_reference=fields.text("FrameOfReferenceUID"),
         equipment="|".join(fields.text(name) for name in ("InstitutionName", "StationName")),
         description="\n".join(fields.text(name) for name in DESCRIPTIONS),

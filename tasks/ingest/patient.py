@@ -98,11 +98,7 @@ def look_into(patient: Patient, plan: Plan) -> tuple[Scans, list[Rejection]]:
     )
     headers, rejected = read_headers(files)
     of_dicom, refused = series.survey(
-        headers,
-        patient=patient.id,
-        known=patient.known,
-        min_slices=settings.min_slices,
-        allow_burned_in=settings.allow_burned_in,
+        headers, patient=patient.id, known=patient.known, settings=settings
     )
     of_dicom = [as_owner_says(one, plan.table) for one in of_dicom]
     found, also_skipped = apply_overrides([*of_dicom, *patient.found], plan.overrides)

@@ -9,14 +9,18 @@ from numpy.typing import NDArray
 
 from tasks.ingest.bias import correct_bias
 from tasks.ingest.brain import Brain, extract_brain
-from tasks.ingest.contours import Contours, fill, read_contours
-from tasks.ingest.dicom import read_multiframe, read_segmentation, read_series
+from tasks.ingest.contour_fill import Contours, fill
+from tasks.ingest.dicom import read_multiframe, read_series
+from tasks.ingest.error_words import in_words
 from tasks.ingest.found import Found
 from tasks.ingest.labels import merge_greys, merge_labels
 from tasks.ingest.mask_grid import place_mask
 from tasks.ingest.nifti import read_nifti
 from tasks.ingest.pictures import read_pictures
 from tasks.ingest.refusal import RefusalError
+from tasks.ingest.rtstruct import read_contours
+from tasks.ingest.segmentation import read_segmentation
+from tasks.ingest.sop_classes import SEGMENTATIONS
 from tasks.ingest.volume import Volume, canonical
 from tasks.params.ingest import Ingest
 
@@ -54,11 +58,11 @@ def read_prepared(found: Found, params: Ingest) -> tuple[Volume, Brain | None]:
 
 def read_mask(found: Found, params: Ingest) -> Mask:
     """A mask in {0,1} on its own grid, or contours; the labels merged by `ingest.mask_labels`."""
-    rule, voxels = params.mask_labels, params.max_voxels
+    rule = params.mask_labels
     if found.format == "rtstruct":
-        return guarded(lambda: read_contours(found, rule))
-    if found.format == "dicom":
-        return guarded(lambda: canonical(read_segmentation(found, rule, max_voxels=voxels)))
+        return guarded(lambda: read_contours(found, params))
+    if found.headers and found.headers[0].sop_class in SEGMENTATIONS:
+        return guarded(lambda: canonical(read_segmentation(found, params)))
     volume = read_image(found, params)
     convention = params.label_convention or found.label_convention
     if found.format == "image2d":
@@ -83,4 +87,4 @@ def guarded(read: Callable[[], T]) -> T:
     except MemoryError:
         raise RefusalError("too-large", "more memory needed than a worker may take") from None
     except Exception as error:
-        raise RefusalError("corrupt", f"unreadable ({type(error).__name__})") from None
+        raise RefusalError("corrupt", f"it cannot be read: {in_words(error)}") from None

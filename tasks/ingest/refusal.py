@@ -35,6 +35,10 @@ CODES = {
         "memory",
         "convert the file to an uncompressed transfer syntax, for example with dcmdjpeg",
     ),
+    "contours-too-sparse": Code(
+        "contours of one region on planes more than 10 mm apart",
+        "draw the region on the slices between, or export it interpolated",
+    ),
     "corrupt": Code(
         "the file, archive or picture cannot be parsed or decoded",
         "fetch the file from its archive again",
@@ -45,7 +49,7 @@ CODES = {
         "fetch the file again; if it persists, convert it with another tool",
     ),
     "derived-map": Code(
-        "Image Type names a computed map (ADC, FA, CBV, …)",
+        "Image Type names a computed map (ADC, FA, CBV, …); a parametric map, a dose",
         "none needed: maps computed from images are not images",
     ),
     "duplicate": Code(
@@ -59,8 +63,8 @@ CODES = {
     ),
     "geometry": Code(
         "positions, orientations or spacings are missing, not finite or no rectangle's; no usable "
-        "sform or qform; contours across the slices",
-        "export the series again with its positions and orientations",
+        "sform or qform; contours in no parallel planes",
+        "export the series again with its positions and orientations, contours in parallel planes",
     ),
     "hidden-file": Code(
         "a scan in a folder, or under a name, that begins with a dot",
@@ -81,6 +85,10 @@ CODES = {
         "Image Type says LOCALIZER",
         "none needed: localisers are not volumes",
     ),
+    "mask-format": Code(
+        "a DICOM object that outlines something in a form that is not read: surfaces, height maps",
+        "export the mask as a DICOM Segmentation, an RT structure set or NIfTI",
+    ),
     "mask-grid": Code(
         "nothing says where the mask lies on the image: an identity affine, or a picture turned by "
         "its EXIF tag; and the image does not settle it",
@@ -93,6 +101,10 @@ CODES = {
     "mask-in-air": Code(
         "more than half of the mask lies outside the head",
         "look at the mask on the image; if it is right, set ingest.check_masks to false",
+    ),
+    "mask-not-drawn": Code(
+        "a structure set whose tumour was never drawn, or only as points or open lines",
+        "draw the tumour as closed contours and export the structure set again",
     ),
     "mask-of-head": Code(
         "the mask covers most of the head, or spans it as a tissue does",
@@ -123,11 +135,13 @@ CODES = {
         "set ingest.brain_extraction to false, or leave the series out by files.csv",
     ),
     "not-a-tumour-mask": Code(
-        "the mask's name or its segments' names speak of something else",
-        "none needed; rename the mask if it does hold the tumour",
+        "the mask's name speaks of something else; no segment or region of it is tumour by its "
+        "code or its name",
+        "none needed; if it does hold the tumour, rename the mask, or list the labels or numbers "
+        "of its segments in ingest.mask_segments",
     ),
     "not-a-volume": Code(
-        "slices share positions, or sizes differ; frames make no regular volume",
+        "slices or frames share positions, or their sizes or orientations differ",
         "export the slices with their positions, one volume a series",
     ),
     "not-an-image": Code(

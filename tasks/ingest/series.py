@@ -5,29 +5,39 @@ twice share one. Slices are first split by orientation and size, equal ones drop
 still clashes in position is split by echo, image type or acquisition if that resolves it.
 """
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from tasks.ingest.decode import stored_values
 from tasks.ingest.found import Format, Found, Rejection
-from tasks.ingest.geometry import clashes, slice_normal
+from tasks.ingest.geometry import SAME_COSINES, SAME_SPACING_MM, clashes, slice_normal
 from tasks.ingest.headers import Header
 from tasks.ingest.modality import recognise
 from tasks.ingest.refusal import RefusalError
+from tasks.ingest.rtstruct import referenced_series
+from tasks.ingest.segment_names import Segment, tumour_segments, words
+from tasks.ingest.sop_classes import (
+    MAPS,
+    MASKS,
+    SECONDARY_CAPTURE,
+    STRUCTURE_SET,
+    UNREADABLE_MASKS,
+)
+from tasks.params.ingest import Ingest
 
-SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
-MASKS = (SEGMENTATION, STRUCTURE_SET)
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+LABELS = re.compile(
+    r"\b(?:segmentations?|segm?|label ?maps?|labels?|masks?|annotations?|rois?|ground ?truth)\b"
+)
+MOST_LABELS = 16  # more values than these are greys
 DERIVED_MAPS = {"ADC", "FA", "TRACEW", "CBV", "CBF", "MTT", "TTP", "PHASE MAP", "T1 MAP", "T2 MAP"}
-SAME_COSINES = 1e-3
-SAME_SPACING_MM = 1e-3
 
 
 def survey(
-    headers: Iterable[Header], *, patient: str, known: bool, min_slices: int, allow_burned_in: bool
+    headers: Iterable[Header], *, patient: str, known: bool, settings: Ingest
 ) -> tuple[list[Found], list[Rejection]]:
     """Images, masks and rejections of a patient's DICOM files, each in exactly one of them."""
     found: list[Found] = []
@@ -35,7 +45,9 @@ def survey(
     groups: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     for header in headers:
         try:
-            check_kind(header, allow_burned_in=allow_burned_in)
+            check_kind(header, settings)
+            if header.frames > 1 and header.sop_class not in MASKS:
+                check_count(header.frames, settings.min_slices)
         except RefusalError as refusal:
             rejected.append(Rejection((header.source,), refusal.code, refusal.reason))
             continue
@@ -43,26 +55,64 @@ def survey(
             found.append(single(header))
         else:
             groups[header.study, header.series].append(header)
-    for _, group in sorted(groups.items()):
-        for stack in split(group, rejected, min_slices):
+    for group in join_single_slices(groups, settings.min_slices):
+        for stack in split(group, rejected, settings.min_slices):
             try:
-                check_stack(stack, min_slices=min_slices)
-                found.append(as_found(stack))
+                check_stack(stack, min_slices=settings.min_slices)
+                found.append(as_labels_or_image(stack, settings))
             except RefusalError as refusal:
                 sources = tuple(header.source for header in stack)
                 rejected.append(Rejection(sources, refusal.code, refusal.reason))
+    found = [with_slice_steps(one, found) for one in found]
     return [replace(one, patient=patient, patient_known=known) for one in found], rejected
 
 
-def check_kind(header: Header, *, allow_burned_in: bool) -> None:
+def join_single_slices(
+    groups: Mapping[tuple[str, ...], list[Header]], min_slices: int
+) -> list[list[Header]]:
+    """The series of a patient; slices that bear a series UID each are one, as far as all else says.
+
+    Some anonymisers and archives give each file a SeriesInstanceUID of its own. Slices of one
+    study, description, kind, size, orientation and frame of reference are put together, apart by
+    series number where that leaves enough of them.
+    """
+    series: list[list[Header]] = []
+    alone: dict[tuple[object, ...], list[Header]] = defaultdict(list)
+    for _, group in sorted(groups.items()):
+        if len(group) > 1:
+            series.append(group)
+            continue
+        one = group[0]
+        turned = tuple(round(cosine, 2) + 0.0 for cosine in one.orientation)
+        kind = (one.study, one.description, one.modality, one.sop_class, one.image_type)
+        place = (one.frame_of_reference, one.rows, one.columns, turned)
+        alone[*kind, *place].append(one)
+    for slices in alone.values():
+        numbered: dict[str, list[Header]] = defaultdict(list)
+        for one in slices:
+            numbered[one.series_number].append(one)
+        if all(len(part) >= min_slices for part in numbered.values()):
+            series += numbered.values()
+        elif len(slices) >= min_slices:
+            series.append(slices)
+        else:
+            series += [[one] for one in slices]
+    return series
+
+
+def check_kind(header: Header, settings: Ingest) -> None:
     """Refuse objects that are no cross-sectional image."""
+    if header.sop_class in UNREADABLE_MASKS:
+        raise RefusalError("mask-format", UNREADABLE_MASKS[header.sop_class])
+    if header.sop_class in MAPS:
+        raise RefusalError("derived-map", MAPS[header.sop_class])
     if header.sop_class in MASKS:
         return
     if header.rows == 0 or header.columns == 0:
         raise RefusalError("not-an-image", "a DICOM object without pixels")
-    if header.burned_in and not allow_burned_in:
+    if header.burned_in and not settings.allow_burned_in:
         raise RefusalError("burned-in-text", "the header says that text is burned into the pixels")
-    if header.sop_class.startswith(SECONDARY_CAPTURE) and not allow_burned_in:
+    if header.sop_class.startswith(SECONDARY_CAPTURE) and not settings.allow_burned_in:
         raise RefusalError("secondary-capture", "a secondary capture")
     if "LOCALIZER" in header.image_type:
         raise RefusalError("localiser", "the image type says LOCALIZER")
@@ -74,9 +124,56 @@ def single(header: Header) -> Found:
     """A file that is a volume by itself: enhanced multi-frame, or a mask."""
     found = as_found([header])
     if header.sop_class in MASKS:
-        kind: Format = "dicom" if header.sop_class == SEGMENTATION else "rtstruct"
+        kind: Format = "rtstruct" if header.sop_class == STRUCTURE_SET else "dicom"
         return replace(found, role="mask", format=kind)
     return replace(found, format="dicom-multiframe")
+
+
+def as_labels_or_image(stack: list[Header], settings: Ingest) -> Found:
+    """A stack as an image, or as a mask where description and values say that it holds labels.
+
+    Some tools write label maps as plain images, in a series called `FLAIR tumor segmentation`.
+
+    Raises:
+        RefusalError: `not-a-tumour-mask` for labels whose description names no tumour.
+    """
+    description = stack[0].description.partition("\n")[0]
+    if stack[0].modality != "SEG" and not LABELS.search(words(description)):
+        return as_found(stack)
+    try:
+        few = len(np.unique(stored_values(stack))) <= MOST_LABELS
+    except RefusalError:  # reading it says why
+        few = False
+    if not few:
+        return as_found(stack)
+    tumour_segments({1: Segment(description)}, "whole", settings.mask_segments)
+    return replace(as_found(stack), role="mask")
+
+
+def with_slice_steps(mask: Found, found: Sequence[Found]) -> Found:
+    """A structure set with the steps between the slices of the images on which it was drawn.
+
+    Where it does not say which these are, of all in its frame of reference.
+    """
+    if mask.format != "rtstruct":
+        return mask
+    images = [one for one in found if (one.role, one.format) == ("image", "dicom")]
+    drawn_on = referenced_series(mask.sources[0])
+    images = [one for one in images if one.headers[0].series in drawn_on] or [
+        one for one in images if one.frame_of_reference == mask.frame_of_reference
+    ]
+    return replace(mask, slice_steps=tuple(step for one in images for step in slice_steps(one)))
+
+
+def slice_steps(image: Found) -> list[tuple[float, ...]]:
+    """The usual vector between the slices of a series, RAS+ mm; none where they have no normal."""
+    try:
+        normal = slice_normal(np.array(image.headers[0].orientation))
+    except RefusalError:
+        return []
+    along = np.array([header.position for header in image.headers]) @ normal
+    step = float(np.median(np.diff(np.sort(along)))) * normal * [-1.0, -1.0, 1.0]
+    return [tuple(step.tolist())]
 
 
 def as_found(stack: list[Header]) -> Found:
@@ -132,8 +229,6 @@ def close(some: Sequence[float], others: Sequence[float], tolerance: float) -> b
 
 def without_copies(stack: list[Header], rejected: list[Rejection]) -> list[Header]:
     """Drop files that repeat a SOP instance, or a slice at the same place with equal pixels."""
-    from tasks.ingest.decode import stored_values
-
     kept: list[Header] = []
     by_place: dict[tuple[float, ...], list[Header]] = defaultdict(list)
     for header in stack:
@@ -189,7 +284,12 @@ def check_stack(stack: list[Header], *, min_slices: int) -> None:
         raise RefusalError("geometry", "position, orientation or pixel spacing is missing")
     if min(stack[0].pixel_spacing) <= 0:
         raise RefusalError("geometry", "the pixel spacing is not positive")
-    if len(stack) < min_slices:
-        raise RefusalError("too-few-slices", f"{len(stack)} slices, at least {min_slices} expected")
+    check_count(len(stack), min_slices)
     if is_clashing(stack):
         raise RefusalError("not-a-volume", f"{len(stack)} different slices share positions")
+
+
+def check_count(count: int, min_slices: int) -> None:
+    """Refuse fewer slices than a volume needs."""
+    if count < min_slices:
+        raise RefusalError("too-few-slices", f"{count} slices, at least {min_slices} expected")

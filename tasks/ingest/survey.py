@@ -15,6 +15,7 @@ from tasks.ingest.inventory import Kind, Source, is_hidden, is_tools, kind_of, s
 from tasks.ingest.overrides import read_pictures_table
 from tasks.ingest.refusal import RefusalError
 from tasks.ingest.roll import Entries, Entry, Roll
+from tasks.ingest.sop_classes import READ_BY_PYDICOM
 from tasks.ingest.workers import run_all
 from tasks.params.ingest import Ingest
 
@@ -22,10 +23,6 @@ Answer = Identity | Rejection
 Refuse = Callable[[Iterable[Rejection]], None]
 
 FILES_A_TASK = 256
-OF_MANY_FRAMES = (  # enhanced MR, CT, PET and their legacy forms, segmentations
-    "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4", "1.2.840.10008.5.1.4.1.1.2.1",
-    "1.2.840.10008.5.1.4.1.1.2.2", "1.2.840.10008.5.1.4.1.1.66.4",
-)  # fmt: skip
 
 
 def take_stock(
@@ -133,9 +130,7 @@ def identify_some(entries: list[Entry]) -> list[Answer]:
 
 def load_libraries(identities: Iterable[Identity], settings: Ingest) -> None:
     """Import what the workers will need, once and before they fork."""
-    if any(identity.kind in OF_MANY_FRAMES for identity in identities):
-        importlib.import_module("highdicom")
-    elif not all(identity.quick for identity in identities):
+    if not all(identity.quick and identity.kind not in READ_BY_PYDICOM for identity in identities):
         importlib.import_module("pydicom")
     if settings.brain_extraction:
         importlib.import_module("torch")

@@ -1,7 +1,15 @@
 import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    StrictInt,
+    StrictStr,
+    field_validator,
+)
 
 from tasks.params import Section
 
@@ -44,6 +52,8 @@ class Ingest(Section):
     """How raw files become volumes.
 
     `mask_labels` says which labels of a mask are tumour: a region, or a list of values.
+    `mask_segments` lists what is tumour in DICOM segmentations and RT structure sets that hold one
+    of these: labels (case plays no part) or numbers. Others are judged by their codes and names.
     `label_convention` says what the values of all masks mean (docs/ingest.md); null: what the
     layout of each file says.
     `affine` says which of a NIfTI file's two forms is right where they disagree; null: refuse it.
@@ -57,6 +67,7 @@ class Ingest(Section):
 
     section: ClassVar[str] = "ingest"
     mask_labels: LabelRule | Annotated[list[int], Field(min_length=1)] = "whole"
+    mask_segments: tuple[StrictInt | Annotated[StrictStr, Field(min_length=1)], ...] = ()
     label_convention: LabelConvention | None = None
     affine: Literal["sform", "qform"] | None = None
     check_masks: bool = True

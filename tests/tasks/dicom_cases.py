@@ -104,29 +104,43 @@ def write_series(  # noqa: PLR0915
 
 
 def write_segmentation(
-    path: Path, series: Path, mask: NDArray[np.uint8], *, omit_empty_frames: bool = False
+    path: Path,
+    series: Path,
+    mask: NDArray[Any],
+    *,
+    omit_empty_frames: bool = False,
+    kind: str = "BINARY",
+    segments: dict[str, tuple[str, str]] | None = None,
+    **options: Any,
 ) -> None:
-    """Write (N, rows, columns) labels as a DICOM SEG of the series, one segment a label."""
+    """Write (N, rows, columns) labels as a DICOM SEG of the series, one segment a label.
+
+    A fractional `kind` takes (N, rows, columns, segments) in [0,1]. `segments` are labels with the
+    scheme and value of their property type.
+    """
     import highdicom as hd
     from highdicom.sr.coding import CodedConcept
-    from pydicom.sr.codedict import codes
 
+    count = mask.shape[3] if mask.ndim == 4 else max(1, int(mask.max()))
+    segments = segments or {
+        f"tumour {number}": ("SCT", "108369006") for number in range(1, count + 1)
+    }
     images = [pydicom.dcmread(file) for file in sorted(series.glob("*.dcm"))]
-    segments = [
+    described = [
         hd.seg.SegmentDescription(
             segment_number=number,
-            segment_label=f"tumour {number}",
+            segment_label=label,
             segmented_property_category=CodedConcept("49755003", "SCT", "Abnormality"),
-            segmented_property_type=codes.SCT.Neoplasm,
+            segmented_property_type=CodedConcept(value, scheme, "a kind of thing"),
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
         )
-        for number in range(1, max(2, int(mask.max()) + 1))
+        for number, (label, (scheme, value)) in enumerate(segments.items(), start=1)
     ]
     segmentation = hd.seg.Segmentation(
         source_images=images,
         pixel_array=mask,
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=segments,
+        segmentation_type=kind,
+        segment_descriptions=described,
         series_instance_uid=generate_uid(entropy_srcs=[str(path)]),
         series_number=9,
         sop_instance_uid=generate_uid(entropy_srcs=[str(path), "sop"]),
@@ -136,6 +150,7 @@ def write_segmentation(
         software_versions="1",
         device_serial_number="1",
         omit_empty_frames=omit_empty_frames,
+        **options,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     segmentation.save_as(path)
@@ -150,10 +165,11 @@ def write_multiframe(
     spacing: tuple[float, float] = (0.9, 1.1),
     gap: float = 5.5,
     order: list[int] | None = None,
+    change: Callable[[FileDataset], None] | None = None,
 ) -> NDArray[np.float64]:
     """Write (N, rows, columns) as one Enhanced MR object; return its affine as `write_series`.
 
-    `order` says in which order the slices are stored as frames.
+    `order` says in which order the slices are stored as frames. The patient is `multi`.
     """
     from pydicom.dataset import Dataset
 
@@ -213,9 +229,64 @@ def write_multiframe(
         frame.PixelValueTransformationSequence = [transform]
         frames.append(frame)
     dataset.PerFrameFunctionalGroupsSequence = frames
+    if change is not None:
+        change(dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset.save_as(path, enforce_file_format=True)
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = row * spacing[1], column * spacing[0]
     affine[:3, 2], affine[:3, 3] = vector, origin
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def write_structures(
+    path: Path,
+    series: Path,
+    regions: dict[str, list[NDArray[np.float64]] | None],
+    *,
+    kind: str = "CLOSED_PLANAR",
+    interpreted: dict[str, str] | None = None,
+) -> None:
+    """An RT structure set with contours of (N,3) LPS+ mm for each region; None: never drawn.
+
+    `interpreted` is the RT ROI Interpreted Type of regions.
+    """
+    from pydicom.dataset import Dataset
+
+    image = pydicom.dcmread(min(series.glob("*.dcm")))
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.481.3"
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(path)])
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.481.3"
+    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    dataset.Modality = "RTSTRUCT"
+    dataset.PatientID, dataset.StudyInstanceUID = image.PatientID, image.StudyInstanceUID
+    dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[str(path), "series"])
+    frame = Dataset()
+    frame.FrameOfReferenceUID = image.FrameOfReferenceUID
+    dataset.ReferencedFrameOfReferenceSequence = [frame]
+    dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
+    dataset.RTROIObservationsSequence = []
+    for number, (name, contours) in enumerate(regions.items(), start=1):
+        roi = Dataset()
+        roi.ROINumber, roi.ROIName = number, name
+        dataset.StructureSetROISequence.append(roi)
+        drawn = Dataset()
+        drawn.ReferencedROINumber = number
+        dataset.ROIContourSequence.append(drawn)
+        observation = Dataset()
+        observation.ObservationNumber = observation.ReferencedROINumber = number
+        observation.RTROIInterpretedType = (interpreted or {}).get(name, "")
+        dataset.RTROIObservationsSequence.append(observation)
+        if contours is None:
+            continue
+        drawn.ContourSequence = []
+        for points in contours:
+            contour = Dataset()
+            contour.ContourGeometricType = kind
+            contour.NumberOfContourPoints = len(points)
+            contour.ContourData = [f"{value:.6f}" for value in points.ravel()]
+            drawn.ContourSequence.append(contour)
+    dataset.save_as(path, enforce_file_format=True)

@@ -265,7 +265,7 @@ def test_an_enhanced_multiframe_series_is_sorted_scaled_and_placed(room: Room, s
 
 def test_a_multiframe_series_without_one_frame_is_refused(room: Room) -> None:
     write_multiframe(room.raw / "x.dcm", anatomy((6, 9, 10)), order=[0, 1, 2, 4, 5])
-    assert refused(room) == ["not-a-volume"]
+    assert refused(room) == ["missing-slice"]
 
 
 def test_localisers_maps_captures_and_reports_are_refused_by_their_codes(room: Room) -> None:

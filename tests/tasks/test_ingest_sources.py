@@ -7,17 +7,15 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.fileset import FileSet
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 
 from tasks.ingest.modality import Timing, recognise
 from tasks.ingest.refusal import TABLE_END, TABLE_START, table_of_codes, with_table
-from tasks.ingest.segments import tumour_segments
 from tasks.stage import StageError
 
-from .dicom_cases import anatomy, rotation, write_segmentation, write_series
-from .ingest_room import Room, canonical
+from .dicom_cases import anatomy, write_segmentation, write_series
+from .ingest_room import Room
 from .test_ingest_nifti import ball, one_patient, write_nifti
 
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
@@ -180,88 +178,7 @@ def test_a_contrast_agent_is_told_from_other_words(modality: str, descriptions: 
     assert found == dict.fromkeys(descriptions, modality)
 
 
-# --- masks from radiotherapy and from segmentations
-
-
-def write_structures(path: Path, series: Path, regions: dict[str, list[np.ndarray]]) -> None:
-    """An RT structure set with, for each region, contours of (N,3) LPS+ mm."""
-    image = pydicom.dcmread(next(series.glob("*.dcm")))
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = STRUCTURE_SET
-    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(path)])
-    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID = STRUCTURE_SET
-    dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
-    dataset.Modality = "RTSTRUCT"
-    dataset.PatientID, dataset.StudyInstanceUID = image.PatientID, image.StudyInstanceUID
-    dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[str(path), "series"])
-    frame = Dataset()
-    frame.FrameOfReferenceUID = image.FrameOfReferenceUID
-    dataset.ReferencedFrameOfReferenceSequence = [frame]
-    dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
-    for number, (name, contours) in enumerate(regions.items(), start=1):
-        roi = Dataset()
-        roi.ROINumber, roi.ROIName = number, name
-        dataset.StructureSetROISequence.append(roi)
-        drawn = Dataset()
-        drawn.ReferencedROINumber = number
-        drawn.ContourSequence = []
-        for points in contours:
-            contour = Dataset()
-            contour.ContourGeometricType = "CLOSED_PLANAR"
-            contour.NumberOfContourPoints = len(points)
-            contour.ContourData = [f"{value:.6f}" for value in points.ravel()]
-            drawn.ContourSequence.append(contour)
-        dataset.ROIContourSequence.append(drawn)
-    dataset.save_as(path, enforce_file_format=True)
-
-
-def outline(affine: np.ndarray, low: tuple[float, float], high: tuple[float, float], k: int):
-    """A rectangle in voxel coordinates on slice k, as (4,3) LPS+ mm."""
-    (a, b), (c, d) = low, high
-    corners = np.array([[a, b, k, 1], [c, b, k, 1], [c, d, k, 1], [a, d, k, 1]])
-    return (corners @ affine.T)[:, :3] * [-1, -1, 1]
-
-
-def test_contours_are_filled_on_their_slices_with_holes(room: Room) -> None:
-    turn = rotation(np.random.default_rng(5))
-    pixels = anatomy((6, 20, 24))
-    affine = write_series(room.raw / "x", pixels, orientation=(*turn[:, 0], *turn[:, 1]))
-    regions = {
-        "GTV": [
-            outline(affine, (3.5, 2.5), (12.5, 9.5), 2),
-            outline(affine, (5.5, 4.5), (7.5, 6.5), 2),
-            outline(affine, (3.5, 2.5), (6.5, 5.5), 3),
-        ],
-        "Brain": [outline(affine, (0.5, 0.5), (20.5, 15.5), 4)],
-    }
-    write_structures(room.raw / "x/structures.dcm", room.raw / "x", regions)
-    manifest = room.ingest()
-    truth = np.zeros((24, 20, 6), np.uint8)
-    truth[4:13, 3:10, 2] = 1
-    truth[6:8, 5:7, 2] = 0
-    truth[4:7, 3:6, 3] = 1
-    found = room.load(manifest["mask"][0])[0]
-    assert np.array_equal(found, canonical(truth, affine).get_fdata())
-    assert room.codes() == []
-
-
-def test_contours_across_the_slices_are_refused(room: Room) -> None:
-    affine = write_series(room.raw / "x", anatomy((6, 20, 24)))
-    slanted = outline(affine, (3, 3), (12, 12), 2)
-    slanted[2:, 2] += 8
-    write_structures(room.raw / "x/structures.dcm", room.raw / "x", {"tumor": [slanted]})
-    assert list(room.ingest().mask_status) == ["missing"]
-    assert room.codes() == ["geometry"]
-
-
-def test_a_structure_set_of_organs_is_no_tumour_mask(room: Room) -> None:
-    affine = write_series(room.raw / "x", anatomy((6, 20, 24)))
-    organs = {name: [outline(affine, (3, 3), (12, 12), 2)] for name in ("Brain", "Lens_L")}
-    write_structures(room.raw / "x/structures.dcm", room.raw / "x", organs)
-    assert list(room.ingest().mask_status) == ["missing"]
-    assert room.codes() == ["not-a-tumour-mask"]
+# --- masks and codes
 
 
 def test_a_mask_of_another_frame_of_reference_is_not_used(room: Room) -> None:
@@ -271,26 +188,6 @@ def test_a_mask_of_another_frame_of_reference_is_not_used(room: Room) -> None:
     mask[2:4, 3:6, 3:6] = 1
     write_segmentation(room.raw / "seg.dcm", room.raw / "y", mask)
     assert sorted(room.ingest().mask_status) == ["missing", "segmented"]
-
-
-BRATS = {1: "Necrotic tumor core", 2: "Peritumoral edema", 3: "Enhancing tumor"}
-
-
-@pytest.mark.parametrize(
-    ("names", "rule", "chosen"),
-    [
-        (BRATS, "whole", [1, 2, 3]),
-        (BRATS, "core", [1, 3]),
-        (BRATS, "enhancing", [3]),
-        (BRATS, [2], [2]),
-        ({1: "Non-enhancing tumor", 2: "ET"}, "enhancing", [2]),
-        ({1: "Brain", 2: "Tumor"}, "whole", [2]),
-        ({1: "Segment_1 Tissue"}, "whole", [1]),
-        ({1: "Edema"}, "core", []),
-    ],
-)
-def test_segments_are_chosen_by_their_names(names, rule, chosen) -> None:
-    assert tumour_segments(names, rule) == chosen
 
 
 def test_the_documents_table_of_codes_is_the_codes() -> None:

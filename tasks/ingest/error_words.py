@@ -1,0 +1,22 @@
+"""What a library's error means, in words."""
+
+MEANINGS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    ((MemoryError,), "more memory needed than a worker may take"),
+    ((EOFError,), "it ends before its content does"),
+    ((NotImplementedError,), "it uses a part of its format that cannot be read here"),
+    ((RecursionError,), "its parts are nested without end"),
+    ((AttributeError, LookupError), "a part that its format calls for is missing"),
+    ((ValueError, TypeError, ArithmeticError), "a value in it is none that its format allows"),
+    ((OSError,), "it breaks off or cannot be read"),
+)
+
+
+def in_words(error: Exception) -> str:
+    """An error's meaning without its text, which may quote names.
+
+    The class of an exception tells a user nothing.
+    """
+    for kinds, meaning in MEANINGS:
+        if isinstance(error, kinds):
+            return meaning
+    return "its content contradicts its format"

@@ -1,0 +1,350 @@
+"""RT structure sets: contours become masks on grids of any orientation and slice thickness.
+
+The oracle is a sphere: its contours on any plane and its voxels on any grid are known.
+"""
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from tasks.ingest.contour_fill import Contours, fill
+from tasks.ingest.refusal import RefusalError
+from tasks.ingest.volume import Volume
+
+from .dicom_cases import anatomy, rotation, write_series, write_structures
+from .ingest_room import Room, canonical
+
+RADIUS = 16.0
+SAGITTAL = np.eye(3)[:, [1, 2, 0]]  # columns: two directions in the plane, the normal
+
+
+@pytest.fixture
+def room(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.chdir(tmp_path)
+    return Room(tmp_path)
+
+
+# --- on grids
+
+
+def grid(
+    spacing: tuple[float, float, float],
+    turn: np.ndarray | None = None,
+    offset: tuple[float, float, float] = (0, 0, 0),
+) -> Volume:
+    """An empty image of 80 mm, its middle voxel at `offset` in its own directions."""
+    turn = np.eye(3) if turn is None else turn
+    shape = tuple(int(80 / size) | 1 for size in spacing)
+    affine = np.eye(4)
+    affine[:3, :3] = turn * spacing
+    affine[:3, 3] = turn @ offset - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return Volume(np.zeros(shape, np.uint8), affine)
+
+
+def circles(
+    gap: float, offset: float, turn: np.ndarray, *, radius: float = RADIUS
+) -> list[np.ndarray]:
+    """The sphere's outlines on planes `gap` mm apart, (N,3) RAS+ mm."""
+    angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
+    heights = offset + gap * np.arange(-60, 60)
+    return [
+        np.stack([r * np.cos(angle), r * np.sin(angle), np.full(96, z)], axis=1) @ turn.T
+        for z in heights
+        if abs(z) < radius
+        for r in [np.sqrt(radius**2 - z**2)]
+    ]
+
+
+def sphere(image: Volume, radius: float = RADIUS) -> np.ndarray:
+    """Voxels of which at least half lies in the sphere."""
+    index = np.indices(image.data.shape).reshape(3, -1)
+    inside = np.zeros(index.shape[1])
+    offsets = (np.arange(4) + 0.5) / 4 - 0.5
+    for offset in np.stack(np.meshgrid(*[offsets] * 3), axis=-1).reshape(-1, 3, 1):
+        at = image.affine[:3, :3] @ (index + offset) + image.affine[:3, 3:]
+        inside += np.linalg.norm(at, axis=0) <= radius
+    return (inside >= 32).reshape(image.data.shape)
+
+
+def moved(points: np.ndarray, *by: float) -> np.ndarray:
+    return points + np.array(by)
+
+
+def dice(one: np.ndarray, other: np.ndarray) -> float:
+    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
+
+
+THICK, THIN = (0.9, 0.9, 5.0), (1.0, 1.0, 1.0)
+AXIAL = np.eye(3)
+OBLIQUE = rotation(np.random.default_rng(4))
+
+
+@pytest.mark.parametrize(
+    ("gap", "planes", "image", "least"),
+    [
+        pytest.param(1, AXIAL, grid(THICK), 0.965, id="1 mm on 5 mm"),
+        pytest.param(1, AXIAL, grid(THICK, offset=(0, 0, 2.5)), 0.97, id="1 mm on 5 mm, between"),
+        pytest.param(2, AXIAL, grid((1, 1, 3)), 0.965, id="2 mm on 3 mm"),
+        pytest.param(3, AXIAL, grid((1, 1, 2)), 0.97, id="3 mm on 2 mm"),
+        pytest.param(3, AXIAL, grid((1, 1, 2), offset=(0.3, 0.3, 0.7)), 0.97, id="3 on 2, off"),
+        pytest.param(5, AXIAL, grid(THIN), 0.955, id="5 mm on 1 mm"),
+        pytest.param(5, AXIAL, grid(THICK), 0.93, id="5 mm on 5 mm"),
+        pytest.param(5, AXIAL, grid(THICK, offset=(0, 0, 2.5)), 0.91, id="5 mm on 5 mm, between"),
+        pytest.param(10, AXIAL, grid(THIN), 0.885, id="10 mm on 1 mm"),
+        pytest.param(1, SAGITTAL, grid(THICK), 0.97, id="sagittal 1 mm on axial 5 mm"),
+        pytest.param(5, SAGITTAL, grid(THIN), 0.955, id="sagittal 5 mm on 1 mm"),
+        pytest.param(1, OBLIQUE, grid(THICK), 0.975, id="oblique 1 mm on axial 5 mm"),
+        pytest.param(3, OBLIQUE, grid(THIN), 0.98, id="oblique 3 mm on 1 mm"),
+        pytest.param(1, OBLIQUE, grid(THICK, OBLIQUE), 0.97, id="1 mm on 5 mm, both oblique"),
+    ],
+)
+def test_a_sphere_keeps_its_shape_and_volume_whatever_the_planes(
+    gap: float, planes: np.ndarray, image: Volume, least: float
+) -> None:
+    for offset in (0.0, 0.13 * gap, 0.5 * gap):
+        found = fill(Contours((tuple(circles(gap, offset, planes)),)), image) > 0
+        voxel = abs(np.linalg.det(image.affine[:3, :3]))
+        assert dice(found, sphere(image)) > least
+        assert found.sum() * voxel == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.11)
+        along = np.flatnonzero(found.any(axis=(0, 1)))
+        assert np.array_equal(along, np.arange(along[0], along[-1] + 1))  # no stripes
+
+
+def test_what_is_drawn_at_once_or_one_by_one_is_the_same() -> None:
+    image = grid((1.3, 1.1, 4.0))
+    rings = circles(2, 0.3, AXIAL, radius=9)
+    shifted = [moved(ring, 12, -9, 6) for ring in circles(2, 0.3, AXIAL, radius=7)]
+    one, other = (fill(Contours((tuple(part),)), image) for part in (rings, shifted))
+    both = fill(Contours((tuple(rings), tuple(shifted))), image)
+    assert np.array_equal(both, one | other)
+    assert np.array_equal(fill(Contours((tuple(reversed(rings)),)), image), one)
+    assert np.array_equal(fill(Contours((tuple(r[::-1] for r in rings),)), image), one)
+
+
+def test_a_contour_that_is_stored_twice_counts_once() -> None:
+    image, rings = grid(THICK), circles(5, 0, AXIAL)
+    twice = [*rings, *(np.roll(ring, 7, axis=0) for ring in rings)]
+    once = fill(Contours((tuple(rings),)), image)
+    assert np.array_equal(fill(Contours((tuple(twice),)), image), once)
+
+
+def test_a_hole_stays_a_hole_between_planes() -> None:
+    """A shell: the inner sphere's contours lie in the outer one's planes."""
+    image = grid(THIN)
+    for gap in (1, 4):
+        drawn = (*circles(gap, 0, AXIAL), *circles(gap, 0, AXIAL, radius=9))
+        found = fill(Contours((drawn,)), image) > 0
+        shell = sphere(image) & ~sphere(image, 9)
+        assert dice(found, shell) > 0.93
+        assert not found[tuple(size // 2 for size in found.shape)]
+
+
+def test_pieces_of_one_region_are_not_bridged() -> None:
+    image = grid(THIN)
+    low = [moved(ring, -14, 0, -20) for ring in circles(2, 0, AXIAL, radius=7)]
+    high = [moved(ring, 14, 0, 14) for ring in circles(2, 0, AXIAL, radius=7)]
+    found = fill(Contours((tuple(low + high),)), image) > 0
+    apart = fill(Contours((tuple(low), tuple(high))), image) > 0
+    assert np.array_equal(found, apart)
+    assert not found[:, :, 36:46].any()
+
+
+def test_a_slice_left_out_inside_a_tumour_is_filled_between() -> None:
+    image, rings = grid(THICK), circles(5, 0, AXIAL)
+    full = fill(Contours((tuple(rings),)), image) > 0
+    found = fill(Contours((tuple(rings[:3] + rings[4:]),)), image) > 0
+    assert dice(found, full) > 0.97
+
+
+def test_planes_too_far_apart_are_refused() -> None:
+    with pytest.raises(RefusalError, match="contours-too-sparse"):
+        fill(Contours((tuple(circles(12, 0, AXIAL)),)), grid(THIN))
+
+
+def test_a_lesion_thinner_than_half_a_slice_does_not_vanish() -> None:
+    image = grid(THICK)
+    disc = [moved(ring, 0, 0, 1) for ring in circles(1, 0, AXIAL, radius=6)[5:7]]
+    found = fill(Contours((tuple(disc),)), image) > 0
+    assert np.flatnonzero(found.any(axis=(0, 1))).tolist() == [image.data.shape[2] // 2]
+
+
+def test_a_region_smaller_than_a_pixel_does_not_vanish() -> None:
+    image = grid((4.0, 4.0, 4.0))
+    rings = [moved(ring, 1.0, 1.0, 0.0) for ring in circles(1, 0, AXIAL, radius=1.2)]
+    assert fill(Contours((tuple(rings),)), image).sum() == 1
+
+
+def test_one_plane_is_as_thick_as_the_slices_it_was_drawn_on() -> None:
+    (ring,) = circles(40, 0, AXIAL)
+    for steps, slices in (((), 1), (((0.0, 0.0, -5.0),), 5), (((5.0, 0.0, 0.0),), 1)):
+        found = fill(Contours(((ring,),), slice_steps=steps), grid(THIN)) > 0
+        assert found.any(axis=(0, 1)).sum() == slices
+    organ = tuple(circles(3, 0, AXIAL, radius=30))
+    assert (fill(Contours(((ring,),), organ), grid(THIN)) > 0).any(axis=(0, 1)).sum() == 3
+    with pytest.raises(RefusalError, match="nothing says how thick"):
+        fill(Contours(((ring @ SAGITTAL.T @ OBLIQUE,),)), grid(THIN))
+
+
+def test_contours_in_no_plane_are_refused() -> None:
+    rings = circles(3, 0, AXIAL)
+    rings[2] = rings[2] + np.outer(np.arange(96) % 2, [0, 0, 4.0])
+    with pytest.raises(RefusalError, match="parallel planes"):
+        fill(Contours((tuple(rings),)), grid(THIN))
+    with pytest.raises(RefusalError, match="parallel planes"):
+        fill(Contours((tuple(circles(3, 0, AXIAL) + circles(3, 0, SAGITTAL)),)), grid(THIN))
+
+
+def test_contours_beside_the_image_are_refused() -> None:
+    rings = [moved(ring, 0, 0, 300.0) for ring in circles(3, 0, AXIAL)]
+    with pytest.raises(RefusalError, match="mask-outside-image"):
+        fill(Contours((tuple(rings),)), grid(THIN))
+
+
+# --- from files
+
+
+def outline(affine: np.ndarray, low: tuple[float, float], high: tuple[float, float], k: int):
+    """A rectangle in voxel coordinates on slice k, as (4,3) LPS+ mm."""
+    (a, b), (c, d) = low, high
+    corners = np.array([[a, b, k, 1], [c, b, k, 1], [c, d, k, 1], [a, d, k, 1]])
+    return (corners @ affine.T)[:, :3] * [-1, -1, 1]
+
+
+def test_contours_are_filled_on_their_slices_with_holes(room: Room) -> None:
+    turn = rotation(np.random.default_rng(5))
+    pixels = anatomy((6, 20, 24))
+    affine = write_series(room.raw / "x", pixels, orientation=(*turn[:, 0], *turn[:, 1]))
+    regions = {
+        "GTV": [
+            outline(affine, (3.5, 2.5), (12.5, 9.5), 2),
+            outline(affine, (5.5, 4.5), (7.5, 6.5), 2),
+            outline(affine, (3.5, 2.5), (6.5, 5.5), 3),
+        ],
+        "Brain": [outline(affine, (0.5, 0.5), (20.5, 15.5), 4)],
+    }
+    write_structures(room.raw / "x/structures.dcm", room.raw / "x", regions)
+    manifest = room.ingest()
+    truth = np.zeros((24, 20, 6), np.uint8)
+    truth[4:13, 3:10, 2] = 1
+    truth[6:8, 5:7, 2] = 0
+    truth[4:7, 3:6, 3] = 1
+    found = room.load(manifest["mask"][0])[0]
+    assert np.array_equal(found, canonical(truth, affine).get_fdata())
+    assert room.codes() == []
+
+
+def test_contours_across_the_slices_are_refused(room: Room) -> None:
+    affine = write_series(room.raw / "x", anatomy((6, 20, 24)))
+    slanted = outline(affine, (3, 3), (12, 12), 2)
+    slanted[2:, 2] += 8
+    write_structures(room.raw / "x/structures.dcm", room.raw / "x", {"tumor": [slanted]})
+    assert list(room.ingest().mask_status) == ["missing"]
+    assert room.codes() == ["geometry"]
+
+
+def test_a_structure_set_of_organs_is_no_tumour_mask(room: Room) -> None:
+    affine = write_series(room.raw / "x", anatomy((6, 20, 24)))
+    organs = {name: [outline(affine, (3, 3), (12, 12), 2)] for name in ("Brain", "Lens_L")}
+    write_structures(room.raw / "x/structures.dcm", room.raw / "x", organs)
+    assert list(room.ingest().mask_status) == ["missing"]
+    assert room.codes() == ["not-a-tumour-mask"]
+
+
+def test_a_derived_structure_is_not_taken_for_the_tumour(room: Room) -> None:
+    affine = write_series(room.raw / "x", anatomy((6, 20, 24)))
+    tumour, brain = (
+        [outline(affine, low, high, k) for k in (2, 3)]
+        for low, high in (((3.5, 2.5), (9.5, 9.5)), ((0.5, 0.5), (20.5, 15.5)))
+    )
+    regions = {"GTV": tumour, "Brain-GTV": brain + tumour, "PTV": brain}
+    write_structures(room.raw / "x/structures.dcm", room.raw / "x", regions)
+    found = room.load(room.ingest()["mask"][0])[0]
+    assert found.sum() == 6 * 7 * 2
+
+
+@pytest.mark.parametrize(
+    ("regions", "kind"),
+    [
+        ({"GTV": None}, "CLOSED_PLANAR"),
+        ({"GTV": []}, "CLOSED_PLANAR"),
+        ({"GTV": "point"}, "POINT"),
+        ({"GTV": "square"}, "OPEN_PLANAR"),
+        ({"GTV": "square"}, "OPEN_NONPLANAR"),
+        ({"GTV": "point"}, "CLOSED_PLANAR"),
+    ],
+)
+def test_a_tumour_that_is_not_drawn_is_missing_not_empty(
+    room: Room, regions: dict[str, object], kind: str
+) -> None:
+    affine = write_series(room.raw / "x", anatomy((6, 20, 24)))
+    square = outline(affine, (3, 3), (12, 12), 2)
+    shapes = {"point": [square[:1]], "square": [square]}
+    drawn = {name: shapes.get(str(shape), shape) for name, shape in regions.items()}
+    write_structures(room.raw / "x/s.dcm", room.raw / "x", drawn, kind=kind)  # type: ignore[arg-type]
+    assert list(room.ingest().mask_status) == ["missing"]
+    assert room.codes() == ["mask-not-drawn"]
+    assert room.accounts_for_every_file()
+
+
+def test_a_region_of_a_template_that_was_never_drawn_hides_no_other(room: Room) -> None:
+    affine = write_series(room.raw / "x", anatomy((6, 20, 24)))
+    regions = {"GTV": [outline(affine, (3.5, 3.5), (9.5, 9.5), 2)], "GTV2": None}
+    write_structures(room.raw / "x/s.dcm", room.raw / "x", regions)  # type: ignore[arg-type]
+    assert list(room.ingest().mask_status) == ["segmented"]
+
+
+def test_the_interpreted_type_tells_a_tumour(room: Room) -> None:
+    affine = write_series(room.raw / "x", anatomy((6, 20, 24)))
+    regions = {
+        "volume 1": [outline(affine, (3.5, 3.5), (9.5, 9.5), 2)],
+        "volume 2": [outline(affine, (1.5, 1.5), (15.5, 15.5), 2)],
+    }
+    kinds = {"volume 1": "GTV", "volume 2": "PTV"}
+    write_structures(room.raw / "x/s.dcm", room.raw / "x", regions, interpreted=kinds)  # type: ignore[arg-type]
+    assert room.load(room.ingest()["mask"][0])[0].sum() == 36
+
+
+def test_the_owner_names_the_region_that_no_list_knows(room: Room) -> None:
+    affine = write_series(room.raw / "x", anatomy((6, 20, 24)))
+    regions = {
+        "Doe 1": [outline(affine, (3.5, 3.5), (9.5, 9.5), 2)],
+        "Brain": [outline(affine, (1.5, 1.5), (15.5, 15.5), 2)],
+    }
+    write_structures(room.raw / "x/s.dcm", room.raw / "x", regions)  # type: ignore[arg-type]
+    assert list(room.ingest().mask_status) == ["missing"]
+    assert room.codes() == ["not-a-tumour-mask"]
+    for named in (["doe 1"], [1], ["GTV", "Doe 1 "]):
+        manifest = room.ingest(mask_segments=named)
+        assert room.load(manifest["mask"][0])[0].sum() == 36
+        assert room.codes() == []
+
+
+def test_contours_of_thick_slices_fill_a_thin_series_of_the_same_frame(room: Room) -> None:
+    thick = write_series(room.raw / "x", anatomy((6, 20, 24)), seed="x", gap=5.0)
+    write_series(room.raw / "y", anatomy((30, 20, 24)), seed="y", gap=1.0)
+    regions = {"GTV": [outline(thick, (3.5, 3.5), (9.5, 9.5), k) for k in (2, 3)]}
+    write_structures(room.raw / "s.dcm", room.raw / "x", regions)  # type: ignore[arg-type]
+    manifest = room.ingest()
+    slices = [room.load(path)[0].any(axis=(0, 1)).sum() for path in manifest["mask"]]
+    assert slices == [2, 10]
+
+
+def test_a_structure_set_of_two_frames_of_reference_lies_on_that_of_its_regions(
+    room: Room,
+) -> None:
+    affine = write_series(room.raw / "x", anatomy((6, 20, 24)), seed="x")
+    other = generate_uid()
+    write_series(room.raw / "y", anatomy((6, 20, 24)), seed="y", FrameOfReferenceUID=other)
+    regions = {"GTV": [outline(affine, (3.5, 3.5), (9.5, 9.5), k) for k in (2, 3)]}
+    write_structures(room.raw / "s.dcm", room.raw / "x", regions)  # type: ignore[arg-type]
+    dataset = pydicom.dcmread(room.raw / "s.dcm")
+    second = Dataset()
+    second.FrameOfReferenceUID = other
+    own = dataset.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID
+    dataset.ReferencedFrameOfReferenceSequence.append(second)
+    dataset.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = own
+    dataset.save_as(room.raw / "s.dcm")
+    manifest = room.ingest().set_index("image")
+    assert sorted(manifest.mask_status) == ["missing", "segmented"]

@@ -1,0 +1,286 @@
+"""DICOM segmentations, written by highdicom, and which of their segments are tumour."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import FileDataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+
+from tasks.ingest.refusal import RefusalError
+from tasks.ingest.segment_codes import PARTS, SNOMED_RT, normal_code, part_by_code
+from tasks.ingest.segment_names import Segment, part_of, tumour_segments
+
+from .dicom_cases import anatomy, rotation, write_segmentation, write_series
+from .ingest_room import Room
+from .test_ingest_dicom import assert_equal_to, tumour
+
+BRATS = {1: "Necrotic tumor core", 2: "Peritumoral edema", 3: "Enhancing tumor"}
+PEDIATRIC = {1: "ET", 2: "NET", 3: "CC", 4: "ED"}
+EDEMA, NEOPLASM, BRAIN = ("SCT", "79654002"), ("SCT", "108369006"), ("SCT", "12738006")
+HIPPOCAMPUS = ("SCT", "5366008")
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.chdir(tmp_path)
+    return Room(tmp_path)
+
+
+# --- names and codes
+
+
+@pytest.mark.parametrize(
+    ("names", "rule", "chosen"),
+    [
+        (BRATS, "whole", [1, 2, 3]),
+        (BRATS, "core", [1, 3]),
+        (BRATS, "enhancing", [3]),
+        (BRATS, [2], [2]),
+        ({1: "Non-enhancing tumor", 2: "ET"}, "enhancing", [2]),
+        ({1: "Necrotic and non-enhancing tumor core", 2: "Edema"}, "core", [1]),
+        ({1: "Brain", 2: "Tumor"}, "whole", [2]),
+        ({1: "Edema"}, "core", []),
+        (PEDIATRIC, "whole", [1, 2, 3, 4]),
+        (PEDIATRIC, "core", [1, 2, 3]),
+        ({1: "GTV", 2: "CC"}, "whole", [1]),
+    ],
+)
+def test_segments_are_chosen_by_their_names(names, rule, chosen) -> None:
+    segments = {number: Segment(name) for number, name in names.items()}
+    assert tumour_segments(segments, rule) == chosen
+
+
+TUMOURS = """
+GTV  gtv1  GTVp  GTV-N  GTV_T1+C  GTVp_60Gy  GTV brainstem|WHOLE TUMOR|Whole tumour|WT|tumor
+Tumor_1  TumorCore  enhancingTumor|Non-enhancing tumor|ring enhancing lesion|Edema|Ödem|Oedème
+Peritumoral edema|peritumoural oedema|metastasis  mets|brain metastases|Met 3|brain tumor
+Brain Tumour|brainstem glioma|optic glioma|Glioblastom|Meningioma left|FLAIR abnormality
+Necrotic core|tumor and edema|post-op tumor|residual tumour|left frontal lesion|pituitary adenoma
+tumeur|GBM  HGG  LGG|Gross Tumor Volume
+"""
+OTHERS = """
+Brain-GTV|brain minus GTV|BrainGTV|brain - tumor|Brain_sub_GTV|whole brain|Whole Brain|hippocampus
+Hippocampus_L  Brainstem  BrainStem|PTV|CTV_60|PTV-GTV|CTV GTV|GTV+5mm|GTV_2cm|GTV_exp|GTV ring
+zGTVopt|GTV_ring|GTV_eval|non-tumour|non tumor|not tumor|no tumor|tumor free|Normal brain
+healthy tissue|Contralateral tumor|mirror GTV|peritumoral region|resection cavity|tumor bed
+white matter lesion|MS lesion|stroke|meninges|Radiation necrosis|brain and tumor|optic nerve
+External|BODY|AVOID_GTV|mass effect|50%|GM|WM|CSF|Background|arachnoid cyst|Segment_1|ROI-1|Tissue
+Lens_R|Chiasm|clinical target volume|hemorrhage|vessel enhancing|GTV_not_used
+"""
+
+
+def listed(words: str) -> list[str]:
+    return [
+        word.strip()
+        for line in words.strip().splitlines()
+        for part in line.split("|")
+        for word in part.split("  ")
+    ]
+
+
+@pytest.mark.parametrize("name", listed(TUMOURS))
+def test_names_of_tumours_count(name: str) -> None:
+    assert tumour_segments({1: Segment(name), 2: Segment("Brain")}, "whole") == [1]
+
+
+@pytest.mark.parametrize("name", listed(OTHERS))
+def test_names_of_other_things_do_not(name: str) -> None:
+    assert tumour_segments({1: Segment(name), 2: Segment("GTV")}, "whole") == [2]
+    with pytest.raises(RefusalError, match="not-a-tumour-mask"):
+        tumour_segments({1: Segment(name)}, "whole")
+
+
+@pytest.mark.parametrize(
+    ("label", "code", "part"),
+    [
+        ("Segment_1", NEOPLASM, "tumour"),
+        ("Segment_1", ("SRT", "M-8FFFF"), "tumour"),
+        ("Segment_1", ("99SDM", "M-94403"), "tumour"),  # glioblastoma in ICD-O
+        ("Segment_1", ("SRT", "M-01000"), None),  # a morphologically altered structure: of any kind
+        ("Segment_1", ("NCIt", "C113842"), "enhancing"),
+        ("Segment_1", EDEMA, "edema"),
+        ("Tumor", ("SCT", "6574001"), "core"),  # the code says more than the name
+        ("Enhancing", NEOPLASM, "enhancing"),  # and the other way round
+        ("Left frontal lobe", NEOPLASM, "tumour"),
+        ("Tumor", BRAIN, "tumour"),
+        ("Hippocampus", NEOPLASM, None),  # they contradict each other
+        ("brain minus tumor", NEOPLASM, None),
+        ("Segment_1", HIPPOCAMPUS, None),
+        ("Target", ("SCT", "228793007"), None),  # a planning target volume
+        ("Target", ("SCT", "228791009"), "core"),
+        ("", ("", ""), None),
+    ],
+)
+def test_codes_tell_what_names_do_not(label: str, code: tuple[str, str], part: str | None) -> None:
+    assert part_of(Segment(label, normal_code(*code))) == part
+
+
+def test_the_tables_codes_are_the_standards() -> None:
+    """pydicom's dictionaries (PS3.16) are the oracle for what codes mean."""
+    from pydicom.sr._snomed_dict import mapping
+
+    meant = {
+        "tumour": (
+            codes.SCT.Neoplasm, codes.SCT.NeoplasmPrimary, codes.SCT.NeoplasmSecondary,
+            codes.SCT.Mass, codes.SCT.Nodule, codes.SCT.Lesion, codes.SCT.LesionOfBrain,
+            codes.SCT.Metastasis, codes.SCT.Glioblastoma, codes.SCT.Astrocytoma,
+            codes.SCT.Lymphoma,
+        ),
+        "core": (codes.SCT.GTV, codes.DCM.GTVPrimary, codes.DCM.GTVNodal, codes.SCT.Necrosis),
+        "enhancing": (codes.NCIt.EnhancingLesion,),
+        "non-enhancing": (codes.NCIt.NonEnhancingLesion,),
+        "edema": (codes.SCT.Edema,),
+        "cyst": (codes.SCT.Cyst,),
+    }  # fmt: skip
+    for part, concepts in meant.items():
+        for code in concepts:
+            assert part_by_code(normal_code(code.scheme_designator, code.value)) == part
+    for old, new in SNOMED_RT.items():
+        assert mapping["SRT"][old] == new
+    assert not {HIPPOCAMPUS, BRAIN, ("SCT", codes.SCT.Hemorrhage.value)} & set(PARTS)
+
+
+def test_the_owner_says_which_segments_are_tumour() -> None:
+    segments = {1: Segment("Segment_1"), 2: Segment("Brain"), 3: Segment("tumor")}
+    assert tumour_segments(segments, "whole", ["segment_1"]) == [1]
+    assert tumour_segments(segments, "core", [2, "Segment_1 "]) == [1, 2]
+    assert tumour_segments(segments, [3], ["Segment_1"]) == [1]
+    assert tumour_segments(segments, "whole", ["Segment_9"]) == [3]  # of another mask
+
+
+# --- files
+
+
+def test_a_label_map_is_a_mask_and_never_an_image(room: Room) -> None:
+    pixels, mask = anatomy((7, 9, 10)), tumour((7, 9, 10))
+    affine = write_series(room.raw / "x", pixels)
+    mask[5, 2:4, 2:4] = 2
+    segments = {"Edema": EDEMA, "Hippocampus": HIPPOCAMPUS}
+    write_segmentation(
+        room.raw / "x/seg.dcm", room.raw / "x", mask, kind="LABELMAP", segments=segments,
+        series_description="FLAIR tumor segmentation",
+    )  # fmt: skip
+    manifest = room.ingest()
+    assert list(manifest.mask_status) == ["segmented"]
+    assert_equal_to(room, manifest["mask"][0], mask == 1, affine)
+    assert room.codes() == []
+
+
+@pytest.mark.parametrize("kind", ["PROBABILITY", "OCCUPANCY"])
+def test_a_fractional_segmentation_is_cut_at_half(room: Room, kind: str) -> None:
+    affine = write_series(room.raw / "x", anatomy((7, 9, 10)))
+    share = np.zeros((7, 9, 10, 1))
+    share[1:6, 2:7, 2:8] = 0.3
+    share[2:5, 3:6, 3:7] = 0.7
+    write_segmentation(
+        room.raw / "x/s.dcm", room.raw / "x", share, kind="FRACTIONAL", fractional_type=kind
+    )
+    manifest = room.ingest()
+    assert_equal_to(room, manifest["mask"][0], share[..., 0] >= 0.5, affine)
+
+
+def test_fractions_of_segments_add_up_only_where_they_do_not_overlap(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((7, 9, 10)))
+    share = np.zeros((7, 9, 10, 2))
+    share[2:5, 3:6, 3:7] = 0.3
+    share[2, 3:6, 3:7, 0] = 0.6
+    path = room.raw / "x/s.dcm"
+    write_segmentation(path, room.raw / "x", share, kind="FRACTIONAL")
+    for overlap, voxels in (("NO", 36), ("UNDEFINED", 12), ("YES", 12)):
+        dataset = pydicom.dcmread(path)
+        dataset.SegmentsOverlap = overlap
+        dataset.save_as(path)
+        assert room.load(room.ingest()["mask"][0])[0].sum() == voxels
+
+
+def test_fractions_that_never_reach_half_do_not_count_as_no_tumour(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((7, 9, 10)))
+    share = np.full((7, 9, 10, 1), 0.2)
+    write_segmentation(room.raw / "x/s.dcm", room.raw / "x", share, kind="FRACTIONAL")
+    assert list(room.ingest().mask_status) == ["missing"]
+    assert room.codes() == ["labels-unknown"]
+
+
+@pytest.mark.parametrize(
+    "segments", [{"hippocampus": HIPPOCAMPUS}, {"Whole brain": BRAIN}, {"Segment_1": BRAIN}]
+)
+def test_a_segmentation_of_an_organ_is_no_tumour(
+    room: Room, segments: dict[str, tuple[str, str]]
+) -> None:
+    affine = write_series(room.raw / "x", anatomy((7, 9, 10)))
+    mask = tumour((7, 9, 10))
+    write_segmentation(room.raw / "x/s.dcm", room.raw / "x", mask, segments=segments)
+    assert list(room.ingest().mask_status) == ["missing"]
+    assert room.codes() == ["not-a-tumour-mask"]
+    assert room.accounts_for_every_file()
+    manifest = room.ingest(mask_segments=list(segments))
+    assert_equal_to(room, manifest["mask"][0], mask, affine)
+
+
+@pytest.mark.parametrize("omit", [False, True])
+def test_a_segmentation_without_frame_of_reference_lies_where_its_frames_say(
+    room: Room, omit: bool
+) -> None:
+    turn = rotation(np.random.default_rng(3))
+    affine = write_series(
+        room.raw / "x", anatomy((7, 9, 10)), orientation=(*turn[:, 0], *turn[:, 1])
+    )
+    mask = tumour((7, 9, 10))
+    mask[6, 1, 1] = 1  # so that planes 4 and 5 are left out between others
+    write_segmentation(room.raw / "x/s.dcm", room.raw / "x", mask, omit_empty_frames=omit)
+    for path in (room.raw / "x").glob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        del dataset.FrameOfReferenceUID
+        dataset.save_as(path)
+    manifest = room.ingest()
+    assert_equal_to(room, manifest["mask"][0], mask, affine)
+
+
+def test_one_plane_of_a_segmentation_is_as_thick_as_it_says(room: Room) -> None:
+    affine = write_series(room.raw / "x", anatomy((7, 9, 10)))
+    mask = np.zeros((7, 9, 10), np.uint8)
+    mask[3, 2:6, 2:6] = 1
+    write_segmentation(room.raw / "x/s.dcm", room.raw / "x", mask, omit_empty_frames=True)
+    assert_equal_to(room, room.ingest()["mask"][0], mask, affine)
+
+
+def test_a_surface_segmentation_is_refused_as_a_mask_that_is_not_read(room: Room) -> None:
+    def change(_: int, dataset: FileDataset) -> None:
+        dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66.5"
+        for name in ("Rows", "Columns", "PixelData"):
+            delattr(dataset, name)
+
+    write_series(room.raw / "x", anatomy((7, 9, 10)))
+    write_series(room.raw / "s", anatomy((1, 9, 10)), seed="s", change=change)
+    assert list(room.ingest().mask_status) == ["missing"]
+    assert room.codes() == ["mask-format"]
+
+
+@pytest.mark.parametrize(
+    ("description", "codes", "status"),
+    [
+        ("FLAIR tumor segmentation", [], "segmented"),
+        ("brain mask", ["not-a-tumour-mask"], "missing"),
+        ("segmentation", ["not-a-tumour-mask"], "missing"),
+    ],
+)
+def test_labels_in_a_plain_series_are_a_mask(
+    room: Room, description: str, codes: list[str], status: str
+) -> None:
+    affine = write_series(room.raw / "x", anatomy((7, 9, 10)))
+    mask = tumour((7, 9, 10)).astype(np.uint16)
+    write_series(room.raw / "s", mask, seed="s", SeriesDescription=description)
+    manifest = room.ingest()
+    assert list(manifest.mask_status) == [status]
+    assert room.codes() == codes
+    if status == "segmented":
+        assert_equal_to(room, manifest["mask"][0], mask, affine)
+
+
+def test_greys_whose_description_speaks_of_a_mask_stay_an_image(room: Room) -> None:
+    write_series(room.raw / "x", anatomy((7, 9, 10)), SeriesDescription="T1 CE MRA MASK")
+    write_series(room.raw / "y", anatomy((7, 9, 10)), seed="y", FrameOfReferenceUID=generate_uid())
+    assert len(room.ingest()) == 2

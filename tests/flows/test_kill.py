@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,7 @@ def test_a_run_after_a_kill_at_any_moment(
 
 
 @pytest.mark.verify
+@pytest.mark.timeout(5400)
 @pytest.mark.parametrize("server", ["temporary", "own"])
 def test_runs_after_kills_at_many_moments(
     finished: Path, tmp_path: Path, prefect_api: str, server: str
@@ -173,6 +175,7 @@ def kill_and_run_again(finished: Path, folder: Path, api: str | None, rounds: in
     root = shutil.copytree(finished, folder / "repo", symlinks=True)
     env = {"PREFECT_API_URL": api} if api else {}
     for number in range(rounds):
+        print(f"{time.strftime('%X')} round {number}", flush=True)
         toy.change(root, "train_gan", seed=1000 + number)
         after = moments.uniform(0.2, RUN_S["own" if api else "temporary"])
         with started(root, *FLOW, **env) as flow:

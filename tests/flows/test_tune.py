@@ -14,7 +14,7 @@ import yaml
 
 from tasks.stage import held
 from tests.flows import toy, toy_trainer
-from tests.flows.test_pipeline import gone, until
+from tests.flows.processes import gone, until
 
 pytestmark = pytest.mark.timeout(900)  # most of it is waiting for processes
 

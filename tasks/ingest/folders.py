@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from tasks.ingest.layouts import words
 from tasks.ingest.names import (
     Stem,
+    is_collection,
     is_numbered,
     is_partition,
     is_person,
@@ -23,7 +24,7 @@ from tasks.ingest.names import (
     role_of,
     take_apart,
 )
-from tasks.ingest.patient_ids import judge
+from tasks.ingest.patient_ids import MANY, judge
 
 UNKNOWN = (
     "patient-unknown",
@@ -73,25 +74,32 @@ def place(paths: Mapping[str, str], stems: Mapping[str, str]) -> dict[str, Place
     placed: dict[str, Placed] = {}
     groups: dict[str, list[File]] = defaultdict(list)
     flat: list[File] = []
-    wide = names_below(files)
     for file in files:
         if file.person:
-            placed[file.path] = Placed(file.person, visit_of(file))
+            placed[file.path] = Placed(file.person, visit_of(file, file.person))
         elif file.names:
             groups[file.names[0]].append(file)
         else:
             flat.append(file)
+    leaves = folders_above(files)
     for folder, group in groups.items():
         top = [file for file in group if len(file.names) == 1]
-        if is_patients(folder, group if wide[folder] == 1 else top):
-            for file in group:
-                placed[file.path] = Placed(folder, visit_of(file))
+        deep = [file for file in group if len(file.names) > 1]
+        nested = len({tuple(file.names) for file in group}) > 1 or any(
+            len(leaves[tuple(file.names[1:])]) > 1 for file in deep
+        )
+        repeated = all(belongs(file.stem.id, folder) for file in deep if file.image)
+        if not nested or (repeated and deep) or is_patients(folder, top):
+            if is_patients(folder, group if not top or not nested else top):
+                for file in group:
+                    placed[file.path] = Placed(folder, visit_of(file, folder))
+            else:
+                flat += group
         else:
-            flat += group if wide[folder] == 1 else top
-            for file in group if wide[folder] > 1 else ():
-                placed.setdefault(file.path, Placed(trouble=NESTED))
-    judge_ids(placed)
+            flat += top
+            placed |= {file.path: Placed(trouble=NESTED) for file in deep}
     placed |= by_name(flat)
+    judge_ids(placed)
     return {path: placed[path] for path in paths}
 
 
@@ -112,49 +120,72 @@ def as_file(path: str, plain: str, stem: str) -> File:
 
 
 def strip_common_folders(files: Collection[File]) -> None:
-    """Drop the folders that stand above all files; the last one may be the only patient's."""
-    lists = {tuple(file.names) for file in files if not file.person}
+    """Drop the folders that stand above all files, as far as they can be no patient's.
+
+    A single folder above others may be a collection of people or one person with visits: what lies
+    in it, or its name, must say that it is a collection.
+    """
+    unclear = [file for file in files if not file.person]
+    lists = {tuple(file.names) for file in unclear}
     if not lists:
         return
+    common = 0
+    while len({names[: common + 1] for names in lists}) == 1 and common < max(map(len, lists)):
+        common += 1
     if len(lists) == 1:
-        common = max(len(next(iter(lists))) - 1, 0)
-    else:
-        common = 0
-        while len({names[: common + 1] for names in lists}) == 1:
-            common += 1
+        common = max(common - 1, 0)
+    elif common:
         shared = next(iter(lists))[:common]
-        direct = [file for file in files if not file.person and tuple(file.names) == shared]
-        if shared and is_patients(shared[-1], direct):
+        direct = [file for file in unclear if tuple(file.names) == shared]
+        if is_patients(shared[-1], direct) or not holds_people(shared[-1], unclear, common):
             common -= 1
+    for file in unclear:
+        file.names = file.names[common:]
+
+
+def holds_people(folder: str, files: Iterable[File], depth: int) -> bool:
+    """Whether a folder above others is a collection: by its name, by theirs, or by their number."""
+    if is_collection(folder):
+        return True
+    inner: dict[str, bool] = {}
     for file in files:
-        if not file.person:
-            file.names = file.names[common:]
+        if len(file.names) > depth and file.image:
+            name = file.names[depth]
+            inner[name] = inner.get(name, False) or belongs(file.stem.id, name)
+    return len(inner) >= MANY or (bool(inner) and all(inner.values()))
 
 
-def names_below(files: Iterable[File]) -> dict[str, int]:
-    """How many different folders lie below each first one."""
-    below: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+def folders_above(files: Iterable[File]) -> dict[tuple[str, ...], set[str]]:
+    """The first folders above each path of inner ones: of `1` in `Doe/1`, `Roe/1` both people."""
+    above: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for file in files:
-        if file.names and not file.person:
-            below[file.names[0]].add(tuple(file.names[1:]))
-    return {folder: len(inner) for folder, inner in below.items()}
+        if len(file.names) > 1:
+            above[tuple(file.names[1:])].add(file.names[0])
+    return above
 
 
-def visit_of(file: File) -> str | None:
-    """The folders below the patient's that tell a visit."""
-    return "_".join(file.visits) or None
+def visit_of(file: File, patient: str = "") -> str | None:
+    """The folders that tell a visit, or may do so because they lie below the patient's.
+
+    So does what follows the patient's own name in the file's: `001/001_02_flair`.
+    """
+    one = file.stem.id
+    rest = one[len(patient) :] if patient and one.casefold().startswith(patient.casefold()) else ""
+    parts = [*file.names[1:], *file.visits, rest.strip("_-. ")]
+    return "_".join(dict.fromkeys(filter(None, parts))) or None
 
 
 def is_patients(folder: str, files: Iterable[File]) -> bool:
     """Whether a folder is one patient's, by how its files are named."""
-    evidence, strangers = False, set()
+    evidence = False
     for file in files:
         own = belongs(file.stem.id, folder)
-        if file.image and (own or (not file.stem.id and file.stem.contrast)):
+        told = file.stem.contrast or modality_of(file.plain) != "other"
+        if file.image and (own or (not file.stem.id and told)):
             evidence = True
         elif file.image and file.stem.clean and file.stem.contrast:
-            strangers.add(file.stem.id)
-    return evidence and len(strangers) < 2
+            return False  # an ID of somebody else
+    return evidence
 
 
 def belongs(one: str, other: str) -> bool:
@@ -164,7 +195,7 @@ def belongs(one: str, other: str) -> bool:
 
 
 def judge_ids(placed: dict[str, Placed]) -> None:
-    """Take visits off the folders' names, and refuse those that leave the patient open."""
+    """Take visits off the IDs, and refuse those that leave the patient open."""
     judged = judge({one.id for one in placed.values() if one.id})
     for one in placed.values():
         if one.id:
@@ -177,7 +208,6 @@ def judge_ids(placed: dict[str, Placed]) -> None:
 def by_name(files: list[File]) -> dict[str, Placed]:
     """Patients of flat names."""
     accepted = alike(accepted_ids(files))
-    judged = judge(accepted)
     twice = namesakes(files)
     placed: dict[str, Placed] = {}
     for file in files:
@@ -186,11 +216,8 @@ def by_name(files: list[File]) -> dict[str, Placed]:
             placed[file.path] = Placed(trouble=NAMESAKES)
         elif one not in accepted:
             placed[file.path] = Placed(trouble=UNKNOWN)
-        elif judged[one].ambiguous:
-            placed[file.path] = Placed(trouble=OPEN_NUMBER)
         else:
-            parts = (judged[one].session, visit_of(file))
-            placed[file.path] = Placed(judged[one].patient, "_".join(filter(None, parts)) or None)
+            placed[file.path] = Placed(one, visit_of(file))
     return placed
 
 

@@ -72,7 +72,7 @@ def as_layout(entry: dict[str, Any]) -> Layout:
         Rule(**(rule | {"match": re.compile(rule["match"], flags)}))
         for rule in entry.pop("rules", ())
     )
-    pattern = re.compile(rf"(?: ^ | .* [^A-Za-z0-9] ) (?: {entry.pop('pattern')} )", flags)
+    pattern = re.compile(rf"(?: .* [^A-Za-z0-9] | ^ ) (?: {entry.pop('pattern')} )", flags)
     channels = tuple(entry.pop("channels", ()))
     return Layout(pattern=pattern, rules=rules, channels=channels, **entry)
 

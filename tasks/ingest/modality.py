@@ -37,7 +37,7 @@ NO_AGENT = re.compile(
 )
 NAMES: list[tuple[Modality, str]] = [
     ("other", r"t2_?star|t2\*|swi|dwi|adc|dti|bold|perf|asl|tof|angio|mra|pd(?![a-z])"),
-    ("T1c", r"t1.?c(?:e)?(?![a-z])(?![\W_]*spine)|t1(?:gd|gad|km|post)(?![a-z])"),
+    ("T1c", r"ct1(?![a-z0-9])|t1.?c(?:e)?(?![a-z])(?![\W_]*spine)|t1(?:gd|gad|km|post)(?![a-z])"),
     ("T1c", rf"{T1}.*(?<![a-z0-9]){AGENT}"),
     # In front of it initials of patients may stand: less is taken for an agent.
     ("T1c", rf"(?:ce-[\w-]+_|ce[\W_]?|c\+.*|acq-post.*){T1}|(?:\bgd\b|gado|\+c|\b{POST}\b).*{T1}"),

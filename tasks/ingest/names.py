@@ -4,7 +4,9 @@ The words are those of `layouts.toml`; nothing here knows other files than the o
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from tasks.ingest.layouts import Role, words
@@ -15,6 +17,7 @@ CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 ENTITY_VALUES = r"label-[A-Za-z0-9]+|desc-[A-Za-z0-9]+"
 WORD = re.compile(r"[^_\-.\s,()]+")
 DATE = re.compile(r"(?:19|20)\d\d(?P<mark>[-_.]?)(?:0[1-9]|1[0-2])(?P=mark)(?:[0-2]\d|3[01])")
+REMEMBERED = lru_cache(8192)  # folders and words recur in every path of a batch
 MOST_WORDS_IN_A_MASKS_NAME = 2  # from its end: `X_label-tumor_mask`
 
 
@@ -33,7 +36,8 @@ class Stem:
     mask: bool
 
 
-def split(name: str) -> list[str]:
+@REMEMBERED
+def split(name: str) -> tuple[str, ...]:
     """The words of a name in lower case, `tumorMask` as two."""
     found: list[str] = []
     for word in SEPARATORS.split(name):
@@ -41,7 +45,7 @@ def split(name: str) -> list[str]:
             lowered = word.lower()
             known = lowered in words("mask") or lowered in words("contrast")
             found += [lowered] if known else [one.lower() for one in CAMEL.findall(word)]
-    return found
+    return tuple(found)
 
 
 def role_of(path: str) -> Role:
@@ -52,7 +56,7 @@ def role_of(path: str) -> Role:
     masks, others, tumours = words("mask"), words("other_structure"), words("tumour")
     in_mask_folder = any(folder.lower() in MASK_FOLDERS for folder in folders)
     ends = parts[-MOST_WORDS_IN_A_MASKS_NAME:]
-    begins = parts[:1] if parts[:1] != ["tumor"] and parts[:1] != ["tumour"] else []
+    begins = parts[:1] if parts[:1] not in (("tumor",), ("tumour",)) else ()
     derived = "derivatives" in folders
     is_mask = (
         bool(masks & set(ends))
@@ -79,7 +83,7 @@ MASK_FOLDERS = {
 }  # fmt: skip
 
 
-def has_contrast_word(parts: list[str]) -> bool:
+def has_contrast_word(parts: Sequence[str]) -> bool:
     """Whether one of the words is a contrast."""
     return bool(words("contrast") & set(parts))
 
@@ -96,6 +100,7 @@ def modality_of(path: str) -> Modality:
     return "other"
 
 
+@REMEMBERED
 def is_contrast(word: str) -> bool:
     """Whether a folder is named like a contrast: `FLAIR`, `T1-Gd`."""
     parts = split(word)
@@ -140,6 +145,7 @@ def take_apart(name: str) -> Stem:
 PARTS_OF_NO_ID = {"reg", "affine", "affineto", "mni", "roi", "mask", "seg", "output", "result"}
 
 
+@REMEMBERED
 def is_mask_word(word: str) -> bool:
     """`seg`, `tumorMask`: a word made of nothing but words for masks."""
     parts = split(word)
@@ -159,6 +165,7 @@ def is_numbered(word: str, kind: str, *, alone: bool = True) -> bool:
     return match is not None and match[1].lower() in words(kind)
 
 
+@REMEMBERED
 def is_visit(word: str) -> bool:
     """Whether a folder's name or a part of an ID tells a visit: `week-044`, `baseline`, a date."""
     if word.lower() in words("contrast"):
@@ -172,11 +179,13 @@ def is_visit(word: str) -> bool:
     )
 
 
+@REMEMBERED
 def is_person(word: str) -> bool:
     """Whether a folder's name is a word for a person with a number: `P1`, `patient_003`."""
     return is_numbered(word, "person", alone=False)
 
 
+@REMEMBERED
 def is_structure(word: str) -> bool:
     """Whether a folder is named for what lies in it, not for whom: `anat`, `images`, `FLAIR`."""
     listed = words("structure") | words("processing") | words("nobody")
@@ -186,6 +195,7 @@ def is_structure(word: str) -> bool:
     return bool(parts) and set(parts) <= listed | words("contrast") | words("mask")
 
 
+@REMEMBERED
 def is_partition(word: str) -> bool:
     """Whether a folder is a part of a collection: `train`, `HGG`, `site-3`, `..._Training`."""
     parts = split(word)
@@ -196,6 +206,11 @@ def is_partition(word: str) -> bool:
         and bool({"training", "validation", "testing", "dataset"} & set(parts))
         and (not any(part.isdigit() and len(part) < 4 for part in parts))
     )
+
+
+def is_collection(word: str) -> bool:
+    """Whether a folder's name says that it holds many people: `glioma_data`, `UCSF_..._TRAIN`."""
+    return bool(set(split(word)) & (words("partition") | words("collection")))
 
 
 def space_of(path: str) -> str:

@@ -19,8 +19,9 @@ GLUED_VISIT = re.compile(
 END_DATE = re.compile(rf"(?P<patient>.+?)[_\-. ]?(?P<visit>{DATE.pattern})")
 TWO_WORDS = re.compile(r"(?P<patient>.+?)[_\-. ](?P<visit>[A-Za-z]+[_\-. ]\d+)")
 LAST_WORD = re.compile(r"(?P<patient>.+)[_\-. ](?P<visit>[^_\-. ]+)")
-LAST_NUMBER = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)", re.DOTALL)
-LAST_LETTER = re.compile(r"(?P<prefix>.*\d)[_\-. ]?(?P<letter>[A-Za-z])", re.DOTALL)
+LAST_NUMBER = re.compile(r"(.*?)(\d+)", re.DOTALL)
+LAST_LETTER = re.compile(r"(.*\d)[_\-. ]?([A-Za-z])", re.DOTALL)
+LAST_PART = re.compile(r"(.*[_\-. ])([^_\-. ]+)", re.DOTALL)
 ID_DIGITS = 3  # visits are counted in fewer
 MANY = 8  # people of one number range: nobody is scanned so often in a batch of one
 
@@ -34,11 +35,15 @@ class Judged:
     ambiguous: bool = False
 
 
-def judge(ids: Collection[str]) -> dict[str, Judged]:
-    """Every ID of a batch as patient and visit."""
+def judge(ids: Collection[str], *, cases: bool = False) -> dict[str, Judged]:
+    """Every ID of a batch as patient and visit.
+
+    `cases` is whether a documented layout makes them cases such as `heart_003`: then three digits
+    count people.
+    """
     listed = {one: by_layout(one) for one in ids}
     others = {one: peel(one) for one, judged in listed.items() if judged is None}
-    unclear = ambiguous_bases({base for base, _ in others.values()})
+    unclear = ambiguous_bases({base for base, _ in others.values()}, cases=cases)
     return {
         one: judged or Judged(*others[one], others[one][0] in unclear or not others[one][0])
         for one, judged in listed.items()
@@ -71,52 +76,55 @@ def peel(one: str) -> tuple[str, str | None]:
     return rest, "_".join(visits) or None
 
 
-def ambiguous_bases(bases: Collection[str]) -> set[str]:
+def ambiguous_bases(bases: Collection[str], *, cases: bool) -> set[str]:
     """IDs of which others make doubtful whether they are people, visits or spellings of one."""
     unclear: set[str] = set()
     spellings: dict[str, set[str]] = defaultdict(set)
-    by_prefix: dict[str, set[str]] = defaultdict(set)
-    by_number: dict[str, set[str]] = defaultdict(set)
-    letters: dict[str, set[str]] = defaultdict(set)
+    endings: dict[str, set[str]] = defaultdict(set)  # beginning to what stands behind it
+    beginnings: dict[str, set[str]] = defaultdict(set)  # number to what stands before it
     for base in bases:
         spellings[spelling(base)].add(base)
-        ending = LAST_NUMBER.fullmatch(base)
-        if ending is not None:
-            by_prefix[ending["prefix"]].add(ending["number"])
-            by_number[str(int(ending["number"]))].add(ending["prefix"])
-        lettered = LAST_LETTER.fullmatch(base)
-        if lettered is not None:
-            letters[lettered["prefix"]].add(lettered["letter"])
+        beginning, ending = last_part(base)
+        endings[beginning].add(ending)
+        if ending.isdigit():
+            beginnings[str(int(ending))].add(beginning)
     for same in spellings.values():
         if len(same) > 1:
             unclear |= same
     for base in bases:
-        ending, lettered = LAST_NUMBER.fullmatch(base), LAST_LETTER.fullmatch(base)
-        if lettered is not None and len(letters[lettered["prefix"]]) > 1:
+        beginning, ending = last_part(base)
+        shared = ending.isdigit() and len(beginnings[str(int(ending))]) > 1
+        if beginning and count_visits(beginning, endings[beginning], shared=shared, cases=cases):
             unclear.add(base)
-        if ending is not None and counts_visits(
-            ending["prefix"], by_prefix[ending["prefix"]],
-            shared=len(by_number[str(int(ending["number"]))]) > 1,
-        ):  # fmt: skip
-            unclear.add(base)
-    return unclear | beginnings(bases)
+    return unclear | with_longer_ones(bases)
 
 
-def counts_visits(prefix: str, numbers: set[str], *, shared: bool) -> bool:
-    """Whether numbers behind one beginning may count visits instead of people.
+def last_part(base: str) -> tuple[str, str]:
+    """An ID's beginning, and the number, the letter behind a number, or the word at its end."""
+    for pattern in (LAST_NUMBER, LAST_LETTER, LAST_PART):
+        found = pattern.fullmatch(base)
+        if found is not None:
+            return found[1], found[2]
+    return "", base
 
-    `shared` is whether the number stands behind another beginning too, as in `doe_1`, `roe_1`.
+
+def count_visits(beginning: str, endings: set[str], *, shared: bool, cases: bool) -> bool:
+    """Whether numbers or words behind one beginning may tell visits instead of people.
+
+    `shared` is whether a number stands behind another beginning too, as in `doe_1`, `roe_1`.
     """
-    if len(numbers) == 1:
+    if len(endings) == 1:
         return False
-    bare = prefix.rstrip("_-. ")
+    bare = beginning.rstrip("_-. ")
     last_word = re.split(r"[_\-. ]", bare)[-1].lower()
-    if last_word in words("person") or not bare or (len(bare) == 1 and bare.isalpha()):
+    if last_word in words("person") or (len(beginning) == 1 and bare.isalpha()):
         return False
     if any(letter.isdigit() for letter in bare):
         return True
-    long = all(len(number) >= ID_DIGITS for number in numbers)
-    return shared or not (long or len(numbers) >= MANY)
+    numbers = all(ending.isdigit() for ending in endings)
+    glued = bare == beginning and len(re.findall(r"[A-Za-z]+", bare)) == 1
+    long = numbers and (glued or cases) and all(len(number) >= ID_DIGITS for number in endings)
+    return shared or not (long or len(endings) >= MANY)
 
 
 def spelling(base: str) -> str:
@@ -124,7 +132,7 @@ def spelling(base: str) -> str:
     return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[_\-. ]+", "", base.casefold()))
 
 
-def beginnings(bases: Collection[str]) -> set[str]:
+def with_longer_ones(bases: Collection[str]) -> set[str]:
     """IDs that go on behind another one, `P1_x` behind `P1`, and these others."""
     found: set[str] = set()
     known = set(bases)

@@ -27,6 +27,7 @@ from tasks.ingest.placeholders import is_placeholder
 
 MAX_SIDECAR = 2**20
 FOLDERS = "folders and names"  # the layout's name where no data set's fits
+OF_ALL_VISITS = "bids"  # what its derivatives say without a visit holds for the only one
 BASE_SESSION = "0"  # of scans without a visit beside scans of the same person with one
 
 
@@ -112,7 +113,7 @@ def recognise(paths: Sequence[str], sidecars: Sidecars) -> dict[str, Name]:
             names[path] = replace(name, layout="sidecar")
         else:
             others[path] = last if match is None else without_protocol(match, sidecars, path)
-    judged = judge(set(cases.values()))
+    judged = judge(set(cases.values()), cases=True)
     for path, case in cases.items():
         one = judged[case]
         name = as_name(path, matches[path], one.patient, one.session, sidecars)
@@ -216,11 +217,14 @@ def without_protocol(match: Match, sidecars: Sidecars, path: str) -> str:
 
 
 def visit_below(plain: str, patient: str) -> str | None:
-    """The folders below the patient's that tell a visit."""
-    folders = plain.split("/")[:-1]
+    """The folders below the patient's that tell a visit, and what follows the ID in the name."""
+    *folders, last = plain.split("/")
     at = max((i for i, folder in enumerate(folders) if patient and patient in folder), default=-1)
     visits = [word for word in folders[at + 1 :] if is_visit(word) and not is_structure(word)]
-    return "_".join(visits) or None
+    own = take_apart(last).id
+    if patient and own.startswith(patient):
+        visits.append(own.removeprefix(patient).strip("_-. "))
+    return "_".join(filter(None, visits)) or None
 
 
 def with_base_sessions(names: dict[str, Name]) -> dict[str, Name]:
@@ -232,12 +236,14 @@ def with_base_sessions(names: dict[str, Name]) -> dict[str, Name]:
     for name in names.values():
         if name.role == "image":
             visits[name.patient].add(name.session)
-    return {
-        path: replace(name, session=BASE_SESSION)
-        if name.session is None and len(visits[name.patient]) > 1
-        else name
-        for path, name in names.items()
-    }
+
+    def changed(name: Name) -> Name:
+        several = visits[name.patient] - ({None} if name.layout == OF_ALL_VISITS else set())
+        if name.session is None and len(several) > 1:
+            return replace(name, session=BASE_SESSION)
+        return name
+
+    return {path: changed(name) for path, name in names.items()}
 
 
 def best_masks(names: Iterable[Name]) -> dict[tuple[str, str | None], int]:

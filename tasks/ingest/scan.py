@@ -30,6 +30,8 @@ from tasks.ingest.plan import Plan
 from tasks.ingest.privacy import Pseudonyms
 from tasks.ingest.roll import Roll
 from tasks.ingest.scan_table import print_tables
+from tasks.ingest.segment_names import Segment
+from tasks.ingest.segment_table import print_segments, read_segments
 from tasks.ingest.workers import quiet, run_all
 from tasks.params.ingest import Ingest
 from tasks.stage import WRONG_INPUT, StageError
@@ -47,6 +49,7 @@ class Batch:
     refused: list[tuple[str, str, str]] = field(default_factory=list)  # path, code, reason
     others: int = 0  # files that are no scans: tables, sidecars, archives
     files: list[str] = field(default_factory=list)  # all of them, archives' entries too
+    segments: list[dict[int, Segment]] = field(default_factory=list)  # of each DICOM mask
 
 
 def main(
@@ -59,6 +62,7 @@ def main(
     rows = list(rows_of(found))
     console = Console(highlight=False)
     print_tables(console, found.patients, found.refused, found.others, found.folder)
+    print_segments(console, found.segments, read_settings())
     path = found.folder / NAME
     if path.exists() and not force:
         console.print(
@@ -93,9 +97,14 @@ def folder_of(batch: str) -> Path:
     )
 
 
+def read_settings() -> Ingest:
+    """The section of params.yaml, or what holds without one."""
+    return params.read(Ingest) if params.PARAMS.exists() else Ingest()
+
+
 def read_batch(folder: Path) -> Batch:
     """Names and headers of a batch; no pixel but those of slices that may be copies."""
-    settings = params.read(Ingest) if params.PARAMS.exists() else Ingest()
+    settings = read_settings()
     batch = Batch(folder)
     outcomes: dict[str, str] = {}
     refused: list[tuple[str, str, str]] = []
@@ -117,6 +126,7 @@ def read_batch(folder: Path) -> Batch:
         batch.others = sum(outcome != "rejected" for outcome in outcomes.values())
         for patient, (scans, rejected) in look_into_all(patients, plan):
             batch.patients.append((patient, scans))
+            batch.segments += read_segments(scans.masks)
             account.refuse(rejected)
             used = {source.name for one in scans.all_found for source in one.sources}
             outcomes.update(dict.fromkeys(used, "scan"))

@@ -13,7 +13,7 @@ from tasks.ingest.refusal import RefusalError
 from tasks.ingest.segment_codes import PARTS, SNOMED_RT, normal_code, part_by_code
 from tasks.ingest.segment_names import Segment, part_of, tumour_segments
 
-from .dicom_cases import anatomy, rotation, write_segmentation, write_series
+from .dicom_cases import anatomy, rotation, write_segmentation, write_series, write_structures
 from .ingest_room import Room
 from .test_ingest_dicom import assert_equal_to, tumour
 
@@ -245,6 +245,24 @@ def test_one_plane_of_a_segmentation_is_as_thick_as_it_says(room: Room) -> None:
     mask[3, 2:6, 2:6] = 1
     write_segmentation(room.raw / "x/s.dcm", room.raw / "x", mask, omit_empty_frames=True)
     assert_equal_to(room, room.ingest()["mask"][0], mask, affine)
+
+
+def test_scan_lists_segments_and_what_they_count_as(
+    room: Room, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tasks.ingest.scan import main
+
+    write_series(room.raw / "x", anatomy((7, 9, 10)))
+    segments = {"Segment_1": BRAIN, "ET": NEOPLASM}
+    mask = tumour((7, 9, 10))
+    mask[5, 1, 1] = 2
+    write_segmentation(room.raw / "x/s.dcm", room.raw / "x", mask, segments=segments)
+    write_structures(room.raw / "x/r.dcm", room.raw / "x", {"Brain-GTV": None})
+    main("b", force=False)
+    lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if "│" in line]
+    rows = {cells[0].strip(): cells[2].strip() for cells in lines if len(cells) == 4}
+    assert rows["ET"] == "enhancing tumour"
+    assert rows["Segment_1"] == rows["Brain-GTV"] == "nothing"
 
 
 def test_a_surface_segmentation_is_refused_as_a_mask_that_is_not_read(room: Room) -> None:

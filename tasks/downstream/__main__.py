@@ -5,6 +5,7 @@ Reads `data/slices`, `data/pool/ARM` and, for `segment`, the test patients' whol
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,8 @@ from tasks.params.slices import Slices
 from tasks.stage import StageError, discard
 from tasks.tables.predictions import Patients, Runs
 
-SLICES = Path("data/slices")
+SLICES, VOLUMES = Path("data/slices"), Path("data/volumes")
+SIDES = ("train", "val", "test")
 HISTORY = ["fold", "seed", "step", "train_loss", "val_metric"]
 
 
@@ -60,8 +62,9 @@ def main(task: str, arm: str) -> None:
         refuse_leaks(slices.table, slices.images, name)
         fold = gather(name, slices, pool, float(stats["pixel_mm"]), outlined=task == "segment")
         refuse_seen(fold.added.images, slices.table, slices.images, name)
-        if spec.random_labels and task != "classify":
+        if reason := why_not(task, spec, fold, seeds):
             status[name] = "not run"
+            print(f"downstream: {task} {arm}, fold {name}: not run, {reason}")
             continue
         if spec.added and (given[name]["status"] == "too few" or not has_both(fold.added)):
             status[name] = "too few"
@@ -99,11 +102,33 @@ def dealt(fold: Fold, spec: Arm, seed: int) -> Fold:
     return resplit(fold, seed) if spec.slice_split else fold
 
 
+def why_not(task: str, spec: Arm, fold: Fold, seeds: Iterable[int]) -> str:
+    """Why an arm with other labels or another split cannot be trained; empty where it can."""
+    if not spec.apart:
+        return ""
+    if spec.random_labels:
+        if task != "classify":
+            return "random labels are for slices and not for outlines"
+        patients = {side: getattr(fold, side).table["subject"].nunique() for side in SIDES}
+        for side, count in patients.items():
+            if count < 2:
+                return f"{count} {side} patient shows one random label only, two are needed"
+    for seed in seeds:
+        new = dealt(fold, spec, seed)
+        if not (has_both(new.train) and has_both(new.val)):
+            return f"seed {seed} deals train or val slices of one label only"
+    return ""
+
+
 def whole(test: pd.DataFrame, grid: Slices, stats: dict[str, Any]) -> tuple[Volume, ...]:
     """The whole volumes of the test patients."""
+    # A session's modalities may lie in several batches; its slices are named after the first one.
+    batches = stats.get("batches") or [
+        path.parent.name for path in sorted(VOLUMES.glob("*/manifest.parquet"))
+    ]
     landmarks = stats.get("normalisation", {}).get("landmarks")
     scales = [np.asarray(landmarks[name]) for name in grid.modalities] if landmarks else None
-    return tuple(read_volumes(set(test["batch"]), set(test["subject"]), grid, scales))
+    return tuple(read_volumes(batches, set(test["subject"]), grid, scales))
 
 
 def task_named(name: str) -> Task:
@@ -126,7 +151,7 @@ def gather(name: str, slices: SliceSet, pool: SliceSet, pixel_mm: float, *, outl
         name: of the fold.
         slices, pool: of all folds.
         pixel_mm: edge of a pixel.
-        outlined: leaves out slices whose tumours nobody outlined.
+        outlined: leaves out slices, added ones too, whose tumours nobody outlined.
 
     Raises:
         StageError: when training or validation patients show only one of the two labels.
@@ -135,7 +160,7 @@ def gather(name: str, slices: SliceSet, pool: SliceSet, pixel_mm: float, *, outl
     labelled = slices.table["label"].to_numpy() >= 0
     if outlined and "mask_known" in slices.table:
         labelled &= slices.table["mask_known"].to_numpy()
-    parts = {part: slices.take(labelled & (side == part)) for part in ("train", "val", "test")}
+    parts = {part: slices.take(labelled & (side == part)) for part in SIDES}
     for part in ("train", "val"):
         if not has_both(parts[part]):
             shown = parts[part].table["label"]
@@ -147,7 +172,10 @@ def gather(name: str, slices: SliceSet, pool: SliceSet, pixel_mm: float, *, outl
                 f"fold {name}: the {part} patients need {kind} with and without tumour, found"
                 f" {int((shown == 1).sum())} with and {int((shown == 0).sum())} without; {remedy}"
             )
-    added = pool.take((pool.table["fold"] == name).to_numpy())
+    of_fold = (pool.table["fold"] == name).to_numpy()
+    if outlined and "mask_known" in pool.table:
+        of_fold = of_fold & pool.table["mask_known"].to_numpy()
+    added = pool.take(of_fold)
     return Fold(name, parts["train"], parts["val"], parts["test"], added, pixel_mm)
 
 

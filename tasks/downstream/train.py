@@ -1,5 +1,6 @@
 """One training run: equal steps for all arms, weights chosen on validation patients."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 Batch = tuple[Tensor, Tensor, Tensor]
 Judge = Callable[[Tensor], float]
 LATE = 0.8  # of the steps: what comes after should gain next to nothing
+WORST = 0.0  # AUROC or Dice: what a judgement counts that is no number
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ def fit(
 
     AdamW (Loshchilov 2019) on a one-cycle schedule (Smith 2018), which is what lets a small
     network converge in a few hundred steps. Of equal judgements the later one counts: it has
-    seen more of the schedule.
+    seen more of the schedule. A judgement that is no number (the network diverged, or validation
+    slices show one label only) counts as the worst; with no other the network keeps its initial
+    weights, which learnt nothing.
 
     Args:
         network: on its device; ends in evaluation mode.
@@ -73,7 +77,7 @@ def fit(
         optimizer, max_lr=learning_rate, total_steps=steps + 1, pct_start=0.2
     )
     judged_at = {steps * k // evaluations for k in range(1, evaluations + 1)} - {0}
-    fitted = Fitted()
+    fitted, initial = Fitted(), copy_of(network)
     losses: list[Tensor] = []
     for step, (images, masks, labels) in enumerate(batches, start=1):
         network.train()
@@ -87,15 +91,22 @@ def fit(
             continue
         network.eval()
         probability = probabilities(network, val_images)
-        entry = Entry(step, torch.stack(losses).mean().item(), judge(probability))
+        said = judge(probability) if probability.isfinite().all() else math.nan
+        metric = WORST if math.isnan(said) else said
+        if not math.isnan(said) and metric >= fitted.best:
+            fitted.weights, fitted.probability = copy_of(network), probability
+        fitted.history.append(Entry(step, torch.stack(losses).mean().item(), metric))
         losses.clear()
-        if entry.val_metric >= fitted.best:
-            fitted.weights = {name: part.clone() for name, part in network.state_dict().items()}
-            fitted.probability = probability
-        fitted.history.append(entry)
-    network.load_state_dict(fitted.weights)
+    network.load_state_dict(fitted.weights or initial)
     network.eval()
+    if not fitted.weights:
+        fitted.probability = probabilities(network, val_images)
     return fitted
+
+
+def copy_of(network: nn.Module) -> dict[str, Tensor]:
+    """The weights as they are now."""
+    return {name: part.clone() for name, part in network.state_dict().items()}
 
 
 @torch.inference_mode()

@@ -94,7 +94,7 @@ def obstacles(
             f"{metric} rests on {max(patients)} test patients{rarer}, and lift.min_patients asks"
             f" for {min_patients}"
         )
-        measured = listed  # that says it of all of them
+        measured = [name for name in listed if arms[name].axes]  # that says it of all of them
     blamed = [name for name in references(listed) if name not in measured]
     if not any(name in measured for name in candidates(listed)):
         blamed += candidates(listed)

@@ -75,14 +75,18 @@ class TaskResults:
 
 
 def read(task: str, arms: Sequence[str], seeds: Sequence[int]) -> TaskResults:
-    """The arms of a task on common seeds.
+    """The arms of a task in `data/downstream`; arguments as `on_common_seeds` has them."""
+    return on_common_seeds(task, {arm: load(task, arm) for arm in arms}, seeds)
+
+
+def on_common_seeds(task: str, tables: Mapping[str, Tables], seeds: Sequence[int]) -> TaskResults:
+    """The arms of a task as measures, on common seeds.
 
     Args:
         task: its name.
-        arms: their names.
+        tables: of each arm.
         seeds: those asked for; the tables may hold spare ones behind them.
     """
-    tables = {arm: load(task, arm) for arm in arms}
     compared = {
         name: one
         for name, one in tables.items()

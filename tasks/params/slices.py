@@ -50,7 +50,12 @@ class Slices(Section):
             raise ValueError("modalities must differ from each other")
         if len({str(fold) for fold in self.folds}) < len(self.folds):
             raise ValueError("folds must differ from each other")
-        if self.test_fraction + self.val_fraction >= 1:
+        if len(self.folds) > 1 and 1 / len(self.folds) + self.val_fraction >= 1:
+            raise ValueError(
+                f"each of {len(self.folds)} folds tests 1/{len(self.folds)} of the patients;"
+                " val_fraction must be smaller than the rest, to leave patients to train on"
+            )
+        if len(self.folds) == 1 and self.test_fraction + self.val_fraction >= 1:
             raise ValueError("val_fraction + test_fraction must leave patients to train on")
         low, high = self.clip_percentiles
         if not 0 <= low < high <= 100:

@@ -1,7 +1,8 @@
 """Choose the added slices of each arm; without it every new GAN would retrain the real arms.
 
 Reads `data/slices`, `data/synthetic` and `data/gate` of the listed folds; writes
-`data/pool/ARM/` for every arm of `downstream.arms`, empty where the arm adds nothing.
+`data/pool/ARM/` for every arm of `downstream.arms`, empty where the arm adds nothing. All arms of
+a fold that add slices add equally many: controls as many as the synthetic ones.
 """
 
 import json
@@ -25,16 +26,21 @@ def main() -> None:
     folds = [str(fold) for fold in params.read_key("slices.folds")]
     asked = {fold: asked_for(fold, config) for fold in folds}
     added = {fold: accepted_samples(fold, config, asked[fold]) for fold in folds}
+    # A control adds as many as the synthetic arms; where these have none, as many as asked for.
+    equal = {fold: len(samples) or asked[fold] for fold, samples in added.items()}
     with stage.output(Path("data/pool")) as folder:
         for spec in arms.read():
             (folder / spec.name).mkdir()
-            slices = added if spec.synthetic else none_of(added)
+            slices, wanted = added if spec.synthetic else none_of(added), asked
             if spec.source in CONTROLS:
-                slices = {fold: control_samples(spec.source, fold, config) for fold in folds}
-            write_arm(folder / spec.name, slices, asked, adds=spec.added)
+                slices, wanted = controls(spec.source, equal, config.seed), equal
+            write_arm(folder / spec.name, slices, wanted, adds=spec.added)
     for fold, samples in added.items():
-        short = len(samples) < asked[fold]
-        remedy = "; the gate accepted no more: raise generate.count" if short else ""
+        remedy = ""
+        if not asked[fold]:
+            remedy = "; raise pool.ratio"
+        elif len(samples) < asked[fold]:
+            remedy = "; the gate accepted no more: raise generate.count"
         print(
             f"pool: fold {fold}: {len(samples)} synthetic slices of {asked[fold]} asked for"
             f" ({status_of(samples, True)}){remedy}"
@@ -42,25 +48,34 @@ def main() -> None:
 
 
 def asked_for(fold: str, config: Pool) -> int:
-    """How many slices `pool.ratio` asks for."""
-    return round(config.ratio * len(load_slices(fold, "train")))
+    """How many slices `pool.ratio` asks for: a share of those that networks train on."""
+    return round(config.ratio * len(labelled(fold)))
+
+
+def labelled(fold: str) -> SliceSet:
+    """The labelled training slices of a fold."""
+    train = load_slices(fold, "train")
+    return train.take((train.table["label"] >= 0).to_numpy())
 
 
 def accepted_samples(fold: str, config: Pool, count: int) -> SliceSet:
-    """The accepted synthetic slices of a fold, drawn with the labels' shares of real training."""
+    """The accepted synthetic slices of a fold, drawn with the labels' shares of real training.
+
+    None where they are fewer than `pool.min_images`, unless no more were asked for.
+    """
     synthetic = load_set(Path("data/synthetic") / fold, "samples.parquet")
     judged = Path("data/gate") / fold / "samples.parquet"
     with stage.reading(judged):
         gated = GatedSamples.validate(pd.read_parquet(judged))
-    labels = load_slices(fold, "train").table["label"].to_numpy()
+    labels = labelled(fold).table["label"].to_numpy()
     accepted = gated.loc[gated["accepted"]]
     chosen = draw(
-        best(accepted, config.filter) if config.filter else accepted,
-        tumor_share=float((labels == 1).sum() / max(1, (labels >= 0).sum())),
+        best(accepted, config.filter) if config.filter and len(accepted) else accepted,
+        tumor_share=float((labels == 1).sum() / max(1, len(labels))),
         count=count,
         seed=config.seed,
     )
-    if len(chosen) < config.min_images:
+    if len(chosen) < min(config.min_images, count):
         chosen = chosen[:0]
     table = pd.DataFrame(
         {
@@ -72,19 +87,27 @@ def accepted_samples(fold: str, config: Pool, count: int) -> SliceSet:
     return SliceSet(synthetic.images[chosen], synthetic.masks[chosen], table)
 
 
-def control_samples(name: str, fold: str, config: Pool) -> SliceSet:
-    """The added slices of a control, made from the fold's labelled training slices."""
-    train = load_slices(fold, "train")
-    train = train.take((train.table["label"] >= 0).to_numpy())
-    made = control(name, train, ratio=config.ratio, seed=config.seed)
-    table = pd.DataFrame(
-        {
-            "fold": pd.Series([fold] * len(made), dtype="str"),
-            "label": made.table["label"],
-            "source_row": made.table["row"],
-        }
-    )
-    return SliceSet(made.images, made.masks, table)
+def controls(name: str, counts: dict[str, int], seed: int) -> dict[str, SliceSet]:
+    """The added slices of a control, made from each fold's labelled training slices.
+
+    Args:
+        name: of the control.
+        counts: how many, by fold.
+        seed: draws them.
+    """
+    found = {}
+    for fold, count in counts.items():
+        train = labelled(fold)
+        made = control(name, train, ratio=count / max(1, len(train)), seed=seed)
+        table = pd.DataFrame(
+            {
+                "fold": pd.Series([fold] * len(made), dtype="str"),
+                "label": made.table["label"],
+                "source_row": made.table["row"],
+            }
+        )
+        found[fold] = SliceSet(made.images, made.masks, table)
+    return found
 
 
 def best(accepted: pd.DataFrame, asked: Filter) -> pd.DataFrame:
@@ -133,12 +156,13 @@ def write_arm(
     """Write one arm's slices of all folds, and the status of each fold."""
     table = pd.concat([samples.table for samples in added.values()], ignore_index=True)
     table.insert(0, "row", np.arange(len(table)))
-    PoolSamples.validate(table)
-    save_set(
-        folder,
-        np.concatenate([samples.images for samples in added.values()]),
-        np.concatenate([samples.masks for samples in added.values()]),
+    images, masks = (
+        np.concatenate([getattr(samples, name) for samples in added.values()])
+        for name in ("images", "masks")
     )
+    table["mask_known"] = (table["label"].to_numpy() == 0) | masks.any(axis=(1, 2))
+    PoolSamples.validate(table)
+    save_set(folder, images, masks)
     table.to_parquet(folder / "samples.parquet", index=False)
     status: dict[str, Any] = {
         fold: {

@@ -36,8 +36,9 @@ def copy_paste(train: SliceSet, rows: Rows, rng: np.random.Generator) -> SliceSe
     """Tumours cut out and pasted into other patients' slices (Ghiasi 2021, arXiv 2012.07177).
 
     A tumour goes where it was, into a slice without tumour of another patient, at the position
-    nearest to its own of those whose brain holds it; its edge is feathered. One that fits
-    nowhere stays where it is. Slices without tumour are added as they are.
+    nearest to its own of those whose brain holds it; its edge is feathered outwards, so that a
+    small one keeps its contrast. One that fits nowhere stays where it is. Slices without tumour
+    are added as they are.
     """
     chosen = train.take(rows)
     images, masks = chosen.images.copy(), chosen.masks.copy()
@@ -52,7 +53,7 @@ def copy_paste(train: SliceSet, rows: Rows, rng: np.random.Generator) -> SliceSe
         if not fitting:
             continue
         host = rng.choice(fitting[:5])
-        alpha = gaussian_filter(mask.astype(np.float32), FEATHER)
+        alpha = np.maximum(mask, gaussian_filter(mask.astype(np.float32), FEATHER))
         images[place] = train.images[host] * (1 - alpha) + chosen.images[place] * alpha
     return SliceSet(images, masks, chosen.table)
 
@@ -62,11 +63,18 @@ def tumors(slices: SliceSet) -> Rows:
     return np.flatnonzero(slices.table["label"].to_numpy() == 1)
 
 
+def outlined(slices: SliceSet) -> SliceSet:
+    """Those without tumour, and the tumours that somebody outlined."""
+    known = (slices.table["label"].to_numpy() == 0) | slices.masks.any(axis=(1, 2))
+    return slices.take(known)
+
+
 CONTROLS: dict[str, Callable[[SliceSet, Rows, np.random.Generator], SliceSet]] = {
     "duplicated": duplicated,
     "shuffled-masks": shuffled_masks,
     "copy-paste": copy_paste,
 }
+OF_OUTLINES = ("shuffled-masks", "copy-paste")  # a tumour without one cannot be cut out
 
 
 def control(name: str, train: SliceSet, *, ratio: float, seed: int) -> SliceSet:
@@ -77,9 +85,18 @@ def control(name: str, train: SliceSet, *, ratio: float, seed: int) -> SliceSet:
         train: the labelled training slices of the fold.
         ratio: added slices a training slice; above 1 slices are used again.
         seed: draws slices, hosts and masks.
+
+    Returns:
+        The slices; none where a control that moves outlines finds no outlined tumour.
     """
     rng = np.random.default_rng(seed)
     count = round(ratio * len(train))
+    if name in OF_OUTLINES:
+        train = outlined(train)
+        if not len(tumors(train)):
+            count = 0
+    if not count:
+        return train.take(np.empty(0, dtype=np.intp))
     passes = [rng.permutation(len(train)) for _ in range(-(-count // len(train)))]
     # Not sorted: in the same order as the real slices, `real+duplicated` would be `real` again,
     # batch for batch.

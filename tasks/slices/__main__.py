@@ -4,6 +4,7 @@ Reads `data/volumes/BATCH/` of the listed batches; writes `data/slices/`.
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def main() -> None:
     masks = np.concatenate([one.masks[chosen] for one, chosen in pairs])  # (N,H,W)
     stats = describe(
         table, kept, sides, config, scales=scales, skipped=skipped + unusable,
-        cut_off=sum(one.cut_off for one in cuts),
+        cut_off=sum(one.cut_off for one in cuts), batches=sorted(set(manifest["batch"])),
     )  # fmt: skip
     with stage.output(Path("data/slices")) as folder:
         save_set(folder, images, masks)
@@ -69,7 +70,8 @@ def main() -> None:
         f"slices: {len(kept)} of {len(table)} slices kept,"
         f" {int((kept['label'] == 1).sum())} with tumour, {kept['subject'].nunique()} patients"
     )
-    for fold in sides:
+    for fold, side_of in sides.items():
+        print(f"slices: fold {fold}: {patients_by_side(side_of)}")
         counts = kept[f"partition_{fold}"].value_counts()
         for side in ("train", "val"):
             if counts.get(side, 0) < LEAST_JUDGED:
@@ -84,6 +86,15 @@ def main() -> None:
             " sessions; raise slices.spacing_mm, or set slices.scale to body where no millimetres"
             " are known"
         )
+
+
+def patients_by_side(side_of: dict[str, Side]) -> str:
+    """How many patients train, validate and test, and what to do where few train."""
+    count = Counter(side_of.values())
+    said = f"{count['train']} patients train, {count['val']} validate, {count['test']} test"
+    if count["train"] < count["val"]:
+        said += "; fewer train than validate: lower slices.val_fraction"
+    return said
 
 
 def trains(session: Session, side_of: dict[str, Side]) -> bool:

@@ -40,8 +40,13 @@ class Session:
 
     @property
     def mask_row(self) -> "pd.Series[Any] | None":
-        """The first row that somebody segmented, an empty mask included."""
-        return next((row for row in self.rows if row["mask_status"] != "missing"), None)
+        """The row whose mask counts: one with a tumour before an empty one; None without any.
+
+        An empty mask of one modality beside a tumour in another one's means that the tumour was
+        outlined there.
+        """
+        first = min(self.rows, key=lambda row: MASKED_FIRST[row["mask_status"]])
+        return None if first["mask_status"] == "missing" else first
 
     @property
     def class_label(self) -> int | None:

@@ -25,6 +25,7 @@ def describe(
     scales: list[Landmarks] | None,
     skipped: list[dict[str, str]],
     cut_off: int,
+    batches: list[str],
 ) -> dict[str, Any]:
     """What was cut, before and after matching.
 
@@ -36,9 +37,11 @@ def describe(
         scales: the standard scales, where there are any.
         skipped: sessions and volumes left out, each with its code.
         cut_off: sessions whose body is wider than the window.
+        batches: that sessions were put together from.
     """
     label = kept["label"].to_numpy()
     return {
+        "batches": batches,
         "size": config.size,
         "pixel_mm": config.spacing_mm,
         "scale": config.scale,

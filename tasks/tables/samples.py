@@ -20,9 +20,13 @@ class GatedSamples(Samples):
 
 
 class PoolSamples(pa.DataFrameModel):
-    """`data/pool/ARM`: the slices added to each fold's training slices."""
+    """`data/pool/ARM`: the slices added to each fold's training slices.
+
+    `mask_known` is false for a tumour that nobody outlined: its mask is empty all the same.
+    """
 
     row: Series[int] = pa.Field(ge=0)
     fold: Series[str]
     label: Series[int] = pa.Field(isin=[0, 1])
     source_row: Series[int] = pa.Field(ge=0)
+    mask_known: Series[bool] | None

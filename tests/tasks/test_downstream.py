@@ -11,7 +11,7 @@ import yaml
 
 from tasks.downstream import __main__ as stage_main
 from tasks.downstream import run, segment
-from tasks.downstream.__main__ import main
+from tasks.downstream.__main__ import main, task_named
 from tasks.downstream.batches import batches
 from tasks.downstream.volumes import dice, native, read_volumes
 from tasks.params.slices import Slices
@@ -333,6 +333,66 @@ def test_both_networks_learn_an_easy_tumour(root):
     assert patients.loc[patients["metric"] == "auroc", "value"].mean() > 0.9
     patients = table("segment", "real", "patients")
     assert patients.loc[patients["metric"] == "dice", "value"].mean() > 0.5
+
+
+def retrain(root, sides):
+    """Let the patients of a fold stand on other sides: the first of each side stay, as asked."""
+    path = Path("data/slices/slices.parquet")
+    table = pd.read_parquet(path)
+    for side, count in sides.items():
+        subjects = sorted(table.loc[table["partition_0"] == side, "subject"].unique())
+        table.loc[table["subject"].isin(subjects[count:]), "partition_0"] = "unused"
+    table.to_parquet(path)
+
+
+@pytest.mark.parametrize("side", ["train", "val"])
+@pytest.mark.parametrize("arm", ["random-labels", "random-labels+slice-split"])
+def test_one_patient_cannot_show_two_random_labels(root, side, arm, capsys):
+    retrain(root, {side: 1})
+    room.write_pool(root, arm)
+    main("classify", arm)
+    folder = Path(f"data/downstream/classify-{arm}")
+    assert json.loads((folder / "status.json").read_text()) == {"0": "not run"}
+    assert f"1 {side} patient shows one random label only" in capsys.readouterr().out
+    assert len(pd.read_parquet(folder / "predictions.parquet")) == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_few_patients_train_and_validate(root, count, task):
+    retrain(root, {"train": count, "val": 1})
+    for arm in ("real", "real+classical+synthetic"):
+        main(task, arm)
+        assert len(table(task, arm, "predictions")) > 0
+
+
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_a_network_that_diverges_learnt_nothing_and_ends_nothing(root, monkeypatch, task):
+    """No judgement of it is a number."""
+    module = task_named(task)
+    room.write(root, steps=8, seeds=(0,))
+    monkeypatch.setattr(module, "loss", lambda logits, *_: logits.mean() * float("nan"))
+    main(task, "real")
+    runs = table(task, "real", "runs")
+    assert runs["val_metric"].tolist() == [0.0] and not runs["learnt"].any()
+    assert len(table(task, "real", "predictions")) > 0
+
+
+def test_tumours_that_nobody_outlined_are_not_added_for_outlines(root, monkeypatch):
+    path = Path("data/pool/real+synthetic/samples.parquet")
+    samples = pd.read_parquet(path)
+    samples.assign(mask_known=np.arange(len(samples)) >= 10).to_parquet(path)
+    seen = {}
+    real_learn = stage_main.learn
+
+    def watching(network, spec, fold, *args, **words):
+        seen[network.__name__.rpartition(".")[2]] = len(fold.added)
+        return real_learn(network, spec, fold, *args, **words)
+
+    monkeypatch.setattr(stage_main, "learn", watching)
+    main("segment", "real+synthetic")
+    main("classify", "real+synthetic")
+    assert seen == {"segment": 30, "classify": 40}
 
 
 def test_random_labels_are_one_a_patient_and_new_for_every_permutation(root):

@@ -27,7 +27,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(
         tmp_path / "data/slices",
         "slices.parquet",
-        pd.DataFrame({"subject": "sub-1", "label": label, "partition_0": "train"}),
+        pd.DataFrame(
+            {
+                "row": np.arange(60),
+                "subject": [f"sub-{row % 4}" for row in range(60)],
+                "position_mm": 0.0,
+                "label": label,
+                "partition_0": "train",
+            }
+        ),
         rng,
     )
     table = pd.DataFrame(
@@ -89,6 +97,43 @@ def test_added_slices_are_accepted_and_unchanged_and_keep_the_label_prior(root: 
     np.testing.assert_array_equal(added.images, source.images[rows])
     np.testing.assert_array_equal(added.masks, source.masks[rows])
     assert added.table["label"].mean() == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_a_small_ratio_is_enough_where_the_gate_accepted_plenty(root: Path, capsys) -> None:
+    """Six slices are asked for and there are 200: to generate more would not help."""
+    params(root, [*ARMS, "real+duplicated"], ratio=0.1, min_images=50)
+    main()
+    for arm in ("real+synthetic", "real+duplicated"):
+        status = json.loads((root / "data/pool" / arm / "pool.json").read_text())["0"]
+        assert status == {"status": "ok", "n": 6, "asked": 6}
+    assert "raise" not in capsys.readouterr().out
+    params(root, ratio=0.001)
+    main()
+    assert "(too few); raise pool.ratio" in capsys.readouterr().out
+
+
+def test_compared_arms_add_equal_numbers(root: Path) -> None:
+    """A third of the training slices is unlabelled, and the gate left fewer than asked for."""
+    path = root / "data/slices/slices.parquet"
+    table = pd.read_parquet(path)
+    table.assign(label=[1] * 20 + [0] * 20 + [-1] * 20).to_parquet(path)
+    arms = [*ARMS, "real+duplicated", "real+copy-paste", "real+shuffled-masks"]
+    for accepted, ratio, count in ((200, 1.0, 40), (24, 1.0, 24), (24, 3.0, 24), (4, 2.0, 80)):
+        params(root, arms, ratio=ratio)
+        gate(root, np.arange(200) < accepted)
+        main()
+        for arm in arms:
+            added = load_set(root / "data/pool" / arm, "samples.parquet")
+            none = arm in ("real", "real+classical") or (accepted == 4 and "synthetic" in arm)
+            assert len(added) == (0 if none else count), (arm, accepted, ratio)
+
+
+def test_nothing_that_could_be_judged_leaves_the_other_arms_alone(root: Path) -> None:
+    gate(root, np.zeros(200, dtype=bool))
+    params(root, filter={"score": "realism", "keep": 0.5})
+    main()
+    status = json.loads((root / "data/pool/synthetic/pool.json").read_text())
+    assert status["0"] == {"status": "too few", "n": 0, "asked": 60}
 
 
 def test_too_few_accepted_slices_are_a_status_and_not_an_error(root: Path) -> None:

@@ -79,6 +79,31 @@ def test_pasted_tumours_keep_their_look_and_lie_in_another_patients_brain(train)
     assert np.array_equal(made.images[healthy], train.images[healthy])
 
 
+@pytest.mark.parametrize("name", ["copy-paste", "shuffled-masks"])
+def test_a_tumour_without_outline_is_not_pasted_as_nothing(train, name):
+    """Half of the tumours were never outlined: with label 1 each slice must show a tumour."""
+    bare = tumors(train)[::2]
+    masks = train.masks.copy()
+    masks[bare] = 0
+    made = control(name, SliceSet(train.images, masks, train.table), ratio=1.0, seed=3)
+    assert len(made) == 40
+    shown = made.images[:, 0].max(axis=(1, 2)) > 0.7
+    assert (shown == (made.table["label"] == 1)).all()
+    assert (made.masks.any(axis=(1, 2)) == (made.table["label"] == 1)).all()
+    none = SliceSet(train.images, np.zeros_like(masks), train.table)
+    assert len(control(name, none, ratio=1.0, seed=3)) == 0
+    assert len(control("duplicated", none, ratio=1.0, seed=3)) == 40
+
+
+def test_a_tumour_of_one_pixel_keeps_its_brightness_where_it_is_pasted(train):
+    masks = np.zeros_like(train.masks)
+    masks[tumors(train), 15, 15] = 1
+    images = np.where(train.masks[:, None] == 1, -0.2, train.images)
+    images[tumors(train), 0, 15, 15] = 0.8
+    made = control("copy-paste", SliceSet(images, masks, train.table), ratio=1.0, seed=3)
+    assert np.allclose(made.images[tumors(made), 0, 15, 15], 0.8)
+
+
 def test_pool_writes_the_controls_beside_the_synthetic_arms(train, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arms = ["real", "real+synthetic", "real+copy-paste", "real+duplicated"]

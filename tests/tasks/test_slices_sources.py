@@ -6,9 +6,13 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
+from tasks import params
+from tasks.downstream.__main__ import whole
+from tasks.params.slices import Slices
 from tasks.slices.__main__ import main
 from tasks.slices.volume import brain_mask
 from tasks.stage import StageError
@@ -118,11 +122,13 @@ def test_a_mask_outweighs_its_class_folder(root: Path) -> None:
     pd.testing.assert_series_equal(outputs(root)[2]["label"], labels)
 
 
-def add_modality(root: Path, manifest: pd.DataFrame, turn: np.ndarray) -> pd.DataFrame:
+def add_modality(
+    root: Path, manifest: pd.DataFrame, turn: np.ndarray, batch: str = "b"
+) -> pd.DataFrame:
     """A T1 of every patient, sampled on a turned, coarser grid of its own."""
     extra = []
     for row in manifest.to_dict("records"):
-        folder = root / "data/volumes/b" / row["subject"]
+        folder = root / "data/volumes" / batch / row["subject"]
         image = nib.load(folder / "FLAIR.nii")
         affine = turn @ image.affine @ np.diag([1.25, 1.25, 1, 1])
         shape = (60, 60, 30)
@@ -172,6 +178,52 @@ def test_channels_stand_in_the_order_asked_for(root: Path) -> None:
     ask(root, modalities=["FLAIR"])
     main()
     np.testing.assert_array_equal(outputs(root)[0][:, 0], both[:, 0])
+
+
+def test_an_empty_mask_beside_a_tumour_outlined_in_another_modality_hides_no_tumour(
+    root: Path,
+) -> None:
+    manifest = write_cohort(root, modalities=["FLAIR", "T1"])
+    drawn = add_modality(root, manifest, np.eye(4))
+    rewrite(root, pd.concat([manifest, drawn], ignore_index=True))
+    main()
+    _, masks, table, _ = outputs(root)
+    for row in manifest.to_dict("records"):
+        mask = nib.load(root / "data/volumes/b" / row["subject"] / "mask.nii")
+        name = f"{row['subject']}/empty.nii"
+        nib.save(nib.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine),
+                 root / "data/volumes/b" / name)  # fmt: skip
+    empty = manifest.assign(mask=manifest["subject"] + "/empty.nii", mask_status="empty")
+    rewrite(root, pd.concat([empty, drawn], ignore_index=True))
+    main()
+    np.testing.assert_array_equal(outputs(root)[1], masks)
+    assert outputs(root)[2]["label"].tolist() == table["label"].tolist()
+
+
+def test_modalities_in_two_batches_are_one_session_for_slices_and_for_whole_volumes(
+    root: Path,
+) -> None:
+    """FLAIR came in batch a, T1 in batch b."""
+    manifest = write_cohort(root, batch="a", modalities=["FLAIR", "T1"])
+    t1 = add_modality(root, manifest, np.eye(4), batch="a")
+    for image in t1["image"]:
+        place = root / "data/volumes/b" / image
+        place.parent.mkdir(parents=True)
+        (root / "data/volumes/a" / image).rename(place)
+    t1["mask"], t1["mask_status"] = pd.Series(None, t1.index, dtype="str"), "missing"
+    rewrite(root, t1)
+    tree = yaml.safe_load((root / "params.yaml").read_text())
+    tree["data"] = {"batches": ["a", "b"]}
+    (root / "params.yaml").write_text(yaml.safe_dump(tree))
+    main()
+    images, _, table, stats = outputs(root)
+    assert images.shape[1] == 2 and set(table["batch"]) == {"a"}
+    assert stats["batches"] == ["a", "b"]
+    test = table[table["partition_0"] == "test"]
+    volumes = whole(test, params.read(Slices), stats)
+    assert {one.subject for one in volumes} == set(test["subject"])
+    assert all(one.images.shape[1] == 2 for one in volumes)
+    assert len(whole(test, params.read(Slices), {})) == len(volumes), "as older slices are read"
 
 
 def test_modalities_of_different_places_are_left_out_with_a_code(root: Path) -> None:

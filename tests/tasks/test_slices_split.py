@@ -88,6 +88,26 @@ def test_few_patients_are_drawn_in_the_shares_of_the_whole(asked: int, val: int)
     assert counts.get("unused", 0) == 40 - asked
 
 
+@pytest.mark.parametrize(("folds", "val"), [(2, 0.5), (2, 0.6), (3, 0.67), (4, 0.75)])
+def test_folds_that_leave_nobody_to_train_on_are_refused(
+    folds: int, val: float, root: Path
+) -> None:
+    write_cohort(root, folds=list(range(folds)), val_fraction=val)
+    with pytest.raises(StageError, match=rf"each of {folds} folds tests 1/{folds}.*val_fraction"):
+        main()
+    assert not (root / "data/slices").exists()
+
+
+def test_few_patients_to_train_on_are_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_cohort(root, folds=[0, 1], val_fraction=0.375, test_fraction=0.9)
+    main()
+    said = capsys.readouterr().out
+    assert (
+        "slices: fold 0: 2 patients train, 6 validate, 8 test; fewer train than validate: lower"
+        " slices.val_fraction" in said
+    )
+
+
 def test_test_patients_hang_on_neither_number_nor_draw() -> None:
     patients = cohort(77, "ABCD")
     tested = {

@@ -8,6 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from tasks.ingest.files_csv import EVIDENCE
 from tasks.ingest.found import Found, Rejection
 from tasks.ingest.names import parent_of, space_of
 from tasks.ingest.patient import Patient, Scans, look_into
@@ -114,8 +115,8 @@ def partners(image: Found, masks: Sequence[Found], images: Sequence[Found] = ())
 
 
 def same_space(image: Found, mask: Found) -> bool:
-    """Whether both names speak of the same standard space, or of none."""
-    if image.format != "nifti" or mask.format != "nifti":
+    """Whether both names speak of the same standard space, or of none, or the owner says so."""
+    if image.format != "nifti" or mask.format != "nifti" or mask.evidence == EVIDENCE:
         return True
     return space_of(image.name) == space_of(mask.name)
 

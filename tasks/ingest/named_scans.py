@@ -109,6 +109,8 @@ def as_found(
         synthetic=is_marked_synthetic(sidecars.beside(source.name)),
         label_convention=name.labels if name.role == "mask" else None,
     )
+    if base.role == "mask" and rows and (read.trouble is not None or read.role != "mask"):
+        base = replace(base, evidence=EVIDENCE)  # the owner knows better than the name
     by_channel = dict(read.channels)
     channels = [row.channel for row in rows if row.channel is not None] or list(by_channel)
     if base.role == "mask" or not channels:

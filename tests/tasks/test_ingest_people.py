@@ -30,14 +30,17 @@ def person(room: Room, folder: str, number: str, name: str, birth: str = "") -> 
 
 @pytest.mark.parametrize(
     "word", ["", " ", "ANON", "anonymous", "Anonymous^Patient", "0", "0000", "xxxx", "N/A", "none",
-             "UNKNOWN", "-", "^", "de-identified", "No Name", "TEST"],
+             "UNKNOWN", "-", "^", "de-identified", "No Name", "TEST", "REDACTED", "ANONYMISIERT",
+             "anonimizado", "Anonymisé", "АНОНИМ", "geanonimiseerd", "PSEUDONYM^DATA", "XXX XXXX",
+             "unbekannt", "Gelöscht", "INCONNU", "Not Available", "9999", "匿名"],
 )  # fmt: skip
 def test_placeholders_name_nobody(word: str) -> None:
     assert is_placeholder(word)
 
 
 @pytest.mark.parametrize(
-    "word", ["1", "P1", "ANON12", "sub-01", "TCGA-CS-4941", "Doe^Jane", "Anonas", "山田"]
+    "word",
+    ["1", "11", "P1", "ANON12", "sub-01", "TCGA-CS-4941", "Doe^Jane", "Anonas", "山田", "X7"],
 )
 def test_short_and_numbered_ids_name_somebody(word: str) -> None:
     assert not is_placeholder(word)
@@ -73,6 +76,36 @@ def test_one_id_of_two_people_is_refused_or_split(
     manifest = room.ingest(allow_unknown_patients=True)
     assert manifest.subject.nunique() == 3
     assert sorted(manifest.patient_known) == [False, False, True]
+
+
+def test_one_word_for_everybody_in_no_known_language_is_nobody(room: Room) -> None:
+    for folder in ("a", "b"):
+        person(room, folder, "KVXYQW", "Kvxyqw")
+    person(room, "c", "MIRABILIS", "")  # one study only: nothing speaks against it
+    person(room, "d", "8", "")
+    person(room, "e", "8", "")
+    assert room.ingest().subject.nunique() == 2
+    assert room.codes() == ["patient-unknown"] * 6
+    manifest = room.ingest(allow_unknown_patients=True)
+    assert manifest.subject.nunique() == 4
+    assert sorted(manifest.patient_known) == [False, False, True, True, True]
+
+
+def test_a_word_with_a_birth_date_is_a_person(room: Room) -> None:
+    for folder in ("a", "b"):
+        person(room, folder, "DOE", "Doe", "19560301")
+    assert room.ingest().subject.nunique() == 1
+    assert room.codes() == []
+
+
+def test_one_id_of_two_sexes_is_two_people(room: Room) -> None:
+    for folder, sex in (("a", "F"), ("b", "M")):
+        write_series(
+            room.raw / folder, anatomy((3, 8, 8)), patient="5", seed=folder, PatientSex=sex
+        )
+    person(room, "c", "6", "Poe^Edgar")
+    assert room.ingest().subject.nunique() == 1
+    assert room.codes() == ["patient-ambiguous"] * 6
 
 
 def test_spellings_of_one_person_are_one_person(room: Room) -> None:

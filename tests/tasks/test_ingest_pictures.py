@@ -153,6 +153,8 @@ def test_a_mask_that_cannot_be_laid_on_its_picture_is_refused(room: Room) -> Non
     [
         ("brain_tumor_dataset/yes", 1), ("Training/glioma_tumor", 1), ("pituitary", 1),
         ("tumor/no", 0), ("Testing/no_tumor", 0), ("notumor", 0), ("brain_tumor_dataset/all", None),
+        ("Brain Tumor Data Set/Brain Tumor", 1), ("Brain Tumor Data Set/Healthy", 0), ("Cancer", 1),
+        ("Not Cancer", 0), ("without-tumour", 0), ("brain_mri/normal", 0), ("Kontrolle", None),
     ],
 )  # fmt: skip
 def test_a_class_is_told_by_the_nearest_folder_that_names_one(
@@ -172,3 +174,39 @@ def test_what_jpeg_blurs_is_cut_at_half_the_maximum(room: Room) -> None:
     assert room.load(manifest["mask"][0])[0].sum() == (drawn != 0).sum()
     assert len(room.ingest(pictures=NUMBERED, mask_labels=[2])) == 1
     assert room.codes() == ["labels-unknown"]
+
+
+def test_folders_of_no_known_class_are_told_of_in_one_line(
+    room: Room, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("Kontrolle", "Patienten"):
+        for index in range(3):
+            save(room.raw / f"{folder}/{folder}{index}.png", grey(index + len(folder)))
+    room.ingest(allow_unknown_patients=True)
+    said = capfd.readouterr().err
+    assert "6 pictures in 2 folders have no mask, and no folder's name is a known class" in said
+    assert "Kontrolle" not in said
+
+
+def test_a_folder_of_masks_holds_masks_of_the_pictures_beside_it(room: Room) -> None:
+    for index in range(2):
+        save(room.raw / f"images/scan{index}.png", grey(index))
+        save(room.raw / f"masks/scan{index}.png", np.full((12, 10), 255 * index, np.uint8))
+    manifest = room.ingest(allow_unknown_patients=True)
+    assert sorted(manifest.mask_status) == ["empty", "segmented"]
+
+
+def test_the_mask_of_one_picture_is_not_laid_on_another_of_the_patient(room: Room) -> None:
+    save(room.raw / "P1/a.png", grey(1))
+    save(room.raw / "P1/b.png", grey(2))
+    save(room.raw / "P1/a_mask.png", np.full((12, 10), 255, np.uint8))
+    manifest = room.ingest(pictures={"pattern": r"(?P<patient>P\d)/"})
+    assert sorted(manifest.mask_status) == ["missing", "segmented"]
+
+
+def test_a_second_copy_of_unnamed_pictures_is_dropped(room: Room) -> None:
+    for folder in ("yes", "brain_tumor_dataset/yes"):
+        save(room.raw / folder / "Y1.png", grey(1))
+    manifest = room.ingest(allow_unknown_patients=True)
+    assert len(manifest) == 1
+    assert room.codes() == ["duplicate"]

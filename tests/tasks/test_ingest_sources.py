@@ -84,6 +84,24 @@ def test_path_tricks_links_and_nested_archives_are_refused_one_by_one(room: Room
     assert new == {".private", ".locks", "params.yaml"}
 
 
+def test_backslashes_in_an_archive_made_on_windows_are_folders(room: Room) -> None:
+    for name in ("P1/flair", "P1/t1", "P1/flair_seg", "P2/flair"):
+        data = ball((8, 9, 10), (4, 4, 4)) if "seg" in name else anatomy((8, 9, 10), len(name))
+        write_nifti(room.root / f"plain/{name}.nii.gz", data)
+    room.raw.mkdir(parents=True)
+    with zipfile.ZipFile(room.raw / "ward.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo("ward\\P1\\"), b"")
+        for path in sorted((room.root / "plain").rglob("*.nii.gz")):
+            info = zipfile.ZipInfo("x")
+            relative = path.relative_to(room.root / "plain")
+            info.filename = "ward\\" + str(relative).replace("/", "\\")
+            archive.writestr(info, path.read_bytes())
+    manifest = room.ingest()
+    assert manifest.subject.nunique() == 2
+    assert sorted(manifest.mask_status) == ["missing", "missing", "segmented"]
+    assert room.codes() == []
+
+
 def test_an_archive_that_inflates_beyond_its_limit_is_stopped(room: Room) -> None:
     one_patient(room)
     with zipfile.ZipFile(room.raw / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:

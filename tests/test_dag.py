@@ -17,12 +17,14 @@ from tests.imports import ROOT, parse, reached
 
 @dataclass(frozen=True)
 class Declared:
-    """A stage as `dvc.yaml` has it, before its `foreach` or `matrix` is unrolled."""
+    """A stage as `dvc.yaml` has it, before its `matrix` is unrolled."""
 
     name: str
     cmd: str
     deps: tuple[str, ...]
     params: tuple[str, ...]
+    outs: tuple[str, ...] = ()
+    items: tuple[str, ...] = ()
 
     def covers(self, path: Path) -> bool:
         """A file is a dependency itself, or lies in a folder that is one."""
@@ -33,9 +35,9 @@ class Declared:
 def declared() -> Iterator[Declared]:
     for file in ("dvc.yaml", "data/raw/dvc.yaml"):
         for name, entry in yaml.safe_load((ROOT / file).read_text())["stages"].items():
-            stage: dict[str, Any] = entry.get("do", entry)
-            keys = tuple(map(str, stage.get("params", [])))
-            yield Declared(name, stage["cmd"], tuple(stage["deps"]), keys)
+            keys = tuple(map(str, entry.get("params", [])))
+            outs, items = tuple(entry["outs"]), tuple(entry.get("matrix", ()))
+            yield Declared(name, entry["cmd"], tuple(entry["deps"]), keys, outs, items)
 
 
 STAGES = list(declared())
@@ -97,6 +99,34 @@ def test_the_keys_a_stage_lists_are_in_params_yaml(stage: Declared) -> None:
 @every_stage
 def test_a_stage_is_named_like_its_module_and_is_the_child_of_dvc(stage: Declared) -> None:
     assert stage.cmd.startswith(f"exec python -m tasks.{stage.name}")
+
+
+@every_stage
+def test_an_item_reaches_the_shell_by_dvcs_quoting_and_no_path_that_is_not_checked(
+    stage: Declared,
+) -> None:
+    """Of a `matrix`, `${item}` is `--fold 'NAME'`; `${item.fold}` would stand there unquoted."""
+    assert re.findall(r"\$\{.*?\}", stage.cmd) == (["${item}"] if stage.items else [])
+    used = {word for out in stage.outs for word in re.findall(r"\$\{item\.(\w+)\}", out)}
+    assert used == set(stage.items)
+    if stage.items:
+        names = "-".join(f"${{item.{item}}}" for item in stage.items)
+        assert f"data/names/{stage.name}/item-{names}.word" in stage.outs
+        body = parse(ROOT / "tasks" / stage.name / "__main__.py").body
+        (main,) = (node for node in body if getattr(node, "name", "") == "main")
+        assert isinstance(main, ast.FunctionDef)
+        assert tuple(each.arg for each in main.args.args) == stage.items
+
+
+@every_stage
+def test_a_folder_of_siblings_is_read_after_it_was_tidied(stage: Declared) -> None:
+    siblings = {out.rpartition("/")[0] for other in STAGES if other.items for out in other.outs}
+    if stage.name == "listed":
+        return
+    for dep in stage.deps:
+        if dep in siblings or dep == "${synthetic.source}":
+            folder = "gan" if dep.startswith("$") else dep.removeprefix("data/")
+            assert f"data/listed/{folder}.json" in stage.deps, dep
 
 
 def listed(stage: Declared, key: str) -> bool:

@@ -1,0 +1,107 @@
+"""`dvc exp run` in a temporary clone and from a queue, with DVC's table of paths kept private."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.ingest.privacy import TABLES, private_folder
+from tests.flows import toy, whole
+
+PUBLIC = Path("/var/tmp/dvc/repo")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy repository with a batch that only this machine has, after `auglift check` and a run."""
+    root = toy.make(tmp_path_factory.mktemp("experiments") / "repo")
+    (root / "data/raw/ward7").mkdir()
+    (root / "data/raw/ward7/Mustermann.dcm").write_text("scan")
+    toy.change(root, "data", batches=["ward7"])
+    checked = toy.call(root, "flows.cli", "check")
+    assert checked.returncode == 0, checked.stderr
+    whole.git(root, "config", "user.name", "t")
+    whole.git(root, "config", "user.email", "t@t")
+    whole.dvc(root, "repro")
+    whole.commit(root)
+    return root
+
+
+@pytest.fixture
+def repo(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it; what says where the first one keeps its tables is set right."""
+    root = Path(shutil.copytree(finished, tmp_path / "repo", symlinks=True))
+    assert toy.call(root, "flows.cli", "check").returncode == 0
+    return root
+
+
+def public() -> set[Path]:
+    """DVC's tables where all users can read them."""
+    return set(PUBLIC.iterdir()) if PUBLIC.is_dir() else set()
+
+
+def values(root: Path) -> str:
+    return whole.dvc(root, "exp", "show", "--csv", "--no-pager")
+
+
+def test_an_experiment_runs_in_a_temporary_clone(repo: Path) -> None:
+    before = public()
+    said = whole.dvc(repo, "exp", "run", "--temp", "--allow-missing", "-S", "lift.seed=41")
+    assert "Ran experiment(s)" in said
+    assert ",41," in values(repo)
+    assert public() == before
+    assert list((repo / TABLES).rglob("*.db"))
+    assert (repo / ".private").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.timeout(300)
+def test_experiments_run_from_a_queue(repo: Path) -> None:
+    before = public()
+    whole.dvc(repo, "exp", "run", "--queue", "--allow-missing", "-S", "lift.seed=42,43")
+    whole.dvc(repo, "queue", "start")
+    deadline = time.monotonic() + 200
+    while "Queued" in (said := whole.dvc(repo, "queue", "status")) or "Running" in said:
+        assert time.monotonic() < deadline, said
+        time.sleep(2)
+    assert said.count("Success") == 2, said
+    assert ",42," in values(repo)
+    assert ",43," in values(repo)
+    assert public() == before
+
+
+def test_a_copied_clone_names_its_own_folder_and_a_temporary_one_that_of_its_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {}
+    for name in ("first", "second", "second/.dvc/tmp/exps/standalone/x"):
+        root = tmp_path / name
+        (root / ".dvc").mkdir(parents=True)
+        if config:
+            (root / ".dvc/config.local").write_text(config["first"])
+        if "tmp" in name:
+            (root / ".dvc/config.local").write_text(config["second"])
+        monkeypatch.chdir(root)
+        private_folder()
+        config[name] = (root / ".dvc/config.local").read_text()
+    assert config["first"].split()[-1] == str(tmp_path / "first/.private/dvc")
+    assert config["second"].split()[-1] == str(tmp_path / "second/.private/dvc")
+    assert config["second/.dvc/tmp/exps/standalone/x"] == config["second"]
+
+
+def test_a_folder_that_the_owner_chose_stays_and_so_do_other_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    file = tmp_path / ".dvc/config.local"
+    own = "[core]\n    site_cache_dir = /srv/tables\n"
+    file.write_text(own)
+    private_folder()
+    assert file.read_text() == own
+    remote = "['remote \"beside\"']\n    url = /srv/Süd, 1\n"
+    file.write_text(remote)
+    private_folder()
+    assert file.read_text().startswith(remote.splitlines()[0])
+    assert "Süd, 1" in file.read_text()
+    assert str(tmp_path / TABLES) in file.read_text()

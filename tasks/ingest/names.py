@@ -113,7 +113,7 @@ def is_contrast(word: str) -> bool:
 
 def without_mask_words(full: str) -> str:
     """`X_FLAIR_mask` to `X_FLAIR`, `X_label-tumor_mask` and `X_tumorMask` to `X`."""
-    listed = "|".join(sorted(words("mask") | {"tumormask", "lesionmask"}, key=len, reverse=True))
+    listed = "|".join(sorted(words("mask"), key=len, reverse=True))
     while True:
         shorter = re.sub(rf"[_\-. ](?:{ENTITY_VALUES}|{listed})$", "", full, flags=re.IGNORECASE)
         if shorter == full:

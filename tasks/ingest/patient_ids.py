@@ -22,7 +22,7 @@ LAST_WORD = re.compile(r"(?P<patient>.+)[_\-. ](?P<visit>[^_\-. ]+)")
 LAST_NUMBER = re.compile(r"(.*?)(\d+)", re.DOTALL)
 LAST_LETTER = re.compile(r"(.*\d)[_\-. ]?([A-Za-z])", re.DOTALL)
 LAST_PART = re.compile(r"(.*[_\-. ])([^_\-. ]+)", re.DOTALL)
-ID_DIGITS = 3  # visits are counted in fewer
+ID_DIGITS = 3  # visits are counted in fewer, and not as 001
 MANY = 8  # people of one number range: nobody is scanned so often in a batch of one
 
 
@@ -123,7 +123,8 @@ def count_visits(beginning: str, endings: set[str], *, shared: bool, cases: bool
         return True
     numbers = all(ending.isdigit() for ending in endings)
     glued = bare == beginning and len(re.findall(r"[A-Za-z]+", bare)) == 1
-    long = numbers and (glued or cases) and all(len(number) >= ID_DIGITS for number in endings)
+    padded = any(ending.startswith("0") for ending in endings)
+    long = numbers and (glued or cases or padded) and all(len(n) >= ID_DIGITS for n in endings)
     return shared or not (long or len(endings) >= MANY)
 
 

@@ -5,6 +5,7 @@ flat names; `files.csv` wins over all of it where the scans are listed (`nifti`,
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.ingest.folders import OPEN_NUMBER, place
-from tasks.ingest.layouts import Match, Role, match_layout, without_ending
+from tasks.ingest.layouts import Match, Role, match_layout, read_table, without_ending
 from tasks.ingest.modality import Modality, from_name
 from tasks.ingest.names import (
     is_structure,
@@ -97,6 +98,7 @@ def recognise(paths: Sequence[str], sidecars: Sidecars) -> dict[str, Name]:
     """What every path says, judged together."""
     plain = {path: without_ending(path) for path in paths}
     matches = {path: match_layout(plain[path]) for path in paths}
+    matches |= cases_with_channels(plain)
     names: dict[str, Name] = {}
     cases: dict[str, str] = {}
     others: dict[str, str] = {}  # path to the name in which an ID may stand
@@ -128,6 +130,23 @@ def recognise(paths: Sequence[str], sidecars: Sidecars) -> dict[str, Name]:
             name = replace(name, patient=f"{PurePosixPath(path).parent}|{key}")
         names[path] = replace(name, trouble=placed.trouble)
     return with_base_sessions({path: names[path] for path in paths})
+
+
+def cases_with_channels(plain: Mapping[str, str]) -> dict[str, Match]:
+    """nnU-Net's names without its folders: `X_0000`, `X_0001` are images, `X` is their mask."""
+    lasts = {path: name.rpartition("/")[2] for path, name in plain.items()}
+    cases = {last.removesuffix("_0000") for last in lasts.values() if last.endswith("_0000")}
+    if not cases:
+        return {}
+    found: dict[str, Match] = {}
+    layout = next(one for one in read_table()[0] if one.name == "nnunet")
+    for path, last in lasts.items():
+        case, _, channel = last.rpartition("_")
+        if case in cases and re.fullmatch(r"\d{4}", channel):
+            found[path] = Match(layout, {"case": case, "channel": channel}, "image")
+        elif last in cases:
+            found[path] = Match(layout, {"case": last}, "mask")
+    return found
 
 
 def as_name(

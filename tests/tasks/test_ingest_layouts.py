@@ -58,6 +58,11 @@ NAMES = {
                        "PatientID_000{p}/Timepoint_{v}/PatientID_000{p}_Timepoint_{v}_tumorMask"),
     "tcga-glistrboost": ("TCGA-02-000{p}/TCGA-02-000{p}_199{v}.08.23_flair",
                          "TCGA-02-000{p}/TCGA-02-000{p}_199{v}.08.23_GlistrBoost"),
+    "fets": ("FeTS2022_0134{p}/FeTS2022_0134{p}_flair", "FeTS2022_0134{p}/FeTS2022_0134{p}_seg"),
+    "rhuh-gbm": ("RHUH-000{p}/{v}/RHUH-000{p}_{v}_flair",
+                 "RHUH-000{p}/{v}/RHUH-000{p}_{v}_segmentations"),
+    "ivygap": ("W{p}_199{v}.07.21/W{p}_199{v}.07.21_flair",
+               "W{p}_199{v}.07.21/W{p}_199{v}.07.21_seg"),
     "nnunet": ("imagesTr/glioma_00{p}_0000", "labelsTr/glioma_00{p}"),
     "decathlon": ("imagesTr/heart_{p:03d}", "labelsTr/heart_{p:03d}"),
     "dcm2niix": ("P{p}/scan_AX_FLAIR_2020010{v}101500_5",
@@ -68,12 +73,15 @@ NAMES = {
     "a folder a visit": ("{name}_2020-01-0{v}/{name}_FLAIR",
                          "{name}_2020-01-0{v}/{name}_FLAIR_seg"),
     "flat names": ("P{p}_v{v}_FLAIR", "P{p}_v{v}_FLAIR_mask"),
+    "dcm2niix, flat": ("P{p}_AX_FLAIR_2020010{v}101500_5", "P{p}_AX_FLAIR_2020010{v}101500_5_seg"),
+    "nnunet, flat": ("HGH_00{p}_0000", "HGH_00{p}"),
     "images and labels": ("images/case_{p:02d}_flair", "labels/case_{p:02d}_seg"),
 }  # fmt: skip
 WITHOUT_VISITS = {"brats-2021", "brats-2020", "brats-2012", "nnunet", "decathlon",
-                  "images and labels", "msd-brain-tumour", "kaggle-lgg"}  # fmt: skip
+                  "images and labels", "fets", "nnunet, flat",
+                  "msd-brain-tumour", "kaggle-lgg"}  # fmt: skip
 VARIANTS = {"a folder a patient", "folders of names", "a folder a visit", "flat names",
-            "images and labels"}  # fmt: skip
+            "images and labels", "dcm2niix, flat", "nnunet, flat"}  # fmt: skip
 
 
 @pytest.fixture
@@ -111,7 +119,7 @@ def write_named(raw: Path, people: People, layout: str) -> None:
         }  # fmt: skip
         for template, data in zip(NAMES[layout], (volume, mask), strict=True):
             write(raw / f"{template.format(**words)}.nii.gz", data)
-    if layout == "nnunet":
+    if layout.startswith("nnunet"):
         (raw / "dataset.json").write_text('{"channel_names": {"0": "FLAIR"}, "labels": {}}')
     if layout == "decathlon":
         (raw / "dataset.json").write_text('{"modality": {"0": "FLAIR"}}')
@@ -240,6 +248,7 @@ def test_flat_ids_are_taken_where_the_names_say_more_than_an_id() -> None:
     [
         ("P1/P1_FLAIR_segm", "mask"), ("P1/P1_tumorMask", "mask"), ("P1/P1_GlistrBoost", "mask"),
         ("labelsTr/P1", "mask"), ("P1/flair_seg", "mask"), ("P1/roi", "mask"),
+        ("sub-1/sub-1_ses-1_msk", "mask"), ("P1/P1_tumorseg", "mask"), ("P1/wmh", "other-mask"),
         ("P1/P1_brain_t1c", "image"), ("P1/t1_brain", "image"), ("P1/flair_bet", "image"),
         ("P1/P1_brain_mask", "other-mask"), ("P1/P1_brain_segmentation", "other-mask"),
         ("sub-1/anat/sub-1_dseg", "other-mask"),

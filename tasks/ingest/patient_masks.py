@@ -21,12 +21,14 @@ class PatientMasks:
     """Masks by their place in `masks`; each ends as used or with a refusal.
 
     One image that shows an outline is enough: that of an oedema does not show in a T1. So whether
-    masks ignore their images is known after the last one.
+    masks ignore their images is known after the last one. What is looked for is the outline of the
+    whole tumour: between its regions there may be nothing to see.
     """
 
     def __init__(self, masks: Sequence[Found], params: Ingest) -> None:
         self.params = params
         self.readable: dict[int, Mask] = {}
+        self.outlines: dict[int, Mask] = {}  # of the whole tumour
         self.refusals: dict[int, RefusalError] = {}
         self.used: set[int] = set()
         self._united: dict[str, list[int]] = {}  # by image
@@ -36,6 +38,8 @@ class PatientMasks:
                 self.readable[index] = read_mask(mask, params)
             except RefusalError as refusal:
                 self.refusals[index] = refusal
+            else:
+                self.outlines[index] = self._read_outline(index, mask)
 
     def lay_on(
         self, image: str, volume: Volume, chosen: Sequence[int], *, flat: bool
@@ -67,10 +71,7 @@ class PatientMasks:
             united.append(index)
         if union is not None:
             if scene is not None:
-                view = view_of(union, scene)
-                if view is not None:
-                    for index in united:
-                        self._views.setdefault(index, set()).add(view)
+                self._look(united, union, volume, scene)
             self._united[image] = united
             self.used.update(united)
         return union
@@ -91,6 +92,28 @@ class PatientMasks:
         """Why masks were not used, by their place."""
         never = dict.fromkeys(self.readable, NO_IMAGE)
         return {k: v for k, v in (never | self.refusals).items() if k not in self.used}
+
+    def _read_outline(self, index: int, mask: Found) -> Mask:
+        """The whole tumour of a mask of which a region is asked for, where its labels tell it."""
+        if self.params.mask_labels == "whole" or not self.params.check_masks:
+            return self.readable[index]
+        try:
+            return read_mask(mask, self.params.model_copy(update={"mask_labels": "whole"}))
+        except RefusalError:
+            return self.readable[index]
+
+    def _look(
+        self, united: Sequence[int], union: NDArray[np.uint8], volume: Volume, scene: Scene
+    ) -> None:
+        """Note what an image says of the outline of some masks' whole tumour."""
+        outline = union
+        for index in united:
+            if self.outlines[index] is not self.readable[index]:
+                outline = outline | on_grid(self.outlines[index], volume)
+        view = view_of(outline, scene)
+        if view is not None:
+            for index in united:
+                self._views.setdefault(index, set()).add(view)
 
     def _refuse(self, indices: Sequence[int], refusal: RefusalError) -> None:
         """Refuse masks, unless they were before."""

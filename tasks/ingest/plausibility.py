@@ -33,6 +33,7 @@ BAND_MM = 3.6  # the outline lies somewhere between two voxels so far apart
 PAIRS = 600  # of such voxels that are compared
 FEWEST_PAIRS, FEWEST_PLACES = 12, 8  # to say anything
 FAINTEST = 0.2  # contrast across the outline, in standard deviations
+SMALLEST_STEP = 0.02  # across the outline, of the range of the head's values
 BEST_PLACES = 0.9  # share of displaced outlines that a true one beats
 ELSEWHERE, TIMES_HERE = 0.6, 3.0  # contrast of a displaced outline, also as a multiple of this one
 CLEAR, MARGIN = 0.4, 1.5  # contrast that settles a placement, and how many times the next best
@@ -44,11 +45,13 @@ DIRECTIONS = 12
 class Head:
     """What is tissue or surrounded by it, on every so many-th voxel.
 
-    `inside` (I,J,K); `steps` in voxels of the image.
+    `inside` (I,J,K); `steps` in voxels of the image; `range` of its values inside, but for the
+    lowest and highest fiftieth.
     """
 
     inside: Bools
     steps: tuple[int, int, int]
+    range: float
 
     def index(self, at: Indices) -> tuple[Indices, ...]:
         """The places in `inside` of voxels (...,3) of the image."""
@@ -69,6 +72,21 @@ class Outline:
     corner: Indices
     shape: Indices
     left_right: int
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """What an outline has to show, beside displaced ones.
+
+    `here` is the mean step across it, from a voxel inside to one outside a band away, over the
+    standard deviation of these steps; `step` the same over the range of the head's values. `beaten`
+    is the share of displaced outlines with a lower contrast, `best` the highest of any of them.
+    """
+
+    here: float
+    step: float
+    beaten: float
+    best: float
 
 
 @dataclass(frozen=True)
@@ -124,12 +142,12 @@ def view_of(mask: NDArray[np.uint8], scene: Scene) -> View | None:
     contrast = outline_contrast(outline, scene.data, scene.head, scene.band)
     if contrast is None:
         return None
-    here, beaten, best = contrast
-    if best >= max(ELSEWHERE, TIMES_HERE * here):
+    if contrast.best >= max(ELSEWHERE, TIMES_HERE * contrast.here):
         return "elsewhere"
-    if here >= CLEAR and beaten >= BEST_PLACES:
-        return "clear"
-    return "faint" if here >= FAINTEST or beaten >= BEST_PLACES else "unseen"
+    stands_out = contrast.beaten >= BEST_PLACES
+    if contrast.step < SMALLEST_STEP or not (contrast.here >= FAINTEST or stands_out):
+        return "unseen"
+    return "clear" if contrast.here >= CLEAR and stands_out else "faint"
 
 
 def is_ignored(views: Collection[View]) -> bool:
@@ -164,10 +182,10 @@ def find_head(data: NDArray[np.generic]) -> Head:
     """
     steps = tuple(max(1, round(length / COARSE)) for length in data.shape)
     coarse = np.asarray(data[tuple(slice(None, None, step) for step in steps)], np.float32)
-    values, counts = np.unique(coarse, return_counts=True)
+    levels, counts = np.unique(coarse, return_counts=True)
     most = int(counts.argmax())
     common = counts[most] >= BACKGROUND * coarse.size
-    background = float(values[most] if common else np.percentile(coarse, 1))
+    background = float(levels[most] if common else np.percentile(coarse, 1))
     above = np.abs(coarse - background)
     tissue = above > AIR * float(np.percentile(above, 98))
     inside = np.ones(tissue.shape, np.bool_)
@@ -175,7 +193,9 @@ def find_head(data: NDArray[np.generic]) -> Head:
         count = np.cumsum(tissue, axis=axis, dtype=np.int16)
         rest = count.take([-1], axis=axis) - count
         inside &= (count >= 2) & (rest >= 2)  # one voxel may be noise
-    return Head(inside, (steps[0], steps[1], steps[2]))
+    values = coarse[inside] if inside.any() else coarse
+    low, high = np.percentile(values, [2, 98])
+    return Head(inside, (steps[0], steps[1], steps[2]), float(high - low) or 1.0)
 
 
 def check_outline(outline: Outline, head: Head) -> None:
@@ -218,11 +238,11 @@ def mirrored(covered: Bools, head: Bools, axis: int) -> float:
 
 def outline_contrast(
     outline: Outline, data: NDArray[np.generic], head: Head, band: int
-) -> tuple[float, float, float] | None:
-    """Contrast across an outline, the share of displaced outlines with less, and the most of any.
+) -> Contrast | None:
+    """What an outline and displaced ones have to show; None where there is too little to compare.
 
-    The displaced outlines are the same one moved by a few bands in the plane, and, for the last
-    figure, its mirror images, as far as they stay in the head.
+    The displaced outlines are the same one moved by a few bands in the plane, and, for the best of
+    them, its mirror images, as far as they stay in the head.
     """
     inner, outer = across(outline.part, band)
     inner, outer = inner + outline.corner, outer + outline.corner
@@ -246,9 +266,11 @@ def outline_contrast(
     near = kept[: len(moves)]
     if near.sum() < FEWEST_PLACES:
         return None
-    here = float(contrast_of(data, inner, outer, outline.shape))
-    others = contrast_of(data, places[0][kept], places[1][kept], outline.shape)
-    return here, float((others[: near.sum()] < here).mean()), float(others.max())
+    mean, deviation = difference(data, inner, outer, outline.shape)
+    here = float(ratio(mean, deviation))
+    others = ratio(*difference(data, places[0][kept], places[1][kept], outline.shape))
+    beaten = float((others[: near.sum()] < here).mean())
+    return Contrast(here, float(mean) / head.range, beaten, float(others.max()))
 
 
 def across(part: Bools, band: int) -> tuple[Indices, Indices]:
@@ -266,10 +288,10 @@ def across(part: Bools, band: int) -> tuple[Indices, Indices]:
     return a[chosen], b[chosen]
 
 
-def contrast_of(
+def difference(
     data: NDArray[np.generic], inner: Indices, outer: Indices, shape: Indices
-) -> Floats:
-    """The mean difference of (...,N,3) and (...,N,3) over its standard deviation, without sign.
+) -> tuple[Floats, Floats]:
+    """The mean difference of (...,N,3) and (...,N,3), without sign, and its standard deviation.
 
     What lies outside the image counts as the voxel at its edge.
     """
@@ -277,8 +299,12 @@ def contrast_of(
         np.asarray(data[tuple(np.moveaxis(np.clip(at, 0, shape - 1), -1, 0))], np.float64)
         for at in (inner, outer)
     )
-    difference = a - b
-    return np.asarray(np.abs(difference.mean(axis=-1)) / (difference.std(axis=-1) + 1e-9))
+    return np.abs((a - b).mean(axis=-1)), (a - b).std(axis=-1)
+
+
+def ratio(mean: Floats, deviation: Floats) -> Floats:
+    """The contrast."""
+    return np.asarray(mean / (deviation + 1e-9))
 
 
 def settles(mask: NDArray[np.uint8], image: Volume) -> bool:
@@ -292,7 +318,7 @@ def settles(mask: NDArray[np.uint8], image: Volume) -> bool:
         return False
     pair = [at + outline.corner for at in across(outline.part, scene.band)]
     here, *others = (
-        float(contrast_of(scene.data, inner, outer, outline.shape))
+        float(ratio(*difference(scene.data, inner, outer, outline.shape)))
         for inner, outer in turns(pair, outline.shape)
     )
     return here >= CLEAR and here >= MARGIN * max(others)

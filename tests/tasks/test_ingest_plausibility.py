@@ -102,6 +102,19 @@ def test_one_image_that_shows_the_outline_is_enough(room: Room) -> None:
     assert room.codes() == ["mask-ignores-image"]
 
 
+def test_a_region_without_an_edge_of_its_own_stays_where_the_whole_tumour_shows(
+    room: Room,
+) -> None:
+    labels = TRUE.astype(np.int16) * 2
+    labels[ball(SHAPE, AFFINE, radius=9.0) > 0] = 3
+    one_patient(room, labels)
+    manifest = room.ingest(mask_labels="enhancing", label_convention="brats-2024")
+    assert list(manifest.mask_status) == ["segmented"]
+    one_patient(room, labels[::-1])
+    manifest = room.ingest(mask_labels="enhancing", label_convention="brats-2024")
+    assert room.codes() == ["mask-ignores-image"]
+
+
 @pytest.mark.parametrize(
     ("views", "ignored"),
     [

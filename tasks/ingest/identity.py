@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 from tasks.ingest.elements import ENCAPSULATED, Tags
@@ -73,7 +74,8 @@ def identify(source: Source) -> Identity:
         more = read_fields(source, STUDY)
         study = more.text("StudyInstanceUID") or more.text("SeriesInstanceUID")
     quick = fields.quick and not fields.transfer_syntax.startswith(ENCAPSULATED)
-    sex = fields.text("PatientSex") if fields.text("PatientSex") in ("M", "F") else ""
+    sex = fields.text("PatientSex")
+    sex = sex if sex in ("M", "F") else ""
     kind = fields.text("SOPClassUID")
     return Identity(number, name, birth, study, kind, quick, sex=sex, word=word)
 
@@ -83,6 +85,7 @@ def named_by_owner(identity: Identity, patient: str) -> Identity:
     return Identity(bare_id(patient), "", "", "", identity.kind, identity.quick, by_owner=True)
 
 
+@lru_cache(8192)
 def is_bare_word(number: str, name: str, birth: str) -> bool:
     """Whether an ID is letters alone, and the name repeats it or is missing, and no birth date.
 

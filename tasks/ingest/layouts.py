@@ -1,6 +1,10 @@
-"""The table `layouts.toml`: how data sets name patients, visits, contrasts and masks."""
+"""The table `layouts.toml`: how data sets name patients, visits, contrasts and masks.
+
+`python -m tasks.ingest.layouts docs/ingest.md` writes the list of layouts in the document anew.
+"""
 
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +17,7 @@ from tasks.ingest.modality import Modality
 Role = Literal["image", "mask", "other-mask", "skip"]
 
 TABLE = Path(__file__).with_name("layouts.toml")
+TABLE_START, TABLE_END = "<!-- layouts: generated -->\n", "<!-- layouts: end -->\n"
 ENDING = re.compile(r"\.(nii|nii\.gz|png|jpe?g|tiff?)$", re.IGNORECASE)
 
 
@@ -102,3 +107,25 @@ def match_layout(path: str) -> Match | None:
                 return Match(layout, groups, rule.role, rule.rank, labels)
         return Match(layout, groups, role, 0, layout.labels)
     return None
+
+
+def table_of_layouts() -> str:
+    """All layouts as a Markdown table, in their order."""
+    rows = ["| layout | names | documented | mask values |", "|---|---|---|---|"]
+    rows += [
+        f"| `{one.name}` | {one.title} | {one.documented} | {one.labels or ''} |"
+        for one in read_table()[0]
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def with_table(document: str) -> str:
+    """A document with the table of layouts between its two marks replaced by today's."""
+    pattern = re.escape(TABLE_START) + ".*?" + re.escape(TABLE_END)
+    table = TABLE_START + table_of_layouts() + TABLE_END
+    return re.sub(pattern, lambda _: table, document, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    for path in map(Path, sys.argv[1:]):
+        path.write_text(with_table(path.read_text(encoding="utf-8")), encoding="utf-8")

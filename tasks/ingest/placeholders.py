@@ -1,6 +1,7 @@
 """Words that anonymisers write where an ID or a name was: they name nobody."""
 
 import re
+from functools import lru_cache
 
 # The beginnings of "anonymous", "pseudonym", "removed", "unknown" and their like in the languages
 # of Europe; a word that holds one of them, and no number, stands for nobody.
@@ -22,6 +23,7 @@ OF_NOBODY = re.compile(rf"[^\d]*(?:{ROOTS})[^\d]*", re.DOTALL)
 NO_BIRTH = {"19000101", "19010101", "11111111", "00010101", "99991231", "18000101"}
 
 
+@lru_cache(8192)  # the files of a series say the same
 def is_placeholder(word: str) -> bool:
     """Whether an id or a name stands for nobody: empty, `ANON`, `0000`, `xx`, `REDACTED`."""
     bare = re.sub(r"[\W_]+", "", word).lower()

@@ -10,7 +10,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from tasks.ingest.layouts import read_table
+from tasks.ingest.label_conventions import BINARY, CONVENTIONS
+from tasks.ingest.layouts import (
+    TABLE_END,
+    TABLE_START,
+    read_table,
+    table_of_layouts,
+    with_table,
+)
 from tasks.ingest.privacy import DEMO_KEY, Pseudonyms
 from tasks.ingest.recognition import Sidecars, recognise
 from tasks.phantom.simulator import Simulator
@@ -161,6 +168,19 @@ def test_every_layout_of_the_table_is_written_here_and_says_where_it_is_document
     assert {layout.name for layout in layouts} == set(WRITERS) - VARIANTS
     assert all(layout.documented.startswith(("http", "www")) for layout in layouts)
     assert all(layout.title for layout in layouts)
+
+
+def test_the_documents_list_of_layouts_is_the_tables() -> None:
+    document = (Path(__file__).parents[2] / "docs/ingest.md").read_text(encoding="utf-8")
+    assert TABLE_START + table_of_layouts() + TABLE_END in document, (
+        "run python -m tasks.ingest.layouts docs/ingest.md"
+    )
+    assert with_table(document) == document
+
+
+def test_label_conventions_of_layouts_are_known() -> None:
+    named = {layout.labels for layout in read_table()[0]} - {None}
+    assert named <= {*CONVENTIONS, BINARY}
 
 
 @pytest.mark.parametrize("layout", sorted(WRITERS))

@@ -17,7 +17,8 @@ import contextvars
 import socket
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Any
 import httpx
 from prefect import get_client
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_HOME
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_HOME, temporary_settings
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flows.failure import StageFailed
@@ -39,6 +40,7 @@ LEASE_S = 60.0  # the shortest that Prefect allows
 WITNESS_S = 86400.0  # the longest
 RENEWED_EVERY_S = 15.0
 STALE_S = 90.0
+TIMEOUT_S = 10.0
 SILENCE_LIMIT_S = 120.0  # how long a waiting run bears a server that does not answer
 GONE, LOCKED, TOO_MANY = 410, 423, 422
 
@@ -86,7 +88,7 @@ class ServerSlot:
                 living, given_back = sweep(client)
                 if given_back and self._take(client):
                     return None
-        except httpx.TransportError as error:
+        except httpx.HTTPError as error:
             return self._bear(error)
         self._silent_since = None
         if living:
@@ -100,7 +102,7 @@ class ServerSlot:
         """Give the slot back; should the server not answer, the next run that waits does it."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(TIMEOUT_S)
         try:
             if self._record is not None:
                 with server() as client:
@@ -126,11 +128,16 @@ class ServerSlot:
             machine=machine(),
             lock=self._lock.path.absolute(),
             lease=lease,
-            witness=acquire(client, [WITNESS], WITNESS_S) or "",
+            witness=acquire(client, [WITNESS], WITNESS_S) or lease,
         )
         self._lock.take(self._record.holder)
         value = self._record.model_dump(mode="json")
-        client.request("POST", "/variables/", json={"name": self._name, "value": value})
+        try:
+            client.request("POST", "/variables/", json={"name": self._name, "value": value})
+        except httpx.HTTPError:
+            self._record = None
+            release(client, lease)  # or it runs out in a minute
+            raise
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=lambda: context.run(self._keep), daemon=True)
         self._thread.start()
@@ -158,16 +165,16 @@ class ServerSlot:
         value = self._record.model_dump(mode="json")
         client.request("PATCH", f"/variables/name/{self._name}", json={"value": value})
 
-    def _bear(self, error: httpx.TransportError) -> str:
-        """Wait for a server that is away for a moment.
+    def _bear(self, error: httpx.HTTPError) -> str:
+        """Wait for a server that is away or overloaded for a moment.
 
         Raises:
             StageFailed: when it is away for longer.
         """
         self._silent_since = self._silent_since or datetime.now(UTC)
         if datetime.now(UTC) - self._silent_since > timedelta(seconds=SILENCE_LIMIT_S):
-            raise StageFailed(f"the Prefect server does not answer any more ({error})", 1)
-        return "waiting for the Prefect server, which does not answer"
+            raise StageFailed(f"the Prefect server gives no slot of the GPU ({error})", 1)
+        return "waiting for the Prefect server, which does not answer as it should"
 
 
 def sweep(client: Any) -> tuple[list[Record], bool]:
@@ -275,9 +282,14 @@ def delete(client: Any, name: str) -> bool:
     return True
 
 
-def server() -> Any:
-    """A client that does not wait long."""
-    return get_client(sync_client=True, httpx_settings={"timeout": 10})
+@contextmanager
+def server() -> Iterator[Any]:
+    """A client that does not try long: what asks here asks again, or lets the next run do it."""
+    with (
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 3}),
+        get_client(sync_client=True, httpx_settings={"timeout": TIMEOUT_S}) as client,
+    ):
+        yield client
 
 
 def machine() -> str:

@@ -22,8 +22,7 @@ def check_pixels(header: Header, max_voxels: int) -> None:
     if header.samples != 1 or header.photometric not in ("MONOCHROME2", ""):
         found = header.photometric if header.photometric.isalnum() else "another"
         raise RefusalError("not-greyscale", f"photometric interpretation {found[:16]}")
-    if header.bits not in (8, 16, 32):
-        raise RefusalError("unsupported-pixels", f"{header.bits} bits allocated")
+    dtype_of(header)
     if header.bits_stored > header.bits or header.high_bit != header.bits_stored - 1:
         found = f"{header.bits_stored} bits stored up to bit {header.high_bit}"
         raise RefusalError("unsupported-pixels", f"{found} of {header.bits}")
@@ -37,6 +36,8 @@ def check_pixels(header: Header, max_voxels: int) -> None:
 
 def dtype_of(header: Header) -> np.dtype[np.generic]:
     """The type of a file's stored values."""
+    if header.bits not in (8, 16, 32):
+        raise RefusalError("unsupported-pixels", f"{header.bits} bits allocated")
     return np.dtype(f"<{'i' if header.signed else 'u'}{header.bits // 8}")
 
 

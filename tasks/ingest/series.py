@@ -142,7 +142,7 @@ def as_labels_or_image(stack: list[Header], settings: Ingest) -> Found:
         return as_found(stack)
     try:
         few = len(np.unique(stored_values(stack))) <= MOST_LABELS
-    except RefusalError:  # reading it says why
+    except (RefusalError, MemoryError):  # reading it says why
         few = False
     if not few:
         return as_found(stack)
@@ -245,7 +245,7 @@ def without_copies(stack: list[Header], rejected: list[Rejection]) -> list[Heade
                         Rejection((header.source,), "duplicate", "the slice is there already")
                     )
                     break
-            except RefusalError:
+            except (RefusalError, MemoryError):  # reading them says why
                 continue
         else:
             twins.append(header)

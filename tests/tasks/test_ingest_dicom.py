@@ -215,6 +215,15 @@ def test_a_duplicate_under_a_new_uid_is_known_by_its_pixels(room: Room) -> None:
     assert room.codes() == ["duplicate"]
 
 
+def test_slices_at_one_place_with_impossible_bits_are_refused(room: Room) -> None:
+    def change(_: int, dataset: FileDataset) -> None:
+        dataset.SOPInstanceUID = generate_uid()
+        dataset.BitsAllocated = 3
+
+    write_series(room.raw / "x", anatomy((4, 8, 8)), step=(0.0, 0.0, 0.0), change=change)
+    assert refused(room) == ["not-a-volume"]
+
+
 def test_two_series_in_one_folder_become_two_volumes(room: Room) -> None:
     first, second = anatomy((5, 8, 8), 1), anatomy((6, 10, 8), 2)
     write_series(room.raw, first, seed="a", prefix="a", SeriesDescription="T1")

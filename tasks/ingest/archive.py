@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from tasks.ingest.error_words import in_words
 from tasks.ingest.found import Rejection
 from tasks.ingest.inventory import Source
 from tasks.ingest.privacy import private_folder
@@ -62,7 +63,7 @@ def unpack(archive: Source, folder: Path, max_bytes: int) -> tuple[list[Source],
     except Exception as error:  # a broken list of entries may raise anything
         if is_full_disk(error):
             raise
-        reason = f"the archive cannot be read ({type(error).__name__})"
+        reason = f"the archive cannot be read: {in_words(error)}"
         rejected.append(Rejection((archive,), "corrupt", reason))
     return sources, rejected
 
@@ -99,9 +100,7 @@ def inflate(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, budg
         target.unlink(missing_ok=True)
         if isinstance(error, RefusalError) or is_full_disk(error):
             raise
-        raise RefusalError(
-            "corrupt", f"the entry cannot be inflated ({type(error).__name__})"
-        ) from None
+        raise RefusalError("corrupt", f"the entry cannot be inflated: {in_words(error)}") from None
     return size
 
 

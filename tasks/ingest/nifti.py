@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 from isal import igzip
 
+from tasks.ingest.error_words import in_words
 from tasks.ingest.found import Found
 from tasks.ingest.nifti_affine import Form, choose_affine
 from tasks.ingest.refusal import RefusalError
@@ -39,7 +40,7 @@ def read_nifti(found: Found, *, max_voxels: int, prefer: Form | None = None) -> 
             raise RefusalError("truncated", "the compressed file ends in its header") from None
         except Exception as error:  # a hostile header may raise anything
             raise RefusalError(
-                "corrupt", f"the header cannot be parsed ({type(error).__name__})"
+                "corrupt", f"the header cannot be parsed: {in_words(error)}"
             ) from None
         check_shape(shape, max_voxels, found.channel)
         affine = choose_affine(image.header, shape, prefer)
@@ -49,9 +50,7 @@ def read_nifti(found: Found, *, max_voxels: int, prefer: Form | None = None) -> 
             voxels = image.dataobj[..., found.channel] if several else image.dataobj
             data = np.asanyarray(voxels)
         except (EOFError, OSError, ValueError) as error:
-            raise RefusalError(
-                "truncated", f"the voxels end early ({type(error).__name__})"
-            ) from None
+            raise RefusalError("truncated", f"the voxels end early: {in_words(error)}") from None
     return Volume(compact(integers(data.reshape(shape[:3]))), affine)
 
 

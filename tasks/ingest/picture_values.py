@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from tasks.ingest.error_words import in_words
 from tasks.ingest.inventory import Source
 from tasks.ingest.refusal import RefusalError
 from tasks.params.ingest import Ingest
@@ -38,7 +39,7 @@ def read_plane(
     except Image.DecompressionBombError:
         raise RefusalError("too-large", "the picture declares too many pixels") from None
     except Exception as error:
-        raise RefusalError("corrupt", f"not a readable picture ({type(error).__name__})") from None
+        raise RefusalError("corrupt", f"not a readable picture: {in_words(error)}") from None
     turn = turn if turn in EXIF_TURNS else UPRIGHT
     if values.ndim == 2:
         return values, turn

@@ -17,7 +17,13 @@ from PIL import Image
 from tasks.ingest import workers
 from tasks.stage import StageError
 
-from .dicom_cases import anatomy, write_multiframe, write_segmentation, write_series, write_structures
+from .dicom_cases import (
+    anatomy,
+    write_multiframe,
+    write_segmentation,
+    write_series,
+    write_structures,
+)
 from .ingest_room import Room
 from .test_ingest_nifti import ball, one_patient, write_nifti
 
@@ -182,14 +188,14 @@ def corrupt(content: bytes, rng: random.Random) -> bytes:
 def originals(folder: Path) -> list[tuple[str, bytes]]:
     """Good files of every format, small ones."""
     write_series(folder / "x", anatomy((4, 12, 12)))
-    write_segmentation(folder / "x/seg.dcm", folder / "x", ball((4, 12, 12), (2, 6, 6)))
+    labels = ball((4, 12, 12), (2, 6, 6))
+    write_segmentation(folder / "m/labels.dcm", folder / "x", labels, kind="LABELMAP")
+    write_segmentation(folder / "x/seg.dcm", folder / "x", labels)
     write_nifti(folder / "n/sub-07_FLAIR.nii.gz", anatomy((8, 9, 10)))
     write_nifti(folder / "n/sub-07_mask.nii.gz", ball((8, 9, 10), (4, 4, 4)))
     write_nifti(folder / "n/sub-08_FLAIR.nii", anatomy((8, 9, 10)).astype(np.float32))
     write_multiframe(folder / "m/enhanced.dcm", anatomy((5, 8, 8)))
     write_multiframe(folder / "m/one_frame.dcm", anatomy((1, 8, 8)))
-    labels = ball((4, 12, 12), (2, 6, 6))
-    write_segmentation(folder / "m/labels.dcm", folder / "x", labels, kind="LABELMAP")
     square = np.array([[-46.0, -56, 31], [-40, -56, 31], [-40, -50, 31], [-46, -50, 31]])
     write_structures(folder / "m/contours.dcm", folder / "x", {"GTV": [square], "Brain": None})
     for ending in ("png", "tif", "jpg"):

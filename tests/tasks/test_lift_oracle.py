@@ -56,8 +56,8 @@ def test_fresh_patients_of_the_simulator_help(study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     world(tmp_path, study, none, ["real"], few=False)
     many = mean_dice()
-    # Few patients' networks spread: two seeds would leave it open what the lift is.
-    world(tmp_path, study, study.fresh, room.ARMS, seeds=(0, 1, 2))
+    # Few patients' networks spread: three seeds would leave it open what the lift is.
+    world(tmp_path, study, study.fresh, room.ARMS, seeds=(0, 1, 2, 3, 4))
     assert many - mean_dice() > 0.05
     lift()
     assert results(tmp_path)["claim"] == {"segment": "helps"}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm, t
 from sklearn.metrics import accuracy_score, roc_auc_score
 from torchmetrics.functional.classification import binary_calibration_error
 
@@ -112,6 +113,36 @@ def test_a_study_finds_a_lift_of_the_detectable_size_four_times_in_five():
             size = one.detectable if step == 0 else size
         found += one.low > 0
     assert 0.65 <= found / 80 <= 0.92
+
+
+@pytest.mark.parametrize("patients", [6, 9, 20])
+def test_an_arms_own_interval_is_students_where_networks_agree(patients):
+    """Mean and t quantile times s / sqrt(n), to within what a bootstrap differs from it."""
+    axes = Axes([("0", seed) for seed in range(3)], room.subjects(patients))
+    value = 0.5 + 0.1 * norm.ppf((np.arange(patients) + 0.5) / patients)
+    found = estimate(Mean(np.tile(value, (3, 1)), np.ones((3, patients))),
+                     Resampling.draw(axes, draws=20_000, seed=1))  # fmt: skip
+    low, high = found.interval(limit=1, seed=2)
+    half = t.ppf(0.975, patients - 1) * value.std(ddof=1) / np.sqrt(patients)
+    assert (low + high) / 2 == pytest.approx(0.5, abs=0.003)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.06)
+
+
+def test_one_network_has_no_interval_of_its_own():
+    axes = Axes([("0", 0)], room.subjects(9))
+    value = np.random.default_rng(0).uniform(0.3, 0.6, (1, 9))
+    found = estimate(Mean(value, np.ones((1, 9))), Resampling.draw(axes, draws=100, seed=1))
+    assert found.interval(limit=1, seed=2) is None
+
+
+def test_auroc_of_few_tumour_patients_is_defined_in_every_draw():
+    rng = np.random.default_rng(1)
+    table = room.classify_arm(room.subjects(12), rng, shift=1.0)
+    table = table[(table["label"] == 0) | table["subject"].isin(room.subjects(2))]
+    axes = Axes.of(table)
+    auroc = classify(table, axes)["auroc"]
+    found = estimate(auroc, Resampling.draw(axes, draws=2000, seed=1))
+    assert np.isfinite(found.replicates).all() and found.patients == 2
 
 
 def covered(

@@ -1,0 +1,347 @@
+"""False lifts and coverage of `lift`, simulated: no arm is better than another.
+
+    python -m benchmarks.lift_simulation --rounds 1000
+
+Every row is a study: so many test patients, seeds and arms, with what may be wrong with them. A
+round draws new patients and networks, and is judged in this process by the code of `python -m
+tasks.lift`; one round of each task also goes through the files of `data/downstream` and that
+command, and must come out the same.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from tasks.lift import compare as stage
+from tasks.lift.compare import PRIMARY, Comparison
+from tasks.lift.measures import Axes, Mean, Measure, concordance
+from tasks.lift.results import ArmResult, Tables, on_common_seeds
+from tasks.params.lift import Lift
+from tasks.tables.lift import SOUND, Trained
+
+TWO = ("real", "real+synthetic")
+THREE = ("real", "real+classical", "real+synthetic")
+FIVE = (*THREE, "real+classical+synthetic", "synthetic")
+MEAN = 0.5  # Dice of every arm
+PATIENTS_SD, OWN_WAY_SD = 0.12, 0.03  # of patients' Dice, and of each arm's way with a patient
+SEED_SD, NOISE_SD = 0.02, 0.05  # common to the arms of a seed; of a network's way with a patient
+SILENT = 50  # rounds, after which a study that is always refused is believed to be
+HEALTHY_SLICES = TUMOR_SLICES = 6  # of each patient of `classify`
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a row simulates.
+
+    Attributes:
+        name: what the table calls it.
+        patients: that are tested.
+        seeds: that are asked for.
+        arms: their names.
+        spread: standard deviation between networks of an arm; "" for arms not named.
+        dead: arms whose networks all learn nothing.
+        fails: probability that a network learns nothing.
+        reruns: spare seeds.
+        tumors: test patients with a tumour; the task is then `classify`.
+        lift: of the arms with real and synthetic slices.
+    """
+
+    name: str
+    patients: int = 9
+    seeds: int = 3
+    arms: tuple[str, ...] = FIVE
+    spread: dict[str, float] = field(default_factory=lambda: {"": 0.02})
+    dead: tuple[str, ...] = ()
+    fails: float = 0.0
+    reruns: int = 0
+    tumors: int | None = None
+    lift: float = 0.0
+
+    @property
+    def task(self) -> str:
+        """Dice of volumes, or AUROC where it is said who has a tumour."""
+        return "segment" if self.tumors is None else "classify"
+
+
+UNEQUAL = {"": 0.008, "real+synthetic": 0.05}
+DEAD = ("real+classical+synthetic", "synthetic")
+STUDIES = [
+    Study("one seed", seeds=1, arms=TWO),
+    Study("one seed, three arms", seeds=1, arms=THREE),
+    Study("two seeds, of which a network fails", seeds=2, arms=TWO, fails=0.3),
+    Study("two seeds", seeds=2, arms=TWO),
+    Study("three seeds", arms=TWO),
+    Study("three seeds, three arms", arms=THREE),
+    Study("two seeds, five arms", seeds=2),
+    Study("three seeds, five arms, 6 patients", patients=6),
+    Study("three seeds, five arms"),
+    Study("three seeds, five arms, 20 patients", patients=20),
+    Study("five seeds, five arms, 20 patients", patients=20, seeds=5),
+    Study("networks fail now and then, a spare seed", fails=0.05, reruns=1),
+    Study("two of five arms dead", dead=DEAD),
+    Study("two of five arms dead, 20 patients", patients=20, dead=DEAD),
+    Study("three of six arms dead, one of them a control", patients=20,
+          arms=(*FIVE, "real+copy-paste"), dead=(*DEAD, "real+copy-paste")),
+    Study("real learnt nothing", arms=TWO, dead=("real",)),
+    Study("the candidate never converged", arms=TWO, dead=("real+synthetic",)),
+    Study("a candidate spreads sixfold, two seeds", patients=20, seeds=2, spread=UNEQUAL),
+    Study("a candidate spreads sixfold, 9 patients", spread=UNEQUAL),
+    Study("a candidate spreads sixfold, 20 patients", patients=20, spread=UNEQUAL),
+    Study("real spreads sixfold, 20 patients", patients=20, spread={"": 0.008, "real": 0.05}),
+    Study("AUROC, 1 of 12 patients with tumour", patients=12, arms=TWO, tumors=1),
+    Study("AUROC, 2 of 12 patients with tumour", patients=12, arms=TWO, tumors=2),
+    Study("AUROC, 3 of 12 patients with tumour", patients=12, arms=TWO, tumors=3),
+    Study("AUROC, 6 of 12 patients with tumour", patients=12, arms=TWO, tumors=6),
+    Study("AUROC, 9 patients, all with tumour", patients=9, arms=TWO, tumors=9),
+    Study("AUROC, 20 patients, all with tumour", patients=20, arms=FIVE, tumors=20),
+]  # fmt: skip
+THROUGH_FILES = ("three seeds, five arms", "AUROC, 6 of 12 patients with tumour")
+POWER = [
+    Study(f"{seeds} seeds, {len(arms)} arms, lift {lift:.2f}", patients=20, seeds=seeds, arms=arms,
+          lift=lift)
+    for lift in (0.05, 0.1)
+    for arms in (TWO, FIVE)
+    for seeds in (2, 3, 5)
+]  # fmt: skip
+
+
+def main() -> None:
+    """Print the tables in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws of a round")
+    parser.add_argument("--only", default="", help="rows whose name holds this")
+    parser.add_argument("--unchecked", action="store_true", help="leave the files out")
+    words = parser.parse_args()
+    for study in STUDIES:
+        if study.name in THROUGH_FILES and not words.unchecked:
+            check_through_files(study, Lift(draws=words.draws))
+    for studies, tabulate in ((STUDIES, false_lifts), (POWER, power)):
+        chosen = [study for study in studies if words.only in study.name]
+        rows = []
+        for study in chosen:
+            rows.append(tabulate(study, simulate(study, rounds=words.rounds, draws=words.draws)))
+            print(*rows[-1].values(), sep=" | ", file=sys.stderr, flush=True)
+        print(pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True), "\n", flush=True)
+
+
+def simulate(study: Study, *, rounds: int, draws: int) -> list[Comparison]:
+    """Judge new patients and networks each round; few rounds where nothing is ever said."""
+    found: list[Comparison] = []
+    for number in range(rounds):
+        found.append(judged(study, drawn(study, number), Lift(draws=draws)))
+        if number + 1 == SILENT and not any(map(says_anything, found)):
+            break
+    return found
+
+
+def says_anything(one: Comparison) -> bool:
+    """Whether a claim or any interval of a lift was given."""
+    figures = (f for arms in one.figures.values() for f in arms.values())
+    return one.claim != "not measured" or any(f.lift_ci95 for f in figures)
+
+
+def judged(study: Study, tables: dict[str, Tables], config: Lift) -> Comparison:
+    """What the stage makes of the tables, by the primary metric alone."""
+    if study.fails:
+        results = on_common_seeds(study.task, tables, range(study.seeds))
+        arms, seeds = results.arms, results.seeds
+    else:
+        axes = Axes.of(next(iter(tables.values())).patients)
+        arms = {arm: result_of(study, arm, one, axes) for arm, one in tables.items()}
+        seeds = study.seeds
+    # The sign-flip test decides nothing, and takes most of the time.
+    with mock.patch.object(stage, "sign_flip", return_value=None):
+        return stage.compare(study.task, arms, config, seeds=seeds)
+
+
+def result_of(study: Study, arm: str, tables: Tables, axes: Axes) -> ArmResult:
+    """An arm's primary metric, as `tasks.lift.results` reads it."""
+    metric = PRIMARY[study.task]
+    if study.task == "classify":
+        measure: Measure = concordance(tables.slices, axes)
+    else:
+        value = tables.patients["value"].to_numpy().reshape(len(axes.runs), -1)
+        measure = Mean(value, np.ones_like(value))
+    dead = arm in study.dead
+    ended = Trained(
+        validation=0.7, flat=True, failed_seeds=list(range(study.seeds)) if dead else []
+    )
+    return ArmResult("not converged" if dead else "ok", axes, {metric: measure}, {}, ended)
+
+
+def drawn(study: Study, number: int) -> dict[str, Tables]:
+    """What a round's networks said of its test patients, as `data/downstream` holds it."""
+    rng = np.random.default_rng([number, study.patients, study.seeds])
+    seeds = range(study.seeds + study.reruns)
+    make = dice if study.task == "segment" else predictions
+    of_arm = make(study, len(seeds), rng)
+    tables = {}
+    for arm in study.arms:
+        failed = np.full(len(seeds), arm in study.dead) | (rng.random(len(seeds)) < study.fails)
+        runs = pd.DataFrame({"fold": "0", "seed": seeds, "val_metric": 0.7, "rise": 0.0})
+        patients, slices = of_arm(arm, failed)
+        tables[arm] = Tables("ok", patients, slices, runs.assign(learnt=~failed))
+    return tables
+
+
+OfArm = Callable[[str, np.ndarray], tuple[pd.DataFrame, pd.DataFrame]]
+
+
+def dice(study: Study, seeds: int, rng: np.random.Generator) -> OfArm:
+    """Dice of every patient and network; the outlines are one slice a patient."""
+    count = study.patients
+    level = rng.normal(MEAN, PATIENTS_SD, count)
+    common = SEED_SD * rng.normal(size=(seeds, 1))
+    keys = pd.DataFrame(
+        {"fold": "0", "seed": np.repeat(range(seeds), count), "subject": names(count) * seeds}
+    )
+    area = np.tile(np.arange(count) + 10, seeds)
+    slices = keys.assign(
+        row=np.tile(np.arange(count), seeds), label=1, true_area=area, predicted_area=area,
+        overlap_area=area, hd95_mm=0.0, threshold=0.5,
+    )  # fmt: skip
+
+    def of_arm(arm: str, failed: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
+        between = study.spread.get(arm, study.spread[""]) * rng.normal(size=(seeds, 1))
+        own_way = OWN_WAY_SD * rng.normal(size=count)
+        noise = NOISE_SD * rng.normal(size=(seeds, count))
+        gain = study.lift * ("synthetic" in arm and arm != "synthetic")
+        value = np.clip(level + gain + own_way + common + between + noise, 0, 1)
+        value[failed] = 0.0
+        patients = keys.assign(site="a", metric="dice_volume", value=value.ravel())
+        return patients, slices
+
+    return of_arm
+
+
+def predictions(study: Study, seeds: int, rng: np.random.Generator) -> OfArm:
+    """Probabilities of slices with and without tumour; patients differ in how they look."""
+    looks, of = [], []
+    for position in range(study.patients):
+        labels = [0] * HEALTHY_SLICES + [1] * (
+            TUMOR_SLICES if position < (study.tumors or 0) else 0
+        )
+        of += [position] * len(labels)
+        looks += labels
+    label, place = np.array(looks), np.array(of)
+    level = rng.normal(0, 0.7, study.patients)[place] + rng.normal(0, 0.7, len(label))
+    rows = pd.DataFrame(
+        {"subject": np.array(names(study.patients))[place], "row": np.arange(len(label)),
+         "label": label, "true_area": 10 * label, "threshold": 0.5}
+    )  # fmt: skip
+    table = pd.concat([rows.assign(fold="0", seed=seed) for seed in range(seeds)])
+
+    def of_arm(arm: str, failed: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
+        own_way = rng.normal(0, 0.3, study.patients)[place]
+        shift = 1.5 + 10 * study.spread.get(arm, study.spread[""]) * rng.normal(size=(seeds, 1))
+        logit = label * shift + level + own_way + rng.normal(0, 0.5, (seeds, len(label)))
+        slices = table.assign(probability=1 / (1 + np.exp(-logit.ravel())))
+        patients = slices[["fold", "seed", "subject"]].drop_duplicates()
+        return patients.assign(site="a", metric="brier", value=0.2), slices
+
+    return of_arm
+
+
+def names(count: int) -> list[str]:
+    """Patients' names."""
+    return [f"sub-{position:03d}" for position in range(count)]
+
+
+def check_through_files(study: Study, config: Lift) -> None:
+    """Run `python -m tasks.lift` on the tables, and compare its figures with those in process.
+
+    Raises:
+        ValueError: where they differ.
+    """
+    root, tables = Path(__file__).parents[1], drawn(study, 0)
+    asked = {"tasks": [study.task], "arms": list(study.arms), "seeds": list(range(study.seeds))}
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        (work / "params.yaml").write_text(
+            yaml.safe_dump({"downstream": asked, "lift": config.model_dump()})
+        )
+        for arm, one in tables.items():
+            folder = work / "data/downstream" / f"{study.task}-{arm}"
+            folder.mkdir(parents=True)
+            one.patients.to_parquet(folder / "patients.parquet")
+            one.slices.to_parquet(folder / "predictions.parquet")
+            one.runs.to_parquet(folder / "runs.parquet")
+            (folder / "status.json").write_text(json.dumps({"0": "ok"}))
+        subprocess.run(
+            [sys.executable, "-m", "tasks.lift"],
+            cwd=work, check=True, stdout=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": str(root)},
+        )  # fmt: skip
+        said = json.loads((work / "data/lift.json").read_text())
+    found = judged(study, tables, config)
+    metric = PRIMARY[study.task]
+    figures = {arm: one.model_dump(mode="json") for arm, one in found.figures[metric].items()}
+    known = said["claim"][study.task], said["tasks"][study.task][metric]
+    if known != (found.claim, figures):
+        raise ValueError(f"{study.name}: the stage says other than the same code in process")
+
+
+def false_lifts(study: Study, rounds: list[Comparison]) -> dict[str, Any]:
+    """A row: how often something was claimed that is not so, and what the intervals hold."""
+    metric = PRIMARY[study.task]
+    live = [arm for arm in study.arms if arm not in study.dead]
+    of = [one.figures[metric] for one in rounds]
+    lifts = [[f.lift_ci95 for f in figures.values() if f.lift_ci95] for figures in of]
+    truth = MEAN
+    if study.task == "classify":
+        means = [figures[arm].mean for figures in of for arm in live]
+        truth = float(np.mean([mean for mean in means if mean is not None] or [0]))
+    own = [
+        ci for figures in of for arm in live
+        if (ci := figures[arm].ci95) and figures[arm].status in SOUND
+    ]  # fmt: skip
+    contrasts = [[c.ci95 for c in one.contrasts] for one in rounds]
+    return {
+        "study": study.name,
+        "patients": study.patients,
+        "claim refused": share(one.claim == "not measured" for one in rounds),
+        "false claims": share(
+            one.claim in ("helps", "harms") for one in rounds
+        ) if any(one.claim != "not measured" for one in rounds) else "-",
+        "a lift's interval without 0": share(any(map(beyond, ci)) for ci in lifts if ci),
+        "a contrast's": share(any(map(beyond, ci)) for ci in contrasts if ci),
+        "an arm's interval holds its mean": share(low <= truth <= high for low, high in own),
+    }  # fmt: skip
+
+
+def power(study: Study, rounds: list[Comparison]) -> dict[str, Any]:
+    """A row: how often a lift that is there was claimed, and how wide the intervals are."""
+    half = [(c.ci95[1] - c.ci95[0]) / 2 for one in rounds for c in one.contrasts]
+    return {
+        "study": study.name,
+        "helps": share(one.claim == "helps" for one in rounds),
+        "half a contrast's interval, median": f"{np.median(half):.3f}",
+    }
+
+
+def beyond(interval: tuple[float, float]) -> bool:
+    """Whether it excludes 0."""
+    return interval[0] > 0 or interval[1] < 0
+
+
+def share(found: Iterable[bool]) -> str:
+    """In per cent; a dash of nothing."""
+    values = list(found)
+    return f"{100 * np.mean(values):.1f} %" if values else "-"
+
+
+if __name__ == "__main__":
+    main()

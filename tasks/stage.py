@@ -26,7 +26,6 @@ from pathlib import Path
 
 WRONG_INPUT, INTERRUPTED = 2, 130
 NAMES = Path("data/names")
-WORD = "letters, digits, '.', '-', '_', the first a letter or digit"
 # Files that DVC takes for its own or, by .dvcignore, for rubbish.
 TAKEN = (".dvc", ".partial", ".pyc", ".word", "dvc.yaml", "dvc.lock", "dvcfile")
 
@@ -78,7 +77,7 @@ def read_items(name: str, expected: list[str], words: list[str]) -> list[str]:
         try:
             check_word(word, besides="+" if item == "arm" else "")
         except ValueError as error:
-            fail(name, f"{item} {word!r} {error}; change it in params.yaml")
+            fail(name, f"{item} {word!r}: {error}; change it in params.yaml")
     return words
 
 
@@ -97,13 +96,14 @@ def check_word(word: str, *, besides: str = "") -> str:
     Raises:
         ValueError: saying what a name may be.
     """
-    allowed = f"{WORD}, {besides}" if besides else WORD
     if not re.fullmatch(rf"[^\W_][\w.\-{re.escape(besides)}]*", word):
-        raise ValueError(f"is no name: {allowed}")
+        allowed = ", ".join(f"'{sign}'" for sign in f".-_{besides}")
+        raise ValueError(
+            f"a name has letters, digits, {allowed}, and begins with a letter or digit"
+        )
     if len(word.encode()) > 100 or word.lower().endswith(TAKEN):
         raise ValueError(
-            f"is too long a name, or DVC takes it for a file of its own: at most 100 bytes are"
-            f" allowed, and no ending {', '.join(TAKEN)}"
+            f"a name has at most 100 bytes, and no ending that is DVC's: {', '.join(TAKEN)}"
         )
     return word
 

@@ -202,7 +202,7 @@ def test_a_stage_refuses_a_name_in_one_line(name: str, repo: Path) -> None:
         )  # fmt: skip
         assert done.returncode == 2
         assert done.stderr.splitlines() == [
-            f"ingest: batch {name!r} is no name: letters, digits, '.', '-', '_', the first a"
+            f"ingest: batch {name!r}: a name has letters, digits, '.', '-', '_', and begins with a"
             " letter or digit; change it in params.yaml"
         ]
 

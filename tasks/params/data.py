@@ -1,6 +1,6 @@
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PlainValidator
 
 from tasks.params import Section
 from tasks.stage import check_word
@@ -13,7 +13,14 @@ def differ(names: list[str]) -> list[str]:
     return names
 
 
-Batch = Annotated[str, AfterValidator(check_word)]
+def batch(name: object) -> str:
+    """Let a word pass; a year alone, such as 2024, is a number to YAML."""
+    if not isinstance(name, str):
+        raise ValueError(f'a name is expected; write it in quotes: "{name}"')
+    return check_word(name)
+
+
+Batch = Annotated[str, PlainValidator(batch)]
 
 
 class Data(Section):

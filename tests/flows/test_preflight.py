@@ -70,6 +70,33 @@ def test_a_missing_batch_is_named_with_what_is_there(repo: Path) -> None:
     assert "found: ucsf, can be made: phantom" in line
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ward 7", "is 'ward 7': a name has letters, digits, '.', '-', '_', and begins with a"),
+        ("site/a", "is 'site/a': a name has letters"),
+        ("..", "is '..': a name has letters"),
+        (2024, 'is 2024: a name is expected; write it in quotes: "2024"'),
+    ],
+)
+def test_a_batch_that_is_no_word_is_named_with_what_is_allowed(
+    name: object, said: str, repo: Path
+) -> None:
+    toy.change(repo, "data", batches=["phantom", name])
+    assert complaint().startswith(f"params.yaml: data.batches.1 {said}")
+
+
+def test_a_batch_listed_twice_is_refused_also_where_only_capitals_differ(repo: Path) -> None:
+    for twice in (["ward7", "ward7"], ["ward7", "Ward7"]):
+        toy.change(repo, "data", batches=twice)
+        assert "batches must differ from each other" in complaint()
+
+
+def test_a_missing_folder_of_synthetic_slices_is_named(repo: Path) -> None:
+    toy.change(repo, "synthetic", source="my/slices")
+    assert "synthetic.source is 'my/slices', which is no folder; put images" in complaint()
+
+
 def test_a_folder_that_is_no_clone_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

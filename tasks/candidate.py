@@ -1,6 +1,7 @@
 """What would be released: the accepted synthetic slices of every fold, the verdict, a digest."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,16 @@ from tasks.tables.metrics import GateMetrics, read_metrics
 from tasks.tables.samples import GatedSamples
 
 SYNTHETIC, GATE = Path("data/synthetic"), Path("data/gate")
+PHANTOM = "phantom"  # the batch that the pipeline simulates, data/raw/phantom
+SIMULATED = "simulated patients (the phantom)"
+
+
+def whose_slices(batches: Iterable[str]) -> str:
+    """Say in words of whom the slices of these batches are: nobody is behind the phantom's."""
+    names = set(batches)
+    if PHANTOM not in names:
+        return "real patients"
+    return SIMULATED if names == {PHANTOM} else f"real patients and of {SIMULATED}"
 
 
 @dataclass(frozen=True)

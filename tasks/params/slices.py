@@ -1,6 +1,6 @@
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from tasks.params import Section
 from tasks.stage import check_word
@@ -13,6 +13,11 @@ def fold(name: object) -> int | str:
     if isinstance(name, bool) or not isinstance(name, int) or name < 0:
         raise ValueError("a number from 0, or a word, is expected")
     return name
+
+
+def off_as_written(value: object) -> object:
+    """YAML reads a bare `off` as false."""
+    return "off" if value is False else value
 
 
 Fold = Annotated[int | str, PlainValidator(fold)]
@@ -42,6 +47,8 @@ class Slices(Section):
     negatives_per_positive: float = Field(default=1.0, gt=0, le=10)
     caliper: float = Field(default=0.5, gt=0)  # largest matching distance, standard deviations
     unmatched_tumors: Literal["drop", "keep"] = "drop"  # keep: position may tell the label
+    # What two patients whose volumes show the same head do to the run.
+    same_head: Annotated[Literal["stop", "warn", "off"], BeforeValidator(off_as_written)] = "stop"
     seed: int = Field(ge=0)
 
     @model_validator(mode="after")

@@ -50,7 +50,7 @@ def main() -> None:
         "claim": lift.claim,
         "review": decision.review(approval, candidate.digest),
         "slices": 0 if why_not else len(chosen),
-        # Named, not enclosed: the page shows slices of real patients.
+        # Named, not enclosed: the page shows the slices that were learnt from.
         "report_sha256": hashlib.sha256(Path("data/report.html").read_bytes()).hexdigest(),
     }
     with stage.output(Path("data/release")) as folder:

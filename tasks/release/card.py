@@ -5,7 +5,7 @@ from typing import Any, Final
 import jinja2
 import pandas as pd
 
-from tasks.candidate import Candidate
+from tasks.candidate import Candidate, whose_slices
 from tasks.params.release import Release
 from tasks.tables.lift import Lift
 
@@ -41,6 +41,7 @@ def datacard(
         lift=lift,
         source=source,
         stats=stats,
+        whose=whose_slices(patient["batch"] for patient in stats["subjects"].values()),
         settings=settings,
     )
 

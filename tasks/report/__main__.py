@@ -13,7 +13,7 @@ import pandas as pd
 
 from tasks import params, stage
 from tasks.arrays import load_set
-from tasks.candidate import read_candidate
+from tasks.candidate import SIMULATED, read_candidate, whose_slices
 from tasks.params.data import Data
 from tasks.params.report import Report
 from tasks.report import cohort, page, pictures, words
@@ -71,6 +71,8 @@ def main() -> None:
         left_out=cohort.left_out(stats.get("skipped", [])),
         rejected=cohort.refused(rejected),
         stats=stats,
+        whose=whose_slices(real.table["batch"]),
+        simulated=SIMULATED,
         parameters=page.as_text({name: tree[name] for name in SECTIONS if name in tree}),
         hashes=hashes(manifests, candidate.digest),
     )

@@ -14,10 +14,17 @@ from tasks import params, stage
 from tasks.arrays import LEAST_JUDGED, save_set
 from tasks.params.data import Data
 from tasks.params.slices import Slices
-from tasks.slices.cut import Cut, UnusableError, cut, own_landmarks, read
+from tasks.slices.cut import Cut, UnusableError, cut, own_landmarks, read, whole
+from tasks.slices.guard import Heads
 from tasks.slices.intensity import Landmarks, standard_scale
 from tasks.slices.matching import in_range, match_in_blocks
-from tasks.slices.sessions import Session, patients_of, read_manifests, sessions_of
+from tasks.slices.sessions import (
+    Session,
+    patients_of,
+    read_manifests,
+    sessions_of,
+    skull_stripped,
+)
 from tasks.slices.split import Side, split_patients
 from tasks.slices.stats import describe
 from tasks.stage import StageError
@@ -45,7 +52,9 @@ def main() -> None:
     if config.intensity == "nyul":
         (only,) = sides.values()
         scales = fit_scales([s for s in wanted if trains(s, only)], config)
-    cuts, unusable = cut_all(wanted, config, scales)
+    heads = Heads()
+    cuts, unusable = cut_all(wanted, config, scales, heads)
+    same_head = heads.judge(config.same_head)
     table = pd.concat([one.table for one in cuts], ignore_index=True)
     partitions = choose(table, sides, config)
     keep = (partitions != "unused").any(axis=1).to_numpy()
@@ -59,6 +68,7 @@ def main() -> None:
     stats = describe(
         table, kept, sides, config, scales=scales, skipped=skipped + unusable,
         cut_off=sum(one.cut_off for one in cuts), batches=sorted(set(manifest["batch"])),
+        same_head=same_head, skull_stripped=skull_stripped(wanted),
     )  # fmt: skip
     with stage.output(Path("data/slices")) as folder:
         save_set(folder, images, masks)
@@ -127,14 +137,17 @@ def fit_scales(sessions: list[Session], config: Slices) -> list[Landmarks]:
 
 
 def cut_all(
-    sessions: list[Session], config: Slices, scales: list[Landmarks] | None
+    sessions: list[Session], config: Slices, scales: list[Landmarks] | None, heads: Heads
 ) -> tuple[list[Cut], list[dict[str, str]]]:
-    """Cut every session; say which could not be cut and why."""
+    """Cut every session, and show its volumes to `heads`; say which could not be cut and why."""
     cuts: list[Cut] = []
     unusable: list[dict[str, str]] = []
     for session in sessions:
         try:
-            cuts.append(cut(session, config, scales))
+            one = whole(session, config, scales)
+            cuts.append(cut(session, one, config))
+            if config.same_head != "off":
+                heads.add(session, one.native)
         except UnusableError as code:
             unusable.append(
                 {"subject": session.subject, "session": session.name, "code": str(code)}

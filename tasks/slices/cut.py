@@ -134,9 +134,8 @@ def whole(session: Session, config: Slices, scales: Sequence[Landmarks] | None) 
     return Whole(native, stacked, mask, grid, zoom=config.spacing_mm / pixel_mm, cut_off=cut_off)
 
 
-def cut(session: Session, config: Slices, scales: Sequence[Landmarks] | None) -> Cut:
-    """Cut one session; arguments and errors as `whole` has them."""
-    one = whole(session, config, scales)
+def cut(session: Session, one: Whole, config: Slices) -> Cut:
+    """Cut a sampled session into slices with their masks and table."""
     masks = sample_mask(one.mask, one.grid)
     table = tabulate(session, one.native, one.mask, masks, config, zoom=one.zoom)
     return Cut(one.images, masks, table, one.cut_off)

@@ -120,6 +120,13 @@ def sessions_of(
     return chosen, skipped
 
 
+def skull_stripped(sessions: list[Session]) -> bool | None:
+    """Whether all volumes show brains without skulls, by the manifests; None: not known."""
+    rows = [row for session in sessions for row in session.rows]
+    stripped = {"extracted", "stripped before"}
+    return True if all(row.get("brain") in stripped for row in rows) else None
+
+
 def pictures(rows: pd.DataFrame) -> list[Session]:
     """A patient's pictures, each a session of its own, their slices numbered through."""
     found, number = [], 0

@@ -26,6 +26,8 @@ def describe(
     skipped: list[dict[str, str]],
     cut_off: int,
     batches: list[str],
+    same_head: dict[str, Any],
+    skull_stripped: bool | None,
 ) -> dict[str, Any]:
     """What was cut, before and after matching.
 
@@ -38,6 +40,8 @@ def describe(
         skipped: sessions and volumes left out, each with its code.
         cut_off: sessions whose body is wider than the window.
         batches: that sessions were put together from.
+        same_head: what the guard against two patients of one head came to.
+        skull_stripped: whether all volumes show no skull; None: not known.
     """
     label = kept["label"].to_numpy()
     return {
@@ -46,6 +50,8 @@ def describe(
         "pixel_mm": config.spacing_mm,
         "scale": config.scale,
         "cut_off": cut_off,
+        "same_head": same_head,
+        "skull_stripped": skull_stripped,
         "modalities": config.modalities,
         "normalisation": normalisation(config, scales),
         "matching": {

@@ -318,3 +318,14 @@ def test_sheets_are_png_of_the_promised_size(accepted: tuple[str, Page]) -> None
     for picture in sheets:
         packed = base64.b64decode((picture["src"] or "").split(",", 1)[1])
         assert Image.open(BytesIO(packed)).width == int(picture["width"] or 0)
+
+
+def test_the_page_says_whose_slices_it_shows(tmp_path: Path) -> None:
+    for batches, said, unsaid in (
+        (["phantom"], "slices of simulated patients (the phantom), of no person", "source data"),
+        (["ward"], "slices of real patients: handle it like the source data", "imulated patients"),
+        (["phantom", "ward"], "slices of real patients and of simulated patients", "of no person"),
+    ):
+        _, page = report(tmp_path / "-".join(batches), batches=batches, synthetic=6)
+        assert said in page.words
+        assert unsaid not in page.words

@@ -199,7 +199,8 @@ def strangers(
         registered_correlation(patterns[a], oriented(patterns[b], TURNS[turn[a, b]]))
         for a, b in pairs
     ]
-    seconds = (time.process_time() - start) / len(pairs)
+    after = after or [-1.0]  # nobody resembles anybody
+    seconds = (time.process_time() - start) / len(after)
     n, details = len(patterns), [one.detail for one in patterns]
     accused = int((correlation[apart] >= SAME).sum() // 2)
     accused += int((np.array(after) >= SAME_REGISTERED).sum())

@@ -32,6 +32,7 @@ SAME_REGISTERED = 0.85  # and from which after a registration, which makes stran
 SAME_PLAIN = 0.97  # without registration, of patterns with hardly any detail, such as test objects
 DETAIL = 600.0  # waves; real heads and the phantom have 760 and more (docs/slices.md)
 REGISTERED = 2  # partners of each volume that are registered, the likeliest
+LIKELY = 0.25  # correlation below which a registration is not worth its time
 BLURS = (2.0, 1.0, 0.5)  # points; the registration goes from coarse to fine
 STEPS = 12  # at each blur
 LEAST_OVERLAP = 0.4  # of the pattern that the other one must cover
@@ -186,7 +187,7 @@ def likely_pairs(correlation: Doubles, apart: NDArray[np.bool_]) -> Iterator[tup
     pairs = set()
     for first, row in enumerate(above):
         for second in np.argsort(-row, kind="stable")[:REGISTERED]:
-            if np.isfinite(row[second]):
+            if np.isfinite(row[second]) and correlation[first, second] >= LIKELY:
                 pairs.add((min(first, int(second)), max(first, int(second))))
     yield from sorted(pairs)
 

@@ -27,7 +27,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from tasks.arrays import SliceSet
 from tasks.gate.judge import judge, reference
-from tasks.measures import foreground, nearest_ssim, neighbours, ssim_pairs
+from tasks.measures import foreground, nearest_ssim, neighbours, shifted_ssim, ssim_pairs
 from tasks.measures.ssim import RADIUS
 from tasks.params.gate import Gate
 from tests.tasks.cohort import as_synthetic, simulated
@@ -37,7 +37,6 @@ Floats = NDArray[np.float32]
 EACH = 26  # slices of a patient
 SAMPLE = 200  # slices a side, on which near and exact SSIM are compared
 TRUTH, AMONG = 4, 60  # queries searched exhaustively, in so many slices
-KEPT = 5  # nearest_ssim's `keep`
 
 
 @dataclass(frozen=True)
@@ -86,23 +85,25 @@ def main() -> None:
     if not words.search_only:
         judged(sides, words.threads)
     line("peak memory", f"{peak():.0f} MiB, {before:.0f} before the first search")
-    line("on a GPU", "not measured: no GPU" if not torch.cuda.is_available() else
-         "the features only: the search runs on the processor")  # fmt: skip
+    if torch.cuda.is_available() and not words.search_only:
+        judged(sides, words.threads, device="cuda")
+    else:
+        line("on a GPU", "not measured")
 
 
-def judged(sides: dict[str, SliceSet], threads: int) -> None:
+def judged(sides: dict[str, SliceSet], threads: int, device: str = "cpu") -> None:
     """The whole gate: every measure with its interval, and the verdict."""
     train, made, val = (sides[name] for name in ("train", "made", "val"))
     config = Gate(seed=0, threads=threads)
     with threadpool_limits(threads):
-        real = timed(lambda: reference(train, val, config))
+        real = timed(lambda: reference(train, val, config, device=device))
         line(f"{len(train)} training and {len(val)} validation slices measured once", "", real,
              threads)  # fmt: skip
-        found = timed(lambda: judge(as_synthetic(made), real.value, config))
+        found = timed(lambda: judge(as_synthetic(made), real.value, config, device=device))
     line(f"{len(made)} synthetic slices judged, {config.draws} draws an interval",
          found.value.verdict, found, threads)  # fmt: skip
     whole = Timed(None, real.clock + found.clock, real.processor + found.processor)
-    line("**the whole gate**", "", whole, threads)
+    line(f"**the whole gate**, {device}", "", whole, threads)
 
 
 def line(what: str, figure: str, took: Timed | None = None, threads: int = 1) -> None:
@@ -193,18 +194,17 @@ def search(
 
 
 def near_flops(n: int, m: int, size: int) -> float:
-    """Of the products in `neighbours`: four flips, coarse shifts of up to 4 pixels."""
+    """Of the products in `neighbours`: coarse shifts of up to 4 pixels, a quarter for each flip."""
     factor = max(size // neighbours.COARSE, 1)
     shifts = (2 * -(-4 // factor) + 1) ** 2
-    return 2.0 * n * m * (size // factor) ** 2 * 4 * shifts
+    return 2.0 * n * m * (size // factor) ** 2 * shifts
 
 
 def pair_flops(n: int, m: int, size: int) -> float:
-    """Of the products in `ssim_pairs`, as it is and mirrored, over all windows."""
-    windows = len(range(RADIUS, size - RADIUS, ssim_pairs.STRIDE)) ** 2
-    terms = (
-        (ssim_pairs.DEGREE + 1) * (ssim_pairs.DEGREE + 2) // 2
-    )  # the constant in the mean's place
+    """Of the products over all pairs in `ssim_pairs`, as it is and mirrored, over all windows."""
+    grid = nearest_ssim.FEW
+    windows = len(range(RADIUS, size - RADIUS, grid.stride)) ** 2
+    terms = (grid.degree + 1) * (grid.degree + 2) // 2  # the constant in the mean's place
     return 2.0 * 2 * n * m * windows * (terms + 4 + 4)
 
 
@@ -212,15 +212,16 @@ def errors(made: SliceSet, train: SliceSet) -> None:
     """Near against exact SSIM of all pairs, and the search against an exhaustive one."""
     a, b = (s.images[:: max(len(s) // SAMPLE, 1)] for s in (made, train))
     bodies = foreground.foreground(a), foreground.foreground(b)
-    nearly = ssim_pairs.ssim_pairs(a, b, *bodies)
     exact = ssim_pairs.ssim_pairs(a, b, *bodies, stride=1, degree=ssim_pairs.ALL)
+    grid = nearest_ssim.FEW
+    nearly = ssim_pairs.ssim_pairs(a, b, *bodies, stride=grid.stride, degree=grid.degree)
     gap = np.abs(nearly - exact)
     line(f"error of the nearly computed SSIM, {gap.size} pairs",
          f"mean {gap.mean():.4f}, largest {gap.max():.4f},"
          f" r {np.corrcoef(nearly.ravel(), exact.ravel())[0, 1]:.4f}")  # fmt: skip
     rank = (nearly > np.take_along_axis(nearly, exact.argmax(axis=1)[:, None], axis=1)).sum(axis=1)
-    line(f"rank of the exact nearest by it ({len(a)} slices; {KEPT} are looked at again)",
-         f"first for {(rank == 0).mean():.1%}, at worst {rank.max() + 1}")  # fmt: skip
+    line(f"rank of the exact nearest by it ({len(a)} slices; {nearest_ssim.LIKELY} are looked at"
+         " again)", f"first for {(rank == 0).mean():.1%}, at worst {rank.max() + 1}")  # fmt: skip
     a, b = a[:: len(a) // TRUTH][:TRUTH], b[:AMONG]
     bodies = foreground.foreground(a), foreground.foreground(b)
     near = neighbours.nearest(a, b)
@@ -234,13 +235,17 @@ def exhaustive(
     a: Floats, b: Floats, bodies: NDArray[np.bool_], others: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """The highest exact SSIM (N,) over all references, mirrored or not, all shifts of up to 4."""
-    references = nearest_ssim.Side.of(b, others)
+    references = shifted_ssim.Candidates.of(b, others, map)
+    shifts = list(product(range(9), repeat=2))
     best = np.full(len(a), -1.0)
     for flip in nearest_ssim.MIRRORED:
-        queries = nearest_ssim.Side.of(a, bodies).flipped(flip).shifted(4)
-        for query, row in product(range(len(a)), range(len(b))):
-            pair = nearest_ssim.Pair(queries.take(query), references.take(row), 4)
-            best[query] = max(best[query], pair.best(slice(None), slice(None), stride=1)[0])
+        queries = shifted_ssim.Side.of(a, bodies).flipped(flip).shifted(4)
+        flips = np.tile(flip, (len(b), 1))
+        for query in range(len(a)):
+            own = {flip: queries.take(query)}
+            pairs = shifted_ssim.Pairs(own, references, np.arange(len(b)), flips, 4)
+            tried = [(place, i, j) for place in range(len(b)) for i, j in shifts]
+            best[query] = max(best[query], float(pairs.ssim(tried, stride=1).max()))
     return best
 
 

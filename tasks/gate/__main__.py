@@ -1,15 +1,17 @@
 """Judge one fold's synthetic slices beside real ones, and say why.
 
 Reads `data/slices` and `data/synthetic/FOLD`; writes `data/gate/FOLD/`. A rejection is a result:
-it is written and the stage ends well.
+it is written and the stage ends well. So is a set that cannot be judged, of too few patients for
+example: it is rejected with that reason.
 """
 
 import json
 from pathlib import Path
 
 from tasks import compute, params, stage
-from tasks.arrays import load_set, load_slices
-from tasks.gate.judge import judge, reference
+from tasks.arrays import SliceSet, load_set, load_slices
+from tasks.gate.judge import Judgement, judge, reference, unjudged
+from tasks.gate.needs import CannotJudgeError
 from tasks.params.gate import Gate
 from tasks.tables.samples import GatedSamples, Samples
 
@@ -21,10 +23,9 @@ def main(fold: str) -> None:
     source = Path("data/synthetic") / fold
     synthetic = load_set(source, "samples.parquet")
     Samples.validate(synthetic.table)
-    real = reference(
-        load_slices(fold, "train"), load_slices(fold, "val"), config, device=str(device)
+    found = verdict(
+        synthetic, load_slices(fold, "train"), load_slices(fold, "val"), config, str(device)
     )
-    found = judge(synthetic, real, config, device=str(device))
     GatedSamples.validate(found.samples)
     with stage.output(Path("data/gate") / fold) as folder:
         metrics = found.as_json() | {"generator_sha256": generator_sha256(source)}
@@ -36,6 +37,18 @@ def main(fold: str) -> None:
     )
     for reason in found.reasons:
         print(f"gate: fold {fold}: {reason}")
+    for name, why in found.unsaid().items():
+        print(f"gate: fold {fold}: {name}: not measured: {why}")
+
+
+def verdict(
+    synthetic: SliceSet, train: SliceSet, val: SliceSet, config: Gate, device: str
+) -> Judgement:
+    """Judge the slices; where that cannot be done, the verdict is a rejection that says why."""
+    try:
+        return judge(synthetic, reference(train, val, config, device=device), config, device=device)
+    except CannotJudgeError as error:
+        return unjudged(synthetic, str(error))
 
 
 def generator_sha256(source: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 from tasks.gate import figures
 from tasks.gate.figures import K, between
-from tasks.gate.sets import Family, Rule
+from tasks.gate.sets import Family, Missing, Rule
 from tasks.measures import kid, ms_ssim
 from tasks.measures.features import NAME
 from tasks.measures.frechet import frechet_distance
@@ -145,6 +145,7 @@ def tumours(config: Gate) -> list[Family]:
                 between(figures.column_of(*names), figures.wasserstein),
                 {key: (Rule("high", bound), f"Wasserstein distance of {words}; {EQUAL}")},
                 "train",
+                missing=figures.without(*names),
             )
             for key, (names, bound, words) in columns.items()
         ),
@@ -153,12 +154,14 @@ def tumours(config: Gate) -> list[Family]:
             figures.as_labelled,
             Rule("low", limits.mask_label),
             "share of slices whose mask is empty or not as the label says",
+            figures.no_masks,
         ),
         level(
             "mask_contrast",
             figures.contrast,
             Rule("low", limits.mask_contrast),
             "mean |2 AUROC - 1| of the intensities in the mask against a ring around it",
+            figures.without("contrast"),
         ),
         Family(
             figures.agreeing,
@@ -170,6 +173,7 @@ def tumours(config: Gate) -> list[Family]:
                 )
             },
             "val",
+            missing=figures.no_segmenter,
         ),
         Family(
             figures.imitated,
@@ -181,10 +185,17 @@ def tumours(config: Gate) -> list[Family]:
                 )
             },
             "train",
+            missing=figures.no_sites,
         ),
     ]
 
 
-def level(name: str, column: figures.Column, rule: Rule, method: str) -> Family:
+def level(
+    name: str,
+    column: figures.Column,
+    rule: Rule,
+    method: str,
+    missing: Missing = lambda _: None,
+) -> Family:
     """A mean of synthetic slices beside that of validation slices."""
-    return Family(figures.level(column), {name: (rule, method)}, "val")
+    return Family(figures.level(column), {name: (rule, method)}, "val", missing=missing)

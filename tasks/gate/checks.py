@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from tasks.arrays import SliceSet
 from tasks.gate.copies import Likeness
-from tasks.gate.described import Described, masked
+from tasks.gate.described import Described
+from tasks.gate.needs import mask_known
+from tasks.measures.feature_distances import nearest_rows
 from tasks.measures.tumors import COLUMNS
 
 Floats = NDArray[np.float64]
@@ -53,14 +54,14 @@ def moments(rows: Floats) -> tuple[Floats, Floats]:
 def scores(slices: Described, likeness: Likeness, norm: Norm) -> pd.DataFrame:
     """The five scores of each slice; larger is worse, 0 where a check does not apply."""
     mean, std = norm.features
-    near = np.sort(cdist((slices.features - mean) / std, norm.real_features), axis=1)
+    _, near = nearest_rows((slices.features - mean) / std, norm.real_features, keep=K)
     contrast = np.abs(slices.tumors[:, CONTRAST] - norm.contrast)
     return pd.DataFrame(
         {
             "outline": deviation(slices.outlines, norm.outline).max(axis=1),
             "upside_down": likeness.to_train.inverted - likeness.to_train.upright,
             "spectrum": deviation(slices.spectra, norm.spectrum).max(axis=1),
-            "realism": near[:, : min(K, near.shape[1])].mean(axis=1),
+            "realism": near.mean(axis=1),
             "mask_contrast": np.nan_to_num(contrast, nan=0.0),
         }
     )
@@ -104,7 +105,7 @@ def wrong_mask(slices: SliceSet, described: Described) -> Bools:
     marked = slices.masks.any(axis=(1, 2))
     label = described.table["label"].to_numpy()
     inside = described.tumors[:, INSIDE]
-    known = (label >= 0) & masked(described.table)
+    known = (label >= 0) & mask_known(described.table)
     return np.asarray((known & (marked != (label == 1))) | (inside < 0.8))
 
 

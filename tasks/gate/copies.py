@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from tasks.arrays import SliceSet
 from tasks.gate.described import Described
+from tasks.gate.needs import LEAST_HELD_OUT
 from tasks.measures import neighbours
+from tasks.measures.feature_distances import nearest_rows
 from tasks.measures.nearest_ssim import nearest_ssim
 from tasks.measures.neighbours import Nearest
 from tasks.measures.patches import nearest_patch
@@ -37,7 +38,8 @@ TOGETHER = ("correlation", "features")
 NEAR, IN_PROPORTION = 0.0025, 0.01  # quantiles of held-out slices
 DOUBT = 0.8  # times the lowest proportion (quantile `NEAR`) of held-out slices
 BEYOND = 1.2  # times the lowest sum (the same quantile), which is negative
-FEW = 20  # held-out slices, below which a detector has no limits
+MOST_COUNTED = 8  # near-copies of a slice
+FEW = LEAST_HELD_OUT  # held-out slices, below which a detector has no limits
 
 
 @dataclass(frozen=True)
@@ -100,53 +102,59 @@ def liken(
     max_shift: int,
     workers: int = 1,
     held_out: bool = False,
+    device: str = "cpu",
 ) -> Likeness:
     """Compare slices with training slices and with unseen patients.
 
     `held_out` says that the slices are the unseen ones themselves: nobody is compared with their
     own slices.
     """
-    forbidden = None
+    own = None
     if held_out:
-        people = slices.table["subject"].to_numpy(dtype=object)
-        forbidden = people[:, None] == people[None]
+        people = np.unique(slices.table["subject"].to_numpy(dtype=str), return_inverse=True)[1]
+        own = people, people
     correlated, similar, tumors, near = [], [], [], []
     mean, std = train[1].features.mean(axis=0), np.maximum(train[1].features.std(axis=0), 1e-3)
-    for (side, described), banned in ((train, None), (unseen, forbidden)):
+    for (side, described), owners in ((train, None), (unseen, own)):
         found = neighbours.nearest(
-            slices.images, side.images, max_shift=max_shift, forbidden=banned, workers=workers
-        )
+            slices.images, side.images,
+            max_shift=max_shift, owners=owners, workers=workers, device=device,
+        )  # fmt: skip
         correlated.append(found)
         similar.append(
             nearest_ssim(
-                slices.images, side.images, ours.bodies, described.bodies,
-                correlated=found, max_shift=max_shift, forbidden=banned, workers=workers,
+                slices.images, side.images, ours.bodies, described.bodies, correlated=found,
+                max_shift=max_shift, owners=owners, workers=workers, device=device,
             )
         )  # fmt: skip
         tumors.append(
             nearest_patch(
                 slices.images, slices.masks, side.images, side.masks,
-                max_shift=max_shift, forbidden=banned,
+                max_shift=max_shift, owners=owners, workers=workers,
             )
         )  # fmt: skip
-        apart = cdist((ours.features - mean) / std, (described.features - mean) / std)
-        if banned is not None:
-            apart[banned] = np.inf
-        near.append((apart.argmin(axis=1), apart.min(axis=1)))
+        near.append(
+            nearest_rows(
+                (ours.features - mean) / std, (described.features - mean) / std,
+                keep=1, owners=owners,
+            )
+        )  # fmt: skip
     rows = {
         "correlation": correlated[0].rows[:, 0],
         "ssim": similar[0].rows,
-        "features": near[0][0],
+        "features": near[0][0][:, 0],
         "tumor": tumors[0].rows,
     }
-    distances = {
+    distances: dict[str, list[NDArray[Any]]] = {
         "correlation": [1 - one.scores[:, 0] for one in correlated],
         "ssim": [1 - one.scores for one in similar],
-        "features": [distance for _, distance in near],
+        "features": [one[:, 0] for _, one in near],
         "tumor": [1 - one.scores for one in tumors],
     }
-    pairs = {name: (a.astype(np.float64), b.astype(np.float64)) for name, (a, b) in
-             distances.items()}  # fmt: skip
+    pairs = {
+        name: (both[0].astype(np.float64), both[1].astype(np.float64))
+        for name, both in distances.items()
+    }
     return Likeness(correlated[0], correlated[1], rows, pairs)
 
 
@@ -156,7 +164,7 @@ def calibrate(held_out: Likeness) -> Thresholds:
     for name in DETECTORS:
         to_train, ratio = held_out.distances[name][0], held_out.proportion(name)
         known = np.isfinite(to_train) & np.isfinite(ratio)
-        if known.sum() >= FEW:
+        if comparable(held_out)[name] >= FEW:
             detectors[name] = Limits(
                 float(np.quantile(to_train[known], NEAR)),
                 float(np.quantile(ratio[known], IN_PROPORTION)),
@@ -169,6 +177,14 @@ def calibrate(held_out: Likeness) -> Thresholds:
     return Thresholds(
         detectors, scales, float(np.quantile(summed(held_out, scales), NEAR)) * BEYOND
     )
+
+
+def comparable(held_out: Likeness) -> dict[str, int]:
+    """Count the held-out slices that each detector can compare with both sides."""
+    return {
+        name: int((np.isfinite(a) & np.isfinite(b)).sum())
+        for name, (a, b) in held_out.distances.items()
+    }
 
 
 def logs(likeness: Likeness, name: str) -> Floats:
@@ -226,17 +242,49 @@ def columns(likeness: Likeness, thresholds: Thresholds, rows: Ints) -> dict[str,
     }
 
 
-def twins(images: NDArray[np.float32], held_out: Likeness) -> Bools:
-    """Which images (N,) have a near-copy in their own set: closer by far than real patients are.
+@dataclass(frozen=True)
+class NearCopies:
+    """How many near-copies each of N slices has in its own set, counted up to `most`."""
+
+    counts: Ints
+    most: int
+
+    def share_of(self, n: int) -> float:
+        """Share of slices with a near-copy in sets of `n` drawn from this one, on average.
+
+        A larger set has more of them, so that shares are compared at equal n. A slice with k
+        near-copies among the N - 1 others has none among n - 1 of them with the probability of
+        the hypergeometric distribution. One with `most` or more counts as having one.
+        """
+        total = len(self.counts)
+        n = min(n, total)
+        if n < 2:
+            return 0.0
+        steps = np.arange(self.most - 1)
+        factors = np.maximum(total - n - steps, 0) / np.maximum(total - 1 - steps, 1)
+        none = np.concatenate([[1.0], np.cumprod(factors), [0.0]])  # by the number of near-copies
+        return float(1 - none[np.minimum(self.counts, self.most)].mean())
+
+
+def near_copies(
+    images: NDArray[np.float32],
+    held_out: Likeness,
+    *,
+    most: int = MOST_COUNTED,
+    workers: int = 1,
+    device: str = "cpu",
+) -> NearCopies:
+    """Count each image's (N,) near-copies in its own set: closer by far than real patients are.
 
     The bound is a quarter of the median distance from a held-out slice to the nearest slice of
     another patient.
     """
     bound = float(np.median(1 - held_out.to_train.scores[:, 0])) / 4
     if len(images) < 2:
-        return np.zeros(len(images), dtype=bool)
+        return NearCopies(np.zeros(len(images), dtype=np.intp), most)
+    each = np.arange(len(images))
     own = neighbours.nearest(
-        images, images, keep=1, max_shift=0, forbidden=np.eye(len(images), dtype=bool)
+        images, images, keep=most, max_shift=0, owners=(each, each), workers=workers, device=device
     )
-    close: Bools = 1 - own.scores[:, 0] <= bound
-    return close
+    close = (1 - own.scores <= bound) & (own.rows != each[:, None])
+    return NearCopies(close.sum(axis=1), most)

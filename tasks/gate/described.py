@@ -76,13 +76,6 @@ def describe(slices: SliceSet, *, device: str) -> Described:
     )
 
 
-def masked(table: pd.DataFrame) -> NDArray[np.bool_]:
-    """Which slices (N,) have a mask at all, be it an empty one; all, unless the table says not."""
-    if "masked" not in table:
-        return np.ones(len(table), dtype=bool)
-    return np.asarray(table["masked"], dtype=bool)
-
-
 def histograms(images: NDArray[np.float32], bodies: NDArray[np.bool_]) -> Floats:
     """The distribution (N,64) of the body's intensities in [-1, 1], mean channel."""
     level = ((images.mean(axis=1) + 1) / 2 * (LEVELS - 1)).round().astype(int)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tasks.arrays import SliceSet
-from tasks.gate.described import Described, masked
+from tasks.gate.described import Described
+from tasks.gate.needs import mask_known
 from tasks.measures import agreement, sites
 from tasks.measures.features import Extractor, features, load_extractor
 from tasks.params.gate import Gate
@@ -36,7 +37,7 @@ class Experts:
         areas = one.areas
         if self.segmenter is not None:
             areas = agreement.overlap(self.segmenter, one.images, slices.masks, device=device)
-            areas[~masked(one.table)] = np.nan
+            areas[~mask_known(one.table)] = np.nan
         return replace(
             one,
             areas=areas,
@@ -89,8 +90,12 @@ def meet(
     segmenter knows their masks by heart.
     """
     steps, seed = config.segmenter_steps, config.seed
+    # A tumour that nobody outlined would be taught as background.
+    outlined = train if (known := mask_known(train.table)).all() else train.take(known)
     found = Experts(
-        agreement.train_segmenter(train, steps=steps, seed=seed, device=device) if steps else None,
+        agreement.train_segmenter(outlined, steps=steps, seed=seed, device=device)
+        if steps
+        else None,
         sites.learn(looks(seen), seen.table),
         load(config, device=device),
     )

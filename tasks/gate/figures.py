@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
-from tasks.gate.described import LEVELS, Described, masked
-from tasks.gate.sets import Figure, Sets
+from tasks.gate.described import LEVELS, Described
+from tasks.gate.needs import mask_known, outlined
+from tasks.gate.sets import Figure, Missing, Sets
 from tasks.measures import agreement, ms_ssim, sites, tumors
 from tasks.measures.frechet import at_infinity, frechet_distance
 from tasks.measures.intervals import Draw, thinned
@@ -81,11 +82,52 @@ def column_of(*names: str) -> Column:
     return lambda one: one.tumors[:, chosen]
 
 
+def without(*names: str) -> Missing:
+    """Say which sides have no tumour with these figures."""
+    column = column_of(*names)
+
+    def missing(sets: Sets) -> str | None:
+        sides = {"synthetic": sets.synthetic, "training": sets.train, "validation": sets.val}
+        bare = [
+            name for name, one in sides.items() if not np.isfinite(column(one)).all(axis=1).any()
+        ]
+        return f"no outlined tumour on the side of: {', '.join(bare)}" if bare else None
+
+    return missing
+
+
+def no_masks(sets: Sets) -> str | None:
+    """Say which sides have no slice with a label and a known mask."""
+    sides = {"synthetic": sets.synthetic, "validation": sets.val}
+    bare = [name for name, one in sides.items() if not np.isfinite(as_labelled(one)).any()]
+    return f"no labelled slice with a mask on the side of: {', '.join(bare)}" if bare else None
+
+
+def no_segmenter(sets: Sets) -> str | None:
+    """Say why no segmenter was asked."""
+    if np.isfinite(sets.val.areas).any():
+        return no_masks(sets)
+    return (
+        "no segmenter that finds a fifth of the validation patients' tumours could be trained;"
+        f" there are {outlined(sets.train.table)} outlined training tumours (gate.segmenter_steps"
+        " is how long it trains, 0 for none)"
+    )
+
+
+def no_sites(sets: Sets) -> str | None:
+    """Say why sites could not be told apart."""
+    if "site" not in sets.train.table or "site" not in sets.val.table:
+        return "no sites are named"
+    if not sets.train.sites.shape[1]:
+        return f"no two sites with {sites.FEWEST_PATIENTS} training patients each"
+    return "some site has no validation slices, so that the classifier's errors are not known"
+
+
 def as_labelled(one: Described) -> Floats:
     """1 where the mask is as the label says, 0 where not, NaN without a label or any masks."""
     label = one.table["label"].to_numpy()
     marked = np.isfinite(one.tumors[:, 0])
-    known = (label >= 0) & masked(one.table)
+    known = (label >= 0) & mask_known(one.table)
     return np.where(known, (marked == (label == 1)).astype(float), np.nan)
 
 

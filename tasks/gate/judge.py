@@ -12,12 +12,15 @@ from tasks.arrays import LEAST_JUDGED, SliceSet
 from tasks.gate import checks, copies, experts
 from tasks.gate.catalogue import catalogue
 from tasks.gate.described import Described, describe
-from tasks.gate.sets import Measure, Sets, measure
+from tasks.gate.missing import in_the_way, not_measured
+from tasks.gate.needs import LEAST_OF_LABEL, CannotJudgeError, why_no_verdict
+from tasks.gate.sets import Measure, Sets, compared_labels, measure
 from tasks.gate.subgroups import Subgroup, subgroups
 from tasks.params.gate import Gate
 from tasks.stage import StageError
 
 MOST_PLACES = 8
+UNJUDGED = "unjudged"
 WORDS = {
     "broken": "broken pictures",
     "memorised": "copies of training slices",
@@ -32,7 +35,10 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict on a set: `metrics.json` and `samples.parquet`."""
+    """The verdict on a set: `metrics.json` and `samples.parquet`.
+
+    `not_measured` gives the reason for each part of the verdict that could not be had.
+    """
 
     verdict: Literal["accepted", "rejected"]
     reasons: list[str]
@@ -42,12 +48,19 @@ class Judgement:
     bounds: dict[str, float]
     subgroups: dict[str, Subgroup]
     weights: dict[str, str]
+    not_measured: dict[str, str]
+
+    def unsaid(self) -> dict[str, str]:
+        """What was not measured and is no reason for a rejection either."""
+        said = " ".join(self.reasons)
+        return {name: why for name, why in self.not_measured.items() if why not in said}
 
     def as_json(self) -> dict[str, Any]:
         """As `metrics.json` holds it."""
         return {
             "verdict": self.verdict,
             "reasons": self.reasons,
+            "not_measured": self.not_measured,
             "images": self.images,
             "measures": {name: one.as_json() for name, one in self.measures.items()},
             "subgroups": {name: one.as_json() for name, one in self.subgroups.items()},
@@ -62,8 +75,8 @@ class Reference:
     """Real slices, measured once: what any number of synthetic sets is judged by.
 
     `train` is what the generator saw, `val` patients it never saw; `bounds` are the largest
-    scores of a single slice, `thresholds` those of the search for copies; `twins` is the share of
-    training slices with a near-copy among the others, such as the next slice of a patient;
+    scores of a single slice, `thresholds` those of the search for copies; `twins` counts the
+    near-copies of training slices among the others, such as the next slice of a patient;
     `experts` have learnt from `train`.
     """
 
@@ -75,7 +88,7 @@ class Reference:
     thresholds: copies.Thresholds
     norm: checks.Norm
     bounds: dict[str, float]
-    twins: float
+    twins: copies.NearCopies
     experts: experts.Experts
 
 
@@ -89,23 +102,22 @@ def reference(train: SliceSet, val: SliceSet, config: Gate, *, device: str = "cp
         device: where the feature network runs.
 
     Raises:
-        StageError: when there is too little to judge by, or sizes differ.
+        CannotJudgeError: when there is too little to judge by.
+        StageError: when sizes differ.
     """
+    if lacking := why_no_verdict(train.table, val.table):
+        raise CannotJudgeError("; ".join(lacking))
     check_size("training", train, val)
-    check_size("validation", val, val)
-    people = val.table["subject"].nunique()
-    if people < 2:
-        raise StageError(f"{people} validation patient, at least 2 are needed; raise val_fraction")
     seen, unseen = (describe(side, device=device) for side in (train, val))
     wise, seen, unseen = experts.meet(train, val, seen, unseen, config, device=device)
     held_out = copies.liken(
         val, unseen, (train, seen), (val, unseen),
-        max_shift=config.max_shift, workers=config.threads, held_out=True,
+        max_shift=config.max_shift, workers=config.threads, held_out=True, device=device,
     )  # fmt: skip
     norm = checks.norm_of(seen)
     bounds = checks.bounds(checks.scores(unseen, held_out, norm), tolerance=config.tolerance)
     unseen = with_likeness(unseen, held_out)
-    twins = float(copies.twins(train.images, held_out).mean())
+    twins = copies.near_copies(train.images, held_out, workers=config.threads, device=device)
     return Reference(
         train, val, seen, unseen, held_out, copies.calibrate(held_out), norm, bounds, twins, wise
     )
@@ -121,7 +133,8 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
         device: where the feature network runs.
 
     Raises:
-        StageError: when there is too little to judge, or sizes differ.
+        CannotJudgeError: when there is too little to judge.
+        StageError: when sizes differ.
     """
     check_size("synthetic", synthetic, real.val)
     ours = describe(synthetic, device=device)
@@ -130,7 +143,7 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
     found = copies.liken(
         SliceSet(safe, synthetic.masks, synthetic.table), ours,
         (real.train, real.seen), (real.val, real.unseen),
-        max_shift=config.max_shift, workers=config.threads,
+        max_shift=config.max_shift, workers=config.threads, device=device,
     )  # fmt: skip
     scores = checks.scores(ours, found, real.norm)
     reasons = checks.reasons(
@@ -140,10 +153,13 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
         scores=scores,
         bounds=real.bounds,
     )
-    twins = copies.twins(safe, real.held_out)
+    twins = copies.near_copies(
+        safe, real.held_out, most=most_counted(len(safe), len(real.train)),
+        workers=config.threads, device=device,
+    )  # fmt: skip
     samples = tabulate(
         synthetic, real.train, found, real.thresholds, scores=scores, reasons=reasons
-    ).assign(twin=twins)
+    ).assign(twin=twins.counts > 0)
     handed_over = judged(with_likeness(ours, found), samples, config)
     sets = Sets(handed_over, real.seen, real.unseen)
     hashes = real.experts.hashes()
@@ -152,7 +168,14 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
         families = catalogue(config, hashes, side=min(safe.shape[2:]))
         measures = measure(sets, families, config)
         parts = subgroups(sets, families, measures, config)
-    words = verdict_reasons(samples, measures, config, real_twins=real.twins)
+    missing = not_measured(
+        sets, measures, compared_labels(sets), real.thresholds, copies.comparable(real.held_out)
+    )
+    words = verdict_reasons(samples, measures, config, twins=(twins, real.twins))
+    words += [
+        f"{name}: not measured: {why} (gate.required)"
+        for name, why in in_the_way(missing, sets, config).items()
+    ]
     return Judgement(
         "rejected" if words else "accepted",
         words,
@@ -160,20 +183,49 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
             "n": len(samples),
             "accepted": int(samples["accepted"].sum()),
             "memorised": reasons.count("memorised"),
-            "twins": int(twins.sum()),
+            "twins": int(samples["twin"].sum()),
         },
         measures,
         samples,
         real.bounds | real.thresholds.as_bounds(),
         parts,
         hashes,
+        missing,
+    )
+
+
+def unjudged(synthetic: SliceSet, why: str) -> Judgement:
+    """Reject a set that cannot be judged, with the reason: no slice of it may be handed over."""
+    n = len(synthetic)
+    return Judgement(
+        "rejected",
+        [f"not judged: {why}"],
+        {"n": n, "accepted": 0, "memorised": 0},
+        {},
+        synthetic.table[["row", "seed", "label"]]
+        .reset_index(drop=True)
+        .assign(**dict.fromkeys(checks.SCORES, np.nan), accepted=False, reason=UNJUDGED),
+        {},
+        {},
+        {},
+        {"everything": why},
+    )
+
+
+def most_counted(n: int, real: int) -> int:
+    """How many near-copies to count: more where the set is larger than what it is compared with.
+
+    With fewer than four times the quotient of the sizes, a slice may well have none in a part.
+    """
+    return (
+        copies.MOST_COUNTED if n <= real else max(copies.MOST_COUNTED, min(-(-4 * n // real), 64))
     )
 
 
 def check_size(name: str, side: SliceSet, val: SliceSet) -> None:
     """Refuse what cannot be judged, in one line."""
     if len(side) < LEAST_JUDGED:
-        raise StageError(
+        raise CannotJudgeError(
             f"{len(side)} {name} slices, at least {LEAST_JUDGED} are needed to judge; add slices"
         )
     if side.images.shape[1:] != val.images.shape[1:]:
@@ -222,14 +274,23 @@ def judged(ours: Described, samples: pd.DataFrame, config: Gate) -> Described:
     show all of it, or what is wrong with the refused ones would be in none.
     """
     keep = samples["accepted"].to_numpy()
-    shares = samples.groupby("label")["accepted"].mean()
-    if keep.sum() < LEAST_JUDGED or min(keep.mean(), shares.min()) < config.min_accepted:
+    shares = frequent(samples).groupby("label")["accepted"].mean()
+    if keep.sum() < LEAST_JUDGED or min(keep.mean(), *shares) < config.min_accepted:
         return ours
     return ours.take(keep)
 
 
+def frequent(samples: pd.DataFrame) -> pd.DataFrame:
+    """The images of labels that have enough of them for a share to say something."""
+    return samples[samples.groupby("label")["row"].transform("size") >= LEAST_OF_LABEL]
+
+
 def verdict_reasons(
-    samples: pd.DataFrame, measures: dict[str, Measure], config: Gate, *, real_twins: float
+    samples: pd.DataFrame,
+    measures: dict[str, Measure],
+    config: Gate,
+    *,
+    twins: tuple[copies.NearCopies, copies.NearCopies],
 ) -> list[str]:
     """Why the set is rejected, in words with figure and limit; nothing when it is accepted."""
     n = len(samples)
@@ -240,11 +301,13 @@ def verdict_reasons(
             f"memorised: {counts['memorised']} of {n} images are copies of training slices"
             f" (at most {config.max_memorised:.0%})"
         )
-    most_twins = min(config.max_twins + real_twins, 0.95)
-    if samples["twin"].mean() > most_twins:
+    equal = min(len(one.counts) for one in twins)
+    share, of_real = (one.share_of(equal) for one in twins)
+    most_twins = min(config.max_twins + of_real, 0.95)
+    if share > most_twins:
         words.append(
-            f"collapsed: {int(samples['twin'].sum())} of {n} images have a near-copy in the same"
-            f" set (at most {most_twins:.0%})"
+            f"collapsed: {share:.0%} of {equal} images have a near-copy in the same set"
+            f" (at most {most_twins:.0%}: real slices at equal n {of_real:.0%})"
         )
     accepted = int(samples["accepted"].sum())
     if accepted < max(LEAST_JUDGED, config.min_accepted * n):
@@ -253,7 +316,7 @@ def verdict_reasons(
             f" {config.min_accepted:.0%}); {refused(samples)}"
         )
     else:
-        for label, side in samples.groupby("label"):
+        for label, side in frequent(samples).groupby("label"):
             passed = int(side["accepted"].sum())
             if passed < config.min_accepted * len(side):
                 words.append(
@@ -261,7 +324,7 @@ def verdict_reasons(
                     f" (at least {config.min_accepted:.0%}); {refused(side)}"
                 )
     for name, one in measures.items():
-        if not one.holds and one.limit is not None and one.ratio is not None:
+        if one.holds is False and one.limit is not None and one.ratio is not None:
             low, high = one.limit
             over = high is not None and one.ratio > high
             words.append(

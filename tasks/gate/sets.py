@@ -1,7 +1,8 @@
 """Set-level measures: synthetic slices beside unseen patients, real ones beside the same."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal
 
@@ -9,16 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.gate.described import Described
+from tasks.gate.needs import CHANCE_PATIENTS, LEAST_OF_LABEL, CannotJudgeError
 from tasks.measures.intervals import (
     Draw,
+    Groups,
     draws,
     interval,
+    label_groups,
     null_range,
     ratio_interval,
     splits,
 )
 from tasks.params.gate import Gate
-from tasks.stage import StageError
 
 Floats = NDArray[np.float64]
 Bound = tuple[float | None, float | None]
@@ -26,6 +29,11 @@ Side = Literal["low", "high", "both"]
 
 POINT_DRAWS = 20  # averaged into the figure: which images are drawn should not matter
 NULL_DRAWS = 40  # splits of real patients
+NO_CHANCE = (
+    f"no range of chance to bound it by, which takes {CHANCE_PATIENTS} training and"
+    f" {CHANCE_PATIENTS} validation patients; give it a number in gate.limits"
+)
+USABLE = 0.5  # share of draws that must give a figure, or their mean says nothing of the set
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,8 @@ class Measure:
 
     `ratio` = value / baseline with its interval `ci95`; `limit` bounds it: (lowest, highest), None
     where it is only reported. `null95` is where 95 % of ratios of real to real patients lie.
+    Of `draws`, `nan_draws` gave no figure and do not count. `not_measured` says why nothing can be
+    said: the figure, or the limit it would need, cannot be had.
     """
 
     value: float | None
@@ -71,12 +81,15 @@ class Measure:
     n: int
     patients: int
     method: str
+    draws: int = 0
+    nan_draws: int = 0
+    not_measured: str | None = None
 
     @property
-    def holds(self) -> bool:
-        """Whether the ratio is within the limit; a figure that could not be had breaks none."""
+    def holds(self) -> bool | None:
+        """Whether the ratio is within the limit; None where one of the two is not there."""
         if self.limit is None or self.ratio is None:
-            return True
+            return None
         low, high = self.limit
         return (low is None or self.ratio >= low) and (high is None or self.ratio <= high)
 
@@ -93,11 +106,16 @@ class Measure:
             "n": self.n,
             "patients": self.patients,
             "method": self.method,
+            "draws": self.draws,
+            "nan_draws": self.nan_draws,
+            "not_measured": self.not_measured,
         }
 
 
 # K figures of the synthetic slices of a draw, and the same K of real ones.
 Figure = Callable[[Sets, Draw], tuple[Floats, Floats]]
+# Why figures cannot be had of these sets, None where they can.
+Missing = Callable[[Sets], str | None]
 
 
 @dataclass(frozen=True)
@@ -106,7 +124,7 @@ class Family:
 
     `real` says what stands beside the synthetic slices: `train` patients against the validation
     ones, or the `val` patients themselves. Without `ratio` the baseline may be 0.
-    Every `every`-th draw is used, where one is expensive.
+    Every `every`-th draw is used, where one is expensive. `missing` says why nothing is had.
     """
 
     figure: Figure
@@ -114,6 +132,7 @@ class Family:
     real: Literal["train", "val"]
     ratio: bool = True
     every: int = 1
+    missing: Missing = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -135,27 +154,58 @@ def ends(bounds: Bound | tuple[float, float] | None) -> list[float | None] | Non
     return None if bounds is None else [rounded(end) for end in bounds]
 
 
+def compared_labels(sets: Sets) -> Groups:
+    """Return the labels that sets are compared by: those with enough slices on every side.
+
+    Raises:
+        CannotJudgeError: when no label has enough.
+    """
+    sides = {"synthetic": sets.synthetic, "training": sets.train, "validation": sets.val}
+    tables = [one.table for one in sides.values()]
+    groups = label_groups(tables, least=LEAST_OF_LABEL)
+    if not groups:
+        counts = (
+            f"{(one.table['label'] == label).sum()} {name} of label {label}"
+            for label in sorted(set(sets.val.table["label"]))
+            for name, one in sides.items()
+        )
+        raise CannotJudgeError(
+            f"no label has {LEAST_OF_LABEL} slices on every side ({', '.join(counts)}); add"
+            " slices, or raise slices.val_fraction"
+        )
+    return groups
+
+
 def measure(sets: Sets, families: list[Family], config: Gate) -> dict[str, Measure]:
-    """All measures, named as in `metrics.json`."""
+    """All measures, named as in `metrics.json`.
+
+    Raises:
+        CannotJudgeError: when no label has enough slices on every side.
+    """
     synthetic, train, val = (one.table for one in (sets.synthetic, sets.train, sets.val))
-    seed = config.seed
+    seed, groups = config.seed, compared_labels(sets)
     drawn = Drawn(
-        usable(draws(synthetic, train, val, count=POINT_DRAWS, share=1.0, seed=seed)),
-        usable(draws(synthetic, train, val, count=config.draws, share=0.5, seed=seed + 1)),
+        usable(
+            draws(synthetic, train, val, count=POINT_DRAWS, share=1.0, seed=seed, groups=groups)
+        ),
+        usable(
+            draws(
+                synthetic, train, val, count=config.draws, share=0.5, seed=seed + 1, groups=groups
+            )
+        ),
         {
-            "train": usable(splits(train, val, count=NULL_DRAWS, seed=seed + 2)),
-            "val": usable(splits(val, None, count=NULL_DRAWS, seed=seed + 3)),
+            "train": usable(splits(train, val, count=NULL_DRAWS, seed=seed + 2, groups=groups)),
+            "val": usable(splits(val, None, count=NULL_DRAWS, seed=seed + 3, groups=groups)),
         },
     )
     if not drawn.whole:
-        raise StageError(
+        raise CannotJudgeError(
             "no two slices of one label on every side to compare: synthetic, training and"
-            " validation; add patients or raise val_fraction"
+            " validation; add patients or raise slices.val_fraction"
         )
-    found: dict[str, Measure] = {}
-    for family in families:
-        found |= evaluate(sets, family, drawn)
-    return found
+    with ThreadPoolExecutor(config.threads) as pool:
+        parts = pool.map(lambda family: evaluate(sets, family, drawn), families)
+        return {name: one for part in parts for name, one in part.items()}
 
 
 def usable(drawn: Iterable[Draw]) -> list[Draw]:
@@ -175,26 +225,41 @@ def evaluate(sets: Sets, family: Family, drawn: Drawn) -> dict[str, Measure]:
     draw = drawn.whole[0]
     found = {}
     for index, (name, (rule, method)) in enumerate(family.names.items()):
-        value, baseline = whole[:, :, index].mean(axis=0)
-        ratio = value / baseline if family.ratio and baseline > 0 else np.nan
+        pairs = whole[:, :, index]
+        finite = np.isfinite(pairs).all(axis=1)
+        told = len(pairs) > 0 and finite.mean() >= USABLE
+        value, baseline = pairs[finite].mean(axis=0) if told else (np.nan, np.nan)
+        known = family.ratio and told and baseline > 0
+        ratio = value / baseline if known else np.nan
         chance = null_range(
             quotients(null[:, :, index]),
             side=None if rule is None else rule.side,
             shrink=1.0 if family.real == "train" else np.sqrt(0.5),  # of half of the patients
         )
-        known = bool(np.isfinite(ratio))
+        limit = None if rule is None else rule.limit(chance)
         found[name] = Measure(
-            value=float(value) if np.isfinite(value) else None,
+            value=float(value) if told else None,
             value_ci95=interval(float(value), halves[:, 0, index]),
-            baseline=float(baseline) if np.isfinite(baseline) else None,
+            baseline=float(baseline) if told else None,
             ratio=float(ratio) if known else None,
             ci95=ratio_interval(float(ratio), quotients(halves[:, :, index])) if known else None,
             null95=chance,
-            limit=None if rule is None else rule.limit(chance),
+            limit=limit,
             n=len(draw.reference),
             patients=int(sets.val.table["subject"].iloc[draw.reference].nunique()),
             method=method,
+            draws=len(pairs),
+            nan_draws=int((~finite).sum()),
         )
+        if not told:
+            why = family.missing(sets) or f"{(~finite).sum()} of {len(pairs)} draws gave no figure"
+        elif rule is not None and not known:
+            why = "the figure of real slices is 0, so that there is no ratio"
+        elif rule is not None and limit is None:
+            why = NO_CHANCE
+        else:
+            continue
+        found[name] = replace(found[name], not_measured=why)
     return found
 
 

@@ -82,7 +82,8 @@ def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
     samples.to_parquet(out / "samples.parquet", index=False)
     (out / "report.html").write_text(page.render(found, made, seen, notes, assumed))
     print(f"{found.verdict}: {found.images['accepted']} of {found.images['n']} images pass")
-    for line in [*found.reasons, *notes]:
+    missing = [f"{name}: not measured: {why}" for name, why in found.unsaid().items()]
+    for line in [*found.reasons, *notes, *missing]:
         print(f"- {line}")
     print(f"assumed: {folders.as_line(assumed)}")
     print(f"{out}/report.html")

@@ -60,7 +60,7 @@ def features(
     *,
     extractor: Extractor | None = None,
     device: str = "cpu",
-    batch: int = 64,
+    batch: int = 16,  # small enough for a processor's cache
 ) -> NDArray[np.float64]:
     """Features (N, D C) of images (N, C, H, W) in [-1, 1], `batch` at a time.
 

@@ -5,7 +5,7 @@ takes patients *without* replacement. Half of them: by the theory of subsampling
 chapter 2) the spread of the half-sample figures around each other is then that of the whole.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,19 +13,41 @@ import pandas as pd
 from numpy.typing import NDArray
 
 Ints = NDArray[np.intp]
+Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
+Groups = tuple[tuple[int, ...], ...]  # labels that are drawn as one; each group equally often
 
 
 @dataclass(frozen=True)
 class Draw:
     """Row positions of equal number: synthetic images, other real patients, the reference.
 
-    `seed` is for what a figure draws within the draw.
+    `seed` is for what a figure draws within the draw, `groups` the labels it was drawn by.
     """
 
     synthetic: Ints
     other: Ints
     reference: Ints
     seed: int = 0
+    groups: Groups = ()
+
+
+def label_groups(tables: Sequence[pd.DataFrame], *, least: int = 1) -> Groups:
+    """Return the labels that every side has `least` slices of, each for itself.
+
+    Where the sides share no label at all, because one of them has none known, all labels are one
+    group. A scarcer label is left out: sets of a few slices differ by chance alone.
+    """
+    columns = [table["label"].to_numpy() for table in tables]
+    shared = sorted(set.intersection(*(set(column.tolist()) for column in columns)))
+    if not shared:
+        groups: Groups = (tuple(sorted(set(np.concatenate(columns).tolist()))),)
+    else:
+        groups = tuple((label,) for label in shared)
+    return tuple(
+        group
+        for group in groups
+        if min(int(np.isin(column, group).sum()) for column in columns) >= least
+    )
 
 
 def draws(
@@ -36,26 +58,34 @@ def draws(
     count: int,
     share: float,
     seed: int,
+    groups: Groups | None = None,
 ) -> Iterator[Draw]:
     """`count` draws with `share` of the reference's patients, as many others, as many images.
 
     The tables have a column `label`, the real ones `subject` too. Each label is drawn equally
-    often on all sides, in the proportion of the reference, so that only the slices are compared
-    and not how many of each were asked for.
+    often on all sides, as often as the side with the fewest allows, so that only the slices are
+    compared and not how many of each were asked for. `groups` are the labels; default: all that
+    the sides share.
     """
+    tables = (synthetic, other, reference)
+    groups = label_groups(tables) if groups is None else groups
     rng = np.random.default_rng(seed)
     people, strangers = reference["subject"].unique(), other["subject"].unique()
     size = max(2, round(share * min(len(people), len(strangers))))
     for index in range(count):
         chosen = reference["subject"].isin(rng.permutation(people)[:size]).to_numpy()
         against = other["subject"].isin(rng.permutation(strangers)[:size]).to_numpy()
-        tables = (synthetic, other, reference)
         every = np.ones(len(synthetic), dtype=bool)
-        yield Draw(*balanced(tables, (every, against, chosen), rng), index)
+        yield Draw(*balanced(tables, (every, against, chosen), rng, groups=groups), index, groups)
 
 
 def splits(
-    pool: pd.DataFrame, reference: pd.DataFrame | None, *, count: int, seed: int
+    pool: pd.DataFrame,
+    reference: pd.DataFrame | None,
+    *,
+    count: int,
+    seed: int,
+    groups: Groups | None = None,
 ) -> Iterator[Draw]:
     """`count` draws with real patients in the place of synthetic images: what chance does.
 
@@ -81,12 +111,11 @@ def splits(
             known = rng.permutation(reference["subject"].unique())[:size]
             chosen = reference["subject"].isin(known).to_numpy()
             tables, allowed = (pool, pool, reference), (first, second, chosen)
-        yield Draw(*balanced(tables, allowed, rng), index)
+        labels = label_groups(tables) if groups is None else groups
+        yield Draw(*balanced(tables, allowed, rng, groups=labels), index, labels)
 
 
-def thinned(
-    draw: Draw, tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame], *, share: float, seed: int
-) -> Draw:
+def thinned(draw: Draw, tables: Tables, *, share: float, seed: int) -> Draw:
     """A share of the patients of a draw, and as many of its images; each label as in `draws`.
 
     `tables` are those of the synthetic, the other and the reference slices.
@@ -102,37 +131,27 @@ def thinned(
             inside &= table["subject"].isin(kept).to_numpy()
         allowed.append(inside)
     first, second, third = allowed
-    return Draw(*balanced(tables, (first, second, third), rng), draw.seed)
+    chosen = balanced(tables, (first, second, third), rng, groups=draw.groups)
+    return Draw(*chosen, draw.seed, draw.groups)
 
 
 def balanced(
-    tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame],
+    tables: Tables,
     allowed: tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]],
     rng: np.random.Generator,
+    *,
+    groups: Groups,
 ) -> tuple[Ints, Ints, Ints]:
-    """Rows of each table, equally many of each label, in the proportion of the last one."""
-    labels = [table["label"].to_numpy() for table in tables]
-    shared = sorted(set.intersection(*(set(column) for column in labels)))
-    groups = [[value] for value in shared] or [sorted({*np.concatenate(labels)})]
+    """Rows of each table, equally many of each group of labels on all sides."""
     pools = [
-        [np.flatnonzero(ok & np.isin(column, group)) for group in groups]
-        for column, ok in zip(labels, allowed, strict=True)
+        [np.flatnonzero(ok & np.isin(table["label"].to_numpy(), group)) for group in groups]
+        for table, ok in zip(tables, allowed, strict=True)
     ]
-    wanted = np.array([len(pool) for pool in pools[-1]])
-    scale = min(
-        [1.0]
-        + [
-            len(pool[index]) / wanted[index]
-            for pool in pools
-            for index in range(len(groups))
-            if wanted[index]
-        ]
-    )
-    counts = np.floor(wanted * scale + 1e-9).astype(int)
+    counts = [min(map(len, same)) for same in zip(*pools, strict=True)]
     first, second, third = (
         np.sort(
             np.concatenate(
-                [rng.permutation(p)[:n] for p, n in zip(pool, counts, strict=True)]
+                [rng.permutation(p)[:n] for p, n in zip(pool, counts, strict=True)] or [np.empty(0)]
             ).astype(np.intp)
         )
         for pool in pools

@@ -2,8 +2,12 @@
 
 A light blur (sigma 1.5 pixels) makes copies with added noise, a changed gain or a soft blur look
 like what they are. Coarse to fine: on a grid of about 32 x 32 every flip and shift of all queries
-is compared with all references by one matrix product, then the best few references of a query are
+is compared with all references by matrix products, then the best few references of a query are
 correlated at full size (Lewis 1995, "Fast normalized cross-correlation").
+
+On the coarse grid an image is the sum of four parts, even or odd from top to bottom and from left
+to right. Parts of unlike kind are orthogonal and a flip only changes the signs of the odd ones: the
+products of the parts, a quarter of the size each, give the correlations under all four flips.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -11,17 +15,23 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import fft
 from scipy.ndimage import gaussian_filter
-from threadpoolctl import threadpool_limits
+
+from tasks.measures.threads import one_product_each
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.intp]
+Owners = tuple[Ints, Ints]  # (N,) and (M,): pairs of equal numbers do not count
 
 SIGMA = 1.5  # pixels
 COARSE = 32  # pixels a side of the coarse grid
 FEW = 32  # spectra that a cache holds
+BLOCK = 2048  # references at a time
+# Cycles a pixel that spectra are kept up to; the blur leaves .0002 of the amplitude there.
+HIGHEST = 0.4375
 UPRIGHT = ((False, False), (False, True))  # as it is, left and right exchanged
 INVERTED = ((True, False), (True, True))  # upside-down, turned by 180°
 
@@ -43,15 +53,27 @@ class Nearest:
     transforms: NDArray[np.int16]
 
 
+@dataclass(frozen=True)
+class References:
+    """What queries are compared with.
+
+    `parts` (4,M,D) of the coarse images, `spectra` (M,C,F,G) of the fine ones, low frequencies.
+    """
+
+    parts: torch.Tensor
+    spectra: NDArray[np.complex64]
+
+
 def nearest(
     queries: Floats,
     references: Floats,
     *,
     keep: int = 5,
     max_shift: int = 4,
-    forbidden: NDArray[np.bool_] | None = None,
+    owners: Owners | None = None,
     chunk: int = 256,
     workers: int = 1,
+    device: str = "cpu",
 ) -> Nearest:
     """Search `references` (M,C,H,W) for each of `queries` (N,C,H,W).
 
@@ -60,28 +82,81 @@ def nearest(
         references: images in [-1, 1], of the same size.
         keep: how many references to correlate at full size and to return, at most M.
         max_shift: largest shift in pixels of full size, in each direction.
-        forbidden: (N,M) pairs that do not count, such as slices of one patient.
+        owners: numbers (N,) and (M,), of patients for example; pairs of equal ones do not count.
         chunk: how many queries at a time; bounds the memory.
         workers: threads.
+        device: where the matrix products run.
 
     Raises:
         ValueError: when a query has no allowed reference.
     """
-    if not len(references) or (forbidden is not None and forbidden.all(axis=1).any()):
+    if not len(references) or (owners is not None and not has_other(owners)):
         raise ValueError("every query needs at least one reference that it may be compared with")
 
     def part(start: int) -> tuple[Ints, Floats, Floats, Floats, NDArray[np.int16]]:
-        banned = None if forbidden is None else forbidden[start : start + chunk]
-        return search(prepare(queries[start : start + chunk]), spectra, coarse_references,
-                      keep=keep, max_shift=max_shift, forbidden=banned)  # fmt: skip
+        some = slice(start, start + chunk)
+        return search(prepare(queries[some]), known, keep=keep, max_shift=max_shift,
+                      owners=None if owners is None else (owners[0][some], owners[1]))  # fmt: skip
 
-    # The products are small: threads of BLAS would wait for each other longer than they work.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        fine_references = prepare(references)
-        coarse_references = shrink(fine_references)
-        spectra = fft.rfft2(fine_references, workers=workers)
+    with one_product_each(workers) as pool:
+        known = gathered(references, pool, device)
         parts = list(pool.map(part, range(0, len(queries), chunk)))
     return Nearest(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def has_other(owners: Owners) -> bool:
+    """Whether every query has a reference of another owner."""
+    mine, theirs = (set(np.unique(side).tolist()) for side in owners)
+    return len(theirs) > 1 or not mine & theirs
+
+
+def gathered(references: Floats, pool: ThreadPoolExecutor, device: str) -> References:
+    """Coarse parts and low frequencies of the references, some at a time."""
+
+    def some(start: int) -> tuple[torch.Tensor, NDArray[np.complex64]]:
+        fine = prepare(references[start : start + chunk])
+        return torch.from_numpy(folded(shrink(fine))), low(fft.rfft2(fine), fine.shape[2])
+
+    chunk = BLOCK // 8
+    blocks = list(pool.map(some, range(0, len(references), chunk)))
+    parts = torch.cat([one for one, _ in blocks], dim=1).to(device)
+    return References(parts, np.concatenate([one for _, one in blocks]))
+
+
+def low(spectra: NDArray[np.complex64], height: int) -> NDArray[np.complex64]:
+    """The low frequencies of spectra (N,C,H,W/2+1): those rows and columns that are kept."""
+    width = int(HIGHEST * 2 * (spectra.shape[3] - 1)) + 1
+    found: NDArray[np.complex64] = np.take(spectra[..., :width], kept_rows(height), axis=2)
+    return found
+
+
+def kept_rows(height: int) -> Ints:
+    """Rows of a spectrum that hold low frequencies of either sign."""
+    return np.flatnonzero(np.abs(np.fft.fftfreq(height)) <= HIGHEST)
+
+
+def folded(images: Floats) -> Floats:
+    """The four parts (4,N,D) of images (N,C,H,W): even-even, even-odd, odd-even, odd-odd.
+
+    Each as its upper left quarter, scaled so that products of parts add up to that of the images.
+    The first word is for top and bottom, the second for left and right.
+    """
+
+    def split(pictures: Floats, axis: int) -> tuple[Floats, Floats]:
+        size = pictures.shape[axis]
+        half = np.arange(-(-size // 2))
+        ahead, behind = pictures.take(half, axis), pictures.take(size - 1 - half, axis)
+        scale = np.full(len(half), np.sqrt(0.5), dtype=np.float32)
+        if size % 2:
+            scale[-1] = 0.5  # the middle one, which is its own mirror image
+        shape = [1] * pictures.ndim
+        shape[axis] = -1
+        weight = scale.reshape(shape)
+        return (ahead + behind) * weight, (ahead - behind) * weight
+
+    parts = [two for one in split(images, 2) for two in split(one, 3)]
+    found: Floats = np.stack([part.reshape(len(images), -1) for part in parts])
+    return found
 
 
 def prepare(images: Floats) -> Floats:
@@ -116,32 +191,19 @@ def factor_of(height: int, width: int) -> int:
 
 
 def search(
-    fine: Floats,
-    spectra: NDArray[np.complex64],
-    coarse_references: Floats,
-    *,
-    keep: int,
-    max_shift: int,
-    forbidden: NDArray[np.bool_] | None,
+    fine: Floats, known: References, *, keep: int, max_shift: int, owners: Owners | None
 ) -> tuple[Ints, Floats, Floats, Floats, NDArray[np.int16]]:
     """The fields of `Nearest` for one chunk of queries."""
-    n, m = len(fine), len(spectra)
-    keep = min(keep, m)
+    keep = min(keep, len(known.spectra))
     coarse = shrink(fine)
     reach = -(-max_shift // factor_of(*fine.shape[2:]))
+    candidates = best_coarse(coarse, known.parts, keep=keep, reach=reach, owners=owners)
     pools = []
-    for flips in (UPRIGHT, INVERTED):
-        best = np.full((n, m), -np.inf, dtype=np.float32)
-        columns = coarse_references.reshape(m, -1).T
-        for flip, down, right in product(flips, range(-reach, reach + 1), range(-reach, reach + 1)):
-            moved = np.roll(flipped(coarse, flip), (down, right), axis=(2, 3))
-            np.maximum(best, moved.reshape(n, -1) @ columns, out=best)
-        if forbidden is not None:
-            best[forbidden] = -np.inf
-        candidates = np.argpartition(-best, keep - 1, axis=1)[:, :keep]  # (N, K)
-        allowed = np.isfinite(np.take_along_axis(best, candidates, axis=1))
-        scores, transforms = correlate(fine, spectra, candidates, flips=flips, max_shift=max_shift)
-        pools.append((candidates, np.where(allowed, scores, -1), transforms))
+    for flips, (places, allowed) in zip((UPRIGHT, INVERTED), candidates, strict=True):
+        scores, transforms = correlate(
+            fine, known.spectra, places, flips=flips, max_shift=max_shift
+        )
+        pools.append((places, np.where(allowed, scores, -1), transforms))
     rows = np.concatenate([pool[0] for pool in pools], axis=1)  # (N, 2K)
     scores = np.concatenate([pool[1] for pool in pools], axis=1)
     transforms = np.concatenate([pool[2] for pool in pools], axis=1)
@@ -155,6 +217,47 @@ def search(
     )
 
 
+@torch.inference_mode()
+def best_coarse(
+    coarse: Floats, parts: torch.Tensor, *, keep: int, reach: int, owners: Owners | None
+) -> list[tuple[Ints, NDArray[np.bool_]]]:
+    """The `keep` references (N,K) that correlate best with coarse queries, and which are allowed.
+
+    Of the upright and of the inverted ones. All shifts of up to `reach` coarse pixels are tried.
+    """
+    shifts = list(product(range(-reach, reach + 1), repeat=2))
+    moved = [
+        torch.from_numpy(folded(np.roll(coarse, shift, axis=(2, 3)))).to(parts.device)
+        for shift in shifts
+    ]
+    mine, theirs = (
+        (None, None) if owners is None
+        else (torch.as_tensor(side, device=parts.device) for side in owners)
+    )  # fmt: skip
+    best: list[list[torch.Tensor]] = [[], []]
+    places: list[list[torch.Tensor]] = [[], []]
+    for start in range(0, parts.shape[1], BLOCK):
+        some = parts[:, start : start + BLOCK].transpose(1, 2)
+        tables: list[torch.Tensor] = []
+        for query in moved:
+            ee, eo, oe, oo = torch.bmm(query, some)  # (4,N,B)
+            mirrored = (eo + oo).abs_(), (eo - oo).abs_()
+            here = (ee + oe).add_(mirrored[0]), (ee - oe).add_(mirrored[1])
+            tables = list(map(torch.maximum, tables, here)) if tables else list(here)
+        for kind, table in enumerate(tables):
+            if mine is not None and theirs is not None:
+                table[mine[:, None] == theirs[start : start + BLOCK]] = -torch.inf
+            value, place = table.topk(min(keep, table.shape[1]), dim=1)
+            best[kind].append(value)
+            places[kind].append(place + start)
+    found = []
+    for values, numbers in zip(best, places, strict=True):
+        value, which = torch.cat(values, dim=1).topk(keep, dim=1)
+        place = torch.cat(numbers, dim=1).gather(1, which)
+        found.append((place.cpu().numpy().astype(np.intp), value.isfinite().cpu().numpy()))
+    return found
+
+
 def correlate(
     fine: Floats,
     spectra: NDArray[np.complex64],
@@ -165,7 +268,7 @@ def correlate(
 ) -> tuple[Floats, NDArray[np.int16]]:
     """Best score (N,K) over flips and shifts for each query and candidate, and the transform.
 
-    `spectra` (M,C,H,W/2+1) are the references' transforms.
+    `spectra` (M,C,F,G) are the references' transforms, low frequencies only.
 
     A circular shift leaves mean and norm as they are, so that all shifts at once are one product
     of spectra; at the frame there is air, so what wraps around is air. Only the near shifts are
@@ -175,18 +278,18 @@ def correlate(
     height, width = fine.shape[2:]
     shifts = np.arange(-max_shift, max_shift + 1)
     span = len(shifts)
-    down = waves(shifts, np.arange(height), height) / height  # (S,H)
-    across = waves(shifts, np.arange(width // 2 + 1), width) / width  # (S,W/2+1)
+    down = waves(shifts, kept_rows(height), height) / height  # (S,F)
+    across = waves(shifts, np.arange(spectra.shape[3]), width) / width  # (S,G)
     across[:, 1 : (width + 1) // 2] *= 2  # the other half is conjugate
     scores = np.full((n, keep), -np.inf, dtype=np.float32)
     transforms = np.zeros((n, keep, 4), dtype=np.int16)
     for flip in flips:
-        turned = np.conj(fft.rfft2(flipped(fine, flip)))
+        turned = np.conj(low(fft.rfft2(flipped(fine, flip)), height))
         for k in range(keep):
             near = np.empty((n, span * span), dtype=np.float32)
             for start in range(0, n, FEW):
                 few = slice(start, start + FEW)
-                products = (turned[few] * spectra[candidates[few, k]]).sum(axis=1)  # (F,H,W/2+1)
+                products = (turned[few] * spectra[candidates[few, k]]).sum(axis=1)  # (B,F,G)
                 near[few] = (down @ products @ across.T).real.reshape(-1, span * span)
             place = near.argmax(axis=1)
             value = near[np.arange(n), place]

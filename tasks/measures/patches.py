@@ -15,14 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, center_of_mass, gaussian_filter
 
+from tasks.measures.threads import one_product_each
+
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.intp]
 Masks = NDArray[np.uint8]
+Owners = tuple[Ints, Ints]  # (N,) and (M,): pairs of equal numbers do not count
 
 SHARE = 7 / 16  # of the image's side: a large tumour with its oedema
 SIDE = 64  # pixels of the grid that tumours are compared on; larger images are shrunk
 BLUR, MARGIN = 0.7, 2  # pixels of that grid
+BLOCK = 256  # tumours of either side at a time
 LEAST = 20  # pixels under a mask, below which a correlation says nothing
 
 
@@ -44,7 +48,8 @@ def nearest_patch(
     reference_masks: Masks,
     *,
     max_shift: int,
-    forbidden: Bools | None = None,
+    owners: Owners | None = None,
+    workers: int = 1,
 ) -> NearestPatch:
     """Search the tumours of `references` (M,C,H,W) for that of each of `queries` (N,C,H,W).
 
@@ -54,33 +59,64 @@ def nearest_patch(
         references: images of the same size.
         reference_masks: (M,H,W).
         max_shift: largest shift in pixels, in each direction, from one centre to the other.
-        forbidden: (N,M) pairs that do not count, such as slices of one patient.
+        owners: numbers (N,) and (M,), of patients for example; pairs of equal ones do not count.
+        workers: threads.
     """
     scores = np.full(len(queries), np.nan, dtype=np.float32)
     rows = np.full(len(queries), -1, dtype=np.intp)
     ours, theirs = (np.flatnonzero(m.any(axis=(1, 2))) for m in (masks, reference_masks))
     if not len(ours) or not len(theirs):
         return NearestPatch(scores, rows)
-    known = next(windows(*small(references[theirs], reference_masks[theirs]), max_shift=0))[0]
-    squares = known**2
-    reach = max_shift // max(min(queries.shape[2:]) // SIDE, 1)
-    best = np.full((len(ours), len(theirs)), -np.inf, dtype=np.float32)
-    for patch, weight in windows(*small(queries[ours], masks[ours]), max_shift=reach):
+    reach = reach_of(max_shift, queries.shape[2:])
+    parts = [ours[start : start + BLOCK] for start in range(0, len(ours), BLOCK)]
+
+    def block(part: Ints, known: Floats, squares: Floats, columns: Ints) -> tuple[Floats, Ints]:
+        best = covered(small(queries[part], masks[part]), known, squares, reach)
+        if owners is not None:
+            best[owners[0][part, None] == owners[1][columns]] = -np.inf
+        place = best.argmax(axis=1)
+        return np.take_along_axis(best, place[:, None], axis=1)[:, 0], columns[place]
+
+    highest = np.full(len(ours), -np.inf, dtype=np.float32)
+    places = np.full(len(ours), -1, dtype=np.intp)
+    with one_product_each(workers) as pool:
+        for start in range(0, len(theirs), BLOCK):
+            columns = theirs[start : start + BLOCK]
+            known = next(windows(*small(references[columns], reference_masks[columns]),
+                                 max_shift=0))[0]  # fmt: skip
+            squares = known**2
+            found = pool.map(
+                lambda part, k=known, s=squares, c=columns: block(part, k, s, c), parts
+            )
+            values, numbers = (np.concatenate(column) for column in zip(*found, strict=True))
+            better = values > highest
+            highest[better], places[better] = values[better], numbers[better]
+    usable = np.isfinite(highest)
+    scores[ours[usable]], rows[ours[usable]] = highest[usable], places[usable]
+    return NearestPatch(scores, rows)
+
+
+def reach_of(max_shift: int, shape: tuple[int, ...]) -> int:
+    """The largest shift on the smaller grid, rounded up: no shift that was asked for is lost."""
+    return -(-max_shift // max(min(shape) // SIDE, 1))
+
+
+def covered(pictures: tuple[Floats, Bools], known: Floats, squares: Floats, reach: int) -> Floats:
+    """The best correlation (N,M) of each query's tumour over mirroring and shifts."""
+    best = np.full((len(pictures[0]), len(known)), -np.inf, dtype=np.float32)
+    for patch, weight in windows(*pictures, max_shift=reach):
         mean = (weight * patch).sum(axis=1, keepdims=True)  # (N,1)
         spread = (weight * patch**2).sum(axis=1, keepdims=True) - mean**2
         means = weight @ known.T  # (N,M)
-        spreads = weight @ squares.T - means**2
-        together = (weight * patch) @ known.T - mean * means
-        here = together / np.sqrt(np.maximum(spread, 1e-5) * np.maximum(spreads, 1e-5))
+        spreads = weight @ squares.T
+        spreads -= means**2
+        here = (weight * patch) @ known.T
+        here -= means * mean
+        here /= np.sqrt(np.maximum(spread, 1e-5))
+        here /= np.sqrt(np.maximum(spreads, 1e-5, out=spreads), out=spreads)
         here[~weight.any(axis=1)] = -np.inf
         np.maximum(best, here, out=best)
-    if forbidden is not None:
-        best[forbidden[np.ix_(ours, theirs)]] = -np.inf
-    place = best.argmax(axis=1)
-    highest = np.take_along_axis(best, place[:, None], axis=1)[:, 0]
-    usable = np.isfinite(highest)
-    scores[ours[usable]], rows[ours[usable]] = highest[usable], theirs[place[usable]]
-    return NearestPatch(scores, rows)
+    return best
 
 
 def windows(images: Floats, marked: Bools, *, max_shift: int) -> Iterator[tuple[Floats, Floats]]:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
+
+from tasks.measures.feature_distances import squared_distances
 
 Floats = NDArray[np.float64]
 
@@ -27,9 +28,9 @@ def prdc(real: Floats, other: Floats, *, k: int = 5) -> Prdc:
     """
     if min(len(real), len(other)) <= k:
         raise ValueError(f"need more than {k} rows on each side, got {len(real)}, {len(other)}")
-    real_radius = np.partition(cdist(real, real), k, axis=1)[:, k]  # the 0th is the row itself
-    other_radius = np.partition(cdist(other, other), k, axis=1)[:, k]
-    between = cdist(real, other)  # (M, N)
+    real_radius = np.partition(squared_distances(real, real), k, axis=1)[:, k]  # the 0th is itself
+    other_radius = np.partition(squared_distances(other, other), k, axis=1)[:, k]
+    between = squared_distances(real, other)  # (M, N)
     inside = between <= real_radius[:, None]
     return Prdc(
         precision=float(inside.any(axis=0).mean()),

@@ -7,7 +7,8 @@ weighted mean, its slopes, its curvatures and so on, and the covariance of two i
 of the products of all coefficients but the mean. Those of a degree above `DEGREE` are left out;
 the variances are exact. The other parts of the equation have rank 4. So all pairs of a window are
 three thin matrix products and three passes over the result.
-Blocks of pairs stay in the processor's cache and bound the memory.
+Blocks of pairs stay in the processor's cache and bound the memory. The same products run on a GPU,
+in one block.
 """
 
 from collections.abc import Iterator
@@ -15,18 +16,35 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from tasks.measures.ssim import C1, C2, RADIUS, TAPS
+from tasks.measures.threads import one_product_each
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.intp]
+Pictures = tuple[Floats, Bools | None]  # images (N,C,H,W) in [-1, 1] and their bodies (N,H,W)
 
 STRIDE, DEGREE = 4, 5
 ALL = 4 * RADIUS  # the degree at which nothing is left out
 ROWS, COLUMNS = 128, 256  # pairs of a block: its three tables fit into a second-level cache
 CHUNK = 2048  # images of a side that are unfolded at once
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Which windows are looked at, how closely, and on which device.
+
+    `stride` pixels between windows; `degree` the highest of the polynomials that covariances are
+    made of. With a stride of 1 and `ALL`, SSIM is exact.
+    """
+
+    stride: int = STRIDE
+    degree: int = DEGREE
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -37,10 +55,10 @@ class Factors:
     the two lies, else 0; `bottom` (K,N,4) the denominator; `away` (K,N) is 1 outside the body.
     """
 
-    cross: Floats
-    light: Floats
-    bottom: Floats
-    away: Floats
+    cross: Tensor
+    light: Tensor
+    bottom: Tensor
+    away: Tensor
 
 
 def ssim_pairs(
@@ -64,8 +82,9 @@ def ssim_pairs(
         degree: highest degree of the polynomials that covariances are made of.
         workers: threads.
     """
+    grid = Grid(stride, degree)
     found = np.empty((len(a), len(b)), dtype=np.float32)
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+    with torch.inference_mode(), one_product_each(workers) as pool:
         for top in range(0, len(a), CHUNK):
             rows = slice(top, top + CHUNK)
             for left in range(0, len(b), CHUNK):
@@ -73,37 +92,62 @@ def ssim_pairs(
                 found[rows, columns] = chunk(
                     (a[rows], None if bodies_a is None else bodies_a[rows]),
                     (b[columns], None if bodies_b is None else bodies_b[columns]),
-                    stride, degree, pool,
-                )  # fmt: skip
+                    grid, pool,
+                ).numpy()  # fmt: skip
     return found
 
 
-def chunk(
-    a: tuple[Floats, Bools | None],
-    b: tuple[Floats, Bools | None],
-    stride: int,
-    degree: int,
+def best_pairs(
+    a: Pictures,
+    b: Pictures,
+    *,
+    keep: int,
+    owners: tuple[Ints, Ints] | None,
+    grid: Grid,
     pool: ThreadPoolExecutor,
-) -> Floats:
+) -> tuple[Ints, Floats]:
+    """Of each image of `a` the `keep` of highest SSIM in `b`, nearly: positions and SSIM (N,K).
+
+    Pairs of equal `owners` do not count: their SSIM is -inf. No table is larger than a chunk.
+    """
+    n, m = len(a[0]), len(b[0])
+    values = torch.empty((n, 0), device=grid.device)
+    places = torch.empty((n, 0), dtype=torch.int64, device=grid.device)
+    for left in range(0, m, CHUNK):
+        columns = slice(left, left + CHUNK)
+        some = b[0][columns], None if b[1] is None else b[1][columns]
+        table = chunk(a, some, grid, pool)
+        if owners is not None:
+            mine, theirs = (torch.as_tensor(side, device=grid.device) for side in owners)
+            table[mine[:, None] == theirs[columns]] = -torch.inf
+        value, place = table.topk(min(keep, table.shape[1]), dim=1)
+        values, which = torch.cat([values, value], dim=1).topk(
+            min(keep, values.shape[1] + value.shape[1]), dim=1
+        )
+        places = torch.cat([places, place + left], dim=1).gather(1, which)
+    return places.cpu().numpy().astype(np.intp), values.cpu().numpy()
+
+
+def chunk(a: Pictures, b: Pictures, grid: Grid, pool: ThreadPoolExecutor) -> Tensor:
     """All pairs of as many images as fit into memory, one row of windows after the other."""
-    total = np.zeros((len(a[0]), len(b[0])), dtype=np.float32)
-    empty = np.zeros_like(total)  # windows in which neither body lies
+    total = torch.zeros((len(a[0]), len(b[0])), device=grid.device)
+    empty = torch.zeros_like(total)  # windows in which neither body lies
     windows = 0
-    starts = range(0, len(a[0]), ROWS)
+    rows = ROWS if grid.device == "cpu" else len(a[0])
+    starts = range(0, len(a[0]), rows)
     bodies = [side[1] for side in (a, b) if side[1] is not None]
     # Where all pairs are air on both sides, no window counts.
     used = np.any([one.any(axis=0) for one in bodies], axis=0) if len(bodies) == 2 else None
-    sides = (unfolded(*side, stride, degree, used, left=side is a) for side in (a, b))
+    sides = (unfolded(side, grid, used, left=side is a) for side in (a, b))
     for left, right in zip(*sides, strict=True):
         jobs = [
-            pool.submit(block, left, right, slice(start, start + ROWS), total) for start in starts
+            pool.submit(block, left, right, slice(start, start + rows), total) for start in starts
         ]
-        empty += left.away.T @ right.away
+        empty.addmm_(left.away.T, right.away)
         windows += len(left.away)
         for job in jobs:
             job.result()
-    total /= np.maximum(windows - empty, 1)
-    return total
+    return total.div_((windows - empty).clamp_(min=1))
 
 
 def polynomials(degree: int) -> Floats:
@@ -119,16 +163,9 @@ def polynomials(degree: int) -> Floats:
     return weights
 
 
-def unfolded(
-    images: Floats,
-    bodies: Bools | None,
-    stride: int,
-    degree: int,
-    used: Bools | None,
-    *,
-    left: bool,
-) -> Iterator[Factors]:
+def unfolded(side: Pictures, grid: Grid, used: Bools | None, *, left: bool) -> Iterator[Factors]:
     """The factors of one row of windows after the other; only where `used` (H,W) is true."""
+    (images, bodies), stride, degree = side, grid.stride, grid.degree
     scaled = ((images.mean(axis=1) + 1) / 2).astype(np.float32)
     n, height, width = scaled.shape
     inside = np.ones(scaled.shape, dtype=bool) if bodies is None else bodies
@@ -163,20 +200,26 @@ def unfolded(
         else:
             light = (mean, C1 * one, away * mean, C1 * away)
             bottom = (one, spread, square, square * spread)
-        yield Factors(table, np.stack(light, axis=-1), np.stack(bottom, axis=-1), away)
+        yield Factors(
+            *(
+                torch.from_numpy(part).to(grid.device)
+                for part in (table, np.stack(light, axis=-1), np.stack(bottom, axis=-1), away)
+            )
+        )
 
 
-def block(left: Factors, right: Factors, rows: slice, total: Floats) -> None:
+@torch.inference_mode()
+def block(left: Factors, right: Factors, rows: slice, total: Tensor) -> None:
     """Add the windows' SSIM of some rows of pairs."""
-    for start in range(0, total.shape[1], COLUMNS):
-        columns = slice(start, start + COLUMNS)
-        value, other = (np.empty(total[rows, columns].shape, dtype=np.float32) for _ in range(2))
-        sums = np.zeros_like(value)
+    width = COLUMNS if total.device.type == "cpu" else total.shape[1]
+    for start in range(0, total.shape[1], width):
+        columns = slice(start, start + width)
+        sums = torch.zeros_like(total[rows, columns])
+        value, other = torch.empty_like(sums), torch.empty_like(sums)
         for k in range(len(left.cross)):
-            np.matmul(left.cross[k, rows], right.cross[k, columns].T, out=value)
-            np.matmul(left.light[k, rows], right.light[k, columns].T, out=other)
-            value *= other
-            np.matmul(left.bottom[k, rows], right.bottom[k, columns].T, out=other)
-            value /= other
-            sums += value
+            torch.mm(left.cross[k, rows], right.cross[k, columns].T, out=value)
+            torch.mm(left.light[k, rows], right.light[k, columns].T, out=other)
+            value.mul_(other)
+            torch.mm(left.bottom[k, rows], right.bottom[k, columns].T, out=other)
+            sums.addcdiv_(value, other)
         total[rows, columns] += sums

@@ -25,18 +25,33 @@ def describe(images: NDArray[np.float32], masks: NDArray[np.uint8], bodies: NDAr
     rows = np.full((len(masks), len(COLUMNS)), np.nan)
     for row, image, mask, body in zip(rows, grey, masks > 0, bodies, strict=True):
         if mask.any() and body.any():
-            across, down = np.flatnonzero(body.any(axis=0)), np.flatnonzero(body.any(axis=1))
+            (top, bottom), (left, right) = extent(body)
             centre = ndimage.center_of_mass(mask)
             ring = ndimage.binary_dilation(mask, iterations=RING) & ~mask & body
             row[:] = (
                 mask.sum() / body.sum(),
-                (centre[0] - down[0]) / max(len(down) - 1, 1),
-                (centre[1] - across[0]) / max(len(across) - 1, 1),
+                (centre[0] - top) / max(bottom - top, 1),
+                (centre[1] - left) / max(right - left, 1),
                 (mask & body).sum() / mask.sum(),
                 auroc(image[mask], image[ring]),
                 *shape(mask),
             )
     return rows
+
+
+def extent(body: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """First and last row, first and last column of a body without its specks.
+
+    Pieces of less than a tenth of the largest one are specks: a single bright pixel in the air
+    must not move where a tumour is said to lie.
+    """
+    pieces, count = ndimage.label(body)
+    if count > 1:
+        areas = np.bincount(pieces.ravel())
+        areas[0] = 0
+        body = (areas * 10 >= areas.max())[pieces] & body
+    rows, columns = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
+    return (int(rows[0]), int(rows[-1])), (int(columns[0]), int(columns[-1]))
 
 
 def shape(mask: NDArray[np.bool_]) -> tuple[float, float]:

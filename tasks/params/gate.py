@@ -1,6 +1,6 @@
 """The judge's limits: what they let through, and why, stands in `docs/judge.md`."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -38,6 +38,19 @@ class Limits(BaseModel):
     nearest_ssim: tuple[float, float] | None = (0.75, 1.2)
 
 
+# Parts of a verdict that can be asked for; `frechet` is the distance on the bundled features.
+Part = Literal[
+    "label_0", "label_1", "tumor_copies",
+    "frechet", "diversity", "ms_ssim_diversity", "nearest_ssim", "orientation", "spectrum",
+    "intensity", "tumor_size", "tumor_position", "tumor_solidity", "tumor_eccentricity",
+    "mask_label", "mask_contrast", "mask_agreement", "site_coverage",
+]  # fmt: skip
+REQUIRED: tuple[Part, ...] = (
+    "label_1", "tumor_copies", "frechet", "diversity", "nearest_ssim", "orientation", "spectrum",
+    "intensity", "tumor_size", "mask_label",
+)  # fmt: skip
+
+
 class Gate(Section):
     """How synthetic slices are judged."""
 
@@ -51,6 +64,8 @@ class Gate(Section):
     max_memorised: float = Field(default=0.05, ge=0, le=0.2)  # share of all images
     max_twins: float = Field(default=0.3, ge=0, le=1)  # share with a near-copy, above that of real
     min_accepted: float = Field(default=0.5, gt=0, le=1)  # share of all images
+    # What must be measured before a set is accepted; other parts may stand as not measured.
+    required: tuple[Part, ...] = REQUIRED
     segmenter_steps: int = Field(default=100, ge=0, le=100_000)  # 0: do not ask a segmenter
     # Files of weights for distances beside the bundled one; null: not computed.
     inception: str | None = None

@@ -171,6 +171,7 @@ REASONS: Final = {
     "realism": "unlike any real slice",
     "mask": "the mask contradicts the label or leaves the head",
     "mask_contrast": "the mask is not where the image shows a tumour",
+    "unjudged": "not judged: there is too little to judge the set by",
 }
 
 MASKS: Final = "Share of generated slices whose mask disagrees with their label."

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from tasks import params, stage
-from tasks.arrays import LEAST_JUDGED, save_set
+from tasks.arrays import save_set
+from tasks.gate.needs import why_no_verdict, why_not_measured
 from tasks.params.data import Data
 from tasks.params.slices import Slices
 from tasks.slices.cut import Cut, UnusableError, cut, own_landmarks, read, whole
@@ -82,14 +83,8 @@ def main() -> None:
     )
     for fold, side_of in sides.items():
         print(f"slices: fold {fold}: {patients_by_side(side_of)}")
-        counts = kept[f"partition_{fold}"].value_counts()
-        for side in ("train", "val"):
-            if counts.get(side, 0) < LEAST_JUDGED:
-                print(
-                    f"slices: fold {fold} has {counts.get(side, 0)} {side} slices, and the gate"
-                    f" judges by {LEAST_JUDGED} at least: add patients, or set"
-                    " slices.training_slices to in-range"
-                )
+        for line in lacks_for_gate(kept, fold):
+            print(f"slices: fold {fold}: {line}")
     if stats["cut_off"]:
         print(
             f"slices: the head is wider than the window in {stats['cut_off']} of {len(cuts)}"
@@ -105,6 +100,18 @@ def patients_by_side(side_of: dict[str, Side]) -> str:
     if count["train"] < count["val"]:
         said += "; fewer train than validate: lower slices.val_fraction"
     return said
+
+
+def lacks_for_gate(kept: pd.DataFrame, fold: str) -> list[str]:
+    """Say what the gate will lack in this fold, before a generator is trained for nothing."""
+    train, val = (kept[kept[f"partition_{fold}"] == side] for side in ("train", "val"))
+    return [
+        *(f"the gate will reject every set: {why}" for why in why_no_verdict(train, val)),
+        *(
+            f"the gate will not measure {name}: {why}"
+            for name, why in why_not_measured(train, val).items()
+        ),
+    ]
 
 
 def trains(session: Session, side_of: dict[str, Side]) -> bool:

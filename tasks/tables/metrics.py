@@ -72,6 +72,7 @@ class GateMetrics(Border):
 
     verdict: Literal["accepted", "rejected"]
     reasons: list[str] = []
+    not_measured: dict[str, str] = {}  # part of the verdict: why it could not be had
     images: Images
     measures: dict[str, Measure] = {}
     bounds: dict[str, float] = {}

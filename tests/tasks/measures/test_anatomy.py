@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tasks.measures.foreground import foreground, outline
-from tasks.measures.tumors import auroc, describe
+from tasks.measures.foreground import foreground, hull_area, outline
+from tasks.measures.tumors import auroc, describe, extent
 
 
 def disc(size: int = 64, radius: int = 20) -> np.ndarray:
@@ -44,6 +44,38 @@ def test_a_bright_tumour_contrasts_and_a_misplaced_mask_does_not() -> None:
     wrong = np.roll(mask, 15, axis=0)
     assert abs(describe(images, wrong[None], body[None])[0, 4] - 0.5) < 0.2
     assert np.isnan(describe(images, np.zeros_like(mask)[None], body[None])).all()
+
+
+@pytest.mark.parametrize("speck", [None, (0, 0), (63, 5), (2, 60)])
+def test_a_speck_in_the_air_does_not_move_where_a_tumour_lies(
+    speck: tuple[int, int] | None,
+) -> None:
+    body = disc()
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[30:34, 40:44] = 1
+    if speck is not None:
+        body[speck] = True
+    image = np.where(body, 0.0, -1.0).astype(np.float32)[None, None]
+    row, column = describe(image, mask[None], body[None])[0, 1:3]
+    assert row == pytest.approx(0.5, abs=0.02)
+    assert column == pytest.approx((41.5 - 12) / 39)
+
+
+def test_a_body_in_two_pieces_reaches_over_both() -> None:
+    body = np.zeros((40, 40), dtype=bool)
+    body[10:20, 5:15] = body[10:20, 25:35] = True
+    assert extent(body) == ((10, 19), (5, 34))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 3), (40, 33)])
+def test_the_area_of_the_hull_is_scikit_images(size: tuple[int, int]) -> None:
+    from skimage.morphology import convex_hull_image
+
+    rng = np.random.default_rng(1)
+    for share in (0.02, 0.3, 1.0):
+        body = rng.random(size) < share
+        body[size[0] // 2, size[1] // 2] = True
+        assert hull_area(body) == convex_hull_image(body).sum()
 
 
 def test_auroc_counts_ties_as_half() -> None:

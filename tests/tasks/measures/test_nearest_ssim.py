@@ -94,11 +94,11 @@ def found_in(
     r: np.ndarray,
     *,
     max_shift: int = 2,
-    forbidden: np.ndarray | None = None,
+    owners: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> NearestSsim:
-    near = nearest(queries, references, max_shift=max_shift, forbidden=forbidden)
+    near = nearest(queries, references, max_shift=max_shift, owners=owners)
     return nearest_ssim(
-        queries, references, q, r, correlated=near, max_shift=max_shift, forbidden=forbidden
+        queries, references, q, r, correlated=near, max_shift=max_shift, owners=owners
     )
 
 
@@ -135,12 +135,40 @@ def test_a_mirrored_shifted_copy_finds_its_original(size: int) -> None:
         np.testing.assert_array_equal(moved(query, transform), references[row])
 
 
+@pytest.mark.parametrize("reach", range(7))
+def test_every_shift_is_at_most_one_pixel_from_those_tried(reach: int) -> None:
+    tried = search.every_third(reach)
+    looked_at = {place for one in tried for place in search.around(one, reach)}
+    assert looked_at == set(range(2 * reach + 1))
+    assert reach in tried
+
+
+@pytest.mark.parametrize("reach", [2, 5])
+def test_the_largest_shift_is_found(reach: int) -> None:
+    references, bodies = textures(6, 48, 14)
+    queries = np.roll(references, (reach, -reach), axis=(2, 3))
+    found = found_in(queries, references, np.roll(bodies, (reach, -reach), axis=(1, 2)), bodies,
+                     max_shift=reach)  # fmt: skip
+    np.testing.assert_array_equal(found.rows, np.arange(6))
+    assert found.scores.min() > 0.995
+    np.testing.assert_array_equal(found.transforms[:, 2:], np.tile([-reach, reach], (6, 1)))
+
+
+def test_few_references_are_searched_as_well() -> None:
+    references, bodies = textures(2, 40, 15)
+    queries, own = textures(5, 40, 16)
+    queries[:2], own[:2] = references, bodies
+    found = found_in(queries, references, own, bodies)
+    np.testing.assert_array_equal(found.rows[:2], [0, 1])
+    assert found.scores[:2].min() > 0.999
+
+
 def test_forbidden_pairs_and_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     images, bodies = textures(10, 32, 13)
-    same = np.eye(10, dtype=bool)
-    whole = found_in(images, images, bodies, bodies, forbidden=same)
+    same = np.arange(10), np.arange(10)
+    whole = found_in(images, images, bodies, bodies, owners=same)
     assert (whole.rows != np.arange(10)).all()
     monkeypatch.setattr(search, "CHUNK", 3)
-    parts = found_in(images, images, bodies, bodies, forbidden=same)
+    parts = found_in(images, images, bodies, bodies, owners=same)
     np.testing.assert_array_equal(whole.rows, parts.rows)
     np.testing.assert_allclose(whole.scores, parts.scores, atol=1e-6)

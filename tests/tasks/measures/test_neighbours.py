@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.measures.neighbours import moved, nearest
+from tasks.measures.neighbours import flipped, folded, moved, nearest
 
 
 def blobs(n: int, size: int = 64) -> np.ndarray:
@@ -44,10 +44,10 @@ def test_the_transform_brings_the_query_onto_its_reference() -> None:
 
 def test_forbidden_pairs_are_never_returned() -> None:
     images = blobs(10)
-    found = nearest(images, images, forbidden=np.eye(10, dtype=bool), chunk=4)
+    found = nearest(images, images, owners=(np.arange(10), np.arange(10)), chunk=4)
     assert (found.rows[:, 0] != np.arange(10)).all()
     with pytest.raises(ValueError, match="reference"):
-        nearest(images, images, forbidden=np.ones((10, 10), dtype=bool))
+        nearest(images, images, owners=(np.zeros(10, int), np.zeros(10, int)))
 
 
 def test_order_and_chunks_do_not_matter() -> None:
@@ -60,3 +60,19 @@ def test_order_and_chunks_do_not_matter() -> None:
 def test_a_constant_image_is_near_to_nothing() -> None:
     found = nearest(np.zeros((1, 1, 64, 64), dtype=np.float32), blobs(5))
     assert abs(float(found.scores[0, 0])) < 1e-5
+
+
+def test_parts_give_the_products_under_all_flips() -> None:
+    rng = np.random.default_rng(3)
+    for shape in ((2, 8, 8), (1, 7, 8), (1, 5, 9)):
+        a, b = rng.normal(size=(2, 4, *shape)).astype(np.float32)
+        ee, eo, oe, oo = (x @ y.T for x, y in zip(folded(a), folded(b), strict=True))
+        sums = {
+            (False, False): ee + eo + oe + oo,
+            (False, True): ee - eo + oe - oo,
+            (True, False): ee + eo - oe - oo,
+            (True, True): ee - eo - oe + oo,
+        }
+        for flip, found in sums.items():
+            expected = flipped(a, flip).reshape(4, -1) @ b.reshape(4, -1).T
+            np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, gaussian_filter
 
+from tasks.measures import patches
 from tasks.measures.patches import BLUR, MARGIN, nearest_patch
 
 
@@ -58,7 +59,7 @@ def test_nothing_is_said_without_a_tumour_or_anyone_to_compare_with() -> None:
     images, masks = brains(4, 5)
     masks[1] = 0
     found = nearest_patch(
-        images, masks, images, masks, max_shift=0, forbidden=np.eye(4, dtype=bool)
+        images, masks, images, masks, max_shift=0, owners=(np.arange(4), np.arange(4))
     )
     assert np.isnan(found.scores[1])
     assert found.rows[1] == -1
@@ -66,5 +67,23 @@ def test_nothing_is_said_without_a_tumour_or_anyone_to_compare_with() -> None:
     alone = nearest_patch(images, masks, images, np.zeros_like(masks), max_shift=0)
     assert np.isnan(alone.scores).all()
     banned = nearest_patch(images, masks, images, masks, max_shift=0,
-                           forbidden=np.ones((4, 4), dtype=bool))  # fmt: skip
+                           owners=(np.zeros(4, int), np.zeros(4, int)))  # fmt: skip
     assert (banned.rows == -1).all()
+
+
+@pytest.mark.parametrize("max_shift", range(6))
+@pytest.mark.parametrize("size", [48, 64, 128, 200, 256])
+def test_every_asked_shift_is_within_reach_on_the_smaller_grid(max_shift: int, size: int) -> None:
+    factor = max(size // patches.SIDE, 1)
+    reach = patches.reach_of(max_shift, (size, size + 8))
+    assert max_shift <= reach * factor < max_shift + factor
+
+
+def test_blocks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, masks = brains(9, 7)
+    others, theirs = brains(8, 8)
+    whole = nearest_patch(images, masks, others, theirs, max_shift=1)
+    monkeypatch.setattr(patches, "BLOCK", 3)
+    parts = nearest_patch(images, masks, others, theirs, max_shift=1, workers=2)
+    np.testing.assert_array_equal(whole.rows, parts.rows)
+    np.testing.assert_allclose(whole.scores, parts.scores, atol=1e-5)

@@ -1,0 +1,132 @@
+"""How the gate's searches grow with the number of slices: processor seconds and peak memory.
+
+    python -m benchmarks.gate_size --queries 20000 --references 20000 --size 128 --threads 2
+    python -m benchmarks.gate_size --grow 500 1000 2000 --size 128 --threads 2
+
+Slices are some of the phantom's simulator, moved by up to 4 pixels and made noisy until there are
+enough: the searches cost the same whatever the slices show. One row a search, so that a run that
+is stopped has said something. `--grow` measures every pair of the sizes, fits
+a + b queries + c references + d queries x references, and says what that comes to for larger sets.
+"""
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from benchmarks.gate import slices
+from tasks.measures import foreground, neighbours, patches
+from tasks.measures.feature_distances import nearest_rows
+from tasks.measures.nearest_ssim import nearest_ssim
+
+Floats = NDArray[np.float32]
+
+SOURCE = 500  # slices that are varied
+FEATURES = 152
+LARGE = ((2000, 2000), (20_000, 20_000), (10_000, 50_000))
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--queries", type=int, default=2000)
+    parser.add_argument("--references", type=int, default=2000)
+    parser.add_argument("--grow", type=int, nargs="+", help="measure all pairs of these sizes")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--keep", type=Path, help="a folder for the simulated slices")
+    words = parser.parse_args()
+    torch.set_num_threads(words.threads)
+    source = slices("val", 20_000, SOURCE, words.size, words.keep)
+    few = source.images, source.masks
+    print("| queries x references | search | processor s | peak memory, GiB |\n|---|---|---|---|")
+    if not words.grow:
+        print(f"| | slices in memory | | {fill(few, words.queries, words.references):.2f} |")
+        searches(few, words.queries, words.references, words.threads)
+        return
+    rows, seconds = [], []
+    for n, m in product(words.grow, repeat=2):
+        seconds.append(searches(few, n, m, words.threads))
+        rows.append((1, n, m, n * m))
+    terms = np.array(rows, dtype=float)
+    scale = terms.max(axis=0)
+    found = nnls(terms / scale, np.array(seconds))[0] / scale
+    print(f"\nfit: {found[0]:.1f} s + {found[1] * 1e3:.2f} ms a query + {found[2] * 1e3:.2f} ms a"
+          f" reference + {found[3] * 1e6:.2f} µs a pair; least squares, none below 0")  # fmt: skip
+    for n, m in LARGE:
+        print(f"{n} x {m}: {found @ (1, n, m, n * m):.0f} processor s")
+
+
+def fill(few: tuple[Floats, NDArray[np.uint8]], n: int, m: int) -> float:
+    """Peak memory, GiB, with nothing but both sets of slices and their bodies."""
+    sides = [varied(few, count, seed) for seed, count in enumerate((n, m))]
+    bodies = [bodies_of(side[0]) for side in sides]
+    return peak() if bodies else 0.0
+
+
+def searches(few: tuple[Floats, NDArray[np.uint8]], n: int, m: int, threads: int) -> float:
+    """Every search of n slices among m; processor seconds of all."""
+    (queries, ours), (references, theirs) = (varied(few, c, s) for s, c in enumerate((n, m)))
+    bodies, others = bodies_of(queries), bodies_of(references)
+    rng = np.random.default_rng(2)
+    features = [rng.normal(size=(count, FEATURES)) for count in (n, m)]
+    near = None
+    total = 0.0
+
+    def timed(what: str, work: Callable[[], Any]) -> Any:
+        nonlocal total
+        start = time.process_time()
+        value = work()
+        took = time.process_time() - start
+        total += took
+        print(f"| {n} x {m} | {what} | {took:.1f} | {peak():.2f} |", flush=True)
+        return value
+
+    near = timed("correlation", lambda: neighbours.nearest(queries, references, workers=threads))
+    timed("SSIM", lambda: nearest_ssim(queries, references, bodies, others, correlated=near,
+                                       workers=threads))  # fmt: skip
+    timed("tumours", lambda: patches.nearest_patch(queries, ours, references, theirs, max_shift=4,
+                                                   workers=threads))  # fmt: skip
+    timed("features", lambda: nearest_rows(*features, keep=3))
+    each = np.arange(n)
+    timed("near-copies in the set", lambda: neighbours.nearest(
+        queries, queries, keep=1, max_shift=0, owners=(each, each), workers=threads))  # fmt: skip
+    return total
+
+
+def varied(
+    few: tuple[Floats, NDArray[np.uint8]], count: int, seed: int
+) -> tuple[Floats, NDArray[np.uint8]]:
+    """So many slices and masks: the few, moved and made noisy."""
+    rng = np.random.default_rng(seed)
+    images = np.empty((count, *few[0].shape[1:]), dtype=np.float32)
+    masks = np.empty((count, *few[1].shape[1:]), dtype=np.uint8)
+    for row in range(count):
+        one, by = rng.integers(len(few[0])), rng.integers(-4, 5, 2)
+        images[row] = np.roll(few[0][one], by, axis=(1, 2))
+        images[row] += rng.normal(0, 0.02, images.shape[1:]).astype(np.float32)
+        masks[row] = np.roll(few[1][one], by, axis=(0, 1))
+    return images.clip(-1, 1, out=images), masks
+
+
+def bodies_of(images: Floats) -> NDArray[np.bool_]:
+    """Where the bodies are, some at a time."""
+    parts = [foreground.foreground(images[s : s + 500]) for s in range(0, len(images), 500)]
+    return np.concatenate(parts)
+
+
+def peak() -> float:
+    """The most memory held so far, GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Why parts of a verdict could not be had, and which of them stand in the way of acceptance."""
+
+import pandas as pd
+
+from tasks.gate.catalogue import FRECHET
+from tasks.gate.copies import DETECTORS, Thresholds
+from tasks.gate.needs import LEAST_HELD_OUT, LEAST_OF_LABEL, mask_known
+from tasks.gate.sets import Measure, Sets
+from tasks.measures.intervals import Groups
+from tasks.params.gate import Gate
+
+ABOUT_MASKS = (
+    "tumor_size", "tumor_position", "tumor_solidity", "tumor_eccentricity", "mask_label",
+    "mask_contrast", "mask_agreement", "tumor_copies",
+)  # fmt: skip
+
+
+def not_measured(
+    sets: Sets,
+    measures: dict[str, Measure],
+    groups: Groups,
+    thresholds: Thresholds,
+    held_out: dict[str, int],
+) -> dict[str, str]:
+    """Say of each label, detector of copies and measure that is missing why it is.
+
+    Args:
+        sets: what was compared.
+        measures: of the sets.
+        groups: the labels that were compared.
+        thresholds: of the detectors of copies.
+        held_out: how many validation slices each detector could be calibrated on.
+    """
+    found = missing_labels(sets, groups)
+    for name in DETECTORS:
+        if name not in thresholds.detectors:
+            what = "tumours" if name == "tumor" else "slices"
+            found[f"{name}_copies"] = (
+                f"{held_out[name]} validation {what} to set its limits by, at least"
+                f" {LEAST_HELD_OUT} are needed: copied {what} were not looked for"
+            )
+    return found | {
+        name: one.not_measured for name, one in measures.items() if one.not_measured is not None
+    }
+
+
+def missing_labels(sets: Sets, groups: Groups) -> dict[str, str]:
+    """Say which labels of the validation slices were left out of the comparisons."""
+    sides = {"synthetic": sets.synthetic, "training": sets.train, "validation": sets.val}
+    labels = {name: one.table["label"].to_numpy() for name, one in sides.items()}
+    if any((column < 0).all() for column in labels.values()):
+        return {}  # a side without labels: all are compared as one
+    found = {}
+    for label in (0, 1):
+        counts = {name: int((column == label).sum()) for name, column in labels.items()}
+        if any(label in group for group in groups) or not any(counts.values()):
+            continue
+        scarce = [f"{n} {name}" for name, n in counts.items() if n < LEAST_OF_LABEL]
+        found[f"label_{label}"] = (
+            f"{', '.join(scarce)} slices {'with' if label else 'without'} tumour, at least"
+            f" {LEAST_OF_LABEL} are needed: left out of all comparisons of sets"
+        )
+    return found
+
+
+def in_the_way(missing: dict[str, str], sets: Sets, config: Gate) -> dict[str, str]:
+    """Return what is missing, but must be measured for the set to be accepted.
+
+    That is what `gate.required` lists, and what a null in `gate.limits` asks the strictest limit
+    for. A set, or a reference, that brings no masks at all is not asked for tumours' outlines.
+    """
+    names = {FRECHET if name == "frechet" else name for name in config.required}
+    names |= {
+        FRECHET if name == "frechet" else name for name, bound in config.limits if bound is None
+    }
+    if not (brings_masks(sets.synthetic.table) and brings_masks(sets.val.table)):
+        names -= set(ABOUT_MASKS)
+    return {name: why for name, why in missing.items() if name in names}
+
+
+def brings_masks(table: pd.DataFrame) -> bool:
+    """Whether any slice of a side has a known mask."""
+    return bool(mask_known(table).any())

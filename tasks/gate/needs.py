@@ -1,0 +1,108 @@
+"""What the gate needs of real slices, and what to change where a split does not give it.
+
+Known once `slices` has split the patients, which says it then: a generator that nobody can judge
+is trained for nothing. Needs no torch.
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks.arrays import LEAST_JUDGED
+from tasks.stage import StageError
+
+LEAST_PATIENTS = 2  # validation patients: nobody is compared with their own slices
+CHANCE_PATIENTS = 4  # training and validation patients each, for the range of chance (`null95`)
+LEAST_OF_LABEL = 10  # slices of a label on every side, below which it is left out of comparisons
+LEAST_HELD_OUT = 20  # validation slices a detector of copies has limits from; or their tumours
+LEAST_MARKED = 10  # outlined training tumours, for the segmenter behind `mask_agreement`
+
+WIDEN = "raise slices.val_fraction or slices.train_patients, or add patients"
+FILL = "set slices.training_slices to in-range, or add patients"
+EITHER = (
+    "raise slices.val_fraction or slices.train_patients, set slices.training_slices to in-range, or"
+    " add patients"
+)
+
+
+class CannotJudgeError(StageError):
+    """Too little on one side to judge any set by: a rejection with this reason, not a fault."""
+
+
+def mask_known(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return for each slice (N,) whether its mask says where tumours are, be it an empty one.
+
+    By the column `mask_known` of `data/slices`, or `masked` of an image folder; without either all
+    masks are known.
+    """
+    for column in ("mask_known", "masked"):
+        if column in table:
+            return np.asarray(table[column], dtype=bool)
+    return np.ones(len(table), dtype=bool)
+
+
+def outlined(table: pd.DataFrame) -> int:
+    """Count the slices that show a tumour whose outline is known."""
+    return int(((table["label"] == 1).to_numpy() & mask_known(table)).sum())
+
+
+def why_no_verdict(train: pd.DataFrame, val: pd.DataFrame) -> list[str]:
+    """Say why no set can be judged beside these slices; empty where one can.
+
+    Args:
+        train: rows of `slices.parquet` that the generator sees.
+        val: rows of patients it never sees.
+    """
+    found = []
+    patients = val["subject"].nunique()
+    if patients < LEAST_PATIENTS:
+        found.append(
+            f"{patients} validation patient{'' if patients == 1 else 's'}, at least"
+            f" {LEAST_PATIENTS} are needed; {WIDEN}"
+        )
+    for name, side in (("training", train), ("validation", val)):
+        if len(side) < LEAST_JUDGED:
+            remedy = FILL if name == "training" else EITHER
+            found.append(
+                f"{len(side)} {name} slices, at least {LEAST_JUDGED} are needed to judge; {remedy}"
+            )
+    counts = {
+        label: tuple(int((side["label"] == label).sum()) for side in (train, val))
+        for label in sorted(set(train["label"]) & set(val["label"]))
+    }
+    if not found and counts and max(map(min, counts.values())) < LEAST_OF_LABEL:
+        said = ", ".join(f"{a} and {b} of label {label}" for label, (a, b) in counts.items())
+        found.append(
+            f"no label has {LEAST_OF_LABEL} slices in training and in validation ({said}); {FILL}"
+        )
+    return found
+
+
+def why_not_measured(train: pd.DataFrame, val: pd.DataFrame) -> dict[str, str]:
+    """Say which parts of a verdict cannot be had beside these slices, each with its reason."""
+    found = {}
+    for label, kind in ((0, "without tumour"), (1, "with tumour")):
+        sides = {"training": train, "validation": val}
+        for name, side in sides.items():
+            count = int((side["label"] == label).sum())
+            if 0 < count < LEAST_OF_LABEL:
+                found[f"label_{label}"] = (
+                    f"{count} {name} slices {kind}, at least {LEAST_OF_LABEL} are needed; {FILL}"
+                )
+    if 0 < outlined(val) < LEAST_HELD_OUT:
+        found["tumor_copies"] = (
+            f"{outlined(val)} validation slices with an outlined tumour, at least {LEAST_HELD_OUT}"
+            f" are needed; {EITHER}"
+        )
+    if 0 < outlined(train) < LEAST_MARKED:
+        found["mask_agreement"] = (
+            f"{outlined(train)} training slices with an outlined tumour, at least {LEAST_MARKED}"
+            f" are needed; {FILL}"
+        )
+    few = min(side["subject"].nunique() for side in (train, val))
+    if few < CHANCE_PATIENTS:
+        found["limits of chance"] = (
+            f"{few} patients on one side, at least {CHANCE_PATIENTS} are needed where a limit in"
+            f" gate.limits is null; {WIDEN}"
+        )
+    return found

@@ -1,0 +1,24 @@
+"""Threads that work side by side, each on its own products."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+from threadpoolctl import threadpool_limits
+
+
+@contextmanager
+def one_product_each(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool of threads in which every matrix product runs in the thread that asks for it.
+
+    The products of the searches are small: threads of BLAS or of torch would wait for each other
+    longer than they work.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)

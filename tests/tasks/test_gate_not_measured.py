@@ -1,0 +1,228 @@
+"""The gate says what it could not measure, and a verdict does not rest on what was not."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from tasks.arrays import SliceSet, save_set
+from tasks.gate import copies
+from tasks.gate.__main__ import main as gate
+from tasks.gate.catalogue import FRECHET
+from tasks.gate.copies import NearCopies
+from tasks.gate.described import describe
+from tasks.gate.figures import as_labelled
+from tasks.gate.judge import Judgement, judge, reference
+from tasks.gate.needs import LEAST_MARKED, CannotJudgeError, why_no_verdict, why_not_measured
+from tasks.gate.sets import Drawn, Family, Rule, Sets, evaluate
+from tasks.measures import agreement
+from tasks.measures.intervals import draws, label_groups
+from tasks.params.gate import Gate, Limits
+from tests.tasks.cohort import as_synthetic
+from tests.tasks.gate_room import CONFIG, judged, oracle, real
+
+ROOT = Path(__file__).parents[2]
+QUICK = Gate(seed=1, threads=1, draws=20, segmenter_steps=0)
+
+
+def of_label(slices: SliceSet, label: int, count: int) -> SliceSet:
+    return slices.take(np.flatnonzero(slices.table["label"].to_numpy() == label)[:count])
+
+
+def joined(*sides: SliceSet) -> SliceSet:
+    return SliceSet(
+        np.concatenate([side.images for side in sides]),
+        np.concatenate([side.masks for side in sides]),
+        pd.concat([side.table for side in sides], ignore_index=True),
+    )
+
+
+def without_outlines(slices: SliceSet, keep: float) -> SliceSet:
+    """The slices with the outlines of some patients missing."""
+    people = slices.table["subject"].unique()
+    known = slices.table["subject"].isin(people[: round(keep * len(people))]).to_numpy()
+    masks = slices.masks * known[:, None, None].astype(np.uint8)
+    return SliceSet(slices.images, masks, slices.table.assign(mask_known=known))
+
+
+@pytest.mark.parametrize("others", [1, 2, 3])
+def test_a_scarce_label_is_left_out_and_the_other_judged_in_full(others: int) -> None:
+    found = judged(joined(of_label(oracle(), 1, 45), of_label(oracle(), 0, others)))
+    assert found.verdict == "accepted", found.reasons
+    assert f"{others} synthetic slices without tumour" in found.not_measured["label_0"]
+    assert found.measures[FRECHET].n >= 20  # the validation patients' tumours
+    assert all(one.ratio is not None for name, one in found.measures.items()
+               if one.limit is not None and name != "site_coverage")  # fmt: skip
+
+
+def test_a_set_without_any_tumour_is_not_accepted_beside_patients_who_have_them() -> None:
+    found = judged(of_label(oracle(), 0, 90))
+    assert found.verdict == "rejected"
+    assert "label_1: not measured: 0 synthetic slices with tumour" in " ".join(found.reasons)
+    assert "no outlined tumour on the side of: synthetic" in found.not_measured["tumor_size"]
+    lenient = CONFIG.model_copy(update={"required": ()})
+    free = judge(as_synthetic(of_label(oracle(), 0, 90)), real(), lenient)
+    assert free.verdict == "accepted", free.reasons
+    assert free.not_measured == found.not_measured
+
+
+def test_labels_are_drawn_as_often_as_the_scarcest_side_has_them() -> None:
+    def table(counts: tuple[int, int], patients: int) -> pd.DataFrame:
+        label = np.repeat([0, 1], counts)
+        subject = [f"p{i % patients}" for i in range(len(label))]
+        return pd.DataFrame({"label": label, "subject": subject})
+
+    sides = table((2, 45), 10), table((150, 150), 20), table((60, 60), 10)
+    assert label_groups(sides, least=10) == ((1,),)
+    (draw,) = draws(*sides, count=1, share=1.0, seed=0, groups=((0,), (1,)))
+    assert len(draw.synthetic) == len(draw.other) == len(draw.reference) == 2 + 45
+
+
+def test_draws_without_a_figure_are_counted_and_do_not_spoil_the_others() -> None:
+    sets = Sets(real().unseen, real().seen, real().unseen)
+    tables = [one.table for one in (sets.synthetic, sets.train, sets.val)]
+    drawn = list(draws(*tables, count=20, share=1.0, seed=0))
+    lost = {drawn[3].seed}
+
+    def family(lost: set[int]) -> Family:
+        return Family(
+            lambda _, draw: (np.array([np.nan if draw.seed in lost else 2.0]), np.array([1.0])),
+            {"x": (Rule("high", 1.5), "")},
+            "train",
+        )
+
+    one = evaluate(sets, family(lost), Drawn(drawn))["x"]
+    assert (one.ratio, one.draws, one.nan_draws, one.holds) == (2.0, 20, 1, False)
+    most = evaluate(sets, family({draw.seed for draw in drawn[:11]}), Drawn(drawn))["x"]
+    assert most.ratio is None and most.holds is None
+    assert most.not_measured == "11 of 20 draws gave no figure"
+
+
+def few_patients(count: int) -> Judgement:
+    """Fresh patients judged beside so many validation patients; the limit of chance is asked."""
+    config = QUICK.model_copy(update={"limits": Limits(diversity=None)})
+    val = real().val
+    people = val.table["subject"].unique()[:count]
+    some = val.take(val.table["subject"].isin(people).to_numpy())
+    return judge(as_synthetic(oracle()), reference(real().train, some, config), config)
+
+
+def test_what_too_few_patients_cannot_bound_is_said_and_not_let_through() -> None:
+    found = few_patients(3)
+    assert "no range of chance" in found.not_measured["diversity"]
+    assert "validation tumours" in found.not_measured["tumor_copies"]
+    assert found.verdict == "rejected"
+    said = " ".join(found.reasons)
+    assert "diversity: not measured" in said
+    assert "validation tumours to set its limits by, at least 20 are needed" in said
+    assert json.dumps(found.as_json())
+
+
+def test_tumours_without_outlines_are_not_slices_without_tumour() -> None:
+    mixed = without_outlines(real().val, 0.5)
+    one = describe(mixed, device="cpu")
+    known = mixed.table["mask_known"].to_numpy()
+    assert np.isnan(as_labelled(one)[~known]).all()
+    assert np.nanmean(as_labelled(one)) == 1
+    train = without_outlines(real().train, 0.5)
+    beside = reference(train, real().val, CONFIG)
+    outlined = reference(train.take(train.table["mask_known"].to_numpy()), real().val, CONFIG)
+    assert beside.experts.segmenter is not None and outlined.experts.segmenter is not None
+    for ours, theirs in zip(
+        beside.experts.segmenter.parameters(), outlined.experts.segmenter.parameters(), strict=True
+    ):
+        np.testing.assert_array_equal(ours.detach().numpy(), theirs.detach().numpy())
+
+
+def test_near_copies_are_compared_at_equal_n() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(400), rng.integers(1, 6, 400))  # alike within each group
+    size = np.bincount(groups)[groups] - 1
+    counted = NearCopies(size, most=8)
+    assert counted.share_of(len(groups)) == pytest.approx((size > 0).mean())
+    for n in (2, 50, 300):
+        drawn = []
+        for _ in range(300):
+            part = rng.choice(groups, n, replace=False)
+            drawn.append((np.bincount(part)[part] > 1).mean())
+        assert counted.share_of(n) == pytest.approx(np.mean(drawn), abs=0.01)
+    assert NearCopies(np.full(1000, 8), most=8).share_of(10) == 1  # counted no further
+
+
+def test_a_large_set_of_fresh_slices_is_not_called_collapsed() -> None:
+    fresh = oracle()
+    some = fresh.take(np.arange(0, len(fresh), 6))
+    few = copies.near_copies(some.images, real().held_out)
+    many = copies.near_copies(
+        np.concatenate([fresh.images] * 2), real().held_out, most=copies.MOST_COUNTED
+    )  # each slice twice: a near-copy of everything
+    assert many.share_of(len(many.counts)) == 1
+    assert many.share_of(len(some)) < 0.3
+    assert few.share_of(len(some)) <= many.share_of(len(some))
+
+
+def write_stage(folder: Path, val: SliceSet) -> None:
+    """What the stage reads, with these validation patients."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["gate"] |= {"threads": 1, "draws": 20}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    sides = {"train": real().train, "val": val}
+    table = pd.concat([side.table.assign(partition_0=name) for name, side in sides.items()])
+    slices, made = folder / "data/slices", folder / "data/synthetic/0"
+    for path in (slices, made):
+        path.mkdir(parents=True)
+    save_set(slices, *(np.concatenate([getattr(one, name) for one in sides.values()])
+                       for name in ("images", "masks")))  # fmt: skip
+    table.assign(row=np.arange(len(table))).to_parquet(slices / "slices.parquet", index=False)
+    synthetic = as_synthetic(oracle())
+    save_set(made, synthetic.images, synthetic.masks)
+    synthetic.table.to_parquet(made / "samples.parquet", index=False)
+
+
+def test_a_set_that_cannot_be_judged_is_rejected_with_the_reason_and_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    val = real().val
+    write_stage(tmp_path, val.take((val.table["subject"] == val.table["subject"][0]).to_numpy()))
+    gate("0")
+    metrics = json.loads(Path("data/gate/0/metrics.json").read_text())
+    assert metrics["verdict"] == "rejected"
+    (reason,) = metrics["reasons"]
+    assert "1 validation patient, at least 2" in reason
+    assert "validation slices, at least 20" in reason
+    assert "slices.val_fraction" in reason
+    assert metrics["images"] == {"n": len(oracle()), "accepted": 0, "memorised": 0}
+    assert reason in capsys.readouterr().out
+    samples = pd.read_parquet("data/gate/0/samples.parquet")
+    assert not samples["accepted"].any()
+    assert (samples["reason"] == "unjudged").all()
+
+
+def test_the_judge_of_folders_still_refuses_what_it_cannot_judge() -> None:
+    val = real().val
+    with pytest.raises(CannotJudgeError, match="1 validation patient"):
+        one = (val.table["subject"] == val.table["subject"][0]).to_numpy()
+        reference(real().train, val.take(one), QUICK)
+
+
+def test_the_segmenter_asks_for_as_many_tumours_as_is_said_beforehand() -> None:
+    assert agreement.MARKED == LEAST_MARKED
+
+
+def test_what_the_gate_will_lack_is_known_from_the_table_of_slices() -> None:
+    table = pd.DataFrame({"label": [0, 1] * 30, "subject": np.repeat(list("abcdef"), 10)})
+    train, val = table[:40], table[40:].assign(mask_known=[True] * 18 + [False] * 2)
+    assert not why_no_verdict(train, val)
+    said = why_not_measured(train, val)
+    assert set(said) == {"tumor_copies", "limits of chance"}
+    assert "9 validation slices with an outlined tumour" in said["tumor_copies"]
+    assert "slices.val_fraction" in said["tumor_copies"]
+    (why,) = why_no_verdict(table[:15], val)
+    assert "15 training slices" in why and "slices.training_slices" in why
+    scarce = [pd.DataFrame({"label": np.repeat([0, 1], counts), "subject": ["a", "b"] * 10})
+              for counts in ((5, 15), (15, 5))]  # fmt: skip
+    assert "no label has 10 slices in training and in validation" in why_no_verdict(*scarce)[0]

@@ -207,7 +207,8 @@ def judge_ids(placed: dict[str, Placed]) -> None:
 
 def by_name(files: list[File]) -> dict[str, Placed]:
     """Patients of flat names."""
-    accepted = alike(accepted_ids(files))
+    ids = accepted_ids(files)
+    accepted = alike(ids, others=any(file.stem.id not in ids for file in files))
     twice = namesakes(files)
     placed: dict[str, Placed] = {}
     for file in files:
@@ -260,10 +261,14 @@ def has_number_of_people(one: str) -> bool:
     return any(letter.isdigit() for letter in one) and (not one.isdigit() or len(one) >= SHORT)
 
 
-def alike(ids: set[str]) -> set[str]:
-    """Numbered IDs; where there are none, single letters, or the only ID."""
+def alike(ids: set[str], *, others: bool) -> set[str]:
+    """Numbered IDs; where there are none, single letters, or the only ID.
+
+    `others` is whether names stand beside them that hold no ID: the only one may then be a word
+    like any of theirs, as `mean` in `mean_dwi` is.
+    """
     numbered = {one for one in ids if any(letter.isdigit() for letter in one)}
-    if numbered or len(ids) == 1:
+    if numbered or (len(ids) == 1 and not others):
         return numbered or ids
     return ids if all(len(one) == 1 for one in ids) else set()
 

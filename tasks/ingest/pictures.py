@@ -70,10 +70,13 @@ def survey(
             rejected.append(Rejection((source,), "skipped", "files.csv says so"))
             continue
         slices.append(read_name(source, settings, older, table, row))
-    copies = copies_of(slices)
+    copies, contradicted = copies_of(slices), of_both_classes(slices)
     stacks: dict[tuple[object, ...], list[Slice]] = defaultdict(list)
     for one in slices:
-        if one.source.name in copies:
+        if one.source.name in contradicted:
+            reason = "an equal picture lies in a folder of the other class"
+            rejected.append(Rejection((one.source,), "labels-contradict", reason))
+        elif one.source.name in copies:
             reason = "a picture of equal name and bytes lies in another folder"
             rejected.append(Rejection((one.source,), "duplicate", reason))
         elif not one.patient and not settings.allow_unknown_patients:
@@ -213,6 +216,25 @@ def copies_of(slices: list[Slice]) -> set[str]:
     masks = {one.source.name for one in slices if one.role == "mask" and not one.patient
              and one.stem in stems}  # fmt: skip
     return copies | masks
+
+
+def of_both_classes(slices: list[Slice]) -> set[str]:
+    """Pictures of which an equal one, under whatever name, lies in a folder of the other class."""
+    sized: dict[int, list[Slice]] = defaultdict(list)
+    for one in slices:
+        if one.role == "image" and one.label is not None:
+            sized[one.source.size].append(one)
+    found: set[str] = set()
+    for group in sized.values():
+        if len({one.label for one in group}) < 2:
+            continue
+        equal: dict[bytes, list[Slice]] = defaultdict(list)
+        for one in group:
+            equal[digest(one.source)].append(one)
+        for same in equal.values():
+            if len({one.label for one in same}) > 1:
+                found |= {one.source.name for one in same}
+    return found
 
 
 def without_class(found: Sequence[Found]) -> tuple[int, int]:

@@ -74,6 +74,10 @@ CODES = {
         "MONOCHROME1; dcm2niix takes such values as they are",
         "export the series as MONOCHROME2",
     ),
+    "labels-contradict": Code(
+        "equal pictures in folders of both classes",
+        "keep the picture in the folder of its true class only",
+    ),
     "labels-unknown": Code(
         "the label convention is not known and the values do not decide, or it does not hold a "
         "value or tell the region; segment names that do not tell the region; values that are no "

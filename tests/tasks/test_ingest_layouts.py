@@ -246,6 +246,14 @@ def test_what_is_left_of_a_name_in_a_flat_folder_of_one_person_is_no_patient() -
     assert {patient for patient, _, _ in found.values()} == {"patient-unknown"}
 
 
+def test_one_name_that_parses_among_others_is_no_patient() -> None:
+    """`mean` is no ID because its neighbours have none; alone with its contrast a name is."""
+    mixed = recognised("T1.nii.gz", "Output_3D_File.nii.gz", "mean_dwi.nii.gz")
+    assert {patient for patient, _, _ in mixed.values()} == {"patient-unknown"}
+    alone = recognised("Doe_flair.nii.gz", "Doe_t1.nii.gz")
+    assert {patient for patient, _, _ in alone.values()} == {"Doe"}
+
+
 def test_flat_ids_are_taken_where_the_names_say_more_than_an_id() -> None:
     flat = recognised("P1_flair.nii.gz", "P1_t1.nii.gz", "P1_seg.nii.gz", "P2_flair.nii.gz")
     assert [patient for patient, _, _ in flat.values()] == ["P1", "P1", "P1", "P2"]

@@ -63,6 +63,18 @@ def test_coloured_tiffs_with_masks_make_one_volume_a_patient(room: Room) -> None
     assert room.accounts_for_every_file()
 
 
+def test_equal_pictures_in_folders_of_both_classes_are_all_refused(room: Room) -> None:
+    """Under whatever name: keeping one of them would be a guess at its label."""
+    for number, name in enumerate(("yes/a.png", "no/a.png", "no/b.png", "yes/c.png")):
+        path = room.raw / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grey = np.full((40, 40), 90 if number < 2 else 20 * number, np.uint8)
+        Image.fromarray(grey).save(path)
+    manifest = room.ingest(allow_unknown_patients=True)
+    assert sorted(manifest.label) == [0, 1]
+    assert room.codes() == ["labels-contradict"] * 2
+
+
 def test_class_folders_label_single_pictures(room: Room) -> None:
     for index in range(3):
         save(room.raw / f"yes/p{index}.png", grey(index))

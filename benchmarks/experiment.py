@@ -23,7 +23,6 @@ from typing import Any
 
 import yaml
 
-from flows.runner import DVC
 from tasks.stage import die_with_parent
 
 ROOT = Path(__file__).parents[1]
@@ -164,7 +163,7 @@ def run(cell: Cell, clone: Path, place: Path, *, key: str) -> bool:
         "DO_NOT_TRACK": "1",
     }
     name = str(cell.place).replace("/", "-")
-    command = [sys.executable, "-c", DVC, "exp", "run", "-n", name]
+    command = [sys.executable, "-m", "flows.dvc_process", "exp", "run", "-n", name]
     # One of that name is there when its results were removed, to have them anew.
     subprocess.run(
         [sys.executable, "-m", "dvc", "exp", "remove", "-q", name],

@@ -169,11 +169,6 @@ def voxels_of(drawn: Bools) -> Indices:
     return at
 
 
-def band_of(image: Volume) -> int:
-    """The width of the band about an outline, in voxels of the plane."""
-    return int(np.clip(round(BAND_MM / min(image.spacing_mm)), 2, 6))
-
-
 def find_head(data: NDArray[np.generic]) -> Head:
     """The head of an image (I,J,K), whether or not the skull was taken off.
 

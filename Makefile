@@ -42,5 +42,5 @@ clean:
 $(STAMP): pyproject.toml constraints.txt
 	@sh .ci/venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	@$(BIN)/python -c 'from tasks.ingest.privacy import private_folder; private_folder()'
+	@$(BIN)/python -c 'from tasks.ingest.privacy.pseudonyms import private_folder; private_folder()'
 	@touch $@

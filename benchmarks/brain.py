@@ -18,8 +18,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tasks.ingest.brain import STRIPPED, brain_mask, check_installed
-from tasks.ingest.volume import Volume, canonical
+from tasks.ingest.core.volume import Volume, canonical
+from tasks.ingest.preprocessing.brain_extraction import STRIPPED, brain_mask, check_installed
 
 
 def main() -> None:

@@ -202,13 +202,13 @@ def compare_memory(options: argparse.Namespace, room: Path) -> None:
 def count_held(room: Path) -> None:
     """What the first process keeps, by tracemalloc, of 300 patients who have 40 files each."""
     from tasks.ingest.__main__ import find_patients
-    from tasks.ingest.account import opened
-    from tasks.ingest.archive import workspace
-    from tasks.ingest.convert import Converted
-    from tasks.ingest.files_csv import read_files_table
-    from tasks.ingest.plan import Plan
-    from tasks.ingest.privacy import DEMO_KEY, Pseudonyms
-    from tasks.ingest.roll import Roll
+    from tasks.ingest.conversion.convert_patient import Converted
+    from tasks.ingest.files.dicom_index import Roll
+    from tasks.ingest.files.zip_archives import workspace
+    from tasks.ingest.output.batch_report import opened
+    from tasks.ingest.patients.batch_context import Plan
+    from tasks.ingest.privacy.pseudonyms import DEMO_KEY, Pseudonyms
+    from tasks.ingest.user_tables.files_csv import read_files_table
     from tasks.params.ingest import Ingest
 
     names, patients, files = Pseudonyms(DEMO_KEY), 300, 40

@@ -18,10 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tasks.ingest.mask_grid import place_mask
-from tasks.ingest.plausibility import Scene, check_place, is_ignored, view_of
-from tasks.ingest.refusal import RefusalError
-from tasks.ingest.volume import Volume
+from tasks.ingest.core.rejection import RejectionError
+from tasks.ingest.core.volume import Volume
+from tasks.ingest.masks.mask_grid import place_mask
+from tasks.ingest.masks.plausibility import Scene, check_place, is_ignored, view_of
 
 SHIFTS = (10, 25)  # in plane, in voxels
 FAINT = (0.5, 0.25)  # of the tumour's contrast
@@ -104,13 +104,13 @@ def tissue(case: Case) -> NDArray[np.uint8]:
 
 
 def judge(image: Volume, mask: NDArray[np.uint8], affine: NDArray[np.float64]) -> str:
-    """The code of a refusal, or `kept`, as `tasks.ingest.patient_masks` decides for one image."""
+    """Give the rejection code, or `kept`, as `patient_masks` decides for one image."""
     try:
         placed = place_mask(Volume(mask, affine), image)
         scene = Scene.of(image)
         check_place(placed, scene)
         view = view_of(placed, scene)
-    except RefusalError as refusal:
+    except RejectionError as refusal:
         return refusal.code
     return "mask-ignores-image" if is_ignored(() if view is None else (view,)) else "kept"
 

@@ -110,7 +110,7 @@ def scan(
     force: Annotated[bool, typer.Option(help="Write over the files.csv that is there.")] = False,
 ) -> None:
     """Say who is who in a batch before it is ingested, and propose it as files.csv."""
-    hand_on("tasks.ingest.scan", [*(["--force"] if force else []), "--", batch])
+    hand_on("tasks.commands.scan", [*(["--force"] if force else []), "--", batch])
 
 
 passes_on = app.command(

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from tasks import params
-from tasks.ingest.privacy import private_folder
+from tasks.ingest.privacy.private_files import private_folder
 from tasks.params import Section
 from tasks.stage import StageError
 

@@ -22,7 +22,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from flows.runner import Runner
-from tasks.ingest.privacy import KEY_VARIABLE, fingerprint
+from tasks.ingest.privacy.pseudonyms import KEY_VARIABLE, fingerprint
 from tasks.stage import StageError
 from tests.identity_search import below, leaks
 from tests.tasks.dicom_cases import write_segmentation, write_series

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.ingest.privacy import KEY_VARIABLE, Pseudonyms, fingerprint
+from tasks.ingest.privacy.pseudonyms import KEY_VARIABLE, Pseudonyms, fingerprint
 from tests.test_end_to_end import clone, run
 
 LGG = Path(__file__).parents[2] / "shared/data/lgg"

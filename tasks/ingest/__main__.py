@@ -13,19 +13,19 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tasks import params, stage
-from tasks.ingest import tables
-from tasks.ingest.account import Account, nothing_read, opened
-from tasks.ingest.archive import workspace
-from tasks.ingest.brain import check_installed
-from tasks.ingest.convert import convert, given_up
+from tasks.ingest.conversion.convert_patient import convert, given_up
 from tasks.ingest.discover import find_patients
-from tasks.ingest.files_csv import read_files_table
-from tasks.ingest.overrides import read_overrides
-from tasks.ingest.patient import Patient
-from tasks.ingest.plan import Plan
-from tasks.ingest.privacy import Pseudonyms, load_key
-from tasks.ingest.roll import Roll
-from tasks.ingest.workers import quiet, run_all
+from tasks.ingest.files.dicom_index import Roll
+from tasks.ingest.files.zip_archives import workspace
+from tasks.ingest.output import write_tables
+from tasks.ingest.output.batch_report import Account, nothing_read, opened
+from tasks.ingest.patients.batch_context import Plan
+from tasks.ingest.patients.patient_scans import Patient
+from tasks.ingest.preprocessing.brain_extraction import check_installed
+from tasks.ingest.privacy.pseudonyms import Pseudonyms, load_key
+from tasks.ingest.user_tables.files_csv import read_files_table
+from tasks.ingest.user_tables.older_tables import read_overrides
+from tasks.ingest.worker_pool import quiet, run_all
 from tasks.params.ingest import Ingest
 from tasks.stage import StageError
 
@@ -61,8 +61,8 @@ def main(batch: str) -> None:
             convert_all(patients, plan, account, label=f"ingest@{batch}")
         if not account.volumes:
             raise StageError(nothing_read(folder, batch, account))
-        tables.write_manifest(volumes / "manifest.parquet", account.volumes)
-        tables.write_rejected(volumes / "rejected.parquet", account.rejected)
+        write_tables.write_manifest(volumes / "manifest.parquet", account.volumes)
+        write_tables.write_rejected(volumes / "rejected.parquet", account.rejected)
         (volumes / "facts.json").write_text(json.dumps(account.facts(), indent=1) + "\n")
     print(f"ingest@{batch}: {account.summary()}")
 

@@ -4,15 +4,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.ingest.account import Account
-from tasks.ingest.files_csv import FilesTable
-from tasks.ingest.found import Found
-from tasks.ingest.identity import persons
-from tasks.ingest.patient import Patient, by_patient
-from tasks.ingest.people import read_sites
-from tasks.ingest.pictures import without_class
-from tasks.ingest.plan import Plan
+from tasks.ingest.core.scan_record import ScanRecord
+from tasks.ingest.images2d.collections import without_class
+from tasks.ingest.output.batch_report import Account
+from tasks.ingest.patients.batch_context import Plan
+from tasks.ingest.patients.patient_id import persons
+from tasks.ingest.patients.patient_scans import Patient, by_patient
 from tasks.ingest.survey import identify_all, load_libraries, take_stock, told_by_name
+from tasks.ingest.user_tables.files_csv import FilesTable
+from tasks.ingest.user_tables.participants_tsv import read_sites
 
 
 def find_patients(folder: Path, scratch: Path, plan: Plan, account: Account) -> list[Patient]:
@@ -33,7 +33,7 @@ def find_patients(folder: Path, scratch: Path, plan: Plan, account: Account) -> 
     return by_patient(people, found, read_sites(folder), plan.names)
 
 
-def note_on_classes(found: Sequence[Found]) -> None:
+def note_on_classes(found: Sequence[ScanRecord]) -> None:
     """Say that pictures have neither a known class nor a mask; their folders' names stay here."""
     pictures, folders = without_class(found)
     if pictures:

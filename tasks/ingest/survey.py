@@ -6,17 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
-from tasks.ingest import named_scans, pictures
-from tasks.ingest.archive import unpack
-from tasks.ingest.files_csv import FilesTable
-from tasks.ingest.found import Found, Rejection
-from tasks.ingest.identity import Identity, identify, named_by_owner
-from tasks.ingest.inventory import Kind, Source, is_hidden, is_tools, kind_of, size_of, walk
-from tasks.ingest.overrides import read_pictures_table
-from tasks.ingest.refusal import RefusalError
-from tasks.ingest.roll import Entries, Entry, Roll
-from tasks.ingest.sop_classes import READ_BY_PYDICOM
-from tasks.ingest.workers import run_all
+from tasks.ingest.core.rejection import Rejection, RejectionError
+from tasks.ingest.core.scan_record import ScanRecord
+from tasks.ingest.core.source_file import Source
+from tasks.ingest.dicom.sop_classes import READ_BY_PYDICOM
+from tasks.ingest.files.dicom_index import Entries, Entry, Roll
+from tasks.ingest.files.list_files import Kind, is_hidden, is_tools, kind_of, size_of, walk
+from tasks.ingest.files.zip_archives import unpack
+from tasks.ingest.images2d import collections
+from tasks.ingest.nifti import nifti_scans
+from tasks.ingest.patients.patient_id import Identity, identify, named_by_owner
+from tasks.ingest.user_tables.files_csv import FilesTable
+from tasks.ingest.user_tables.older_tables import read_pictures_table
+from tasks.ingest.worker_pool import run_all
 from tasks.params.ingest import Ingest
 
 Answer = Identity | Rejection
@@ -42,8 +44,8 @@ def take_stock(
                     sized = Source(source.place, source.alias, source.root, size_of(source, root))
                     kind = kind_of(sized)
                     if hidden and kind != "metadata":
-                        raise RefusalError("hidden-file", "a name that begins with a dot")
-                except RefusalError as refusal:
+                        raise RejectionError("hidden-file", "a name that begins with a dot")
+                except RejectionError as refusal:
                     if hidden and refusal.code in ("unknown-format", "empty-file"):
                         kinds["metadata"].append(source)
                     else:
@@ -68,13 +70,13 @@ def take_stock(
 
 def told_by_name(
     kinds: Mapping[Kind, list[Source]], folder: Path, settings: Ingest, table: FilesTable
-) -> tuple[list[Found], list[Rejection]]:
+) -> tuple[list[ScanRecord], list[Rejection]]:
     """Images and masks in NIfTI and picture files; each file is in one of them or refused."""
-    found, rejected = named_scans.survey(
+    found, rejected = nifti_scans.survey(
         kinds["nifti"], kinds["metadata"], table, allow_unknown=settings.allow_unknown_patients
     )
     older = read_pictures_table(folder)
-    more, refused = pictures.survey(kinds["image2d"], settings, older, table)
+    more, refused = collections.survey(kinds["image2d"], settings, older, table)
     return [*found, *more], [*rejected, *refused]
 
 
@@ -123,7 +125,7 @@ def identify_some(entries: list[Entry]) -> list[Answer]:
     for source, _, _ in entries:
         try:
             results.append(identify(source))
-        except RefusalError as refusal:
+        except RejectionError as refusal:
             results.append(Rejection((source,), refusal.code, refusal.reason))
     return results
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.ingest.privacy import TABLES, private_folder
+from tasks.ingest.privacy.private_files import TABLES, private_folder
 from tests.flows import toy, whole
 
 PUBLIC = Path("/var/tmp/dvc/repo")

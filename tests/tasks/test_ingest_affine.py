@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from .dicom_cases import anatomy, rotation
-from .ingest_room import Room
+from tests.tasks.dicom_cases import anatomy, rotation
+from tests.tasks.ingest_room import Room
 
 SHAPE = (8, 9, 10)
 AFFINE = np.array([[-0.9, 0, 0, 40], [0, 0.9, 0, -50], [0, 0, 5.0, -30], [0, 0, 0, 1.0]])

@@ -3,11 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.ingest.bias import correct_bias
-from tasks.ingest.volume import Volume
-
-from .ingest_room import Room
-from .test_ingest_nifti import write_nifti
+from tasks.ingest.core.volume import Volume
+from tasks.ingest.preprocessing.n4_bias_field import correct_bias
+from tests.tasks.ingest_room import Room
+from tests.tasks.test_ingest_nifti import write_nifti
 
 
 def head(bias: float) -> tuple[np.ndarray, np.ndarray]:

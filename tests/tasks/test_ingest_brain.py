@@ -6,16 +6,19 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tasks.ingest import brain
-from tasks.ingest.refusal import RefusalError
-from tasks.ingest.volume import Volume, canonical
+from tasks.ingest.core.rejection import RejectionError
+from tasks.ingest.core.volume import Volume, canonical
+from tasks.ingest.preprocessing import brain_extraction
 from tasks.stage import StageError
+from tests.tasks.ingest_room import Room
+from tests.tasks.test_ingest_nifti import LGG, one_patient, write_nifti
 
-from .ingest_room import Room
-from .test_ingest_nifti import LGG, one_patient, write_nifti
-
-absent = not all(brain.network_path(name).is_file() for name in brain.NETWORKS)
-with_networks = pytest.mark.skipif(absent, reason=f"the networks are absent: {brain.INSTALL}")
+absent = not all(
+    brain_extraction.network_path(name).is_file() for name in brain_extraction.NETWORKS
+)
+with_networks = pytest.mark.skipif(
+    absent, reason=f"the networks are absent: {brain_extraction.INSTALL}"
+)
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def test_without_its_networks_the_stage_names_the_command(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_patient(room)
-    monkeypatch.setattr(brain, "PACKAGE", "no-such-package")
+    monkeypatch.setattr(brain_extraction, "PACKAGE", "no-such-package")
     with pytest.raises(StageError, match="pip install --no-deps deepbet"):
         room.ingest(brain_extraction=True)
     assert room.ingest().brain.isna().all()
@@ -39,7 +42,7 @@ def test_other_networks_than_the_known_are_refused(
 ) -> None:
     one_patient(room)
     (tmp_path / "other.pt").write_bytes(b"another network")
-    monkeypatch.setattr(brain, "network_path", lambda name: tmp_path / "other.pt")
+    monkeypatch.setattr(brain_extraction, "network_path", lambda name: tmp_path / "other.pt")
     with pytest.raises(StageError, match="are others here"):
         room.ingest(brain_extraction=True)
 
@@ -58,9 +61,9 @@ def test_what_lies_outside_goes_unless_it_has_gone_before(
     monkeypatch: pytest.MonkeyPatch, stripped: bool
 ) -> None:
     data, inside = head()
-    monkeypatch.setattr(brain, "brain_mask", lambda _: inside)
+    monkeypatch.setattr(brain_extraction, "brain_mask", lambda _: inside)
     before = Volume(np.where(inside, data, 0) if stripped else data, np.eye(4))
-    after, said = brain.extract_brain(before)
+    after, said = brain_extraction.extract_brain(before)
     assert said == ("stripped before" if stripped else "extracted")
     assert np.array_equal(after.data, np.where(inside, data, 0))
     assert after.data.dtype == data.dtype
@@ -71,9 +74,11 @@ def test_masks_keep_their_largest_part_without_holes() -> None:
     holed = inside.copy()
     holed[20, 22, 15] = False
     holed[0, 0, 0] = True
-    assert np.array_equal(brain.without_holes(brain.largest_part(holed)), inside)
-    with pytest.raises(RefusalError):
-        brain.largest_part(np.zeros((4, 4, 4), bool))
+    assert np.array_equal(
+        brain_extraction.without_holes(brain_extraction.largest_part(holed)), inside
+    )
+    with pytest.raises(RejectionError):
+        brain_extraction.largest_part(np.zeros((4, 4, 4), bool))
 
 
 @pytest.mark.verify

@@ -9,12 +9,11 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from tasks.ingest.contour_fill import Contours, fill
-from tasks.ingest.refusal import RefusalError
-from tasks.ingest.volume import Volume
-
-from .dicom_cases import anatomy, rotation, write_series, write_structures
-from .ingest_room import Room, canonical
+from tasks.ingest.core.rejection import RejectionError
+from tasks.ingest.core.volume import Volume
+from tasks.ingest.masks.rasterise_contours import Contours, fill
+from tests.tasks.dicom_cases import anatomy, rotation, write_series, write_structures
+from tests.tasks.ingest_room import Room, canonical
 
 RADIUS = 16.0
 SAGITTAL = np.eye(3)[:, [1, 2, 0]]  # columns: two directions in the plane, the normal
@@ -159,7 +158,7 @@ def test_a_slice_left_out_inside_a_tumour_is_filled_between() -> None:
 
 
 def test_planes_too_far_apart_are_refused() -> None:
-    with pytest.raises(RefusalError, match="contours-too-sparse"):
+    with pytest.raises(RejectionError, match="contours-too-sparse"):
         fill(Contours((tuple(circles(12, 0, AXIAL)),)), grid(THIN))
 
 
@@ -183,22 +182,22 @@ def test_one_plane_is_as_thick_as_the_slices_it_was_drawn_on() -> None:
         assert found.any(axis=(0, 1)).sum() == slices
     organ = tuple(circles(3, 0, AXIAL, radius=30))
     assert (fill(Contours(((ring,),), organ), grid(THIN)) > 0).any(axis=(0, 1)).sum() == 3
-    with pytest.raises(RefusalError, match="nothing says how thick"):
+    with pytest.raises(RejectionError, match="nothing says how thick"):
         fill(Contours(((ring @ SAGITTAL.T @ OBLIQUE,),)), grid(THIN))
 
 
 def test_contours_in_no_plane_are_refused() -> None:
     rings = circles(3, 0, AXIAL)
     rings[2] = rings[2] + np.outer(np.arange(96) % 2, [0, 0, 4.0])
-    with pytest.raises(RefusalError, match="parallel planes"):
+    with pytest.raises(RejectionError, match="parallel planes"):
         fill(Contours((tuple(rings),)), grid(THIN))
-    with pytest.raises(RefusalError, match="parallel planes"):
+    with pytest.raises(RejectionError, match="parallel planes"):
         fill(Contours((tuple(circles(3, 0, AXIAL) + circles(3, 0, SAGITTAL)),)), grid(THIN))
 
 
 def test_contours_beside_the_image_are_refused() -> None:
     rings = [moved(ring, 0, 0, 300.0) for ring in circles(3, 0, AXIAL)]
-    with pytest.raises(RefusalError, match="mask-outside-image"):
+    with pytest.raises(RejectionError, match="mask-outside-image"):
         fill(Contours((tuple(rings),)), grid(THIN))
 
 

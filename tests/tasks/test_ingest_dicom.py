@@ -11,8 +11,14 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from .dicom_cases import anatomy, rotation, write_multiframe, write_segmentation, write_series
-from .ingest_room import Room, canonical
+from tests.tasks.dicom_cases import (
+    anatomy,
+    rotation,
+    write_multiframe,
+    write_segmentation,
+    write_series,
+)
+from tests.tasks.ingest_room import Room, canonical
 
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"

@@ -10,9 +10,9 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import generate_uid
 
-from .dicom_cases import anatomy, rotation, write_multiframe, write_series
-from .ingest_room import Room
-from .test_ingest_dicom import assert_equal_to
+from tests.tasks.dicom_cases import anatomy, rotation, write_multiframe, write_series
+from tests.tasks.ingest_room import Room
+from tests.tasks.test_ingest_dicom import assert_equal_to
 
 
 @pytest.fixture

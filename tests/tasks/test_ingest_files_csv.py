@@ -10,14 +10,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from flows.cli import app
-from tasks.ingest import scan
-from tasks.ingest.files_csv import as_pattern
-from tasks.ingest.privacy import DEMO_KEY, Pseudonyms
+from tasks.commands.scan import __main__
+from tasks.ingest.privacy.pseudonyms import DEMO_KEY, Pseudonyms
+from tasks.ingest.user_tables.files_csv import as_pattern
 from tasks.stage import StageError
-
-from .dicom_cases import anatomy, write_segmentation, write_series
-from .ingest_room import Room
-from .test_ingest_nifti import ball, write_nifti
+from tests.tasks.dicom_cases import anatomy, write_segmentation, write_series
+from tests.tasks.ingest_room import Room
+from tests.tasks.test_ingest_nifti import ball, write_nifti
 
 SHAPE = (8, 9, 10)
 
@@ -176,7 +175,7 @@ def test_ingest_with_the_proposed_table_gives_the_same_result(room: Room) -> Non
     mixed_batch(room)
     before = room.ingest()
     refused = pd.read_parquet(room.volumes / "rejected.parquet")
-    scan.main("b", force=False)
+    __main__.main("b", force=False)
     after = room.ingest()
     pd.testing.assert_frame_equal(before, after)
     assert list(pd.read_parquet(room.volumes / "rejected.parquet").code) == list(refused.code)
@@ -193,7 +192,7 @@ def test_scan_tells_who_is_who_with_examples_and_writes_nothing_else(
     monkeypatch.setenv("COLUMNS", "140")
     mixed_batch(room)
     before = set(room.root.rglob("*"))
-    scan.main("b", force=False)
+    __main__.main("b", force=False)
     said = capsys.readouterr().out
     assert re.search(r"patients\s*│\s*3 │ 01: 2 FLAIR, 2 masks", said)
     assert "01: 1, 2" in said  # visits
@@ -210,15 +209,15 @@ def test_scan_leaves_the_owners_table_unless_asked(
 ) -> None:
     write_nifti(room.raw / "Output_3D_File.nii.gz", anatomy(SHAPE))
     table(room, "path,patient\nOutput_3D_File.nii.gz,X\n")
-    scan.main("b", force=False)
+    __main__.main("b", force=False)
     assert (room.raw / "files.csv").read_text() == "path,patient\nOutput_3D_File.nii.gz,X\n"
     assert "--force" in capsys.readouterr().out
-    scan.main("b", force=True)
+    __main__.main("b", force=True)
     assert "Output_3D_File.nii.gz,X,,other,image,,," in (room.raw / "files.csv").read_text()
 
 
 def test_scan_is_a_command_with_one_line_for_a_batch_that_is_not_there(room: Room) -> None:
     room.raw.mkdir(parents=True)
     with pytest.raises(StageError, match="data/raw/c is not there; found in data/raw: b"):
-        scan.main("c", force=False)
+        __main__.main("c", force=False)
     assert "scan" in CliRunner().invoke(app, ["--help"]).output

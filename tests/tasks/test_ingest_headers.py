@@ -10,16 +10,15 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ImplicitVRLittleEndian
 
-from tasks.ingest.elements import read_elements
-from tasks.ingest.fields import Fields, by_pydicom
-from tasks.ingest.headers import TAGS, read_header, summarise
-from tasks.ingest.inventory import Source
-from tasks.ingest.refusal import RefusalError
-
-from .dicom_cases import anatomy, write_series
-from .ingest_room import Room, canonical
-from .test_ingest_hostile import corrupt
-from .test_ingest_syntaxes import rewrite
+from tasks.ingest.core.rejection import RejectionError
+from tasks.ingest.core.source_file import Source
+from tasks.ingest.dicom.attributes import Fields, by_pydicom
+from tasks.ingest.dicom.fast_parser import read_elements
+from tasks.ingest.dicom.header import TAGS, read_header, summarise
+from tests.tasks.dicom_cases import anatomy, write_series
+from tests.tasks.ingest_room import Room, canonical
+from tests.tasks.test_ingest_hostile import corrupt
+from tests.tasks.test_ingest_syntaxes import rewrite
 
 CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"
 
@@ -92,7 +91,7 @@ def test_a_broken_header_is_read_as_by_pydicom_or_left_to_it(tmp_path: Path) -> 
             by_the_book = summarise(broken, Fields(by_pydicom(broken, TAGS), quick=False))
             found = summarise(broken, Fields(quick, quick=True))
         except (
-            RefusalError,
+            RejectionError,
             ValueError,
             AttributeError,
             OverflowError,

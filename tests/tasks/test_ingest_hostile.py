@@ -14,18 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.ingest import workers
+from tasks.ingest import worker_pool
 from tasks.stage import StageError
-
-from .dicom_cases import (
+from tests.tasks.dicom_cases import (
     anatomy,
     write_multiframe,
     write_segmentation,
     write_series,
     write_structures,
 )
-from .ingest_room import Room
-from .test_ingest_nifti import ball, one_patient, write_nifti
+from tests.tasks.ingest_room import Room
+from tests.tasks.test_ingest_nifti import ball, one_patient, write_nifti
 
 
 @pytest.fixture
@@ -122,12 +121,12 @@ def square(number: int) -> int:
 
 
 def test_a_task_that_kills_or_hangs_its_worker_takes_no_other_along() -> None:
-    results = list(workers.run_all(square, range(8), seconds=1.0, memory=2**31))
+    results = list(worker_pool.run_all(square, range(8), seconds=1.0, memory=2**31))
     assert results == list(enumerate([0, 1, 4, None, 16, None, 36, 49]))
 
 
 def test_only_a_few_tasks_are_taken_ahead_of_their_results() -> None:
-    ahead = workers.AHEAD * workers.cores()
+    ahead = worker_pool.AHEAD * worker_pool.cores()
     taken: list[int] = []
 
     def tasks() -> Iterator[int]:
@@ -136,7 +135,7 @@ def test_only_a_few_tasks_are_taken_ahead_of_their_results() -> None:
             yield number
 
     for done, (task, result) in enumerate(
-        workers.run_all(abs, tasks(), seconds=20.0, memory=2**31), start=1
+        worker_pool.run_all(abs, tasks(), seconds=20.0, memory=2**31), start=1
     ):
         assert (task, result) == (done, done)
         assert len(taken) <= done + ahead
@@ -149,7 +148,7 @@ def greedy(number: int) -> int:
 
 def test_a_worker_may_not_take_all_memory() -> None:
     with pytest.raises(MemoryError):
-        list(workers.run_all(greedy, [2**34], seconds=20.0, memory=2**30))
+        list(worker_pool.run_all(greedy, [2**34], seconds=20.0, memory=2**30))
 
 
 def failing(number: int) -> int:
@@ -158,7 +157,7 @@ def failing(number: int) -> int:
 
 def test_a_full_disk_in_a_worker_ends_the_stage() -> None:
     with pytest.raises(OSError, match="No space"):
-        list(workers.run_all(failing, [1, 2, 3], seconds=20.0, memory=2**31))
+        list(worker_pool.run_all(failing, [1, 2, 3], seconds=20.0, memory=2**31))
 
 
 def corrupt(content: bytes, rng: random.Random) -> bytes:

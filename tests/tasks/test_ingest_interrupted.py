@@ -14,10 +14,9 @@ import pytest
 from tasks import stage
 from tasks.ingest.__main__ import main
 from tasks.stage import StageError
-
-from .dicom_cases import anatomy
-from .ingest_room import Room
-from .test_ingest_nifti import write_nifti
+from tests.tasks.dicom_cases import anatomy
+from tests.tasks.ingest_room import Room
+from tests.tasks.test_ingest_nifti import write_nifti
 
 ROOT = Path(__file__).parents[2]
 

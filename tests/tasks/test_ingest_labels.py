@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.ingest.label_conventions import BINARY, CONVENTIONS, table_of_conventions
-from tasks.ingest.labels import merge_greys, merge_labels
-from tasks.ingest.refusal import RefusalError
+from tasks.ingest.core.rejection import RejectionError
+from tasks.ingest.masks.label_conventions import BINARY, CONVENTIONS, table_of_conventions
+from tasks.ingest.masks.label_values import merge_greys, merge_labels
 from tasks.params.ingest import LabelConvention
 
 
@@ -76,7 +76,7 @@ def test_a_convention_tells_its_regions(
 def test_what_is_not_known_is_refused(
     convention: str | None, values: tuple[int, ...], rule: str
 ) -> None:
-    with pytest.raises(RefusalError) as refusal:
+    with pytest.raises(RejectionError) as refusal:
         merged(values, rule, convention)
     assert refusal.value.code == "labels-unknown"
 
@@ -97,7 +97,7 @@ def test_sources_that_contradict_each_other_agree_on_the_whole_tumour() -> None:
 def test_a_list_wins_and_finds_nothing_only_where_the_rest_is_known() -> None:
     assert merged((3, 9), [9], "brats-2024") == {9}
     assert merged((2,), [1, 4], "brats-2012-2020") == set()
-    with pytest.raises(RefusalError, match="labels-unknown"):
+    with pytest.raises(RejectionError, match="labels-unknown"):
         merged((255,), [1], None)
 
 
@@ -112,7 +112,7 @@ def test_the_regions_lie_in_each_other_and_never_hold_a_cavity(
     for region in ("enhancing", "core", "whole"):
         try:
             regions[region] = merged(tuple(values), region, convention)
-        except RefusalError:
+        except RejectionError:
             continue
     for inner, outer in (("enhancing", "core"), ("core", "whole"), ("enhancing", "whole")):
         if inner in regions and outer in regions:
@@ -135,14 +135,14 @@ def test_soft_edges_of_a_drawn_mask_are_cut_at_half_the_maximum() -> None:
     ("values", "lossy"), [((85, 170, 170, 255), False), ((1, 2, 4), True), ((85, 84, 255), True)]
 )
 def test_scaled_or_blurred_labels_are_no_drawn_mask(values: tuple[int, ...], lossy: bool) -> None:
-    with pytest.raises(RefusalError, match="labels-unknown"):
+    with pytest.raises(RejectionError, match="labels-unknown"):
         merge_greys(labels(*values), "whole", lossy=lossy)
 
 
 def test_the_document_holds_the_table_of_conventions() -> None:
     document = (Path(__file__).parents[2] / "docs/ingest.md").read_text(encoding="utf-8")
     assert table_of_conventions() in document, (
-        "python -m tasks.ingest.label_conventions docs/ingest.md"
+        "python -m tasks.ingest.masks.label_conventions docs/ingest.md"
     )
 
 

@@ -10,22 +10,21 @@ import pytest
 import yaml
 from PIL import Image
 
-from tasks.ingest.label_conventions import BINARY, CONVENTIONS
-from tasks.ingest.layouts import (
+from tasks.ingest.filenames.layouts import (
     TABLE_END,
     TABLE_START,
     read_table,
     table_of_layouts,
     with_table,
 )
-from tasks.ingest.privacy import DEMO_KEY, Pseudonyms
-from tasks.ingest.recognition import Sidecars, recognise
+from tasks.ingest.filenames.recognise import Sidecars, recognise
+from tasks.ingest.masks.label_conventions import BINARY, CONVENTIONS
+from tasks.ingest.privacy.pseudonyms import DEMO_KEY, Pseudonyms
 from tasks.phantom.simulator import Simulator
 from tasks.slices.__main__ import main as slices
-
-from .ingest_room import Room
-from .slices_room import BASE
-from .slices_room import patient as ellipsoid
+from tests.tasks.ingest_room import Room
+from tests.tasks.slices_room import BASE
+from tests.tasks.slices_room import patient as ellipsoid
 
 People = dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]  # (person, visit) to volume and mask
 AFFINE = np.diag([-3.0, -3.0, 6.0, 1.0])
@@ -173,7 +172,7 @@ def test_every_layout_of_the_table_is_written_here_and_says_where_it_is_document
 def test_the_documents_list_of_layouts_is_the_tables() -> None:
     document = (Path(__file__).parents[2] / "docs/ingest.md").read_text(encoding="utf-8")
     assert TABLE_START + table_of_layouts() + TABLE_END in document, (
-        "run python -m tasks.ingest.layouts docs/ingest.md"
+        "run python -m tasks.ingest.filenames.layouts docs/ingest.md"
     )
     assert with_table(document) == document
 

@@ -7,10 +7,10 @@ from itertools import product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.ingest.convert import partners
-from tasks.ingest.found import Found
-from tasks.ingest.inventory import Source
-from tasks.ingest.recognition import Name, Sidecars, recognise
+from tasks.ingest.conversion.convert_patient import partners
+from tasks.ingest.core.scan_record import ScanRecord
+from tasks.ingest.core.source_file import Source
+from tasks.ingest.filenames.recognise import Name, Sidecars, recognise
 
 IDS: dict[str, Callable[[int], str]] = {
     "P1": lambda n: f"P{n}",
@@ -118,10 +118,10 @@ def test_one_person_is_one_patient_or_refused(batch: dict[str, tuple[int, int]])
 @settings(max_examples=300, deadline=None)
 @given(batches())
 def test_a_mask_is_laid_on_images_of_its_visit_only(batch: dict[str, tuple[int, int]]) -> None:
-    by_patient: dict[str, list[tuple[str, Found]]] = defaultdict(list)
+    by_patient: dict[str, list[tuple[str, ScanRecord]]] = defaultdict(list)
     for path, name in check(batch).items():
         role = "mask" if name.role == "mask" else "image"
-        one = Found(
+        one = ScanRecord(
             role, "nifti", (Source(path),), name.patient, session=name.session, stem=name.stem,
             modality=name.modality,
         )  # fmt: skip

@@ -7,16 +7,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.ingest import volume as ours
 from tasks.ingest.__main__ import main
-from tasks.ingest.privacy import DEMO_KEY, fingerprint
+from tasks.ingest.core import volume as ours
+from tasks.ingest.privacy.pseudonyms import DEMO_KEY, fingerprint
 from tasks.params.ingest import Ingest
 from tasks.stage import StageError
 from tasks.tables.manifest import Manifest
 from tasks.tables.rejected import Rejected
-
-from .dicom_cases import anatomy, rotation, write_series
-from .ingest_room import Room, canonical
+from tests.tasks.dicom_cases import anatomy, rotation, write_series
+from tests.tasks.ingest_room import Room, canonical
 
 LGG = Path(__file__).parents[2] / "../shared/data/lgg"
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pydicom.dataset import FileDataset
 
-from .dicom_cases import anatomy, rotation, write_series
-from .ingest_room import Room
+from tests.tasks.dicom_cases import anatomy, rotation, write_series
+from tests.tasks.ingest_room import Room
 
 LGG = Path(__file__).parents[2] / "../shared/data/lgg"
 dcm2niix = pytest.importorskip("dcm2niix")

@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import FileDataset
 
-from tasks.ingest.placeholders import is_placeholder
-from tasks.ingest.privacy import fingerprint
-
-from .dicom_cases import anatomy, write_series
-from .ingest_room import Room
-from .test_ingest_nifti import ball, one_patient, write_nifti
+from tasks.ingest.core.placeholder_ids import is_placeholder
+from tasks.ingest.privacy.pseudonyms import fingerprint
+from tests.tasks.dicom_cases import anatomy, write_series
+from tests.tasks.ingest_room import Room
+from tests.tasks.test_ingest_nifti import ball, one_patient, write_nifti
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from .heads import affine_of, ball, head
-from .ingest_room import Room
+from tests.tasks.heads import affine_of, ball, head
+from tests.tasks.ingest_room import Room
 
 SPACING = (2.0, 2.0, 5.0)
 SHAPE = (64, 80, 4)

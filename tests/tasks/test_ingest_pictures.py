@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.ingest.picture_classes import class_of
+from tasks.ingest.images2d.class_folders import class_of
 from tasks.stage import StageError
-
-from .dicom_cases import anatomy, write_series
-from .ingest_room import Room
-from .test_ingest_nifti import write_nifti
+from tests.tasks.dicom_cases import anatomy, write_series
+from tests.tasks.ingest_room import Room
+from tests.tasks.test_ingest_nifti import write_nifti
 
 
 @pytest.fixture

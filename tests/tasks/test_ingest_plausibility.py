@@ -6,12 +6,21 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tasks.ingest.plausibility import Scene, check_place, is_ignored, settles, view_of
-from tasks.ingest.refusal import RefusalError
-from tasks.ingest.volume import Volume
-
-from .heads import HEAD_MM, ORIENTATIONS, SHAPE, TUMOUR, affine_of, ball, head, places, shape_of
-from .ingest_room import Room
+from tasks.ingest.core.rejection import RejectionError
+from tasks.ingest.core.volume import Volume
+from tasks.ingest.masks.plausibility import Scene, check_place, is_ignored, settles, view_of
+from tests.tasks.heads import (
+    HEAD_MM,
+    ORIENTATIONS,
+    SHAPE,
+    TUMOUR,
+    affine_of,
+    ball,
+    head,
+    places,
+    shape_of,
+)
+from tests.tasks.ingest_room import Room
 
 AFFINE = affine_of()
 IMAGE = head(SHAPE, AFFINE)
@@ -85,9 +94,9 @@ def test_a_head_is_found_whatever_was_done_to_its_greys(change: str) -> None:
     scene = Scene.of(Volume(grey.astype(np.float32), AFFINE))
     check_place(TRUE, scene)
     assert view_of(TRUE, scene) == "clear"
-    with pytest.raises(RefusalError, match="mask-of-head"):
+    with pytest.raises(RejectionError, match="mask-of-head"):
         check_place(BRAIN.astype(np.uint8), scene)
-    with pytest.raises(RefusalError, match="mask-in-air"):
+    with pytest.raises(RejectionError, match="mask-in-air"):
         check_place(ball(SHAPE, AFFINE, np.array([-66.0, -70.0, 0.0])), scene)
 
 

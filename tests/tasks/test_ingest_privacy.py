@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import FileDataset
 
-from .dicom_cases import anatomy, write_series
-from .ingest_room import Room
+from tests.tasks.dicom_cases import anatomy, write_series
+from tests.tasks.ingest_room import Room
 
 
 @pytest.fixture

@@ -9,13 +9,18 @@ from pydicom.dataset import FileDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from tasks.ingest.refusal import RefusalError
-from tasks.ingest.segment_codes import PARTS, SNOMED_RT, normal_code, part_by_code
-from tasks.ingest.segment_names import Segment, part_of, tumour_segments
-
-from .dicom_cases import anatomy, rotation, write_segmentation, write_series, write_structures
-from .ingest_room import Room
-from .test_ingest_dicom import assert_equal_to, tumour
+from tasks.ingest.core.rejection import RejectionError
+from tasks.ingest.masks.segment_codes import PARTS, SNOMED_RT, normal_code, part_by_code
+from tasks.ingest.masks.segment_names import Segment, part_of, tumour_segments
+from tests.tasks.dicom_cases import (
+    anatomy,
+    rotation,
+    write_segmentation,
+    write_series,
+    write_structures,
+)
+from tests.tasks.ingest_room import Room
+from tests.tasks.test_ingest_dicom import assert_equal_to, tumour
 
 BRATS = {1: "Necrotic tumor core", 2: "Peritumoral edema", 3: "Enhancing tumor"}
 PEDIATRIC = {1: "ET", 2: "NET", 3: "CC", 4: "ED"}
@@ -89,7 +94,7 @@ def test_names_of_tumours_count(name: str) -> None:
 @pytest.mark.parametrize("name", listed(OTHERS))
 def test_names_of_other_things_do_not(name: str) -> None:
     assert tumour_segments({1: Segment(name), 2: Segment("GTV")}, "whole") == [2]
-    with pytest.raises(RefusalError, match="not-a-tumour-mask"):
+    with pytest.raises(RejectionError, match="not-a-tumour-mask"):
         tumour_segments({1: Segment(name)}, "whole")
 
 
@@ -250,7 +255,7 @@ def test_one_plane_of_a_segmentation_is_as_thick_as_it_says(room: Room) -> None:
 def test_scan_lists_segments_and_what_they_count_as(
     room: Room, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tasks.ingest.scan import main
+    from tasks.commands.scan.__main__ import main
 
     write_series(room.raw / "x", anatomy((7, 9, 10)))
     segments = {"Segment_1": BRAIN, "ET": NEOPLASM}

@@ -10,13 +10,12 @@ import pytest
 from pydicom.fileset import FileSet
 from pydicom.uid import generate_uid
 
-from tasks.ingest.modality import Timing, recognise
-from tasks.ingest.refusal import TABLE_END, TABLE_START, table_of_codes, with_table
+from tasks.ingest.core.mr_contrast import Timing, recognise
+from tasks.ingest.core.rejection import TABLE_END, TABLE_START, table_of_codes, with_table
 from tasks.stage import StageError
-
-from .dicom_cases import anatomy, write_segmentation, write_series
-from .ingest_room import Room
-from .test_ingest_nifti import ball, one_patient, write_nifti
+from tests.tasks.dicom_cases import anatomy, write_segmentation, write_series
+from tests.tasks.ingest_room import Room
+from tests.tasks.test_ingest_nifti import ball, one_patient, write_nifti
 
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 
@@ -211,7 +210,7 @@ def test_a_mask_of_another_frame_of_reference_is_not_used(room: Room) -> None:
 def test_the_documents_table_of_codes_is_the_codes() -> None:
     document = (Path(__file__).parents[2] / "docs/ingest.md").read_text(encoding="utf-8")
     assert TABLE_START + table_of_codes() + TABLE_END in document, (
-        "run python -m tasks.ingest.refusal docs/ingest.md"
+        "run python -m tasks.ingest.core.rejection docs/ingest.md"
     )
     assert with_table(document) == document
 

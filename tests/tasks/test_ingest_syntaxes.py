@@ -10,10 +10,9 @@ from pydicom.dataelem import DataElement
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from tasks.stage import StageError
-
-from .dicom_cases import anatomy, write_series
-from .ingest_room import Room
-from .test_ingest_dicom import assert_equal_to
+from tests.tasks.dicom_cases import anatomy, write_series
+from tests.tasks.ingest_room import Room
+from tests.tasks.test_ingest_dicom import assert_equal_to
 
 CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"
 

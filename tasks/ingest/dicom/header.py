@@ -1,0 +1,213 @@
+"""What ingest takes from a DICOM header: an allow-list, read without the pixels."""
+
+from dataclasses import dataclass, replace
+
+from tasks.ingest.core.error_messages import in_words
+from tasks.ingest.core.mr_contrast import Timing
+from tasks.ingest.core.rejection import RejectionError
+from tasks.ingest.core.source_file import Source
+from tasks.ingest.dicom.attributes import Fields, read_fields
+from tasks.ingest.dicom.fast_parser import Tags
+from tasks.ingest.dicom.functional_groups import Frame, frames_of, open_without_pixels
+from tasks.ingest.dicom.sop_classes import ENHANCED
+
+TAGS = Tags(
+    ("ImageType", 0x00080008, "CS"),
+    ("SOPClassUID", 0x00080016, "UI"),
+    ("SOPInstanceUID", 0x00080018, "UI"),
+    ("SyntheticData", 0x0008001C, "CS"),
+    ("StudyDate", 0x00080020, "DA"),
+    ("StudyTime", 0x00080030, "TM"),
+    ("Modality", 0x00080060, "CS"),
+    ("InstitutionName", 0x00080080, "LO"),
+    ("StationName", 0x00081010, "SH"),
+    ("SeriesDescription", 0x0008103E, "LO"),
+    ("ContrastBolusAgent", 0x00180010, "LO"),
+    ("SequenceName", 0x00180024, "SH"),
+    ("RepetitionTime", 0x00180080, "DS"),
+    ("EchoTime", 0x00180081, "DS"),
+    ("InversionTime", 0x00180082, "DS"),
+    ("EchoNumbers", 0x00180086, "IS"),
+    ("ProtocolName", 0x00181030, "LO"),
+    ("TriggerTime", 0x00181060, "DS"),
+    ("SequenceOfUltrasoundRegions", 0x00186011, "SQ"),
+    ("DiffusionBValue", 0x00189087, "FD"),
+    ("StudyInstanceUID", 0x0020000D, "UI"),
+    ("SeriesInstanceUID", 0x0020000E, "UI"),
+    ("SeriesNumber", 0x00200011, "IS"),
+    ("AcquisitionNumber", 0x00200012, "IS"),
+    ("InstanceNumber", 0x00200013, "IS"),
+    ("ImagePositionPatient", 0x00200032, "DS"),
+    ("ImageOrientationPatient", 0x00200037, "DS"),
+    ("FrameOfReferenceUID", 0x00200052, "UI"),
+    ("TemporalPositionIdentifier", 0x00200100, "IS"),
+    ("SamplesPerPixel", 0x00280002, "US"),
+    ("PhotometricInterpretation", 0x00280004, "CS"),
+    ("NumberOfFrames", 0x00280008, "IS"),
+    ("Rows", 0x00280010, "US"),
+    ("Columns", 0x00280011, "US"),
+    ("PixelSpacing", 0x00280030, "DS"),
+    ("BitsAllocated", 0x00280100, "US"),
+    ("BitsStored", 0x00280101, "US"),
+    ("HighBit", 0x00280102, "US"),
+    ("PixelRepresentation", 0x00280103, "US"),
+    ("BurnedInAnnotation", 0x00280301, "CS"),
+    ("RescaleIntercept", 0x00281052, "DS"),
+    ("RescaleSlope", 0x00281053, "DS"),
+    ("ModalityLUTSequence", 0x00283000, "SQ"),
+    ("ReferencedFrameOfReferenceSequence", 0x30060010, "SQ"),
+)
+DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName")
+SPLIT_BY = (
+    "EchoTime", "EchoNumbers", "ImageType", "AcquisitionNumber", "TemporalPositionIdentifier",
+    "DiffusionBValue", "TriggerTime",
+)  # fmt: skip
+NO_CONTRAST = ("", "no", "none", "n", "0", "without")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One DICOM file. Identifying fields stay inside ingest; nothing here is written as it is."""
+
+    source: Source
+    offset: int  # of the first byte after the header
+    transfer_syntax: str
+    sop_class: str
+    sop_instance: str
+    modality: str
+    image_type: tuple[str, ...]
+    study: str
+    study_time: str  # date and time; orders sessions, never leaves
+    series: str
+    series_number: str
+    frame_of_reference: str
+    equipment: str
+    description: str
+    synthetic: bool
+    burned_in: bool
+    timing: Timing
+    split_by: tuple[tuple[str, str], ...]  # what may tell volumes in one series apart
+    instance: int
+    frames: int
+    rows: int
+    columns: int
+    samples: int
+    bits: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    photometric: str
+    slope: float
+    intercept: float
+    has_lut: bool
+    position: tuple[float, ...]  # (3,) mm, LPS+
+    orientation: tuple[float, ...]  # (6,) direction cosines of a row and a column, LPS+
+    pixel_spacing: tuple[float, ...]  # (2,) mm between rows, between columns
+
+
+def read_header(source: Source) -> Header:
+    """Read one file up to its pixels.
+
+    Raises:
+        RefusalError: `corrupt` where it cannot be parsed as DICOM.
+    """
+    fields = read_fields(source, TAGS)
+    try:
+        header = summarise(source, fields)
+    except (ValueError, OverflowError):
+        raise RejectionError("corrupt", "a number in the header cannot be read") from None
+    return with_first_frame(header) if header.sop_class in ENHANCED else header
+
+
+def with_first_frame(header: Header) -> Header:
+    """An enhanced object's header with what its functional groups say of the first frame.
+
+    A file of one frame is then a slice like any other; of the others only timing is taken.
+    """
+    try:
+        frame = frames_of(open_without_pixels(header.source))[0]
+    except RejectionError:
+        raise
+    except Exception as error:  # a hostile file may raise anything
+        raise RejectionError("corrupt", f"the functional groups: {in_words(error)}") from None
+    header = replace(
+        header,
+        timing=Timing(
+            TR=header.timing.TR if frame.repetition_time is None else frame.repetition_time,
+            TE=header.timing.TE if frame.echo_time is None else frame.echo_time,
+            TI=header.timing.TI if frame.inversion_time is None else frame.inversion_time,
+            contrast=header.timing.contrast,
+        ),
+    )
+    return header if header.frames > 1 else as_slice(header, frame)
+
+
+def as_slice(header: Header, frame: Frame) -> Header:
+    """The header of an object of one frame as that of a classic slice."""
+    own = dict(frame.split_by)
+    return replace(
+        header,
+        position=frame.position,
+        orientation=frame.orientation,
+        pixel_spacing=frame.pixel_spacing,
+        slope=frame.slope,
+        intercept=frame.intercept,
+        split_by=tuple((name, own.get(name) or value) for name, value in header.split_by),
+    )
+
+
+def summarise(source: Source, fields: Fields) -> Header:
+    """Take the allowed fields, with numbers checked to be finite."""
+    if not fields.text("SOPClassUID"):
+        raise RejectionError("corrupt", "no SOP Class UID (0008,0016)")
+    slope = fields.number("RescaleSlope")
+    if slope == 0.0:
+        raise RejectionError("unsupported-pixels", "the rescale slope is 0")
+    bits_stored = fields.short("BitsStored")
+    return Header(
+        source=source,
+        offset=fields.offset,
+        transfer_syntax=fields.transfer_syntax,
+        sop_class=fields.text("SOPClassUID"),
+        sop_instance=fields.text("SOPInstanceUID"),
+        modality=fields.text("Modality"),
+        image_type=tuple(word.upper() for word in fields.words("ImageType")),
+        study=fields.text("StudyInstanceUID"),
+        study_time=f"{fields.text('StudyDate')} {fields.text('StudyTime')}",
+        series=fields.text("SeriesInstanceUID"),
+        series_number=fields.text("SeriesNumber"),
+        frame_of_reference=fields.text("FrameOfReferenceUID"),
+        equipment="|".join(fields.text(name) for name in ("InstitutionName", "StationName")),
+        description="\n".join(fields.text(name) for name in DESCRIPTIONS),
+        synthetic=fields.text("SyntheticData") == "YES",
+        burned_in=fields.text("BurnedInAnnotation") == "YES"
+        or "SequenceOfUltrasoundRegions" in fields,
+        timing=Timing(
+            TR=fields.number("RepetitionTime"),
+            TE=fields.number("EchoTime"),
+            TI=fields.number("InversionTime"),
+            contrast=fields.text("ContrastBolusAgent").lower() not in NO_CONTRAST,
+        ),
+        split_by=tuple((name, split_value(fields, name)) for name in SPLIT_BY),
+        instance=int(fields.number("InstanceNumber") or 0),
+        frames=int(fields.number("NumberOfFrames") or 1),
+        rows=fields.short("Rows"),
+        columns=fields.short("Columns"),
+        samples=fields.short("SamplesPerPixel") or 1,
+        bits=fields.short("BitsAllocated"),
+        bits_stored=bits_stored,
+        high_bit=fields.short("HighBit") if "HighBit" in fields else bits_stored - 1,
+        signed=fields.short("PixelRepresentation") == 1,
+        photometric=fields.text("PhotometricInterpretation"),
+        slope=1.0 if slope is None else slope,
+        intercept=fields.number("RescaleIntercept") or 0.0,
+        has_lut="ModalityLUTSequence" in fields,
+        position=fields.vector("ImagePositionPatient", 3),
+        orientation=fields.vector("ImageOrientationPatient", 6),
+        pixel_spacing=fields.vector("PixelSpacing", 2),
+    )
+
+
+def split_value(fields: Fields, keyword: str) -> str:
+    """A value as text that tells it from others."""
+    return fields.bits(keyword) if TAGS.kinds[keyword] == "FD" else fields.text(keyword)

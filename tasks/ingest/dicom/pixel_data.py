@@ -1,0 +1,121 @@
+"""The stored values of DICOM slices, read straight from the files where they are uncompressed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.ingest.core.error_messages import in_words
+from tasks.ingest.core.rejection import RejectionError
+from tasks.ingest.dicom.fast_parser import BIG_ENDIAN, EXPLICIT, IMPLICIT
+from tasks.ingest.dicom.header import Header
+
+NATIVE = (IMPLICIT, EXPLICIT)
+UNDEFINED_LENGTH = b"\xff\xff\xff\xff"
+
+
+def check_pixels(header: Header, max_voxels: int) -> None:
+    """Refuse what is no single-channel integer image of a sane size, before it is decoded."""
+    if header.photometric == "MONOCHROME1":
+        raise RejectionError("inverted-greyscale", "photometric interpretation MONOCHROME1")
+    if header.samples != 1 or header.photometric not in ("MONOCHROME2", ""):
+        found = header.photometric if header.photometric.isalnum() else "another"
+        raise RejectionError("not-greyscale", f"photometric interpretation {found[:16]}")
+    dtype_of(header)
+    if header.bits_stored > header.bits or header.high_bit != header.bits_stored - 1:
+        found = f"{header.bits_stored} bits stored up to bit {header.high_bit}"
+        raise RejectionError("unsupported-pixels", f"{found} of {header.bits}")
+    if header.has_lut:
+        raise RejectionError("unsupported-pixels", "a modality lookup table instead of a slope")
+    if header.rows < 2 or header.columns < 2:
+        raise RejectionError("geometry", f"{header.rows} rows, {header.columns} columns")
+    if header.rows * header.columns * header.frames > max_voxels:
+        raise RejectionError("too-large", f"more than {max_voxels} voxels declared")
+
+
+def dtype_of(header: Header) -> np.dtype[np.generic]:
+    """The type of a file's stored values."""
+    if header.bits not in (8, 16, 32):
+        raise RejectionError("unsupported-pixels", f"{header.bits} bits allocated")
+    return np.dtype(f"<{'i' if header.signed else 'u'}{header.bits // 8}")
+
+
+def stored_values(headers: Sequence[Header]) -> NDArray[Any]:
+    """(N,rows,columns): one plane for each single-frame file, all of one size.
+
+    Raises:
+        RefusalError: `truncated`, `codec` or `corrupt`.
+    """
+    dtype = np.result_type(*{dtype_of(header) for header in headers})
+    values = np.empty((len(headers), headers[0].rows, headers[0].columns), dtype)
+    for plane, header in zip(values, headers, strict=True):
+        fill_with_pixels(header, plane)
+    return values
+
+
+def stored_frames(header: Header) -> NDArray[Any]:
+    """(frames,rows,columns) of one multi-frame file; raises as `stored_values`."""
+    values = np.empty((header.frames, header.rows, header.columns), dtype_of(header))
+    fill_with_pixels(header, values)
+    return values
+
+
+def fill_with_pixels(header: Header, values: NDArray[Any]) -> None:
+    """Fill (rows,columns), or (frames,rows,columns), with the stored values of a file."""
+    if header.transfer_syntax not in NATIVE or not read_native(header, values):
+        values[...] = decoded(header, values.shape)
+
+
+def read_native(header: Header, plane: NDArray[Any]) -> bool:
+    """Fill an array with the bytes behind the header; False where pydicom is needed."""
+    dtype = dtype_of(header)
+    values = plane if plane.dtype == dtype else np.empty(plane.shape, dtype)
+    with header.source.open() as file:
+        file.seek(header.offset)
+        tag = file.read(12)
+        if tag[:4] != b"\xe0\x7f\x10\x00" or tag[4:8] == UNDEFINED_LENGTH:
+            return False
+        if header.transfer_syntax == EXPLICIT:
+            length = int.from_bytes(tag[8:12], "little")
+        else:
+            length = int.from_bytes(tag[4:8], "little")
+            file.seek(header.offset + 8)
+        if length < values.nbytes:
+            raise RejectionError(
+                "truncated", f"{length} bytes of pixels for {values.size} declared"
+            )
+        got = file.readinto(values.data)
+    if got < values.nbytes:
+        found = (got or 0) // dtype.itemsize
+        raise RejectionError("truncated", f"{found} of {values.size} pixels are in the file")
+    spare = header.bits - header.bits_stored
+    if 0 < spare < header.bits:  # old scanners kept overlays in the high bits
+        values = (values << spare) >> spare
+    if values is not plane:
+        plane[...] = values
+    return True
+
+
+def decoded(header: Header, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    """An array of this shape as pydicom decodes it."""
+    import pydicom
+
+    try:
+        dataset = pydicom.dcmread(header.source.path, force=True)
+        dataset.file_meta.TransferSyntaxUID = header.transfer_syntax  # bare files declare none
+        values = dataset.pixel_array
+    except Exception as error:  # decoders raise anything; their text may hold names
+        raise decoding_refusal(header, error) from None
+    if values.shape != shape:
+        raise RejectionError("corrupt", "the decoded frames have another size than declared")
+    return np.asarray(values)
+
+
+def decoding_refusal(header: Header, error: Exception) -> RejectionError:
+    """What a failed decoding means."""
+    if header.transfer_syntax in (*NATIVE, BIG_ENDIAN, ""):
+        return RejectionError("truncated", "fewer pixels in the file than its header declares")
+    if isinstance(error, NotImplementedError):
+        return RejectionError("codec", "no decoder for the transfer syntax")
+    return RejectionError("corrupt", f"the compressed pixels cannot be decoded: {in_words(error)}")

@@ -1,0 +1,146 @@
+"""DICOM images as volumes: a classic series, or one enhanced multi-frame object."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.ingest.core.error_messages import in_words
+from tasks.ingest.core.rejection import RejectionError
+from tasks.ingest.core.scan_record import ScanRecord
+from tasks.ingest.core.volume import Volume, compact
+from tasks.ingest.dicom.functional_groups import IN_WORDS, Frame, frames_of, open_without_pixels
+from tasks.ingest.dicom.header import Header
+from tasks.ingest.dicom.pixel_data import check_pixels, stored_frames, stored_values
+from tasks.ingest.dicom.slice_geometry import (
+    SAME_COSINES,
+    SAME_SPACING_MM,
+    clashes,
+    order_along_normal,
+    slice_normal,
+    slice_step,
+    stack_affine,
+)
+
+
+def read_series(found: ScanRecord, *, max_voxels: int) -> Volume:
+    """A classic series: one file a slice, sorted by position along the normal.
+
+    Returns:
+        (columns, rows, slices) int16 or float32, slope and intercept of each slice applied.
+
+    Raises:
+        RefusalError: where geometry or pixels do not make one exact volume.
+    """
+    headers = found.headers
+    for header in headers:
+        check_pixels(header, max_voxels // len(headers))
+    order, affine = stack_geometry(headers)
+    headers = tuple(headers[index] for index in order)
+    values = rescaled(stored_values(headers), headers)  # (slices, rows, columns)
+    return Volume(compact(values.transpose(2, 1, 0)), affine)
+
+
+def read_multiframe(found: ScanRecord, *, max_voxels: int) -> Volume:
+    """An enhanced multi-frame object, its frames placed by their functional groups.
+
+    Returns:
+        As `read_series`; whole numbers stay whole.
+
+    Raises:
+        RefusalError: `not-a-volume` where frames differ in orientation or share positions.
+    """
+    header = found.headers[0]
+    check_pixels(header, max_voxels)
+    frames = read_frames(header)
+    check_one_volume(frames)
+    order, affine = stack_geometry(frames)
+    frames = [frames[index] for index in order]
+    values = rescaled(stored_frames(header)[order], frames)  # (frames, rows, columns)
+    whole = values.dtype.kind == "f" and np.array_equal(values, np.round(values))
+    if whole and np.abs(values).max() < 2**24:
+        values = values.astype(np.int32)
+    return Volume(compact(values.transpose(2, 1, 0)), affine)
+
+
+def read_frames(header: Header) -> list[Frame]:
+    """The frames of a multi-frame object.
+
+    Raises:
+        RefusalError: `corrupt`, or `geometry` where a frame's place is not said.
+    """
+    try:
+        frames = frames_of(open_without_pixels(header.source))
+    except RejectionError:
+        raise
+    except Exception as error:  # a hostile file may raise anything
+        raise RejectionError("corrupt", f"the functional groups: {in_words(error)}") from None
+    check_placed(frames)
+    return frames
+
+
+def check_placed(frames: Sequence[Frame]) -> None:
+    """Refuse frames whose place is not said, or not by finite numbers."""
+    lengths = {(len(f.position), len(f.orientation), len(f.pixel_spacing)) for f in frames}
+    if lengths != {(3, 6, 2)}:
+        raise RejectionError("geometry", "position, orientation or spacing of a frame is missing")
+    if not np.isfinite([(*f.position, *f.orientation, *f.pixel_spacing) for f in frames]).all():
+        raise RejectionError(
+            "geometry", "position, orientation or spacing of a frame is not finite"
+        )
+    if min(min(frame.pixel_spacing) for frame in frames) <= 0:
+        raise RejectionError("geometry", "the pixel spacing is not positive")
+
+
+def check_parallel(frames: Sequence[Frame]) -> None:
+    """Refuse frames of several orientations or pixel sizes."""
+    if np.ptp([frame.orientation for frame in frames], axis=0).max() > SAME_COSINES:
+        raise RejectionError("not-a-volume", "the frames have several orientations")
+    if np.ptp([frame.pixel_spacing for frame in frames], axis=0).max() > SAME_SPACING_MM:
+        raise RejectionError("not-a-volume", "the frames have several pixel spacings")
+
+
+def check_one_volume(frames: Sequence[Frame]) -> None:
+    """Refuse frames that do not lie one behind the other."""
+    first = frames[0]
+    check_parallel(frames)
+    if len(frames) < 2:
+        raise RejectionError("too-few-slices", "one frame")
+    if any(frame.slope == 0 for frame in frames):
+        raise RejectionError("unsupported-pixels", "the rescale slope of a frame is 0")
+    if not np.isfinite([(frame.slope, frame.intercept) for frame in frames]).all():
+        raise RejectionError("unsupported-pixels", "the rescale slope of a frame is not finite")
+    normal = slice_normal(np.array(first.orientation))
+    if clashes(np.array([frame.position for frame in frames]), normal):
+        kinds = {name: {dict(f.split_by)[name] for f in frames} for name, _ in first.split_by}
+        counts = {name: len(found) for name, found in kinds.items() if len(found) > 1}
+        told = ", ".join(f"{count} {IN_WORDS[name]}" for name, count in counts.items())
+        told = told or "nothing in the header tells them apart"
+        raise RejectionError(
+            "not-a-volume", f"some of {len(frames)} frames share a position: {told}"
+        )
+
+
+def stack_geometry(
+    slices: Sequence[Header | Frame],
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The order of parallel slices along their normal, and the stack's affine (4,4)."""
+    orientation = np.array(slices[0].orientation)
+    normal = slice_normal(orientation)
+    positions = np.array([one.position for one in slices])  # (N,3)
+    order = order_along_normal(positions, normal)
+    step = slice_step(positions[order], normal)
+    spacing = np.array(slices[0].pixel_spacing)
+    return order, stack_affine(orientation, spacing, positions[order[0]], step)
+
+
+def rescaled(values: NDArray[Any], slices: Sequence[Header | Frame]) -> NDArray[Any]:
+    """(N,rows,columns) with slope and intercept of each slice applied: float32 where there are."""
+    if all((one.slope, one.intercept) == (1.0, 0.0) for one in slices):
+        return values
+    scaled = [
+        (values[index] * one.slope + one.intercept).astype(np.float32)
+        for index, one in enumerate(slices)
+    ]
+    return np.stack(scaled)

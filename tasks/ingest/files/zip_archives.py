@@ -1,0 +1,110 @@
+"""Zip archives, unpacked into `.private/` for as long as the stage runs.
+
+Entries land under numbers, not under their own names, so no name can lead anywhere; what is
+inflated is counted, so no bomb goes off.
+"""
+
+import errno
+import stat
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from tasks.ingest.core.error_messages import in_words
+from tasks.ingest.core.rejection import Rejection, RejectionError
+from tasks.ingest.core.source_file import Source
+from tasks.ingest.privacy.private_files import private_folder
+from tasks.stage import discard
+
+MAX_ENTRIES = 100_000
+BLOCK = 1 << 20
+
+
+@contextmanager
+def workspace(batch: str) -> Iterator[Path]:
+    """An empty folder in `.private/` that is gone afterwards."""
+    folder = private_folder() / f"unpacked-{batch}"
+    discard(folder)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        discard(folder)
+
+
+def unpack(archive: Source, folder: Path, max_bytes: int) -> tuple[list[Source], list[Rejection]]:
+    """Write an archive's files into `folder`, which is made; each ends in one of the two lists.
+
+    A file is named `ARCHIVE!/ENTRY`. One entry that is refused does not spoil the others.
+    """
+    sources: list[Source] = []
+    rejected: list[Rejection] = []
+    folder.mkdir()
+    try:
+        with zipfile.ZipFile(archive.path) as content:
+            named = [(entry, path_of(entry)) for entry in content.infolist()]
+            entries = [(entry, name) for entry, name in named if not name.endswith("/")]
+            if len(entries) > MAX_ENTRIES:
+                raise RejectionError("archive-unsafe", f"more than {MAX_ENTRIES} entries")
+            budget = max_bytes
+            for number, (entry, name) in enumerate(entries):
+                source = Source(str(folder / f"{number:06d}"), f"{archive.name}!/{name}")
+                try:
+                    check_entry(entry, name)
+                    budget -= inflate(content, entry, source.path, budget)
+                except RejectionError as refusal:
+                    rejected.append(Rejection((source,), refusal.code, refusal.reason))
+                else:
+                    sources.append(source)
+    except RejectionError as refusal:
+        rejected.append(Rejection((archive,), refusal.code, refusal.reason))
+    except Exception as error:  # a broken list of entries may raise anything
+        if is_full_disk(error):
+            raise
+        reason = f"the archive cannot be read: {in_words(error)}"
+        rejected.append(Rejection((archive,), "corrupt", reason))
+    return sources, rejected
+
+
+def path_of(entry: zipfile.ZipInfo) -> str:
+    """An entry's name; archives made on Windows separate folders by backslashes."""
+    return entry.filename.replace("\\", "/")
+
+
+def check_entry(entry: zipfile.ZipInfo, name: str) -> None:
+    """Refuse what an honest archive of images does not hold."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or ":" in name.partition("/")[0]:
+        raise RejectionError("archive-unsafe", "the entry's name leads out of the archive")
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise RejectionError("archive-unsafe", "the entry is a link")
+    if entry.flag_bits & 1:
+        raise RejectionError("archive-unsafe", "the entry is encrypted")
+    if path.suffix.lower() == ".zip":
+        raise RejectionError("archive-unsafe", "an archive inside the archive")
+
+
+def inflate(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, budget: int) -> int:
+    """Write one entry; return its size, which may not exceed the budget whatever it declares."""
+    size = 0
+    try:
+        with content.open(entry) as packed, target.open("wb") as file:
+            while block := packed.read(BLOCK):
+                size += len(block)
+                if size > budget:
+                    raise RejectionError("archive-unsafe", "the archive inflates beyond its limit")
+                file.write(block)
+    except Exception as error:
+        target.unlink(missing_ok=True)
+        if isinstance(error, RejectionError) or is_full_disk(error):
+            raise
+        raise RejectionError(
+            "corrupt", f"the entry cannot be inflated: {in_words(error)}"
+        ) from None
+    return size
+
+
+def is_full_disk(error: Exception) -> bool:
+    """Whether an error is this machine's; all others are the archive's, offsets of nowhere too."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

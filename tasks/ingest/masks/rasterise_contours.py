@@ -1,0 +1,327 @@
+"""Contours as a mask on an image's grid.
+
+Contours lie on parallel planes of their own, which need not be the image's: 1 mm contours on 5 mm
+slices, 5 mm contours on a 1 mm series, sagittal ones on an axial image. Each plane is filled by
+itself, even-odd, so that a hole drawn as an inner contour stays a hole. Between neighbouring planes
+the outline is interpolated by signed distances (Raya and Udupa 1990, IEEE TMI 9:32). A voxel larger
+than the distance of the planes is tumour where at least half of it is.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.ingest.core.rejection import RejectionError
+from tasks.ingest.core.volume import Volume
+
+SAME_PLANE_MM = 0.05
+LEVEL_MM = 0.2  # from lowest to highest point of a contour that is parallel to the image's slices
+PARALLEL = float(np.cos(np.radians(2.0)))
+OFF_PLANE = 0.5  # times the planes' distance: most from lowest to highest point of a contour
+NEIGHBOURS = 1.5  # times the usual distance: planes farther apart are none
+LARGEST_GAP_MM = 10.0  # over which an outline may be interpolated
+LARGER = 1.25  # times the planes' distance: voxels from there on are sampled several times
+MOST_SAMPLES = 45  # of a voxel
+FINEST_MM = 0.25  # of the grid on which planes oblique to the image are filled
+
+Points = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Contours:
+    """`regions`: the contours of each region that is tumour, each (N,3) in RAS+ mm.
+
+    `others` are those of other regions, which tell how far apart planes were drawn;
+    `slice_steps` are the vectors from slice to slice of the images on which they were drawn.
+    """
+
+    regions: tuple[tuple[Points, ...], ...]
+    others: tuple[Points, ...] = ()
+    slice_steps: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class PlaneGrid:
+    """Coordinates (u, v, d) of parallel planes: `to_grid` (4,4) maps RAS+ mm to them.
+
+    u and v count the pixels on which planes are filled, d is the distance along the normal in mm.
+    """
+
+    to_grid: NDArray[np.float64]
+    pixel_mm: tuple[float, float]
+    aligned: int | None  # the image's axis that is the normal, if one is
+
+    def of(self, points: Points) -> Points:
+        """(N,3) mm to (N,3) grid coordinates."""
+        return points @ self.to_grid[:3, :3].T + self.to_grid[:3, 3]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring planes: `along` (P,) their d, `distance` (P,U,V) signed mm, positive inside.
+
+    `corner` is the grid coordinate of [0,0]; `half` how far the first and last plane reach, mm.
+    """
+
+    along: NDArray[np.float64]
+    distance: NDArray[np.float32]
+    corner: NDArray[np.float64]
+    half: float
+
+
+def fill(contours: Contours, image: Volume) -> NDArray[np.uint8]:
+    """(I,J,K) of the image in {0,1}: the union of all regions.
+
+    Raises:
+        RefusalError: `geometry` for contours that lie in no parallel planes, `contours-too-sparse`
+            for planes too far apart, `mask-outside-image` where no region meets the image.
+    """
+    result = np.zeros(image.data.shape, np.uint8)
+    for region in contours.regions:
+        result |= fill_region(region, contours, image)
+    if not result.any():
+        raise RejectionError("mask-outside-image", "no voxel of the tumour falls inside the image")
+    return result
+
+
+def fill_region(region: tuple[Points, ...], contours: Contours, image: Volume) -> NDArray[np.uint8]:
+    """(I,J,K) in {0,1}: one region."""
+    grid = grid_of(region, image)
+    drawn = [grid.of(points) for points in region]
+    planes = by_plane(drawn)
+    along = np.array([np.mean(np.concatenate(plane)[:, 2]) for plane in planes])
+    spacing = plane_spacing(along, planes, grid, contours, image)
+    height = max(float(np.ptp(points[:, 2])) for points in drawn)
+    if height > max(OFF_PLANE * spacing, 2 * SAME_PLANE_MM):
+        raise RejectionError("geometry", "contours do not lie in parallel planes")
+    share = np.zeros(image.data.shape, np.float32)
+    for run in runs_of(along, planes, spacing, grid, image.data.size):
+        add_share(share, run, grid, image, spacing)
+    if share.max() == 0:
+        return np.zeros(share.shape, np.uint8)
+    # What is thinner than half a voxel everywhere is put where most of it is.
+    least = 0.5 if share.max() > 0.5 else share.max() / 2
+    return (share > least).astype(np.uint8)
+
+
+def grid_of(region: tuple[Points, ...], image: Volume) -> PlaneGrid:
+    """Plane coordinates whose normal is an image axis where contours are parallel to slices."""
+    normal = np.zeros(3)
+    areas = [vector_area(points) for points in region]
+    largest = max(areas, key=lambda area: float(area @ area))
+    for area in areas:
+        normal += area if area @ largest >= 0 else -area
+    length = float(np.linalg.norm(normal))
+    if not length:
+        raise RejectionError("mask-not-drawn", "the contours enclose no area")
+    normal /= length
+    to_voxels = np.linalg.inv(image.affine)
+    axes = to_voxels[:3, :3] / np.linalg.norm(to_voxels[:3, :3], axis=1, keepdims=True)
+    axis = int(np.abs(axes @ normal).argmax())
+    to_grid = np.eye(4)
+    if max(float(np.ptp(points @ axes[axis])) for points in region) < LEVEL_MM:
+        in_plane = [other for other in range(3) if other != axis]
+        to_grid[:2] = to_voxels[in_plane]
+        size = 1 / float(np.linalg.norm(to_voxels[axis, :3]))  # mm from slice to slice
+        to_grid[2] = to_voxels[axis] * size
+        return PlaneGrid(to_grid, tuple(image.spacing_mm[a] for a in in_plane), axis)  # type: ignore[arg-type]
+    pixel = max(min(image.spacing_mm) / 2, FINEST_MM)
+    u = np.cross(normal, np.eye(3)[np.abs(normal).argmin()])
+    u /= np.linalg.norm(u)
+    to_grid[:3, :3] = np.stack([u / pixel, np.cross(normal, u) / pixel, normal])
+    return PlaneGrid(to_grid, (pixel, pixel), None)
+
+
+def vector_area(points: Points) -> Points:
+    """(3,) the area of a polygon times its normal."""
+    centred = points - points.mean(axis=0)
+    return np.asarray(np.cross(centred, np.roll(centred, -1, axis=0)).sum(axis=0) / 2)
+
+
+def by_plane(drawn: list[Points]) -> list[list[Points]]:
+    """Contours of each plane, planes sorted; those much nearer than usual are one."""
+    heights = np.array([points[:, 2].mean() for points in drawn])
+    order = np.argsort(heights, kind="stable")
+    gaps = np.diff(heights[order])
+    apart = gaps[gaps > SAME_PLANE_MM]
+    usual = float(np.median(apart)) if len(apart) else 0.0
+    cuts = np.flatnonzero(gaps > max(SAME_PLANE_MM, usual / 4)) + 1
+    return [[drawn[index] for index in part] for part in np.split(order, cuts)]
+
+
+def plane_spacing(
+    along: NDArray[np.float64],
+    planes: list[list[Points]],
+    grid: PlaneGrid,
+    contours: Contours,
+    image: Volume,
+) -> float:
+    """The distance in mm at which planes were drawn: their own, else what else tells of it."""
+    gaps = np.diff(along)
+    if len(gaps) > 1:
+        return float(np.median(gaps))
+    # Who outlines one slice only does so on a thick one: of several images it is the thickest.
+    normal = grid.to_grid[2, :3]
+    known = [float(np.linalg.norm(step)) for step in contours.slice_steps]
+    parallel = [
+        length
+        for length, step in zip(known, contours.slice_steps, strict=True)
+        if abs(normal @ np.array(step)) > PARALLEL * length
+    ]
+    elsewhere = max(parallel, default=None)
+    if elsewhere is None:
+        level = [points for points in map(grid.of, contours.others) if np.ptp(points[:, 2]) < 0.1]
+        heights = [plane[0][:, 2].mean() for plane in by_plane(level)] if level else []
+        others = np.diff(np.array(heights, np.float64))
+        elsewhere = float(np.median(others)) if len(others) else None
+    if elsewhere is None and grid.aligned is not None:
+        elsewhere = image.spacing_mm[grid.aligned]
+    if len(gaps) and (elsewhere is None or gaps[0] <= NEIGHBOURS * elsewhere):
+        return float(gaps[0])
+    if elsewhere is None:
+        raise RejectionError("geometry", "one plane of contours, and nothing says how thick it is")
+    return elsewhere
+
+
+def runs_of(
+    along: NDArray[np.float64],
+    planes: list[list[Points]],
+    spacing: float,
+    grid: PlaneGrid,
+    largest: int,
+) -> Iterator[Run]:
+    """Planes that belong together, each run filled on the pixels that it needs.
+
+    Raises:
+        RefusalError: `contours-too-sparse` where an outline goes on behind too wide a gap.
+    """
+    everything = np.concatenate([points for plane in planes for points in plane])
+    low = np.floor(everything[:, :2].min(axis=0)) - 2
+    size = tuple((np.ceil(everything[:, :2].max(axis=0)) + 3 - low).astype(int))
+    if len(planes) * size[0] * size[1] > max(largest, 2**24) * 4:
+        raise RejectionError("too-large", "contours over more pixels than an image may have")
+    filled = [fill_plane(plane, low, size) for plane in planes]
+    cuts = []
+    for index, gap in enumerate(np.diff(along)):
+        goes_on = bool((filled[index] & filled[index + 1]).any())
+        if goes_on and gap > LARGEST_GAP_MM:
+            found = f"planes of one region are {gap:.1f} mm apart, at most {LARGEST_GAP_MM:.0f} mm"
+            raise RejectionError("contours-too-sparse", f"{found} can be filled between")
+        if gap > LARGEST_GAP_MM or not (goes_on or gap <= NEIGHBOURS * spacing):
+            cuts.append(index + 1)
+    for part in np.split(np.arange(len(planes)), cuts):
+        distance = np.stack([signed_distance(filled[index], grid.pixel_mm) for index in part])
+        yield Run(along[part], distance, low, spacing / 2)
+
+
+def fill_plane(
+    plane: list[Points], low: NDArray[np.float64], size: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """(U,V): pixels inside an odd number of a plane's contours; one drawn twice counts once."""
+    from skimage.draw import polygon
+
+    layer = np.zeros(size, np.bool_)
+    seen: set[tuple[tuple[float, ...], ...]] = set()
+    for points in plane:
+        corners = tuple(sorted(map(tuple, np.round(points[:, :2], 2).tolist())))
+        if corners in seen:
+            continue
+        seen.add(corners)
+        u, v = (points[:, :2] - low).T
+        inside = polygon(u, v, size)
+        layer[inside] ^= True
+        if not len(inside[0]):  # smaller than a pixel
+            layer[round(float(u.mean())), round(float(v.mean()))] = True
+    return layer
+
+
+def signed_distance(
+    inside: NDArray[np.bool_], pixel_mm: tuple[float, float]
+) -> NDArray[np.float32]:
+    """(U,V) mm to the outline, which runs between pixels: positive inside."""
+    from scipy.ndimage import distance_transform_edt
+
+    within = distance_transform_edt(inside, sampling=pixel_mm)
+    beyond = distance_transform_edt(~inside, sampling=pixel_mm)
+    half = min(pixel_mm) / 2
+    return np.asarray(np.where(inside, within - half, half - beyond), np.float32)
+
+
+def add_share(
+    share: NDArray[np.float32], run: Run, grid: PlaneGrid, image: Volume, spacing: float
+) -> None:
+    """Add to each voxel of (I,J,K) the share of its samples that lies inside a run."""
+    from scipy.ndimage import map_coordinates
+
+    box = voxel_box(run, grid, image)
+    if box is None:
+        return
+    counts = samples_per_axis(grid, image, spacing)
+    offsets = [(np.arange(count) + 0.5) / count - 0.5 for count in counts]
+    to_grid = grid.to_grid @ image.affine
+    index = np.arange(len(run.along))
+    first, last = box
+    rest = [np.arange(first[axis], last[axis]) for axis in (0, 1)]
+    for k in range(first[2], last[2]):  # one slice at a time bounds the memory
+        centres = np.stack(np.meshgrid(*rest, [k], indexing="ij")).reshape(3, -1)
+        inside = np.zeros(centres.shape[1], np.float32)
+        for offset in product(*offsets):
+            at = to_grid[:3, :3] @ (centres + np.array(offset)[:, None]) + to_grid[:3, 3:]
+            near = (at[2] >= run.along[0] - run.half - 1e-6) & (
+                at[2] < run.along[-1] + run.half - 1e-6
+            )
+            if not near.any():
+                continue
+            u, v = at[:2, near] - run.corner[:, None]
+            plane = np.interp(at[2, near], run.along, index)
+            distance = map_coordinates(
+                run.distance, [plane, u, v], order=1, mode="constant", cval=-1.0
+            )
+            inside[near] += distance > 0
+        inside /= np.prod(counts)
+        where = (slice(first[0], last[0]), slice(first[1], last[1]), k)
+        share[where] += inside.reshape(last[0] - first[0], last[1] - first[1])
+
+
+def samples_per_axis(grid: PlaneGrid, image: Volume, spacing: float) -> tuple[int, ...]:
+    """How often a voxel is sampled along each of its axes, an odd number.
+
+    A centre stands for its voxel unless that is much larger than what contours tell apart.
+    """
+    sizes = np.array(image.spacing_mm)
+    if grid.aligned is not None:
+        finest = sizes.copy()
+        finest[grid.aligned] = spacing
+    else:
+        normal = grid.to_grid[2, :3]
+        along = np.abs(normal @ (image.affine[:3, :3] / sizes)) > 0.7
+        finest = np.where(along, max(spacing, float(sizes.min())), sizes.min())
+    counts = np.maximum(np.ceil(sizes / finest - (LARGER - 1)), 1).astype(int)
+    counts = np.minimum(counts, MOST_SAMPLES) | 1
+    while np.prod(counts) > MOST_SAMPLES:
+        counts[counts.argmax()] -= 2
+    return tuple(map(int, counts))
+
+
+def voxel_box(
+    run: Run, grid: PlaneGrid, image: Volume
+) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+    """First and last+1 voxel of the image that a run may touch; None where it lies outside."""
+    size = np.array(run.distance.shape[1:])
+    limits = np.array(
+        [
+            [run.corner[0], run.corner[0] + size[0]],
+            [run.corner[1], run.corner[1] + size[1]],
+            [run.along[0] - run.half, run.along[-1] + run.half],
+        ]
+    )
+    corners = np.array(list(product(*limits)))  # (8,3)
+    to_voxels = np.linalg.inv(grid.to_grid @ image.affine)
+    voxels = corners @ to_voxels[:3, :3].T + to_voxels[:3, 3]
+    shape = np.array(image.data.shape)
+    first = np.clip(np.floor(voxels.min(axis=0)) - 1, 0, shape).astype(np.intp)
+    last = np.clip(np.ceil(voxels.max(axis=0)) + 2, 0, shape).astype(np.intp)
+    return (first, last) if (first < last).all() else None

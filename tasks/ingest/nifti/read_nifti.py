@@ -1,0 +1,112 @@
+"""NIfTI files as volumes: geometry and values checked before anything is allocated."""
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import nibabel as nib
+import numpy as np
+from isal import igzip
+
+from tasks.ingest.core.error_messages import in_words
+from tasks.ingest.core.rejection import RejectionError
+from tasks.ingest.core.scan_record import ScanRecord
+from tasks.ingest.core.volume import Volume, compact
+from tasks.ingest.nifti.affine import Form, choose_affine
+
+MAX_OFFSET = 2**20
+
+
+def read_nifti(found: ScanRecord, *, max_voxels: int, prefer: Form | None = None) -> Volume:
+    """One 3D volume, or one channel of a 4D file; a fourth dimension of one is dropped.
+
+    `prefer` settles forms that disagree.
+
+    Returns:
+        (I,J,K) int16 or float32 with slope and intercept applied.
+
+    Raises:
+        RefusalError: where header, geometry or values cannot be trusted.
+    """
+    path = found.sources[0].path
+    with open_stream(path) as stream:
+        try:
+            kind = class_of(stream.read(544))
+            stream.seek(0)
+            image = kind.from_stream(stream)
+            shape = tuple(int(length) for length in image.shape)
+        except RejectionError:
+            raise
+        except EOFError:
+            raise RejectionError("truncated", "the compressed file ends in its header") from None
+        except Exception as error:  # a hostile header may raise anything
+            raise RejectionError(
+                "corrupt", f"the header cannot be parsed: {in_words(error)}"
+            ) from None
+        check_shape(shape, max_voxels, found.channel)
+        affine = choose_affine(image.header, shape, prefer)
+        check_type(image.get_data_dtype())
+        try:
+            several = found.channel is not None and len(shape) > 3
+            voxels = image.dataobj[..., found.channel] if several else image.dataobj
+            data = np.asanyarray(voxels)
+        except (EOFError, OSError, ValueError) as error:
+            raise RejectionError("truncated", f"the voxels end early: {in_words(error)}") from None
+    return Volume(compact(integers(data.reshape(shape[:3]))), affine)
+
+
+def open_stream(path: Path) -> BinaryIO:
+    """The file's bytes, inflated by ISA-L where it is gzipped, whatever its name says."""
+    with path.open("rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    stream: BinaryIO = igzip.open(path) if gzipped else path.open("rb")
+    return stream
+
+
+def class_of(start: bytes) -> Any:
+    """NIfTI-1 or NIfTI-2, by the first bytes.
+
+    Raises:
+        RefusalError: neither, or voxels so far behind the header that a bomb must be inflated.
+    """
+    for size, kind, at, number in (
+        (348, nib.Nifti1Image, 108, "f4"),
+        (540, nib.Nifti2Image, 168, "i8"),
+    ):
+        for order in "<>":
+            if len(start) > size and np.frombuffer(start[:4], f"{order}i4")[0] == size:
+                offset = float(np.frombuffer(start, f"{order}{number}", 1, at)[0])
+                if 0 <= offset <= MAX_OFFSET:
+                    return kind
+                raise RejectionError("corrupt", "the header places the voxels out of reach")
+    raise RejectionError("corrupt", "neither NIfTI-1 nor NIfTI-2")
+
+
+def check_type(dtype: np.dtype[Any]) -> None:
+    """Refuse colours and complex numbers."""
+    if dtype.kind not in "iuf":
+        raise RejectionError("unsupported-pixels", "colour or complex voxels")
+
+
+def check_shape(shape: tuple[int, ...], max_voxels: int, channel: int | None = None) -> None:
+    """Refuse what is not one volume of a sane size, or has no such channel."""
+    if any(length < 1 for length in shape):
+        raise RejectionError("geometry", f"dimensions of {shape[:8]}")
+    if len(shape) < 3 or min(shape[:3]) < 2:
+        raise RejectionError("not-a-volume", f"dimensions of {shape[:8]}")
+    if channel is not None and len(shape) == 4:
+        if channel >= shape[3]:
+            raise RejectionError("several-volumes", f"no channel {channel} of {shape[3]}")
+        shape = shape[:3]
+    if any(length != 1 for length in shape[3:]):
+        raise RejectionError("several-volumes", f"dimensions of {shape[:8]}, one volume expected")
+    if int(np.prod([int(length) for length in shape], dtype=object)) > max_voxels:
+        raise RejectionError("too-large", f"dimensions of {shape[:8]}, at most {max_voxels} voxels")
+
+
+def integers(data: np.ndarray) -> np.ndarray:
+    """Floating values that are all whole numbers as integers: they compress far better."""
+    if data.dtype.kind == "f" and np.isfinite(data).all() and np.abs(data).max() < 2**24:
+        whole = data.astype(np.int32)
+        if np.array_equal(whole, data):
+            return whole
+    return data

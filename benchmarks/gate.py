@@ -25,12 +25,12 @@ from skimage.metrics import structural_similarity
 from threadpoolctl import threadpool_limits
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from tasks.arrays import SliceSet
+from tasks.common.slice_set import SliceSet
 from tasks.gate.judge import judge, reference
 from tasks.measures import foreground, nearest_ssim, neighbours, shifted_ssim, ssim_pairs
 from tasks.measures.ssim import RADIUS
 from tasks.params.gate import Gate
-from tests.tasks.cohort import as_synthetic, simulated
+from tests.tasks.synthetic_cohort import as_synthetic, simulated
 
 Floats = NDArray[np.float32]
 

@@ -6,7 +6,8 @@
     python -m benchmarks.judge tables DIR
 
 Each seed of `known` and each draw of `alarms` is a fresh cohort of the phantom's simulator
-(`benchmarks.cohorts`). `slices` takes real patients from `data/slices`; the oracle is then the
+(`benchmarks.phantom_cohorts`). `slices` takes real patients from `data/slices`; the oracle is then
+the
 test patients. Every judgement is a row of a CSV file in DIR as soon as it is made: a run that was
 stopped goes on where it ended, and `tables` prints what there is.
 """
@@ -22,12 +23,12 @@ import pandas as pd
 import torch
 from scipy.stats import binomtest
 
-from benchmarks.cohorts import cohort
-from tasks.arrays import SliceSet, load_slices
+from benchmarks.phantom_cohorts import cohort
+from tasks.common.slice_set import SliceSet, load_slices
 from tasks.gate.judge import Reference, judge, reference
 from tasks.params.gate import Gate
-from tests.tasks.cohort import as_synthetic
 from tests.tasks.known_generators import CHANGES, PAIRS, copier, generators
+from tests.tasks.synthetic_cohort import as_synthetic
 
 FIRST_ORACLE = 1000
 SHARES = (0.05, 0.1, 0.25, 0.5)

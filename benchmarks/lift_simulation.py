@@ -26,10 +26,10 @@ import yaml
 
 from tasks.lift import compare as stage
 from tasks.lift.compare import PRIMARY, Comparison
-from tasks.lift.measures import Axes, Mean, Measure, concordance
-from tasks.lift.results import ArmResult, Tables, on_common_seeds
+from tasks.lift.downstream_results import ArmResult, Tables, on_common_seeds
+from tasks.lift.patient_metrics import Axes, Mean, Measure, concordance
 from tasks.params.lift import Lift
-from tasks.tables.lift import SOUND, Trained
+from tasks.schemas.lift import SOUND, Trained
 
 TWO = ("real", "real+synthetic")
 THREE = ("real", "real+classical", "real+synthetic")
@@ -168,7 +168,7 @@ def judged(study: Study, tables: dict[str, Tables], config: Lift) -> Comparison:
 
 
 def result_of(study: Study, arm: str, tables: Tables, axes: Axes) -> ArmResult:
-    """An arm's primary metric, as `tasks.lift.results` reads it."""
+    """An arm's primary metric, as `tasks.lift.downstream_results` reads it."""
     metric = PRIMARY[study.task]
     if study.task == "classify":
         measure: Measure = concordance(tables.slices, axes)

@@ -31,7 +31,7 @@ from tasks.slices.same_head import (
     pattern,
     registered_correlation,
 )
-from tasks.slices.volume import Volume, brain_mask
+from tasks.volumes.resampling import Volume, brain_mask
 
 Spacing = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""The peers of `benchmarks/train.py`: the DCGAN tutorial's loop and MONAI's `GanTrainer`.
+"""The peers of `benchmarks/train_speed.py`: the DCGAN tutorial's loop and MONAI's `GanTrainer`.
 
 Both train auglift's networks with the same losses and optimisers, in their own way.
 """
@@ -15,7 +15,7 @@ from models.dcgan import Architecture, Discriminator, Generator
 from models.diffaugment import DiffAugment
 from models.losses import r1_penalty
 from tasks.params.train_gan import TrainGan
-from tasks.train_gan.examples import Examples
+from tasks.train_gan.training_data import Examples
 
 PEERS = ("tutorial", "monai")
 

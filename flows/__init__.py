@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from flows.proxy import bypass_proxy
+from flows.proxy_bypass import bypass_proxy
 
 # Read when Prefect and DVC are first imported. Nothing is sent anywhere by default.
 os.environ.setdefault("DO_NOT_TRACK", "1")

@@ -36,7 +36,7 @@ def run(workers: Workers = 0) -> None:
 def check() -> None:
     """Say what would be wrong with a run, and what it would do, without starting it."""
     from flows import preflight
-    from flows.graph import read_plan
+    from flows.dvc_graph import read_plan
 
     for line in preflight.check():
         print(line)
@@ -84,7 +84,7 @@ def tune(
     apply: Annotated[bool, typer.Option(help="Write the best values to params.yaml.")] = False,
 ) -> None:
     """Search train_gan's keys for the least Fréchet ratio to validation patients."""
-    from flows import space as spaces
+    from flows import search_space as spaces
     from flows.tune import Search
     from flows.tune import run as run_search
 
@@ -122,19 +122,19 @@ passes_on = app.command(
 @passes_on
 def judge(context: typer.Context) -> None:
     """Judge a folder of synthetic images: --real DIR --synthetic DIR [--train DIR] [--out DIR]."""
-    hand_on("tasks.judge", context.args)
+    hand_on("tasks.commands.judge", context.args)
 
 
 @passes_on
 def generate(context: typer.Context) -> None:
     """Draw slices: --count N --out DIR [--label tumor] [--seed S] [--format nifti] [--from DIR]."""
-    hand_on("tasks.handout.generate", context.args)
+    hand_on("tasks.commands.export.generate_cli", context.args)
 
 
 @passes_on
 def export(context: typer.Context) -> None:
     """Pack the generator for other tools: --format monai-bundle|medigan --out DIR [--from DIR]."""
-    hand_on("tasks.handout.export", context.args)
+    hand_on("tasks.commands.export.export_cli", context.args)
 
 
 def hand_on(module: str, words: list[str]) -> None:

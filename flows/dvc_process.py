@@ -1,6 +1,6 @@
 """Run DVC as a child of a flow: it ends with the flow and writes its files whole.
 
-Usage: `python -m flows.dvc_process WORDS`, as `dvc WORDS`. `flows.runner` starts it.
+Usage: `python -m flows.dvc_process WORDS`, as `dvc WORDS`. `flows.dvc_runner` starts it.
 """
 
 import os

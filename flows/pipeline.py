@@ -22,13 +22,13 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 
-from flows import artifacts, dvc_locks, preflight, summary
-from flows.failure import ENDED, StageFailed, without_traceback
-from flows.gpu import ensure_gpu_limit, gpu_slot, run_name
-from flows.graph import Plan, Stage, read_plan, say_on_stderr, sort_lock
-from flows.runner import Runner
-from flows.server import ensure_server
-from flows.server_slots import GPU
+from flows import dvc_locks, prefect_artifacts, preflight, summary
+from flows.dvc_graph import Plan, Stage, read_plan, say_on_stderr, sort_lock
+from flows.dvc_runner import Runner
+from flows.gpu_slots import ensure_gpu_limit, gpu_slot, run_name
+from flows.prefect_gpu_slots import GPU
+from flows.prefect_server import ensure_server
+from flows.run_failure import ENDED, StageFailed, without_traceback
 from flows.waiting import HeldFile, is_held, now, wait_until, waits_for
 from tasks.stage import WRONG_INPUT, StageError
 
@@ -73,7 +73,7 @@ def pipeline(workers: int = 0) -> State[Any]:
         name = "WrongInput" if error.code == WRONG_INPUT else "Failed"
         return Failed(name=name, message=str(error))
     verdict = summary.read()
-    artifacts.publish(verdict)
+    prefect_artifacts.publish(verdict)
     if verdict.rejected:
         return Failed(name="Rejected", message=verdict.line)
     return Completed(message=verdict.line)

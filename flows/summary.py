@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import params
-from tasks.tables.lift import ArmFigure, Lift
-from tasks.tables.metrics import GateMetrics, read_metrics
+from tasks.schemas.lift import ArmFigure, Lift
+from tasks.schemas.metrics import GateMetrics, read_metrics
 
 STATS = Path("data/slices/stats.json")
 GATE = Path("data/gate")

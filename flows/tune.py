@@ -24,16 +24,16 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
-from flows import preflight, tuned
-from flows.failure import StageFailed, without_traceback
-from flows.gpu import ensure_gpu_limit, gpu_slot
-from flows.graph import Plan, read_plan, sort_lock
+from flows import preflight, tuning_results
+from flows.dvc_graph import Plan, read_plan, sort_lock
+from flows.dvc_runner import Runner
+from flows.gpu_slots import ensure_gpu_limit, gpu_slot
 from flows.pipeline import DONE, OTHER, complain, only_run, run_changed, signals_end, teller
-from flows.runner import Runner
-from flows.server import ensure_server
-from flows.space import SECTION, Space, Values, current, grid, put, refusal
-from flows.trials import Job, Outcome, train
-from flows.workspaces import Workspaces, change_params, check_commit, key_of
+from flows.prefect_server import ensure_server
+from flows.run_failure import StageFailed, without_traceback
+from flows.search_space import SECTION, Space, Values, current, grid, put, refusal
+from flows.trial_clones import Workspaces, change_params, check_commit, key_of
+from flows.tuning_trial import Job, Outcome, train
 from tasks import params
 from tasks.params.train_gan import TrainGan
 from tasks.stage import WRONG_INPUT, StageError, held
@@ -152,12 +152,12 @@ class Searching:
         states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
         if self.search.sampler == "grid" and TrialState.WAITING not in states:
             return False
-        return len(tuned.ended(self.study)) + len(self.running) < self.search.most
+        return len(tuning_results.ended(self.study)) + len(self.running) < self.search.most
 
     def start(self) -> None:
         """Begin the next trial; one whose values are known already ends at once."""
         trial = self.study.ask(self.search.space)
-        values = tuned.values_of(trial)
+        values = tuning_results.values_of(trial)
         key = key_of(values)
         while key in self.running:
             self.finish(self.ended.get())
@@ -165,7 +165,7 @@ class Searching:
             self.tell(trial, Outcome(TrialState.PRUNED, reason=reason))
             return
         for known in self.study.get_trials(deepcopy=False):
-            if known.state == TrialState.COMPLETE and tuned.values_of(known) == values:
+            if known.state == TrialState.COMPLETE and tuning_results.values_of(known) == values:
                 said = known.user_attrs
                 same = Outcome(
                     known.state,
@@ -202,9 +202,13 @@ class Searching:
         if outcome.state == TrialState.COMPLETE:
             trial.set_constraint("collapsed", float(outcome.collapsed))  # 0 is well
         self.study.tell(trial, outcome.value, state=outcome.state)
-        shown = tuned.cell(outcome.value)
+        shown = tuning_results.cell(outcome.value)
         get_run_logger().info(
-            "trial %d: %s %s %s", trial.number, tuned.STATES[outcome.state], shown, outcome.reason
+            "trial %d: %s %s %s",
+            trial.number,
+            tuning_results.STATES[outcome.state],
+            shown,
+            outcome.reason,
         )
 
 
@@ -299,7 +303,7 @@ def run(search: Search, *, apply: bool) -> int:
             study = open_study(search)
             ensure_server()
             state: State[Any] = tune(search, study, return_state=True)
-            tuned.show(study, search.folder)
+            tuning_results.show(study, search.folder)
     except StageError as error:
         return complain(str(error), WRONG_INPUT)
     except KeyboardInterrupt:
@@ -308,8 +312,8 @@ def run(search: Search, *, apply: bool) -> int:
         failure = state.result(raise_on_failure=False)
         wrong = isinstance(failure, StageError)
         return complain(str(failure), WRONG_INPUT if wrong else OTHER)
-    if apply and (chosen := tuned.best(study)) is not None:
-        change_params(params.PARAMS, tuned.values_of(chosen))
+    if apply and (chosen := tuning_results.best(study)) is not None:
+        change_params(params.PARAMS, tuning_results.values_of(chosen))
         print("params.yaml has these values now")
     return DONE
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-from flows.failure import ENDED, StageFailed
+from flows.run_failure import ENDED, StageFailed
 
 POLL_S = 0.5
 SAY_AGAIN_S = 300.0

@@ -35,7 +35,8 @@ class Architecture:
             enters as constant planes beside the slice, which the first convolution embeds.
         conditions: names of the numbers that say, besides the label, what a slice shows. They
             take the last places of z.
-        pretrained_features: the discriminator sees through a frozen network (models/projected.py).
+        pretrained_features: the discriminator sees through a frozen network
+            (models/projected_discriminator.py).
         masked: the slices came with masks; without, the mask channel learns to be empty.
     """
 

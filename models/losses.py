@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.syncnorm import mean_over_ranks
+from models.sync_batch_norm import mean_over_ranks
 
 Loss = Literal["logistic", "hinge", "lsgan", "wgan"]
 

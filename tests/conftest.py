@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server that all flow runs of the suite use."""
-    from flows.server import SERVER, wait_until_healthy
+    from flows.prefect_server import SERVER, wait_until_healthy
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -21,12 +21,12 @@ from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from flows.runner import Runner
+from flows.dvc_runner import Runner
 from tasks.ingest.privacy.pseudonyms import KEY_VARIABLE, fingerprint
 from tasks.stage import StageError
-from tests.identity_search import below, leaks
+from tests.phi_search import below, leaks
 from tests.tasks.dicom_cases import write_segmentation, write_series
-from tests.tasks.slices_room import head
+from tests.tasks.slices_fixtures import head
 from tests.test_end_to_end import clone
 
 NAME, ACCENTED = "Mustermann", "Jürgen"

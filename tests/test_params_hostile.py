@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from flows import preflight
 from tasks import params
 from tasks.stage import StageError, check_word
-from tests.flows import toy, whole
+from tests.flows import dag_with_quick_stages, toy_pipeline
 
 HOSTILE = (
     "ward$(touch pwned)7", "`touch pwned`", "a;touch pwned", "a|touch pwned", "a\ntouch pwned",
@@ -58,8 +58,8 @@ quick = settings(
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A repository with the real `dvc.yaml` and `.dvcignore`; it is the current folder."""
-    root = whole.make(tmp_path_factory.mktemp("hostile") / "repo")
-    shutil.copy(toy.ROOT / "dvc.yaml", root / "dvc.yaml")
+    root = dag_with_quick_stages.make(tmp_path_factory.mktemp("hostile") / "repo")
+    shutil.copy(toy_pipeline.ROOT / "dvc.yaml", root / "dvc.yaml")
     (root / "data/raw/phantom").mkdir()
     before = Path.cwd()
     os.chdir(root)
@@ -67,9 +67,9 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.chdir(before)
 
 
-TREE = yaml.safe_load((toy.ROOT / "params.yaml").read_text())
+TREE = yaml.safe_load((toy_pipeline.ROOT / "params.yaml").read_text())
 TREE["downstream"] |= {"tasks": ["classify"], "arms": ["real"]}
-STAGES = yaml.safe_load((toy.ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = yaml.safe_load((toy_pipeline.ROOT / "dvc.yaml").read_text())["stages"]
 
 
 def put(root: Path, section: str, **values: Any) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def seen(folder: Path) -> set[str]:
 def test_a_stage_refuses_a_name_in_one_line(name: str, repo: Path) -> None:
     for words in (["tasks.ingest", name], ["tasks.ingest", "--batch", name]):
         done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=repo, env=toy.environment(), text=True,
+            [sys.executable, "-m", *words], cwd=repo, env=toy_pipeline.environment(), text=True,
             capture_output=True, check=False,
         )  # fmt: skip
         assert done.returncode == 2
@@ -210,7 +210,7 @@ def test_a_stage_refuses_a_name_in_one_line(name: str, repo: Path) -> None:
 def test_a_name_that_leads_elsewhere_costs_no_file_though_dvc_is_asked_for_it_alone(
     repo: Path,
 ) -> None:
-    shutil.copy(toy.ROOT / "dvc.yaml", repo / "dvc.yaml")
+    shutil.copy(toy_pipeline.ROOT / "dvc.yaml", repo / "dvc.yaml")
     (repo / "data/raw/ward7").mkdir()
     (repo / "data/raw/ward7/scan").write_text("the only copy")
     before = seen(repo.parent)
@@ -221,7 +221,7 @@ def test_a_name_that_leads_elsewhere_costs_no_file_though_dvc_is_asked_for_it_al
         ("slices", "folds", "gate", ".."),
     ):
         put(repo, section, **{key: [name]})
-        done = toy.call(repo, "dvc", "repro", "--single-item", f"{stage}@{name}")
+        done = toy_pipeline.call(repo, "dvc", "repro", "--single-item", f"{stage}@{name}")
         assert done.returncode != 0
         assert "is ignored by .dvcignore" in done.stderr
         assert seen(repo.parent) == before
@@ -238,7 +238,7 @@ def test_a_name_that_leads_elsewhere_costs_no_file_though_dvc_is_asked_for_it_al
 def test_a_key_given_twice_is_named_with_its_line(
     before: str, after: str, key: str, repo: Path
 ) -> None:
-    text = (toy.ROOT / "params.yaml").read_text()
+    text = (toy_pipeline.ROOT / "params.yaml").read_text()
     changed = text.replace(before, after, 1)
     at = 1 + changed[: changed.index(after) + after.rindex(key)].count("\n")
     (repo / "params.yaml").write_text(changed)
@@ -248,7 +248,7 @@ def test_a_key_given_twice_is_named_with_its_line(
         assert f"the key {key!r} stands twice in one section, again on line {at};" in str(
             caught.value
         )
-    done = toy.call(repo, "flows.cli", "check")
+    done = toy_pipeline.call(repo, "flows.cli", "check")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [f"auglift: {caught.value}"]
 
@@ -256,7 +256,7 @@ def test_a_key_given_twice_is_named_with_its_line(
 def test_yaml_is_read_as_dvc_reads_it(repo: Path) -> None:
     """YAML 1.1 takes 010 for 8 and `on` for true; DVC's folders would be named otherwise."""
     put(repo, "data")
-    text = (toy.ROOT / "params.yaml").read_text()
+    text = (toy_pipeline.ROOT / "params.yaml").read_text()
     (repo / "params.yaml").write_text(text.replace("folds: [0]\n", "folds: [010, on]\n"))
     keep_only(repo, "gate")
     assert params.read_key("slices.folds") == [10, "on"]

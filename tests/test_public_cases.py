@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.generate.folder import read_folder
+from tasks.generate.external_images import read_folder
 
 ROOT = Path(__file__).parents[1]
 MAKER = ROOT.parent / "shared/data/cases/make_cases.py"
@@ -249,7 +249,7 @@ def test_the_judge_reads_channels_last(cases: Path, tmp_path: Path) -> None:
 def test_the_judge_finds_numbered_patients_on_both_sides(cases: Path, tmp_path: Path) -> None:
     case = shutil.copytree(cases / "c41-judge-numbered-patients", tmp_path / "c")
     words = ("--real", "real", "--synthetic", "synthetic", "--train", "train")
-    done = run(case, "tasks.judge", *words)
+    done = run(case, "tasks.commands.judge", *words)
     assert done.returncode == 2
     assert "16 patients" in done.stderr.splitlines()[-1]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.recipes import markdown, sliced_wasserstein, subset
+from benchmarks.compare_recipes import markdown, sliced_wasserstein, subset
 
 
 def slices(n: int = 12, seed: int = 0) -> np.ndarray:

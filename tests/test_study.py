@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks import experiment
-from benchmarks import lift as tables
+from benchmarks import run_study
+from benchmarks import study_report as tables
 from flows.preflight import model_of
-from tests.tasks import lift_room as room
+from tests.tasks import lift_fixtures as room
 
 PLAN = Path(__file__).parents[1] / "benchmarks/lgg.yaml"
 OWN = Path(__file__).parents[1] / "params.yaml"
@@ -24,8 +24,8 @@ DEVELOPMENT = PLAN.with_name("lgg-development.yaml")
 
 @pytest.mark.parametrize("path", [PLAN, DEVELOPMENT], ids=["study", "development"])
 def test_every_experiment_of_a_plan_is_one_that_the_stages_accept(path):
-    plan = experiment.read(path)
-    cells = list(experiment.cells(plan))
+    plan = run_study.read(path)
+    cells = list(run_study.cells(plan))
     assert len({cell.place for cell in cells}) == len(cells)
     sizes = {(cell.draw, cell.size): None for cell in cells}
     assert [size for _, size in sizes] == plan["sizes"] * len(plan["draws"]), "draw by draw"
@@ -50,7 +50,7 @@ def test_settings_are_developed_on_other_patients_than_those_who_test(tmp_path):
         for folder in (data / name, data / "derivatives/masks" / name):
             folder.mkdir(parents=True)
             (folder / "image.nii.gz").touch()
-    clone = experiment.prepare(tmp_path / "work", "clone", data, experiment.read(DEVELOPMENT))
+    clone = run_study.prepare(tmp_path / "work", "clone", data, run_study.read(DEVELOPMENT))
     assert [path.parent.name for path in sorted((clone / "data/raw").rglob("*.gz"))] == (
         ["sub-CS4941"] * 2
     )
@@ -58,7 +58,7 @@ def test_settings_are_developed_on_other_patients_than_those_who_test(tmp_path):
 
 def test_overrides_are_written_as_hydra_reads_them():
     value = {"score": "realism", "keep": 0.5}
-    assert experiment.flat({"a": [1, value], "b": None}) == (
+    assert run_study.flat({"a": [1, value], "b": None}) == (
         "{a:[1,{score:realism,keep:0.5}],b:null}"
     )
 
@@ -92,7 +92,7 @@ def study(tmp_path):
 
 
 def tables_of(study, monkeypatch, capsys, *more):
-    """What `benchmarks.lift` prints, with single blanks."""
+    """What `benchmarks.study_report` prints, with single blanks."""
     words = ["--work", str(study), "--plan", str(study / "plan.yaml"), "--bootstrap", "400", *more]
     monkeypatch.setattr(sys, "argv", ["lift", *words])
     tables.main()

@@ -16,18 +16,18 @@ import pandas as pd
 import pandera.pandas as pa
 
 from tasks import params, stage
-from tasks.arms import Arm
-from tasks.arrays import SliceSet, load_set, refuse_no_pictures
-from tasks.compute import prepare
-from tasks.downstream.finished import folder_of, once
-from tasks.downstream.leaks import refuse_leaks, refuse_seen, relabel, resplit
-from tasks.downstream.run import Fold, Run, Task, learn
-from tasks.downstream.volumes import Volume, read_volumes
+from tasks.common.arms import Arm
+from tasks.common.slice_set import SliceSet, load_set, refuse_no_pictures
+from tasks.common.torch_setup import prepare
+from tasks.downstream.leakage_checks import refuse_leaks, refuse_seen, relabel, resplit
+from tasks.downstream.run_cache import folder_of, once
+from tasks.downstream.train_and_test import Fold, Run, Task, learn
+from tasks.downstream.volume_dice import Volume, read_volumes
 from tasks.params.downstream import Downstream, Training
 from tasks.params.downstream import Task as TaskName
 from tasks.params.slices import Slices
+from tasks.schemas.predictions import Patients, Runs
 from tasks.stage import StageError, discard
-from tasks.tables.predictions import Patients, Runs
 
 SLICES, VOLUMES = Path("data/slices"), Path("data/volumes")
 SIDES = ("train", "val", "test")

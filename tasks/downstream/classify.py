@@ -8,8 +8,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor, nn
 
 from models.classifier import classifier
-from tasks.arrays import SliceSet
-from tasks.tables.predictions import ClassifyPredictions
+from tasks.common.slice_set import SliceSet
+from tasks.schemas.predictions import ClassifyPredictions
 
 Vector = NDArray[np.float64]
 

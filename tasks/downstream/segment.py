@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.segmenter import overlap_loss, segmenter
-from tasks.arrays import SliceSet
-from tasks.tables.predictions import SegmentPredictions
+from tasks.common.slice_set import SliceSet
+from tasks.schemas.predictions import SegmentPredictions
 
 CUTS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 

@@ -8,18 +8,19 @@ example: it is rejected with that reason.
 import json
 from pathlib import Path
 
-from tasks import compute, params, stage
-from tasks.arrays import SliceSet, load_set, load_slices
+from tasks import params, stage
+from tasks.common import torch_setup
+from tasks.common.slice_set import SliceSet, load_set, load_slices
 from tasks.gate.judge import Judgement, judge, reference, unjudged
 from tasks.gate.needs import CannotJudgeError
 from tasks.params.gate import Gate
-from tasks.tables.samples import GatedSamples, Samples
+from tasks.schemas.samples import GatedSamples, Samples
 
 
 def main(fold: str) -> None:
     """Run the stage from the repository's root."""
     config = params.read(Gate)
-    device = compute.prepare(config.threads)
+    device = torch_setup.prepare(config.threads)
     source = Path("data/synthetic") / fold
     synthetic = load_set(source, "samples.parquet")
     Samples.validate(synthetic.table)

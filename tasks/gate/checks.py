@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.arrays import SliceSet
+from tasks.common.slice_set import SliceSet
 from tasks.gate.copies import Likeness
 from tasks.gate.described import Described
 from tasks.gate.needs import mask_known

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.arrays import SliceSet
+from tasks.common.slice_set import SliceSet
 from tasks.gate.described import Described
 from tasks.gate.needs import LEAST_HELD_OUT
 from tasks.measures import neighbours

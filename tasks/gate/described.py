@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks.arrays import SliceSet
+from tasks.common.slice_set import SliceSet
 from tasks.measures import foreground, spectrum, tumors
 from tasks.measures.features import features
 from tasks.measures.neighbours import prepare, shrink

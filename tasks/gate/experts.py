@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from tasks.arrays import SliceSet
+from tasks.common.slice_set import SliceSet
 from tasks.gate.described import Described
 from tasks.gate.needs import mask_known
 from tasks.measures import agreement, sites

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from tasks.arrays import LEAST_JUDGED, SliceSet
+from tasks.common.slice_set import LEAST_JUDGED, SliceSet
 from tasks.gate import checks, copies, experts
 from tasks.gate.catalogue import catalogue
 from tasks.gate.described import Described, describe

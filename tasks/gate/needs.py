@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.arrays import LEAST_JUDGED
+from tasks.common.slice_set import LEAST_JUDGED
 from tasks.stage import StageError
 
 LEAST_PATIENTS = 2  # validation patients: nobody is compared with their own slices

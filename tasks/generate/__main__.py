@@ -15,10 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks import params, stage
-from tasks.arrays import save_set
+from tasks.common.slice_set import save_set
 from tasks.params.generate import Generate
+from tasks.schemas.samples import Samples
 from tasks.stage import StageError
-from tasks.tables.samples import Samples
 
 
 def main(fold: str) -> None:
@@ -44,11 +44,11 @@ def from_generator(
     folder: Path, asked: Generate
 ) -> tuple[NDArray[np.float16], NDArray[np.uint8], pd.DataFrame]:
     """Slices (N,C,H,W), masks (N,H,W) and their table from a trained generator."""
-    from tasks import compute
-    from tasks.generate.draw import Wish, draw
-    from tasks.generate.load import load_generator
+    from tasks.common import torch_setup
+    from tasks.generate.load_generator import load_generator
+    from tasks.generate.sample_generator import Wish, draw
 
-    device = compute.prepare(asked.threads)
+    device = torch_setup.prepare(asked.threads)
     generator = load_generator(folder, device)
     wish = Wish(**{each.name: getattr(asked, each.name) for each in fields(Wish)})
     for key, name in (("tumor_area_mm2", "area"), ("position_mm", "position")):
@@ -86,7 +86,7 @@ def from_folder(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8], p
     Raises:
         StageError: when they do not.
     """
-    from tasks.generate.folder import read_folder
+    from tasks.generate.external_images import read_folder
 
     if not folder.is_dir():
         raise StageError(f"synthetic.source is {folder}, which is no folder; correct params.yaml")

@@ -14,7 +14,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from tasks.bids_suffixes import SUFFIX
+from tasks.common.bids_suffixes import SUFFIX
 from tasks.generate.slice_table import FILE, file_column, join_to_files, places_of, stem
 from tasks.stage import StageError
 

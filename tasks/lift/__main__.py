@@ -10,13 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from tasks import arms as named
 from tasks import params, stage
-from tasks.arms import Arm
+from tasks.common import arms as named
+from tasks.common.arms import Arm
 from tasks.lift.compare import PRIMARY, Comparison, compare
-from tasks.lift.results import TaskResults, read
+from tasks.lift.downstream_results import TaskResults, read
 from tasks.params.lift import Lift as LiftParams
-from tasks.tables.lift import Lift, LiftRows, Trained
+from tasks.schemas.lift import Lift, LiftRows, Trained
 
 METHOD = (
     "The metric over all test patients, folds and seeds together (AUROC: over all pairs of slices,"

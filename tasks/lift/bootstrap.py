@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm, permutation_test
 
-from tasks.lift.measures import Array, Axes, Mean, Measure
+from tasks.lift.patient_metrics import Array, Axes, Mean, Measure
 
 ALPHA = 0.05
 POWER = 0.8

@@ -6,10 +6,10 @@ measured or learnt nothing.
 
 from collections.abc import Collection, Mapping, Sequence
 
-from tasks.arms import Arm
+from tasks.common.arms import Arm
 from tasks.lift.bootstrap import Difference
-from tasks.lift.results import ArmResult
-from tasks.tables.lift import Claim, Trained
+from tasks.lift.downstream_results import ArmResult
+from tasks.schemas.lift import Claim, Trained
 
 
 def candidates(arms: Sequence[str]) -> list[str]:

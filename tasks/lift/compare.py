@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.arms import Arm
+from tasks.common.arms import Arm
 from tasks.lift.bootstrap import (
     Difference,
     Estimate,
@@ -17,12 +17,12 @@ from tasks.lift.bootstrap import (
     simultaneous,
 )  # fmt: skip
 from tasks.lift.claim import candidates, claim, obstacles, over_real, references, reservations
-from tasks.lift.measures import Axes
-from tasks.lift.results import ArmResult
+from tasks.lift.downstream_results import ArmResult
+from tasks.lift.patient_metrics import Axes
 from tasks.params.lift import Lift as LiftParams
+from tasks.schemas.lift import ArmFigure, Claim, Contrast, Status, Subgroups
+from tasks.schemas.predictions import UNBOUNDED
 from tasks.stage import StageError
-from tasks.tables.lift import ArmFigure, Claim, Contrast, Status, Subgroups
-from tasks.tables.predictions import UNBOUNDED
 
 PRIMARY = {"classify": "auroc", "segment": "dice_volume"}
 METRICS = {

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tasks.arrays import SliceSet
+from tasks.common.slice_set import SliceSet
 
 Floats = NDArray[np.float64]
 

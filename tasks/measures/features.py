@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.features import EfficientNetLite0Features
+from models.efficientnet_features import EfficientNetLite0Features
 from tasks.stage import StageError
 
 NAME = "efficientnet-lite0, b4+b10"

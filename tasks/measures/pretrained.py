@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.inception import InceptionFeatures
-from models.radimagenet import RadImageNetFeatures
+from models.inception_features import InceptionFeatures
+from models.radimagenet_features import RadImageNetFeatures
 from tasks.measures.features import Extractor
 from tasks.stage import StageError
 

@@ -2,7 +2,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt
 
-from tasks.arms import Arm
+from tasks.common.arms import Arm
 from tasks.params import Section
 
 Task = Literal["classify", "segment"]

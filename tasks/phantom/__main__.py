@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from tasks import params, stage
 from tasks.params.phantom import Phantom
-from tasks.phantom import anatomy, dicom, nifti
+from tasks.phantom import dicom_writer, mni_atlas, nifti_writer
 from tasks.phantom.simulator import Patient, Simulator
 
 DISK_STREAM = 100
@@ -31,7 +31,7 @@ def main() -> None:
 
 def write_all(root: Path, patients: int, *, seed: int) -> list[dict[str, object]]:
     """Write every patient; returns the rows of `participants.tsv` in their order."""
-    anatomy.load()  # before the fork, so that the processes share it
+    mni_atlas.load()  # before the fork, so that the processes share it
     write = partial(write_patient, root, seed=seed)
     # Each patient depends on its index alone, so who writes it changes no byte. One BLAS thread
     # each: these products are small, and waiting threads would cost more than they save.
@@ -49,9 +49,9 @@ def write_patient(root: Path, index: int, *, seed: int) -> dict[str, object]:
     patient = Simulator(seed).patient(index)
     rng = np.random.default_rng([seed, index, DISK_STREAM])
     if patient.kind.format == "dicom":
-        dicom.write(root, patient, rng, seed=seed)
+        dicom_writer.write(root, patient, rng, seed=seed)
     else:
-        nifti.write(root, patient, rng)
+        nifti_writer.write(root, patient, rng)
     return row(patient)
 
 

@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.phantom import anatomy, tumor
-from tasks.phantom.anatomy import CENTRE_MM
-from tasks.phantom.fields import Float, SmoothField
+from tasks.phantom import mni_atlas, tumor
+from tasks.phantom.mni_atlas import CENTRE_MM
+from tasks.phantom.random_fields import Float, SmoothField
 from tasks.phantom.tumor import Tumor
 
 Format = Literal["dicom", "nifti"]
@@ -112,10 +112,10 @@ class Simulator:
         kind = kind or self.kind(index)
         if has_tumor is not None:
             kind = kind._replace(tumor=has_tumor)
-        atlas = anatomy.load()
+        atlas = mni_atlas.load()
         spacing, affine, axes = geometry(self.rng(index, Stream.GEOMETRY))
         points, linear = self.deform(index, axes)  # (3,I,J,K) MNI mm
-        brain = anatomy.sample(atlas.brain, atlas.origin_mm, points) > 0.5
+        brain = mni_atlas.sample(atlas.brain, atlas.origin_mm, points) > 0.5
         labels = np.zeros(brain.shape, dtype=np.uint8)
         found = None
         if kind.tumor:
@@ -127,7 +127,7 @@ class Simulator:
             points[:, *around] += np.tensordot(linear, pushed, axes=1)
         look, scanner = self.contrast(index, kind.site, atlas)
         image = np.zeros(brain.shape, dtype=np.float32)
-        image[brain] = anatomy.sample(look, atlas.origin_mm, points[:, brain])
+        image[brain] = mni_atlas.sample(look, atlas.origin_mm, points[:, brain])
         if found is not None:
             labels[around], image[around] = grow(
                 found,
@@ -163,10 +163,10 @@ class Simulator:
         for channel, (slopes, centre) in enumerate(zip(linear, CENTRE_MM, strict=True)):
             x, y, z = (slope * axis for slope, axis in zip(slopes, axes, strict=True))
             points[channel] += (centre + x)[:, None, None] + y[:, None] + z
-        flat = anatomy.lopsided(points.reshape(3, -1), ventricle=float(rng.normal(0.05, 0.15)))
+        flat = mni_atlas.lopsided(points.reshape(3, -1), ventricle=float(rng.normal(0.05, 0.15)))
         return flat.reshape(points.shape), linear
 
-    def contrast(self, index: int, site: str, atlas: anatomy.Atlas) -> tuple[Float, Scanner]:
+    def contrast(self, index: int, site: str, atlas: mni_atlas.Atlas) -> tuple[Float, Scanner]:
         """The average brain (1 mm lattice) as this patient's FLAIR shows it, free of noise."""
         rng = self.rng(index, Stream.CONTRAST)
         base = SCANNERS[site]
@@ -235,7 +235,7 @@ def rotation(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(Rotation.from_euler("xyz", degrees, degrees=True).as_matrix())
 
 
-def add_spot(look: Float, atlas: anatomy.Atlas, rng: np.random.Generator, *, peak: float) -> None:
+def add_spot(look: Float, atlas: mni_atlas.Atlas, rng: np.random.Generator, *, peak: float) -> None:
     """Add one bright white-matter spot of 2 to 5 mm to the 1 mm lattice, in place."""
     centre = np.rint(atlas.sites_mm[rng.integers(len(atlas.sites_mm))] - atlas.origin_mm)
     width = rng.uniform([1.2, 1.2, 2.0], [2.6, 2.6, 3.2])
@@ -270,7 +270,7 @@ def offsets(
 
 def grow(
     found: Tumor,
-    atlas: anatomy.Atlas,
+    atlas: mni_atlas.Atlas,
     image: Float,
     *,
     points: Float,
@@ -279,8 +279,8 @@ def grow(
     grey: float,
 ) -> tuple[NDArray[np.uint8], Float]:
     """Labels and image (X,Y,Z) of the window around a tumour, tissue already pushed aside."""
-    white = anatomy.sample(atlas.white, atlas.origin_mm, points)
-    tissue = white + anatomy.sample(atlas.grey, atlas.origin_mm, points)
+    white = mni_atlas.sample(atlas.white, atlas.origin_mm, points)
+    tissue = white + mni_atlas.sample(atlas.grey, atlas.origin_mm, points)
     noise = found.shape.on_lattice(offset[0, :, 0, 0], offset[1, 0, :, 0], offset[2, 0, 0])
     ours = (np.sign(found.place_mm[0]) * points[0] > 1.5).astype(np.float32)
     labels, core, oedema = tumor.parts(

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tasks.phantom.anatomy import Atlas
-from tasks.phantom.fields import Float, SmoothField, sigmoid
+from tasks.phantom.mni_atlas import Atlas
+from tasks.phantom.random_fields import Float, SmoothField, sigmoid
 
 CORE, RIM, OEDEMA = 1, 2, 3
 OUTLINE = 0.28  # how irregular a core is, as a share of its radius

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks import arms, params, stage
-from tasks.arrays import SliceSet, load_set, load_slices, save_set
+from tasks import params, stage
+from tasks.common import arms
+from tasks.common.slice_set import SliceSet, load_set, load_slices, save_set
 from tasks.params.pool import Filter, Pool
-from tasks.pool.controls import CONTROLS, control
-from tasks.tables.samples import GatedSamples, PoolSamples
+from tasks.pool.control_arms import CONTROLS, control
+from tasks.schemas.samples import GatedSamples, PoolSamples
 
 
 def main() -> None:

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from tasks import params, stage
-from tasks.candidate import Candidate, read_candidate
+from tasks.common.release_candidate import Candidate, read_candidate
 from tasks.params.release import Release
-from tasks.release import card, decision, dicom, nifti, pictures
-from tasks.release.dicom import Stamp
-from tasks.tables.lift import Lift
-from tasks.tables.metrics import read_metrics
+from tasks.release import approval, data_card, dicom_writer, nifti_writer, png_writer
+from tasks.release.dicom_writer import Stamp
+from tasks.schemas.lift import Lift
+from tasks.schemas.metrics import read_metrics
 
 
 def main() -> None:
@@ -30,14 +30,14 @@ def main() -> None:
     maker = str(source) if source == Path("data/gan") else source.name
     candidate = read_candidate(folds)
     lift = read_metrics(Lift, Path("data/lift.json"))
-    approval = decision.read_approval()
+    decision = approval.read_approval()
     stats = json.loads(Path("data/slices/stats.json").read_text())
     chosen = np.flatnonzero(candidate.samples["accepted"])
-    why_not = decision.refusals(
+    why_not = approval.refusals(
         reasons=candidate.reasons,
         rejected=not candidate.accepted,
         accepted_slices=len(chosen),
-        approval=approval,
+        approval=decision,
         digest=candidate.digest,
         require_approval=settings.require_approval,
     )
@@ -48,14 +48,14 @@ def main() -> None:
         "digest": candidate.digest,
         "verdicts": {fold: gate.verdict for fold, gate in candidate.gates.items()},
         "claim": lift.claim,
-        "review": decision.review(approval, candidate.digest),
+        "review": approval.review(decision, candidate.digest),
         "slices": 0 if why_not else len(chosen),
         # Named, not enclosed: the page shows the slices that were learnt from.
         "report_sha256": hashlib.sha256(Path("data/report.html").read_bytes()).hexdigest(),
     }
     with stage.output(Path("data/release")) as folder:
         if why_not:
-            text = card.refusal(summary=summary, candidate=candidate)
+            text = data_card.refusal(summary=summary, candidate=candidate)
             (folder / "REFUSED.md").write_text(text)
             write_json(folder / "refusal.json", summary)
         else:
@@ -67,7 +67,7 @@ def main() -> None:
             write_bids(folder / "bids", table, modalities=stats["modalities"], settings=settings,
                        digest=candidate.digest, skull_stripped=stats.get("skull_stripped"),
                        )  # fmt: skip
-            text = card.datacard(
+            text = data_card.datacard(
                 summary=summary, candidate=candidate, lift=lift, table=table, source=maker,
                 stats=stats, settings=settings,
             )  # fmt: skip
@@ -115,24 +115,24 @@ def write_slices(
         anat, instances = folder / "bids" / name / "anat", folder / "dicom" / name
         anat.mkdir(parents=True)
         instances.mkdir(parents=True)
-        nifti.write(
+        nifti_writer.write(
             anat, name, image, mask, modalities=modalities, pixel_mm=stamp.pixel_mm, mark=note
         )
-        dicom.write(
+        dicom_writer.write(
             instances, name, image, mask, modalities=modalities, label=int(label), stamp=stamp
         )
-        pictures.write(folder / "png", name, image, mask, modalities=modalities)
+        png_writer.write(folder / "png", name, image, mask, modalities=modalities)
     columns = table[["participant_id", "label", "tumor_area_mm2"]]
-    pictures.write_table(
+    png_writer.write_table(
         folder / "png", columns.rename(columns={"participant_id": "subject"}),
         table["participant_id"].tolist(), modalities=modalities,
     )  # fmt: skip
     rows = table["candidate_row"].to_numpy()
     subjects = [name.removeprefix("sub-") for name in table["participant_id"]]
-    for title, picture in pictures.sheets(
+    for title, picture in png_writer.sheets(
         candidate.images[rows, 0], candidate.masks[rows], table["label"].to_numpy(), subjects
     ):
-        picture.save(folder / "previews" / f"{title}.png", pnginfo=pictures.mark(title))
+        picture.save(folder / "previews" / f"{title}.png", pnginfo=png_writer.mark(title))
 
 
 def write_bids(
@@ -145,14 +145,14 @@ def write_bids(
     skull_stripped: bool | None,
 ) -> None:
     """The files at the root of the BIDS tree; its JSON files hold for all images below."""
-    nifti.write_root(
+    nifti_writer.write_root(
         folder, modalities=modalities, version=settings.version,
         license_words=settings.license, digest=digest, skull_stripped=skull_stripped,
     )  # fmt: skip
     public = table.drop(columns="candidate_row")
     public.to_csv(folder / "participants.tsv", sep="\t", index=False, lineterminator="\n")
-    write_json(folder / "participants.json", card.COLUMNS)
-    (folder / "README.md").write_text(card.bids_readme(modalities))
+    write_json(folder / "participants.json", data_card.COLUMNS)
+    (folder / "README.md").write_text(data_card.bids_readme(modalities))
 
 
 def write_json(path: Path, tree: dict[str, Any]) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 import pandas as pd
 
 from tasks import params, stage
-from tasks.arrays import load_set
-from tasks.candidate import SIMULATED, read_candidate, whose_slices
+from tasks.common.release_candidate import SIMULATED, read_candidate, whose_slices
+from tasks.common.slice_set import load_set
 from tasks.params.data import Data
 from tasks.params.report import Report
-from tasks.report import cohort, page, pictures, words
-from tasks.tables.lift import Lift
-from tasks.tables.metrics import read_metrics
+from tasks.report import cohort_tables, image_panels, report_page, wording
+from tasks.schemas.lift import Lift
+from tasks.schemas.metrics import read_metrics
 
 VOLUMES, SLICES, GAN = Path("data/volumes"), Path("data/slices"), Path("data/gan")
 # Of every stage before this one: they belong to the page's provenance.
@@ -40,40 +40,42 @@ def main() -> None:
     lift = read_metrics(Lift, Path("data/lift.json"))
     manifests = read_tables(batches, "manifest.parquet")
     rejected = read_tables(batches, "rejected.parquet")
-    text = page.render(
+    text = report_page.render(
         candidate=candidate,
-        counts=page.counts(candidate),
-        tasks=page.lift(lift),
+        counts=report_page.counts(candidate),
+        tasks=report_page.lift(lift),
         lift=lift,
-        gates=page.gate(candidate.gates),
-        reasons=page.reasons(candidate.gates),
+        gates=report_page.gate(candidate.gates),
+        reasons=report_page.reasons(candidate.gates),
         bounds={fold: gate.bounds for fold, gate in candidate.gates.items()},
-        detectors=words.DETECTORS,
+        detectors=wording.DETECTORS,
         sheets=[
-            pictures.side_by_side(real, candidate, label=label, tiles=settings.tiles)
+            image_panels.side_by_side(real, candidate, label=label, tiles=settings.tiles)
             for label in (1, 0)
         ],
-        refused=pictures.refused(candidate, tiles=8),
-        closest=pictures.pairs(real, candidate, copies=False, count=settings.pairs),
-        copies=pictures.pairs(real, candidate, copies=True, count=settings.pairs),
+        refused=image_panels.refused(candidate, tiles=8),
+        closest=image_panels.pairs(real, candidate, copies=False, count=settings.pairs),
+        copies=image_panels.pairs(real, candidate, copies=True, count=settings.pairs),
         trainings=[read_training(fold) for fold in folds],
         source=params.read_key("synthetic.source"),
-        batches=cohort.batches(manifests),
-        matching=cohort.matching(stats.get("matching", {})),
+        batches=cohort_tables.batches(manifests),
+        matching=cohort_tables.matching(stats.get("matching", {})),
         cohort=[
             table
             for fold in folds
             for table in (
-                cohort.partitions(real.table, fold, stats.get("unused_patients", {}).get(fold, 0)),
-                cohort.sites(real.table, fold),
+                cohort_tables.partitions(
+                    real.table, fold, stats.get("unused_patients", {}).get(fold, 0)
+                ),
+                cohort_tables.sites(real.table, fold),
             )
         ],
-        left_out=cohort.left_out(stats.get("skipped", [])),
-        rejected=cohort.refused(rejected),
+        left_out=cohort_tables.left_out(stats.get("skipped", [])),
+        rejected=cohort_tables.refused(rejected),
         stats=stats,
         whose=whose_slices(real.table["batch"]),
         simulated=SIMULATED,
-        parameters=page.as_text({name: tree[name] for name in SECTIONS if name in tree}),
+        parameters=report_page.as_text({name: tree[name] for name in SECTIONS if name in tree}),
         hashes=hashes(manifests, candidate.digest),
     )
     with stage.output(Path("data/report.html")) as path:
@@ -85,13 +87,13 @@ def read_tables(batches: list[str], name: str) -> dict[str, pd.DataFrame]:
     return {batch: pd.read_parquet(VOLUMES / batch / name) for batch in batches}
 
 
-def read_training(fold: str) -> page.FoldTraining:
+def read_training(fold: str) -> report_page.FoldTraining:
     """What `train_gan` wrote of a fold; a source from elsewhere leaves an empty history."""
     config: dict[str, Any] = json.loads((GAN / fold / "config.json").read_text())
     path = GAN / fold / "history.csv"
     empty = not path.exists() or not path.read_text().strip()
     history = pd.DataFrame() if empty else pd.read_csv(path)
-    return page.training(fold, config, history)
+    return report_page.training(fold, config, history)
 
 
 def hashes(manifests: dict[str, pd.DataFrame], digest: str) -> dict[str, str]:

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.report import words
-from tasks.tables.lift import ArmFigure
-from tasks.tables.metrics import Measure
+from tasks.report import wording
+from tasks.schemas.lift import ArmFigure
+from tasks.schemas.metrics import Measure
 
 # Okabe and Ito's palette: told apart by colour-blind readers; shapes say the same once more.
 BLUE, VERMILLION, GREY, INK = "#0072B2", "#D55E00", "#6b7280", "#1f2933"
@@ -47,7 +47,7 @@ def forest(name: str, arms: dict[str, ArmFigure], *, larger_is_better: bool | No
         height_in = 0.36 * len(shown) + 0.75
         figure = Figure(figsize=(WIDTH, height_in))
         # Fixed margins: a layout engine would draw everything twice, and no two plots line up.
-        names_in = 0.15 + 0.07 * max(len(words.arm(arm)) for arm in [*shown, "real"])
+        names_in = 0.15 + 0.07 * max(len(wording.arm(arm)) for arm in [*shown, "real"])
         left = names_in / WIDTH
         axes = figure.add_axes((left, 0.55 / height_in, 0.97 - left, 1 - 0.65 / height_in))
         axes.axvline(0, color=INK, linewidth=1)
@@ -64,7 +64,7 @@ def forest(name: str, arms: dict[str, ArmFigure], *, larger_is_better: bool | No
                 lift, height, "o", markersize=7, markeredgecolor=colour, markeredgewidth=1.5,
                 markerfacecolor=colour if filled else "white",
             )  # fmt: skip
-        axes.set_yticks(range(len(shown)), [words.arm(arm) for arm in reversed(shown)])
+        axes.set_yticks(range(len(shown)), [wording.arm(arm) for arm in reversed(shown)])
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color="#e4e7eb", linewidth=0.8)
@@ -109,7 +109,7 @@ def ratios(name: str, measures: dict[str, Measure]) -> str:
         ticks = [tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if low <= tick <= high]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
-        axes.set_yticks(range(len(shown)), [words.measure(own).name for own in reversed(shown)])
+        axes.set_yticks(range(len(shown)), [wording.measure(own).name for own in reversed(shown)])
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.tick_params(axis="y", length=0, pad=9)
         axes.spines["left"].set_visible(False)
@@ -149,7 +149,7 @@ def curves(name: str, history: pd.DataFrame, columns: list[str], title: str) -> 
             dash = ["-", "--", "-.", ":"][number % 4]
             axes.plot(
                 known["step"], known[column], dash, color=SERIES[number % 6], linewidth=1.6,
-                label=words.series(column),
+                label=wording.series(column),
             )  # fmt: skip
         axes.set_xlabel("training step")
         axes.set_title(title, loc="left", fontsize=9)

@@ -11,25 +11,19 @@ import numpy as np
 import pandas as pd
 
 from tasks import params, stage
-from tasks.arrays import save_set
+from tasks.common.slice_set import save_set
 from tasks.gate.needs import why_no_verdict, why_not_measured
 from tasks.params.data import Data
 from tasks.params.slices import Slices
-from tasks.slices.cut import Cut, UnusableError, cut, own_landmarks, read, whole
-from tasks.slices.guard import Heads
-from tasks.slices.intensity import Landmarks, standard_scale
-from tasks.slices.matching import in_range, match_in_blocks
-from tasks.slices.sessions import (
-    Session,
-    patients_of,
-    read_manifests,
-    sessions_of,
-    skull_stripped,
-)
-from tasks.slices.split import Side, split_patients
-from tasks.slices.stats import describe
+from tasks.schemas.slices import Slices as SlicesTable
+from tasks.slices.cohort_stats import describe
+from tasks.slices.patient_split import Side, split_patients
+from tasks.slices.position_matching import in_range, match_in_blocks
+from tasks.slices.same_head_check import Heads
+from tasks.slices.slice_extraction import Cut, UnusableError, cut, own_landmarks, read, whole
 from tasks.stage import StageError
-from tasks.tables.slices import Slices as SlicesTable
+from tasks.volumes.intensity_normalisation import Landmarks, standard_scale
+from tasks.volumes.sessions import Session, patients_of, read_manifests, sessions_of, skull_stripped
 
 INTERNAL = ["patient_known", "tumor"]
 

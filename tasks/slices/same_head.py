@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tasks.slices.volume import Volume
+from tasks.volumes.resampling import Volume
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

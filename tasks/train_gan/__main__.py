@@ -8,8 +8,9 @@ the sample sheets, and `networks.safetensors`, from which another training can s
 import json
 from pathlib import Path
 
-from tasks import compute, params, stage
-from tasks.arrays import load_slices
+from tasks import params, stage
+from tasks.common import torch_setup
+from tasks.common.slice_set import load_slices
 from tasks.params.train_gan import TrainGan
 
 INPUTS = ("images.npy", "masks.npy", "slices.parquet")
@@ -25,20 +26,20 @@ def main(fold: str) -> None:
             write_external(out, source)
         return
 
-    from tasks.train_gan import ranks
+    from tasks.train_gan import distributed
 
-    if asked.processes > 1 and not ranks.launched():
-        ranks.launch(asked.processes, fold)
+    if asked.processes > 1 and not distributed.launched():
+        distributed.launch(asked.processes, fold)
         return
 
     from tasks.train_gan import checkpoint
-    from tasks.train_gan.examples import gather
-    from tasks.train_gan.run import follow, train
     from tasks.train_gan.trainer import takes_bf16
+    from tasks.train_gan.training_data import gather
+    from tasks.train_gan.training_loop import follow, train
 
-    device = compute.prepare(asked.threads)
-    mine = ranks.join(asked.processes, device)
-    if not mine.first and mine.told(ranks.GO_ON, device) == ranks.STOP:
+    device = torch_setup.prepare(asked.threads)
+    mine = distributed.join(asked.processes, device)
+    if not mine.first and mine.told(distributed.GO_ON, device) == distributed.STOP:
         return  # the first one has said what is wrong with the slices
     with mine.ending_together(device):
         examples = gather(
@@ -52,17 +53,17 @@ def main(fold: str) -> None:
     words = [fold, device.type, str(takes_bf16(asked, device)), asked.model_dump_json()]
     kept = checkpoint.folder_of(words, inputs)
     if mine.first:
-        mine.told(ranks.GO_ON, device)
+        mine.told(distributed.GO_ON, device)
         with stage.output(folder) as out:
             train(asked, examples, fold, out=out, kept=kept, ranks=mine)
     else:
         follow(asked, examples, kept=kept, ranks=mine)
-    ranks.leave(mine)
+    distributed.leave(mine)
 
 
 def write_external(out: Path, source: str) -> None:
     """Say where the slices come from; there is nothing to train."""
-    from tasks.train_gan.history import COLUMNS
+    from tasks.train_gan.history_columns import COLUMNS
 
     config = {"kind": "external", "source": source}
     (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

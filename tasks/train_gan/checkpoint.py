@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tasks.common.stage_code import code_files, update_with_files
 from tasks.stage import discard
-from tasks.stage_code import code_files, update_with_files
 
 ROOT = Path(".checkpoints")
 FILE = "state.safetensors"

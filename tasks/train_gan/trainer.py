@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.dcgan import Architecture, Discriminator, Generator, noise
 from models.diffaugment import DiffAugment
-from models.features import EfficientNetLite0Features
+from models.efficientnet_features import EfficientNetLite0Features
 from models.losses import (
     discriminator_loss,
     feature_matching,
@@ -19,15 +19,15 @@ from models.losses import (
     label_means,
     r1_penalty,
 )
-from models.projected import ProjectedDiscriminator
-from models.syncnorm import synchronise
+from models.projected_discriminator import ProjectedDiscriminator
+from models.sync_batch_norm import synchronise
 from tasks.measures.features import load_extractor
 from tasks.params.train_gan import TrainGan
-from tasks.train_gan.adaptive import Adaptive
-from tasks.train_gan.draws import Draws, draw
-from tasks.train_gan.examples import Examples
-from tasks.train_gan.graphs import Replayed
-from tasks.train_gan.ranks import Ranks
+from tasks.train_gan.adaptive_augmentation import Adaptive
+from tasks.train_gan.cuda_graphs import Replayed
+from tasks.train_gan.distributed import Ranks
+from tasks.train_gan.step_inputs import Draws, draw
+from tasks.train_gan.training_data import Examples
 
 SUMS = ("loss_d", "loss_g", "r1", "l1", "feature_matching")
 RAMP = 0.05  # the EMA looks back over this share of the steps so far, at most

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows import toy
+from tests.flows import toy_pipeline
 from tests.flows.processes import FLOW
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Path:
     """A toy repository that the flow has run once."""
-    root = toy.make(tmp_path_factory.mktemp("toy") / "repo")
-    toy.tell(root, "downstream", "meet")
-    done = toy.call(root, *FLOW, PREFECT_API_URL=prefect_api)
+    root = toy_pipeline.make(tmp_path_factory.mktemp("toy") / "repo")
+    toy_pipeline.tell(root, "downstream", "meet")
+    done = toy_pipeline.call(root, *FLOW, PREFECT_API_URL=prefect_api)
     assert done.returncode == 0, done.stdout + done.stderr
-    toy.tell(root, "downstream", "")
+    toy_pipeline.tell(root, "downstream", "")
     return root
 
 

@@ -14,8 +14,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from flows.server import SERVER, free_port, wait_until_healthy
-from tests.flows import toy
+from flows.prefect_server import SERVER, free_port, wait_until_healthy
+from tests.flows import toy_pipeline
 
 FLOW = ("flows.pipeline", "--workers", "2")
 
@@ -31,7 +31,7 @@ def started(
         child = subprocess.Popen(
             [sys.executable, "-m", *words],
             cwd=root,
-            env=toy.environment(**env),
+            env=toy_pipeline.environment(**env),
             stdout=said,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -61,7 +61,7 @@ class Server:
         """Start it and wait until it answers."""
         self._process = subprocess.Popen(
             [sys.executable, "-c", SERVER.format(port=self.port)],
-            env=toy.environment(PREFECT_HOME=str(self.home), PREFECT_UI_ENABLED="0"),
+            env=toy_pipeline.environment(PREFECT_HOME=str(self.home), PREFECT_UI_ENABLED="0"),
             start_new_session=True,
         )
         wait_until_healthy(self._process, self.url)
@@ -104,9 +104,9 @@ def records(api: str) -> list[dict[str, Any]]:
 
 def running(root: Path, stage: str) -> int:
     """Wait until a stage that hangs has begun; its process."""
-    before = len(toy.log(root, stage))
-    assert until(lambda: len(toy.log(root, stage)) > before, 150)
-    return toy.log(root, stage)[-1][2]
+    before = len(toy_pipeline.log(root, stage))
+    assert until(lambda: len(toy_pipeline.log(root, stage)) > before, 150)
+    return toy_pipeline.log(root, stage)[-1][2]
 
 
 def gone(pid: int) -> bool:

@@ -8,9 +8,9 @@ import pytest
 from flows.cli import main
 
 MODULES = {
-    "judge": "tasks.judge",
-    "generate": "tasks.handout.generate",
-    "export": "tasks.handout.export",
+    "judge": "tasks.commands.judge",
+    "generate": "tasks.commands.export.generate_cli",
+    "export": "tasks.commands.export.export_cli",
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.ingest.privacy.private_files import TABLES, private_folder
-from tests.flows import toy, whole
+from tests.flows import dag_with_quick_stages, toy_pipeline
 
 PUBLIC = Path("/var/tmp/dvc/repo")
 
@@ -15,16 +15,16 @@ PUBLIC = Path("/var/tmp/dvc/repo")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A toy repository with a batch that only this machine has, after `auglift check` and a run."""
-    root = toy.make(tmp_path_factory.mktemp("experiments") / "repo")
+    root = toy_pipeline.make(tmp_path_factory.mktemp("experiments") / "repo")
     (root / "data/raw/ward7").mkdir()
     (root / "data/raw/ward7/Mustermann.dcm").write_text("scan")
-    toy.change(root, "data", batches=["ward7"])
-    checked = toy.call(root, "flows.cli", "check")
+    toy_pipeline.change(root, "data", batches=["ward7"])
+    checked = toy_pipeline.call(root, "flows.cli", "check")
     assert checked.returncode == 0, checked.stderr
-    whole.git(root, "config", "user.name", "t")
-    whole.git(root, "config", "user.email", "t@t")
-    whole.dvc(root, "repro")
-    whole.commit(root)
+    dag_with_quick_stages.git(root, "config", "user.name", "t")
+    dag_with_quick_stages.git(root, "config", "user.email", "t@t")
+    dag_with_quick_stages.dvc(root, "repro")
+    dag_with_quick_stages.commit(root)
     return root
 
 
@@ -32,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def repo(finished: Path, tmp_path: Path) -> Path:
     """A copy of it; what says where the first one keeps its tables is set right."""
     root = Path(shutil.copytree(finished, tmp_path / "repo", symlinks=True))
-    assert toy.call(root, "flows.cli", "check").returncode == 0
+    assert toy_pipeline.call(root, "flows.cli", "check").returncode == 0
     return root
 
 
@@ -42,12 +42,14 @@ def public() -> set[Path]:
 
 
 def values(root: Path) -> str:
-    return whole.dvc(root, "exp", "show", "--csv", "--no-pager")
+    return dag_with_quick_stages.dvc(root, "exp", "show", "--csv", "--no-pager")
 
 
 def test_an_experiment_runs_in_a_temporary_clone(repo: Path) -> None:
     before = public()
-    said = whole.dvc(repo, "exp", "run", "--temp", "--allow-missing", "-S", "lift.seed=41")
+    said = dag_with_quick_stages.dvc(
+        repo, "exp", "run", "--temp", "--allow-missing", "-S", "lift.seed=41"
+    )
     assert "Ran experiment(s)" in said
     assert ",41," in values(repo)
     assert public() == before
@@ -58,10 +60,15 @@ def test_an_experiment_runs_in_a_temporary_clone(repo: Path) -> None:
 @pytest.mark.timeout(300)
 def test_experiments_run_from_a_queue(repo: Path) -> None:
     before = public()
-    whole.dvc(repo, "exp", "run", "--queue", "--allow-missing", "-S", "lift.seed=42,43")
-    whole.dvc(repo, "queue", "start")
+    dag_with_quick_stages.dvc(
+        repo, "exp", "run", "--queue", "--allow-missing", "-S", "lift.seed=42,43"
+    )
+    dag_with_quick_stages.dvc(repo, "queue", "start")
     deadline = time.monotonic() + 200
-    while "Queued" in (said := whole.dvc(repo, "queue", "status")) or "Running" in said:
+    while (
+        "Queued" in (said := dag_with_quick_stages.dvc(repo, "queue", "status"))
+        or "Running" in said
+    ):
         assert time.monotonic() < deadline, said
         time.sleep(2)
     assert said.count("Success") == 2, said

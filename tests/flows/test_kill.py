@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-from flows.gpu import ensure_gpu_limit
-from flows.server_slots import ServerSlot
+from flows.gpu_slots import ensure_gpu_limit
+from flows.prefect_gpu_slots import ServerSlot
 from flows.waiting import HeldFile
-from tests.flows import toy
+from tests.flows import toy_pipeline
 from tests.flows.processes import FLOW, gone, kill, running, started, taken, until
 
 ROUNDS = 20
@@ -27,14 +27,14 @@ RUN_S = {"temporary": 16.0, "own": 10.0}
 
 
 def test_a_killed_holder_of_the_gpu_keeps_no_other_run_waiting(repo: Path) -> None:
-    toy.change(repo, "train_gan", seed=88)
-    toy.tell(repo, "train_gan", "hang")
+    toy_pipeline.change(repo, "train_gan", seed=88)
+    toy_pipeline.tell(repo, "train_gan", "hang")
     with started(repo, *FLOW) as flow:
         trainer = running(repo, "train_gan")
         kill(flow)
     assert gone(trainer)
-    toy.tell(repo, "train_gan", "")
-    done = toy.call(repo, *FLOW)
+    toy_pipeline.tell(repo, "train_gan", "")
+    done = toy_pipeline.call(repo, *FLOW)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -44,7 +44,7 @@ def test_a_killed_holder_of_the_gpu_keeps_no_other_run_waiting(repo: Path) -> No
 def test_a_run_that_waits_for_the_gpu_says_so_and_can_be_ended(
     repo: Path, tmp_path: Path, prefect_api: str, server: str, number: signal.Signals
 ) -> None:
-    toy.change(repo, "train_gan", seed=77)
+    toy_pipeline.change(repo, "train_gan", seed=77)
     env = {"PREFECT_HOME": str(tmp_path / "home")}
     log = tmp_path / "log"
     file = HeldFile(tmp_path / "home/gpu-slots/0")
@@ -71,28 +71,28 @@ def test_a_run_that_waits_for_the_gpu_says_so_and_can_be_ended(
 def test_a_second_run_in_a_clone_waits_for_the_first(
     repo: Path, tmp_path: Path, prefect_api: str
 ) -> None:
-    toy.change(repo, "lift", seed=66)
-    toy.tell(repo, "lift", "last")
+    toy_pipeline.change(repo, "lift", seed=66)
+    toy_pipeline.tell(repo, "lift", "last")
     log = tmp_path / "log"
     with started(repo, *FLOW, PREFECT_API_URL=prefect_api) as first:
         running(repo, "lift")
         with started(repo, *FLOW, log=log, PREFECT_API_URL=prefect_api) as second:
             assert until(lambda: "waiting for this clone, held by run" in log.read_text(), LONG_S)
-            toy.tell(repo, "lift", "")
+            toy_pipeline.tell(repo, "lift", "")
             assert first.wait(LONG_S) == 0
             assert second.wait(LONG_S) == 0
     assert "Nothing to do" in log.read_text()
 
 
 def test_a_run_waits_for_dvc_repro_and_finds_its_work_done(repo: Path, tmp_path: Path) -> None:
-    toy.change(repo, "lift", seed=65)
-    toy.tell(repo, "lift", "last")
+    toy_pipeline.change(repo, "lift", seed=65)
+    toy_pipeline.tell(repo, "lift", "last")
     log = tmp_path / "log"
     with started(repo, "dvc", "repro") as dvc:
         running(repo, "lift")
         with started(repo, *FLOW, log=log) as flow:
             assert until(lambda: re.search(r"waiting for `.*repro` \(process", log.read_text()), 60)
-            toy.tell(repo, "lift", "")
+            toy_pipeline.tell(repo, "lift", "")
             assert dvc.wait(LONG_S) == 0
             assert flow.wait(LONG_S) == 0
     assert "Nothing to do" in log.read_text()
@@ -101,33 +101,33 @@ def test_a_run_waits_for_dvc_repro_and_finds_its_work_done(repo: Path, tmp_path:
 def test_a_stage_waits_for_a_dvc_repro_that_came_later(
     repo: Path, tmp_path: Path, prefect_api: str
 ) -> None:
-    toy.change(repo, "gate", seed=64)
-    toy.change(repo, "lift", seed=64)
+    toy_pipeline.change(repo, "gate", seed=64)
+    toy_pipeline.change(repo, "lift", seed=64)
     for stage in ("gate", "lift"):
-        toy.tell(repo, stage, "last")
+        toy_pipeline.tell(repo, stage, "last")
     log = tmp_path / "log"
     with started(repo, *FLOW, log=log, PREFECT_API_URL=prefect_api) as flow:
         running(repo, "gate")
         with started(repo, "dvc", "repro", "--single-item", "lift") as dvc:
             running(repo, "lift")
-            toy.tell(repo, "gate", "")
+            toy_pipeline.tell(repo, "gate", "")
             assert until(lambda: "which uses data/" in log.read_text(), LONG_S)
-            toy.tell(repo, "lift", "")
+            toy_pipeline.tell(repo, "lift", "")
             assert dvc.wait(LONG_S) == 0
         assert flow.wait(LONG_S) == 0
-    assert "up to date" in toy.call(repo, "dvc", "repro").stdout
+    assert "up to date" in toy_pipeline.call(repo, "dvc", "repro").stdout
 
 
 @pytest.mark.parametrize("kind", ["dead", "torn"])
 def test_what_a_dead_dvc_left_is_no_obstacle(repo: Path, prefect_api: str, kind: str) -> None:
-    toy.change(repo, "lift", seed=63)
+    toy_pipeline.change(repo, "lift", seed=63)
     zombie = subprocess.Popen([sys.executable, "-c", ""])
     assert until(lambda: Path(f"/proc/{zombie.pid}/stat").read_text().split()[2] == "Z", 20)
     entries = [{"pid": pid, "cmd": "/bin/dvc repro"} for pid in (os.getpid(), zombie.pid)]
     paths = [str(repo / "data/lift.csv"), str(repo / "data/downstream")]
     text = json.dumps({"write": dict(zip(paths, entries, strict=True))})
     (repo / ".dvc/tmp/rwlock").write_text(text[:20] if kind == "torn" else text)
-    done = toy.call(repo, *FLOW, PREFECT_API_URL=prefect_api)
+    done = toy_pipeline.call(repo, *FLOW, PREFECT_API_URL=prefect_api)
     zombie.wait()
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -143,10 +143,10 @@ def test_dvc_of_a_flow_leaves_its_lock_file_whole(repo: Path) -> None:
         "sys.argv[1:] = ['repro', '--single-item', 'lift']\n"
         "p.main()\n"
     )
-    toy.change(repo, "lift", seed=62)
+    toy_pipeline.change(repo, "lift", seed=62)
     before = (repo / "dvc.lock").read_bytes()
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=repo, env=toy.environment(), check=False
+        [sys.executable, "-c", code], cwd=repo, env=toy_pipeline.environment(), check=False
     )
     assert done.returncode == 9
     assert (repo / "dvc.lock").read_bytes() == before
@@ -176,7 +176,7 @@ def kill_and_run_again(finished: Path, folder: Path, api: str | None, rounds: in
     env = {"PREFECT_API_URL": api} if api else {}
     for number in range(rounds):
         print(f"{time.strftime('%X')} round {number}", flush=True)
-        toy.change(root, "train_gan", seed=1000 + number)
+        toy_pipeline.change(root, "train_gan", seed=1000 + number)
         after = moments.uniform(0.2, RUN_S["own" if api else "temporary"])
         with started(root, *FLOW, **env) as flow:
             until(lambda flow=flow: flow.poll() is not None, after)  # type: ignore[misc]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.graph import read_plan, sort_lock
-from flows.runner import Runner
-from tests.flows import toy, whole
+from flows.dvc_graph import read_plan, sort_lock
+from flows.dvc_runner import Runner
+from tests.flows import dag_with_quick_stages, toy_pipeline
 
 LISTS = {
     "batches": ("data", {"batches": ["phantom", "b"]}, {"batches": ["b"]}),
@@ -30,39 +30,39 @@ WAS = {
 
 def start(root: Path, **lists: tuple[str, dict[str, list[object]]]) -> Path:
     """A repository with a batch besides the phantom in it, and a remote beside it."""
-    whole.make(root)
+    dag_with_quick_stages.make(root)
     (root / "data/raw/b").mkdir()
     (root / "data/raw/b/scan").write_text("b")
     for section, values in (*SMALL.items(), *lists.values()):
-        toy.change(root, section, **values)
-    whole.dvc(root, "remote", "add", "-d", "beside", str(root.parent / "remote"))
-    whole.dvc(root, "repro")
-    whole.commit(root)
+        toy_pipeline.change(root, section, **values)
+    dag_with_quick_stages.dvc(root, "remote", "add", "-d", "beside", str(root.parent / "remote"))
+    dag_with_quick_stages.dvc(root, "repro")
+    dag_with_quick_stages.commit(root)
     return root
 
 
 def cloned(root: Path, to: Path) -> Path:
     """Another machine: a clone, with the raw scans, after `dvc pull`."""
-    whole.git(root.parent, "clone", "-q", str(root), str(to))
+    dag_with_quick_stages.git(root.parent, "clone", "-q", str(root), str(to))
     shutil.copytree(root / "data/raw/b", to / "data/raw/b")
     (to / "told").mkdir()
-    whole.dvc(to, "pull")
+    dag_with_quick_stages.dvc(to, "pull")
     return to
 
 
 def compare(first: Path, second: Path) -> None:
     """The second machine has nothing to do, whatever lies about, and their locks are one."""
-    assert whole.dvc(second, "status") == "Data and pipelines are up to date.\n"
-    whole.dvc(second, "repro")
-    assert whole.ran(second) == []
+    assert dag_with_quick_stages.dvc(second, "status") == "Data and pipelines are up to date.\n"
+    dag_with_quick_stages.dvc(second, "repro")
+    assert dag_with_quick_stages.ran(second) == []
     for left in ("data/volumes/old", "data/gan/9", "data/gate/9", "data/downstream/old-arm"):
         (second / left).mkdir(parents=True, exist_ok=True)
         (second / left / "x").write_text("of an earlier run")
-    whole.dvc(second, "repro")
-    assert whole.ran(second) == []
+    dag_with_quick_stages.dvc(second, "repro")
+    assert dag_with_quick_stages.ran(second) == []
     assert (second / "dvc.lock").read_bytes() == (first / "dvc.lock").read_bytes()
     assert (second / ".unlisted/volumes/old/x").exists()
-    assert whole.dvc(second, "status") == "Data and pipelines are up to date.\n"
+    assert dag_with_quick_stages.dvc(second, "status") == "Data and pipelines are up to date.\n"
 
 
 @pytest.mark.timeout(600)
@@ -70,15 +70,15 @@ def test_a_clone_has_nothing_to_do_after_all_lists_were_shortened(tmp_path: Path
     before = {name: (section, long) for name, (section, long, _) in LISTS.items()}
     first = start(tmp_path / "first", **before)
     for section, _, short in LISTS.values():
-        toy.change(first, section, **short)
-    whole.ran(first)
-    whole.dvc(first, "repro")
-    assert "slices" in whole.ran(first)
+        toy_pipeline.change(first, section, **short)
+    dag_with_quick_stages.ran(first)
+    dag_with_quick_stages.dvc(first, "repro")
+    assert "slices" in dag_with_quick_stages.ran(first)
     for was in WAS.values():
         assert not (first / "data" / was).exists()
         assert (first / ".unlisted" / was).is_dir()
-    whole.commit(first)
-    whole.dvc(first, "push")
+    dag_with_quick_stages.commit(first)
+    dag_with_quick_stages.dvc(first, "push")
     compare(first, cloned(first, tmp_path / "second"))
 
 
@@ -90,17 +90,19 @@ def test_each_list_may_grow_and_shrink(kind: str, tmp_path: Path) -> None:
     toy_lists = {kind: (section, long)}
     first = start(tmp_path / "first", **toy_lists)
     long_lock = (first / "dvc.lock").read_bytes()
-    toy.change(first, section, **short)
-    whole.dvc(first, "repro")
+    toy_pipeline.change(first, section, **short)
+    dag_with_quick_stages.dvc(first, "repro")
     assert not (first / "data" / WAS[kind]).exists()
-    whole.commit(first)
-    whole.dvc(first, "push")
+    dag_with_quick_stages.commit(first)
+    dag_with_quick_stages.dvc(first, "push")
     compare(first, cloned(first, tmp_path / "second"))
 
-    toy.change(first, section, **long)
-    whole.ran(first)
-    whole.dvc(first, "repro")
-    assert not {"ingest@phantom", "train_gan@0", "gate@0"} & set(whole.ran(first))  # from the cache
+    toy_pipeline.change(first, section, **long)
+    dag_with_quick_stages.ran(first)
+    dag_with_quick_stages.dvc(first, "repro")
+    assert not {"ingest@phantom", "train_gan@0", "gate@0"} & set(
+        dag_with_quick_stages.ran(first)
+    )  # from the cache
     assert (first / "data" / WAS[kind]).is_dir()
     assert (first / "dvc.lock").read_bytes() == long_lock
 
@@ -108,18 +110,18 @@ def test_each_list_may_grow_and_shrink(kind: str, tmp_path: Path) -> None:
 def test_the_flow_tidies_as_dvc_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = start(tmp_path / "first")
     monkeypatch.chdir(first)
-    monkeypatch.setenv("PYTHONPATH", str(toy.ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(toy_pipeline.ROOT))
     assert read_plan().changed == ()
     (first / "data/downstream/old-arm").mkdir()
     (first / "data/downstream/old-arm/x").write_text("of an earlier run")
     lock = (first / "dvc.lock").read_bytes()
-    whole.ran(first)
+    dag_with_quick_stages.ran(first)
     changed = [stage.address for stage in read_plan().changed]
     assert changed == ["listed@downstream", "lift", "report", "release"]
     for address in changed:
         Runner(first).repro(address, print)
     sort_lock()
-    assert whole.ran(first) == []
+    assert dag_with_quick_stages.ran(first) == []
     assert (first / "dvc.lock").read_bytes() == lock
     assert (first / ".unlisted/downstream/old-arm/x").exists()
     assert read_plan().changed == ()

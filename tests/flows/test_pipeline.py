@@ -8,25 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows import toy
+from tests.flows import toy_pipeline
 from tests.flows.processes import FLOW, gone, running, started
 
 
 def test_either_door_leaves_the_same_lock_and_nothing_to_do(finished: Path, tmp_path: Path) -> None:
-    other = toy.make(tmp_path / "repo")
-    assert toy.call(other, "dvc", "repro").returncode == 0
+    other = toy_pipeline.make(tmp_path / "repo")
+    assert toy_pipeline.call(other, "dvc", "repro").returncode == 0
     for lock in ("dvc.lock", "data/raw/dvc.lock"):
         assert (other / lock).read_bytes() == (finished / lock).read_bytes()
 
-    again = toy.call(other, *FLOW)
+    again = toy_pipeline.call(other, *FLOW)
     assert again.returncode == 0
     assert again.stdout.startswith("Nothing to do: all 10 stages are up to date.")
-    assert "up to date" in toy.call(finished, "dvc", "repro").stdout
+    assert "up to date" in toy_pipeline.call(finished, "dvc", "repro").stdout
 
 
 def test_siblings_run_at_once_and_trainers_take_turns(finished: Path) -> None:
     def moments(stage: str) -> list[str]:
-        return [what for what, _, _ in sorted(toy.log(finished, stage), key=lambda row: row[1])]
+        return [
+            what for what, _, _ in sorted(toy_pipeline.log(finished, stage), key=lambda row: row[1])
+        ]
 
     assert moments("downstream") == ["start", "start", "end", "end"]
     assert moments("train_gan") == ["start", "end", "start", "end"]
@@ -35,47 +37,47 @@ def test_siblings_run_at_once_and_trainers_take_turns(finished: Path) -> None:
 def test_only_what_changed_runs_and_a_rejection_is_a_failed_state_of_its_own_name(
     repo: Path, prefect_api: str
 ) -> None:
-    before = len(toy.log(repo, "train_gan"))
-    toy.change(repo, "gate", seed=98)
-    toy.tell(repo, "gate", "reject")
-    done = toy.call(repo, *FLOW, PREFECT_API_URL=prefect_api)
+    before = len(toy_pipeline.log(repo, "train_gan"))
+    toy_pipeline.change(repo, "gate", seed=98)
+    toy_pipeline.tell(repo, "gate", "reject")
+    done = toy_pipeline.call(repo, *FLOW, PREFECT_API_URL=prefect_api)
     assert done.returncode == 3
     assert "5 of 10 stages to run" in done.stderr + done.stdout
-    assert len(toy.log(repo, "train_gan")) == before
+    assert len(toy_pipeline.log(repo, "train_gan")) == before
     assert "Rejected: fold 0: reject" in done.stderr
     states = {(run["state_name"], run["state_type"]) for run in flow_runs(prefect_api)}
     assert ("Rejected", "FAILED") in states
 
-    again = toy.call(repo, *FLOW)
+    again = toy_pipeline.call(repo, *FLOW)
     assert again.returncode == 3
     assert again.stdout.startswith("Nothing to do")
 
 
 def test_wrong_input_is_one_line_and_no_second_try(repo: Path, prefect_api: str) -> None:
-    toy.change(repo, "lift", seed=97)
-    toy.tell(repo, "lift", "wrong")
-    before = len(toy.log(repo, "lift"))
-    done = toy.call(repo, *FLOW, PREFECT_API_URL=prefect_api)
+    toy_pipeline.change(repo, "lift", seed=97)
+    toy_pipeline.tell(repo, "lift", "wrong")
+    before = len(toy_pipeline.log(repo, "lift"))
+    done = toy_pipeline.call(repo, *FLOW, PREFECT_API_URL=prefect_api)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
         "auglift: lift: found nothing, expected something; bring it"
     )
     assert not (repo / "data/lift.csv").exists()
-    assert len(toy.log(repo, "lift")) == before + 1
+    assert len(toy_pipeline.log(repo, "lift")) == before + 1
 
 
 def test_a_stage_that_fails_by_chance_is_tried_again(repo: Path, prefect_api: str) -> None:
-    toy.change(repo, "lift", seed=96)
-    toy.tell(repo, "lift", "once")
-    assert toy.call(repo, *FLOW, PREFECT_API_URL=prefect_api).returncode == 0
+    toy_pipeline.change(repo, "lift", seed=96)
+    toy_pipeline.tell(repo, "lift", "once")
+    assert toy_pipeline.call(repo, *FLOW, PREFECT_API_URL=prefect_api).returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_flow_that_is_ended_leaves_no_stage_behind(
     repo: Path, prefect_api: str, number: signal.Signals
 ) -> None:
-    toy.change(repo, "lift", seed=95)
-    toy.tell(repo, "lift", "hang")
+    toy_pipeline.change(repo, "lift", seed=95)
+    toy_pipeline.tell(repo, "lift", "hang")
     with started(repo, *FLOW, PREFECT_API_URL=prefect_api) as flow:
         stage = running(repo, "lift")
         flow.send_signal(number)
@@ -86,8 +88,8 @@ def test_a_flow_that_is_ended_leaves_no_stage_behind(
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
 def test_a_stage_dies_with_a_killed_dvc(repo: Path, shell: str) -> None:
-    toy.change(repo, "lift", seed=94)
-    toy.tell(repo, "lift", "hang")
+    toy_pipeline.change(repo, "lift", seed=94)
+    toy_pipeline.tell(repo, "lift", "hang")
     words = ("dvc", "repro", "--single-item", "lift")
     with started(repo, *words, SHELL=shell) as dvc:
         stage = running(repo, "lift")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from flows import summary
-from tasks.tables.lift import ArmFigure, Lift
+from tasks.schemas.lift import ArmFigure, Lift
 
 
 @pytest.mark.parametrize("known", [True, False])

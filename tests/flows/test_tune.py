@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tasks.stage import held
-from tests.flows import toy, toy_trainer
+from tests.flows import toy_pipeline, toy_trainer
 from tests.flows.processes import gone, until
 
 pytestmark = pytest.mark.timeout(900)  # most of it is waiting for processes
@@ -41,7 +41,7 @@ def searched(
     (root.parent / "log").touch()
     env = {"TOY_LOG": str(root.parent / "log"), "PREFECT_API_URL": prefect_api}
     first = subprocess.Popen(
-        [sys.executable, "-m", *WORDS], cwd=root, env=toy.environment(**env),
+        [sys.executable, "-m", *WORDS], cwd=root, env=toy_pipeline.environment(**env),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     kept = root / ".tune/toy/trials"
@@ -57,7 +57,7 @@ def searched(
     with (root.parent / "log").open("a") as told:
         print("killed", 0, 0, 0, time.time(), file=told)
     (root.parent / "slow").unlink()
-    yield root, toy.call(root, *WORDS, "--apply", **env)
+    yield root, toy_pipeline.call(root, *WORDS, "--apply", **env)
 
 
 def test_a_killed_search_goes_on_from_the_trainers_checkpoints(
@@ -127,7 +127,7 @@ def test_the_best_values_are_said_and_applied_and_already_trained(
     asked = yaml.safe_load((root / "params.yaml").read_text())["train_gan"]
     assert asked["learning_rate"] == 0.003
     before = len(log(root))
-    again = toy.call(root, "dvc", "repro", "train_gan@0", TOY_LOG=str(root.parent / "log"))
+    again = toy_pipeline.call(root, "dvc", "repro", "train_gan@0", TOY_LOG=str(root.parent / "log"))
     assert again.returncode == 0, again.stderr
     assert len(log(root)) == before  # restored from the run cache
 
@@ -148,6 +148,6 @@ def test_a_second_search_in_the_same_folder_waits_its_turn(
 ) -> None:
     root, _ = searched
     with held(root / ".tune/toy/lock", "taken"):
-        second = toy.call(root, *WORDS)
+        second = toy_pipeline.call(root, *WORDS)
     assert second.returncode == 2
     assert second.stderr.splitlines()[-1].endswith("wait for it, or take --name")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from flows import tuned
-from flows.space import read
-from flows.trials import Outcome
+from flows import tuning_results
+from flows.search_space import read
+from flows.trial_clones import Workspaces, check_commit
 from flows.tune import Search, Searching, open_study, propose_first, take_up
-from flows.workspaces import Workspaces, check_commit
+from flows.tuning_trial import Outcome
 from tasks.stage import StageError
 from tests.flows import toy_trainer
 
@@ -46,7 +46,7 @@ def test_a_trial_that_was_running_is_waiting_again_with_its_values(search: Searc
     take_up(again)
     states = [trial.state for trial in again.get_trials()]
     assert states == [TrialState.FAIL, TrialState.WAITING]
-    assert tuned.ended(again) == []  # the one given up does not count
+    assert tuning_results.ended(again) == []  # the one given up does not count
     assert again.ask(search.space).params == left.params
 
 
@@ -81,10 +81,10 @@ def test_a_collapsed_generator_ranks_behind_every_other_and_is_never_the_best(
         trial.set_user_attr("collapsed", collapsed)
         state = TrialState.PRUNED if value is None else TrialState.COMPLETE
         study.tell(trial, value, state=state)
-    assert [trial.value for trial in tuned.ended(study)][:3] == [3.0, 5.0, 2.0]
-    chosen = tuned.best(study)
+    assert [trial.value for trial in tuning_results.ended(study)][:3] == [3.0, 5.0, 2.0]
+    chosen = tuning_results.best(study)
     assert chosen is not None and chosen.value == 3.0
-    assert "train_gan.batch" in tuned.advice(chosen)
+    assert "train_gan.batch" in tuning_results.advice(chosen)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -107,8 +107,8 @@ def test_known_values_are_not_trained_again_and_forbidden_ones_not_at_all(
     while searching.wants_more():
         searching.start()
     assert not searching.running
-    assert len(tuned.rows(study)) == 12
-    for row in tuned.rows(study):
+    assert len(tuning_results.rows(study)) == 12
+    for row in tuning_results.rows(study):
         if row["state"] == "stopped":
             assert (row["train_gan.discriminator_norm"], row["train_gan.r1_gamma"]) == (
                 "batch",
@@ -132,4 +132,4 @@ def test_a_grid_is_tried_whole_or_as_many_as_asked_for(
     while searching.wants_more():
         trial = study.ask(search.space)
         searching.tell(trial, Outcome(TrialState.COMPLETE, 1.0, "", "e"))
-    assert len(tuned.ended(study)) == tried
+    assert len(tuning_results.ended(study)) == tried

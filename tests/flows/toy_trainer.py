@@ -7,7 +7,7 @@ collapses; above 0.05 it never ends by itself.
 import subprocess
 from pathlib import Path
 
-from tests.flows import toy
+from tests.flows import toy_pipeline
 
 DAG = """
 stages:
@@ -71,12 +71,12 @@ tell("end")
 
 def make(root: Path) -> Path:
     """Write the repository to `root` and commit it."""
-    toy.make(root)
+    toy_pipeline.make(root)
     (root / "dvc.yaml").write_text(DAG)
     (root / "stage.py").write_text(STAGE)
     (root / "data/raw/phantom").mkdir()
-    toy.change(root, "slices", folds=[0])
-    toy.change(root, "train_gan", steps=100, watch_every=10)
+    toy_pipeline.change(root, "slices", folds=[0])
+    toy_pipeline.change(root, "train_gan", steps=100, watch_every=10)
     git(root, "add", "-A")
     git(root, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "toy")
     return root

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from tasks.tables.lift import Lift
+from tasks.schemas.lift import Lift
 
 ARMS = ["real", "real+classical", "real+synthetic", "real+classical+synthetic", "synthetic"]
 

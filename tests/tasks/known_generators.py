@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from tasks.arrays import SliceSet
+from tasks.common.slice_set import SliceSet
 
 Floats = np.ndarray
 

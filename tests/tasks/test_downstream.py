@@ -10,15 +10,15 @@ import torch
 import yaml
 
 from tasks.downstream import __main__ as stage_main
-from tasks.downstream import run, segment
+from tasks.downstream import segment, train_and_test
 from tasks.downstream.__main__ import main, task_named
-from tasks.downstream.batches import batches
-from tasks.downstream.volumes import dice, native, read_volumes
+from tasks.downstream.balanced_batches import batches
+from tasks.downstream.volume_dice import dice, native, read_volumes
 from tasks.params.slices import Slices
-from tasks.slices.volume import Grid, sample
+from tasks.schemas.predictions import ClassifyPredictions, Patients, Runs, SegmentPredictions
 from tasks.stage import StageError
-from tasks.tables.predictions import ClassifyPredictions, Patients, Runs, SegmentPredictions
-from tests.tasks import downstream_room as room
+from tasks.volumes.resampling import Grid, sample
+from tests.tasks import downstream_fixtures as room
 
 
 @pytest.fixture
@@ -63,16 +63,16 @@ def test_the_same_bytes_come_out_twice(root):
 def captured(monkeypatch, task: str, arm: str) -> list[tuple[dict, list]]:
     """Initial weights and batches of each run of an arm, as training received them."""
     seen = []
-    fit = run.fit
+    fit = train_and_test.fit
 
     def spy(network, loss, batches, *rest, **options):
         kept = list(batches)
         seen.append(({k: v.clone() for k, v in network.state_dict().items()}, kept))
         return fit(network, loss, iter(kept), *rest, **options)
 
-    monkeypatch.setattr(run, "fit", spy)
+    monkeypatch.setattr(train_and_test, "fit", spy)
     main(task, arm)
-    monkeypatch.setattr(run, "fit", fit)
+    monkeypatch.setattr(train_and_test, "fit", fit)
     return seen
 
 

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.arrays import load_slices, save_set
+from tasks.common.slice_set import load_slices, save_set
 from tasks.downstream.__main__ import main as downstream
 from tasks.lift.__main__ import main as lift
 from tasks.pool.__main__ import main as pool
 from tasks.slices.__main__ import main as slices
-from tests.tasks.slices_room import write_cohort
+from tests.tasks.slices_fixtures import write_cohort
 
 ARMS = ["real", "real+synthetic", "real+copy-paste", "random-labels"]
 

@@ -13,15 +13,15 @@ import pytest
 import yaml
 from PIL import Image
 
-from tasks.arrays import SliceSet, save_set
+from tasks.common.slice_set import SliceSet, save_set
 from tasks.gate.__main__ import main as gate
 from tasks.gate.judge import Judgement, judge, reference
 from tasks.generate.__main__ import main as generate
 from tasks.params.gate import Gate, Limits
 from tasks.stage import StageError
-from tests.tasks.cohort import as_synthetic
-from tests.tasks.gate_room import CONFIG, judged, oracle, real, rng
+from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real, rng
 from tests.tasks.known_generators import damaged
+from tests.tasks.synthetic_cohort import as_synthetic
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.arrays import SliceSet, save_set
+from tasks.common.slice_set import SliceSet, save_set
 from tasks.gate import copies
 from tasks.gate.__main__ import main as gate
 from tasks.gate.catalogue import FRECHET
@@ -21,8 +21,8 @@ from tasks.gate.sets import Drawn, Family, Rule, Sets, evaluate
 from tasks.measures import agreement
 from tasks.measures.intervals import draws, label_groups
 from tasks.params.gate import Gate, Limits
-from tests.tasks.cohort import as_synthetic
-from tests.tasks.gate_room import CONFIG, judged, oracle, real
+from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real
+from tests.tasks.synthetic_cohort import as_synthetic
 
 ROOT = Path(__file__).parents[2]
 QUICK = Gate(seed=1, threads=1, draws=20, segmenter_steps=0)

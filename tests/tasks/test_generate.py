@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tasks.arrays import SliceSet, load_set
+from tasks.common.slice_set import SliceSet, load_set
 from tasks.generate import __main__ as generate
-from tasks.generate.folder import read_folder
-from tasks.generate.masks import agrees, clean
+from tasks.generate.external_images import read_folder
+from tasks.generate.mask_cleanup import agrees, clean
 from tasks.stage import StageError
 from tasks.train_gan import __main__ as train_gan
-from tests.tasks.gan_room import SIZE, fake_generator, write_params, write_room
+from tests.tasks.train_gan_fixtures import SIZE, fake_generator, write_params, write_room
 
 
 @pytest.fixture

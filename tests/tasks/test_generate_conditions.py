@@ -9,11 +9,11 @@ from scipy.stats import spearmanr
 
 from models.dcgan import Architecture, Generator
 from tasks.generate import __main__ as generate
-from tasks.generate.draw import Wish, conditions, draw
-from tasks.generate.load import load_generator
+from tasks.generate.load_generator import load_generator
+from tasks.generate.sample_generator import Wish, conditions, draw
 from tasks.stage import StageError
 from tasks.train_gan import __main__ as train_gan
-from tests.tasks.gan_room import SIZE, fake_generator, write_params, write_room
+from tests.tasks.train_gan_fixtures import SIZE, fake_generator, write_params, write_room
 
 WISH = Wish(count=20, seed=1, tumor_share=0.5, min_island_px=1, min_tumor_px=0, attempts=1)
 LABELS = torch.tensor([0, 1, 0, 1])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.tasks.dicom_cases import anatomy, rotation
-from tests.tasks.ingest_room import Room
+from tests.tasks.ingest_fixtures import Room
 
 SHAPE = (8, 9, 10)
 AFFINE = np.array([[-0.9, 0, 0, 40], [0, 0.9, 0, -50], [0, 0, 5.0, -30], [0, 0, 0, 1.0]])

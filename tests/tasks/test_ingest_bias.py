@@ -5,7 +5,7 @@ import pytest
 
 from tasks.ingest.core.volume import Volume
 from tasks.ingest.preprocessing.n4_bias_field import correct_bias
-from tests.tasks.ingest_room import Room
+from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import write_nifti
 
 

@@ -10,7 +10,7 @@ from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.volume import Volume, canonical
 from tasks.ingest.preprocessing import brain_extraction
 from tasks.stage import StageError
-from tests.tasks.ingest_room import Room
+from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import LGG, one_patient, write_nifti
 
 absent = not all(

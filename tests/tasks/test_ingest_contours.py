@@ -13,7 +13,7 @@ from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.volume import Volume
 from tasks.ingest.masks.rasterise_contours import Contours, fill
 from tests.tasks.dicom_cases import anatomy, rotation, write_series, write_structures
-from tests.tasks.ingest_room import Room, canonical
+from tests.tasks.ingest_fixtures import Room, canonical
 
 RADIUS = 16.0
 SAGITTAL = np.eye(3)[:, [1, 2, 0]]  # columns: two directions in the plane, the normal

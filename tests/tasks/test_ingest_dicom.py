@@ -18,7 +18,7 @@ from tests.tasks.dicom_cases import (
     write_segmentation,
     write_series,
 )
-from tests.tasks.ingest_room import Room, canonical
+from tests.tasks.ingest_fixtures import Room, canonical
 
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"

@@ -15,7 +15,7 @@ from tasks.ingest.privacy.pseudonyms import DEMO_KEY, Pseudonyms
 from tasks.ingest.user_tables.files_csv import as_pattern
 from tasks.stage import StageError
 from tests.tasks.dicom_cases import anatomy, write_segmentation, write_series
-from tests.tasks.ingest_room import Room
+from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import ball, write_nifti
 
 SHAPE = (8, 9, 10)

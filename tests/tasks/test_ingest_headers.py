@@ -16,7 +16,7 @@ from tasks.ingest.dicom.attributes import Fields, by_pydicom
 from tasks.ingest.dicom.fast_parser import read_elements
 from tasks.ingest.dicom.header import TAGS, read_header, summarise
 from tests.tasks.dicom_cases import anatomy, write_series
-from tests.tasks.ingest_room import Room, canonical
+from tests.tasks.ingest_fixtures import Room, canonical
 from tests.tasks.test_ingest_hostile import corrupt
 from tests.tasks.test_ingest_syntaxes import rewrite
 

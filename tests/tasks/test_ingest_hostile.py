@@ -23,7 +23,7 @@ from tests.tasks.dicom_cases import (
     write_series,
     write_structures,
 )
-from tests.tasks.ingest_room import Room
+from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import ball, one_patient, write_nifti
 
 

@@ -15,7 +15,7 @@ from tasks import stage
 from tasks.ingest.__main__ import main
 from tasks.stage import StageError
 from tests.tasks.dicom_cases import anatomy
-from tests.tasks.ingest_room import Room
+from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import write_nifti
 
 ROOT = Path(__file__).parents[2]

@@ -22,9 +22,9 @@ from tasks.ingest.masks.label_conventions import BINARY, CONVENTIONS
 from tasks.ingest.privacy.pseudonyms import DEMO_KEY, Pseudonyms
 from tasks.phantom.simulator import Simulator
 from tasks.slices.__main__ import main as slices
-from tests.tasks.ingest_room import Room
-from tests.tasks.slices_room import BASE
-from tests.tasks.slices_room import patient as ellipsoid
+from tests.tasks.ingest_fixtures import Room
+from tests.tasks.slices_fixtures import BASE
+from tests.tasks.slices_fixtures import patient as ellipsoid
 
 People = dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]  # (person, visit) to volume and mask
 AFFINE = np.diag([-3.0, -3.0, 6.0, 1.0])

@@ -11,11 +11,11 @@ from tasks.ingest.__main__ import main
 from tasks.ingest.core import volume as ours
 from tasks.ingest.privacy.pseudonyms import DEMO_KEY, fingerprint
 from tasks.params.ingest import Ingest
+from tasks.schemas.manifest import Manifest
+from tasks.schemas.rejected import Rejected
 from tasks.stage import StageError
-from tasks.tables.manifest import Manifest
-from tasks.tables.rejected import Rejected
 from tests.tasks.dicom_cases import anatomy, rotation, write_series
-from tests.tasks.ingest_room import Room, canonical
+from tests.tasks.ingest_fixtures import Room, canonical
 
 LGG = Path(__file__).parents[2] / "../shared/data/lgg"
 

@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import FileDataset
 
 from tests.tasks.dicom_cases import anatomy, rotation, write_series
-from tests.tasks.ingest_room import Room
+from tests.tasks.ingest_fixtures import Room
 
 LGG = Path(__file__).parents[2] / "../shared/data/lgg"
 dcm2niix = pytest.importorskip("dcm2niix")

@@ -9,7 +9,8 @@ import pytest
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.volume import Volume
 from tasks.ingest.masks.plausibility import Scene, check_place, is_ignored, settles, view_of
-from tests.tasks.heads import (
+from tests.tasks.ingest_fixtures import Room
+from tests.tasks.synthetic_heads import (
     HEAD_MM,
     ORIENTATIONS,
     SHAPE,
@@ -20,7 +21,6 @@ from tests.tasks.heads import (
     places,
     shape_of,
 )
-from tests.tasks.ingest_room import Room
 
 AFFINE = affine_of()
 IMAGE = head(SHAPE, AFFINE)

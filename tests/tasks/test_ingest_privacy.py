@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import FileDataset
 
 from tests.tasks.dicom_cases import anatomy, write_series
-from tests.tasks.ingest_room import Room
+from tests.tasks.ingest_fixtures import Room
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.tasks.dicom_cases import (
     write_series,
     write_structures,
 )
-from tests.tasks.ingest_room import Room
+from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_dicom import assert_equal_to, tumour
 
 BRATS = {1: "Necrotic tumor core", 2: "Peritumoral edema", 3: "Enhancing tumor"}

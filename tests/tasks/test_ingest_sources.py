@@ -14,7 +14,7 @@ from tasks.ingest.core.mr_contrast import Timing, recognise
 from tasks.ingest.core.rejection import TABLE_END, TABLE_START, table_of_codes, with_table
 from tasks.stage import StageError
 from tests.tasks.dicom_cases import anatomy, write_segmentation, write_series
-from tests.tasks.ingest_room import Room
+from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import ball, one_patient, write_nifti
 
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"

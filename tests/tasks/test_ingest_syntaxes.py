@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from tasks.stage import StageError
 from tests.tasks.dicom_cases import anatomy, write_series
-from tests.tasks.ingest_room import Room
+from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_dicom import assert_equal_to
 
 CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tasks.arrays import SliceSet
+from tasks.commands.judge import image_folders
+from tasks.commands.judge.__main__ import run
+from tasks.common.slice_set import SliceSet
 from tasks.gate.judge import check_size
-from tasks.judge import folders
-from tasks.judge.__main__ import run
 from tasks.stage import StageError
-from tests.tasks.cohort import phantom_slices
 from tests.tasks.known_generators import copier
+from tests.tasks.synthetic_cohort import phantom_slices
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +57,7 @@ def write_files(folder: Path, slices: SliceSet, kind: str, *, masks: bool = True
 
 def judge(folder: Path, *words: str) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "tasks.judge", *words],
+        [sys.executable, "-m", "tasks.commands.judge", *words],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -101,17 +101,17 @@ def test_copies_are_rejected_also_as_pictures_without_masks(tmp_path: Path) -> N
 
 def test_arrays_pictures_and_nifti_files_hold_the_same_slices(tmp_path: Path) -> None:
     real = cohort(16, 2)
-    expected = folders.read(write(tmp_path / "npy", real), name="real").slices
+    expected = image_folders.read(write(tmp_path / "npy", real), name="real").slices
     for kind in ("png", "nii.gz"):
-        found = folders.read(write_files(tmp_path / kind, real, kind), name="real").slices
+        found = image_folders.read(write_files(tmp_path / kind, real, kind), name="real").slices
         np.testing.assert_allclose(found.images, expected.images, atol=1 / 127)
         np.testing.assert_array_equal(found.masks, expected.masks)
         pd.testing.assert_frame_equal(found.table.drop(columns="file"), expected.table)
-    bare = folders.read(write_files(tmp_path / "bare", real, "png", masks=False), name="real")
+    bare = image_folders.read(write_files(tmp_path / "bare", real, "png", masks=False), name="real")
     assert not bare.slices.table["masked"].any()
     assert bare.slices.table["label"].tolist() == real.table["label"].tolist()
     (tmp_path / "bare/slices.csv").unlink()
-    unknown = folders.read(tmp_path / "bare", name="real").slices.table
+    unknown = image_folders.read(tmp_path / "bare", name="real").slices.table
     assert (unknown["label"] == -1).all()
     assert unknown["subject"].nunique() == len(real)
 
@@ -121,7 +121,7 @@ def test_folders_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None
 
     def refused(name: str) -> str:
         with pytest.raises(StageError) as caught:
-            folders.halves(folders.read(tmp_path / name, name="real").slices, seed=0)
+            image_folders.halves(image_folders.read(tmp_path / name, name="real").slices, seed=0)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 

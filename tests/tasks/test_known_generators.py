@@ -4,13 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.arrays import SliceSet
+from tasks.common.slice_set import SliceSet
 from tasks.gate import copies
 from tasks.gate.described import describe
 from tasks.gate.judge import judge, reference
 from tasks.params.gate import Gate
-from tests.tasks.cohort import as_synthetic, simulated
-from tests.tasks.gate_room import CONFIG, judged, oracle, real, rng
+from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real, rng
 from tests.tasks.known_generators import (
     CHANGES,
     PAIRS,
@@ -21,6 +20,7 @@ from tests.tasks.known_generators import (
     one_site,
     transplanted,
 )
+from tests.tasks.synthetic_cohort import as_synthetic, simulated
 
 
 def called(slices: SliceSet) -> dict[str, np.ndarray]:

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from tasks.lift.__main__ import main
+from tasks.schemas.lift import LiftRows
 from tasks.stage import StageError
-from tasks.tables.lift import LiftRows
-from tests.tasks import lift_room as room
+from tests.tasks import lift_fixtures as room
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.arrays import SliceSet
+from tasks.common.slice_set import SliceSet
 from tasks.downstream.__main__ import main as downstream
 from tasks.lift.__main__ import main as lift
-from tests.tasks import oracle_room as room
-from tests.tasks.lift_room import results
+from tests.tasks import phantom_oracle_fixtures as room
+from tests.tasks.lift_fixtures import results
 
 pytestmark = [pytest.mark.verify, pytest.mark.timeout(3600)]
 OWN = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())

@@ -12,8 +12,8 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 from tasks.lift.bootstrap import Estimate, Resampling, estimate, sign_flip, simultaneous
 from tasks.lift.claim import claim, deciding, over_real
-from tasks.lift.measures import Axes, Mean, classify
-from tests.tasks import lift_room as room
+from tasks.lift.patient_metrics import Axes, Mean, classify
+from tests.tasks import lift_fixtures as room
 
 
 @settings(max_examples=20, deadline=None)

@@ -14,7 +14,7 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
-from tasks.phantom import dicom
+from tasks.phantom import dicom_writer
 from tasks.phantom.__main__ import write_patient
 from tasks.phantom.simulator import Patient, Simulator
 
@@ -131,7 +131,7 @@ def test_dicom_series_read_back_exactly(batch: Path, truth: list[Patient]) -> No
         stack = hd.get_volume_from_series(series)
         affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ stack.affine  # DICOM's LPS to RAS
         volume = resample_exactly(stack.array, affine, patient)
-        slope = dicom.PROTOCOLS[patient.kind.site]["slope"]
+        slope = dicom_writer.PROTOCOLS[patient.kind.site]["slope"]
         np.testing.assert_allclose(volume, patient.volume, atol=0.51 * slope)
         assert {one.PatientID for one in series} == {patient.participant_id}
         assert {one.SeriesDescription for one in series} == {"FLAIR"}
@@ -175,7 +175,7 @@ def test_no_clock_is_left_in_any_file(batch: Path) -> None:
     for path in batch.rglob("*.dcm"):
         for element in pydicom.dcmread(path, stop_before_pixels=True).iterall():
             if element.VR in ("DA", "DT") and element.value:
-                assert str(element.value).startswith(dicom.DAY), element
+                assert str(element.value).startswith(dicom_writer.DAY), element
     for path in batch.rglob("*.nii.gz"):
         assert path.read_bytes()[4:8] == b"\0\0\0\0"
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.interpolate import RegularGridInterpolator
 
-from tasks.phantom import anatomy, tumor
-from tasks.phantom.fields import SmoothField
+from tasks.phantom import mni_atlas, tumor
+from tasks.phantom.random_fields import SmoothField
 from tasks.phantom.simulator import KINDS, Patient, Simulator
 
 SIMULATOR = Simulator(7)
@@ -83,7 +83,7 @@ def test_brains_look_like_flair(cohort: list[Patient]) -> None:
         low, middle, high = np.percentile(patient.volume[healthy], [1, 50, 95])
         assert low < 0.6 * middle < high
         assert not patient.volume[~patient.brain].any()
-    clean, scanner = SIMULATOR.contrast(0, "A", atlas := anatomy.load())
+    clean, scanner = SIMULATOR.contrast(0, "A", atlas := mni_atlas.load())
     grey, white = atlas.grey > 0.95, atlas.white > 0.95
     fluid = (atlas.brain > 0.95) & (atlas.grey + atlas.white < 0.05)
     assert clean[grey].mean() > 1.15 * clean[white].mean() > 2 * clean[fluid].mean()
@@ -125,7 +125,7 @@ def test_leaving_the_tumour_out_changes_only_its_surroundings() -> None:
 
 
 def test_mass_effect_pushes_tissue_away_from_the_centre() -> None:
-    found = tumor.draw(np.random.default_rng(3), anatomy.load())
+    found = tumor.draw(np.random.default_rng(3), mni_atlas.load())
     distance = np.linspace(0.5, found.reach_mm, 200, dtype=np.float32)
     offset = np.stack([distance, 0 * distance, 0 * distance])
     came_from = (offset + tumor.displacement(found, offset))[0]
@@ -147,7 +147,7 @@ def test_left_and_right_can_be_told_apart(cohort: list[Patient]) -> None:
 
 def test_the_average_brain_itself_is_its_own_mirror_image() -> None:
     """Why the simulator has to break the symmetry itself."""
-    grey = anatomy.load().grey[:, :, 80]
+    grey = mni_atlas.load().grey[:, :, 80]
     assert np.corrcoef(grey[1:].ravel(), grey[:0:-1].ravel())[0, 1] > 0.99
 
 

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.arrays import load_set, save_set
+from tasks.common.slice_set import load_set, save_set
 from tasks.pool.__main__ import draw, main
 from tasks.stage import StageError
 

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.arms import Arm
-from tasks.arrays import SliceSet, load_set, save_set
+from tasks.common.arms import Arm
+from tasks.common.slice_set import SliceSet, load_set, save_set
 from tasks.pool.__main__ import main
-from tasks.pool.controls import CONTROLS, control, tumors
+from tasks.pool.control_arms import CONTROLS, control, tumors
 
 
 @pytest.fixture

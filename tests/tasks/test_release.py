@@ -16,8 +16,8 @@ import pydicom
 import pytest
 from PIL import Image
 
-from tasks.candidate import read_candidate
-from tasks.release import decision, dicom, nifti
+from tasks.common.release_candidate import read_candidate
+from tasks.release import approval, dicom_writer, nifti_writer
 from tasks.release.__main__ import main
 from tasks.stage import StageError
 from tests.tasks.fake_run import Run, approve, write
@@ -100,7 +100,7 @@ def test_every_dicom_is_marked_and_names_no_one(released: Path) -> None:
         assert image.SyntheticData == "YES"
         assert image.ImageType[0] == "DERIVED"
         assert "109100" in purposes
-        assert dicom.ACQUISITION not in purposes
+        assert dicom_writer.ACQUISITION not in purposes
         assert str(image.PatientName).startswith("SYNTHETIC^")
         assert not image.PatientBirthDate
         assert not image.PatientSex
@@ -120,7 +120,7 @@ def test_dicom_nifti_and_png_hold_the_generators_slice(released: Path) -> None:
     ):
         match = (candidate.samples["fold"] == str(fold)) & (candidate.samples["row"] == row)
         place = int(np.flatnonzero(match)[0])
-        stored = nifti.stored(candidate.images[place, 0])
+        stored = nifti_writer.stored(candidate.images[place, 0])
         volume = nib.load(released / f"bids/{subject}/anat/{subject}_FLAIR.nii.gz")
         mask = nib.load(released / f"bids/{subject}/anat/{subject}_label-tumor_mask.nii.gz")
         capture = pydicom.dcmread(released / f"dicom/{subject}/FLAIR.dcm")
@@ -254,8 +254,8 @@ def test_a_required_approval_must_name_this_candidate(tmp_path: Path) -> None:
 
 
 def test_an_approval_of_another_candidate_counts_as_no_review() -> None:
-    approval = decision.Approval(decision="approved", reviewer="A. Reader", digest="1" * 64)
-    assert decision.review(approval, "2" * 64) == "not reviewed by a person"
+    decision = approval.Approval(decision="approved", reviewer="A. Reader", digest="1" * 64)
+    assert approval.review(decision, "2" * 64) == "not reviewed by a person"
 
 
 def test_a_misspelt_decision_is_one_clear_line(tmp_path: Path) -> None:

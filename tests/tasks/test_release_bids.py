@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.candidate import read_candidate
-from tasks.generate.folder import read_folder
-from tasks.handout import generate
-from tasks.judge import folders
-from tasks.release import nifti, pictures
+from tasks.commands.export import generate_cli
+from tasks.commands.judge import image_folders
+from tasks.common.release_candidate import read_candidate
+from tasks.generate.external_images import read_folder
+from tasks.release import nifti_writer, png_writer
+from tests.tasks.export_fixtures import clone
 from tests.tasks.fake_run import Run, write
-from tests.tasks.handout_room import clone
 from tests.tasks.test_release import release
 
 VALIDATOR = "bids-validator-deno"
@@ -57,7 +57,7 @@ def generated(root: Path, *words: object) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setattr("sys.argv", ["generate", "--out", "out", *map(str, words)])
-        generate.main()
+        generate_cli.main()
     return root / "out"
 
 
@@ -89,7 +89,7 @@ def test_generated_nifti_has_no_error_for_the_bids_validator(
 def test_whether_skulls_are_shown_is_told_as_far_as_it_is_known(
     tmp_path: Path, known: bool | None
 ) -> None:
-    nifti.write_root(
+    nifti_writer.write_root(
         tmp_path, modalities=["FLAIR", "T1"], version="1", license_words="none", digest="0",
         skull_stripped=known,
     )  # fmt: skip
@@ -116,7 +116,7 @@ def test_released_pictures_read_back_with_every_channel_mask_and_label(
     assert found.masks is not None and np.array_equal(found.masks, candidate.masks)
     assert found.images.shape == candidate.images.shape
     assert np.abs(found.images - candidate.images).max() < 1 / 125
-    side = folders.read(root / "data/release/png", name="synthetic")
+    side = image_folders.read(root / "data/release/png", name="synthetic")
     assert side.slices.table["file"].tolist() == [f"{one}.png" for one in found.table["subject"]]
 
 
@@ -138,8 +138,8 @@ def test_of_three_modalities_the_table_tells_the_order(tmp_path: Path) -> None:
     table = pd.DataFrame({"subject": ["a", "b", "c"], "label": [1, 0, 1]})
     for name, image in zip(table["subject"], images, strict=True):
         mask = np.zeros((16, 16), np.uint8)
-        pictures.write(tmp_path, name, image, mask, modalities=modalities)
-    pictures.write_table(tmp_path, table, table["subject"].tolist(), modalities=modalities)
+        png_writer.write(tmp_path, name, image, mask, modalities=modalities)
+    png_writer.write_table(tmp_path, table, table["subject"].tolist(), modalities=modalities)
     found = read_folder(tmp_path)
     assert np.abs(found.images - images).max() < 1 / 125
     assert found.labels.tolist() == [1, 0, 1]

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tasks.report import charts, cohort, page, words
+from tasks.common.slice_montage import OUTLINE, grey, sheet, spread
+from tasks.report import charts, cohort_tables, report_page, wording
 from tasks.report.__main__ import main
-from tasks.sheets import OUTLINE, grey, sheet, spread
+from tasks.schemas.lift import ArmFigure, Contrast
 from tasks.stage import StageError
-from tasks.tables.lift import ArmFigure, Contrast
 from tests.tasks.fake_run import Run, write
 
 
@@ -162,7 +162,7 @@ def test_a_slice_left_out_of_a_fold_does_not_hide_its_patient() -> None:
     table = pd.DataFrame(
         {"subject": ["a", "a", "b"], "site": "S", "partition_0": ["unused", "test", "unused"]}
     )
-    assert cohort.sites(table, "0").rows == [["S", "0", "0", "1"]]
+    assert cohort_tables.sites(table, "0").rows == [["S", "0", "0", "1"]]
 
 
 def test_millimetres_of_pictures_without_scale_are_said_to_be_nominal(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_millimetres_of_pictures_without_scale_are_said_to_be_nominal(tmp_path: 
 def test_every_claim_is_said_in_words(tmp_path: Path, claim: str) -> None:
     _, found = report(tmp_path, claim=claim, synthetic=6)
     assert f"Segmentation: {claim}" in found.words
-    assert words.CLAIMS[claim] in found.words
+    assert wording.CLAIMS[claim] in found.words
 
 
 def test_an_arm_with_too_few_slices_is_named(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_the_decisive_comparison_is_the_best_arms_hardest_rival() -> None:
         Contrast(arm=a, reference=r, lift=d, ci95=(d - 0.1, d + 0.1), p_adjusted=0.5)
         for (a, r), d in lifts.items()
     ]
-    assert "+0.040" in page.decisive(contrasts, "no evidence", "Dice")
+    assert "+0.040" in report_page.decisive(contrasts, "no evidence", "Dice")
 
 
 @pytest.mark.parametrize(
@@ -301,15 +301,15 @@ def test_the_decisive_comparison_is_the_best_arms_hardest_rival() -> None:
     [(None, "–"), (float("nan"), "–"), (120, "120"), (-0.0312, "−0.031"), (12.34, "12.3")],  # noqa: RUF001
 )
 def test_figures_are_written_for_people(figure: float | None, text: str) -> None:
-    assert words.number(figure) == text
+    assert wording.number(figure) == text
 
 
 def test_both_ends_of_an_interval_have_the_same_places() -> None:
-    assert words.interval((-2.1, -0.9)) == "−2.10 to −0.90"  # noqa: RUF001
+    assert wording.interval((-2.1, -0.9)) == "−2.10 to −0.90"  # noqa: RUF001
 
 
 def test_an_interval_that_excludes_zero_is_not_rounded_onto_it() -> None:
-    assert words.interval((-0.00546, -0.000027)) == "−0.00546 to −0.00003"  # noqa: RUF001
+    assert wording.interval((-0.00546, -0.000027)) == "−0.00546 to −0.00003"  # noqa: RUF001
 
 
 def test_sheets_are_png_of_the_promised_size(accepted: tuple[str, Page]) -> None:

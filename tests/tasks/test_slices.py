@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.slices.__main__ import main
-from tasks.slices.matching import auroc, in_range, match_in_blocks, match_negatives
-from tasks.slices.volume import sample, window
+from tasks.slices.position_matching import auroc, in_range, match_in_blocks, match_negatives
 from tasks.stage import StageError
-from tests.tasks.slices_room import head, outputs, write_cohort
+from tasks.volumes.resampling import sample, window
+from tests.tasks.slices_fixtures import head, outputs, write_cohort
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.slices.__main__ import main
-from tasks.slices.intensity import landmarks, onto_scale, standard_scale, z_score
-from tasks.slices.volume import brain_mask
 from tasks.stage import StageError
-from tests.tasks.slices_room import ask, outputs, patient, write_cohort
+from tasks.volumes.intensity_normalisation import landmarks, onto_scale, standard_scale, z_score
+from tasks.volumes.resampling import brain_mask
+from tests.tasks.slices_fixtures import ask, outputs, patient, write_cohort
 
 ENDS: Any = {"clip_percentiles": (0.5, 99.5)}
 

@@ -13,9 +13,9 @@ from scipy import ndimage
 from tasks.phantom.simulator import Simulator
 from tasks.slices.__main__ import main
 from tasks.slices.same_head import Pattern, pattern, same_heads
-from tasks.slices.volume import brain_mask
 from tasks.stage import StageError
-from tests.tasks.slices_room import ask, head, outputs, rewrite, write_cohort
+from tasks.volumes.resampling import brain_mask
+from tests.tasks.slices_fixtures import ask, head, outputs, rewrite, write_cohort
 
 Volume = np.ndarray
 

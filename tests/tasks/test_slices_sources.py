@@ -14,9 +14,9 @@ from tasks import params
 from tasks.downstream.__main__ import whole
 from tasks.params.slices import Slices
 from tasks.slices.__main__ import main
-from tasks.slices.volume import brain_mask
 from tasks.stage import StageError
-from tests.tasks.slices_room import ask, head, outputs, patient, rewrite, write_cohort
+from tasks.volumes.resampling import brain_mask
+from tests.tasks.slices_fixtures import ask, head, outputs, patient, rewrite, write_cohort
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.slices.__main__ import main
-from tasks.slices.split import every, split_patients, systematic
+from tasks.slices.patient_split import every, split_patients, systematic
 from tasks.stage import StageError
-from tests.tasks.slices_room import ask, outputs, rewrite, write_cohort
+from tests.tasks.slices_fixtures import ask, outputs, rewrite, write_cohort
 
 FEW = {"train_patients": 6, "training_slices": "in-range"}
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks import stage_code
-from tasks.downstream import finished
-from tasks.stage_code import code_files
+from tasks.common import stage_code
+from tasks.common.stage_code import code_files
+from tasks.downstream import run_cache
 from tasks.train_gan import checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -16,13 +16,17 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("stage", ["train_gan", "downstream"])
 def test_the_code_of_a_stage_holds_what_its_modules_share(stage: str) -> None:
     files = {str(path.relative_to(ROOT)) for path in code_files(stage)}
-    assert {"tasks/compute.py", "tasks/arrays.py", f"tasks/{stage}/__main__.py"} <= files
+    assert {
+        "tasks/common/torch_setup.py",
+        "tasks/common/slice_set.py",
+        f"tasks/{stage}/__main__.py",
+    } <= files
     assert all(name.endswith(".py") for name in files)
 
 
 @pytest.mark.parametrize(
     ("stage", "folder_of"),
-    [("train_gan", checkpoint.folder_of), ("downstream", finished.folder_of)],
+    [("train_gan", checkpoint.folder_of), ("downstream", run_cache.folder_of)],
 )
 def test_a_change_of_any_listed_module_starts_a_run_anew(
     stage, folder_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,14 +19,14 @@ from tasks import params
 from tasks.params.train_gan import RECIPES, TrainGan
 from tasks.stage import StageError
 from tasks.train_gan import __main__ as train_gan
-from tasks.train_gan.examples import gather, soft_masks
-from tasks.train_gan.history import COLUMNS
-from tasks.train_gan.progress import Progress
-from tasks.train_gan.sheet import OUTLINE, sheet
+from tasks.train_gan.collapse_detection import collapse, merit
+from tasks.train_gan.history_columns import COLUMNS
+from tasks.train_gan.sample_sheet import OUTLINE, sheet
 from tasks.train_gan.trainer import Trainer
-from tasks.train_gan.verdict import collapse, merit
-from tasks.train_gan.watch import score
-from tests.tasks.gan_room import SIZE, TINY, write_params, write_room
+from tasks.train_gan.training_data import gather, soft_masks
+from tasks.train_gan.training_state import Progress
+from tasks.train_gan.validation_metrics import score
+from tests.tasks.train_gan_fixtures import SIZE, TINY, write_params, write_room
 
 OUT = Path("data/gan/0")
 
@@ -166,7 +166,7 @@ def test_few_validation_slices_leave_the_distance_out_and_keep_the_last_step(roo
 
 
 def test_every_batch_holds_both_labels_equally(room: Path) -> None:
-    from tasks.arrays import load_slices
+    from tasks.common.slice_set import load_slices
 
     examples = gather(
         load_slices("0", "train"), load_slices("0", "val"), soften=0.9, device=torch.device("cpu")

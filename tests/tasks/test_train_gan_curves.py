@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.train_gan.curves import Curves
+from tasks.train_gan.dvclive_logger import Curves
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.dcgan import Architecture, Discriminator, minibatch_stddev
 from tasks.params.train_gan import TrainGan
-from tasks.train_gan.draws import Draws, draw
-from tasks.train_gan.examples import Examples, Partition
-from tasks.train_gan.graphs import WARM_UP, Replayed
-from tasks.train_gan.ranks import Ranks
-from tasks.train_gan.run import architecture
+from tasks.train_gan.cuda_graphs import WARM_UP, Replayed
+from tasks.train_gan.distributed import Ranks
+from tasks.train_gan.step_inputs import Draws, draw
 from tasks.train_gan.trainer import Trainer
-from tests.tasks.gan_room import SIZE, TINY
+from tasks.train_gan.training_data import Examples, Partition
+from tasks.train_gan.training_loop import architecture
+from tests.tasks.train_gan_fixtures import SIZE, TINY
 
 CPU = torch.device("cpu")
 with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from tasks.params.train_gan import TrainGan
 from tasks.train_gan import __main__ as train_gan
-from tasks.train_gan.ranks import Ranks
-from tests.tasks.gan_room import TINY, run, write_params, write_room
+from tasks.train_gan.distributed import Ranks
 from tests.tasks.test_train_gan import OUT, hashes
+from tests.tasks.train_gan_fixtures import TINY, run, write_params, write_room
 
 HERE = Path(__file__).parents[2]
 
@@ -72,7 +72,8 @@ def test_two_processes_killed_and_started_again_end_in_the_same_bytes(tmp_path: 
     trained(tmp_path, gan)
     whole = hashes(tmp_path / OUT)
     driver = (
-        "import tasks.train_gan.run as run; run.SAVE_SECONDS = 0; from tasks import stage;"
+        "import tasks.train_gan.training_loop as loop; loop.SAVE_SECONDS = 0;"
+        "from tasks import stage;"
         "from tasks.train_gan.__main__ import main; stage.run(main)"
     )
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -15,14 +15,14 @@ import torch
 
 from tasks.stage import StageError
 from tasks.train_gan import __main__ as train_gan
-from tasks.train_gan import run
+from tasks.train_gan import training_loop
 from tasks.train_gan.trainer import Trainer
-from tests.tasks.gan_room import write_params, write_room
 from tests.tasks.test_train_gan import OUT, hashes
+from tests.tasks.train_gan_fixtures import write_params, write_room
 
 HERE = Path(__file__).parents[2]
 DRIVER = """
-import tasks.train_gan.run as run
+import tasks.train_gan.training_loop as run
 from tasks.train_gan.__main__ import main
 run.SAVE_SECONDS = 0
 main("0")
@@ -32,7 +32,7 @@ main("0")
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(training_loop, "SAVE_SECONDS", 0.0)
     return write_room(tmp_path)
 
 

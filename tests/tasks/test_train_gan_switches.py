@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 from models.dcgan import Architecture, Generator
-from tasks.conditions import distribution, scales, standardised
 from tasks.params.train_gan import TrainGan
 from tasks.stage import StageError
 from tasks.train_gan import __main__ as train_gan
-from tasks.train_gan.adaptive import EVERY, Adaptive
-from tests.tasks.gan_room import TINY, write_params, write_room
+from tasks.train_gan.adaptive_augmentation import EVERY, Adaptive
+from tasks.train_gan.conditions import distribution, scales, standardised
 from tests.tasks.test_train_gan import OUT
+from tests.tasks.train_gan_fixtures import TINY, write_params, write_room
 
 NETWORKS = OUT / "networks.safetensors"
 

@@ -23,7 +23,7 @@ def test_odd_sizes_are_padded_with_air_right_and_below() -> None:
 def test_a_segmenter_finds_what_it_was_shown_and_doubts_exchanged_masks() -> None:
     import pandas as pd
 
-    from tasks.arrays import SliceSet
+    from tasks.common.slice_set import SliceSet
     from tasks.measures.agreement import overlap, train_segmenter
 
     rng = np.random.default_rng(0)

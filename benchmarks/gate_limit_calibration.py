@@ -1,0 +1,245 @@
+"""Where limits would lie if they came from chance alone, and what they would catch.
+
+    python -m benchmarks.gate_limit_calibration DIR --blocks 10
+
+Patients come from simulated cohorts in DIR (`benchmarks.phantom_cohorts`), results go there, a
+block a
+file: a later run continues. A block trains on 26 patients; ten times for each number of validation
+patients it draws those and 30 more, whose slices are an oracle's. The ratios of its slices to real
+ones are the null distribution: the limit of a measure is their 95 % quantile. The same slices,
+damaged a little, show its power. Verdicts on single slices are left out: sets alone are judged.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from threadpoolctl import threadpool_limits
+
+from benchmarks.phantom_cohorts import cohort
+from tasks.common.slice_set import SliceSet
+from tasks.gate.catalogue import catalogue
+from tasks.gate.described import Described, describe
+from tasks.gate.experts import Experts, meet
+from tasks.gate.sets import Drawn, Sets, evaluate, usable
+from tasks.measures import neighbours
+from tasks.measures.intervals import draws
+from tasks.measures.nearest_ssim import nearest_ssim
+from tasks.params.gate import Gate
+from tests.tasks.known_generators import collapsed, damaged
+
+CONFIG = Gate(seed=0, threads=1)
+TRAIN, VALIDATION, ORACLE, MADE = 26, 60, 60, 30  # patients of a block; of an oracle's draw
+NUMBERS = (8, 12, 20, 40)
+REPEATS = 10
+POINTS = 6  # draws averaged into a figure
+MASKS = ("mask_label", "mask_contrast", "mask_agreement")
+
+
+def main() -> None:
+    """Run the blocks that are not there yet, then print the tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--blocks", type=int, default=10)
+    parser.add_argument("--cohorts", type=int, default=5)
+    words = parser.parse_args()
+    torch.set_num_threads(1)
+    paths = [words.folder / f"calibration-{index}.csv" for index in range(words.blocks)]
+    missing = [index for index, path in enumerate(paths) if not path.exists()]
+    if missing:
+        everybody = pool([1000 + index for index in range(words.cohorts)], words.folder)
+        for index in missing:
+            with threadpool_limits(1, user_api="blas"):
+                block(everybody, index).to_csv(paths[index], index=False)
+    found = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+    show(found, blocks=words.blocks)
+
+
+def pool(seeds: list[int], folder: Path) -> SliceSet:
+    """All patients of some cohorts as one set."""
+    sides = [
+        SliceSet(one.images, one.masks, one.table.assign(subject=f"{seed}-" + one.table["subject"]))
+        for seed in seeds
+        for one in cohort(seed, folder)
+    ]
+    return joined(sides)
+
+
+def joined(sides: list[SliceSet]) -> SliceSet:
+    """Several sets as one."""
+    return SliceSet(
+        np.concatenate([side.images for side in sides]),
+        np.concatenate([side.masks for side in sides]),
+        pd.concat([side.table for side in sides], ignore_index=True),
+    )
+
+
+def block(everybody: SliceSet, index: int) -> pd.DataFrame:
+    """Ratios of every generator at every number of validation patients, for one training set."""
+    rng = np.random.default_rng(index)
+    people = rng.permutation(everybody.table["subject"].unique())
+    ends = np.cumsum([TRAIN, VALIDATION, ORACLE])
+    train, val, oracle = (
+        everybody.take(everybody.table["subject"].isin(part).to_numpy())
+        for part in np.split(people, ends)[:3]
+    )
+    seen, unseen = describe(train, device="cpu"), describe(val, device="cpu")
+    experts, seen, unseen = meet(train, val, seen, unseen, CONFIG, device="cpu")
+    unseen = like_training(unseen, train, seen)
+    families = catalogue(CONFIG, experts.hashes(), side=train.images.shape[-1])
+    known = {
+        name: described(made, experts, train, seen)
+        for name, made in generators(oracle, rng).items()
+    }
+    rows = []
+    for n in NUMBERS:
+        for repeat in range(REPEATS):
+            reference = chosen(unseen, n, rng)
+            made = pd.Series(rng.permutation(oracle.table["subject"].unique())[:MADE])
+            for name, slices in known.items():
+                mine = slices.take(slices.table["owner"].isin(made).to_numpy())
+                sets = Sets(replace(mine, table=mine.table.drop(columns="owner")), seen, reference)
+                for measure, ratio in ratios(sets, families, seed=repeat).items():
+                    rows.append((index, n, repeat, name, measure, ratio))
+    return pd.DataFrame(rows, columns=["block", "n", "repeat", "generator", "measure", "ratio"])
+
+
+def generators(oracle: SliceSet, rng: np.random.Generator) -> dict[str, SliceSet]:
+    """An oracle and weak generators; `owner` is the patient a slice was made from."""
+    own = SliceSet(oracle.images, oracle.masks, oracle.table.assign(owner=oracle.table["subject"]))
+    site = own.table["site"].to_numpy()
+    weak = {
+        "oracle": own,
+        "blurred by .5 px": softer(own, 0.5),
+        "noise .02": SliceSet(
+            (own.images + rng.normal(0, 0.04, own.images.shape)).clip(-1, 1).astype(np.float32),
+            own.masks, own.table,
+        ),
+        "masks swapped": damaged(own, "masks swapped", rng),
+        "one site (A)": own.take(site == "A"),
+        "one site (B)": own.take(site == "B"),
+        "large tumours": large(own),
+    }  # fmt: skip
+    repeated = collapsed(own, len(own), rng)
+    # Every draw of patients must see all ten pictures.
+    anyone = rng.permutation(own.table["owner"])
+    weak["ten images"] = SliceSet(
+        repeated.images, repeated.masks, repeated.table.assign(owner=anyone)
+    )
+    return weak
+
+
+def softer(own: SliceSet, sigma: float) -> SliceSet:
+    """A light blur."""
+    from scipy.ndimage import gaussian_filter
+
+    blurred = gaussian_filter(own.images, sigma, axes=(2, 3), mode="nearest")
+    return SliceSet(blurred, own.masks, own.table)
+
+
+def large(own: SliceSet) -> SliceSet:
+    """Without the smaller half of the tumours."""
+    area = own.masks.sum(axis=(1, 2))
+    return own.take((area == 0) | (area > np.median(area[area > 0])))
+
+
+def described(made: SliceSet, experts: Experts, train: SliceSet, seen: Described) -> Described:
+    """As the gate describes synthetic slices: without patients and sites."""
+    bare = SliceSet(made.images, made.masks, made.table[["row", "label", "owner"]])
+    one = experts.consult(describe(bare, device="cpu"), bare, device="cpu")
+    return like_training(one, train, seen)
+
+
+def like_training(one: Described, train: SliceSet, seen: Described) -> Described:
+    """Add the SSIM to the nearest training slice and whether upright."""
+    found = neighbours.nearest(one.images, train.images, max_shift=CONFIG.max_shift)
+    near = nearest_ssim(
+        one.images, train.images, one.bodies, seen.bodies,
+        correlated=found, max_shift=CONFIG.max_shift,
+    )  # fmt: skip
+    table = one.table.assign(
+        nearest_train_ssim=near.scores.astype(np.float64),
+        upright=(found.upright >= found.inverted).astype(np.float64),
+    )
+    return replace(one, table=table)
+
+
+def chosen(unseen: Described, n: int, rng: np.random.Generator) -> Described:
+    """Some of the validation patients."""
+    people = rng.permutation(unseen.table["subject"].unique())[:n]
+    return unseen.take(unseen.table["subject"].isin(people).to_numpy())
+
+
+def ratios(sets: Sets, families: list, *, seed: int) -> dict[str, float]:  # type: ignore[type-arg]
+    """The ratio of every bounded measure."""
+    tables = (sets.synthetic.table, sets.train.table, sets.val.table)
+    drawn = Drawn(usable(draws(*tables, count=POINTS, share=1.0, seed=seed)))
+    found = {}
+    for family in families:
+        if any(rule is not None for rule, _ in family.names.values()):
+            found |= {name: one.ratio for name, one in evaluate(sets, family, drawn).items()}
+    return {name: np.nan if ratio is None else ratio for name, ratio in found.items()}
+
+
+def show(found: pd.DataFrame, *, blocks: int) -> None:
+    """The null quantiles, then what they and the limits of `params` catch."""
+    rules = {
+        name: rule
+        for family in catalogue(CONFIG, {next(iter(found["measure"].unique())): "0" * 12}, side=64)
+        for name, (rule, _) in family.names.items()
+        if rule is not None
+    }
+    null = found[found["generator"] == "oracle"]
+    print(f"{blocks} training sets, {blocks * REPEATS} draws a column\n")
+    print("| measure | side | " + " | ".join(f"{n} patients" for n in NUMBERS) + " | limit |")
+    print("|---|---|" + "---|" * (len(NUMBERS) + 1))
+    limits: dict[tuple[str, int], tuple[float, float]] = {}
+    for name, rule in rules.items():
+        cells = []
+        for n in NUMBERS:
+            values = null[(null["measure"] == name) & (null["n"] == n)]["ratio"].dropna()
+            tail = 0.025 if rule.side == "both" else 0.05
+            low, high = np.quantile(values, [tail, 1 - tail])
+            limits[name, n] = (
+                low if rule.side != "high" else -np.inf,
+                high if rule.side != "low" else np.inf,
+            )
+            shown = {"low": f"{low:.2f}", "high": f"{high:.2f}"}
+            cells.append(shown.get(rule.side, f"{low:.2f} to {high:.2f}"))
+        low, high = rule.limit(None) or (None, None)
+        bound = " to ".join(f"{end:g}" for end in (low, high) if end is not None)
+        print(f"| {name} | {rule.side} | {' | '.join(cells)} | {bound} |")
+    given = {name: rule.limit(None) or (None, None) for name, rule in rules.items()}
+    for title, broken in (
+        ("limits from chance", lambda row: outside(row, limits[row.measure, row.n])),
+        ("limits of params", lambda row: outside(row, given[row.measure])),
+    ):
+        found["broken"] = [broken(row) for row in found.itertuples()]
+        print(
+            f"\nRejected by sets alone, {title}; in brackets the measure that breaks most often:\n"
+        )
+        print("| generator | " + " | ".join(f"{n} patients" for n in NUMBERS) + " |")
+        print("|---|" + "---|" * len(NUMBERS))
+        for name, group in found.groupby("generator", sort=False):
+            print(f"| {name} | {' | '.join(cell(group[group['n'] == n]) for n in NUMBERS)} |")
+
+
+def outside(row: object, limit: tuple[float | None, float | None]) -> bool:
+    """Whether a ratio leaves a limit."""
+    low, high = limit
+    ratio = row.ratio  # type: ignore[attr-defined]
+    return bool((low is not None and ratio < low) or (high is not None and ratio > high))
+
+
+def cell(group: pd.DataFrame) -> str:
+    """How many draws are rejected, and by what."""
+    rate = group.groupby(["block", "repeat"])["broken"].any().mean()
+    alone = group.groupby("measure")["broken"].mean()
+    return f"{rate:.0%} ({alone.idxmax()} {alone.max():.0%})" if rate else "0%"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Stages as child processes: one `dvc repro --single-item` each, ended as a whole group."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from flows import dvc_locks
+from flows.dvc_locks import Busy, wait_for_others
+from flows.run_failure import ENDED, StageFailed
+from tasks.stage import PARENT, WRONG_INPUT
+
+PROGRESS_EVERY_S = 15.0
+GRACE_S = 10.0
+# What DVC says after each single stage and what holds for the whole run only.
+CHATTER = re.compile(
+    r"^> |^\s*git add |^\s*dvc config core.autostage|Running stage '|Generating lock file '"
+    r"|Updating lock file '|To track the changes with git|To enable auto staging|Use `dvc push`"
+)
+
+
+class Runner:
+    """Runs stages, several at once if asked from several threads, and can end them all."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        """`root` is the repository whose stages run; None stands for the current folder."""
+        self._root = root or Path()
+        self._children: set[subprocess.Popen[str]] = set()
+        self._guard = threading.Lock()
+        self.ended = threading.Event()
+
+    def repro(self, address: str, say: Callable[[str], None]) -> None:
+        """Run one stage through DVC and hand its output on, a line at a time.
+
+        Where another dvc command has its paths, wait for that one.
+
+        Raises:
+            StageFailed: with the last line that the stage printed.
+        """
+        while (busy := self._try(address, say)) is not None:
+            wait_for_others(self._root, busy, say, self.ended)
+
+    def _try(self, address: str, say: Callable[[str], None]) -> Busy | None:
+        """Run a stage; returns what it has to wait for, if anything."""
+        child = self._start(address)
+        assert child.stdout is not None
+        last = ""
+        code: int | None = None
+        refusal: list[str] = []
+        try:
+            for line in readable(child.stdout):
+                if refusal or dvc_locks.busy(line):
+                    refusal.append(line)
+                elif failure := re.search(r"^ERROR: .*exited with (-?\d+)$", line):
+                    code = int(failure[1])
+                elif own := without_chatter(line):
+                    say(own)
+                    last = own
+            status = child.wait()
+        finally:
+            self._end(child)
+        if status == 0:
+            return None
+        label = address.rsplit(":", 1)[-1]
+        if self.ended.is_set():
+            raise StageFailed(f"{label}: ended with the run", ENDED)
+        if refusal:
+            return dvc_locks.busy("\n".join(refusal))
+        said = last.removeprefix(f"{label}: ").removeprefix("ERROR: ") or "it said nothing"
+        if code == WRONG_INPUT:
+            raise StageFailed(f"{label}: {said}", code)
+        raise StageFailed(f"{label} failed (exit {status if code is None else code}): {said}", 1)
+
+    def end(self) -> None:
+        """End every stage that still runs, and start no other."""
+        with self._guard:
+            self.ended.set()
+            children = list(self._children)
+        for child in children:
+            self._end(child)
+
+    def _start(self, address: str) -> subprocess.Popen[str]:
+        command = ["--wait-for-lock", "repro", "--single-item", address]
+        # The stages' `python` is the one that runs the flow, inside a virtual environment or not.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        with self._guard:
+            if self.ended.is_set():
+                raise StageFailed(f"{address}: not started, the run was ended", ENDED)
+            child = subprocess.Popen(
+                [sys.executable, "-m", "flows.dvc_process", *command],
+                cwd=self._root,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={
+                    **os.environ,
+                    "PATH": path,
+                    "PYTHONUNBUFFERED": "1",
+                    PARENT: str(os.getpid()),
+                },
+                start_new_session=True,
+                encoding="utf-8",
+                errors="replace",
+            )
+            self._children.add(child)
+        return child
+
+    def _end(self, child: subprocess.Popen[str]) -> None:
+        """End what is left of a child and of everything it started."""
+        if child.poll() is None:
+            end_group(child)
+        with self._guard:
+            self._children.discard(child)
+
+
+def end_group(child: subprocess.Popen[str]) -> None:
+    """SIGTERM to a child's process group, SIGKILL to what is still there some seconds later."""
+    try:
+        os.killpg(child.pid, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_S
+        while time.monotonic() < deadline:
+            child.poll()  # reaps it: a zombie would keep the group alive
+            os.killpg(child.pid, 0)
+            time.sleep(0.1)
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        child.wait()
+
+
+def without_chatter(line: str) -> str:
+    """What the stage itself said: a progress bar leaves DVC's next words on its own line."""
+    chatter = CHATTER.search(line)
+    return line[: chatter.start()].rstrip() if chatter else line
+
+
+def readable(stream: IO[str]) -> Iterator[str]:
+    """The lines of a child, with the redrawings of a progress bar thinned out."""
+    stream.reconfigure(newline="")  # type: ignore[attr-defined] # keep \r apart from \n
+    drawn = time.monotonic()
+    for raw in stream:
+        line = raw.rstrip()
+        if raw.endswith("\r"):
+            if time.monotonic() - drawn < PROGRESS_EVERY_S:
+                continue
+            drawn = time.monotonic()
+        if line:
+            yield line

@@ -1,0 +1,133 @@
+"""A Prefect server for as long as this process lives, unless the user has one."""
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from urllib.parse import urlsplit
+
+from prefect import get_client
+from prefect.context import refresh_global_settings_context
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from flows.proxy_bypass import bypass_proxy_of
+from tasks.stage import PARENT, StageError
+
+# Prefect can start such a server by itself; it then imports the whole server into the flow's
+# process too, and leaves the server behind when that process is killed. This one is killed with
+# it: all that it knows is in its database.
+SERVER = (
+    "from signal import SIGKILL; from tasks.stage import die_with_parent as d; d(SIGKILL);"
+    " import uvicorn as u; "
+    "u.run('prefect.server.api.server:create_app', factory=True, host='127.0.0.1',"
+    " port={port}, log_level='error', lifespan='on')"
+)
+START_LIMIT_S = 180.0
+ANSWER_LIMIT_S = 10.0
+
+# Holds the address of this process's temporary server, for it and its children.
+TEMPORARY = "AUGLIFT_TEMPORARY_SERVER"
+
+
+def ensure_server() -> None:
+    """Use the server of `PREFECT_API_URL` or of the user's profile; else start one.
+
+    The temporary server ends with this process, after Prefect has sent it the last logs. It
+    keeps its runs in `PREFECT_HOME`: `prefect server start` with the same home shows them.
+
+    Raises:
+        StageError: when the user's server does not answer, or the temporary one does not start.
+    """
+    if url := PREFECT_API_URL.value():
+        bypass_proxy_of(url)
+        check_answer(url)
+        return
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    child = subprocess.Popen(
+        [sys.executable, "-c", SERVER.format(port=port)],
+        env={
+            **os.environ,
+            "PREFECT_UI_ENABLED": "0",
+            "PREFECT__SERVER_EPHEMERAL": "1",
+            PARENT: str(os.getpid()),
+        },
+        start_new_session=True,
+    )
+    atexit.register(stop, child)
+    wait_until_healthy(child, url)
+    os.environ["PREFECT_API_URL"] = os.environ[TEMPORARY] = url
+    os.environ["PREFECT_UI_URL"] = ""  # it shows no pages that a log could point to
+    refresh_global_settings_context()
+
+
+def is_shared() -> bool:
+    """Whether the server is the user's, which other flows and machines may use too."""
+    return PREFECT_API_URL.value() not in (None, os.environ.get(TEMPORARY))
+
+
+def check_answer(url: str) -> None:
+    """Ask the user's server whether it is there.
+
+    Raises:
+        StageError: when it is not, in one line without a password that the address may hold.
+    """
+    parts = urlsplit(url)
+    shown = url.replace(f"{parts.username}:{parts.password}@", "") if parts.password else url
+    remedy = (
+        "start it (`prefect server start`), correct PREFECT_API_URL, or unset it (in the"
+        " environment, or with `prefect config unset PREFECT_API_URL`) for a temporary server"
+    )
+    try:
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(sync_client=True, httpx_settings={"timeout": ANSWER_LIMIT_S}) as client,
+        ):
+            client.api_version()
+    except Exception as error:  # whatever a wrong address makes of a client
+        said = " ".join(str(error).split()).partition(" For more information")[0]
+        raise StageError(
+            f"PREFECT_API_URL is {shown}, where no Prefect server answers"
+            f" ({said or type(error).__name__}); {remedy}"
+        ) from None
+
+
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """End the server; it has nothing to lose that is not in its database."""
+    child.terminate()
+    try:
+        child.wait(5)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def wait_until_healthy(child: subprocess.Popen[bytes], url: str) -> None:
+    """Return when the server answers.
+
+    Raises:
+        StageError: when it ended or did not answer in time.
+    """
+    deadline = time.monotonic() + START_LIMIT_S
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while child.poll() is None and time.monotonic() < deadline:
+        try:
+            with direct.open(f"{url}/health", timeout=5):
+                return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.1)
+    raise StageError(
+        "the temporary Prefect server did not start; start one with `prefect server start` and"
+        " name it in PREFECT_API_URL, or run `dvc repro`, which needs none"
+    )
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

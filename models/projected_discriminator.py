@@ -1,0 +1,96 @@
+"""A discriminator that sees through a frozen network (Projected GAN, Sauer 2021, arXiv 2111.01007).
+
+EfficientNet-Lite0 turns slice and mask into maps at three scales. Random mixing that is never
+trained spreads what matters over all channels (cross-channel mixing) and all scales (cross-scale
+mixing), and a small discriminator judges each scale. Distances measured on the same network's
+features flatter a generator that was trained against it.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.dcgan import LABELS, Architecture, Norm, beside, layer, normed
+from models.efficientnet_features import EfficientNetLite0Features, scaled
+
+TAPS = {2: 24, 4: 40, 10: 112}  # block: channels; at a quarter, an eighth, a sixteenth of the side
+MIXED = 64
+
+
+class ProjectedDiscriminator(nn.Module):
+    """Slice with mask and label -> a logit for each scale; takes what `Discriminator` takes.
+
+    Args:
+        architecture: `discriminator_norm` may be "none" or "spectral".
+        network: the frozen network. It is not part of the module's state: its weights are known.
+    """
+
+    def __init__(self, architecture: Architecture, network: EfficientNetLite0Features) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.frozen = (network,)  # a tuple hides it from state_dict, train() and requires_grad_()
+        for index, channels in enumerate(TAPS.values()):
+            across = nn.init.kaiming_normal_(torch.empty(MIXED, channels, 1, 1))
+            along = nn.init.kaiming_normal_(torch.empty(MIXED, MIXED, 3, 3))
+            self.register_buffer(f"across_{index}", across)
+            self.register_buffer(f"along_{index}", along)
+        said = LABELS + len(architecture.conditions)
+        sides = [architecture.size // 4, architecture.size // 8, architecture.size // 16]
+        self.heads = nn.ModuleList(
+            Head(side, said, architecture.discriminator_norm) for side in sides
+        )
+
+    def forward(
+        self, x: Tensor, labels: Tensor, conditions: Tensor | None = None, parts: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """Score slices (B,C+1,size,size), each by itself, whatever `parts` they are of.
+
+        Returns:
+            Logits (B,3) and the features (B,64) that feature matching compares.
+        """
+        side = beside(labels, conditions, x.dtype)
+        image, mask = x[:, :-1], x[:, -1]
+        # Three colours: all image channels, the last of them, and the mask.
+        colours = torch.stack([image.mean(1), image[:, -1], mask], 1)
+        maps = self.mixed(self.frozen[0].maps(scaled(colours), tuple(TAPS)))
+        logits = [head(m, side) for head, m in zip(self.heads, maps, strict=True)]
+        return torch.stack(logits, 1), maps[-1].mean((2, 3))
+
+    def mixed(self, maps: list[Tensor]) -> list[Tensor]:
+        """Maps of three scales, mixed over channels, then from coarse to fine (B,64,h,w)."""
+        found: list[Tensor] = []
+        for index in reversed(range(len(maps))):
+            m = F.conv2d(maps[index], self.get_buffer(f"across_{index}").to(maps[index].dtype))
+            if found:
+                m = m + doubled(found[0])
+            along = self.get_buffer(f"along_{index}").to(m.dtype)
+            found.insert(0, F.conv2d(m, along, padding=1))
+        return found
+
+
+class Head(nn.Module):
+    """The discriminator of one scale."""
+
+    def __init__(self, side: int, said: int, norm: Norm) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        while side % 2 == 0 and side >= 8:
+            layers += layer(MIXED, MIXED, norm)
+            side //= 2
+        self.trunk = nn.Sequential(*layers)
+        self.squash = normed(nn.Linear(MIXED * side**2, MIXED), norm)
+        self.score = normed(nn.Linear(MIXED, 1), norm)
+        self.agree = normed(nn.Linear(said, MIXED, bias=False), norm)
+
+    def forward(self, maps: Tensor, side: Tensor) -> Tensor:
+        """(B,64,h,w) and what is said about the slices (B,2+k) -> logits (B,)."""
+        hidden = F.leaky_relu(self.squash(self.trunk(maps).flatten(1)), 0.2)  # (B,64)
+        agreement: Tensor = (self.agree(side) * hidden).sum(1)
+        logits: Tensor = self.score(hidden)[:, 0] + agreement
+        return logits
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Nearest-neighbour upsampling whose gradient is a plain sum, the same every time."""
+    B, C, h, w = x.shape
+    return x[:, :, :, None, :, None].expand(B, C, h, 2, w, 2).reshape(B, C, 2 * h, 2 * w)

@@ -1,0 +1,128 @@
+"""Where a generator comes from: `data/gan/FOLD` of a clone, or a package that was handed out."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from models.dcgan import Generator
+from tasks import params
+from tasks.commands.export.standalone_generator import FACTS, WEIGHTS, Facts, build
+from tasks.params.generate import Generate
+from tasks.params.release import Release
+from tasks.schemas.metrics import GateMetrics, read_metrics
+from tasks.stage import StageError
+
+NOT_JUDGED = "not judged"
+REMEDY = "give --from data/gan/FOLD, or a folder that `auglift export` wrote"
+
+
+def read(folder: Path) -> tuple[Facts, Path]:
+    """The facts of a generator, and where its weights lie.
+
+    Raises:
+        StageError: when there is none, or not one of ours.
+    """
+    if not folder.is_dir():
+        raise StageError(f"{folder} is no folder; {REMEDY}")
+    if (folder / "config.json").exists():
+        return trained_here(folder), folder / WEIGHTS
+    packed = sorted(folder.rglob(FACTS))
+    if len(packed) == 1:
+        return handed_out(packed[0].parent), packed[0].with_name(WEIGHTS)
+    if (folder / "release.json").exists() or (folder / "refusal.json").exists():
+        raise StageError(
+            f"{folder} is a release: it holds slices, never the generator that drew them; ask its"
+            " makers for what `auglift export` writes"
+        )
+    raise StageError(f"{folder} holds {len(packed)} generators, expected one; {REMEDY}")
+
+
+def trained_here(folder: Path) -> Facts:
+    """The facts that a clone knows of the generator in `data/gan/FOLD`.
+
+    Raises:
+        StageError: when it was trained elsewhere, or the clone lacks what belongs to it.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    if config.get("kind") != "dcgan":
+        raise StageError(
+            f"{folder} holds a generator of kind {config.get('kind')!r}, expected 'dcgan': only"
+            " what this pipeline trained can draw on demand"
+        )
+    stats = folder.parents[1] / "slices/stats.json"
+    if not stats.exists():
+        raise StageError(f"{stats} is missing; run `dvc repro slices`, or {REMEDY}")
+    described = json.loads(stats.read_text())
+    asked, release = params.read(Generate), params.read(Release)
+    weights_sha256 = sha256_of(folder / WEIGHTS)
+    return Facts(
+        architecture=config["architecture"],
+        modalities=described["modalities"],
+        pixel_mm=float(described["pixel_mm"]),
+        threads=asked.threads,
+        min_island_px=asked.min_island_px,
+        min_tumor_px=asked.min_tumor_px,
+        attempts=asked.attempts,
+        version=release.version,
+        date=release.date.isoformat(),
+        license_words=release.license,
+        verdict=verdict_on(folder, weights_sha256),
+        weights_sha256=weights_sha256,
+        skull_stripped=described.get("skull_stripped"),
+    )
+
+
+def verdict_on(folder: Path, weights_sha256: str) -> str:
+    """Return the gate's verdict on the generator in `data/gan/FOLD`, if it is on these weights."""
+    metrics = folder.parents[1] / "gate" / folder.name / "metrics.json"
+    if not metrics.exists():
+        return NOT_JUDGED
+    judged = read_metrics(GateMetrics, metrics)
+    return judged.verdict if judged.generator_sha256 == weights_sha256 else NOT_JUDGED
+
+
+def handed_out(folder: Path) -> Facts:
+    """Read the facts of a package.
+
+    Raises:
+        StageError: when they cannot be read, or are those of other weights.
+    """
+    try:
+        facts = Facts.load(folder)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StageError(f"{folder / FACTS} cannot be read ({error}); export it again") from None
+    if facts.weights_sha256 != sha256_of(folder / WEIGHTS):
+        raise StageError(
+            f"{folder / WEIGHTS} is not the file that {FACTS} beside it describes and the gate's"
+            " verdict is about; export the generator again"
+        )
+    return facts
+
+
+def sha256_of(weights: Path) -> str:
+    """Hash a file of weights.
+
+    Raises:
+        StageError: when it is missing.
+    """
+    try:
+        return hashlib.sha256(weights.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise StageError(f"{weights} is missing; {REMEDY}") from None
+
+
+def load(facts: Facts, weights: Path) -> Generator:
+    """The generator itself.
+
+    Raises:
+        StageError: when facts and weights do not fit.
+    """
+    try:
+        return build(facts, weights)
+    except (OSError, SafetensorError, RuntimeError, TypeError) as error:
+        raise StageError(
+            f"{weights} cannot be read as this generator ({str(error).splitlines()[0]}); train or"
+            " export it again"
+        ) from None

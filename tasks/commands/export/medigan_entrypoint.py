@@ -1,0 +1,69 @@
+"""The package's entry for medigan, which calls `generate`."""
+
+import re
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.commands.export.standalone_generator import Facts, build, name_of, slices
+from tasks.release import png_writer
+
+Sample = tuple[NDArray[np.float32], NDArray[np.uint8], str]
+
+
+def generate(
+    *,
+    model_file: str,
+    num_samples: int = 10,
+    output_path: str = "output",
+    save_images: bool = True,
+    label: str = "both",
+    seed: int = 0,
+    **_: Any,
+) -> list[Sample] | None:
+    """Draw slices with tumour masks.
+
+    Args:
+        model_file: `generator.safetensors`; `generator.json` lies beside it.
+        num_samples: how many.
+        output_path: of PNG files, each marked as synthetic in a text chunk.
+        save_images: write files; otherwise samples are returned.
+        label: `tumor`, `none`, or `both` by turns.
+        seed: another one draws other slices; the first slices of a seed stay the same.
+
+    Returns:
+        For each sample the slice (H,W), or (H,W,C) with several modalities, in [-1, 1], its mask
+        (H,W) in {0, 1}, and "1" where there is a tumour, "0" where there is none.
+    """
+    weights, folder = Path(model_file), Path(output_path)
+    facts = Facts.load(weights.parent)
+    before = drawn_before(folder) if save_images else 0
+    wish = facts.wish(count=before + num_samples, label=label, seed=seed)
+    drawn = islice(slices(build(facts, weights), facts, wish), before, None)
+    if not save_images:
+        return [(channels_last(one.image), one.mask, str(one.label)) for _, one in drawn]
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, one in drawn:
+        name = name_of(facts, wish, index, one.label)
+        png_writer.write(folder, name, one.image, one.mask, modalities=facts.modalities)
+    return None
+
+
+def drawn_before(folder: Path) -> int:
+    """How many slices earlier batches hold.
+
+    medigan asks for 32 at a time, with the same seed, in folders `batch_0`, `batch_1`, ..., whose
+    files it puts beside them as `batch_0_NAME`.
+    """
+    batch = re.fullmatch(r"batch_(\d+)", folder.name)
+    earlier = range(int(batch[1])) if batch else ()
+    return sum(len(list(folder.parent.glob(f"batch_{n}_*_mask.png"))) for n in earlier)
+
+
+def channels_last(image: NDArray[np.float16]) -> NDArray[np.float32]:
+    """(C,H,W) to (H,W,C), and to (H,W) where there is one channel."""
+    turned = np.moveaxis(image.astype(np.float32), 0, -1)
+    return turned[..., 0] if turned.shape[-1] == 1 else turned

@@ -1,0 +1,133 @@
+"""A MONAI bundle (https://docs.monai.io/en/latest/mb_specification.html) of a generator.
+
+The weights are safetensors instead of the specification's `model.pt`, which is a pickle.
+"""
+
+import json
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from models.dcgan import LABELS
+from tasks.commands.export import vendored_modules
+from tasks.commands.export.standalone_generator import WEIGHTS, Facts
+
+SCHEMA = (
+    "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+    "meta_schema_20240725.json"
+)
+PACKAGES = ("nibabel", "safetensors", "scipy")
+
+INFERENCE: dict[str, Any] = {
+    "imports": ["$from scripts.in_monai import write"],
+    "bundle_root": ".",
+    "output_dir": "$@bundle_root + '/output'",
+    "device": "cpu",
+    "count": 16,
+    "label": "both",
+    "seed": 0,
+    "network_def": {
+        "_target_": "scripts.in_monai.SliceGenerator",
+        "folder": "$@bundle_root + '/models'",
+    },
+    "run": ["$write(@network_def, @output_dir, count=@count, label=@label, seed=@seed)"],
+}
+
+README = """# Synthetic brain MRI slices with tumour masks
+
+SYNTHETIC. A conditional DCGAN that draws {modalities} slices of {size} x {size} pixels of
+{pixel_mm:g} mm with their tumour masks. They show no person. Not for diagnosis.
+
+From this folder, with MONAI, nibabel, safetensors and scipy installed:
+
+    python -m monai.bundle run --config_file configs/inference.json --meta_file \\
+        configs/metadata.json --count 16 --label tumor --seed 7 --output_dir output
+
+`--label` is tumor, none or both. The first slices of a seed stay the same whatever the count.
+Slices are NIfTI files; the mask of a slice lies beside it.
+
+The gate's verdict on what this generator drew: {verdict}
+Licence: {license_words}
+
+The weights are `models/generator.safetensors`; there is no `model.pt`, which would be a pickle.
+"""
+
+
+def write(out: Path, facts: Facts, weights: Path) -> None:
+    """Write the bundle to an empty folder."""
+    for name in ("configs", "docs", "models"):
+        (out / name).mkdir()
+    shutil.copyfile(weights, out / "models" / WEIGHTS)
+    facts.save(out / "models")
+    vendored_modules.copy(Path(__file__).with_name("in_monai.py"), out / "scripts")
+    for name, tree in {"inference": INFERENCE, "metadata": metadata(facts)}.items():
+        (out / f"configs/{name}.json").write_text(json.dumps(tree, indent=4) + "\n")
+    (out / "docs/README.md").write_text(
+        README.format(
+            modalities=" and ".join(facts.modalities),
+            size=facts.architecture["size"],
+            pixel_mm=facts.pixel_mm,
+            verdict=facts.verdict,
+            license_words=facts.license_words,
+        )
+    )
+
+
+def metadata(facts: Facts) -> dict[str, Any]:
+    """`metadata.json`, with the keys that the specification wants."""
+    size, channels = facts.architecture["size"], len(facts.modalities)
+    return {
+        "schema": SCHEMA,
+        "version": facts.version,
+        "changelog": {facts.version: "exported by auglift"},
+        "monai_version": version("monai"),
+        "pytorch_version": version("torch").partition("+")[0],
+        "numpy_version": version("numpy"),
+        "required_packages_version": {name: version(name) for name in PACKAGES},
+        "supported_apps": {},
+        "name": "auglift slice generator",
+        "task": "Synthesis of 2D brain MRI slices with tumour masks",
+        "description": "A conditional DCGAN that draws a slice and its tumour mask together",
+        "authors": "auglift",
+        "copyright": facts.license_words,
+        "data_source": "see docs/README.md",
+        "data_type": "nibabel",
+        "image_classes": "SYNTHETIC slices in [-1, 1], air at -1",
+        "label_classes": "0 no tumour, 1 tumour",
+        "pred_classes": "tumour mask: above 0 inside",
+        "eval_metrics": {},
+        "intended_use": f"Data augmentation, not diagnosis. Gate's verdict: {facts.verdict}",
+        "references": ["Radford et al. 2016, arXiv 1511.06434"],
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    "type": "noise",
+                    "format": "latent",
+                    "modality": "n/a",
+                    "num_channels": facts.architecture["latent"] + LABELS,
+                    "spatial_shape": [1, 1],
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": False,
+                    "channel_def": {"0": "standard normal noise; last two: label scores"},
+                }
+            },
+            "outputs": {
+                "pred": {
+                    "type": "image",
+                    "format": "magnitude",
+                    "modality": "MR",
+                    "num_channels": channels + 1,
+                    "spatial_shape": [size, size],
+                    "dtype": "float32",
+                    "value_range": [-1, 1],
+                    "is_patch_data": False,
+                    "channel_def": {
+                        str(place): name
+                        for place, name in enumerate([*facts.modalities, "tumour mask"])
+                    },
+                }
+            },
+        },
+    }

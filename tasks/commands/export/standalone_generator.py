@@ -1,0 +1,174 @@
+"""A generator on its own: `generator.json`, `generator.safetensors`, and slices drawn from them.
+
+Packages for other tools carry copies of this file and of what it imports, so it needs numpy,
+scipy, safetensors and torch and nothing of auglift. It draws on the processor: slice i of a seed
+is then the same slice on every machine of one type.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import count as count_from
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from models.dcgan import Architecture, Generator
+from tasks.generate.sample_generator import BATCH, Drawn, Wish, draw_batch
+
+FACTS, WEIGHTS = "generator.json", "generator.safetensors"
+SHARES = {"tumor": 1.0, "none": 0.0, "both": 0.5}
+LETTERS = {1: "t", 0: "n"}
+HOPELESS = 16  # batches without one slice that agrees with its label
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What has to be known of a generator besides its weights; `generator.json` holds it.
+
+    Attributes:
+        architecture: the fields of `Architecture`.
+        modalities: what the image channels imitate, such as FLAIR.
+        pixel_mm: side of a pixel.
+        threads: sums over another number of threads round differently.
+        min_island_px, min_tumor_px, attempts: when a drawn mask is good enough.
+        version, date, license_words: of the data sets that it draws, as in `release`.
+        verdict: what the gate said of its slices: accepted, rejected, or not judged.
+        skull_stripped: whether the slices that it learnt from show no skull; None: not known.
+        weights_sha256: of `generator.safetensors`; the verdict is on these weights.
+    """
+
+    architecture: dict[str, Any]
+    modalities: list[str]
+    pixel_mm: float
+    threads: int
+    min_island_px: int
+    min_tumor_px: int
+    attempts: int
+    version: str
+    date: str
+    license_words: str
+    verdict: str
+    weights_sha256: str
+    skull_stripped: bool | None = None
+
+    @property
+    def mark(self) -> str:
+        """What stands in every header."""
+        return f"SYNTHETIC by auglift {self.version}, not of any person"
+
+    def wish(
+        self,
+        *,
+        count: int,
+        label: str,
+        seed: int,
+        tumor_area_mm2: float | None = None,
+        position_mm: float | None = None,
+    ) -> Wish:
+        """Slices of this generator.
+
+        Raises:
+            ValueError: when it was not taught what is asked for.
+        """
+        asked = {"area": tumor_area_mm2, "position": position_mm}
+        for name, value in asked.items():
+            if value is not None and name not in self.architecture.get("conditions", ()):
+                raise ValueError(
+                    f"this generator was not taught the {name} of what it draws; train one with"
+                    f" train_gan.conditions: [{name}], or leave it out"
+                )
+        return Wish(
+            count=count,
+            seed=seed,
+            tumor_share=SHARES[label],
+            min_island_px=self.min_island_px,
+            min_tumor_px=self.min_tumor_px,
+            attempts=self.attempts,
+            tumor_area_mm2=tumor_area_mm2,
+            position_mm=position_mm,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write `generator.json`."""
+        text = json.dumps({"kind": "auglift-generator", **asdict(self)}, indent=2)
+        (folder / FACTS).write_text(text + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Facts":
+        """Read `generator.json`."""
+        tree = json.loads((folder / FACTS).read_text())
+        del tree["kind"]
+        return cls(**tree)
+
+
+def build(facts: Facts, weights: Path) -> Generator:
+    """The generator, ready to draw."""
+    generator = Generator(Architecture(**facts.architecture))
+    generator.load_state_dict(load_file(weights))
+    layout = torch.channels_last
+    ready: Generator = generator.to(memory_format=layout)
+    return ready.eval()
+
+
+def slices(generator: Generator, facts: Facts, wish: Wish) -> Iterator[tuple[int, Drawn]]:
+    """Yield `wish.count` slices that agree with their label, each with its index.
+
+    The first slices of a longer list are those of a shorter one: a slice follows from the seed
+    and its index alone, and an index whose slice never agrees is left out of every list.
+
+    Args:
+        generator: from `build`.
+        facts: of that generator.
+        wish: from `facts.wish`.
+
+    Raises:
+        ValueError: when the generator draws none that agrees.
+    """
+    found, barren = 0, 0
+    if not wish.count:
+        return
+    for start in count_from(0, BATCH):
+        with fixed_threads(facts.threads):
+            batch = draw_batch(generator, wish, start, CPU)
+        barren = 0 if batch else barren + 1
+        if barren == HOPELESS:
+            raise ValueError(
+                f"none of {HOPELESS * BATCH} slices agreed with its label in {wish.attempts}"
+                " draws each; train the generator longer"
+            )
+        for index in sorted(batch):
+            yield index, batch[index]
+            found += 1
+            if found == wish.count:
+                return
+
+
+def name_of(facts: Facts, wish: Wish, index: int, label: int) -> str:
+    """Name the synthetic subject that a slice is.
+
+    The same slice always has the same name, and slices that anything made different, other weights
+    or another tumour area, have different ones.
+    """
+    fields = asdict(wish)
+    for name in ("count", "tumor_share", "seed"):  # they decide which slices, not how they look
+        del fields[name]
+    shaped_by = json.dumps([facts.weights_sha256, facts.threads, fields], sort_keys=True)
+    key = hashlib.sha256(shaped_by.encode()).hexdigest()[:8]
+    return f"sub-syn{key}s{wish.seed}{LETTERS[label]}{index:06d}"
+
+
+@contextmanager
+def fixed_threads(threads: int) -> Iterator[None]:
+    """Torch's thread count for a moment."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,95 @@
+"""Judge a folder of synthetic images beside real ones; `auglift judge` runs this.
+
+Reads `--real` (patients the generator never saw), `--synthetic` and, when given, `--train` (what
+it saw); writes `verdict.json`, `samples.parquet` and `report.html` into `--out`. Limits come from
+`params.yaml` where there is one, else they are the defaults. Exit codes: 0 accepted, 3 rejected,
+2 could not judge, with the reason in one line.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from tasks import params, stage
+from tasks.commands.judge import image_folders, verdict_page
+from tasks.common import torch_setup
+from tasks.gate.judge import check_size, judge, reference
+from tasks.generate.slice_table import FILE
+from tasks.params.gate import Gate
+from tasks.stage import StageError
+
+REJECTED = 3
+
+
+def main() -> None:
+    """Run the judge on folders."""
+    parser = argparse.ArgumentParser(prog="auglift judge", description=__doc__)
+    parser.add_argument("--real", type=Path, required=True)
+    parser.add_argument("--synthetic", type=Path, required=True)
+    parser.add_argument("--train", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("judgement"))
+    words = parser.parse_args()
+    stage.die_with_parent()
+    try:
+        verdict = run(words.real, words.synthetic, words.train, words.out)
+    except StageError as error:
+        stage.fail("judge", str(error))
+    raise SystemExit(0 if verdict == "accepted" else REJECTED)
+
+
+def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
+    """Read, judge, write; the verdict in a word."""
+    if out.exists() and not out.is_dir():
+        raise StageError(f"{out} is no folder; give --out a folder, new or not")
+    config = params.read(Gate) if params.PARAMS.exists() else Gate(seed=0, threads=1)
+    device = str(torch_setup.prepare(config.threads))
+    read = {"synthetic": image_folders.read(synthetic, name="synthetic")}
+    read["real"] = image_folders.read(real, name="real")
+    made, unseen = read["synthetic"].slices, read["real"].slices
+    check_size("synthetic", made, unseen)
+    notes = []
+    if train is None:
+        seen, unseen = image_folders.halves(unseen, seed=config.seed)
+        notes.append(
+            "No training slices were given (--train): copies were sought among one half of the"
+            " real patients only, so copies of others go unseen."
+        )
+    else:
+        read["train"] = image_folders.read(train, name="train")
+        seen = read["train"].slices
+        check_size("training", seen, unseen)
+        notes += filter(None, [image_folders.separate(read["train"], read["real"])])
+        both, note = image_folders.drop_lonely_sites({"--train": seen, "--real": unseen})
+        seen, unseen = both["--train"], both["--real"]
+        notes += filter(None, [note])
+    if not read["real"].named:
+        notes.append(
+            "No patients are named (slices.csv, column subject): every slice counts as a patient,"
+            " which makes the intervals too narrow."
+        )
+    assumed = {name: one.assumed for name, one in read.items()}
+    for name, side in (("synthetic", made), ("real", unseen)):
+        if not side.table["masked"].any():
+            notes.append(
+                f"The {name} slices have no masks: nothing is said about tumours' outlines."
+            )
+    found = judge(made, reference(seen, unseen, config, device=device), config, device=device)
+    out.mkdir(parents=True, exist_ok=True)
+    document = found.as_json() | {"notes": notes, "assumed": assumed}
+    (out / "verdict.json").write_text(json.dumps(document, indent=1) + "\n")
+    samples = found.samples
+    if FILE in made.table:
+        samples = samples.assign(**{FILE: made.table[FILE].to_numpy()})
+    samples.to_parquet(out / "samples.parquet", index=False)
+    (out / "report.html").write_text(verdict_page.render(found, made, seen, notes, assumed))
+    print(f"{found.verdict}: {found.images['accepted']} of {found.images['n']} images pass")
+    missing = [f"{name}: not measured: {why}" for name, why in found.unsaid().items()]
+    for line in [*found.reasons, *notes, *missing]:
+        print(f"- {line}")
+    print(f"assumed: {image_folders.as_line(assumed)}")
+    print(f"{out}/report.html")
+    return found.verdict
+
+
+if __name__ == "__main__":
+    main()

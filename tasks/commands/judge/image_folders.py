@@ -1,0 +1,142 @@
+"""Image folders as the judge needs them: labels and patients may be missing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tasks.common.slice_set import SliceSet
+from tasks.generate.external_images import read_folder
+from tasks.generate.slice_table import FILE, comparable_id, plain_id, subjects_of
+from tasks.stage import StageError
+
+FLAT = 0.02  # standard deviation below which equal slices say nothing: black ones are all equal
+
+
+@dataclass(frozen=True)
+class Side:
+    """One folder: its slices, whether its table names patients, and what was assumed of it.
+
+    `slices.table` has `row`, `seed`, `subject`, `label` (-1 unknown), `masked`, and `site`, `file`
+    where they are known. Without names every slice is a patient of its own.
+    """
+
+    slices: SliceSet
+    named: bool
+    assumed: dict[str, str]
+
+
+def read(folder: Path, *, name: str) -> Side:
+    """Read one folder; columns `subject`, `label`, `site` of its `slices.csv` count.
+
+    Without subjects every slice is a patient of its own, which makes intervals too narrow; without
+    masks nothing is said about tumours' outlines, without masks and labels nothing about tumours.
+
+    Raises:
+        StageError: naming the folder and what does not fit.
+    """
+    if not folder.is_dir():
+        raise StageError(f"{folder} is no folder; give --{name} a folder of images")
+    found = read_folder(folder)
+    n, given, assumed = len(found.images), found.table, dict(found.assumed)
+    table = pd.DataFrame({"row": np.arange(n), "seed": 0, "masked": found.masks is not None})
+    named = "subject" in given
+    if named:
+        table["subject"] = subjects_of(given, folder / "slices.csv")
+        table["subject"], assumed["subjects"] = merged(table["subject"])
+    else:
+        table["subject"] = [f"slice {row} of {name}" for row in range(n)]
+        assumed["subjects"] = "none named, each slice a patient"
+    if "site" in given:
+        table["site"] = given["site"].map(plain_id).replace("", None)
+    table["label"] = found.labels
+    if FILE in given:
+        table[FILE] = given[FILE]
+    empty = np.zeros((n, *found.images.shape[2:]), dtype=np.uint8)
+    masks = empty if found.masks is None else found.masks
+    return Side(SliceSet(found.images, masks, table), named, assumed)
+
+
+def merged(subjects: pd.Series) -> tuple[pd.Series, str]:
+    """Ids that differ in their spelling only (`comparable_id`) as the first of them, and words."""
+    keys = subjects.map(comparable_id)
+    first = subjects.groupby(keys).transform("first")
+    several = int(subjects.nunique() - keys.nunique())
+    said = f"{keys.nunique()} of slices.csv, as text"
+    if several:
+        said += f"; {several} spelled otherwise (zeros in front, .0, case, sub-) taken for others"
+    return first, said
+
+
+def halves(real: SliceSet, *, seed: int) -> tuple[SliceSet, SliceSet]:
+    """Split patients at random into two halves of equal number."""
+    people = np.sort(real.table["subject"].unique())
+    if len(people) < 4:
+        raise StageError(f"{len(people)} real patients, at least 4 are needed without --train")
+    chosen = np.random.default_rng(seed).permutation(people)[: len(people) // 2]
+    first = real.table["subject"].isin(chosen).to_numpy()
+    return real.take(first), real.take(~first)
+
+
+def separate(train: Side, real: Side) -> str | None:
+    """Refuse patients and slices that are on both sides: they make a copier look like an artist.
+
+    Returns:
+        What could not be checked, in words, for want of names.
+
+    Raises:
+        StageError: when anything is on both sides.
+    """
+    if train.named and real.named:
+        there = [set(side.slices.table["subject"].map(comparable_id)) for side in (train, real)]
+        if shared := there[0] & there[1]:
+            raise StageError(
+                f"{len(shared)} patients are in --train and in --real (ids compared without zeros"
+                " in front, .0, case and sub-); remove them from --real"
+            )
+    seen, unseen = (fingerprints(side.slices) for side in (train, real))
+    if twice := len(seen & unseen):
+        raise StageError(
+            f"{twice} slices of --real are also in --train, pixel by pixel; remove them, and all"
+            " of their patients, from --real"
+        )
+    if train.named and real.named:
+        return None
+    sides = [name for name, one in (("--train", train), ("--real", real)) if not one.named]
+    return (
+        f"{' and '.join(sides)} name no patients (slices.csv, column subject): that nobody is on"
+        " both sides was not checked, only that no slice is."
+    )
+
+
+def fingerprints(slices: SliceSet) -> set[bytes]:
+    """The pixels of each slice that shows anything, as 8-bit bytes."""
+    levels = ((slices.images + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+    shown = slices.images.std(axis=(1, 2, 3)) >= FLAT
+    return {image.tobytes() for image in levels[shown]}
+
+
+def drop_lonely_sites(sides: Mapping[str, SliceSet]) -> tuple[dict[str, SliceSet], str | None]:
+    """Leave `site` out where not both real sides have it: then sites cannot be compared."""
+    having = [name for name, side in sides.items() if "site" in side.table]
+    if not having or len(having) == len(sides):
+        return dict(sides), None
+    lacking = next(name for name in sides if name not in having)
+    kept = {
+        name: SliceSet(side.images, side.masks, side.table.drop(columns="site", errors="ignore"))
+        for name, side in sides.items()
+    }
+    return kept, (
+        f"Sites are named for {having[0]} but not for {lacking} (slices.csv, column site): nothing"
+        " is said about sites."
+    )
+
+
+def as_line(assumed: Mapping[str, Mapping[str, str]]) -> str:
+    """What was assumed of each folder, in one line."""
+    return "; ".join(
+        f"{name}: " + ", ".join(f"{key} {words}" for key, words in of.items())
+        for name, of in assumed.items()
+    )

@@ -1,0 +1,96 @@
+"""What would be released: the accepted synthetic slices of every fold, the verdict, a digest."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks.common.slice_set import load_set
+from tasks.schemas.metrics import GateMetrics, read_metrics
+from tasks.schemas.samples import GatedSamples
+from tasks.stage import StageError, reading
+
+SYNTHETIC, GATE = Path("data/synthetic"), Path("data/gate")
+PHANTOM = "phantom"  # the batch that the pipeline simulates, data/raw/phantom
+SIMULATED = "simulated patients (the phantom)"
+
+
+def whose_slices(batches: Iterable[str]) -> str:
+    """Say in words of whom the slices of these batches are: nobody is behind the phantom's."""
+    names = set(batches)
+    if PHANTOM not in names:
+        return "real patients"
+    return SIMULATED if names == {PHANTOM} else f"real patients and of {SIMULATED}"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The judged synthetic slices of all folds, stacked in the order of the folds.
+
+    `images` (N,C,H,W) float32 in [-1,1]; `masks` (N,H,W) uint8 in {0,1}; `samples` N rows: the
+    gate's table with a column `fold`. `digest` names exactly these slices and this judgement, so
+    that a person's approval cannot pass to others.
+    """
+
+    images: NDArray[np.float32]
+    masks: NDArray[np.uint8]
+    samples: pd.DataFrame
+    gates: dict[str, GateMetrics]
+    digest: str
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the gate accepted every fold."""
+        return all(gate.verdict == "accepted" for gate in self.gates.values())
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why not, in words; with several folds each reason names its own."""
+        several = len(self.gates) > 1
+        return [
+            f"fold {fold}: {reason}" if several else reason
+            for fold, gate in self.gates.items()
+            if gate.verdict == "rejected"
+            for reason in gate.reasons or ["the gate gave no reason"]
+        ]
+
+
+def read_candidate(folds: list[str]) -> Candidate:
+    """Read `data/synthetic` and `data/gate` of the listed folds.
+
+    Raises:
+        StageError: when a fold's gate judged other rows than lie in `data/synthetic`.
+    """
+    images, masks, samples, gates = [], [], [], {}
+    digest = hashlib.sha256()
+    for fold in folds:
+        slices = load_set(SYNTHETIC / fold, "samples.parquet")
+        with reading(GATE / fold / "samples.parquet"):
+            judged = GatedSamples.validate(pd.read_parquet(GATE / fold / "samples.parquet"))
+        if not np.array_equal(judged["row"], np.arange(len(slices))):
+            raise StageError(
+                f"data/gate/{fold} judged {len(judged)} rows, data/synthetic/{fold} holds"
+                f" {len(slices)}; run `dvc repro gate@{fold}`"
+            )
+        gates[fold] = read_metrics(GateMetrics, GATE / fold / "metrics.json")
+        images.append(slices.images)
+        masks.append((slices.masks > 0).astype(np.uint8))
+        samples.append(judged.assign(fold=fold))
+        for path in (
+            SYNTHETIC / fold / "images.npy",
+            SYNTHETIC / fold / "masks.npy",
+            GATE / fold / "samples.parquet",
+            GATE / fold / "metrics.json",
+        ):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return Candidate(
+        np.concatenate(images),
+        np.concatenate(masks),
+        pd.concat(samples, ignore_index=True),
+        gates,
+        digest.hexdigest(),
+    )

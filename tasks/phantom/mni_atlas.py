@@ -1,0 +1,163 @@
+"""The average brain: nilearn's MNI152 maps, and what the simulator derives from them once."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tasks.phantom.random_fields import Float, sigmoid
+
+# The box of the MNI152 maps, in mm, that holds the whole brain with a margin.
+BOX_MM = ((-84, 84), (-120, 88), (-72, 90))
+CENTRE_MM = np.array([0.0, -18.0, 8.0], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """Maps on one 1 mm lattice (X,Y,Z) in MNI space (RAS+), all float32 in [0,1].
+
+    They are averaged over a slice's thickness already, as a scanner would, so that sampling one
+    point a voxel is enough. `origin_mm` is the MNI position of voxel (0,0,0).
+    """
+
+    grey: Float
+    white: Float
+    texture: Float
+    brain: Float
+    caps: Float
+    origin_mm: Float
+    sites_mm: Float
+    """(S,3): places in cerebral white matter where a tumour may start."""
+    room_mm: Float
+    """(S,3): their distance to a ventricle, to the brain's surface, and to the midline."""
+
+
+@cache
+def load() -> Atlas:
+    """Read the maps that come inside nilearn's package; nothing is downloaded."""
+    from nilearn.datasets import (
+        load_mni152_gm_template,
+        load_mni152_template,
+        load_mni152_wm_template,
+    )
+
+    images = [
+        loader(resolution=1)
+        for loader in (load_mni152_template, load_mni152_gm_template, load_mni152_wm_template)
+    ]
+    affine = images[0].affine
+    origin = np.array([low for low, _ in BOX_MM], dtype=np.float32)
+    first = np.rint(origin - affine[:3, 3]).astype(int)
+    box = tuple(
+        slice(start, start + high - low) for start, (low, high) in zip(first, BOX_MM, strict=True)
+    )
+    t1, grey, white = (np.asarray(image.dataobj, dtype=np.float32)[box] for image in images)
+    return derive(t1, grey, white, origin)
+
+
+def derive(t1: Float, grey: Float, white: Float, origin: Float) -> Atlas:
+    """Everything the simulator needs, from the three maps (X,Y,Z) at 1 mm."""
+    brain = ndimage.binary_fill_holes(t1 > 0.05)
+    # Averaging 152 brains blurred the folds; steeper shares give back the sulci of one brain.
+    tissue = steeper(grey + white, low=0.25, high=0.85)
+    white = np.minimum(steeper(white, low=0.15, high=0.85), tissue)
+    grey = tissue - white
+    # What T1 shows beyond the tissue classes (pallidum, thalamus, cortex layers), sign reversed.
+    design = np.stack([grey[brain], white[brain], 1 - tissue[brain]], axis=1)[::50]
+    weights = np.linalg.lstsq(design, t1[brain][::50], rcond=None)[0].astype(np.float32)
+    texture = -(t1 - (weights[0] * grey + weights[1] * white + weights[2] * (1 - tissue)))
+    texture = np.clip(texture * tissue * brain, -0.2, 0.2)
+
+    inside = ndimage.distance_transform_edt(brain[::2, ::2, ::2]) * 2
+    fluid = (tissue[::2, ::2, ::2] < 0.4) & (inside > 16)
+    ventricle = largest_part(fluid)
+    to_ventricle = ndimage.distance_transform_edt(~ventricle).astype(np.float32) * 2
+    caps = np.exp(-np.maximum(fine(to_ventricle, brain.shape) - 1, 0) / 2.5) * white
+    places, room = tumour_sites(white, to_ventricle, inside.astype(np.float32), origin)
+    return Atlas(
+        grey=thick(grey),
+        white=thick(white),
+        texture=thick(texture),
+        brain=thick(brain.astype(np.float32)),
+        caps=thick(caps.astype(np.float32)),
+        origin_mm=origin,
+        sites_mm=places,
+        room_mm=room,
+    )
+
+
+def steeper(share: Float, *, low: float, high: float) -> Float:
+    """Map a share of [low, high] to [0, 1], with a smooth step."""
+    t = np.clip((share - low) / (high - low), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
+
+
+def thick(volume: Float) -> Float:
+    """Average over 4 mm through-plane and over about a pixel in-plane."""
+    flat = ndimage.uniform_filter1d(volume, 4, axis=2)
+    return np.asarray(ndimage.gaussian_filter(flat, (0.6, 0.6, 0.6)), dtype=np.float32)
+
+
+def fine(coarse: Float, shape: tuple[int, ...]) -> Float:
+    """From the 2 mm lattice back to 1 mm, each value doubled along every axis."""
+    for axis in range(3):
+        coarse = np.repeat(coarse, 2, axis=axis)
+    return coarse[tuple(slice(n) for n in shape)]
+
+
+def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest connected component; for deep fluid these are the ventricles."""
+    parts, _ = ndimage.label(mask)
+    return np.asarray(parts == 1 + np.bincount(parts.ravel())[1:].argmax(), dtype=np.bool_)
+
+
+def tumour_sites(
+    white: Float, to_ventricle: Float, inside: Float, origin: Float
+) -> tuple[Float, Float]:
+    """Places (S,3) in mm and their room (S,3); gliomas start in the hemispheres' white matter."""
+    places = np.argwhere(white[::2, ::2, ::2] > 0.6)
+    x, y, z = (places * 2 + origin).T
+    hemisphere = (np.abs(x) > 11) & (z > -8) & (z < 52) & ~((y < -35) & (z < 8))
+    places = places[hemisphere]
+    index = tuple(places.T)
+    midline = np.abs(x[hemisphere])
+    room = np.stack([to_ventricle[index], inside[index], midline], axis=1)
+    return (places * 2 + origin).astype(np.float32), room.astype(np.float32)
+
+
+def sample(volume: Float, origin_mm: Float, points_mm: Float) -> Float:
+    """Trilinear values of a 1 mm map at MNI points (3,...); zero outside the box."""
+    voxels = points_mm - origin_mm.reshape(3, *[1] * (points_mm.ndim - 1))
+    values = ndimage.map_coordinates(volume, voxels, order=1, mode="constant", output=np.float32)
+    return np.asarray(values, dtype=np.float32)
+
+
+def lopsided(p: Float, *, ventricle: float) -> Float:
+    """Break the template's mirror symmetry as nature does, the same way in everyone.
+
+    The template is its own mirror image (r = 1.000), so a flipped slice could not be told from a
+    right one. Yakovlevian torque: the right frontal lobe reaches further forward and across, the
+    left occipital lobe further back and across the midline; the left lateral ventricle is the
+    larger one. Exaggerated about twice, so that 3 mm pixels still show it.
+
+    `p` (3,N) are points in mm; returned are the MNI points (3,N) to sample there. `ventricle`
+    widens (> 0) or narrows (< 0) both ventricles of one patient on top.
+    """
+    x, y, z = p
+    right = sigmoid(x / 8)
+    front, back = sigmoid((y - 15) / 10), sigmoid(-(y + 55) / 10)
+    shifted = np.stack(
+        [
+            x + 4 * front - 6 * back,
+            y - 6 * right * front + 7 * (1 - right) * back,
+            z,
+        ]
+    )
+    for side, size in ((-1, 0.34 + ventricle), (1, ventricle - 0.1)):
+        centre = np.array([side * 18, -22, 18], dtype=np.float32)[:, None]
+        away = shifted - centre
+        reach = np.exp(-(away**2 / np.array([[14], [30], [16]]) ** 2).sum(0))
+        shifted = shifted - np.float32(size) * reach * away
+    return shifted.astype(np.float32)

@@ -1,0 +1,77 @@
+"""The words that go with the data: the data card, the tree's README, or the refusal."""
+
+from typing import Any, Final
+
+import jinja2
+import pandas as pd
+
+from tasks.common.release_candidate import Candidate, whose_slices
+from tasks.params.release import Release
+from tasks.schemas.lift import Lift
+
+COLUMNS: Final = {
+    "participant_id": {"Description": "A synthetic subject: one slice, no person"},
+    "label": {"Description": "What the slice shows", "Levels": {"0": "no tumour", "1": "tumour"}},
+    "tumor_area_mm2": {"Description": "Area of the mask", "Units": "mm2"},
+    "fold": {"Description": "Fold whose generator drew the slice"},
+    "seed": {"Description": "Seed that draws the slice again"},
+    "source_row": {"Description": "Row in the generator's output of that fold"},
+}
+
+
+def datacard(
+    *,
+    summary: dict[str, Any],
+    candidate: Candidate,
+    lift: Lift,
+    table: pd.DataFrame,
+    source: str,
+    stats: dict[str, Any],
+    settings: Release,
+) -> str:
+    """What the data set is, how it was judged, and what it must not be used for."""
+    with_tumour = table[table["label"] == 1]
+    return render(
+        "DATACARD.md.j2",
+        summary=summary,
+        gates=candidate.gates,
+        generated=len(candidate.samples),
+        tumour=len(with_tumour),
+        unmasked=int((with_tumour["tumor_area_mm2"] == 0).sum()),
+        lift=lift,
+        source=source,
+        stats=stats,
+        whose=whose_slices(patient["batch"] for patient in stats["subjects"].values()),
+        settings=settings,
+    )
+
+
+def refusal(*, summary: dict[str, Any], candidate: Candidate) -> str:
+    """Why nothing was released, and what to do."""
+    return render("REFUSED.md.j2", summary=summary, gates=candidate.gates)
+
+
+def bids_readme(modalities: list[str]) -> str:
+    """The README that BIDS asks for."""
+    return render("README.md.j2", modalities=modalities)
+
+
+def figure(value: object) -> str:
+    """Three significant digits, or a dash."""
+    if isinstance(value, tuple):
+        return " to ".join(map(figure, value))
+    return f"{value:.3g}" if isinstance(value, int | float) else "–"  # noqa: RUF001
+
+
+def render(template: str, **context: Any) -> str:
+    """Fill a Markdown template."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tasks.release"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["figure"] = figure
+    return environment.get_template(template).render(**context)

@@ -1,0 +1,236 @@
+"""Slices as DICOM Secondary Capture and their masks as DICOM SEG, marked as synthetic.
+
+Marks: Image Type DERIVED, Synthetic Data (0008,001C) YES, Contributing Equipment with
+(109100, DCM, Synthesizing Equipment), and the words in names and descriptions. Every UID follows
+from the pixels and from all else that a file says, so the bytes repeat and no UID stands for two
+images; every date is `release.date`. Values are checked against their VR before they are written.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import DataElement, Dataset, config
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.valuerep import DSfloat, validate_value
+
+from tasks.common.bids_suffixes import SUFFIX
+from tasks.release.nifti_writer import stored
+from tasks.stage import StageError
+
+SYNTHESIZING: Final = Code("109100", "DCM", "Synthesizing Equipment")
+ACQUISITION: Final = codes.DCM.AcquisitionEquipment.value
+NAMESPACE: Final = uuid.UUID("6f7d0a3e-6d6c-5d0f-9d0e-6a75676c6966")
+MAKER: Final = "auglift"
+TEXTS: Final = (
+    "AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UR",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What all DICOM files of one release share; `digest` names the generator or the candidate."""
+
+    digest: str
+    version: str
+    date: datetime.date
+    pixel_mm: float
+
+    def of_slice(self, *parts: object) -> "Stamp":
+        """Return the stamp of one slice, whose UIDs follow from these parts, arrays or words, too.
+
+        A PACS keeps one of two files with one UID: another tumour area, version or date must not
+        lead to the UIDs of an earlier file.
+        """
+        digest = hashlib.sha256()
+        for part in (self.digest, self.version, self.date, self.pixel_mm, *parts):
+            if isinstance(part, np.ndarray):
+                digest.update(str(part.shape).encode() + part.tobytes())
+            else:
+                digest.update(str(part).encode() + b"\0")
+        return dataclasses.replace(self, digest=digest.hexdigest())
+
+    def uid(self, *words: object) -> str:
+        """A UID of the UUID-derived root 2.25 (PS3.5 B.2) that follows from its words alone."""
+        return f"2.25.{uuid.uuid5(NAMESPACE, '/'.join(map(str, [self.digest, *words]))).int}"
+
+
+def write(
+    instances: Path,
+    name: str,
+    image: NDArray[np.floating],
+    mask: NDArray[np.uint8],
+    *,
+    modalities: list[str],
+    label: int,
+    stamp: Stamp,
+) -> None:
+    """One slice (C,H,W) in [-1, 1] and its mask (H,W) as files of the folder `instances`."""
+    subject = name.removeprefix("sub-")
+    stamp = stamp.of_slice(subject, label, *modalities, *map(stored, image), mask)
+    for channel, modality in enumerate(modalities):
+        capture = secondary_capture(
+            stored(image[channel]), subject=subject, modality=modality, label=label, stamp=stamp
+        )
+        capture.save_as(instances / f"{SUFFIX[modality]}.dcm", enforce_file_format=True)
+        if channel == 0 and mask.any():
+            segments = segmentation(mask, capture, subject=subject, stamp=stamp)
+            segments.save_as(instances / "mask.dcm", enforce_file_format=True)
+
+
+def secondary_capture(
+    pixels: NDArray[np.uint16], *, subject: str, modality: str, label: int, stamp: Stamp
+) -> Dataset:
+    """One slice as a Secondary Capture image (PS3.3 A.8.1) with its plane in patient axes.
+
+    Args:
+        pixels: (H,W) of 12 bits, rows anterior to posterior, columns patient right to left.
+        subject: the synthetic subject, such as syn00001; each is a patient of its own.
+        modality: what the slice imitates, such as FLAIR.
+        label: 1 tumour, 0 none.
+        stamp: digest, version, date and pixel size.
+    """
+    image = hd.sc.SCImage(
+        pixel_array=pixels,
+        photometric_interpretation="MONOCHROME2",
+        bits_allocated=16,
+        coordinate_system="PATIENT",
+        patient_orientation=("L", "P"),
+        pixel_spacing=(stamp.pixel_mm, stamp.pixel_mm),
+        study_instance_uid=stamp.uid(subject, "study"),
+        series_instance_uid=stamp.uid(subject, modality, "series"),
+        sop_instance_uid=stamp.uid(subject, modality, "instance"),
+        series_number=1,
+        instance_number=1,
+        manufacturer=MAKER,
+        patient_id=subject,
+        patient_name=f"SYNTHETIC^{subject}",
+        study_id="SYNTHETIC",  # an SH holds 16 characters: too few for some subjects
+        contributing_equipment=[synthesizer(stamp)],
+    )
+    H, W = pixels.shape
+    image.BitsStored, image.HighBit = 12, 11
+    image.WindowCenter, image.WindowWidth = 2048, 4096
+    image.FrameOfReferenceUID = stamp.uid(subject, "frame")
+    image.PositionReferenceIndicator = ""
+    image.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    image.ImagePositionPatient = [
+        -(W - 1) / 2 * stamp.pixel_mm,
+        -(H - 1) / 2 * stamp.pixel_mm,
+        0,
+    ]
+    image.SliceThickness = stamp.pixel_mm  # nominal, as in the NIfTI header; SEG must have one
+    image.Laterality = ""
+    image.BurnedInAnnotation = "NO"
+    image.SeriesDescription = f"SYNTHETIC {modality}-like slice"
+    image.ImageComments = (
+        f"Synthetic slice {'with' if label else 'without'} tumour. Not of any person."
+    )
+    return finish(image, stamp)
+
+
+def segmentation(
+    mask: NDArray[np.uint8], source: Dataset, *, subject: str, stamp: Stamp
+) -> Dataset:
+    """The tumour mask of one slice as DICOM SEG (PS3.3 A.51) that refers to its image.
+
+    `mask` is (H,W) in {0,1} and not empty: an empty one has no segment to store.
+    """
+    maker = hd.AlgorithmIdentificationSequence(
+        name=MAKER, version=stamp.version, family=codes.DCM.ArtificialIntelligence
+    )
+    tumour = hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label="SYNTHETIC tumour",
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.Neoplasm,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=maker,
+    )
+    segments = hd.seg.Segmentation(
+        source_images=[source],
+        pixel_array=mask[None],  # (H,W) to (1,H,W)
+        segmentation_type="BINARY",
+        segment_descriptions=[tumour],
+        series_instance_uid=stamp.uid(subject, "mask", "series"),
+        sop_instance_uid=stamp.uid(subject, "mask", "instance"),
+        series_number=2,
+        instance_number=1,
+        manufacturer=MAKER,
+        manufacturer_model_name=MAKER,
+        software_versions=stamp.version,
+        device_serial_number="0",
+        content_label="SYNTHETIC",
+        content_description="Synthetic tumour mask, not of any person",
+        contributing_equipment=[synthesizer(stamp)],
+        series_description="SYNTHETIC tumour mask",
+        dimension_organization_type=None,
+    )
+    organization = stamp.uid(subject, "dimensions")  # highdicom draws a random one
+    segments.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
+    for index in segments.DimensionIndexSequence:
+        index.DimensionOrganizationUID = organization
+    measures = segments.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.SpacingBetweenSlices = stamp.pixel_mm
+    segments.ContributingEquipmentSequence = [
+        equipment  # highdicom takes the image's maker for a scanner
+        for equipment in segments.ContributingEquipmentSequence
+        if equipment.PurposeOfReferenceCodeSequence[0].CodeValue != ACQUISITION
+    ]
+    return finish(segments, stamp)
+
+
+def synthesizer(stamp: Stamp) -> hd.ContributingEquipment:
+    """auglift as the equipment that made the image up."""
+    return hd.ContributingEquipment(
+        manufacturer=MAKER,
+        purpose_of_reference=SYNTHESIZING,
+        manufacturer_model_name=MAKER,
+        software_versions=stamp.version,
+        contribution_description="Drawn by a generative model; no scanner, no patient",
+    )
+
+
+def finish(dataset: Dataset, stamp: Stamp) -> Dataset:
+    """Mark the data set, and put the fixed date where highdicom wrote the present one."""
+    dataset.SyntheticData = "YES"
+    dataset.StudyDate, dataset.StudyTime = stamp.date, ""
+    dates = {
+        "DA": stamp.date.strftime("%Y%m%d"),
+        "TM": "000000",
+        "DT": stamp.date.strftime("%Y%m%d000000"),
+    }
+
+    for element in dataset.iterall():
+        if element.VR in dates and element.keyword != "PatientBirthDate":
+            element.value = dates[element.VR]
+        elif element.VR == "DS" and element.VM:
+            values = element.value if element.VM > 1 else [element.value]
+            # At most the 16 characters that a DS holds.
+            element.value = [DSfloat(float(value), auto_format=True) for value in values]
+        check_value(element)
+    return dataset
+
+
+def check_value(element: DataElement) -> None:
+    """Check a text against its value representation (PS3.5 6.2).
+
+    Raises:
+        StageError: naming the attribute and its value. pydicom would only warn, and a PACS may cut
+            the value off or refuse the file.
+    """
+    if element.VR not in TEXTS:
+        return
+    for value in element.value if element.VM > 1 else [element.value]:
+        try:
+            validate_value(element.VR, "" if value is None else str(value), config.RAISE)
+        except ValueError as error:
+            raise StageError(f"{element.keyword} (DICOM) would be {value}: {error}") from None

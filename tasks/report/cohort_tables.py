@@ -1,0 +1,105 @@
+"""Who is in the data: patients, slices, sites and refused files, as small tables."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pandas as pd
+
+from tasks.report import wording
+
+PARTITIONS = {"train": "training", "val": "validation", "test": "test"}
+LEFT_OUT = {
+    "missing-modality": "a patient's visit lacks one of the modalities asked for",
+    "repeated-modality": "a further volume of a modality; one a visit is used, outlined ones first",
+    "no-brain": "nothing in the volume stands out from its background",
+    "no-overlap": "the modalities of a visit show different places",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page: a caption, column heads, and rows whose first cell is their head."""
+
+    caption: str
+    heads: list[str]
+    rows: list[list[str]]
+
+    def aligned(self, column: int) -> str:
+        """How a column is set: words from the left, figures from the right."""
+        wordy = any(cell[:1].isalpha() for row in self.rows for cell in row[column : column + 1])
+        return "words" if wordy else "figures"
+
+
+def partitions(slices: pd.DataFrame, fold: str, not_drawn: int) -> Table:
+    """Patients and slices of each partition of a fold, and how many patients were not drawn."""
+    heads = ["", "patients", "slices", "with tumour", "without", "unlabelled"]
+    rows = []
+    for partition, word in PARTITIONS.items():
+        part = slices[slices[f"partition_{fold}"] == partition]
+        counts = [int((part["label"] == label).sum()) for label in (1, 0, -1)]
+        rows.append([word, *map(str, [part["subject"].nunique(), len(part), *counts])])
+    if not_drawn:
+        rows.append(["not drawn, unseen", str(not_drawn), "0", "0", "0", "0"])
+    return Table(f"Partitions of fold {fold}", heads, rows)
+
+
+def sites(slices: pd.DataFrame, fold: str) -> Table:
+    """Patients of each site in each partition of a fold."""
+    column = f"partition_{fold}"
+    patients = slices[slices[column] != "unused"].drop_duplicates("subject")
+    rows = []
+    for site in sorted(patients["site"].unique()):
+        of_site = patients[patients["site"] == site][column]
+        counts = [str(int((of_site == partition).sum())) for partition in PARTITIONS]
+        rows.append([str(site), *counts])
+    return Table(f"Patients per site, fold {fold}", ["site", *PARTITIONS.values()], rows)
+
+
+def batches(manifests: dict[str, pd.DataFrame]) -> Table:
+    """What was read of each batch."""
+    heads = ["batch", "patients", "volumes", "modality", "format", "masks"]
+    rows = [
+        [
+            batch, str(manifest["subject"].nunique()), str(len(manifest)),
+            tally(manifest["modality"]), tally(manifest["source_format"]),
+            tally(manifest["mask_status"]),
+        ]
+        for batch, manifest in manifests.items()
+    ]  # fmt: skip
+    return Table("What was read", heads, rows)
+
+
+def matching(found: dict[str, dict[str, float | None]]) -> Table:
+    """How well a slice's place alone tells its label, before and after matching negatives."""
+    covariates = {"position_mm": "slice position", "brain_area_mm2": "brain area"}
+    rows = [
+        [word, *(wording.number(found.get(when, {}).get(name)) for when in ("before", "after"))]
+        for name, word in covariates.items()
+    ]
+    caption = "How well a slice's place alone tells its label (AUROC; 0.5: not at all)"
+    return Table(caption, ["", "all slices", "slices used"], rows)
+
+
+def left_out(skipped: list[dict[str, str]]) -> Table:
+    """What was read but not cut into slices, counted by code."""
+    counts = Counter(one["code"] for one in skipped)
+    rows = [[code, str(n), LEFT_OUT.get(code, "")] for code, n in sorted(counts.items())]
+    return Table("Read, but not cut into slices", ["code", "count", "why"], rows)
+
+
+def refused(rejected: dict[str, pd.DataFrame]) -> Table:
+    """Files and series that could not be read, counted by code; tokens stand for their paths."""
+    rows = [
+        [str(code), batch, str(len(group)), str(group["remedy"].iloc[0])]
+        for batch, table in rejected.items()
+        for code, group in table.groupby("code", sort=True)
+    ]
+    return Table("Refused files and series", ["code", "batch", "count", "remedy"], rows)
+
+
+def tally(column: pd.Series) -> str:
+    """Values with their counts, most frequent first."""
+    counts = column.value_counts().sort_index(kind="stable").sort_values(
+        ascending=False, kind="stable"
+    )  # fmt: skip
+    return ", ".join(f"{value} {count}" for value, count in counts.items())

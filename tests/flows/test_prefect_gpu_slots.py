@@ -1,0 +1,166 @@
+"""Slots of the limit `gpu` on a user's server: they die with their holder, and only with it."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+from flows import prefect_gpu_slots
+from flows.gpu_slots import ensure_gpu_limit
+from flows.prefect_gpu_slots import ServerSlot
+from tests.flows import toy_pipeline
+from tests.flows.processes import Server, ask, kill, records, taken
+
+HOLDER = """
+import sys, time
+from flows.prefect_gpu_slots import ServerSlot
+assert ServerSlot(sys.argv[1], print).attempt() is None
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def api(server: Server, tmp_path: Path) -> Iterator[str]:
+    """The address of a server with one slot, which is free; this process uses it."""
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: tmp_path / "here"}):
+        ensure_gpu_limit()
+        allow(server.url, 1)
+        for record in records(server.url):
+            ask(f"{server.url}/variables/{record['id']}", "DELETE")
+        yield server.url
+
+
+def test_only_the_dead_lose_their_slots(api: str, tmp_path: Path) -> None:
+    allow(api, 2)
+    with holder(api, tmp_path / "a", "quick-fox"), holder(api, tmp_path / "b", "lazy-dog") as dead:
+        said = waits("new")
+        assert re.search(r"held by run \S+ since \d{4}-\d\d-\d\d [\d:]+ and by run", said)
+        kill(dead)
+        slot = ServerSlot("new", print)
+        assert slot.attempt() is None
+        said = waits("other")
+        assert "run quick-fox" in said
+        assert "lazy-dog" not in said
+        assert taken(api) == 2
+        slot.free()
+        assert taken(api) == 1
+    assert_free()
+
+
+def test_a_power_cut_takes_the_server_along(server: Server, api: str, tmp_path: Path) -> None:
+    with holder(api, tmp_path / "a", "quick-fox"):
+        server.kill()
+    server.start()
+    assert taken(api) == 1  # the server forgot the lease, which alone would free the slot
+    slot = ServerSlot("new", print)
+    assert slot.attempt() is None
+    assert taken(api) == 1
+    slot.free()
+    assert taken(api) == 0
+    assert not records(api)
+
+
+def test_a_holder_outlives_a_restart_of_the_server(server: Server, api: str) -> None:
+    slot = ServerSlot("old", print)
+    assert slot.attempt() is None
+    server.kill()
+    server.start()
+    assert "held by run old since" in waits("new")
+    slot.free()
+    assert taken(api) == 0
+
+
+def test_a_lease_that_ran_out_costs_nobody_else_a_slot(api: str, tmp_path: Path) -> None:
+    with holder(api, tmp_path / "a", "quick-fox"):
+        pass
+    (record,) = records(api)
+    limits = f"{api}/v2/concurrency_limits"
+    ask(f"{limits}/decrement-with-lease", "POST", {"lease_id": record["value"]["lease"]})
+    ask(f"{limits}/increment", "POST", {"names": ["gpu"], "slots": 1})  # by another flow
+    said = waits("new")
+    assert "by no run of auglift" in said
+    assert "prefect gcl update gpu --active-slots 0" in said
+    assert taken(api) == 1
+    assert not records(api)
+
+
+def test_a_holder_on_another_machine_is_dead_once_its_record_is_old(
+    api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with holder(api, tmp_path / "a", "quick-fox"):
+        monkeypatch.setattr(prefect_gpu_slots, "machine", lambda: "another")
+        assert "quick-fox" in waits("new")
+        monkeypatch.setattr(prefect_gpu_slots, "STALE_S", -2.0)
+        assert_free()
+
+
+def test_a_holder_asks_again_when_the_server_ended_its_lease(
+    api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(prefect_gpu_slots, "RENEWED_EVERY_S", 0.2)
+    slot = ServerSlot("old", said.append)
+    assert slot.attempt() is None
+    (record,) = records(api)
+    lease = record["value"]["lease"]
+    ask(f"{api}/v2/concurrency_limits/decrement-with-lease", "POST", {"lease_id": lease})
+    while (new := records(api)[0]["value"]["lease"]) == lease:
+        pass
+    assert taken(api) == 1
+    ask(f"{api}/v2/concurrency_limits/decrement-with-lease", "POST", {"lease_id": new})
+    ask(f"{api}/v2/concurrency_limits/increment", "POST", {"names": ["gpu"], "slots": 1})
+    while not said:
+        pass
+    slot.free()
+    assert said == ["the Prefect server ended this run's GPU slot and gave it to another run"]
+    assert taken(api) == 1
+
+
+@contextmanager
+def holder(api: str, home: Path, run: str) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that holds a slot; it is killed at the end."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, run],
+        env=toy_pipeline.environment(PREFECT_API_URL=api, PREFECT_HOME=str(home)),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "held\n"
+        yield child
+    finally:
+        kill(child)
+
+
+def waits(run: str) -> str:
+    """What a run says that finds no slot free."""
+    said = ServerSlot(run, print).attempt()
+    assert said is not None
+    return said
+
+
+def assert_free() -> None:
+    """Take a slot at the first attempt, and give it back."""
+    slot = ServerSlot("other", print)
+    assert slot.attempt() is None
+    slot.free()
+
+
+def allow(api: str, slots: int) -> None:
+    """Set the limit, with all slots free."""
+    ask(f"{api}/v2/concurrency_limits/gpu", "PATCH", {"limit": slots, "active_slots": 0})

@@ -1,0 +1,141 @@
+"""Which Prefect server a run uses, and how it gets there."""
+
+import os
+import socketserver
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from flows.proxy_bypass import bypass_proxy, bypass_proxy_of, is_loopback
+from tests.flows import toy_pipeline
+from tests.flows.processes import FLOW
+
+PROXY_NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+ASK = "from flows.prefect_server import ensure_server; ensure_server(); print('answers')"
+
+
+class Proxy(socketserver.BaseRequestHandler):
+    """A proxy that lets nothing through."""
+
+    asked: ClassVar[list[bytes]] = []
+
+    def handle(self) -> None:
+        """Note what it was asked for."""
+        self.asked.append(self.request.recv(4096).partition(b"\r\n")[0])
+        self.request.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[str]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PROXY_NAMES:
+        for spelt in (name, name.upper()):
+            # Set first, so that what a test makes of it is undone.
+            monkeypatch.setenv(spelt, "")
+            monkeypatch.delenv(spelt)
+
+
+def test_a_run_behind_a_proxy_reaches_its_own_server(
+    repo: Path, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in PROXY_NAMES[:3]:
+        monkeypatch.setenv(name.upper(), proxy)
+    toy_pipeline.change(repo, "lift", seed=51)
+    Proxy.asked.clear()
+    done = toy_pipeline.call(repo, *FLOW)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not Proxy.asked
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_run_behind_a_proxy_reaches_a_users_server_on_this_machine(
+    tmp_path: Path, prefect_api: str, proxy: str, host: str
+) -> None:
+    Proxy.asked.clear()
+    done = toy_pipeline.call(
+        tmp_path,
+        "timeit",
+        "-n1",
+        "-r1",
+        ASK,
+        HTTP_PROXY=proxy,
+        http_proxy=proxy,
+        PREFECT_API_URL=prefect_api.replace("127.0.0.1", host),
+    )
+    assert done.stdout.startswith("answers"), done.stderr
+    assert not Proxy.asked
+
+
+@pytest.mark.parametrize("spelt", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_both_spellings_of_no_proxy_get_what_either_held(
+    spelt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(spelt, "http://proxy.hospital.example:3128")
+    monkeypatch.setenv("NO_PROXY", "pacs.hospital.example, localhost")
+    monkeypatch.setenv("no_proxy", ".intern")
+    bypass_proxy()
+    bypass_proxy()
+    merged = ".intern,pacs.hospital.example,localhost,127.0.0.1,::1,0.0.0.0"
+    assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == merged
+
+
+def test_nothing_is_set_without_a_proxy_or_where_none_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bypass_proxy()
+    assert "NO_PROXY" not in os.environ
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.hospital.example:3128")
+    monkeypatch.setenv("NO_PROXY", "*")
+    bypass_proxy()
+    assert os.environ["NO_PROXY"] == "*"
+    assert "no_proxy" not in os.environ
+
+
+def test_another_name_of_this_machine_is_not_asked_for_at_the_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.hospital.example:3128")
+    bypass_proxy_of("http://127.0.1.1:4200/api")
+    assert os.environ["no_proxy"].endswith(",127.0.1.1")
+    bypass_proxy_of("http://192.0.2.7:4200/api")
+    assert "192.0.2.7" not in os.environ["no_proxy"]
+    assert not is_loopback("192.0.2.7")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://127.0.0.1:9/api", "http://127.0.0.1:9/api"),
+        ("http://bob:secret@127.0.0.1:9/api", "http://127.0.0.1:9/api"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_a_server_that_is_not_there_is_one_line(repo: Path, url: str, shown: str) -> None:
+    toy_pipeline.change(repo, "lift", seed=52)
+    done = toy_pipeline.call(repo, *FLOW, PREFECT_API_URL=url)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(
+        f"auglift: PREFECT_API_URL is {shown}, where no Prefect server answers ("
+    )
+    assert "prefect server start" in line
+    assert "secret" not in line
+
+
+def test_what_answers_but_is_no_prefect_server_is_one_line_too(repo: Path, proxy: str) -> None:
+    toy_pipeline.change(repo, "lift", seed=53)
+    done = toy_pipeline.call(repo, *FLOW, PREFECT_API_URL=f"{proxy}/api")
+    assert done.returncode == 2
+    assert "502 Bad Gateway" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

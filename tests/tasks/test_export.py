@@ -1,0 +1,265 @@
+"""Packages for other tools: whole without auglift, and the same slices."""
+
+import ast
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from tasks.commands.export import export_cli, generate_cli
+from tasks.commands.export.medigan_package import MODEL, PACKAGE
+from tests.tasks.export_fixtures import clone
+
+FOREIGN = {"models", "tasks", "flows", "tests"}
+# https://docs.monai.io/en/latest/mb_specification.html: keys that metadata.json must have
+MANDATORY = {
+    "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version",
+    "task", "description", "authors", "copyright", "network_data_format",
+}  # fmt: skip
+TENSOR = {
+    "type", "format", "modality", "num_channels", "spatial_shape", "dtype", "value_range",
+    "is_patch_data", "channel_def",
+}  # fmt: skip
+
+
+def call(module: object, *words: object) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["auglift", *map(str, words)])
+        module.main()  # type: ignore[attr-defined]
+
+
+def alone(folder: Path, *words: str) -> str:
+    """Python in a folder that knows nothing of this checkout."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with an accepted generator of two channels, both exports, and drawn slices."""
+    root = clone(tmp_path_factory.mktemp("clone"), modalities=("FLAIR", "T1"))
+    accept(root, "accepted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        call(export_cli, "--format", "monai-bundle", "--out", "bundle")
+        call(export_cli, "--format", "medigan", "--out", "medigan")
+        for kind in ("nifti", "png"):
+            words = ("--count", 5, "--label", "both", "--seed", 7, "--format", kind, "--out", kind)
+            call(generate_cli, *words)
+    return root
+
+
+def accept(root: Path, verdict: str) -> None:
+    (root / "data/gate/0").mkdir(parents=True, exist_ok=True)
+    images = {"n": 4, "accepted": 3, "memorised": 0}
+    weights = (root / "data/gan/0/generator.safetensors").read_bytes()
+    judged = {"verdict": verdict, "images": images,
+              "generator_sha256": hashlib.sha256(weights).hexdigest()}  # fmt: skip
+    (root / "data/gate/0/metrics.json").write_text(json.dumps(judged))
+
+
+def files(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob(pattern)}
+
+
+def test_the_bundles_modules_write_the_slices_of_the_command(room: Path) -> None:
+    """Loaded under another name, as no tool would: they find each other all the same."""
+    folder = room / "bundle/scripts"
+    for name, file in (("elsewhere", "__init__"), ("elsewhere.in_monai", "in_monai")):
+        spec = importlib.util.spec_from_file_location(
+            name, folder / f"{file}.py", submodule_search_locations=[str(folder)]
+        )
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        if file == "in_monai":
+            module.__package__ = "elsewhere"
+        spec.loader.exec_module(module)
+    network = module.SliceGenerator(str(room / "bundle/models"))
+    module.write(network, str(room / "written"), count=5, label="both", seed=7)
+    assert files(room / "written", "*.nii.gz") == files(room / "nifti", "*.nii.gz")
+    code = torch.cat([torch.randn(3, 8), torch.eye(2)[[0, 1, 1]]], 1)
+    assert network(code[..., None, None]).shape == (3, 3, 32, 32)
+
+
+@pytest.mark.verify
+def test_the_bundle_runs_alone_and_writes_the_slices_of_the_command(room: Path) -> None:
+    alone(
+        room / "bundle", "-m", "monai.bundle", "run", "--config_file", "configs/inference.json",
+        "--meta_file", "configs/metadata.json", "--count", "5", "--seed", "7",
+    )  # fmt: skip
+    drawn = files(room / "bundle/output", "*.nii.gz")
+    assert len(drawn) == 5 * 3
+    assert drawn == files(room / "nifti", "*.nii.gz")
+
+
+@pytest.mark.verify
+def test_the_bundles_network_does_what_its_metadata_say(room: Path) -> None:
+    alone(
+        room / "bundle", "-m", "monai.bundle", "verify_net_in_out", "network_def", "--config_file",
+        "configs/inference.json", "--meta_file", "configs/metadata.json", "--device", "cpu",
+    )  # fmt: skip
+
+
+def test_the_bundles_metadata_have_every_key_of_the_specification(room: Path) -> None:
+    found = json.loads((room / "bundle/configs/metadata.json").read_text())
+    assert found.keys() >= MANDATORY
+    data = found["network_data_format"]
+    assert data["inputs"]["image"].keys() >= TENSOR
+    assert data["outputs"]["pred"].keys() >= TENSOR
+    assert data["outputs"]["pred"]["channel_def"] == {"0": "FLAIR", "1": "T1", "2": "tumour mask"}
+
+
+# As medigan's ModelExecutor does: the entry says what is imported and what it is called with.
+MEDIGAN = """
+import importlib, json, pathlib
+import numpy as np
+model, entry = next(iter(json.load(open("config/global.json")).items()))
+execution = entry["execution"]
+method = execution["generate_method"]
+package = importlib.import_module(f"models.{model}.{execution['package_name']}")
+folder = f"models/{model}/{execution['package_name']}"
+weights = f"{folder}/{execution['model_name']}{execution['extension']}"
+words = method["args"]["custom"] | {"seed": 7}
+base = dict(zip(method["args"]["base"], [weights, 5, "output", True]))
+generate = getattr(package, method["name"])
+assert generate(**words, **base) is None
+for batch, size in enumerate([3, 2, 0]):  # as it asks for many
+    folder = pathlib.Path(f"batched/batch_{batch}")
+    folder.mkdir(parents=True)
+    generate(**words, **base | {"num_samples": size, "output_path": f"{folder}/"})
+    for path in folder.iterdir():
+        path.rename(f"{folder}_{path.name}")
+    folder.rmdir()
+samples = generate(**words, **base | {"save_images": False})
+np.savez("samples.npz", images=[s[0] for s in samples], masks=[s[1] for s in samples])
+print(" ".join(label for _, _, label in samples))
+"""
+
+
+def test_the_medigan_package_runs_alone_and_draws_the_slices_of_the_command(room: Path) -> None:
+    labels = alone(room / "medigan", "-c", MEDIGAN).split()
+    drawn = files(room / "medigan/output", "*.png")
+    assert len(drawn) == 5 * 3
+    assert drawn == files(room / "png", "*.png")
+    batched = files(room / "medigan/batched", "*.png")
+    assert {name.split("_", 2)[2]: data for name, data in batched.items()} == drawn
+    with np.load(room / "medigan/samples.npz") as samples:
+        images, masks = samples["images"], samples["masks"]
+    assert images.shape == (5, 32, 32, 2) and np.abs(images).max() <= 1
+    assert [str(int(mask.any())) for mask in masks] == labels
+    png = np.asarray(Image.open(sorted((room / "png").glob("*_mask.png"))[0]))
+    assert any(np.array_equal(mask * 255, png) for mask in masks)
+
+
+@pytest.mark.parametrize("package", ["bundle/scripts", f"medigan/models/{MODEL}/{PACKAGE}"])
+def test_a_package_needs_nothing_of_auglift_and_holds_no_pickle(room: Path, package: str) -> None:
+    modules = sorted((room / package).glob("*.py"))
+    assert len(modules) > 4
+    for path in modules:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not FOREIGN & {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                assert str(node.module).partition(".")[0] not in FOREIGN, path
+            elif isinstance(node, ast.ImportFrom):
+                there = [node.module] if node.module else [alias.name for alias in node.names]
+                assert all((path.parent / f"{name}.py").exists() for name in there)
+    assert not [path for path in room.rglob("*") if path.suffix in (".pt", ".pth", ".pkl", ".ts")]
+
+
+def test_the_zip_file_is_the_package(room: Path) -> None:
+    package = room / "medigan/models" / MODEL / PACKAGE
+    with zipfile.ZipFile(package.with_suffix(".zip")) as archive:
+        packed = {name: archive.read(name) for name in archive.namelist()}
+    assert packed == {f"{PACKAGE}/{p.name}": p.read_bytes() for p in package.glob("*.*")}
+
+
+@pytest.mark.parametrize("package", ["bundle", "medigan"])
+def test_slices_are_drawn_from_a_package_as_from_the_clone(
+    room: Path, package: str, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)  # no clone here
+        words = ("--count", 5, "--seed", 7, "--out", "out", "--from", room / package)
+        call(generate_cli, *words)
+    assert files(tmp_path / "out", "*.png") == files(room / "png", "*.png")
+
+
+@pytest.mark.parametrize("name", ["bundle", "medigan"])
+def test_exports_repeat_byte_for_byte(room: Path, name: str, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(room)
+        kind = "monai-bundle" if name == "bundle" else name
+        call(export_cli, "--format", kind, "--out", tmp_path / "again")
+    again = {str(p.relative_to(tmp_path / "again")) for p in (tmp_path / "again").rglob("*.*")}
+    assert again
+    for path in again:
+        assert (tmp_path / "again" / path).read_bytes() == (room / name / path).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"), [("rejected", "the gate rejected"), ("", "has not judged")]
+)
+def test_what_the_gate_did_not_accept_leaves_only_when_asked_for_and_says_so(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    verdict: str,
+    said: str,
+) -> None:
+    clone(tmp_path)
+    if verdict:
+        accept(tmp_path, verdict)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        call(export_cli, "--format", "medigan", "--out", "out")
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not Path("out").exists()
+    call(export_cli, "--format", "medigan", "--out", "out", "--anyway")
+    assert f"drew: {verdict or 'not judged'}" in Path("out/README.md").read_text()
+
+
+def test_a_verdict_on_other_weights_is_none_on_these(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fresh random weights beside the accepted verdict of their predecessor."""
+    clone(tmp_path)
+    accept(tmp_path, "accepted")
+    monkeypatch.chdir(tmp_path)
+    weights = Path("data/gan/0/generator.safetensors")
+    other = {name: value * 1.01 for name, value in load_file(weights).items()}
+    save_file(other, weights)
+    with pytest.raises(SystemExit) as ended:
+        call(export_cli, "--format", "medigan", "--out", "out")
+    assert ended.value.code == 2
+    assert "has not judged this generator" in capsys.readouterr().err
+    call(generate_cli, "--count", 1, "--out", "drawn")
+    assert "not judged" in Path("drawn/README.md").read_text()
+
+
+def test_a_package_whose_weights_were_exchanged_is_refused(
+    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = shutil.copytree(room / "bundle", tmp_path / "bundle")
+    weights = packed / "models/generator.safetensors"
+    save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
+    with pytest.raises(SystemExit) as ended:
+        call(generate_cli, "--count", 1, "--from", packed, "--out", tmp_path / "drawn")
+    assert ended.value.code == 2
+    assert "export the generator again" in capsys.readouterr().err

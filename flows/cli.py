@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tasks.stage import WRONG_INPUT, StageError
+from tasks.stage import WRONG_INPUT, InputError
 
 app = typer.Typer(
     name="auglift",
@@ -147,7 +147,7 @@ def main(door: typer.Typer = app) -> None:
     """Run `auglift`; wrong input is one line and exit code 2."""
     try:
         door()
-    except StageError as error:
+    except InputError as error:
         typer.echo(f"auglift: {error}", err=True)
         raise SystemExit(WRONG_INPUT) from None
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.dvc_locks import busy, drop_dead_entries, lock_holder, wait_for_others
 from flows.waiting import wait_until
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 
 class TaskOptions(BaseModel):
@@ -108,7 +108,7 @@ def read_options(address: str, meta: object) -> TaskOptions:
         first = error.errors()[0]
         key = ".".join(["meta.prefect", *map(str, first["loc"])])
         allowed = ", ".join(TaskOptions.model_fields)
-        raise StageError(
+        raise InputError(
             f"dvc.yaml: {address}: {key} is {first['input']!r}: {first['msg']}; allowed: {allowed}"
         ) from None
 
@@ -155,4 +155,4 @@ def open_repo(say: Callable[[str], None]) -> Iterator[Repo]:
     except LockError:
         raise
     except DvcException as error:
-        raise StageError(" ".join(str(error).split())) from None
+        raise InputError(" ".join(str(error).split())) from None

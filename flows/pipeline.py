@@ -30,7 +30,7 @@ from flows.prefect_gpu_slots import GPU
 from flows.prefect_server import ensure_server
 from flows.run_failure import ENDED, StageFailed, without_traceback
 from flows.waiting import HeldFile, is_held, now, wait_until, waits_for
-from tasks.stage import WRONG_INPUT, StageError
+from tasks.stage import WRONG_INPUT, InputError
 
 DONE, OTHER, REJECTED = 0, 1, 3
 RUN_LOCK = Path(".locks/run")
@@ -67,7 +67,7 @@ def pipeline(workers: int = 0) -> State[Any]:
             logger.info("%d of %d stages to run", len(plan.changed), len(plan.stages))
             run_changed(plan, workers or os.cpu_count() or 1)
             sort_lock(logger.info)
-    except StageError as error:
+    except InputError as error:
         return Failed(name="WrongInput", message=str(error))
     except StageFailed as error:
         name = "WrongInput" if error.code == WRONG_INPUT else "Failed"
@@ -192,7 +192,7 @@ def run(workers: int = 0) -> int:
             return REJECTED if verdict.rejected else DONE
         ensure_server()
         state = pipeline(workers, return_state=True)
-    except StageError as error:
+    except InputError as error:
         return complain(str(error), WRONG_INPUT)
     except httpx.TransportError as error:
         return complain(

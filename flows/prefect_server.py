@@ -15,7 +15,7 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.proxy_bypass import bypass_proxy_of
-from tasks.stage import PARENT, StageError
+from tasks.stage import PARENT, InputError
 
 # Prefect can start such a server by itself; it then imports the whole server into the flow's
 # process too, and leaves the server behind when that process is killed. This one is killed with
@@ -90,7 +90,7 @@ def check_answer(url: str) -> None:
             client.api_version()
     except Exception as error:  # whatever a wrong address makes of a client
         said = " ".join(str(error).split()).partition(" For more information")[0]
-        raise StageError(
+        raise InputError(
             f"PREFECT_API_URL is {shown}, where no Prefect server answers"
             f" ({said or type(error).__name__}); {remedy}"
         ) from None
@@ -120,7 +120,7 @@ def wait_until_healthy(child: subprocess.Popen[bytes], url: str) -> None:
                 return
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             time.sleep(0.1)
-    raise StageError(
+    raise InputError(
         "the temporary Prefect server did not start; start one with `prefect server start` and"
         " name it in PREFECT_API_URL, or run `dvc repro`, which needs none"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from tasks import params
 from tasks.ingest.privacy.private_files import private_folder
 from tasks.params import Section
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 NEEDED_BYTES = 300 * 2**20
 GENERATORS = Path("data/gan")
@@ -32,9 +32,9 @@ def check_root() -> str:
     """The current folder is the root of a clone."""
     for needed in ("dvc.yaml", "params.yaml", ".dvc", ".git"):
         if not Path(needed).exists():
-            raise StageError(f"{needed} is not here; run from the root of a clone of auglift")
+            raise InputError(f"{needed} is not here; run from the root of a clone of auglift")
     if shutil.which("git") is None:
-        raise StageError("git was not found; DVC needs it, install it first")
+        raise InputError("git was not found; DVC needs it, install it first")
     return f"root      {Path.cwd()}"
 
 
@@ -45,13 +45,13 @@ def check_disk() -> str:
             probe.write(b"\0" * 4096)
             probe.flush()
     except OSError as error:
-        raise StageError(
+        raise InputError(
             f"{Path.cwd()} cannot be written ({os.strerror(error.errno or 0)}); make it"
             " writable or free some space (`dvc gc -w` drops unused versions)"
         ) from None
     free = shutil.disk_usage(".").free
     if free < NEEDED_BYTES:
-        raise StageError(
+        raise InputError(
             f"the disk is nearly full: {free / 2**20:.0f} MiB free, at least"
             f" {NEEDED_BYTES / 2**20:.0f} MiB expected; free some space"
             " (`dvc gc -w` drops unused versions)"
@@ -63,7 +63,7 @@ def check_params() -> str:
     """Every section is valid, whether its stage has to run or not."""
     for key, value in params.leaves(params.load()):
         if not isinstance(value, str | int | float | bool | None):
-            raise StageError(
+            raise InputError(
                 f"params.yaml: {key} is a {type(value).__name__}, which DVC cannot read;"
                 f' write it in quotes: "{value}"'
             )
@@ -91,7 +91,7 @@ def check_batches() -> str:
     for batch in batches:
         if not (raw / batch).is_dir() and batch not in made_batches():
             there = sorted(path.name for path in raw.iterdir() if path.is_dir())
-            raise StageError(
+            raise InputError(
                 f"params.yaml: data.batches lists {batch!r}, but data/raw/{batch} is missing;"
                 f" put the batch there (`dvc pull` if it is tracked) or take it off the list;"
                 f" found: {', '.join(there) or 'none'}, can be made: {', '.join(made_batches())}"
@@ -103,7 +103,7 @@ def check_source() -> str:
     """The folder of synthetic slices is there, or `train_gan` makes it."""
     source = Path(str(params.read_key("synthetic.source")))
     if source != GENERATORS and not source.is_dir():
-        raise StageError(
+        raise InputError(
             f"params.yaml: synthetic.source is {str(source)!r}, which is no folder; put images and"
             f" masks there, or set it to {GENERATORS} to train a generator"
         )

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from tasks import params
 from tasks.params.train_gan import TrainGan
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 Space = dict[str, BaseDistribution]
 Values = dict[str, Any]
@@ -50,11 +50,11 @@ def read(words: Iterable[str], file: Path | None) -> Space:
     for word in words or (() if file is not None else DEFAULT):
         key, equals, values = word.partition("=")
         if not equals:
-            raise StageError(f"--set {word}: expected KEY=VALUES, such as {DEFAULT[0]}")
+            raise InputError(f"--set {word}: expected KEY=VALUES, such as {DEFAULT[0]}")
         given[key] = values
     space = {key: distribution(key, values) for key, values in given.items()}
     if not space:
-        raise StageError(f"{file} names no keys; expected lines such as train_gan.batch: [8, 16]")
+        raise InputError(f"{file} names no keys; expected lines such as train_gan.batch: [8, 16]")
     return space
 
 
@@ -65,7 +65,7 @@ def fixed(words: Iterable[str]) -> Values:
         key, equals, value = word.partition("=")
         found = distribution(key, value) if equals else None
         if not isinstance(found, CategoricalDistribution) or len(found.choices) != 1:
-            raise StageError(f"--fix {word}: expected KEY=VALUE, such as train_gan.steps=800")
+            raise InputError(f"--fix {word}: expected KEY=VALUE, such as train_gan.steps=800")
         values[key] = found.choices[0]
     return values
 
@@ -73,7 +73,7 @@ def fixed(words: Iterable[str]) -> Values:
 def plain(name: str) -> str:
     """A name that can be a folder's and part of an experiment's."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,40}", name):
-        raise StageError(f"--name {name!r}: expected letters, digits and hyphens")
+        raise InputError(f"--name {name!r}: expected letters, digits and hyphens")
     return name
 
 
@@ -82,11 +82,11 @@ def entries(file: Path) -> Iterator[tuple[str, str]]:
     try:
         tree = yaml.safe_load(file.read_text())
     except OSError as error:
-        raise StageError(f"{file} cannot be read ({error.strerror}); correct --space") from None
+        raise InputError(f"{file} cannot be read ({error.strerror}); correct --space") from None
     except yaml.YAMLError as error:
-        raise StageError(f"{file} is not valid YAML: {error}") from None
+        raise InputError(f"{file} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
-        raise StageError(f"{file}: expected keys with values, such as train_gan.batch: [8, 16]")
+        raise InputError(f"{file}: expected keys with values, such as train_gan.batch: [8, 16]")
     for key, values in tree.items():
         words = values if isinstance(values, list) else [values]
         yield str(key), ",".join(map(str, words))
@@ -117,13 +117,13 @@ def distribution(key: str, words: str) -> BaseDistribution:
         else:
             ends = CategoricalDistribution([scalar(word, kind) for word in words.split(",")])
     except ValueError as error:
-        raise StageError(
+        raise InputError(
             f"{key}={words}: {error}; expected a list such as 8,16 or a range such as"
             " 1e-4..1e-2:log or 8..32:step=8"
         ) from None
     for value in corners(ends):
         if said := refusal({key: value}, alone=True):
-            raise StageError(said)
+            raise InputError(said)
     return ends
 
 
@@ -135,7 +135,7 @@ def kind_of(key: str) -> Any:
     """
     section, *words = key.split(".")
     if section != SECTION or not words:
-        raise StageError(
+        raise InputError(
             f"{key} is not searched; expected a key of {SECTION}, such as {SECTION}.batch: other"
             " sections change the slices that trials are compared on"
         )
@@ -144,10 +144,10 @@ def kind_of(key: str) -> Any:
         known = model.model_fields if is_model(model) else {}
         if word not in known:
             near = params.nearest(word, tuple(known))
-            raise StageError(f"unknown key {key}{near}; allowed: {', '.join(known) or 'nothing'}")
+            raise InputError(f"unknown key {key}{near}; allowed: {', '.join(known) or 'nothing'}")
         model = known[word].annotation
     if is_model(model):
-        raise StageError(
+        raise InputError(
             f"{key} is a group; expected one of its keys: {', '.join(model.model_fields)}"
         )
     return model

@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from flows.search_space import Values, put
 from tasks.params import PARAMS
-from tasks.stage import StageError, discard
+from tasks.stage import InputError, discard
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def check_commit() -> None:
         StageError: when there is none yet.
     """
     if call(["git", "rev-parse", "--verify", "--quiet", "HEAD"], Path()).returncode:
-        raise StageError(
+        raise InputError(
             "this repository has no commit, which DVC experiments hang on; make one (git commit)"
         )
 
@@ -153,5 +153,5 @@ def answer(done: "subprocess.CompletedProcess[str]", what: str) -> str:
     """A command's output; a failure in its own words."""
     if done.returncode:
         said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise StageError(f"{what} failed: {said[-1] if said else 'it said nothing'}")
+        raise InputError(f"{what} failed: {said[-1] if said else 'it said nothing'}")
     return done.stdout

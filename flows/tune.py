@@ -36,7 +36,7 @@ from flows.trial_clones import Workspaces, change_params, check_commit, key_of
 from flows.tuning_trial import Job, Outcome, train
 from tasks import params
 from tasks.params.train_gan import TrainGan
-from tasks.stage import WRONG_INPUT, StageError, held
+from tasks.stage import WRONG_INPUT, InputError, file_lock
 
 FOLDER = Path(".tune")
 STARTUP = 4  # whole trials before one may be stopped
@@ -101,7 +101,7 @@ def tune(search: Search, study: optuna.Study) -> None:
         plan = read_plan(logger.info)
         stages = {stage.address: stage for stage in plan.stages}
         if search.address not in stages:
-            raise StageError(f"there is no stage {search.address}; --fold is one of slices.folds")
+            raise InputError(f"there is no stage {search.address}; --fold is one of slices.folds")
         needed = Plan(tuple(s for s in plan.stages if s.address in ancestors(plan, search.address)))
         run_changed(needed, search.workers)
         if needed.changed:
@@ -258,7 +258,7 @@ def open_study(search: Search) -> optuna.Study:
     )
     begun = len(study.get_trials(deepcopy=False))
     if study.user_attrs.setdefault("said", search.said()) != search.said():
-        raise StageError(
+        raise InputError(
             f"the search {search.name!r} was begun with another space, other fixed values or"
             f" another sampler; name a new one with --name, or remove {search.folder}"
         )
@@ -293,24 +293,24 @@ def run(search: Search, *, apply: bool) -> int:
         preflight.check()
         check_commit()
         if said := refusal(search.fixed):
-            raise StageError(said)
+            raise InputError(said)
         if not search.workers:
             room = 1 if has_gpu() else (os.cpu_count() or 1) // planned(search, "threads")
             search = replace(search, workers=max(1, room))
         taken = f"{search.folder} is being searched by another process; wait for it, or take --name"
-        with held(search.folder / "lock", taken):
+        with file_lock(search.folder / "lock", taken):
             signals_end()
             study = open_study(search)
             ensure_server()
             state: State[Any] = tune(search, study, return_state=True)
             tuning_results.show(study, search.folder)
-    except StageError as error:
+    except InputError as error:
         return complain(str(error), WRONG_INPUT)
     except KeyboardInterrupt:
         return complain("ended before it was done; the next start takes it up from here", OTHER)
     if not state.is_completed():
         failure = state.result(raise_on_failure=False)
-        wrong = isinstance(failure, StageError)
+        wrong = isinstance(failure, InputError)
         return complain(str(failure), WRONG_INPUT if wrong else OTHER)
     if apply and (chosen := tuning_results.best(study)) is not None:
         change_params(params.PARAMS, tuning_results.values_of(chosen))

@@ -35,11 +35,11 @@ PARENT = "AUGLIFT_PARENT"
 LAST_WRITER_S = 30.0
 
 
-class StageError(Exception):
+class InputError(Exception):
     """Wrong input, said in one line: what was found, what was expected, what to do next."""
 
 
-def run(main: Callable[..., None]) -> None:
+def run_stage(main: Callable[..., None]) -> None:
     """Run a stage's `main` with the command line's words and leave with its exit code.
 
     Exit codes: 0 done, 2 wrong input and 130 interrupted (one line on stderr), 1 anything else (a
@@ -55,15 +55,15 @@ def run(main: Callable[..., None]) -> None:
     try:
         main(*items)
         if items:
-            note_names(name, items)
-    except StageError as error:
-        fail(label, str(error))
+            write_name_output(name, items)
+    except InputError as error:
+        exit_with_error(label, str(error))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        fail(label, "the disk is full; free some space (`dvc gc -w` drops unused versions), rerun")
+        exit_with_error(label, "the disk is full; free some space (`dvc gc -w` drops unused versions), rerun")
     except KeyboardInterrupt:
-        fail(label, "interrupted, nothing is half written; run it again", INTERRUPTED)
+        exit_with_error(label, "interrupted, nothing is half written; run it again", INTERRUPTED)
 
 
 def read_items(name: str, expected: list[str], words: list[str]) -> list[str]:
@@ -72,16 +72,16 @@ def read_items(name: str, expected: list[str], words: list[str]) -> list[str]:
     if len(words) == 2 * len(expected) and words[::2] == [f"--{item}" for item in expected]:
         words = words[1::2]
     if len(words) != len(expected):
-        fail(name, f"{len(words)} arguments given, {len(expected)} expected; usage: {usage}")
+        exit_with_error(name, f"{len(words)} arguments given, {len(expected)} expected; usage: {usage}")
     for item, word in zip(expected, words, strict=True):
         try:
-            check_word(word, besides="+" if item == "arm" else "")
+            check_item_name(word, besides="+" if item == "arm" else "")
         except ValueError as error:
-            fail(name, f"{item} {word!r}: {error}; change it in params.yaml")
+            exit_with_error(name, f"{item} {word!r}: {error}; change it in params.yaml")
     return words
 
 
-def note_names(name: str, items: list[str]) -> None:
+def write_name_output(name: str, items: list[str]) -> None:
     """Write the output that DVC knows an item's name by."""
     note = NAMES / name / f"item-{'-'.join(items)}.word"
     note.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def note_names(name: str, items: list[str]) -> None:
     partial.replace(note)
 
 
-def check_word(word: str, *, besides: str = "") -> str:
+def check_item_name(word: str, *, besides: str = "") -> str:
     """Let a name pass that can be part of a command and of a path: letters of any script are fine.
 
     Raises:
@@ -108,7 +108,7 @@ def check_word(word: str, *, besides: str = "") -> str:
     return word
 
 
-def fail(label: str, message: str, code: int = WRONG_INPUT) -> None:
+def exit_with_error(label: str, message: str, code: int = WRONG_INPUT) -> None:
     """Print one line and leave with an exit code."""
     print(f"{label}: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(code)
@@ -140,14 +140,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def serve() -> None:
+def init_worker_process() -> None:
     """Begin a worker process: it dies with its parent, and Ctrl-C is the parent's to answer."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def explain_read_errors(path: Path) -> Iterator[None]:
     """Say of an input that cannot be read which one it is and how to have it back.
 
     Raises:
@@ -156,39 +156,39 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise StageError(f"{path} is missing; `dvc repro` lets its stage write it") from None
-    except StageError:
+        raise InputError(f"{path} is missing; `dvc repro` lets its stage write it") from None
+    except InputError:
         raise
     except Exception as error:
         said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise StageError(
+        raise InputError(
             f"{path} is damaged: {said}; remove it and run `dvc checkout` or `dvc repro`"
         ) from None
 
 
 @contextmanager
-def output(path: Path) -> Iterator[Path]:
+def atomic_output(path: Path) -> Iterator[Path]:
     """Give a temporary sibling of `path` to write to; move it into place when all went well.
 
     `path` with a suffix is a file, without one a folder (the folder exists when given).
     Only one process may write a path at a time: a second one fails with a `StageError`.
     """
     partial = path.with_name(f".{path.name}.partial")
-    with only_writer(path):
+    with output_lock(path):
         discard(partial)
         partial.parent.mkdir(parents=True, exist_ok=True)
         if not path.suffix:
             partial.mkdir()
         try:
             yield partial
-            give_usual_modes(partial)
+            apply_umask(partial)
             discard(path)
             partial.replace(path)
         finally:
             discard(partial)
 
 
-def give_usual_modes(path: Path) -> None:
+def apply_umask(path: Path) -> None:
     """Let the umask say who may read a file or a folder's files, whatever library wrote them."""
     mask = os.umask(0o077)
     os.umask(mask)
@@ -206,19 +206,19 @@ def discard(path: Path) -> None:
 
 
 @contextmanager
-def only_writer(path: Path) -> Iterator[None]:
+def output_lock(path: Path) -> Iterator[None]:
     """Hold the lock of an output for as long as it is being written.
 
     A trainer whose DVC was killed a moment ago may still hold it: half a minute is waited.
     """
     lock = Path(".locks") / str(path).replace("/", "__")
     taken = f"{path} is being written by another process; wait for it or end it, then rerun"
-    with held(lock, taken, patience_s=LAST_WRITER_S):
+    with file_lock(lock, taken, patience_s=LAST_WRITER_S):
         yield
 
 
 @contextmanager
-def held(lock: Path, otherwise: str, *, patience_s: float = 0) -> Iterator[None]:
+def file_lock(lock: Path, otherwise: str, *, patience_s: float = 0) -> Iterator[None]:
     """Hold a lock; where another process does, fail with a `StageError` that says `otherwise`.
 
     The kernel frees the lock when its holder ends, however it ends.
@@ -238,7 +238,7 @@ def held(lock: Path, otherwise: str, *, patience_s: float = 0) -> Iterator[None]
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise StageError(otherwise) from None
+                    raise InputError(otherwise) from None
                 if not waits:
                     print(f"{lock.name} is held by another process; waiting {patience_s:.0f} s")
                 waits = True

@@ -23,7 +23,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from flows.dvc_runner import Runner
 from tasks.ingest.privacy.pseudonyms import KEY_VARIABLE, fingerprint
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.phi_search import below, leaks
 from tests.tasks.dicom_cases import write_segmentation, write_series
 from tests.tasks.slices_fixtures import head
@@ -217,7 +217,7 @@ def test_no_planted_identity_is_in_any_output_log_report_or_release(
     (alone / f"{NAME}.dcm").write_bytes(b"Erika")
     from tasks.ingest.__main__ import main as ingest
 
-    with pytest.raises(StageError) as refusal:
+    with pytest.raises(InputError) as refusal:
         ingest("c")
     said = capfd.readouterr()
     logs = [("log", (said.out + said.err + str(refusal.value)).encode())]

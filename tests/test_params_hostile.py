@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from flows import preflight
 from tasks import params
-from tasks.stage import StageError, check_word
+from tasks.stage import InputError, check_item_name
 from tests.flows import dag_with_quick_stages, toy_pipeline
 
 HOSTILE = (
@@ -115,7 +115,7 @@ def keep_only(root: Path, stage: str) -> None:
 
 @pytest.mark.parametrize("name", USUAL)
 def test_usual_names_pass_everywhere(name: str, repo: Path) -> None:
-    assert check_word(name) == name
+    assert check_item_name(name) == name
     put(repo, "data", batches=[name])
     keep_only(repo, "ingest")
     with Repo(str(repo)) as opened:
@@ -127,7 +127,7 @@ def test_usual_names_pass_everywhere(name: str, repo: Path) -> None:
 @given(name=names)
 def test_what_dvc_would_refuse_or_the_shell_would_split_is_no_word(name: str) -> None:
     try:
-        check_word(name)
+        check_item_name(name)
     except ValueError as error:
         assert "\n" not in str(error)
         return
@@ -179,7 +179,7 @@ def test_check_says_in_one_line_what_is_wrong_with_a_text_and_touches_nothing(
     before = seen(repo.parent)
     try:
         preflight.check()
-    except StageError as error:
+    except InputError as error:
         assert "\n" not in str(error) and str(error).isprintable()
         assert "params.yaml" in str(error)
     assert seen(repo.parent) == before
@@ -243,7 +243,7 @@ def test_a_key_given_twice_is_named_with_its_line(
     at = 1 + changed[: changed.index(after) + after.rindex(key)].count("\n")
     (repo / "params.yaml").write_text(changed)
     for call in (preflight.check, params.load):
-        with pytest.raises(StageError) as caught:
+        with pytest.raises(InputError) as caught:
             call()
         assert f"the key {key!r} stands twice in one section, again on line {at};" in str(
             caught.value

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tasks import params
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 SOURCES = ("synthetic", "duplicated", "copy-paste", "shuffled-masks")
 RANDOM_LABELS, SLICE_SPLIT = "random-labels", "slice-split"
@@ -91,4 +91,4 @@ def read() -> list[Arm]:
             raise ValueError("a list in which each arm stands once is expected")
         return [Arm.parse(str(name)) for name in names]
     except (ValueError, TypeError) as error:
-        raise StageError(f"params.yaml: downstream.arms is {names!r}: {error}") from None
+        raise InputError(f"params.yaml: downstream.arms is {names!r}: {error}") from None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tasks.common.slice_set import load_set
 from tasks.schemas.metrics import GateMetrics, read_metrics
 from tasks.schemas.samples import GatedSamples
-from tasks.stage import StageError, reading
+from tasks.stage import InputError, explain_read_errors
 
 SYNTHETIC, GATE = Path("data/synthetic"), Path("data/gate")
 PHANTOM = "phantom"  # the batch that the pipeline simulates, data/raw/phantom
@@ -69,10 +69,10 @@ def read_candidate(folds: list[str]) -> Candidate:
     digest = hashlib.sha256()
     for fold in folds:
         slices = load_set(SYNTHETIC / fold, "samples.parquet")
-        with reading(GATE / fold / "samples.parquet"):
+        with explain_read_errors(GATE / fold / "samples.parquet"):
             judged = GatedSamples.validate(pd.read_parquet(GATE / fold / "samples.parquet"))
         if not np.array_equal(judged["row"], np.arange(len(slices))):
-            raise StageError(
+            raise InputError(
                 f"data/gate/{fold} judged {len(judged)} rows, data/synthetic/{fold} holds"
                 f" {len(slices)}; run `dvc repro gate@{fold}`"
             )

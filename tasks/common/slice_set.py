@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.stage import StageError, reading
+from tasks.stage import InputError, explain_read_errors
 
 Partition = Literal["train", "val", "test"]
 UNUSED = "unused"  # on no side of a fold
@@ -43,15 +43,15 @@ def load_set(folder: Path, table: str) -> SliceSet:
     Raises:
         StageError: where a file is not there, is damaged, or does not fit the others.
     """
-    with reading(folder / table):
+    with explain_read_errors(folder / table):
         rows = pd.read_parquet(folder / table)
-    with reading(folder / "images.npy"):
+    with explain_read_errors(folder / "images.npy"):
         images = np.load(folder / "images.npy", allow_pickle=False)
         if images.ndim != 4 or images.dtype.kind != "f":
             raise ValueError(f"{images.dtype} {images.shape}, expected floats (N,C,H,W)")
         if len(images) != len(rows):
             raise ValueError(f"{len(images)} slices for the {len(rows)} rows of {table}")
-    with reading(folder / "masks.npy"):
+    with explain_read_errors(folder / "masks.npy"):
         masks = np.load(folder / "masks.npy", allow_pickle=False)
         expected = (len(rows), *images.shape[2:])
         if masks.shape != expected or masks.dtype != np.uint8 or masks.max(initial=0) > 1:
@@ -65,7 +65,7 @@ def refuse_no_pictures(slices: SliceSet, folder: Path) -> None:
     Raises:
         StageError: when a value is not finite or outside [-1, 1].
     """
-    with reading(folder / "images.npy"):
+    with explain_read_errors(folder / "images.npy"):
         if len(slices) and not np.abs(slices.images).max() <= LARGEST:
             raise ValueError("values that are no numbers, or outside [-1, 1]")
 
@@ -81,7 +81,7 @@ def load_slices(fold: str, partition: Partition, folder: Path = Path("data/slice
     if column not in everything.table:
         names = map(str, everything.table)
         folds = [one.removeprefix("partition_") for one in names if one.startswith("partition_")]
-        raise StageError(f"{folder} has no fold {fold}, only {', '.join(folds)}: see slices.folds")
+        raise InputError(f"{folder} has no fold {fold}, only {', '.join(folds)}: see slices.folds")
     refuse_planted(everything.table, fold)
     return everything.take((everything.table[column] == partition).to_numpy())
 
@@ -100,7 +100,7 @@ def refuse_planted(table: pd.DataFrame, fold: str) -> None:
     known = (*get_args(Partition), UNUSED)
     unknown = table.loc[~table[column].isin(known), column]
     if len(unknown):
-        raise StageError(
+        raise InputError(
             f"data/slices/slices.parquet: {column} of {len(unknown)} slices is"
             f" {unknown.iloc[0]!r}; expected {', '.join(known)}: make data/slices again"
             " (`dvc repro slices`)"
@@ -108,7 +108,7 @@ def refuse_planted(table: pd.DataFrame, fold: str) -> None:
     sides = table[table[column] != UNUSED].groupby("subject")[column].nunique()
     planted = sorted(sides[sides > 1].index)
     if planted:
-        raise StageError(
+        raise InputError(
             f"fold {fold}: patient {planted[0]} is in more than one of train, val and test"
             f"{more(planted)}; make data/slices again (`dvc repro slices`), which splits by patient"
         )

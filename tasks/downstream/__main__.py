@@ -27,7 +27,7 @@ from tasks.params.downstream import Downstream, Training
 from tasks.params.downstream import Task as TaskName
 from tasks.params.slices import Slices
 from tasks.schemas.predictions import Patients, Runs
-from tasks.stage import StageError, discard
+from tasks.stage import InputError, discard
 
 SLICES, VOLUMES = Path("data/slices"), Path("data/volumes")
 SIDES = ("train", "val", "test")
@@ -42,7 +42,7 @@ def main(task: str, arm: str) -> None:
     try:
         spec = Arm.parse(arm)
     except ValueError as error:
-        raise StageError(str(error)) from None
+        raise InputError(str(error)) from None
     training: Training = getattr(config, task)
     device = prepare(config.threads)
     slices = load_set(SLICES, "slices.parquet")
@@ -90,7 +90,7 @@ def main(task: str, arm: str) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """An object in a file."""
-    with stage.reading(path):
+    with stage.explain_read_errors(path):
         found: dict[str, Any] = json.loads(path.read_text())
     return found
 
@@ -134,7 +134,7 @@ def whole(test: pd.DataFrame, grid: Slices, stats: dict[str, Any]) -> tuple[Volu
 def task_named(name: str) -> Task:
     """The module of a task; only it is imported."""
     if name not in get_args(TaskName):
-        raise StageError(f"task {name!r} is unknown; allowed: {', '.join(get_args(TaskName))}")
+        raise InputError(f"task {name!r} is unknown; allowed: {', '.join(get_args(TaskName))}")
     if name == "classify":
         from tasks.downstream import classify
 
@@ -168,7 +168,7 @@ def gather(name: str, slices: SliceSet, pool: SliceSet, pixel_mm: float, *, outl
             if outlined:
                 kind = "outlined slices"
                 remedy += ", or remove segment from downstream.tasks where there are no masks"
-            raise StageError(
+            raise InputError(
                 f"fold {name}: the {part} patients need {kind} with and without tumour, found"
                 f" {int((shown == 1).sum())} with and {int((shown == 0).sum())} without; {remedy}"
             )
@@ -190,7 +190,7 @@ def write(folder: Path, task: Task, runs: list[Run], status: dict[str, str]) -> 
     patients = stack([run.patients for run in runs], Patients)
     ended = stack([run.ended for run in runs], Runs)
     history = pd.concat([pd.DataFrame(columns=HISTORY)] + [run.history for run in runs])
-    with stage.output(folder) as written:
+    with stage.atomic_output(folder) as written:
         predictions.to_parquet(written / "predictions.parquet", index=False)
         patients.to_parquet(written / "patients.parquet", index=False)
         ended.to_parquet(written / "runs.parquet", index=False)
@@ -206,4 +206,4 @@ def stack(tables: list[pd.DataFrame], schema: type[pa.DataFrameModel]) -> pd.Dat
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run_stage(main)

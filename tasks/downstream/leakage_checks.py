@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tasks.common.slice_set import UNUSED, SliceSet, more, refuse_planted
 from tasks.downstream.train_and_test import Fold
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 
 def refuse_leaks(table: pd.DataFrame, images: NDArray[np.float32], fold: str) -> None:
@@ -33,7 +33,7 @@ def refuse_leaks(table: pd.DataFrame, images: NDArray[np.float32], fold: str) ->
     shared = pictures.groupby("digest")["side"].transform("nunique") > 1
     twins = sorted(pictures.loc[shared, "subject"].unique())
     if twins:
-        raise StageError(
+        raise InputError(
             f"fold {fold}: patients {' and '.join(twins[:2])} are on different sides of the split"
             f" but share a slice{more(twins[1:])}; they are one patient under two names: give both"
             " one name in data/raw"
@@ -49,7 +49,7 @@ def refuse_seen(
     known = dict(zip(digests(images[held_out]), table.loc[held_out, "subject"], strict=True))
     seen = sorted({known[digest] for digest in digests(pool) if digest in known})
     if seen:
-        raise StageError(
+        raise InputError(
             f"fold {fold}: the added slices hold one of patient {seen[0]}, who is held out"
             f"{more(seen)}; a generator must see training patients only"
         )

@@ -28,7 +28,7 @@ def main(fold: str) -> None:
         synthetic, load_slices(fold, "train"), load_slices(fold, "val"), config, str(device)
     )
     GatedSamples.validate(found.samples)
-    with stage.output(Path("data/gate") / fold) as folder:
+    with stage.atomic_output(Path("data/gate") / fold) as folder:
         metrics = found.as_json() | {"generator_sha256": generator_sha256(source)}
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
         found.samples.to_parquet(folder / "samples.parquet", index=False)
@@ -65,4 +65,4 @@ def generator_sha256(source: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run_stage(main)

@@ -17,7 +17,7 @@ from tasks.gate.needs import LEAST_OF_LABEL, CannotJudgeError, why_no_verdict
 from tasks.gate.sets import Measure, Sets, compared_labels, measure
 from tasks.gate.subgroups import Subgroup, subgroups
 from tasks.params.gate import Gate
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 MOST_PLACES = 8
 UNJUDGED = "unjudged"
@@ -229,7 +229,7 @@ def check_size(name: str, side: SliceSet, val: SliceSet) -> None:
             f"{len(side)} {name} slices, at least {LEAST_JUDGED} are needed to judge; add slices"
         )
     if side.images.shape[1:] != val.images.shape[1:]:
-        raise StageError(
+        raise InputError(
             f"{name} slices are {side.images.shape[1:]}, validation slices"
             f" {val.images.shape[1:]} (channels, rows, columns); resample one of them"
         )

@@ -18,7 +18,7 @@ from tasks import params, stage
 from tasks.common.slice_set import save_set
 from tasks.params.generate import Generate
 from tasks.schemas.samples import Samples
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 
 def main(fold: str) -> None:
@@ -34,7 +34,7 @@ def main(fold: str) -> None:
     Samples.validate(table)
     weights = source / fold / "generator.safetensors" if trained else None
     said = summary(table, asked, weights)
-    with stage.output(Path("data/synthetic") / fold) as out:
+    with stage.atomic_output(Path("data/synthetic") / fold) as out:
         save_set(out, images, masks)
         table.to_parquet(out / "samples.parquet", index=False)
         (out / "summary.json").write_text(json.dumps(said, indent=2) + "\n")
@@ -53,7 +53,7 @@ def from_generator(
     wish = Wish(**{each.name: getattr(asked, each.name) for each in fields(Wish)})
     for key, name in (("tumor_area_mm2", "area"), ("position_mm", "position")):
         if getattr(asked, key) is not None and name not in generator.architecture.conditions:
-            raise StageError(
+            raise InputError(
                 f"generate.{key} is {getattr(asked, key):g}, but {folder} was not trained to be"
                 f" asked for it; remove the key, or add {name} to train_gan.conditions"
             )
@@ -89,12 +89,12 @@ def from_folder(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8], p
     from tasks.generate.external_images import read_folder
 
     if not folder.is_dir():
-        raise StageError(f"synthetic.source is {folder}, which is no folder; correct params.yaml")
+        raise InputError(f"synthetic.source is {folder}, which is no folder; correct params.yaml")
     found = read_folder(folder)
     said = ", ".join(f"{key} {words}" for key, words in found.assumed.items())
     print(f"generate: assumed of synthetic.source: {said}")
     if (found.labels < 0).any():
-        raise StageError(
+        raise InputError(
             f"{folder} does not say which slices show a tumour: it has neither masks nor a"
             " slices.csv with a column label of 0 and 1; add one of them"
         )
@@ -102,7 +102,7 @@ def from_folder(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8], p
     channels = len(params.read_key("slices.modalities"))
     if found.images.shape[1:] != (channels, size, size):
         got = " x ".join(map(str, found.images.shape[1:]))
-        raise StageError(
+        raise InputError(
             f"{folder} holds slices of {got} (channels, rows, columns), slices.modalities and"
             f" slices.size ask for {channels} x {size} x {size}; resize them or change params.yaml"
         )
@@ -110,7 +110,7 @@ def from_folder(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8], p
     masked = masks is not None
     if masks is None:
         if "segment" in params.read_key("downstream.tasks") and found.labels.any():
-            raise StageError(
+            raise InputError(
                 f"{folder} has tumour slices without masks, which `segment` cannot learn from; add"
                 " masks.npy, or remove segment from downstream.tasks"
             )
@@ -141,4 +141,4 @@ def summary(table: pd.DataFrame, asked: Generate, weights: Path | None) -> dict[
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run_stage(main)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.generate.image_files import read_files
 from tasks.generate.slice_table import join_to_arrays, labels_of, read_table
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 MOST_CHANNELS = 8
 LEAST_SIDE = 8  # pixels
@@ -59,7 +59,7 @@ def read_folder(folder: Path) -> ImageFolder:
         pixels, masks, rows, assumed = read_files(folder, table)
     images, assumed["range"] = in_range(pixels, folder)
     if masks is not None and masks.shape != (len(images), *images.shape[2:]):
-        raise StageError(
+        raise InputError(
             f"{folder}: masks of shape {masks.shape} for images of shape {images.shape};"
             " expected one mask of the same size for each image"
         )
@@ -96,25 +96,25 @@ def channels_first(images: NDArray[Any], path: Path) -> tuple[NDArray[Any], str]
     """
     expected = "expected (N,H,W) or (N,C,H,W)"
     if images.ndim not in (3, 4) or not len(images):
-        raise StageError(f"{path} has shape {images.shape}; {expected}")
+        raise InputError(f"{path} has shape {images.shape}; {expected}")
     if images.ndim == 3:
         images, axes = images[:, None], "(N,H,W)"
     else:
         first, last = (images.shape[axis] <= MOST_CHANNELS for axis in (1, 3))
         if first == last:
-            raise StageError(
+            raise InputError(
                 f"{path} has shape {images.shape}, in which no axis can be told to be the channels;"
                 f" {expected} with at most {MOST_CHANNELS} channels"
             )
         axes = "(N,C,H,W)" if first else "(N,H,W,C), channels last"
         images = images if first else np.moveaxis(images, 3, 1)
     if min(images.shape[1:]) < 1 or min(images.shape[2:]) < LEAST_SIDE:
-        raise StageError(
+        raise InputError(
             f"{path} holds slices of {images.shape[2]} x {images.shape[3]} pixels when it is read"
             f" as {axes}; {expected} with at least {LEAST_SIDE} pixels a side"
         )
     if slices_are_last(images):
-        raise StageError(
+        raise InputError(
             f"{path} read as {axes} has smooth columns and rows that jump, as if its last axis"
             f" counted the slices; {expected}: move that axis to the front with numpy.moveaxis"
         )
@@ -137,7 +137,7 @@ def load(path: Path) -> NDArray[Any]:
     try:
         found: NDArray[Any] = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError):
-        raise StageError(f"{path} is no readable array; write it with numpy.save") from None
+        raise InputError(f"{path} is no readable array; write it with numpy.save") from None
     return found
 
 
@@ -149,17 +149,17 @@ def in_range(pixels: NDArray[Any], folder: Path) -> tuple[NDArray[np.float32], s
     """
     if pixels.dtype == np.uint8:
         if pixels.max() == 1:
-            raise StageError(
+            raise InputError(
                 f"{folder}: images are bytes of 0 and 1, as masks are; expected 0 to 255"
             )
         return pixels.astype(np.float32) / np.float32(127.5) - 1, "bytes, 0 to 255"
     if not np.issubdtype(pixels.dtype, np.floating):
-        raise StageError(
+        raise InputError(
             f"{folder}: images of type {pixels.dtype}; expected uint8, or floats in [-1, 1]"
         )
     low, high = float(pixels.min()), float(pixels.max())
     if not (np.isfinite(pixels).all() and low >= -1 and high <= 1):
-        raise StageError(
+        raise InputError(
             f"{folder}: image values from {low:g} to {high:g}; expected floats in [-1, 1] with air"
             " at -1, or uint8"
         )
@@ -167,7 +167,7 @@ def in_range(pixels: NDArray[Any], folder: Path) -> tuple[NDArray[np.float32], s
     if low >= 0 and high > low:
         return floats * 2 - 1, "floats in [0, 1], air at 0"
     if UNSURE[0] < low < UNSURE[1] and high > low:
-        raise StageError(
+        raise InputError(
             f"{folder}: image values from {low:g} to {high:g}, neither in [0, 1] nor in [-1, 1]"
             " with air at -1; scale them to one of these"
         )

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from tasks.common.bids_suffixes import SUFFIX
 from tasks.generate.slice_table import FILE, file_column, join_to_files, places_of, stem
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 JPEG = (".jpg", ".jpeg")
 ENDINGS = (".nii.gz", ".nii", ".png", *JPEG)
@@ -66,7 +66,7 @@ def read_files(
              for channel in range(len(found[0].channels))]  # fmt: skip
     for channel in first[1:]:
         if channel.shape != first[0].shape or channel.dtype != first[0].dtype:
-            raise StageError(
+            raise InputError(
                 f"{folder}: channels of {first[0].shape[1:]} {first[0].dtype} and of"
                 f" {channel.shape[1:]} {channel.dtype}; expected one size and type"
             )
@@ -74,7 +74,7 @@ def read_files(
     masks = [one.mask for one in found if one.mask is not None]
     if masks and len(masks) < len(found):
         lonely = next(one.name for one in found if one.mask is None)
-        raise StageError(
+        raise InputError(
             f"{folder}: {lonely} has no _mask partner, others do; add it or an empty one"
         )
     drawn = drawn_masks(masks) if masks else None
@@ -88,14 +88,14 @@ def slices_of(folder: Path, table: pd.DataFrame | None) -> tuple[list[SliceFiles
     masks = {stem(path.name): path for path in pictures if stem(path.name).endswith(MASK)}
     images = [path for path in pictures if not stem(path.name).endswith(MASK)]
     if not images:
-        raise StageError(
+        raise InputError(
             f"{folder} holds no slices; expected images.npy (all slices in one array), or PNG,"
             " JPEG or NIfTI files, one a slice, themselves in this folder"
         )
     for name, times in Counter(stem(path.name) for path in pictures).items():
         if times > 1:
             one, other, *_ = (path.name for path in pictures if stem(path.name) == name)
-            raise StageError(f"{folder}: {one} and {other} differ in their ending only; remove one")
+            raise InputError(f"{folder}: {one} and {other} differ in their ending only; remove one")
     assumed = {}
     channels, assumed_channels = channels_of(folder, images, table)
     if assumed_channels:
@@ -103,7 +103,7 @@ def slices_of(folder: Path, table: pd.DataFrame | None) -> tuple[list[SliceFiles
     found = [SliceFiles(group, mask_of(group, masks)) for group in channels]
     if masks:
         lonely = min(path.name for path in masks.values())
-        raise StageError(
+        raise InputError(
             f"{folder}: {lonely} is the mask of no image here; add the image or remove it"
         )
     others = [
@@ -136,15 +136,15 @@ def channels_of(
         names = [path.name for path in images]
         columns = [file_column(table, names) or FILE, *extra]
         if columns[0] not in table:
-            raise StageError(f"{folder}/slices.csv has a column {extra[0]} but none named file")
+            raise InputError(f"{folder}/slices.csv has a column {extra[0]} but none named file")
         places = [places_of(table[name].tolist(), names, folder / "slices.csv") for name in columns]
         groups = [[images[place] for place in group] for group in zip(*places, strict=True)]
         used = {path for group in groups for path in group}
         if len(used) < sum(map(len, groups)):
-            raise StageError(f"{folder}/slices.csv names one file in two places; correct it")
+            raise InputError(f"{folder}/slices.csv names one file in two places; correct it")
         if len(used) < len(images):
             lonely = min(path.name for path in images if path not in used)
-            raise StageError(
+            raise InputError(
                 f"{folder}/slices.csv does not name {lonely}; add it or remove the file"
             )
         return sorted(groups, key=lambda group: group[0].name), None
@@ -169,7 +169,7 @@ def by_ending(folder: Path, images: list[Path]) -> tuple[list[list[Path]], str |
             path.name for group in groups.values() if len(group) < len(most)
             for path in group.values()
         )  # fmt: skip
-        raise StageError(
+        raise InputError(
             f"{folder}: {lacking} has fewer channels than other slices, which have files that end"
             f" in {most[-1]}; add them, or name the files of each slice in slices.csv (columns"
             " file, file_T1w, ...)"
@@ -197,7 +197,7 @@ def equal(paths: Sequence[Path]) -> list[NDArray[Any]]:
     planes = [plane(path) for path in paths]
     for found, path in zip(planes, paths, strict=True):
         if found.shape != planes[0].shape or found.dtype != planes[0].dtype:
-            raise StageError(
+            raise InputError(
                 f"{path} is {found.shape} {found.dtype}, {paths[0].name} is {planes[0].shape}"
                 f" {planes[0].dtype}; expected one size and type"
             )
@@ -210,7 +210,7 @@ def plane(path: Path) -> NDArray[Any]:
         return pixels_of(path)
     except (OSError, EOFError, SyntaxError, ValueError, ImageFileError, HeaderDataError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StageError(f"{path} cannot be read ({reason}); replace or remove it") from None
+        raise InputError(f"{path} cannot be read ({reason}); replace or remove it") from None
 
 
 def pixels_of(path: Path) -> NDArray[Any]:
@@ -218,13 +218,13 @@ def pixels_of(path: Path) -> NDArray[Any]:
     if not ending(path).startswith(".nii"):
         with Image.open(path) as image:
             if image.mode not in ("L", "1"):
-                raise StageError(f"{path} is a {image.mode} picture; expected 8-bit grey")
+                raise InputError(f"{path} is a {image.mode} picture; expected 8-bit grey")
             grey: NDArray[np.uint8] = np.asarray(ImageOps.exif_transpose(image).convert("L"))
             return grey
     volume = nib.as_closest_canonical(nib.load(path))
     values: NDArray[Any] = np.asanyarray(volume.dataobj).squeeze()
     if values.ndim != 2:
-        raise StageError(f"{path} has shape {values.shape}; expected one axial slice a file")
+        raise InputError(f"{path} has shape {values.shape}; expected one axial slice a file")
     return values[::-1, ::-1].T  # (x to the right, y to the front) -> (H,W)
 
 

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from models.dcgan import Architecture, Generator
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 
 def load_generator(folder: Path, device: torch.device) -> Generator:
@@ -20,11 +20,11 @@ def load_generator(folder: Path, device: torch.device) -> Generator:
     try:
         config = json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
-        raise StageError(
+        raise InputError(
             f"{folder}/config.json is missing; run `dvc repro train_gan@{folder.name}`"
         ) from None
     if config.get("kind") != "dcgan":
-        raise StageError(
+        raise InputError(
             f"{folder} holds a generator of kind {config.get('kind')!r}, expected 'dcgan'; run"
             f" `dvc repro train_gan@{folder.name}`"
         )
@@ -33,7 +33,7 @@ def load_generator(folder: Path, device: torch.device) -> Generator:
         generator = Generator(architecture)
         generator.load_state_dict(load_file(folder / "generator.safetensors"))
     except (OSError, SafetensorError, RuntimeError, TypeError, KeyError) as error:
-        raise StageError(
+        raise InputError(
             f"{folder} cannot be read as a generator ({str(error).splitlines()[0]}); run"
             f" `dvc repro --force train_gan@{folder.name}`"
         ) from None

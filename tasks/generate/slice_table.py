@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 FILE = "file"
 FILE_COLUMNS = (FILE, "filename", "image", "name")  # older tables of `auglift generate`: name
@@ -36,7 +36,7 @@ def read_table(path: Path) -> pd.DataFrame | None:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except (UnicodeDecodeError, OSError):
-        raise StageError(
+        raise InputError(
             f"{path} is no readable table; expected CSV in UTF-8 with a header"
         ) from None
     first = text.lstrip().partition("\n")[0]
@@ -44,17 +44,17 @@ def read_table(path: Path) -> pd.DataFrame | None:
     try:
         rows = list(csv.reader(io.StringIO(text), delimiter=separator, strict=True))
     except csv.Error:
-        raise StageError(f"{path} is no readable table; expected CSV with a header") from None
+        raise InputError(f"{path} is no readable table; expected CSV with a header") from None
     rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
     if not rows:
-        raise StageError(f"{path} is no readable table; expected CSV with a header, found nothing")
+        raise InputError(f"{path} is no readable table; expected CSV with a header, found nothing")
     names = [name.casefold() for name in rows[0]]
     repeated = [name for name, times in Counter(names).items() if times > 1]
     if repeated:
-        raise StageError(f"{path} has the column {repeated[0]!r} twice; remove one")
+        raise InputError(f"{path} has the column {repeated[0]!r} twice; remove one")
     for number, row in enumerate(rows[1:], 2):
         if len(row) != len(names):
-            raise StageError(
+            raise InputError(
                 f"{path}: row {number} has {len(row)} cells, its header {len(names)}; expected a"
                 " cell a column"
             )
@@ -75,7 +75,7 @@ def join_to_arrays(table: pd.DataFrame, n: int, path: Path) -> tuple[pd.DataFram
     except ValueError:
         places = []
     if sorted(places) != list(range(n)):
-        raise StageError(
+        raise InputError(
             f"{path}: the column row must hold each number from 0 to {n - 1} once; mend it, or"
             " remove it when the rows are in the order of the array"
         )
@@ -99,7 +99,7 @@ def join_to_files(
             pair = next(
                 pair for pair in zip(sorted(names), natural, strict=True) if len({*pair}) > 1
             )
-            raise StageError(
+            raise InputError(
                 f"{path} names no files, and these can be ordered as text ({pair[0]} before"
                 f" {pair[1]}) or by number; {REMEDY}"
             )
@@ -136,18 +136,18 @@ def places_of(cells: Sequence[str], names: Sequence[str], path: Path) -> list[in
         places = [exact[cell]] if cell in exact else loose.get(stem(cell), [])
         if len(places) != 1:
             many = f"{len(places)} files" if places else "no image"
-            raise StageError(f"{path} names {cell!r}, which is {many} in this folder; correct it")
+            raise InputError(f"{path} names {cell!r}, which is {many} in this folder; correct it")
         found.append(places[0])
     twice = [names[place] for place, times in Counter(found).items() if times > 1]
     if twice:
-        raise StageError(f"{path} has several rows for {twice[0]}; expected one a slice")
+        raise InputError(f"{path} has several rows for {twice[0]}; expected one a slice")
     return found
 
 
 def check_count(table: pd.DataFrame, n: int, path: Path) -> None:
     """Refuse a table of another length."""
     if len(table) != n:
-        raise StageError(f"{path} has {len(table)} rows for {n} slices; expected a row a slice")
+        raise InputError(f"{path} has {len(table)} rows for {n} slices; expected a row a slice")
 
 
 def stem(name: str) -> str:
@@ -173,7 +173,7 @@ def labels_of(table: pd.DataFrame, path: Path) -> list[int]:
         plain = plain_id(cell)
         if plain not in ("-1", "0", "1"):
             seen = sorted({plain_id(other) for other in table["label"]})[:4]
-            raise StageError(
+            raise InputError(
                 f"{path}: labels [{', '.join(seen)}]; expected 1 tumour, 0 none, -1 unknown"
             )
         found.append(int(plain))
@@ -191,7 +191,7 @@ def subjects_of(table: pd.DataFrame, path: Path) -> list[str]:
         not subject or subject.casefold() in ("nan", "none", "null") for subject in subjects
     )
     if empty:
-        raise StageError(
+        raise InputError(
             f"{path} has {empty} rows without a subject; name the patient of each slice, or remove"
             " the column"
         )

@@ -27,7 +27,7 @@ from tasks.ingest.user_tables.files_csv import read_files_table
 from tasks.ingest.user_tables.older_tables import read_overrides
 from tasks.ingest.worker_pool import quiet, run_all
 from tasks.params.ingest import Ingest
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 RAW = Path("data/raw")
 VOLUMES = Path("data/volumes")
@@ -44,7 +44,7 @@ def main(batch: str) -> None:
     settings = params.read(Ingest)
     folder = RAW / batch
     if not folder.is_dir():
-        raise StageError(
+        raise InputError(
             f"{folder} is not there; data.batches in params.yaml lists {batch!r}: put its files"
             " into that folder, or take it out of the list"
         )
@@ -53,14 +53,14 @@ def main(batch: str) -> None:
         print(f"ingest@{batch}: {PUBLIC_KEY}", file=sys.stderr)
     if settings.brain_extraction:
         check_installed()
-    with quiet(), stage.output(VOLUMES / batch) as volumes, workspace(batch) as scratch:
+    with quiet(), stage.atomic_output(VOLUMES / batch) as volumes, workspace(batch) as scratch:
         roll, table = Roll(scratch / "roll"), read_files_table(folder)
         plan = Plan(volumes, roll, settings, names, read_overrides(folder), table)
         with opened(batch, names) as account:
             patients = find_patients(folder, scratch, plan, account)
             convert_all(patients, plan, account, label=f"ingest@{batch}")
         if not account.volumes:
-            raise StageError(nothing_read(folder, batch, account))
+            raise InputError(nothing_read(folder, batch, account))
         write_tables.write_manifest(volumes / "manifest.parquet", account.volumes)
         write_tables.write_rejected(volumes / "rejected.parquet", account.rejected)
         (volumes / "facts.json").write_text(json.dumps(account.facts(), indent=1) + "\n")
@@ -83,4 +83,4 @@ def convert_all(patients: list[Patient], plan: Plan, account: Account, *, label:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run_stage(main)

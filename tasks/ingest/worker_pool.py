@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.stage import serve
+from tasks.stage import init_worker_process
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -108,7 +108,7 @@ def alone(work: Callable[[T], R], task: T, seconds: float, memory: int) -> R | N
 
 def prepare(memory: int) -> None:
     """Make a worker silent, mortal and bounded."""
-    serve()
+    init_worker_process()
     give_back_volumes()
     faulthandler.disable()
     logging.disable(logging.CRITICAL)

@@ -65,11 +65,11 @@ def main() -> None:
         ],
     )
     rows = LiftRows.validate(tabulate(lift))
-    with stage.output(Path("data/lift.csv")) as path:
+    with stage.atomic_output(Path("data/lift.csv")) as path:
         rows.to_csv(path, index=False, float_format="%.6f")
-    with stage.output(Path("data/lift.json")) as path:
+    with stage.atomic_output(Path("data/lift.json")) as path:
         path.write_text(json.dumps(lift.model_dump(mode="json"), indent=1) + "\n")
-    with stage.output(Path("data/lift_metrics.json")) as path:
+    with stage.atomic_output(Path("data/lift_metrics.json")) as path:
         path.write_text(json.dumps({task: primary(lift, task) for task in tasks}, indent=1) + "\n")
     for task, comparison in found.items():
         print(f"lift: {task}: {'; '.join([comparison.claim, *comparison.reasons])}")
@@ -153,4 +153,4 @@ def tabulate(lift: Lift) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run_stage(main)

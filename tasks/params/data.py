@@ -3,7 +3,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field, PlainValidator
 
 from tasks.params import Section
-from tasks.stage import check_word
+from tasks.stage import check_item_name
 
 
 def differ(names: list[str]) -> list[str]:
@@ -17,7 +17,7 @@ def batch(name: object) -> str:
     """Let a word pass; a year alone, such as 2024, is a number to YAML."""
     if not isinstance(name, str):
         raise ValueError(f'a name is expected; write it in quotes: "{name}"')
-    return check_word(name)
+    return check_item_name(name)
 
 
 Batch = Annotated[str, PlainValidator(batch)]

@@ -3,13 +3,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from tasks.params import Section
-from tasks.stage import check_word
+from tasks.stage import check_item_name
 
 
 def fold(name: object) -> int | str:
     """A fold's name as it stands: `"01"` is not 1, for DVC names folders by what is written."""
     if isinstance(name, str):
-        return check_word(name)
+        return check_item_name(name)
     if isinstance(name, bool) or not isinstance(name, int) or name < 0:
         raise ValueError("a number from 0, or a word, is expected")
     return name

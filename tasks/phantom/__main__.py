@@ -22,7 +22,7 @@ PROCESSES = 2
 def main() -> None:
     """Simulate the cohort and write it to `data/raw/phantom`."""
     choice = params.read(Phantom)
-    with stage.output(Path("data/raw/phantom")) as root:
+    with stage.atomic_output(Path("data/raw/phantom")) as root:
         rows = pd.DataFrame(write_all(root, choice.patients, seed=choice.seed))
         rows.to_csv(root / "participants.tsv", sep="\t", index=False)
         (root / "participants.json").write_text(json.dumps(COLUMNS, indent=2) + "\n")
@@ -38,7 +38,7 @@ def write_all(root: Path, patients: int, *, seed: int) -> list[dict[str, object]
     with (
         threadpool_limits(1),
         ProcessPoolExecutor(
-            PROCESSES, mp_context=get_context("fork"), initializer=stage.serve
+            PROCESSES, mp_context=get_context("fork"), initializer=stage.init_worker_process
         ) as pool,
     ):
         return list(pool.map(write, range(patients)))
@@ -88,4 +88,4 @@ def description() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run_stage(main)

@@ -29,7 +29,7 @@ def main() -> None:
     added = {fold: accepted_samples(fold, config, asked[fold]) for fold in folds}
     # A control adds as many as the synthetic arms; where these have none, as many as asked for.
     equal = {fold: len(samples) or asked[fold] for fold, samples in added.items()}
-    with stage.output(Path("data/pool")) as folder:
+    with stage.atomic_output(Path("data/pool")) as folder:
         for spec in arms.read():
             (folder / spec.name).mkdir()
             slices, wanted = added if spec.synthetic else none_of(added), asked
@@ -66,7 +66,7 @@ def accepted_samples(fold: str, config: Pool, count: int) -> SliceSet:
     """
     synthetic = load_set(Path("data/synthetic") / fold, "samples.parquet")
     judged = Path("data/gate") / fold / "samples.parquet"
-    with stage.reading(judged):
+    with stage.explain_read_errors(judged):
         gated = GatedSamples.validate(pd.read_parquet(judged))
     labels = labelled(fold).table["label"].to_numpy()
     accepted = gated.loc[gated["accepted"]]
@@ -177,4 +177,4 @@ def write_arm(
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run_stage(main)

@@ -53,7 +53,7 @@ def main() -> None:
         # Named, not enclosed: the page shows the slices that were learnt from.
         "report_sha256": hashlib.sha256(Path("data/report.html").read_bytes()).hexdigest(),
     }
-    with stage.output(Path("data/release")) as folder:
+    with stage.atomic_output(Path("data/release")) as folder:
         if why_not:
             text = data_card.refusal(summary=summary, candidate=candidate)
             (folder / "REFUSED.md").write_text(text)
@@ -171,4 +171,4 @@ def write_sums(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run_stage(main)

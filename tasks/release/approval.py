@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 APPROVAL: Final = Path("data/approval.json")
 
@@ -33,13 +33,13 @@ def read_approval() -> Approval:
     try:
         return Approval.model_validate_json(APPROVAL.read_bytes())
     except FileNotFoundError:
-        raise StageError(
+        raise InputError(
             f'{APPROVAL} is missing; restore it from git or write {{"decision": "pending"}}'
         ) from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the file"
-        raise StageError(f"{APPROVAL}: {key} is {first['input']!r}: {first['msg']}") from None
+        raise InputError(f"{APPROVAL}: {key} is {first['input']!r}: {first['msg']}") from None
 
 
 def refusals(

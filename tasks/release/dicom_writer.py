@@ -24,7 +24,7 @@ from pydicom.valuerep import DSfloat, validate_value
 
 from tasks.common.bids_suffixes import SUFFIX
 from tasks.release.nifti_writer import stored
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 SYNTHESIZING: Final = Code("109100", "DCM", "Synthesizing Equipment")
 ACQUISITION: Final = codes.DCM.AcquisitionEquipment.value
@@ -233,4 +233,4 @@ def check_value(element: DataElement) -> None:
         try:
             validate_value(element.VR, "" if value is None else str(value), config.RAISE)
         except ValueError as error:
-            raise StageError(f"{element.keyword} (DICOM) would be {value}: {error}") from None
+            raise InputError(f"{element.keyword} (DICOM) would be {value}: {error}") from None

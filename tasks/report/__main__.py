@@ -78,7 +78,7 @@ def main() -> None:
         parameters=report_page.as_text({name: tree[name] for name in SECTIONS if name in tree}),
         hashes=hashes(manifests, candidate.digest),
     )
-    with stage.output(Path("data/report.html")) as path:
+    with stage.atomic_output(Path("data/report.html")) as path:
         path.write_text(text)
 
 
@@ -108,4 +108,4 @@ def hashes(manifests: dict[str, pd.DataFrame], digest: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run_stage(main)

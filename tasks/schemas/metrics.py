@@ -5,7 +5,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 Interval = tuple[float | None, float | None]
 
@@ -93,12 +93,12 @@ def read_metrics(model: type[M], path: Path) -> M:
     try:
         return model.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise StageError(
+        raise InputError(
             f"{path} is missing; run `dvc repro` so that its stage writes it"
         ) from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise StageError(
+        raise InputError(
             f"{path}: {key}: {first['msg']}; run `dvc repro` again so that its stage rewrites it"
         ) from None

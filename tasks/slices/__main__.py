@@ -21,7 +21,7 @@ from tasks.slices.patient_split import Side, split_patients
 from tasks.slices.position_matching import in_range, match_in_blocks
 from tasks.slices.same_head_check import Heads
 from tasks.slices.slice_extraction import Cut, UnusableError, cut, own_landmarks, read, whole
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tasks.volumes.intensity_normalisation import Landmarks, standard_scale
 from tasks.volumes.sessions import Session, patients_of, read_manifests, sessions_of, skull_stripped
 
@@ -65,7 +65,7 @@ def main() -> None:
         cut_off=sum(one.cut_off for one in cuts), batches=sorted(set(manifest["batch"])),
         same_head=same_head, skull_stripped=skull_stripped(wanted),
     )  # fmt: skip
-    with stage.output(Path("data/slices")) as folder:
+    with stage.atomic_output(Path("data/slices")) as folder:
         save_set(folder, images, masks)
         SlicesTable.validate(kept.drop(columns=INTERNAL)).to_parquet(
             folder / "slices.parquet", index=False
@@ -129,7 +129,7 @@ def fit_scales(sessions: list[Session], config: Slices) -> list[Landmarks]:
     for channel, modality in enumerate(config.modalities):
         scale = standard_scale(np.array([one[channel] for one in found])) if found else None
         if scale is None:
-            raise StageError(
+            raise InputError(
                 f"no training volume of modality {modality} has any contrast to standardise by;"
                 " look at data/volumes, or set slices.intensity to z-score"
             )
@@ -154,7 +154,7 @@ def cut_all(
                 {"subject": session.subject, "session": session.name, "code": str(code)}
             )
     if not cuts:
-        raise StageError(
+        raise InputError(
             f"none of {len(sessions)} sessions could be cut ({unusable[0]['code']}); look at the"
             " volumes in data/volumes"
         )
@@ -196,7 +196,7 @@ def require_labels(kept: pd.DataFrame, folds: list[str]) -> None:
         for side in ("train", "val", "test"):
             labels = kept.loc[kept[f"partition_{fold}"] == side, "label"]
             if not {0, 1} <= set(labels):
-                raise StageError(
+                raise InputError(
                     f"fold {fold}: {side!r} has {int((labels == 1).sum())} slices with tumour and"
                     f" {int((labels == 0).sum())} without after matching, both are needed; add"
                     " patients, widen slices.caliper, or set slices.training_slices to in-range"
@@ -204,4 +204,4 @@ def require_labels(kept: pd.DataFrame, folds: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run_stage(main)

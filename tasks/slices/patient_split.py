@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.common.slice_set import Partition
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 Side = Partition | Literal["unused"]
 DRAWS = 1000  # tried before it is said that no draw suits
@@ -50,12 +50,12 @@ def split_patients(
     order = stratified_order(real, seed)
     n, k = len(order), len(folds)
     if n < max(3, k):
-        raise StageError(
+        raise InputError(
             f"{n} patients for {k} folds of train, val and test; add patients to the batches of"
             " data.batches or shorten slices.folds"
         )
     if not real["tumor"].any():
-        raise StageError(
+        raise InputError(
             "no patient has a tumour in its mask; add batches with segmented tumours to"
             " data.batches (see mask_status in data/volumes/*/manifest.parquet)"
         )
@@ -91,7 +91,7 @@ def draw_patients(
     least. A draw whose sides lack tumours, or slices without, is drawn again.
     """
     if not 2 <= count <= len(pool):
-        raise StageError(
+        raise InputError(
             f"slices.train_patients is {count}; expected 0 (all) or 2 to {len(pool)}, the patients"
             " that are not for testing"
         )
@@ -151,7 +151,7 @@ def require_both(side_of: dict[str, Side], patients: pd.DataFrame, fold: str) ->
     """Refuse a fold with a side that shows tumours only, or none."""
     words = {"tumor": "no tumour patient", "clear": "no patient with slices without tumour"}
     for side, kind in lacking(side_of, patients, ("train", "val", "test")):
-        raise StageError(
+        raise InputError(
             f"fold {fold}: {words[kind]} is left for {side!r} ({int(patients[kind].sum())} such"
             " patients in all); add patients, or change slices.folds, val_fraction, test_fraction"
             " or train_patients"

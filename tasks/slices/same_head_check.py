@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from tasks.slices.same_head import Pattern, pattern, same_heads
 from tasks.slices.slice_extraction import Native
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tasks.volumes.sessions import Session
 
 SHOWN = 3  # pairs on the terminal; stats.json has all
@@ -46,7 +46,7 @@ class Heads:
         ordered = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
         stopping = [pair for pair in ordered if any(self.known[name] for name in pair[0])]
         if mode == "stop" and stopping:
-            raise StageError(
+            raise InputError(
                 f"{as_words(stopping)}; give both one patient in files.csv (`auglift scan BATCH`"
                 " proposes it) or leave one out; where they are two people after all, set"
                 " slices.same_head to warn"

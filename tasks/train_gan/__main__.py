@@ -22,7 +22,7 @@ def main(fold: str) -> None:
     source = str(params.read_key("synthetic.source"))
     folder = Path("data/gan") / fold
     if Path(source) != Path("data/gan"):
-        with stage.output(folder) as out:
+        with stage.atomic_output(folder) as out:
             write_external(out, source)
         return
 
@@ -54,7 +54,7 @@ def main(fold: str) -> None:
     kept = checkpoint.folder_of(words, inputs)
     if mine.first:
         mine.told(distributed.GO_ON, device)
-        with stage.output(folder) as out:
+        with stage.atomic_output(folder) as out:
             train(asked, examples, fold, out=out, kept=kept, ranks=mine)
     else:
         follow(asked, examples, kept=kept, ranks=mine)
@@ -72,4 +72,4 @@ def write_external(out: Path, source: str) -> None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run_stage(main)

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 GO_ON, STOP, START_OVER = 0, 1, 2
 PATIENCE = timedelta(minutes=60)  # the first process may measure for long
@@ -60,7 +60,7 @@ class Ranks:
         """Tell the others to stop before a `StageError` of the first process ends it."""
         try:
             yield
-        except StageError:
+        except InputError:
             if self.first:
                 self.told(STOP, device)
             raise
@@ -94,7 +94,7 @@ def launch(processes: int, fold: str) -> None:
         StageError: when there are GPUs, but fewer than processes.
     """
     if 0 < (gpus := torch.cuda.device_count()) < processes:
-        raise StageError(
+        raise InputError(
             f"train_gan.processes is {processes}, but this machine has {gpus} GPUs, and each"
             " process needs one of its own; make it smaller"
         )
@@ -129,7 +129,7 @@ def join(processes: int, device: torch.device) -> Ranks:
         return Ranks()
     count = int(os.environ["WORLD_SIZE"])
     if count != processes:
-        raise StageError(
+        raise InputError(
             f"torchrun started {count} processes, train_gan.processes is {processes}; make them"
             " equal, or run the stage without torchrun: it starts its processes itself"
         )

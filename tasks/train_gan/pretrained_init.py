@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tasks.train_gan.trainer import Trainer
 
 FILE = "networks.safetensors"
@@ -41,12 +41,12 @@ def load(trainer: Trainer, path: Path, sha256: str) -> None:
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise StageError(
+        raise InputError(
             f"train_gan.start_from is {str(path)!r}: {error.strerror}; give the path of a"
             f" {FILE} that an earlier training wrote to data/gan/FOLD"
         ) from None
     if found != sha256:
-        raise StageError(
+        raise InputError(
             f"{path} has SHA-256 {found}, train_gan.start_sha256 says {sha256}; if these are the"
             " weights that are meant, write the former into params.yaml"
         )
@@ -55,11 +55,11 @@ def load(trainer: Trainer, path: Path, sha256: str) -> None:
             there = json.loads((stored.metadata() or {}).get("architecture", "{}"))
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
-        raise StageError(f"{path} is no {FILE}: {error}") from None
+        raise InputError(f"{path} is no {FILE}: {error}") from None
     here = json.loads(json.dumps(asdict(trainer.architecture)))
     for name, value in here.items():
         if there.get(name) != value:
-            raise StageError(
+            raise InputError(
                 f"{path} holds networks with {name} {there.get(name)!r}, params.yaml and"
                 f" data/slices ask for {value!r}; make them equal, or train from the beginning"
             )

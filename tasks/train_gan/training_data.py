@@ -10,7 +10,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from tasks.common.slice_set import SliceSet
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tasks.train_gan.conditions import scales, standardised
 
 JITTER = 0.1  # standard deviations of a condition
@@ -98,7 +98,7 @@ def gather(
         x = examples.train.of(label)
         if not len(x) or (x[:, :-1] == x[:1, :-1]).all():
             found = f"{len(x)} equal {name}" if len(x) else f"no {name}"
-            raise StageError(
+            raise InputError(
                 f"{found} among the {len(examples.train.labels)} labelled training slices of"
                 f" {examples.train.patients} patients; the generator needs different ones of both"
                 " labels: add patients to data.batches, or make slices.val_fraction and"
@@ -122,7 +122,7 @@ def partition(
     """
     known = slices.take((slices.table["label"] >= 0).to_numpy())
     if broken := int((~np.isfinite(known.images)).any((1, 2, 3)).sum()):
-        raise StageError(
+        raise InputError(
             f"{broken} of {len(known)} slices in data/slices/images.npy hold values that are no"
             " numbers; `slices` writes none: run `dvc repro --force slices`"
         )

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from models.dcgan import Architecture
 from tasks.params.train_gan import TrainGan
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tasks.train_gan import checkpoint, pretrained_init
 from tasks.train_gan.collapse_detection import Row, collapse, divergence
 from tasks.train_gan.conditions import distribution
@@ -165,7 +165,7 @@ def start_over(
     """
     where = f"at step {progress.step}: {fault}"
     if progress.restarted:
-        raise StageError(
+        raise InputError(
             f"training failed twice, {progress.restarted}; with the next seed {where}; make"
             " train_gan.learning_rate and train_gan.discriminator_rate smaller, rerun"
         )

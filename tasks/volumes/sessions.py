@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.schemas.manifest import Manifest
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 MASKED_FIRST = {"segmented": 0, "empty": 1, "missing": 2}
 
@@ -113,7 +113,7 @@ def sessions_of(
         ]
     if not chosen:
         held = ", ".join(sorted(manifest["modality"].unique()))
-        raise StageError(
+        raise InputError(
             f"no session has all of slices.modalities {modalities}; the manifests hold"
             f" {held}; change slices.modalities or data.batches"
         )

@@ -13,7 +13,7 @@ import yaml
 from flows import preflight
 from flows.cli import main
 from flows.dvc_graph import TaskOptions, read_options
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.flows import toy_pipeline
 
 
@@ -25,7 +25,7 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def complaint() -> str:
-    with pytest.raises(StageError) as caught:
+    with pytest.raises(InputError) as caught:
         preflight.check()
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -165,6 +165,6 @@ def test_check_says_what_would_run(
     ],
 )
 def test_a_typo_in_the_meta_of_a_stage_is_one_line(meta: dict[str, Any], line: str) -> None:
-    with pytest.raises(StageError, match=line):
+    with pytest.raises(InputError, match=line):
         read_options("gate@0", {"prefect": meta})
     assert read_options("gate@0", None) == TaskOptions()

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from flows.search_space import current, distribution, fixed, grid, plain, read, refusal
 from flows.trial_clones import change_params
 from tasks.params import load
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,7 +63,7 @@ def test_the_default_space_is_valid_and_holds_the_values_of_today() -> None:
     ],
 )
 def test_what_cannot_be_searched_is_one_line(words: str, said: str) -> None:
-    with pytest.raises(StageError) as caught:
+    with pytest.raises(InputError) as caught:
         read([words], None)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
@@ -71,13 +71,13 @@ def test_what_cannot_be_searched_is_one_line(words: str, said: str) -> None:
 def test_values_for_all_trials_are_single_ones() -> None:
     assert fixed(["train_gan.steps=80"]) == {"train_gan.steps": 80}
     for word in ("train_gan.steps", "train_gan.steps=8,9", "train_gan.steps=8..9"):
-        with pytest.raises(StageError, match="expected KEY=VALUE"):
+        with pytest.raises(InputError, match="expected KEY=VALUE"):
             fixed([word])
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "-a"])
 def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
-    with pytest.raises(StageError, match="letters, digits and hyphens"):
+    with pytest.raises(InputError, match="letters, digits and hyphens"):
         plain(name)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.stage import held
+from tasks.stage import file_lock
 from tests.flows import toy_pipeline, toy_trainer
 from tests.flows.processes import gone, until
 
@@ -147,7 +147,7 @@ def test_a_second_search_in_the_same_folder_waits_its_turn(
     searched: tuple[Path, "subprocess.CompletedProcess[str]"],
 ) -> None:
     root, _ = searched
-    with held(root / ".tune/toy/lock", "taken"):
+    with file_lock(root / ".tune/toy/lock", "taken"):
         second = toy_pipeline.call(root, *WORDS)
     assert second.returncode == 2
     assert second.stderr.splitlines()[-1].endswith("wait for it, or take --name")

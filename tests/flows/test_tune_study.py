@@ -13,7 +13,7 @@ from flows.search_space import read
 from flows.trial_clones import Workspaces, check_commit
 from flows.tune import Search, Searching, open_study, propose_first, take_up
 from flows.tuning_trial import Outcome
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.flows import toy_trainer
 
 WORDS = ("train_gan.learning_rate=1e-4..1e-2:log", "train_gan.batch=8,16")
@@ -58,7 +58,7 @@ def test_a_search_goes_on_with_its_own_space_only(search: Search) -> None:
         replace(search, fixed={"train_gan.steps": 8}),
         replace(search, sampler="random"),
     ):
-        with pytest.raises(StageError, match="begun with another space"):
+        with pytest.raises(InputError, match="begun with another space"):
             open_study(other)
 
 
@@ -67,7 +67,7 @@ def test_a_repository_without_commits_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     subprocess.run(["git", "init", "-q", "."], check=True)
-    with pytest.raises(StageError, match="git commit"):
+    with pytest.raises(InputError, match="git commit"):
         check_commit()
 
 

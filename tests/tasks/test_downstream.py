@@ -16,7 +16,7 @@ from tasks.downstream.balanced_batches import batches
 from tasks.downstream.volume_dice import dice, native, read_volumes
 from tasks.params.slices import Slices
 from tasks.schemas.predictions import ClassifyPredictions, Patients, Runs, SegmentPredictions
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tasks.volumes.resampling import Grid, sample
 from tests.tasks import downstream_fixtures as room
 
@@ -143,7 +143,7 @@ def test_a_planted_patient_stops_the_run_with_its_id(root):
     slices = pd.read_parquet("data/slices/slices.parquet")
     slices.loc[slices.index[slices["subject"] == "sub-002"][0], "partition_0"] = "train"
     slices.to_parquet("data/slices/slices.parquet")
-    with pytest.raises(StageError, match="patient sub-002 is in more than one"):
+    with pytest.raises(InputError, match="patient sub-002 is in more than one"):
         main("classify", "real")
     assert not Path("data/downstream/classify-real").exists()
 
@@ -152,7 +152,7 @@ def test_a_patient_under_two_names_stops_the_run_with_both(root):
     images = np.load("data/slices/images.npy")
     images[-1] = images[0]  # the last patient tests, the first one trains
     np.save("data/slices/images.npy", images)
-    with pytest.raises(StageError, match="sub-000 and sub-023 are on different sides"):
+    with pytest.raises(InputError, match="sub-000 and sub-023 are on different sides"):
         main("segment", "real")
 
 
@@ -161,7 +161,7 @@ def test_an_added_slice_of_a_held_out_patient_stops_the_run(root):
     pool = np.load("data/pool/synthetic/images.npy")
     pool[3] = images[-1]
     np.save("data/pool/synthetic/images.npy", pool)
-    with pytest.raises(StageError, match="the added slices hold one of patient sub-023"):
+    with pytest.raises(InputError, match="the added slices hold one of patient sub-023"):
         main("segment", "synthetic")
 
 
@@ -301,7 +301,7 @@ def test_validation_without_tumour_is_one_clear_line(root):
     slices = pd.read_parquet("data/slices/slices.parquet")
     slices.loc[slices["partition_0"] == "val", "label"] = 0
     slices.to_parquet("data/slices/slices.parquet")
-    with pytest.raises(StageError, match="the val patients need slices with and without tumour"):
+    with pytest.raises(InputError, match="the val patients need slices with and without tumour"):
         main("classify", "real")
 
 
@@ -314,14 +314,14 @@ def test_a_side_of_the_split_that_is_none_is_refused(root, side):
     slices.loc[slices["partition_0"] == "test", "partition_0"] = side
     slices.to_parquet(path)
     with pytest.raises(
-        StageError, match=r"partition_0 of \d+ slices is (None|nan|'Test'); expected"
+        InputError, match=r"partition_0 of \d+ slices is (None|nan|'Test'); expected"
     ):
         main("classify", "real")
 
 
 def test_an_unknown_arm_is_one_line(root):
     room.write(root, steps=8, seeds=(0,))
-    with pytest.raises(StageError, match="unknown part 'synth'"):
+    with pytest.raises(InputError, match="unknown part 'synth'"):
         main("segment", "real+synth")
 
 

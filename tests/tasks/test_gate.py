@@ -18,7 +18,7 @@ from tasks.gate.__main__ import main as gate
 from tasks.gate.judge import Judgement, judge, reference
 from tasks.generate.__main__ import main as generate
 from tasks.params.gate import Gate, Limits
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real, rng
 from tests.tasks.known_generators import damaged
 from tests.tasks.synthetic_cohort import as_synthetic
@@ -160,10 +160,10 @@ def test_the_order_of_the_images_changes_no_decision() -> None:
 
 
 def test_too_few_or_other_sized_images_are_refused() -> None:
-    with pytest.raises(StageError, match="5 synthetic slices"):
+    with pytest.raises(InputError, match="5 synthetic slices"):
         judged(oracle().take(np.arange(5)))
     small = SliceSet(oracle().images[..., ::2, ::2], oracle().masks, oracle().table)
-    with pytest.raises(StageError, match="resample"):
+    with pytest.raises(InputError, match="resample"):
         judged(small)
 
 

@@ -12,7 +12,7 @@ from tasks.common.slice_set import SliceSet, load_set
 from tasks.generate import __main__ as generate
 from tasks.generate.external_images import read_folder
 from tasks.generate.mask_cleanup import agrees, clean
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tasks.train_gan import __main__ as train_gan
 from tests.tasks.train_gan_fixtures import SIZE, fake_generator, write_params, write_room
 
@@ -81,14 +81,14 @@ def test_labels_without_masks_train_a_generator_whose_masks_say_nothing(room: Pa
 
 
 def test_a_missing_generator_is_said_with_its_remedy(room: Path) -> None:
-    with pytest.raises(StageError, match=r"dvc repro train_gan@0"):
+    with pytest.raises(InputError, match=r"dvc repro train_gan@0"):
         drawn(room)
 
 
 def test_a_damaged_generator_is_said(room: Path) -> None:
     fake_generator(room)
     (room / "data/gan/0/generator.safetensors").write_bytes(b"half a file")
-    with pytest.raises(StageError, match="cannot be read as a generator"):
+    with pytest.raises(InputError, match="cannot be read as a generator"):
         drawn(room)
 
 
@@ -163,7 +163,7 @@ def test_pictures_and_nifti_files_read_as_the_arrays_they_were(room: Path) -> No
 
 
 def refused(room: Path) -> str:
-    with pytest.raises(StageError) as caught:
+    with pytest.raises(InputError) as caught:
         drawn(room, source="other")
     assert "\n" not in str(caught.value)
     return str(caught.value)

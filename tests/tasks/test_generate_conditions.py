@@ -11,7 +11,7 @@ from models.dcgan import Architecture, Generator
 from tasks.generate import __main__ as generate
 from tasks.generate.load_generator import load_generator
 from tasks.generate.sample_generator import Wish, conditions, draw
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tasks.train_gan import __main__ as train_gan
 from tests.tasks.train_gan_fixtures import SIZE, fake_generator, write_params, write_room
 
@@ -68,7 +68,7 @@ def test_asking_a_generator_for_what_it_never_learnt_is_one_clear_line(
     monkeypatch.chdir(tmp_path)
     fake_generator(tmp_path)
     write_params(tmp_path, tumor_area_mm2=500)
-    with pytest.raises(StageError, match=r"tumor_area_mm2 is 500.*add area to train_gan\.cond"):
+    with pytest.raises(InputError, match=r"tumor_area_mm2 is 500.*add area to train_gan\.cond"):
         generate.main("0")
 
 

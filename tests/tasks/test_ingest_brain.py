@@ -9,7 +9,7 @@ import pytest
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.volume import Volume, canonical
 from tasks.ingest.preprocessing import brain_extraction
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import LGG, one_patient, write_nifti
 
@@ -32,7 +32,7 @@ def test_without_its_networks_the_stage_names_the_command(
 ) -> None:
     one_patient(room)
     monkeypatch.setattr(brain_extraction, "PACKAGE", "no-such-package")
-    with pytest.raises(StageError, match="pip install --no-deps deepbet"):
+    with pytest.raises(InputError, match="pip install --no-deps deepbet"):
         room.ingest(brain_extraction=True)
     assert room.ingest().brain.isna().all()
 
@@ -43,7 +43,7 @@ def test_other_networks_than_the_known_are_refused(
     one_patient(room)
     (tmp_path / "other.pt").write_bytes(b"another network")
     monkeypatch.setattr(brain_extraction, "network_path", lambda name: tmp_path / "other.pt")
-    with pytest.raises(StageError, match="are others here"):
+    with pytest.raises(InputError, match="are others here"):
         room.ingest(brain_extraction=True)
 
 

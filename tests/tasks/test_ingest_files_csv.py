@@ -13,7 +13,7 @@ from flows.cli import app
 from tasks.commands.scan import __main__
 from tasks.ingest.privacy.pseudonyms import DEMO_KEY, Pseudonyms
 from tasks.ingest.user_tables.files_csv import as_pattern
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.tasks.dicom_cases import anatomy, write_segmentation, write_series
 from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import ball, write_nifti
@@ -102,7 +102,7 @@ def test_rows_name_the_contrasts_of_a_file_of_four(room: Room) -> None:
     four = np.stack([anatomy(SHAPE, seed) for seed in range(3)], -1)
     write_nifti(room.raw / "sub-01/sub-01_all.nii.gz", four)
     assert_refused = "several-volumes"
-    with pytest.raises(StageError, match=assert_refused):
+    with pytest.raises(InputError, match=assert_refused):
         room.ingest()
     table(room, "path,channel,modality\n**/sub-01_all.nii.gz,0,FLAIR\n**/sub-01_all.nii.gz,2,T1\n")
     manifest = room.ingest()
@@ -138,7 +138,7 @@ def test_the_table_names_patients_slices_and_classes_of_pictures(room: Room) -> 
 def test_a_wrong_table_is_one_line_that_names_the_place(room: Room, text: str, said: str) -> None:
     write_nifti(room.raw / "sub-01_FLAIR.nii.gz", anatomy(SHAPE))
     table(room, text)
-    with pytest.raises(StageError, match=re.escape(said)):
+    with pytest.raises(InputError, match=re.escape(said)):
         room.ingest()
 
 
@@ -218,6 +218,6 @@ def test_scan_leaves_the_owners_table_unless_asked(
 
 def test_scan_is_a_command_with_one_line_for_a_batch_that_is_not_there(room: Room) -> None:
     room.raw.mkdir(parents=True)
-    with pytest.raises(StageError, match="data/raw/c is not there; found in data/raw: b"):
+    with pytest.raises(InputError, match="data/raw/c is not there; found in data/raw: b"):
         __main__.main("c", force=False)
     assert "scan" in CliRunner().invoke(app, ["--help"]).output

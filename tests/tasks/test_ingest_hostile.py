@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tasks.ingest import worker_pool
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.tasks.dicom_cases import (
     anatomy,
     write_multiframe,
@@ -217,7 +217,7 @@ def fuzz(room: Room, cases: int, seed: int) -> None:
         path.write_bytes(corrupt(content, rng))
     try:
         room.ingest(max_seconds=20, pictures={"pattern": r"(?P<patient>\d+_p)$"})
-    except StageError as error:
+    except InputError as error:
         pytest.fail(str(error))
     assert room.accounts_for_every_file()
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tasks.ingest.images2d.class_folders import class_of
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.tasks.dicom_cases import anatomy, write_series
 from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import write_nifti
@@ -93,7 +93,7 @@ def test_class_folders_label_single_pictures(room: Room) -> None:
 
 def test_pictures_without_patients_are_refused_unless_allowed(room: Room) -> None:
     save(room.raw / "yes/a.png", grey(0))
-    with pytest.raises(StageError, match="patient-unknown"):
+    with pytest.raises(InputError, match="patient-unknown"):
         room.ingest()
     manifest = room.ingest(allow_unknown_patients=True)
     assert not manifest.patient_known.any()
@@ -131,7 +131,7 @@ def test_a_dicom_without_patient_is_refused_unless_allowed(room: Room) -> None:
 
 
 def test_a_pattern_without_a_patient_group_is_named(room: Room) -> None:
-    with pytest.raises(StageError, match=r"ingest\.pictures\.pattern.*\?P<patient>"):
+    with pytest.raises(InputError, match=r"ingest\.pictures\.pattern.*\?P<patient>"):
         room.ingest(pictures={"pattern": r"(\d+)"})
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tasks import stage
 from tasks.ingest.__main__ import main
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.tasks.dicom_cases import anatomy
 from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import write_nifti
@@ -79,10 +79,10 @@ def test_a_second_ingest_of_a_batch_leaves_the_first_one_alone(
     monkeypatch.setattr(stage, "LAST_WRITER_S", 0.5)
     write_nifti(room.raw / "sub-1_FLAIR.nii.gz", anatomy((5, 9, 10)))
     (room.root / "params.yaml").write_text("ingest: {}\n")
-    with stage.output(room.volumes.relative_to(room.root)):
+    with stage.atomic_output(room.volumes.relative_to(room.root)):
         scratch = room.root / ".private/unpacked-b/roll"
         scratch.parent.mkdir(parents=True)
         scratch.touch()
-        with pytest.raises(StageError, match="being written by another process"):
+        with pytest.raises(InputError, match="being written by another process"):
             main("b")
         assert scratch.exists()

@@ -13,7 +13,7 @@ from tasks.ingest.privacy.pseudonyms import DEMO_KEY, fingerprint
 from tasks.params.ingest import Ingest
 from tasks.schemas.manifest import Manifest
 from tasks.schemas.rejected import Rejected
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.tasks.dicom_cases import anatomy, rotation, write_series
 from tests.tasks.ingest_fixtures import Room, canonical
 
@@ -252,17 +252,17 @@ def test_nothing_readable_ends_the_stage_in_one_line(room: Room) -> None:
     room.raw.mkdir(parents=True)
     (room.raw / "x.dcm").write_bytes(b"")
     said = r"no volume could be read \(1 empty-file\); for empty-file: fetch the file"
-    with pytest.raises(StageError, match=said):
+    with pytest.raises(InputError, match=said):
         room.ingest()
     (room.raw / "x.dcm").unlink()
-    with pytest.raises(StageError, match="holds no image; put DICOM"):
+    with pytest.raises(InputError, match="holds no image; put DICOM"):
         room.ingest()
     assert not room.volumes.exists()
 
 
 def test_a_missing_batch_names_the_key_and_the_remedy(room: Room) -> None:
     (room.root / "params.yaml").write_text(yaml.safe_dump({"ingest": {}}))
-    with pytest.raises(StageError, match=r"data\.batches.*take it out"):
+    with pytest.raises(InputError, match=r"data\.batches.*take it out"):
         main("nowhere")
 
 
@@ -292,7 +292,7 @@ def test_another_key_gives_other_pseudonyms_and_must_match_its_fingerprint(
     one_patient(room)
     with_demo = room.ingest().subject[0]
     monkeypatch.setenv("AUGLIFT_KEY", "a secret")
-    with pytest.raises(StageError, match="key_fingerprint"):
+    with pytest.raises(InputError, match="key_fingerprint"):
         room.ingest()
     manifest = room.ingest(key_fingerprint=fingerprint(b"a secret"))
     assert manifest.subject[0] != with_demo

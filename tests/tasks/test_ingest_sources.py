@@ -12,7 +12,7 @@ from pydicom.uid import generate_uid
 
 from tasks.ingest.core.mr_contrast import Timing, recognise
 from tasks.ingest.core.rejection import TABLE_END, TABLE_START, table_of_codes, with_table
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.tasks.dicom_cases import anatomy, write_segmentation, write_series
 from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import ball, one_patient, write_nifti
@@ -135,7 +135,7 @@ def test_series_csv_wins_over_all_evidence(room: Room) -> None:
 def test_a_wrong_line_in_series_csv_is_named(room: Room) -> None:
     one_patient(room)
     (room.raw / "series.csv").write_text("series,modality\nx,T7\n")
-    with pytest.raises(StageError, match=r"series\.csv, line 2: .*T1c"):
+    with pytest.raises(InputError, match=r"series\.csv, line 2: .*T1c"):
         room.ingest()
 
 

@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataelem import DataElement
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.tasks.dicom_cases import anatomy, write_series
 from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_dicom import assert_equal_to
@@ -76,7 +76,7 @@ def test_every_conformance_series_is_right_or_refused_by_its_code(room: Room) ->
         room.raw.unlink(missing_ok=True)
         room.raw.symlink_to(series.resolve())
         if series.parts[-3] == "failing":
-            with pytest.raises(StageError, match=codes[series.parts[-2]]):
+            with pytest.raises(InputError, match=codes[series.parts[-2]]):
                 room.ingest()
             continue
         manifest = room.ingest()

@@ -17,7 +17,7 @@ from tasks.commands.judge import image_folders
 from tasks.commands.judge.__main__ import run
 from tasks.common.slice_set import SliceSet
 from tasks.gate.judge import check_size
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.tasks.known_generators import copier
 from tests.tasks.synthetic_cohort import phantom_slices
 
@@ -120,7 +120,7 @@ def test_folders_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None
     slices = cohort(16, 3)
 
     def refused(name: str) -> str:
-        with pytest.raises(StageError) as caught:
+        with pytest.raises(InputError) as caught:
             image_folders.halves(image_folders.read(tmp_path / name, name="real").slices, seed=0)
         assert "\n" not in str(caught.value)
         return str(caught.value)
@@ -158,7 +158,7 @@ def test_folders_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None
     write(tmp_path / "people", slices)
     assert "3 real patients, at least 4" in refused("people")
     small = SliceSet(slices.images[..., ::2, ::2], slices.masks, slices.table)
-    with pytest.raises(StageError, match=r"\(1, 32, 32\), validation slices \(1, 64, 64\)"):
+    with pytest.raises(InputError, match=r"\(1, 32, 32\), validation slices \(1, 64, 64\)"):
         check_size("synthetic", small, slices)
 
 

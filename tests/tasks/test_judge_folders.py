@@ -13,7 +13,7 @@ from PIL import Image
 
 from tasks.commands.judge import image_folders
 from tasks.common.slice_set import SliceSet
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.tasks.test_judge import judge
 
 QUICK = settings(
@@ -56,7 +56,7 @@ def fresh(tmp_path: Path) -> Path:
 
 
 def refusal(folder: Path) -> str:
-    with pytest.raises(StageError) as caught:
+    with pytest.raises(InputError) as caught:
         image_folders.read(folder, name="real")
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -112,7 +112,7 @@ def test_arrays_are_read_as_they_were_meant_or_refused(
     np.save(folder / "masks.npy", masks)
     try:
         side = image_folders.read(folder, name="real")
-    except StageError as error:
+    except InputError as error:
         assert "\n" not in str(error)
         assert not (known and axes in ("(N,H,W)", "(N,1,H,W)", "(N,H,W,1)"))
         return
@@ -287,7 +287,7 @@ def test_a_patient_on_both_sides_is_found_however_the_id_is_spelled(
     if apart:
         assert image_folders.separate(*sides) is None
         return
-    with pytest.raises(StageError, match="10 patients are in --train and in --real"):
+    with pytest.raises(InputError, match="10 patients are in --train and in --real"):
         image_folders.separate(*sides)
 
 
@@ -306,7 +306,7 @@ def test_slices_on_both_sides_are_found_also_where_nobody_is_named(tmp_path: Pat
         folder = fresh(tmp_path)
         np.save(folder / "images.npy", images[chosen])
         sides.append(image_folders.read(folder, name="real"))
-    with pytest.raises(StageError, match="2 slices of --real are also in --train"):
+    with pytest.raises(InputError, match="2 slices of --real are also in --train"):
         image_folders.separate(*sides)
 
 

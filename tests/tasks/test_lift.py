@@ -6,7 +6,7 @@ import pytest
 
 from tasks.lift.__main__ import main
 from tasks.schemas.lift import LiftRows
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.tasks import lift_fixtures as room
 
 
@@ -303,7 +303,7 @@ def test_arms_of_different_patients_are_refused_by_name(root):
     write_dice(root, dict.fromkeys(room.ARMS, 0.0))
     table = pd.read_parquet(root / "data/downstream/segment-real+synthetic/patients.parquet")
     room.write_segment(root, "real+synthetic", table[table["subject"] != "sub-000"])
-    with pytest.raises(StageError, match=r"real\+synthetic was tested on other patients"):
+    with pytest.raises(InputError, match=r"real\+synthetic was tested on other patients"):
         main()
 
 
@@ -313,7 +313,7 @@ def test_a_damaged_table_is_one_line_that_names_it(root, name, fault):
     write_dice(root, {"real": 0.0})
     path = root / f"data/downstream/segment-real/{name}.parquet"
     path.unlink() if fault == "missing" else path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(StageError, match=rf"segment-real/{name}\.parquet is {fault}"):
+    with pytest.raises(InputError, match=rf"segment-real/{name}\.parquet is {fault}"):
         main()
     assert not (root / "data/lift.json").exists()
 
@@ -325,7 +325,7 @@ def test_figures_that_cannot_be_are_refused(root, value):
     table = pd.read_parquet(path)
     table.loc[table["metric"] == "dice_volume", "value"] = value
     table.to_parquet(path)
-    with pytest.raises(StageError, match=r"patients\.parquet is damaged.*0 and 1"):
+    with pytest.raises(InputError, match=r"patients\.parquet is damaged.*0 and 1"):
         main()
 
 

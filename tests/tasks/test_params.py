@@ -6,7 +6,7 @@ import pytest
 
 from tasks import params
 from tasks.params.pool import Pool
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_a_mistake_is_named_with_its_remedy(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(StageError) as caught:
+    with pytest.raises(InputError) as caught:
         params.read(Pool)
     assert words in str(caught.value)
 
@@ -37,5 +37,5 @@ def test_a_key_of_another_section_is_read_as_it_stands(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("slices: {folds: [a, 1]}")
     assert params.read_key("slices.folds") == ["a", 1]
-    with pytest.raises(StageError, match=r"slices\.size is missing"):
+    with pytest.raises(InputError, match=r"slices\.size is missing"):
         params.read_key("slices.size")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tasks.common.slice_set import load_set, save_set
 from tasks.pool.__main__ import draw, main
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 ARMS = ["real", "real+classical", "real+synthetic", "synthetic"]
 
@@ -167,7 +167,7 @@ def test_arms_that_cannot_be_are_refused_before_anything_is_written(
     root: Path, arms: list[str], said: str
 ) -> None:
     params(root, arms)
-    with pytest.raises(StageError, match=re.escape(said)):
+    with pytest.raises(InputError, match=re.escape(said)):
         main()
     assert not (root / "data/pool").exists()
 
@@ -185,7 +185,7 @@ def test_a_filter_adds_the_better_share_of_each_label_only(root: Path) -> None:
         best = set(of_label.nsmallest(25, "realism")["row"])
         assert set(rows["source_row"]) <= best and len(rows) >= 12
     params(root, filter={"score": "charm", "keep": 0.25})
-    with pytest.raises(StageError, match=r"filter\.score is 'charm': Input should be 'realism'"):
+    with pytest.raises(InputError, match=r"filter\.score is 'charm': Input should be 'realism'"):
         main()
 
 

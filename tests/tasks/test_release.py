@@ -19,7 +19,7 @@ from PIL import Image
 from tasks.common.release_candidate import read_candidate
 from tasks.release import approval, dicom_writer, nifti_writer
 from tasks.release.__main__ import main
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.tasks.fake_run import Run, approve, write
 
 
@@ -261,7 +261,7 @@ def test_an_approval_of_another_candidate_counts_as_no_review() -> None:
 def test_a_misspelt_decision_is_one_clear_line(tmp_path: Path) -> None:
     root = write(tmp_path, Run(synthetic=4))
     approve(root, "aproved")
-    with pytest.raises(StageError, match=r"approval\.json: decision is 'aproved'"):
+    with pytest.raises(InputError, match=r"approval\.json: decision is 'aproved'"):
         release(root)
 
 
@@ -269,7 +269,7 @@ def test_a_gate_that_judged_other_slices_stops_the_release(tmp_path: Path) -> No
     root = write(tmp_path, Run(synthetic=4))
     path = root / "data/gate/0/samples.parquet"
     pd.read_parquet(path).iloc[:3].to_parquet(path)
-    with pytest.raises(StageError, match="judged 3 rows"):
+    with pytest.raises(InputError, match="judged 3 rows"):
         release(root)
 
 

@@ -18,7 +18,7 @@ from tasks.common.slice_montage import OUTLINE, grey, sheet, spread
 from tasks.report import charts, cohort_tables, report_page, wording
 from tasks.report.__main__ import main
 from tasks.schemas.lift import ArmFigure, Contrast
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.tasks.fake_run import Run, write
 
 
@@ -228,7 +228,7 @@ def test_what_went_wrong_in_training_stands_before_the_figures(tmp_path: Path) -
 def test_a_missing_lift_is_one_clear_line(tmp_path: Path) -> None:
     write(tmp_path, Run(synthetic=6))
     (tmp_path / "data/lift.json").unlink()
-    with pytest.raises(StageError, match=r"data/lift\.json is missing"):
+    with pytest.raises(InputError, match=r"data/lift\.json is missing"):
         run_stage(tmp_path)
     assert not list((tmp_path / "data").glob(".report*"))
 

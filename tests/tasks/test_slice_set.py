@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from tasks.common.slice_set import load_set, load_slices, refuse_no_pictures, save_set
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 
 def write(folder, count=4):
@@ -44,7 +44,7 @@ FAULTS = {
 def test_a_damaged_set_is_one_line_that_names_the_file(tmp_path, name, said):
     write(tmp_path)
     FAULTS[name][said](tmp_path / name)
-    with pytest.raises(StageError, match=rf"{name} is .*{said}|{name} {said}"):
+    with pytest.raises(InputError, match=rf"{name} is .*{said}|{name} {said}"):
         load_set(tmp_path, "slices.parquet")
 
 
@@ -54,12 +54,12 @@ def test_slices_that_are_no_pictures_are_refused(tmp_path, value):
     slices = load_set(tmp_path, "slices.parquet")
     refuse_no_pictures(slices, tmp_path)
     slices.images[2, 0, 3, 3] = value
-    with pytest.raises(StageError, match=r"images\.npy is damaged: values that are no numbers"):
+    with pytest.raises(InputError, match=r"images\.npy is damaged: values that are no numbers"):
         refuse_no_pictures(slices, tmp_path)
 
 
 def test_slices_that_are_not_there_yet_are_one_clear_line(tmp_path):
-    with pytest.raises(StageError, match=r"slices\.parquet is missing; `dvc repro`"):
+    with pytest.raises(InputError, match=r"slices\.parquet is missing; `dvc repro`"):
         load_slices("0", "train", tmp_path)
 
 
@@ -69,7 +69,7 @@ def test_a_fold_that_was_not_cut_is_told_with_those_that_were(tmp_path):
     table["subject"] = ["sub-1", "sub-2"]
     table.to_parquet(tmp_path / "slices.parquet")
     assert len(load_slices("a", "train", tmp_path)) == 1
-    with pytest.raises(StageError, match=r"has no fold c, only a, b: see slices\.folds"):
+    with pytest.raises(InputError, match=r"has no fold c, only a, b: see slices\.folds"):
         load_slices("c", "train", tmp_path)
 
 
@@ -84,5 +84,5 @@ def test_every_stage_that_reads_slices_stops_at_a_planted_patient(tmp_path, side
     save_set(tmp_path, np.zeros((2, 1, 8, 8)), np.zeros((2, 8, 8), np.uint8))
     table = pd.DataFrame({"subject": ["sub-1", "sub-1"], "partition_a": sides})
     table.to_parquet(tmp_path / "slices.parquet")
-    with pytest.raises(StageError, match=said):
+    with pytest.raises(InputError, match=said):
         load_slices("a", "train", tmp_path)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tasks.slices.__main__ import main
 from tasks.slices.position_matching import auroc, in_range, match_in_blocks, match_negatives
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tasks.volumes.resampling import sample, window
 from tests.tasks.slices_fixtures import head, outputs, write_cohort
 
@@ -146,7 +146,7 @@ def test_wrong_input_is_one_line_and_leaves_no_output(
     root: Path, change: dict[str, Any], words: str
 ) -> None:
     write_cohort(root, **({"n": 8} | change))
-    with pytest.raises(StageError, match=words):
+    with pytest.raises(InputError, match=words):
         main()
     assert not list((root / "data").glob("*slices*"))
 

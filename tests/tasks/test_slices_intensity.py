@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.slices.__main__ import main
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tasks.volumes.intensity_normalisation import landmarks, onto_scale, standard_scale, z_score
 from tasks.volumes.resampling import brain_mask
 from tests.tasks.slices_fixtures import ask, outputs, patient, write_cohort
@@ -186,5 +186,5 @@ def test_what_nyul_cannot_do_is_refused_in_one_line(
     root: Path, change: dict[str, Any], words: str
 ) -> None:
     write_cohort(root, intensity="nyul", **change)
-    with pytest.raises(StageError, match=words):
+    with pytest.raises(InputError, match=words):
         main()

@@ -13,7 +13,7 @@ from scipy import ndimage
 from tasks.phantom.simulator import Simulator
 from tasks.slices.__main__ import main
 from tasks.slices.same_head import Pattern, pattern, same_heads
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tasks.volumes.resampling import brain_mask
 from tests.tasks.slices_fixtures import ask, head, outputs, rewrite, write_cohort
 
@@ -119,7 +119,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_two_patients_of_one_head_stop_the_run_in_one_line(root: Path) -> None:
-    with pytest.raises(StageError) as caught:
+    with pytest.raises(InputError) as caught:
         main()
     line = str(caught.value)
     assert "\n" not in line

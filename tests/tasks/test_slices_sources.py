@@ -14,7 +14,7 @@ from tasks import params
 from tasks.downstream.__main__ import whole
 from tasks.params.slices import Slices
 from tasks.slices.__main__ import main
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tasks.volumes.resampling import brain_mask
 from tests.tasks.slices_fixtures import ask, head, outputs, patient, rewrite, write_cohort
 
@@ -271,7 +271,7 @@ def test_nothing_that_can_be_cut_is_one_line(root: Path) -> None:
         path = root / "data/volumes/b" / image
         volume = nib.load(path)
         nib.save(nib.Nifti1Image(np.zeros(volume.shape, np.float32), volume.affine), path)
-    with pytest.raises(StageError, match=r"none of 16 sessions could be cut \(no-brain\)"):
+    with pytest.raises(InputError, match=r"none of 16 sessions could be cut \(no-brain\)"):
         main()
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tasks.slices.__main__ import main
 from tasks.slices.patient_split import every, split_patients, systematic
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tests.tasks.slices_fixtures import ask, outputs, rewrite, write_cohort
 
 FEW = {"train_patients": 6, "training_slices": "in-range"}
@@ -93,7 +93,7 @@ def test_folds_that_leave_nobody_to_train_on_are_refused(
     folds: int, val: float, root: Path
 ) -> None:
     write_cohort(root, folds=list(range(folds)), val_fraction=val)
-    with pytest.raises(StageError, match=rf"each of {folds} folds tests 1/{folds}.*val_fraction"):
+    with pytest.raises(InputError, match=rf"each of {folds} folds tests 1/{folds}.*val_fraction"):
         main()
     assert not (root / "data/slices").exists()
 
@@ -167,14 +167,14 @@ def test_synthetic_patients_do_not_join_few_drawn_ones() -> None:
 
 @pytest.mark.parametrize("asked", [1, 41])
 def test_more_patients_than_there_are_or_one_alone_are_refused(asked: int) -> None:
-    with pytest.raises(StageError, match=r"expected 0 \(all\) or 2 to 40"):
+    with pytest.raises(InputError, match=r"expected 0 \(all\) or 2 to 40"):
         split(cohort(77), train_patients=asked)
 
 
 def test_a_side_that_shows_tumours_only_is_refused() -> None:
     patients = cohort(20)
     patients["clear"] = False
-    with pytest.raises(StageError, match="no patient with slices without tumour"):
+    with pytest.raises(InputError, match="no patient with slices without tumour"):
         split(patients)
 
 

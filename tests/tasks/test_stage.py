@@ -22,7 +22,7 @@ def test_an_output_is_as_readable_as_the_umask_says_whatever_wrote_it(
     monkeypatch.chdir(tmp_path)
     before = os.umask(0o027)
     try:
-        with stage.output(Path("data") / name) as out:
+        with stage.atomic_output(Path("data") / name) as out:
             file = out / "inner/a.safetensors" if name == "folder" else out
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch(mode=0o600)
@@ -99,9 +99,9 @@ def test_an_output_that_is_let_go_of_in_time_is_waited_for(
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
-    with pytest.raises(stage.StageError, match="taken"), stage.held(lock, "taken"):
+    with pytest.raises(stage.InputError, match="taken"), stage.file_lock(lock, "taken"):
         pass
-    with stage.held(lock, "taken", patience_s=60):
+    with stage.file_lock(lock, "taken", patience_s=60):
         assert "waiting" in capsys.readouterr().out
     holder.wait()
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from models.dcgan import Architecture, Generator, noise
 from tasks import params
 from tasks.params.train_gan import RECIPES, TrainGan
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tasks.train_gan import __main__ as train_gan
 from tasks.train_gan.collapse_detection import collapse, merit
 from tasks.train_gan.history_columns import COLUMNS
@@ -138,7 +138,7 @@ def test_a_label_without_training_slices_is_one_clear_line(
     room: Path, label: int, missing: str
 ) -> None:
     relabel(room, label)
-    with pytest.raises(StageError, match=f"no .*{missing}.* add patients to data.batches"):
+    with pytest.raises(InputError, match=f"no .*{missing}.* add patients to data.batches"):
         train_gan.main("0")
     assert not OUT.exists()
 
@@ -148,7 +148,7 @@ def test_slices_that_hold_no_numbers_are_no_divergence(room: Path) -> None:
     images = np.load(path)
     images[0, 0, 3, 3] = np.nan
     np.save(path, images)
-    with pytest.raises(StageError, match=r"1 of 40 slices .* no numbers"):
+    with pytest.raises(InputError, match=r"1 of 40 slices .* no numbers"):
         train_gan.main("0")
 
 
@@ -218,7 +218,7 @@ def test_one_slice_of_a_label_is_too_few_to_learn_from(room: Path) -> None:
     held = table.index[(table["partition_0"] == "train") & (table["label"] == 1)]
     table.loc[held[1:], "partition_0"] = "unused"
     table.to_parquet(path, index=False)
-    with pytest.raises(StageError, match="1 equal tumour slices"):
+    with pytest.raises(InputError, match="1 equal tumour slices"):
         train_gan.main("0")
 
 
@@ -356,5 +356,5 @@ def test_what_contradicts_itself_is_refused(wrong: dict[str, object], said: str)
 
 def test_a_typo_is_named_with_what_was_meant(room: Path) -> None:
     write_params(room, gan={"r1_gama": 3})
-    with pytest.raises(StageError, match=r"train_gan\.r1_gama, did you mean 'r1_gamma'"):
+    with pytest.raises(InputError, match=r"train_gan\.r1_gama, did you mean 'r1_gamma'"):
         params.read(TrainGan)

@@ -127,6 +127,6 @@ def test_another_number_of_processes_is_another_run(
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.chdir(tmp_path)
     write_room(tmp_path, gan={"processes": 2})
-    with pytest.raises(train_gan.stage.StageError, match="torchrun started 4 processes"):
+    with pytest.raises(train_gan.stage.InputError, match="torchrun started 4 processes"):
         train_gan.main("0")
     assert not (tmp_path / OUT).exists()

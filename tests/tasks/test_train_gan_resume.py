@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tasks.train_gan import __main__ as train_gan
 from tasks.train_gan import training_loop
 from tasks.train_gan.trainer import Trainer
@@ -147,7 +147,7 @@ def test_a_second_divergence_is_one_clear_line_and_leaves_nothing(
         self.add("loss_d", torch.tensor(float("nan")))
 
     monkeypatch.setattr(Trainer, "step", breaking)
-    with pytest.raises(StageError, match=r"failed twice.*loss_d is nan.*learning_rate"):
+    with pytest.raises(InputError, match=r"failed twice.*loss_d is nan.*learning_rate"):
         train_gan.main("0")
     assert not OUT.exists()
 

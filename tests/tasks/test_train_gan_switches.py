@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from models.dcgan import Architecture, Generator
 from tasks.params.train_gan import TrainGan
-from tasks.stage import StageError
+from tasks.stage import InputError
 from tasks.train_gan import __main__ as train_gan
 from tasks.train_gan.adaptive_augmentation import EVERY, Adaptive
 from tasks.train_gan.conditions import distribution, scales, standardised
@@ -144,7 +144,7 @@ def test_other_networks_than_those_meant_are_one_clear_line(
     train_gan.main("0")
     before = NETWORKS.rename("earlier.safetensors")
     write_params(room, gan=started(before) | changes)
-    with pytest.raises(StageError, match=said):
+    with pytest.raises(InputError, match=said):
         train_gan.main("0")
 
 
@@ -152,5 +152,5 @@ def test_a_file_that_holds_no_networks_is_one_clear_line(room: Path) -> None:
     other = Path("other.safetensors")
     other.write_bytes(b"half a file")
     write_params(room, gan=started(other))
-    with pytest.raises(StageError, match=r"is no networks\.safetensors"):
+    with pytest.raises(InputError, match=r"is no networks\.safetensors"):
         train_gan.main("0")

@@ -13,7 +13,7 @@ from tasks import stage
 from tasks.commands.export import generator_source, medigan_package, monai_bundle
 from tasks.commands.export.new_folder import written
 from tasks.commands.export.standalone_generator import Facts
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 FORMATS = {"monai-bundle": monai_bundle.write, "medigan": medigan_package.write}
 
@@ -38,8 +38,8 @@ def main() -> None:
             check_verdict(words.folder, facts)
         with written(words.out) as out:
             FORMATS[words.format](out, facts, weights)
-    except StageError as error:
-        stage.fail("export", str(error))
+    except InputError as error:
+        stage.exit_with_error("export", str(error))
     print(f"{words.out}: {words.format}, verdict of the gate: {facts.verdict}")
 
 
@@ -50,12 +50,12 @@ def check_verdict(folder: Path, facts: Facts) -> None:
         StageError: when the gate did not accept what it draws.
     """
     if facts.verdict == generator_source.NOT_JUDGED:
-        raise StageError(
+        raise InputError(
             f"{folder}: the gate has not judged this generator; run `dvc repro gate`, or add"
             " --anyway, and the package says so"
         )
     if facts.verdict != "accepted":
-        raise StageError(
+        raise InputError(
             f"{folder}: the gate rejected what this generator draws (see `auglift summary`); train"
             " a better one, or add --anyway, and the package says so"
         )

@@ -18,7 +18,7 @@ from tasks.commands.export import generator_source
 from tasks.commands.export.new_folder import written
 from tasks.commands.export.standalone_generator import SHARES, Facts, name_of, slices
 from tasks.generate.sample_generator import Drawn
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 FORMATS = ("png", "nifti", "dicom")
 
@@ -59,8 +59,8 @@ def main() -> None:
         facts, weights = generator_source.read(words.folder)
         with written(words.out) as out:
             tumors = write(out, facts, weights, words)
-    except StageError as error:
-        stage.fail("generate", str(error))
+    except InputError as error:
+        stage.exit_with_error("generate", str(error))
     print(f"{words.count} slices in {words.out}, {tumors} of them with a tumour")
 
 
@@ -87,7 +87,7 @@ def write(out: Path, facts: Facts, weights: Path, words: argparse.Namespace) -> 
             area = int(drawn.mask.sum()) * facts.pixel_mm**2
             rows.append((name, name, drawn.label, round(area, 1), index))
     except ValueError as error:
-        raise StageError(f"{words.folder}: {error}") from None
+        raise InputError(f"{words.folder}: {error}") from None
     columns = ["name", "subject", "label", "tumor_area_mm2", "index"]
     write_table(out, pd.DataFrame(sorted(rows), columns=columns), facts=facts, kind=words.format)
     said = vars(words) | {"digest": digest, "license_words": facts.license_words}

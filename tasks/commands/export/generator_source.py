@@ -12,7 +12,7 @@ from tasks.commands.export.standalone_generator import FACTS, WEIGHTS, Facts, bu
 from tasks.params.generate import Generate
 from tasks.params.release import Release
 from tasks.schemas.metrics import GateMetrics, read_metrics
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 NOT_JUDGED = "not judged"
 REMEDY = "give --from data/gan/FOLD, or a folder that `auglift export` wrote"
@@ -25,18 +25,18 @@ def read(folder: Path) -> tuple[Facts, Path]:
         StageError: when there is none, or not one of ours.
     """
     if not folder.is_dir():
-        raise StageError(f"{folder} is no folder; {REMEDY}")
+        raise InputError(f"{folder} is no folder; {REMEDY}")
     if (folder / "config.json").exists():
         return trained_here(folder), folder / WEIGHTS
     packed = sorted(folder.rglob(FACTS))
     if len(packed) == 1:
         return handed_out(packed[0].parent), packed[0].with_name(WEIGHTS)
     if (folder / "release.json").exists() or (folder / "refusal.json").exists():
-        raise StageError(
+        raise InputError(
             f"{folder} is a release: it holds slices, never the generator that drew them; ask its"
             " makers for what `auglift export` writes"
         )
-    raise StageError(f"{folder} holds {len(packed)} generators, expected one; {REMEDY}")
+    raise InputError(f"{folder} holds {len(packed)} generators, expected one; {REMEDY}")
 
 
 def trained_here(folder: Path) -> Facts:
@@ -47,13 +47,13 @@ def trained_here(folder: Path) -> Facts:
     """
     config = json.loads((folder / "config.json").read_text())
     if config.get("kind") != "dcgan":
-        raise StageError(
+        raise InputError(
             f"{folder} holds a generator of kind {config.get('kind')!r}, expected 'dcgan': only"
             " what this pipeline trained can draw on demand"
         )
     stats = folder.parents[1] / "slices/stats.json"
     if not stats.exists():
-        raise StageError(f"{stats} is missing; run `dvc repro slices`, or {REMEDY}")
+        raise InputError(f"{stats} is missing; run `dvc repro slices`, or {REMEDY}")
     described = json.loads(stats.read_text())
     asked, release = params.read(Generate), params.read(Release)
     weights_sha256 = sha256_of(folder / WEIGHTS)
@@ -92,9 +92,9 @@ def handed_out(folder: Path) -> Facts:
     try:
         facts = Facts.load(folder)
     except (ValueError, KeyError, TypeError) as error:
-        raise StageError(f"{folder / FACTS} cannot be read ({error}); export it again") from None
+        raise InputError(f"{folder / FACTS} cannot be read ({error}); export it again") from None
     if facts.weights_sha256 != sha256_of(folder / WEIGHTS):
-        raise StageError(
+        raise InputError(
             f"{folder / WEIGHTS} is not the file that {FACTS} beside it describes and the gate's"
             " verdict is about; export the generator again"
         )
@@ -110,7 +110,7 @@ def sha256_of(weights: Path) -> str:
     try:
         return hashlib.sha256(weights.read_bytes()).hexdigest()
     except FileNotFoundError:
-        raise StageError(f"{weights} is missing; {REMEDY}") from None
+        raise InputError(f"{weights} is missing; {REMEDY}") from None
 
 
 def load(facts: Facts, weights: Path) -> Generator:
@@ -122,7 +122,7 @@ def load(facts: Facts, weights: Path) -> Generator:
     try:
         return build(facts, weights)
     except (OSError, SafetensorError, RuntimeError, TypeError) as error:
-        raise StageError(
+        raise InputError(
             f"{weights} cannot be read as this generator ({str(error).splitlines()[0]}); train or"
             " export it again"
         ) from None

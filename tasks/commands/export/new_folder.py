@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.stage import StageError, discard
+from tasks.stage import InputError, discard
 
 
 @contextmanager
@@ -15,15 +15,15 @@ def written(out: Path) -> Iterator[Path]:
         StageError: when something lies at `out`, or nothing can be written beside it.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise StageError(f"{out} is no folder; name a new one with --out")
+        raise InputError(f"{out} is no folder; name a new one with --out")
     if out.is_dir() and any(out.iterdir()):
-        raise StageError(f"{out} is not empty; name a new folder with --out, or empty this one")
+        raise InputError(f"{out} is not empty; name a new folder with --out, or empty this one")
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
     try:
         discard(partial)
         partial.mkdir(parents=True)
     except OSError as error:
-        raise StageError(f"{partial.parent} cannot be written ({error.strerror})") from None
+        raise InputError(f"{partial.parent} cannot be written ({error.strerror})") from None
     try:
         yield partial
         if out.is_dir():

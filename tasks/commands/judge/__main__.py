@@ -16,7 +16,7 @@ from tasks.common import torch_setup
 from tasks.gate.judge import check_size, judge, reference
 from tasks.generate.slice_table import FILE
 from tasks.params.gate import Gate
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 REJECTED = 3
 
@@ -32,15 +32,15 @@ def main() -> None:
     stage.die_with_parent()
     try:
         verdict = run(words.real, words.synthetic, words.train, words.out)
-    except StageError as error:
-        stage.fail("judge", str(error))
+    except InputError as error:
+        stage.exit_with_error("judge", str(error))
     raise SystemExit(0 if verdict == "accepted" else REJECTED)
 
 
 def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
     """Read, judge, write; the verdict in a word."""
     if out.exists() and not out.is_dir():
-        raise StageError(f"{out} is no folder; give --out a folder, new or not")
+        raise InputError(f"{out} is no folder; give --out a folder, new or not")
     config = params.read(Gate) if params.PARAMS.exists() else Gate(seed=0, threads=1)
     device = str(torch_setup.prepare(config.threads))
     read = {"synthetic": image_folders.read(synthetic, name="synthetic")}

@@ -10,7 +10,7 @@ import pandas as pd
 from tasks.common.slice_set import SliceSet
 from tasks.generate.external_images import read_folder
 from tasks.generate.slice_table import FILE, comparable_id, plain_id, subjects_of
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 FLAT = 0.02  # standard deviation below which equal slices say nothing: black ones are all equal
 
@@ -38,7 +38,7 @@ def read(folder: Path, *, name: str) -> Side:
         StageError: naming the folder and what does not fit.
     """
     if not folder.is_dir():
-        raise StageError(f"{folder} is no folder; give --{name} a folder of images")
+        raise InputError(f"{folder} is no folder; give --{name} a folder of images")
     found = read_folder(folder)
     n, given, assumed = len(found.images), found.table, dict(found.assumed)
     table = pd.DataFrame({"row": np.arange(n), "seed": 0, "masked": found.masks is not None})
@@ -74,7 +74,7 @@ def halves(real: SliceSet, *, seed: int) -> tuple[SliceSet, SliceSet]:
     """Split patients at random into two halves of equal number."""
     people = np.sort(real.table["subject"].unique())
     if len(people) < 4:
-        raise StageError(f"{len(people)} real patients, at least 4 are needed without --train")
+        raise InputError(f"{len(people)} real patients, at least 4 are needed without --train")
     chosen = np.random.default_rng(seed).permutation(people)[: len(people) // 2]
     first = real.table["subject"].isin(chosen).to_numpy()
     return real.take(first), real.take(~first)
@@ -92,13 +92,13 @@ def separate(train: Side, real: Side) -> str | None:
     if train.named and real.named:
         there = [set(side.slices.table["subject"].map(comparable_id)) for side in (train, real)]
         if shared := there[0] & there[1]:
-            raise StageError(
+            raise InputError(
                 f"{len(shared)} patients are in --train and in --real (ids compared without zeros"
                 " in front, .0, case and sub-); remove them from --real"
             )
     seen, unseen = (fingerprints(side.slices) for side in (train, real))
     if twice := len(seen & unseen):
-        raise StageError(
+        raise InputError(
             f"{twice} slices of --real are also in --train, pixel by pixel; remove them, and all"
             " of their patients, from --real"
         )

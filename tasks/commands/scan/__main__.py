@@ -35,7 +35,7 @@ from tasks.ingest.user_tables.files_csv import NAME, Row, read_files_table
 from tasks.ingest.user_tables.older_tables import read_overrides
 from tasks.ingest.worker_pool import quiet, run_all
 from tasks.params.ingest import Ingest
-from tasks.stage import WRONG_INPUT, StageError
+from tasks.stage import WRONG_INPUT, InputError
 
 RAW = Path("data/raw")
 KEY = b"scan"  # pseudonyms only group files here; none is written
@@ -92,7 +92,7 @@ def folder_of(batch: str) -> Path:
         if folder.is_dir():
             return folder
     there = sorted(path.name for path in RAW.iterdir() if path.is_dir()) if RAW.is_dir() else []
-    raise StageError(
+    raise InputError(
         f"{RAW / batch} is not there; found in {RAW}: {', '.join(there) or 'none'}; name one of"
         " these, or the path of a folder"
     )
@@ -180,6 +180,6 @@ def session_in_table(scans: Scans, one: ScanRecord, *, several: bool) -> str | N
 if __name__ == "__main__":
     try:
         typer.run(main)
-    except StageError as error:
+    except InputError as error:
         print(f"auglift scan: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(WRONG_INPUT) from None

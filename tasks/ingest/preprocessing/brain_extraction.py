@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.volume import Volume
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 PACKAGE = "deepbet"
 INSTALL = "pip install --no-deps deepbet==1.0.2"
@@ -41,7 +41,7 @@ def check_installed() -> None:
     for name, digest in NETWORKS.items():
         path = network_path(name)
         if not path.is_file() or sha256(path.read_bytes()).hexdigest() != digest:
-            raise StageError(
+            raise InputError(
                 f"ingest.brain_extraction needs the networks of {PACKAGE} 1.0.2, which"
                 f" {'are others here' if path.is_file() else 'are not installed'}; run"
                 f" `{INSTALL}`, or set ingest.brain_extraction to false"

@@ -5,7 +5,7 @@ import os
 from hashlib import sha256
 
 from tasks.ingest.privacy.private_files import PRIVATE
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 KEY_VARIABLE = "AUGLIFT_KEY"
 KEY_FILE = PRIVATE / "pseudonym.key"
@@ -31,7 +31,7 @@ def load_key(expected: str) -> bytes:
         key, origin = DEMO_KEY, "the public demo key"
     found = fingerprint(key)
     if found != expected:
-        raise StageError(
+        raise InputError(
             f"{origin} has the fingerprint {found}, params.yaml has ingest.key_fingerprint"
             f" {expected}; put the right key into {KEY_VARIABLE} or {KEY_FILE}, or set the"
             f" fingerprint to {found} (all pseudonyms change)"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tasks.ingest.core.mr_contrast import Modality
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 NAME = "files.csv"
 COLUMNS = ("path", "patient", "session", "modality", "role", "channel", "slice", "label")
@@ -137,7 +137,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         reader = csv.DictReader(file)
         header = [str(name).strip() for name in reader.fieldnames or ()]
         if "path" not in header or not set(header) <= set(COLUMNS):
-            raise StageError(
+            raise InputError(
                 f"{path}: the first line has {', '.join(header) or 'nothing'};"
                 f" expected path and any of {', '.join(COLUMNS[1:])}, separated by commas"
             )
@@ -153,10 +153,10 @@ def read_rows(path: Path) -> Iterator[Row]:
 def as_row(path: Path, line: int, values: dict[str, str]) -> Row:
     """A record as a row."""
     if not values.get("path"):
-        raise StageError(f"{path}, line {line}: the column path is empty; name a file or a pattern")
+        raise InputError(f"{path}, line {line}: the column path is empty; name a file or a pattern")
     for column, allowed in (("modality", get_args(Modality)), ("role", ROLES)):
         if values.get(column) and values[column] not in allowed:
-            raise StageError(
+            raise InputError(
                 f"{path}, line {line}: {column} is {values[column]!r}; expected one of"
                 f" {', '.join(allowed)}, or nothing"
             )
@@ -164,9 +164,9 @@ def as_row(path: Path, line: int, values: dict[str, str]) -> Row:
     for column in NUMBERS:
         word = values.get(column, "")
         if word and not word.isdecimal():
-            raise StageError(f"{path}, line {line}: {column} is {word!r}; expected a number")
+            raise InputError(f"{path}, line {line}: {column} is {word!r}; expected a number")
         numbers[column] = int(word) if word else None
     if numbers["label"] not in (None, 0, 1):
-        raise StageError(f"{path}, line {line}: label is {values['label']}; expected 0 or 1")
+        raise InputError(f"{path}, line {line}: label is {values['label']}; expected 0 or 1")
     texts = {column: values.get(column) or None for column in COLUMNS if column not in NUMBERS}
     return Row(**(texts | {"path": values["path"]}), **numbers, line=line)  # type: ignore[arg-type]

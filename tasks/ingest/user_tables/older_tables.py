@@ -15,7 +15,7 @@ from tasks.ingest.core.mr_contrast import Modality
 from tasks.ingest.core.rejection import Rejection
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.user_tables.files_csv import EVIDENCE
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 ALLOWED = (*get_args(Modality), "skip")
 
@@ -36,7 +36,7 @@ def read_overrides(folder: Path) -> list[tuple[str, str]]:
         series = (row.get("series") or "").strip()
         modality = (row.get("modality") or "").strip()
         if not series or modality not in ALLOWED:
-            raise StageError(
+            raise InputError(
                 f"{path}, line {line}: expected the columns series and modality, the latter one"
                 f" of {', '.join(ALLOWED)}; correct the line"
             )
@@ -82,7 +82,7 @@ def read_pictures_table(folder: Path) -> dict[str, tuple[str, int | None]]:
         name, patient = (row.get("file") or "").strip(), (row.get("patient") or "").strip()
         number = (row.get("slice") or "").strip()
         if not name or not patient or (number and not number.isdigit()):
-            raise StageError(
+            raise InputError(
                 f"{path}, line {line}: expected the columns file, patient and, where pictures are"
                 " slices, slice (a number); correct the line"
             )

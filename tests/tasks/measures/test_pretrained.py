@@ -11,7 +11,7 @@ from torchvision.models.inception import Inception3
 
 from tasks.measures.features import features
 from tasks.measures.pretrained import load_given
-from tasks.stage import StageError
+from tasks.stage import InputError
 
 X = np.random.default_rng(0).uniform(-1, 1, (2, 1, 40, 40)).astype(np.float32)
 
@@ -78,8 +78,8 @@ def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path) -> None:
         ("other.pth", "conv1.weight"),
         ("shape.pth", "shape.pth"),
     ):
-        with pytest.raises(StageError, match=word) as caught:
+        with pytest.raises(InputError, match=word) as caught:
             load_given("radimagenet", tmp_path / name, device="cpu")
         assert "\n" not in str(caught.value)
-    with pytest.raises(StageError, match=r"fc\.weight"):
+    with pytest.raises(InputError, match=r"fc\.weight"):
         load_given("inception", tmp_path / "other.pth", device="cpu")

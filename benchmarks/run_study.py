@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from tasks.stage import die_with_parent
+from tasks.stage.processes import die_with_parent
 
 ROOT = Path(__file__).parents[1]
 KEPT = ("lift.json", "downstream", "gate", "slices/stats.json")

@@ -48,7 +48,7 @@ WORKLOADS: dict[str, dict[str, Any]] = {
 }
 FIRST_STEP = """
 import os, time
-from tasks.train_gan import __main__ as stage, run
+from tasks.train_gan import __main__ as stage
 from tasks.train_gan.trainer import Trainer
 loaded = time.process_time()
 take = Trainer.step

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tasks.stage import WRONG_INPUT, InputError
+from tasks.stage.errors import WRONG_INPUT, InputError
 
 app = typer.Typer(
     name="auglift",

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.dvc_locks import busy, drop_dead_entries, lock_holder, wait_for_others
 from flows.waiting import wait_until
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 
 class TaskOptions(BaseModel):

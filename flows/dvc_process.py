@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tasks.stage import PARENT, die_with_parent
+from tasks.stage.processes import PARENT, die_with_parent
 
 
 def main() -> int:

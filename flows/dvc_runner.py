@@ -14,7 +14,8 @@ from typing import IO
 from flows import dvc_locks
 from flows.dvc_locks import Busy, wait_for_others
 from flows.run_failure import ENDED, StageFailed
-from tasks.stage import PARENT, WRONG_INPUT
+from tasks.stage.errors import WRONG_INPUT
+from tasks.stage.processes import PARENT
 
 PROGRESS_EVERY_S = 15.0
 GRACE_S = 10.0

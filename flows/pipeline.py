@@ -30,7 +30,7 @@ from flows.prefect_gpu_slots import GPU
 from flows.prefect_server import ensure_server
 from flows.run_failure import ENDED, StageFailed, without_traceback
 from flows.waiting import HeldFile, is_held, now, wait_until, waits_for
-from tasks.stage import WRONG_INPUT, InputError
+from tasks.stage.errors import WRONG_INPUT, InputError
 
 DONE, OTHER, REJECTED = 0, 1, 3
 RUN_LOCK = Path(".locks/run")

@@ -15,13 +15,15 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.proxy_bypass import bypass_proxy_of
-from tasks.stage import PARENT, InputError
+from tasks.stage.errors import InputError
+from tasks.stage.processes import PARENT
 
 # Prefect can start such a server by itself; it then imports the whole server into the flow's
 # process too, and leaves the server behind when that process is killed. This one is killed with
 # it: all that it knows is in its database.
 SERVER = (
-    "from signal import SIGKILL; from tasks.stage import die_with_parent as d; d(SIGKILL);"
+    "from signal import SIGKILL;"
+    " from tasks.stage.processes import die_with_parent as d; d(SIGKILL);"
     " import uvicorn as u; "
     "u.run('prefect.server.api.server:create_app', factory=True, host='127.0.0.1',"
     " port={port}, log_level='error', lifespan='on')"

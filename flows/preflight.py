@@ -9,7 +9,7 @@ from pathlib import Path
 from tasks import params
 from tasks.ingest.privacy.private_files import private_folder
 from tasks.params import Section
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 NEEDED_BYTES = 300 * 2**20
 GENERATORS = Path("data/gan")

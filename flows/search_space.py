@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from tasks import params
 from tasks.params.train_gan import TrainGan
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 Space = dict[str, BaseDistribution]
 Values = dict[str, Any]

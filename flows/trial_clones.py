@@ -19,7 +19,8 @@ from ruamel.yaml import YAML
 
 from flows.search_space import Values, put
 from tasks.params import PARAMS
-from tasks.stage import InputError, discard
+from tasks.stage.errors import InputError
+from tasks.stage.stage_io import discard
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ from flows.trial_clones import Workspaces, change_params, check_commit, key_of
 from flows.tuning_trial import Job, Outcome, train
 from tasks import params
 from tasks.params.train_gan import TrainGan
-from tasks.stage import WRONG_INPUT, InputError, file_lock
+from tasks.stage.errors import WRONG_INPUT, InputError
+from tasks.stage.stage_io import file_lock
 
 FOLDER = Path(".tune")
 STARTUP = 4  # whole trials before one may be stopped

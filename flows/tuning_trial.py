@@ -19,7 +19,7 @@ from flows.dvc_runner import Runner
 from flows.run_failure import ENDED, StageFailed
 from flows.search_space import Values
 from flows.trial_clones import Workspaces
-from tasks.stage import WRONG_INPUT
+from tasks.stage.errors import WRONG_INPUT
 
 RATIOS = ("fd_ratio_none", "fd_ratio_tumor")
 POLL_S = 1.0

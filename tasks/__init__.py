@@ -10,6 +10,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # torch asks for this before deterministic matrix products on a GPU.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # Ctrl-C while a stage still imports its libraries ends it at once, without their tracebacks;
-# `stage.run` answers from then on.
+# `run_stage` answers from then on.
 if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("tasks."):
     signal.signal(signal.SIGINT, signal.SIG_DFL)

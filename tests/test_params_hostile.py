@@ -21,7 +21,8 @@ from pydantic import BaseModel
 
 from flows import preflight
 from tasks import params
-from tasks.stage import InputError, check_item_name
+from tasks.stage.errors import InputError
+from tasks.stage.item_names import check_item_name
 from tests.flows import dag_with_quick_stages, toy_pipeline
 
 HOSTILE = (

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tasks import params
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 SOURCES = ("synthetic", "duplicated", "copy-paste", "shuffled-masks")
 RANDOM_LABELS, SLICE_SPLIT = "random-labels", "slice-split"

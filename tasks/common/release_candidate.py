@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tasks.common.slice_set import load_set
 from tasks.schemas.metrics import GateMetrics, read_metrics
 from tasks.schemas.samples import GatedSamples
-from tasks.stage import InputError, explain_read_errors
+from tasks.stage.errors import InputError
+from tasks.stage.stage_io import explain_read_errors
 
 SYNTHETIC, GATE = Path("data/synthetic"), Path("data/gate")
 PHANTOM = "phantom"  # the batch that the pipeline simulates, data/raw/phantom

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.stage import InputError, explain_read_errors
+from tasks.stage.errors import InputError
+from tasks.stage.stage_io import explain_read_errors
 
 Partition = Literal["train", "val", "test"]
 UNUSED = "unused"  # on no side of a fold

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
-from tasks import params, stage
+from tasks import params
 from tasks.common.arms import Arm
 from tasks.common.slice_set import SliceSet, load_set, refuse_no_pictures
 from tasks.common.torch_setup import prepare
@@ -27,7 +27,9 @@ from tasks.params.downstream import Downstream, Training
 from tasks.params.downstream import Task as TaskName
 from tasks.params.slices import Slices
 from tasks.schemas.predictions import Patients, Runs
-from tasks.stage import InputError, discard
+from tasks.stage.errors import InputError
+from tasks.stage.stage_io import atomic_output, discard, explain_read_errors
+from tasks.stage.stage_runtime import run_stage
 
 SLICES, VOLUMES = Path("data/slices"), Path("data/volumes")
 SIDES = ("train", "val", "test")
@@ -90,7 +92,7 @@ def main(task: str, arm: str) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """An object in a file."""
-    with stage.explain_read_errors(path):
+    with explain_read_errors(path):
         found: dict[str, Any] = json.loads(path.read_text())
     return found
 
@@ -190,7 +192,7 @@ def write(folder: Path, task: Task, runs: list[Run], status: dict[str, str]) -> 
     patients = stack([run.patients for run in runs], Patients)
     ended = stack([run.ended for run in runs], Runs)
     history = pd.concat([pd.DataFrame(columns=HISTORY)] + [run.history for run in runs])
-    with stage.atomic_output(folder) as written:
+    with atomic_output(folder) as written:
         predictions.to_parquet(written / "predictions.parquet", index=False)
         patients.to_parquet(written / "patients.parquet", index=False)
         ended.to_parquet(written / "runs.parquet", index=False)
@@ -206,4 +208,4 @@ def stack(tables: list[pd.DataFrame], schema: type[pa.DataFrameModel]) -> pd.Dat
 
 
 if __name__ == "__main__":
-    stage.run_stage(main)
+    run_stage(main)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tasks.common.slice_set import UNUSED, SliceSet, more, refuse_planted
 from tasks.downstream.train_and_test import Fold
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 
 def refuse_leaks(table: pd.DataFrame, images: NDArray[np.float32], fold: str) -> None:

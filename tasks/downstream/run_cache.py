@@ -14,7 +14,7 @@ import torch
 
 from tasks.common.stage_code import code_files, update_with_files
 from tasks.downstream.train_and_test import Run
-from tasks.stage import discard
+from tasks.stage.stage_io import discard
 
 ROOT = Path(".checkpoints")
 

@@ -8,13 +8,15 @@ example: it is rejected with that reason.
 import json
 from pathlib import Path
 
-from tasks import params, stage
+from tasks import params
 from tasks.common import torch_setup
 from tasks.common.slice_set import SliceSet, load_set, load_slices
 from tasks.gate.judge import Judgement, judge, reference, unjudged
 from tasks.gate.needs import CannotJudgeError
 from tasks.params.gate import Gate
 from tasks.schemas.samples import GatedSamples, Samples
+from tasks.stage import stage_io
+from tasks.stage.stage_runtime import run_stage
 
 
 def main(fold: str) -> None:
@@ -28,7 +30,7 @@ def main(fold: str) -> None:
         synthetic, load_slices(fold, "train"), load_slices(fold, "val"), config, str(device)
     )
     GatedSamples.validate(found.samples)
-    with stage.atomic_output(Path("data/gate") / fold) as folder:
+    with stage_io.atomic_output(Path("data/gate") / fold) as folder:
         metrics = found.as_json() | {"generator_sha256": generator_sha256(source)}
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
         found.samples.to_parquet(folder / "samples.parquet", index=False)
@@ -65,4 +67,4 @@ def generator_sha256(source: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    stage.run_stage(main)
+    run_stage(main)

@@ -17,7 +17,7 @@ from tasks.gate.needs import LEAST_OF_LABEL, CannotJudgeError, why_no_verdict
 from tasks.gate.sets import Measure, Sets, compared_labels, measure
 from tasks.gate.subgroups import Subgroup, subgroups
 from tasks.params.gate import Gate
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 MOST_PLACES = 8
 UNJUDGED = "unjudged"

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.common.slice_set import LEAST_JUDGED
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 LEAST_PATIENTS = 2  # validation patients: nobody is compared with their own slices
 CHANCE_PATIENTS = 4  # training and validation patients each, for the range of chance (`null95`)

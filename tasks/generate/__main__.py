@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks import params, stage
+from tasks import params
 from tasks.common.slice_set import save_set
 from tasks.params.generate import Generate
 from tasks.schemas.samples import Samples
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
+from tasks.stage.stage_io import atomic_output
+from tasks.stage.stage_runtime import run_stage
 
 
 def main(fold: str) -> None:
@@ -34,7 +36,7 @@ def main(fold: str) -> None:
     Samples.validate(table)
     weights = source / fold / "generator.safetensors" if trained else None
     said = summary(table, asked, weights)
-    with stage.atomic_output(Path("data/synthetic") / fold) as out:
+    with atomic_output(Path("data/synthetic") / fold) as out:
         save_set(out, images, masks)
         table.to_parquet(out / "samples.parquet", index=False)
         (out / "summary.json").write_text(json.dumps(said, indent=2) + "\n")
@@ -141,4 +143,4 @@ def summary(table: pd.DataFrame, asked: Generate, weights: Path | None) -> dict[
 
 
 if __name__ == "__main__":
-    stage.run_stage(main)
+    run_stage(main)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.generate.image_files import read_files
 from tasks.generate.slice_table import join_to_arrays, labels_of, read_table
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 MOST_CHANNELS = 8
 LEAST_SIDE = 8  # pixels

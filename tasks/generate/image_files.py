@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from tasks.common.bids_suffixes import SUFFIX
 from tasks.generate.slice_table import FILE, file_column, join_to_files, places_of, stem
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 JPEG = (".jpg", ".jpeg")
 ENDINGS = (".nii.gz", ".nii", ".png", *JPEG)

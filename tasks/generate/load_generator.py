@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from models.dcgan import Architecture, Generator
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 
 def load_generator(folder: Path, device: torch.device) -> Generator:

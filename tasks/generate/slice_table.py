@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 FILE = "file"
 FILE_COLUMNS = (FILE, "filename", "image", "name")  # older tables of `auglift generate`: name

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tasks import params, stage
+from tasks import params
 from tasks.ingest.conversion.convert_patient import convert, given_up
 from tasks.ingest.discover import find_patients
 from tasks.ingest.files.dicom_index import Roll
@@ -27,7 +27,9 @@ from tasks.ingest.user_tables.files_csv import read_files_table
 from tasks.ingest.user_tables.older_tables import read_overrides
 from tasks.ingest.worker_pool import quiet, run_all
 from tasks.params.ingest import Ingest
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
+from tasks.stage.stage_io import atomic_output
+from tasks.stage.stage_runtime import run_stage
 
 RAW = Path("data/raw")
 VOLUMES = Path("data/volumes")
@@ -53,7 +55,7 @@ def main(batch: str) -> None:
         print(f"ingest@{batch}: {PUBLIC_KEY}", file=sys.stderr)
     if settings.brain_extraction:
         check_installed()
-    with quiet(), stage.atomic_output(VOLUMES / batch) as volumes, workspace(batch) as scratch:
+    with quiet(), atomic_output(VOLUMES / batch) as volumes, workspace(batch) as scratch:
         roll, table = Roll(scratch / "roll"), read_files_table(folder)
         plan = Plan(volumes, roll, settings, names, read_overrides(folder), table)
         with opened(batch, names) as account:
@@ -83,4 +85,4 @@ def convert_all(patients: list[Patient], plan: Plan, account: Account, *, label:
 
 
 if __name__ == "__main__":
-    stage.run_stage(main)
+    run_stage(main)

@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.stage import init_worker_process
+from tasks.stage.processes import init_worker_process
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -10,13 +10,15 @@ from typing import Any
 
 import pandas as pd
 
-from tasks import params, stage
+from tasks import params
 from tasks.common import arms as named
 from tasks.common.arms import Arm
 from tasks.lift.compare import PRIMARY, Comparison, compare
 from tasks.lift.downstream_results import TaskResults, read
 from tasks.params.lift import Lift as LiftParams
 from tasks.schemas.lift import Lift, LiftRows, Trained
+from tasks.stage import stage_io
+from tasks.stage.stage_runtime import run_stage
 
 METHOD = (
     "The metric over all test patients, folds and seeds together (AUROC: over all pairs of slices,"
@@ -65,11 +67,11 @@ def main() -> None:
         ],
     )
     rows = LiftRows.validate(tabulate(lift))
-    with stage.atomic_output(Path("data/lift.csv")) as path:
+    with stage_io.atomic_output(Path("data/lift.csv")) as path:
         rows.to_csv(path, index=False, float_format="%.6f")
-    with stage.atomic_output(Path("data/lift.json")) as path:
+    with stage_io.atomic_output(Path("data/lift.json")) as path:
         path.write_text(json.dumps(lift.model_dump(mode="json"), indent=1) + "\n")
-    with stage.atomic_output(Path("data/lift_metrics.json")) as path:
+    with stage_io.atomic_output(Path("data/lift_metrics.json")) as path:
         path.write_text(json.dumps({task: primary(lift, task) for task in tasks}, indent=1) + "\n")
     for task, comparison in found.items():
         print(f"lift: {task}: {'; '.join([comparison.claim, *comparison.reasons])}")
@@ -153,4 +155,4 @@ def tabulate(lift: Lift) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    stage.run_stage(main)
+    run_stage(main)

@@ -22,7 +22,7 @@ from tasks.lift.patient_metrics import Axes
 from tasks.params.lift import Lift as LiftParams
 from tasks.schemas.lift import ArmFigure, Claim, Contrast, Status, Subgroups
 from tasks.schemas.predictions import UNBOUNDED
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 PRIMARY = {"classify": "auroc", "segment": "dice_volume"}
 METRICS = {

@@ -14,7 +14,7 @@ from tasks.lift import patient_metrics
 from tasks.lift.patient_metrics import Axes, Measure
 from tasks.schemas.lift import SOUND, Status, Trained
 from tasks.schemas.predictions import ClassifyPredictions, Patients, Runs, SegmentPredictions
-from tasks.stage import explain_read_errors
+from tasks.stage.stage_io import explain_read_errors
 
 DOWNSTREAM = Path("data/downstream")
 FLAT = 0.02  # of AUROC or Dice, that the last fifth of the steps may still gain

@@ -12,7 +12,9 @@ import json
 import shutil
 from pathlib import Path
 
-from tasks import params, stage
+from tasks import params
+from tasks.stage.stage_io import atomic_output, discard
+from tasks.stage.stage_runtime import run_stage
 
 DATA = Path("data")
 UNLISTED = Path(".unlisted")
@@ -21,7 +23,7 @@ UNLISTED = Path(".unlisted")
 def main(folder: str) -> None:
     """Move aside what is not listed and write the names of what is."""
     names = listed(folder)
-    with stage.atomic_output(DATA / "listed" / f"{folder}.json") as out:
+    with atomic_output(DATA / "listed" / f"{folder}.json") as out:
         for path in sorted((DATA / folder).iterdir()):
             if path.name not in names and path.suffix != ".partial":
                 move_aside(path, UNLISTED / folder / path.name)
@@ -43,10 +45,10 @@ def listed(folder: str) -> list[str]:
 def move_aside(path: Path, target: Path) -> None:
     """Move a file or folder to a place that may hold an older one of its name."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    stage.discard(target)
+    discard(target)
     shutil.move(path, target)
     print(f"listed: {path} is not listed in params.yaml, moved to {target}")
 
 
 if __name__ == "__main__":
-    stage.run_stage(main)
+    run_stage(main)

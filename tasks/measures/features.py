@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.efficientnet_features import EfficientNetLite0Features
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 NAME = "efficientnet-lite0, b4+b10"
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"

@@ -16,7 +16,7 @@ from torch import Tensor
 from models.inception_features import InceptionFeatures
 from models.radimagenet_features import RadImageNetFeatures
 from tasks.measures.features import Extractor
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 
 def load_given(kind: Literal["inception", "radimagenet"], path: Path, *, device: str) -> Extractor:

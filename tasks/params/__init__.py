@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 PARAMS = Path("params.yaml")
 LONGEST = 1000

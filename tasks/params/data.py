@@ -3,7 +3,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field, PlainValidator
 
 from tasks.params import Section
-from tasks.stage import check_item_name
+from tasks.stage.item_names import check_item_name
 
 
 def differ(names: list[str]) -> list[str]:

@@ -3,7 +3,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from tasks.params import Section
-from tasks.stage import check_item_name
+from tasks.stage.item_names import check_item_name
 
 
 def fold(name: object) -> int | str:

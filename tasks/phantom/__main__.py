@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from tasks import params, stage
+from tasks import params
 from tasks.params.phantom import Phantom
 from tasks.phantom import dicom_writer, mni_atlas, nifti_writer
 from tasks.phantom.simulator import Patient, Simulator
+from tasks.stage.processes import init_worker_process
+from tasks.stage.stage_io import atomic_output
+from tasks.stage.stage_runtime import run_stage
 
 DISK_STREAM = 100
 PROCESSES = 2
@@ -22,7 +25,7 @@ PROCESSES = 2
 def main() -> None:
     """Simulate the cohort and write it to `data/raw/phantom`."""
     choice = params.read(Phantom)
-    with stage.atomic_output(Path("data/raw/phantom")) as root:
+    with atomic_output(Path("data/raw/phantom")) as root:
         rows = pd.DataFrame(write_all(root, choice.patients, seed=choice.seed))
         rows.to_csv(root / "participants.tsv", sep="\t", index=False)
         (root / "participants.json").write_text(json.dumps(COLUMNS, indent=2) + "\n")
@@ -38,7 +41,7 @@ def write_all(root: Path, patients: int, *, seed: int) -> list[dict[str, object]
     with (
         threadpool_limits(1),
         ProcessPoolExecutor(
-            PROCESSES, mp_context=get_context("fork"), initializer=stage.init_worker_process
+            PROCESSES, mp_context=get_context("fork"), initializer=init_worker_process
         ) as pool,
     ):
         return list(pool.map(write, range(patients)))
@@ -88,4 +91,4 @@ def description() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    stage.run_stage(main)
+    run_stage(main)

@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks import params, stage
+from tasks import params
 from tasks.common import arms
 from tasks.common.slice_set import SliceSet, load_set, load_slices, save_set
 from tasks.params.pool import Filter, Pool
 from tasks.pool.control_arms import CONTROLS, control
 from tasks.schemas.samples import GatedSamples, PoolSamples
+from tasks.stage import stage_io
+from tasks.stage.stage_runtime import run_stage
 
 
 def main() -> None:
@@ -29,7 +31,7 @@ def main() -> None:
     added = {fold: accepted_samples(fold, config, asked[fold]) for fold in folds}
     # A control adds as many as the synthetic arms; where these have none, as many as asked for.
     equal = {fold: len(samples) or asked[fold] for fold, samples in added.items()}
-    with stage.atomic_output(Path("data/pool")) as folder:
+    with stage_io.atomic_output(Path("data/pool")) as folder:
         for spec in arms.read():
             (folder / spec.name).mkdir()
             slices, wanted = added if spec.synthetic else none_of(added), asked
@@ -66,7 +68,7 @@ def accepted_samples(fold: str, config: Pool, count: int) -> SliceSet:
     """
     synthetic = load_set(Path("data/synthetic") / fold, "samples.parquet")
     judged = Path("data/gate") / fold / "samples.parquet"
-    with stage.explain_read_errors(judged):
+    with stage_io.explain_read_errors(judged):
         gated = GatedSamples.validate(pd.read_parquet(judged))
     labels = labelled(fold).table["label"].to_numpy()
     accepted = gated.loc[gated["accepted"]]
@@ -177,4 +179,4 @@ def write_arm(
 
 
 if __name__ == "__main__":
-    stage.run_stage(main)
+    run_stage(main)

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasks import params, stage
+from tasks import params
 from tasks.common.release_candidate import Candidate, read_candidate
 from tasks.params.release import Release
 from tasks.release import approval, data_card, dicom_writer, nifti_writer, png_writer
 from tasks.release.dicom_writer import Stamp
 from tasks.schemas.lift import Lift
 from tasks.schemas.metrics import read_metrics
+from tasks.stage.stage_io import atomic_output
+from tasks.stage.stage_runtime import run_stage
 
 
 def main() -> None:
@@ -53,7 +55,7 @@ def main() -> None:
         # Named, not enclosed: the page shows the slices that were learnt from.
         "report_sha256": hashlib.sha256(Path("data/report.html").read_bytes()).hexdigest(),
     }
-    with stage.atomic_output(Path("data/release")) as folder:
+    with atomic_output(Path("data/release")) as folder:
         if why_not:
             text = data_card.refusal(summary=summary, candidate=candidate)
             (folder / "REFUSED.md").write_text(text)
@@ -171,4 +173,4 @@ def write_sums(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    stage.run_stage(main)
+    run_stage(main)

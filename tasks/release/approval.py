@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 APPROVAL: Final = Path("data/approval.json")
 

@@ -24,7 +24,7 @@ from pydicom.valuerep import DSfloat, validate_value
 
 from tasks.common.bids_suffixes import SUFFIX
 from tasks.release.nifti_writer import stored
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 SYNTHESIZING: Final = Code("109100", "DCM", "Synthesizing Equipment")
 ACQUISITION: Final = codes.DCM.AcquisitionEquipment.value

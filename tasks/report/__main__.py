@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from tasks import params, stage
+from tasks import params
 from tasks.common.release_candidate import SIMULATED, read_candidate, whose_slices
 from tasks.common.slice_set import load_set
 from tasks.params.data import Data
@@ -19,6 +19,8 @@ from tasks.params.report import Report
 from tasks.report import cohort_tables, image_panels, report_page, wording
 from tasks.schemas.lift import Lift
 from tasks.schemas.metrics import read_metrics
+from tasks.stage.stage_io import atomic_output
+from tasks.stage.stage_runtime import run_stage
 
 VOLUMES, SLICES, GAN = Path("data/volumes"), Path("data/slices"), Path("data/gan")
 # Of every stage before this one: they belong to the page's provenance.
@@ -78,7 +80,7 @@ def main() -> None:
         parameters=report_page.as_text({name: tree[name] for name in SECTIONS if name in tree}),
         hashes=hashes(manifests, candidate.digest),
     )
-    with stage.atomic_output(Path("data/report.html")) as path:
+    with atomic_output(Path("data/report.html")) as path:
         path.write_text(text)
 
 
@@ -108,4 +110,4 @@ def hashes(manifests: dict[str, pd.DataFrame], digest: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    stage.run_stage(main)
+    run_stage(main)

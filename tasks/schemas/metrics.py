@@ -5,7 +5,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 Interval = tuple[float | None, float | None]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks import params, stage
+from tasks import params
 from tasks.common.slice_set import save_set
 from tasks.gate.needs import why_no_verdict, why_not_measured
 from tasks.params.data import Data
@@ -21,7 +21,9 @@ from tasks.slices.patient_split import Side, split_patients
 from tasks.slices.position_matching import in_range, match_in_blocks
 from tasks.slices.same_head_check import Heads
 from tasks.slices.slice_extraction import Cut, UnusableError, cut, own_landmarks, read, whole
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
+from tasks.stage.stage_io import atomic_output
+from tasks.stage.stage_runtime import run_stage
 from tasks.volumes.intensity_normalisation import Landmarks, standard_scale
 from tasks.volumes.sessions import Session, patients_of, read_manifests, sessions_of, skull_stripped
 
@@ -65,7 +67,7 @@ def main() -> None:
         cut_off=sum(one.cut_off for one in cuts), batches=sorted(set(manifest["batch"])),
         same_head=same_head, skull_stripped=skull_stripped(wanted),
     )  # fmt: skip
-    with stage.atomic_output(Path("data/slices")) as folder:
+    with atomic_output(Path("data/slices")) as folder:
         save_set(folder, images, masks)
         SlicesTable.validate(kept.drop(columns=INTERNAL)).to_parquet(
             folder / "slices.parquet", index=False
@@ -204,4 +206,4 @@ def require_labels(kept: pd.DataFrame, folds: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    stage.run_stage(main)
+    run_stage(main)

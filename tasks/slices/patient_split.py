@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.common.slice_set import Partition
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 Side = Partition | Literal["unused"]
 DRAWS = 1000  # tried before it is said that no draw suits

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from tasks.slices.same_head import Pattern, pattern, same_heads
 from tasks.slices.slice_extraction import Native
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tasks.volumes.sessions import Session
 
 SHOWN = 3  # pairs on the terminal; stats.json has all

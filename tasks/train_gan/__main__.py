@@ -8,10 +8,12 @@ the sample sheets, and `networks.safetensors`, from which another training can s
 import json
 from pathlib import Path
 
-from tasks import params, stage
+from tasks import params
 from tasks.common import torch_setup
 from tasks.common.slice_set import load_slices
 from tasks.params.train_gan import TrainGan
+from tasks.stage import stage_io
+from tasks.stage.stage_runtime import run_stage
 
 INPUTS = ("images.npy", "masks.npy", "slices.parquet")
 
@@ -22,7 +24,7 @@ def main(fold: str) -> None:
     source = str(params.read_key("synthetic.source"))
     folder = Path("data/gan") / fold
     if Path(source) != Path("data/gan"):
-        with stage.atomic_output(folder) as out:
+        with stage_io.atomic_output(folder) as out:
             write_external(out, source)
         return
 
@@ -54,7 +56,7 @@ def main(fold: str) -> None:
     kept = checkpoint.folder_of(words, inputs)
     if mine.first:
         mine.told(distributed.GO_ON, device)
-        with stage.atomic_output(folder) as out:
+        with stage_io.atomic_output(folder) as out:
             train(asked, examples, fold, out=out, kept=kept, ranks=mine)
     else:
         follow(asked, examples, kept=kept, ranks=mine)
@@ -72,4 +74,4 @@ def write_external(out: Path, source: str) -> None:
 
 
 if __name__ == "__main__":
-    stage.run_stage(main)
+    run_stage(main)

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tasks.common.stage_code import code_files, update_with_files
-from tasks.stage import discard
+from tasks.stage.stage_io import discard
 
 ROOT = Path(".checkpoints")
 FILE = "state.safetensors"

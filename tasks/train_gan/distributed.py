@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 GO_ON, STOP, START_OVER = 0, 1, 2
 PATIENCE = timedelta(minutes=60)  # the first process may measure for long

@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tasks.train_gan.trainer import Trainer
 
 FILE = "networks.safetensors"

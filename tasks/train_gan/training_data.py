@@ -10,7 +10,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from tasks.common.slice_set import SliceSet
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tasks.train_gan.conditions import scales, standardised
 
 JITTER = 0.1  # standard deviations of a condition

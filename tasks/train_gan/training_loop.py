@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from models.dcgan import Architecture
 from tasks.params.train_gan import TrainGan
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tasks.train_gan import checkpoint, pretrained_init
 from tasks.train_gan.collapse_detection import Row, collapse, divergence
 from tasks.train_gan.conditions import distribution

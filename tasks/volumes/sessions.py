@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.schemas.manifest import Manifest
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 MASKED_FIRST = {"segmented": 0, "empty": 1, "missing": 2}
 

@@ -16,7 +16,7 @@ from tests.flows.toy_pipeline import ROOT
 STAGE = """
 import pathlib, sys
 from tasks import params
-from tasks.stage import note_names
+from tasks.stage.item_names import write_name_output
 name, items = sys.argv[1], sys.argv[3::2]
 with open("told/log", "a") as log:
     print("@".join([name, "-".join(items)]) if items else name, file=log)
@@ -34,7 +34,7 @@ for out in outs:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("{}" if out.suffix == ".json" else str(out))
 if items:
-    note_names(name, items)
+    write_name_output(name, items)
 """
 
 

@@ -13,7 +13,7 @@ import yaml
 from flows import preflight
 from flows.cli import main
 from flows.dvc_graph import TaskOptions, read_options
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.flows import toy_pipeline
 
 

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from flows.search_space import current, distribution, fixed, grid, plain, read, refusal
 from flows.trial_clones import change_params
 from tasks.params import load
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 

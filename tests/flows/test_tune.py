@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.stage import file_lock
+from tasks.stage.stage_io import file_lock
 from tests.flows import toy_pipeline, toy_trainer
 from tests.flows.processes import gone, until
 

@@ -13,7 +13,7 @@ from flows.search_space import read
 from flows.trial_clones import Workspaces, check_commit
 from flows.tune import Search, Searching, open_study, propose_first, take_up
 from flows.tuning_trial import Outcome
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.flows import toy_trainer
 
 WORDS = ("train_gan.learning_rate=1e-4..1e-2:log", "train_gan.batch=8,16")

@@ -68,7 +68,7 @@ stages:
 # How a stage behaves is told by files that are no dependency of it: told/STAGE.
 STAGE = """
 import json, os, pathlib, sys, time
-from tasks.stage import die_with_parent
+from tasks.stage.processes import die_with_parent
 die_with_parent()
 name, out = sys.argv[1], pathlib.Path(sys.argv[2])
 told = pathlib.Path("told", name)

@@ -28,7 +28,7 @@ stages:
 STAGE = """
 import json, math, os, pathlib, sys, time
 import yaml
-from tasks.stage import die_with_parent
+from tasks.stage.processes import die_with_parent
 die_with_parent()
 fold = sys.argv[1]
 if fold == "slices":

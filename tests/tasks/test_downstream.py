@@ -16,7 +16,7 @@ from tasks.downstream.balanced_batches import batches
 from tasks.downstream.volume_dice import dice, native, read_volumes
 from tasks.params.slices import Slices
 from tasks.schemas.predictions import ClassifyPredictions, Patients, Runs, SegmentPredictions
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tasks.volumes.resampling import Grid, sample
 from tests.tasks import downstream_fixtures as room
 

@@ -18,7 +18,7 @@ from tasks.gate.__main__ import main as gate
 from tasks.gate.judge import Judgement, judge, reference
 from tasks.generate.__main__ import main as generate
 from tasks.params.gate import Gate, Limits
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real, rng
 from tests.tasks.known_generators import damaged
 from tests.tasks.synthetic_cohort import as_synthetic

@@ -12,7 +12,7 @@ from tasks.common.slice_set import SliceSet, load_set
 from tasks.generate import __main__ as generate
 from tasks.generate.external_images import read_folder
 from tasks.generate.mask_cleanup import agrees, clean
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
 from tests.tasks.train_gan_fixtures import SIZE, fake_generator, write_params, write_room
 

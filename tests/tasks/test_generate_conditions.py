@@ -11,7 +11,7 @@ from models.dcgan import Architecture, Generator
 from tasks.generate import __main__ as generate
 from tasks.generate.load_generator import load_generator
 from tasks.generate.sample_generator import Wish, conditions, draw
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
 from tests.tasks.train_gan_fixtures import SIZE, fake_generator, write_params, write_room
 

@@ -9,7 +9,7 @@ import pytest
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.volume import Volume, canonical
 from tasks.ingest.preprocessing import brain_extraction
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import LGG, one_patient, write_nifti
 

@@ -13,7 +13,7 @@ from flows.cli import app
 from tasks.commands.scan import __main__
 from tasks.ingest.privacy.pseudonyms import DEMO_KEY, Pseudonyms
 from tasks.ingest.user_tables.files_csv import as_pattern
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_segmentation, write_series
 from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import ball, write_nifti

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tasks.ingest import worker_pool
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import (
     anatomy,
     write_multiframe,

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tasks.ingest.images2d.class_folders import class_of
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_series
 from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import write_nifti

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks import stage
 from tasks.ingest.__main__ import main
-from tasks.stage import InputError
+from tasks.stage import stage_io
+from tasks.stage.errors import InputError
+from tasks.stage.stage_io import atomic_output
 from tests.tasks.dicom_cases import anatomy
 from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import write_nifti
@@ -76,10 +77,10 @@ def test_a_killed_ingest_leaves_nothing_half_written(room: Room) -> None:
 def test_a_second_ingest_of_a_batch_leaves_the_first_one_alone(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "LAST_WRITER_S", 0.5)
+    monkeypatch.setattr(stage_io, "LAST_WRITER_S", 0.5)
     write_nifti(room.raw / "sub-1_FLAIR.nii.gz", anatomy((5, 9, 10)))
     (room.root / "params.yaml").write_text("ingest: {}\n")
-    with stage.atomic_output(room.volumes.relative_to(room.root)):
+    with atomic_output(room.volumes.relative_to(room.root)):
         scratch = room.root / ".private/unpacked-b/roll"
         scratch.parent.mkdir(parents=True)
         scratch.touch()

@@ -13,7 +13,7 @@ from tasks.ingest.privacy.pseudonyms import DEMO_KEY, fingerprint
 from tasks.params.ingest import Ingest
 from tasks.schemas.manifest import Manifest
 from tasks.schemas.rejected import Rejected
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, rotation, write_series
 from tests.tasks.ingest_fixtures import Room, canonical
 

@@ -12,7 +12,7 @@ from pydicom.uid import generate_uid
 
 from tasks.ingest.core.mr_contrast import Timing, recognise
 from tasks.ingest.core.rejection import TABLE_END, TABLE_START, table_of_codes, with_table
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_segmentation, write_series
 from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import ball, one_patient, write_nifti

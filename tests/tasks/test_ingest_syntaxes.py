@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataelem import DataElement
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_series
 from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_dicom import assert_equal_to

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tasks.commands.judge import image_folders
 from tasks.common.slice_set import SliceSet
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.tasks.test_judge import judge
 
 QUICK = settings(

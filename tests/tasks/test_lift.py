@@ -6,7 +6,7 @@ import pytest
 
 from tasks.lift.__main__ import main
 from tasks.schemas.lift import LiftRows
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.tasks import lift_fixtures as room
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tasks import params
 from tasks.params.pool import Pool
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 
 @pytest.mark.parametrize(

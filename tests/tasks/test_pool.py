@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tasks.common.slice_set import load_set, save_set
 from tasks.pool.__main__ import draw, main
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 ARMS = ["real", "real+classical", "real+synthetic", "synthetic"]
 

@@ -19,7 +19,7 @@ from PIL import Image
 from tasks.common.release_candidate import read_candidate
 from tasks.release import approval, dicom_writer, nifti_writer
 from tasks.release.__main__ import main
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.tasks.fake_run import Run, approve, write
 
 

@@ -18,7 +18,7 @@ from tasks.common.slice_montage import OUTLINE, grey, sheet, spread
 from tasks.report import charts, cohort_tables, report_page, wording
 from tasks.report.__main__ import main
 from tasks.schemas.lift import ArmFigure, Contrast
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.tasks.fake_run import Run, write
 
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from tasks.common.slice_set import load_set, load_slices, refuse_no_pictures, save_set
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 
 def write(folder, count=4):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tasks.slices.__main__ import main
 from tasks.slices.position_matching import auroc, in_range, match_in_blocks, match_negatives
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tasks.volumes.resampling import sample, window
 from tests.tasks.slices_fixtures import head, outputs, write_cohort
 

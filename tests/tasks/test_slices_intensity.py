@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.slices.__main__ import main
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tasks.volumes.intensity_normalisation import landmarks, onto_scale, standard_scale, z_score
 from tasks.volumes.resampling import brain_mask
 from tests.tasks.slices_fixtures import ask, outputs, patient, write_cohort

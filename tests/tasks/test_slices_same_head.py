@@ -13,7 +13,7 @@ from scipy import ndimage
 from tasks.phantom.simulator import Simulator
 from tasks.slices.__main__ import main
 from tasks.slices.same_head import Pattern, pattern, same_heads
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tasks.volumes.resampling import brain_mask
 from tests.tasks.slices_fixtures import ask, head, outputs, rewrite, write_cohort
 

@@ -14,7 +14,7 @@ from tasks import params
 from tasks.downstream.__main__ import whole
 from tasks.params.slices import Slices
 from tasks.slices.__main__ import main
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tasks.volumes.resampling import brain_mask
 from tests.tasks.slices_fixtures import ask, head, outputs, patient, rewrite, write_cohort
 

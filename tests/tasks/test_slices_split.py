@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tasks.slices.__main__ import main
 from tasks.slices.patient_split import every, split_patients, systematic
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tests.tasks.slices_fixtures import ask, outputs, rewrite, write_cohort
 
 FEW = {"train_patients": 6, "training_slices": "in-range"}

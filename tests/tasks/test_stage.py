@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks import stage
+from tasks.stage.errors import INTERRUPTED, InputError
+from tasks.stage.processes import PARENT
+from tasks.stage.stage_io import atomic_output, file_lock
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +24,7 @@ def test_an_output_is_as_readable_as_the_umask_says_whatever_wrote_it(
     monkeypatch.chdir(tmp_path)
     before = os.umask(0o027)
     try:
-        with stage.atomic_output(Path("data") / name) as out:
+        with atomic_output(Path("data") / name) as out:
             file = out / "inner/a.safetensors" if name == "folder" else out
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch(mode=0o600)
@@ -44,7 +46,7 @@ def test_ctrl_c_is_answered_in_one_line_and_leaves_nothing_half_written(tmp_path
         time.sleep(0.05)
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the workers as well
     _, said = running.communicate(timeout=60)
-    assert (running.returncode, len(said.splitlines())) == (stage.INTERRUPTED, 1), said
+    assert (running.returncode, len(said.splitlines())) == (INTERRUPTED, 1), said
     assert said.startswith("phantom: interrupted")
     assert list((tmp_path / "data/raw").iterdir()) == []
 
@@ -64,7 +66,7 @@ def test_ctrl_c_while_a_stage_still_starts_prints_nothing(tmp_path: Path) -> Non
         assert starting.returncode == -signal.SIGINT
 
 
-LIVES = "from tasks.stage import die_with_parent; die_with_parent(); print('lives')"
+LIVES = "from tasks.stage.processes import die_with_parent; die_with_parent(); print('lives')"
 
 
 def test_a_child_whose_parent_died_before_it_could_ask_ends_at_once() -> None:
@@ -82,7 +84,7 @@ def test_a_child_of_a_living_parent_lives_also_behind_a_shell(shell: list[str]) 
 
 def with_parent(pid: int, command: list[str]) -> "subprocess.CompletedProcess[str]":
     """Run a command that is told whose child it is."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), stage.PARENT: str(pid)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), PARENT: str(pid)}
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
@@ -91,17 +93,17 @@ def test_an_output_that_is_let_go_of_in_time_is_waited_for(
 ) -> None:
     lock = tmp_path / "lock"
     code = (
-        "import sys, time; from pathlib import Path; from tasks.stage import held\n"
-        "with held(Path(sys.argv[1]), ''): print('held', flush=True); time.sleep(1)"
+        "import sys, time; from pathlib import Path; from tasks.stage.stage_io import file_lock\n"
+        "with file_lock(Path(sys.argv[1]), ''): print('held', flush=True); time.sleep(1)"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, cwd=ROOT
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
-    with pytest.raises(stage.InputError, match="taken"), stage.file_lock(lock, "taken"):
+    with pytest.raises(InputError, match="taken"), file_lock(lock, "taken"):
         pass
-    with stage.file_lock(lock, "taken", patience_s=60):
+    with file_lock(lock, "taken", patience_s=60):
         assert "waiting" in capsys.readouterr().out
     holder.wait()
 

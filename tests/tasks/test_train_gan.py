@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from models.dcgan import Architecture, Generator, noise
 from tasks import params
 from tasks.params.train_gan import RECIPES, TrainGan
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
 from tasks.train_gan.collapse_detection import collapse, merit
 from tasks.train_gan.history_columns import COLUMNS

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from tasks.params.train_gan import TrainGan
+from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
 from tasks.train_gan.distributed import Ranks
 from tests.tasks.test_train_gan import OUT, hashes
@@ -73,8 +74,8 @@ def test_two_processes_killed_and_started_again_end_in_the_same_bytes(tmp_path: 
     whole = hashes(tmp_path / OUT)
     driver = (
         "import tasks.train_gan.training_loop as loop; loop.SAVE_SECONDS = 0;"
-        "from tasks import stage;"
-        "from tasks.train_gan.__main__ import main; stage.run(main)"
+        "from tasks.stage.stage_runtime import run_stage;"
+        "from tasks.train_gan.__main__ import main; run_stage(main)"
     )
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     (tmp_path / OUT).rename(tmp_path / "elsewhere")
@@ -127,6 +128,6 @@ def test_another_number_of_processes_is_another_run(
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.chdir(tmp_path)
     write_room(tmp_path, gan={"processes": 2})
-    with pytest.raises(train_gan.stage.InputError, match="torchrun started 4 processes"):
+    with pytest.raises(InputError, match="torchrun started 4 processes"):
         train_gan.main("0")
     assert not (tmp_path / OUT).exists()

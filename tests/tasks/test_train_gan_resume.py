@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
 from tasks.train_gan import training_loop
 from tasks.train_gan.trainer import Trainer

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from models.dcgan import Architecture, Generator
 from tasks.params.train_gan import TrainGan
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
 from tasks.train_gan.adaptive_augmentation import EVERY, Adaptive
 from tasks.train_gan.conditions import distribution, scales, standardised

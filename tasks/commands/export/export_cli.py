@@ -9,11 +9,12 @@ slices may be copies of patients'. Exit codes: 0 done, 2 wrong input, said in on
 import argparse
 from pathlib import Path
 
-from tasks import stage
 from tasks.commands.export import generator_source, medigan_package, monai_bundle
 from tasks.commands.export.new_folder import written
 from tasks.commands.export.standalone_generator import Facts
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
+from tasks.stage.processes import die_with_parent
+from tasks.stage.stage_runtime import exit_with_error
 
 FORMATS = {"monai-bundle": monai_bundle.write, "medigan": medigan_package.write}
 
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("--from", dest="folder", type=Path, default=Path("data/gan/0"))
     parser.add_argument("--anyway", action="store_true", help="also what was not accepted")
     words = parser.parse_args()
-    stage.die_with_parent()
+    die_with_parent()
     try:
         facts, weights = generator_source.read(words.folder)
         generator_source.load(facts, weights)
@@ -39,7 +40,7 @@ def main() -> None:
         with written(words.out) as out:
             FORMATS[words.format](out, facts, weights)
     except InputError as error:
-        stage.exit_with_error("export", str(error))
+        exit_with_error("export", str(error))
     print(f"{words.out}: {words.format}, verdict of the gate: {facts.verdict}")
 
 

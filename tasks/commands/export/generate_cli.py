@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from tasks import stage
 from tasks.commands.export import generator_source
 from tasks.commands.export.new_folder import written
 from tasks.commands.export.standalone_generator import SHARES, Facts, name_of, slices
 from tasks.generate.sample_generator import Drawn
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
+from tasks.stage.processes import die_with_parent
+from tasks.stage.stage_runtime import exit_with_error
 
 FORMATS = ("png", "nifti", "dicom")
 
@@ -54,13 +55,13 @@ def main() -> None:
     parser.add_argument("--position-mm", type=finite, help="up from the middle of the brain")
     parser.add_argument("--from", dest="folder", type=Path, default=Path("data/gan/0"))
     words = parser.parse_args()
-    stage.die_with_parent()
+    die_with_parent()
     try:
         facts, weights = generator_source.read(words.folder)
         with written(words.out) as out:
             tumors = write(out, facts, weights, words)
     except InputError as error:
-        stage.exit_with_error("generate", str(error))
+        exit_with_error("generate", str(error))
     print(f"{words.count} slices in {words.out}, {tumors} of them with a tumour")
 
 

@@ -12,7 +12,7 @@ from tasks.commands.export.standalone_generator import FACTS, WEIGHTS, Facts, bu
 from tasks.params.generate import Generate
 from tasks.params.release import Release
 from tasks.schemas.metrics import GateMetrics, read_metrics
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 NOT_JUDGED = "not judged"
 REMEDY = "give --from data/gan/FOLD, or a folder that `auglift export` wrote"

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.stage import InputError, discard
+from tasks.stage.errors import InputError
+from tasks.stage.stage_io import discard
 
 
 @contextmanager

@@ -7,7 +7,7 @@ names: the package works under whatever name, and beside whatever else, a tool l
 import ast
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OURS = ("models", "tasks")
 
 

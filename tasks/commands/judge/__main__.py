@@ -10,13 +10,14 @@ import argparse
 import json
 from pathlib import Path
 
-from tasks import params, stage
+from tasks import params
 from tasks.commands.judge import image_folders, verdict_page
 from tasks.common import torch_setup
 from tasks.gate.judge import check_size, judge, reference
 from tasks.generate.slice_table import FILE
 from tasks.params.gate import Gate
-from tasks.stage import InputError
+from tasks.stage import errors, processes
+from tasks.stage.stage_runtime import exit_with_error
 
 REJECTED = 3
 
@@ -29,18 +30,18 @@ def main() -> None:
     parser.add_argument("--train", type=Path)
     parser.add_argument("--out", type=Path, default=Path("judgement"))
     words = parser.parse_args()
-    stage.die_with_parent()
+    processes.die_with_parent()
     try:
         verdict = run(words.real, words.synthetic, words.train, words.out)
-    except InputError as error:
-        stage.exit_with_error("judge", str(error))
+    except errors.InputError as error:
+        exit_with_error("judge", str(error))
     raise SystemExit(0 if verdict == "accepted" else REJECTED)
 
 
 def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
     """Read, judge, write; the verdict in a word."""
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is no folder; give --out a folder, new or not")
+        raise errors.InputError(f"{out} is no folder; give --out a folder, new or not")
     config = params.read(Gate) if params.PARAMS.exists() else Gate(seed=0, threads=1)
     device = str(torch_setup.prepare(config.threads))
     read = {"synthetic": image_folders.read(synthetic, name="synthetic")}

@@ -10,7 +10,7 @@ import pandas as pd
 from tasks.common.slice_set import SliceSet
 from tasks.generate.external_images import read_folder
 from tasks.generate.slice_table import FILE, comparable_id, plain_id, subjects_of
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 FLAT = 0.02  # standard deviation below which equal slices say nothing: black ones are all equal
 

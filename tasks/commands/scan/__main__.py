@@ -35,7 +35,7 @@ from tasks.ingest.user_tables.files_csv import NAME, Row, read_files_table
 from tasks.ingest.user_tables.older_tables import read_overrides
 from tasks.ingest.worker_pool import quiet, run_all
 from tasks.params.ingest import Ingest
-from tasks.stage import WRONG_INPUT, InputError
+from tasks.stage.errors import WRONG_INPUT, InputError
 
 RAW = Path("data/raw")
 KEY = b"scan"  # pseudonyms only group files here; none is written

@@ -17,7 +17,7 @@ from tasks.ingest.filenames.name_parts import parent_of, space_of
 from tasks.ingest.patients.batch_context import Plan
 from tasks.ingest.patients.patient_scans import Patient, Scans, look_into
 from tasks.ingest.user_tables.files_csv import EVIDENCE
-from tasks.stage import discard
+from tasks.stage.stage_io import discard
 
 
 @dataclass

@@ -15,7 +15,7 @@ from tasks.ingest.core.error_messages import in_words
 from tasks.ingest.core.rejection import Rejection, RejectionError
 from tasks.ingest.core.source_file import Source
 from tasks.ingest.privacy.private_files import private_folder
-from tasks.stage import discard
+from tasks.stage.stage_io import discard
 
 MAX_ENTRIES = 100_000
 BLOCK = 1 << 20

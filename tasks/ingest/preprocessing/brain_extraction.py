@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.volume import Volume
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 PACKAGE = "deepbet"
 INSTALL = "pip install --no-deps deepbet==1.0.2"

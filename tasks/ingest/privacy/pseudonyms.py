@@ -5,7 +5,7 @@ import os
 from hashlib import sha256
 
 from tasks.ingest.privacy.private_files import PRIVATE
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 KEY_VARIABLE = "AUGLIFT_KEY"
 KEY_FILE = PRIVATE / "pseudonym.key"

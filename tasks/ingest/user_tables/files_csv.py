@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tasks.ingest.core.mr_contrast import Modality
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 NAME = "files.csv"
 COLUMNS = ("path", "patient", "session", "modality", "role", "channel", "slice", "label")

@@ -15,7 +15,7 @@ from tasks.ingest.core.mr_contrast import Modality
 from tasks.ingest.core.rejection import Rejection
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.user_tables.files_csv import EVIDENCE
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 ALLOWED = (*get_args(Modality), "skip")
 

@@ -11,7 +11,7 @@ from torchvision.models.inception import Inception3
 
 from tasks.measures.features import features
 from tasks.measures.pretrained import load_given
-from tasks.stage import InputError
+from tasks.stage.errors import InputError
 
 X = np.random.default_rng(0).uniform(-1, 1, (2, 1, 40, 40)).astype(np.float32)
 

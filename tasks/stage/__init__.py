@@ -1,0 +1,1 @@
+"""What every stage needs to run: errors, item names, inputs and outputs, child processes."""

@@ -1,0 +1,10 @@
+"""The error that ends a stage or a command in one line, and the exit codes."""
+
+WRONG_INPUT, INTERRUPTED = 2, 130
+
+
+class InputError(Exception):
+    """Wrong input, said in one line: what was found, what was expected, what to do next."""
+
+
+"""The error that ends a stage or a command in one line, and the exit codes."""

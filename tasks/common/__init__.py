@@ -1,0 +1,1 @@
+"""What several stages share beside files: slice sets, arms, the torch set-up, contact sheets."""

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from tasks.downstream.fit import probabilities
 from tasks.params.slices import Slices
-from tasks.slices.slice_extraction import UnusableError, whole
 from tasks.volumes.intensity_normalisation import Landmarks
+from tasks.volumes.native_session import UnusableSessionError, resample_session
 from tasks.volumes.resampling import Grid
 from tasks.volumes.sessions import read_manifests, sessions_of
 
@@ -43,8 +43,8 @@ def read_volumes(
         if session.subject not in wanted or session.mask_row is None:
             continue
         try:
-            one = whole(session, config, scales)
-        except UnusableError:
+            one = resample_session(session, config, scales)
+        except UnusableSessionError:
             continue
         images = one.images.astype(np.float32)
         found.append(Volume(session.subject, images, one.mask, one.grid))

@@ -20,11 +20,17 @@ from tasks.slices.cohort_stats import describe
 from tasks.slices.patient_split import Side, split_patients
 from tasks.slices.position_matching import in_range, match_in_blocks
 from tasks.slices.same_head_check import Heads
-from tasks.slices.slice_extraction import Cut, UnusableError, cut, own_landmarks, read, whole
+from tasks.slices.slice_extraction import SlicedSession, slice_session
 from tasks.stage.errors import InputError
 from tasks.stage.stage_io import atomic_output
 from tasks.stage.stage_runtime import run_stage
 from tasks.volumes.intensity_normalisation import Landmarks, standard_scale
+from tasks.volumes.native_session import (
+    UnusableSessionError,
+    read_native_session,
+    resample_session,
+    session_landmarks,
+)
 from tasks.volumes.sessions import Session, patients_of, read_manifests, sessions_of, skull_stripped
 
 INTERNAL = ["patient_known", "tumor"]
@@ -124,8 +130,8 @@ def fit_scales(sessions: list[Session], config: Slices) -> list[Landmarks]:
     found = []
     for session in sessions:
         try:
-            found.append(own_landmarks(read(session), config))
-        except UnusableError:
+            found.append(session_landmarks(read_native_session(session), config))
+        except UnusableSessionError:
             continue
     scales = []
     for channel, modality in enumerate(config.modalities):
@@ -141,17 +147,17 @@ def fit_scales(sessions: list[Session], config: Slices) -> list[Landmarks]:
 
 def cut_all(
     sessions: list[Session], config: Slices, scales: list[Landmarks] | None, heads: Heads
-) -> tuple[list[Cut], list[dict[str, str]]]:
+) -> tuple[list[SlicedSession], list[dict[str, str]]]:
     """Cut every session, and show its volumes to `heads`; say which could not be cut and why."""
-    cuts: list[Cut] = []
+    cuts: list[SlicedSession] = []
     unusable: list[dict[str, str]] = []
     for session in sessions:
         try:
-            one = whole(session, config, scales)
-            cuts.append(cut(session, one, config))
+            one = resample_session(session, config, scales)
+            cuts.append(slice_session(session, one, config))
             if config.same_head != "off":
                 heads.add(session, one.native)
-        except UnusableError as code:
+        except UnusableSessionError as code:
             unusable.append(
                 {"subject": session.subject, "session": session.name, "code": str(code)}
             )

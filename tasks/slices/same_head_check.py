@@ -4,8 +4,8 @@ from collections import defaultdict
 from typing import Any, Literal
 
 from tasks.slices.same_head import Pattern, pattern, same_heads
-from tasks.slices.slice_extraction import Native
 from tasks.stage.errors import InputError
+from tasks.volumes.native_session import NativeSession
 from tasks.volumes.sessions import Session
 
 SHOWN = 3  # pairs on the terminal; stats.json has all
@@ -20,7 +20,7 @@ class Heads:
         self.owners: dict[int, list[str]] = defaultdict(list)
         self.known: dict[str, bool] = {}
 
-    def add(self, session: Session, native: Native) -> None:
+    def add(self, session: Session, native: NativeSession) -> None:
         """Take the patterns of a session's volumes; pictures of one slice have none."""
         for channel, volume in enumerate(native.channels):
             if (found := pattern(volume, native.brain)) is not None:

@@ -62,7 +62,7 @@ def standard_scale(found: Landmarks) -> Landmarks | None:
     return scale
 
 
-def onto_scale(
+def apply_standard_scale(
     volume: Volume, body: NDArray[np.bool_], own: Landmarks, standard: Landmarks
 ) -> Volume:
     """Map a volume's landmarks onto the standard ones, linearly between, clipped beyond.

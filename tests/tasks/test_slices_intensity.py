@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from tasks.slices.__main__ import main
 from tasks.stage.errors import InputError
-from tasks.volumes.intensity_normalisation import landmarks, onto_scale, standard_scale, z_score
+from tasks.volumes.intensity_normalisation import (
+    apply_standard_scale,
+    landmarks,
+    standard_scale,
+    z_score,
+)
 from tasks.volumes.resampling import brain_mask
 from tests.tasks.slices_fixtures import ask, outputs, patient, write_cohort
 
@@ -59,8 +64,8 @@ def test_gain_and_offset_are_undone_exactly(gain: float, offset: float) -> None:
     scale = standard_scale(own[None])
     assert scale is not None
     other = (volume.astype(np.float64) * gain + offset).astype(np.float32)
-    moved = onto_scale(other, body, landmarks(other, body, **ENDS), scale)
-    np.testing.assert_allclose(moved, onto_scale(volume, body, own, scale), atol=2e-3)
+    moved = apply_standard_scale(other, body, landmarks(other, body, **ENDS), scale)
+    np.testing.assert_allclose(moved, apply_standard_scale(volume, body, own, scale), atol=2e-3)
 
 
 @settings(max_examples=25, deadline=None)
@@ -74,8 +79,8 @@ def test_a_rising_curve_is_undone_at_every_landmark(power: float) -> None:
     bent = volume**power
     theirs = landmarks(bent, body, **ENDS)
     np.testing.assert_allclose(np.interp(theirs, theirs, scale), scale)
-    back = onto_scale(bent, body, theirs, scale)
-    plain = onto_scale(volume, body, own, scale)
+    back = apply_standard_scale(bent, body, theirs, scale)
+    plain = apply_standard_scale(volume, body, own, scale)
     # Between two landmarks a line stands for the curve: off by its bend over a tenth at most.
     assert np.abs(back - plain).max() < 0.08
     deciles = np.searchsorted(volume.ravel(), own[1:-1])
@@ -93,7 +98,7 @@ def test_the_map_rises_stays_in_range_and_blackens_the_air() -> None:
     volume, _ = patient(4, tumor=True)
     brain = brain_mask(volume)
     own = landmarks(volume, brain, **ENDS)
-    moved = onto_scale(volume, brain, own, np.linspace(-1, 1, 11) ** 3)
+    moved = apply_standard_scale(volume, brain, own, np.linspace(-1, 1, 11) ** 3)
     order = np.argsort(volume[brain], kind="stable")
     assert (np.diff(moved[brain][order]) >= 0).all()
     assert moved.min() == -1.0
@@ -106,7 +111,7 @@ def test_few_grey_levels_share_their_landmarks_places() -> None:
     body = np.ones(volume.shape, dtype=bool)
     scale = np.linspace(-1, 1, 11)
     own = landmarks(volume, body, **ENDS)
-    moved = onto_scale(volume, body, own, scale)
+    moved = apply_standard_scale(volume, body, own, scale)
     expected = [scale[own == value].mean() for value in (0.0, 5.0, 9.0)]
     np.testing.assert_allclose(np.unique(moved), expected, atol=1e-6)
 

@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tasks.ingest.core.volume import Volume, canonical
+from tasks.ingest.core.volume import Volume, to_ras
 from tasks.ingest.preprocessing.brain_extraction import STRIPPED, brain_mask, check_installed
 
 
@@ -45,7 +45,7 @@ def main() -> None:
 def read(path: Path) -> np.ndarray:
     """(I,J,K) in RAS+ orientation."""
     image = nib.load(path)
-    return canonical(Volume(np.asarray(image.dataobj).astype(np.int16), image.affine)).data
+    return to_ras(Volume(np.asarray(image.dataobj).astype(np.int16), image.affine)).data
 
 
 def judge(image: np.ndarray, tumour: np.ndarray) -> dict[str, float]:

@@ -39,10 +39,15 @@ from skimage.metrics import structural_similarity
 from skimage.transform import pyramid_laplacian
 
 from models.dcgan import Generator
-from tasks.common.slice_set import SliceSet, load_set, load_slices, save_set
+from tasks.common.slice_set import SliceSet, read_slice_set, read_slices, write_slice_set
 from tasks.generate.load_generator import load_generator
 from tasks.generate.mask_cleanup import head
-from tasks.generate.sample_generator import BATCH, Drawn, Wish, draw
+from tasks.generate.sample_generator import (
+    BATCH,
+    GeneratedSlices,
+    SamplingRequest,
+    sample_generator,
+)
 from tasks.measures.features import features
 from tasks.measures.frechet import frechet_distance
 
@@ -122,7 +127,7 @@ def result(room: Path, slices: Path, asked: dict[str, Any], *, patients: int) ->
     kept = room / "result.json"
     if not kept.exists():
         if not (room / "data/gan").exists():
-            prepare(room, slices, asked, patients=patients)
+            prepare_trial(room, slices, asked, patients=patients)
         spent = room / "cpu_seconds"
         if not spent.exists():
             spent.write_text(str(train(room)))
@@ -133,13 +138,13 @@ def result(room: Path, slices: Path, asked: dict[str, Any], *, patients: int) ->
     return found
 
 
-def prepare(room: Path, slices: Path, asked: dict[str, Any], *, patients: int) -> None:
+def prepare_trial(room: Path, slices: Path, asked: dict[str, Any], *, patients: int) -> None:
     """Write `params.yaml` and `data/slices`, with some of the patients only where asked for."""
     folder = room / "data/slices"
     folder.mkdir(parents=True, exist_ok=True)
-    everything = load_set(slices, "slices.parquet")
-    chosen = everything.take(subset(everything.table, patients, seed=asked["seed"]))
-    save_set(folder, chosen.images, chosen.masks)
+    everything = read_slice_set(slices, "slices.parquet")
+    chosen = everything.select(subset(everything.table, patients, seed=asked["seed"]))
+    write_slice_set(folder, chosen.images, chosen.masks)
     chosen.table.assign(row=range(len(chosen))).to_parquet(folder / "slices.parquet", index=False)
     tree = {
         "slices": {"folds": [FOLD]},
@@ -179,11 +184,11 @@ def train(room: Path) -> float:
 def judged(room: Path, slices: Path) -> dict[str, float]:
     """The figures of a trained generator against the test patients."""
     device = torch.device("cpu")
-    train_set, test_set = (load_slices(FOLD, side, slices) for side in ("train", "test"))
+    train_set, test_set = (read_slices(FOLD, side, slices) for side in ("train", "test"))
     generator = load_generator(room / "data/gan" / FOLD, device)
-    asked = Wish(count=2 * MOST, seed=SEEDS["draw"], tumor_share=0.5, min_island_px=3,
+    asked = SamplingRequest(count=2 * MOST, seed=SEEDS["draw"], tumor_share=0.5, min_island_px=3,
                  min_tumor_px=5, attempts=8)  # fmt: skip
-    drawn = list(draw(generator, asked, device))
+    drawn = list(sample_generator(generator, asked, device))
     figures: dict[str, float] = {}
     for label, name in ((0, "none"), (1, "tumour")):
         images = np.array([one.image for one in drawn if one.label == label], np.float32)
@@ -202,13 +207,13 @@ def judged(room: Path, slices: Path) -> dict[str, float]:
         figures[f"SSIM {name}"] = pair_ssim(fake) / pair_ssim(other)
     figures |= masks_judged(drawn, train_set, test_set)
     if "area" in generator.architecture.conditions:
-        figures["area follows"] = obedience(generator, train_set)
+        figures["area follows"] = condition_fidelity(generator, train_set)
     figures["redrawn"] = float(np.mean([one.redraws > 0 for one in drawn]))
     figures["short"] = 1 - len(drawn) / asked.count
     return figures
 
 
-def masks_judged(drawn: list[Drawn], train: SliceSet, test: SliceSet) -> dict[str, float]:
+def masks_judged(drawn: list[GeneratedSlices], train: SliceSet, test: SliceSet) -> dict[str, float]:
     """Size and place of the drawn masks against the test patients', and whether they are clean."""
     tumours = [one for one in drawn if one.label == 1]
     if not tumours:
@@ -228,7 +233,7 @@ def masks_judged(drawn: list[Drawn], train: SliceSet, test: SliceSet) -> dict[st
     }
 
 
-def obedience(generator: Generator, train: SliceSet) -> float:
+def condition_fidelity(generator: Generator, train: SliceSet) -> float:
     """Spearman's correlation of asked areas with drawn ones: tenth, median, ninetieth percentile.
 
     The same z for each, whatever its mask.
@@ -236,9 +241,9 @@ def obedience(generator: Generator, train: SliceSet) -> float:
     tumours = train.table.loc[train.table["label"] == 1, "tumor_area_mm2"]
     asked, found = [], []
     for area in tumours.quantile([0.1, 0.5, 0.9]):
-        wish = Wish(count=BATCH, seed=SEEDS["draw"], tumor_share=1.0, min_island_px=3,
+        wish = SamplingRequest(count=BATCH, seed=SEEDS["draw"], tumor_share=1.0, min_island_px=3,
                     min_tumor_px=0, attempts=1, tumor_area_mm2=float(area))  # fmt: skip
-        masks = [one.mask for one in draw(generator, wish, torch.device("cpu"))]
+        masks = [one.mask for one in sample_generator(generator, wish, torch.device("cpu"))]
         asked += [float(area)] * len(masks)
         found += [float(mask.sum()) for mask in masks]
     return float(spearmanr(asked, found).statistic)

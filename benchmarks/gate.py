@@ -127,7 +127,7 @@ def slices(name: str, first: int, count: int, size: int, keep: Path | None) -> S
         return SliceSet(images, masks, pd.DataFrame(table))
     patients = -(-count // 15)
     made = simulated(first, patients, seed=5, size=size, pixel_mm=192 / size, each=EACH)
-    chosen = made.take(np.arange(min(count, len(made))))
+    chosen = made.select(np.arange(min(count, len(made))))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         columns = {

@@ -83,7 +83,7 @@ def block(everybody: SliceSet, index: int) -> pd.DataFrame:
     people = rng.permutation(everybody.table["subject"].unique())
     ends = np.cumsum([TRAIN, VALIDATION, ORACLE])
     train, val, oracle = (
-        everybody.take(everybody.table["subject"].isin(part).to_numpy())
+        everybody.select(everybody.table["subject"].isin(part).to_numpy())
         for part in np.split(people, ends)[:3]
     )
     seen, unseen = describe(train, device="cpu"), describe(val, device="cpu")
@@ -100,7 +100,7 @@ def block(everybody: SliceSet, index: int) -> pd.DataFrame:
             reference = chosen(unseen, n, rng)
             made = pd.Series(rng.permutation(oracle.table["subject"].unique())[:MADE])
             for name, slices in known.items():
-                mine = slices.take(slices.table["owner"].isin(made).to_numpy())
+                mine = slices.select(slices.table["owner"].isin(made).to_numpy())
                 sets = Sets(replace(mine, table=mine.table.drop(columns="owner")), seen, reference)
                 for measure, ratio in ratios(sets, families, seed=repeat).items():
                     rows.append((index, n, repeat, name, measure, ratio))
@@ -119,8 +119,8 @@ def generators(oracle: SliceSet, rng: np.random.Generator) -> dict[str, SliceSet
             own.masks, own.table,
         ),
         "masks swapped": damaged(own, "masks swapped", rng),
-        "one site (A)": own.take(site == "A"),
-        "one site (B)": own.take(site == "B"),
+        "one site (A)": own.select(site == "A"),
+        "one site (B)": own.select(site == "B"),
         "large tumours": large(own),
     }  # fmt: skip
     repeated = collapsed(own, len(own), rng)
@@ -143,7 +143,7 @@ def softer(own: SliceSet, sigma: float) -> SliceSet:
 def large(own: SliceSet) -> SliceSet:
     """Without the smaller half of the tumours."""
     area = own.masks.sum(axis=(1, 2))
-    return own.take((area == 0) | (area > np.median(area[area > 0])))
+    return own.select((area == 0) | (area > np.median(area[area > 0])))
 
 
 def described(made: SliceSet, experts: Experts, train: SliceSet, seen: Described) -> Described:
@@ -170,7 +170,7 @@ def like_training(one: Described, train: SliceSet, seen: Described) -> Described
 def chosen(unseen: Described, n: int, rng: np.random.Generator) -> Described:
     """Some of the validation patients."""
     people = rng.permutation(unseen.table["subject"].unique())[:n]
-    return unseen.take(unseen.table["subject"].isin(people).to_numpy())
+    return unseen.select(unseen.table["subject"].isin(people).to_numpy())
 
 
 def ratios(sets: Sets, families: list, *, seed: int) -> dict[str, float]:  # type: ignore[type-arg]

@@ -202,11 +202,11 @@ def compare_memory(options: argparse.Namespace, room: Path) -> None:
 def count_held(room: Path) -> None:
     """What the first process keeps, by tracemalloc, of 300 patients who have 40 files each."""
     from tasks.ingest.__main__ import find_patients
-    from tasks.ingest.conversion.convert_patient import Converted
-    from tasks.ingest.files.dicom_index import Roll
+    from tasks.ingest.conversion.convert_patient import PatientResult
+    from tasks.ingest.files.dicom_index import DicomFileIndex
     from tasks.ingest.files.zip_archives import workspace
-    from tasks.ingest.output.batch_report import opened
-    from tasks.ingest.patients.batch_context import Plan
+    from tasks.ingest.output.batch_report import open_report
+    from tasks.ingest.patients.batch_context import BatchContext
     from tasks.ingest.privacy.pseudonyms import DEMO_KEY, Pseudonyms
     from tasks.ingest.user_tables.files_csv import read_files_table
     from tasks.params.ingest import Ingest
@@ -226,10 +226,10 @@ def count_held(room: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(b"0")
     for batch in ("dicom", "nifti"):
-        with workspace(batch) as scratch, opened(batch, names) as account:
-            plan = Plan(
+        with workspace(batch) as scratch, open_report(batch, names) as account:
+            plan = BatchContext(
                 Path("volumes"),
-                Roll(scratch / "roll"),
+                DicomFileIndex(scratch / "roll"),
                 Ingest(),
                 names,
                 [],
@@ -243,7 +243,7 @@ def count_held(room: Path) -> None:
                 bytes_a_file=round(held / len(found) / files))  # fmt: skip
             before = tracemalloc.get_traced_memory()[0]
             for number in range(patients):
-                account.enter(Converted(rows=[row_of(names.subject(patient(number)))]))
+                account.enter(PatientResult(rows=[row_of(names.subject(patient(number)))]))
             held = tracemalloc.get_traced_memory()[0] - before
             tracemalloc.stop()
     say(bytes_a_volume=round(held / patients))

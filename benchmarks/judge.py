@@ -24,7 +24,7 @@ import torch
 from scipy.stats import binomtest
 
 from benchmarks.phantom_cohorts import cohort
-from tasks.common.slice_set import SliceSet, load_slices
+from tasks.common.slice_set import SliceSet, read_slices
 from tasks.gate.judge import Reference, judge, reference
 from tasks.params.gate import Gate
 from tests.tasks.known_generators import CHANGES, PAIRS, copier, generators
@@ -63,7 +63,7 @@ def main() -> None:
         judge_all(
             words.folder / f"slices-{words.fold}.csv",
             int(words.fold),
-            lambda: tuple(load_slices(words.fold, name, words.slices) for name in names),  # type: ignore[return-value]
+            lambda: tuple(read_slices(words.fold, name, words.slices) for name in names),  # type: ignore[return-value]
         )
     else:
         tables(words.folder)
@@ -87,7 +87,7 @@ def judge_all(
         if (seed, name) not in have:
             real = real or reference(train, val, config)
             rng = np.random.default_rng([seed, 99])
-            mixed = planted(share, oracle, train, rng)
+            mixed = with_planted_copies(share, oracle, train, rng)
             add(path, row_of(seed, name, mixed, real, config, innocent=len(oracle)))
 
 
@@ -123,7 +123,9 @@ def row_of(
     }
 
 
-def planted(share: float, oracle: SliceSet, train: SliceSet, rng: np.random.Generator) -> SliceSet:
+def with_planted_copies(
+    share: float, oracle: SliceSet, train: SliceSet, rng: np.random.Generator
+) -> SliceSet:
     """The oracle's images, then copies of all kinds in equal parts."""
     count = round(share / (1 - share) * len(oracle))
     hows = rng.permutation([*CHANGES, *PAIRS])
@@ -137,7 +139,7 @@ def planted(share: float, oracle: SliceSet, train: SliceSet, rng: np.random.Gene
     keep = np.arange(len(oracle) + count)
     copies = rng.permutation(np.arange(len(oracle), len(mixed)))[:count]
     keep[len(oracle) :] = copies
-    return mixed.take(keep)
+    return mixed.select(keep)
 
 
 def done(path: Path) -> set[tuple[int, str]]:

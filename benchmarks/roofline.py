@@ -68,7 +68,7 @@ class Counter(TorchDispatchMode):
 
 
 @dataclass(frozen=True)
-class Ceilings:
+class MachinePeak:
     """FLOP/s of large matrix products and bytes/s of a large copy, on this machine today."""
 
     fp32: float
@@ -76,7 +76,7 @@ class Ceilings:
     copy: float
 
     @classmethod
-    def measure(cls, device: torch.device) -> "Ceilings":
+    def measure(cls, device: torch.device) -> "MachinePeak":
         """The best of some tries: other work on the machine only ever slows one down."""
         n = 8192 if device.type == "cuda" else 1024
         products = []

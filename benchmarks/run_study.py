@@ -71,7 +71,7 @@ def main() -> None:
     plan["sizes"] = words.sizes or plan["sizes"]
     plan["draws"] = words.draws or plan["draws"]
     part, parts = map(int, words.part.split("/"))
-    clone = prepare(words.work, f"clone-{part}", words.data, plan)
+    clone = prepare_cell(words.work, f"clone-{part}", words.data, plan)
     results = words.work / "results"
     mine = list(cells(plan))
     for number, (_, group) in enumerate(grouped(mine)):
@@ -116,7 +116,7 @@ def grouped(every: list[Cell]) -> list[tuple[tuple[int, int], list[Cell]]]:
     return list(groups.items())
 
 
-def prepare(work: Path, name: str, data: Path, plan: dict[str, Any]) -> Path:
+def prepare_cell(work: Path, name: str, data: Path, plan: dict[str, Any]) -> Path:
     """A clone with the data in it, on the cache that all clones share.
 
     Of the data's patients only those that the plan names, where it names any.

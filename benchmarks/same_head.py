@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from tasks.phantom.simulator import Patient, Simulator, Stream
+from tasks.phantom.simulator import Patient, RandomStream, Simulator
 from tasks.slices.same_head import (
     SAME,
     SAME_REGISTERED,
@@ -41,11 +41,11 @@ class SecondVisit(Simulator):
 
     def rng(self, index: int, stream: int) -> np.random.Generator:
         """The random numbers of a thing, other ones for what a visit changes."""
-        visit = 1 if stream in (Stream.GEOMETRY, Stream.NOISE) else 0
+        visit = 1 if stream in (RandomStream.GEOMETRY, RandomStream.NOISE) else 0
         return np.random.default_rng([self.seed, index, stream, visit][: 3 + visit])
 
 
-def canonical(volume: Volume, affine: NDArray[np.float64]) -> tuple[Volume, Spacing]:
+def to_ras(volume: Volume, affine: NDArray[np.float64]) -> tuple[Volume, Spacing]:
     """A volume in RAS order, and its voxels' size in mm."""
     image = nib.as_closest_canonical(nib.Nifti1Image(volume, affine))
     return np.asarray(image.dataobj, np.float32), np.array(image.header.get_zooms()[:3], float)
@@ -54,14 +54,14 @@ def canonical(volume: Volume, affine: NDArray[np.float64]) -> tuple[Volume, Spac
 def phantom(first: int, count: int) -> Iterator[tuple[Volume, Spacing]]:
     """Simulated patients: one template's anatomy, so that they are hard to tell apart."""
     for patient in Simulator(7).patients(first, count):
-        yield canonical(patient.volume, patient.affine)
+        yield to_ras(patient.volume, patient.affine)
 
 
 def on_disk(folder: Path) -> Iterator[tuple[Volume, Spacing]]:
     """The FLAIR volumes of a BIDS folder."""
     for path in sorted(folder.glob("sub-*/anat/*_FLAIR.nii.gz")):
         image = nib.load(path)
-        yield canonical(np.asarray(image.dataobj, np.float32), image.affine)
+        yield to_ras(np.asarray(image.dataobj, np.float32), image.affine)
 
 
 def bias(volume: Volume, rng: np.random.Generator, strength: float) -> Volume:
@@ -147,7 +147,7 @@ def second_visits(index: int) -> Iterator[tuple[str, Volume]]:
 
 def whole(patient: Patient) -> Volume:
     """Its volume in RAS order."""
-    return canonical(patient.volume, patient.affine)[0]
+    return to_ras(patient.volume, patient.affine)[0]
 
 
 def main() -> None:

@@ -26,9 +26,9 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 from models.classifier import classifier
 from tasks import params
-from tasks.common.slice_set import SliceSet, load_slices
+from tasks.common.slice_set import SliceSet, read_slices
 from tasks.generate.load_generator import load_generator
-from tasks.generate.sample_generator import Wish, draw
+from tasks.generate.sample_generator import SamplingRequest, sample_generator
 from tasks.measures import neighbours
 from tasks.measures.features import features
 from tasks.measures.foreground import foreground
@@ -36,7 +36,9 @@ from tasks.measures.frechet import frechet_distance
 from tasks.measures.nearest_ssim import nearest_ssim
 from tasks.params.train_gan import TrainGan
 
-WISH = Wish(count=400, seed=5, tumor_share=0.5, min_island_px=3, min_tumor_px=5, attempts=8)
+WISH = SamplingRequest(
+    count=400, seed=5, tumor_share=0.5, min_island_px=3, min_tumor_px=5, attempts=8
+)
 SEEDS, STEPS, BATCH, RATE = (0, 1, 2), 120, 32, 3e-3  # of the classifiers
 COLUMNS = ("ssim_train", "ssim_val", "frechet")
 
@@ -51,7 +53,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="*", default=[])
     words = parser.parse_args()
     torch.set_num_threads(1)
-    train, val = (load_slices(words.fold, name, words.slices) for name in ("train", "val"))
+    train, val = (read_slices(words.fold, name, words.slices) for name in ("train", "val"))
     words.out.mkdir(parents=True, exist_ok=True)
     if any(not (words.out / f"step_{step}").exists() for step in words.steps):
         for folder in snapshots(train, val, sorted(words.steps), words.out):
@@ -70,11 +72,11 @@ def main() -> None:
 def snapshots(train: SliceSet, val: SliceSet, steps: list[int], out: Path) -> Iterator[Path]:
     """Train a generator and keep it at each of `steps`, as `data/gan/FOLD` does."""
     from tasks.train_gan.distributed import Ranks
-    from tasks.train_gan.training_data import gather
+    from tasks.train_gan.training_data import to_device
     from tasks.train_gan.training_loop import fresh
 
     asked = params.read(TrainGan).model_copy(update={"threads": 1, "steps": steps[-1]})
-    examples = gather(
+    examples = to_device(
         train, val, soften=asked.soften, device=torch.device("cpu"), conditions=asked.conditions
     )
     trainer = fresh(asked, examples, Ranks())
@@ -97,7 +99,7 @@ def snapshots(train: SliceSet, val: SliceSet, steps: list[int], out: Path) -> It
 def figures(folder: Path, train: SliceSet, val: SliceSet) -> dict[str, float | str]:
     """SSIM with the nearest real slices, Fréchet distance, and what classifiers learn."""
     generator = load_generator(folder, torch.device("cpu"))
-    drawn = list(draw(generator, WISH, torch.device("cpu")))
+    drawn = list(sample_generator(generator, WISH, torch.device("cpu")))
     images = np.stack([one.image for one in drawn]).astype(np.float32)
     labels = np.array([one.label for one in drawn])
     config = json.loads((folder / "config.json").read_text())

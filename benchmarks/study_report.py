@@ -38,7 +38,7 @@ from benchmarks.select_study_arm import (
 from tasks.common.arms import Arm
 from tasks.lift import learning_curves, patient_metrics
 from tasks.lift.bootstrap import Difference, Pair, Resampling, estimate, sign_flip
-from tasks.lift.claim import deciding, over_real
+from tasks.lift.claim import claim_contrasts, over_real
 from tasks.lift.compare import METRICS, within
 from tasks.lift.compare import PRIMARY as PRIMARY_METRIC
 from tasks.lift.downstream_results import by_site, by_size
@@ -92,7 +92,7 @@ def main() -> None:
     folder = words.work / "results"
     for task in ("segment", "classify"):
         print(f"\n## {task}\n")
-        results = [one for one in read(folder, task) if not Arm.parse(one.arm).apart]
+        results = [one for one in read(folder, task) if not Arm.parse(one.arm).is_diagnostic]
         if not results:
             print("Nothing.")
             continue
@@ -172,7 +172,7 @@ def described(arms: Sequence[str]) -> list[Pair]:
     family = [arm for arm in arms if arm not in DESCRIBED]
     pairs = [(CHOSEN, BEST_REAL), (FIXED, CURVE), (FIXED, BEST_REAL)]
     pairs = [(arm, reference) for arm, reference in pairs if arm in arms and reference in arms]
-    return pairs + [pair for pair in over_real(family) if pair not in deciding(family)]
+    return pairs + [pair for pair in over_real(family) if pair not in claim_contrasts(family)]
 
 
 def means(metric: Metric) -> Iterator[dict[str, Any]]:
@@ -182,7 +182,7 @@ def means(metric: Metric) -> Iterator[dict[str, Any]]:
         for arm, one in of_size.items():
             row[label(arm)] = number(one.value)
             if one.freedom > 0:
-                possible = learning_curves.possible(one, metric.resampling, seed=1)
+                possible = learning_curves.clip_to_metric_range(one, metric.resampling, seed=1)
                 row[label(arm)] += f" ({span(np.clip(possible, 0, metric.limit))})"
         yield row
 
@@ -217,10 +217,12 @@ def worths(metric: Metric) -> Iterator[dict[str, Any]]:
         for arm in (CHOSEN, FIXED, ALONE):
             if arm in of_size and len(curve) > 1:
                 one = of_size[arm]
-                patients, (low, high) = learning_curves.worth(curve, one, metric.resampling)
-                shares = learning_curves.possible(
+                patients, (low, high) = learning_curves.equivalent_patients(
+                    curve, one, metric.resampling
+                )
+                shares = learning_curves.clip_to_metric_range(
                     one, metric.resampling, seed=1
-                ) / learning_curves.possible(real, metric.resampling, seed=1)
+                ) / learning_curves.clip_to_metric_range(real, metric.resampling, seed=1)
                 yield {
                     "patients": size,
                     "arm": label(arm),
@@ -287,7 +289,7 @@ def cell_of(place: Path) -> tuple[int, int]:
 def by_slice(folder: Path) -> Iterator[dict[str, Any]]:
     """Arms with a split by slice and random labels, and what a split by patient says beside."""
     every = read(folder, "classify")
-    leaky = [one for one in every if Arm.parse(one.arm).apart]
+    leaky = [one for one in every if Arm.parse(one.arm).is_diagnostic]
     cells = {(one.size, one.draw) for one in leaky}
     honest = [one for one in every if one.arm == "real" and (one.size, one.draw) in cells]
     for one in [*honest, *leaky]:
@@ -318,7 +320,8 @@ def plot(metric: Metric, path: Path) -> None:
             spans = np.array(
                 [
                     np.nanquantile(
-                        learning_curves.possible(one, metric.resampling, seed=1), [0.025, 0.975]
+                        learning_curves.clip_to_metric_range(one, metric.resampling, seed=1),
+                        [0.025, 0.975],
                     )
                     for one in known
                 ]

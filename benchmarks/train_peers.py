@@ -15,7 +15,7 @@ from models.dcgan import Architecture, Discriminator, Generator
 from models.diffaugment import DiffAugment
 from models.losses import r1_penalty
 from tasks.params.train_gan import TrainGan
-from tasks.train_gan.training_data import Examples
+from tasks.train_gan.training_data import TrainingData
 
 PEERS = ("tutorial", "monai")
 
@@ -23,7 +23,7 @@ PEERS = ("tutorial", "monai")
 class Slices(Dataset[dict[str, Tensor]]):
     """Slices as a data loader takes them, from the host's memory."""
 
-    def __init__(self, examples: Examples) -> None:
+    def __init__(self, examples: TrainingData) -> None:
         self.x = examples.train.x.cpu()
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class Peer:
     """What both peers train: the same networks, losses and optimisers, written plainly."""
 
     def __init__(
-        self, asked: TrainGan, shape: Architecture, examples: Examples, device: torch.device
+        self, asked: TrainGan, shape: Architecture, examples: TrainingData, device: torch.device
     ) -> None:
         torch.manual_seed(asked.seed)
         self.asked, self.device = asked, device
@@ -101,7 +101,7 @@ class Tutorial(Peer):
     """The loop of PyTorch's DCGAN tutorial, line by line, with its read-outs."""
 
     def __init__(
-        self, asked: TrainGan, shape: Architecture, examples: Examples, device: torch.device
+        self, asked: TrainGan, shape: Architecture, examples: TrainingData, device: torch.device
     ) -> None:
         super().__init__(asked, shape, examples, device)
         self.batches = iter(self.loader)
@@ -132,7 +132,7 @@ class Monai(Peer):
     """
 
     def __init__(
-        self, asked: TrainGan, shape: Architecture, examples: Examples, device: torch.device
+        self, asked: TrainGan, shape: Architecture, examples: TrainingData, device: torch.device
     ) -> None:
         from monai.engines.trainer import GanTrainer
 

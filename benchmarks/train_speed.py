@@ -31,12 +31,12 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.roofline import Ceilings, Cost, machine, timed  # noqa: E402
+from benchmarks.roofline import Cost, MachinePeak, machine, timed  # noqa: E402
 from benchmarks.train_peers import PEERS, Monai, Tutorial  # noqa: E402
 from tasks.common import torch_setup  # noqa: E402
 from tasks.params.train_gan import TrainGan  # noqa: E402
 from tasks.train_gan.trainer import Trainer  # noqa: E402
-from tasks.train_gan.training_data import Examples, Partition  # noqa: E402
+from tasks.train_gan.training_data import Partition, TrainingData  # noqa: E402
 from tasks.train_gan.training_loop import architecture  # noqa: E402
 from tests.tasks.train_gan_fixtures import write_room  # noqa: E402
 
@@ -75,13 +75,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--skip-startup", action="store_true")
     words = parser.parse_args()
-    device = torch_setup.prepare(words.threads)
+    device = torch_setup.setup_torch(words.threads)
     print(f"torch {torch.__version__}, {machine(device)}, {words.threads} threads")
     if device.type == "cpu":
         print("no GPU: the figures below are the processor's")
     if not words.skip_startup:
         print(startup(words.threads))
-    ceilings = Ceilings.measure(device)
+    ceilings = MachinePeak.measure(device)
     print(ceilings)
     for size in words.sizes:
         for workload in words.workloads:
@@ -89,7 +89,11 @@ def main() -> None:
 
 
 def table(
-    workload: str, size: int, words: argparse.Namespace, ceilings: "Ceilings", device: torch.device
+    workload: str,
+    size: int,
+    words: argparse.Namespace,
+    ceilings: "MachinePeak",
+    device: torch.device,
 ) -> None:
     """Time the contenders in turns and print a line for each."""
     # A lazy penalty comes every eighth step: whole periods only.
@@ -158,17 +162,17 @@ def contenders(
     return found
 
 
-def random_examples(size: int, device: torch.device, n: int = 512) -> Examples:
+def random_examples(size: int, device: torch.device, n: int = 512) -> TrainingData:
     """Noise in place of slices: a step takes as long."""
     random = torch.Generator().manual_seed(0)
     x = 2 * torch.rand(n, 2, size, size, generator=random) - 1
     labels = torch.arange(n) % 2
     none, tumor = (torch.nonzero(labels == label)[:, 0].to(device) for label in (0, 1))
     every = Partition(x.to(device), labels.to(device), (none, tumor), 8)
-    return Examples(every, every)
+    return TrainingData(every, every)
 
 
-def ours(asked: TrainGan, examples: Examples, device: torch.device, *, replay: bool) -> "Step":
+def ours(asked: TrainGan, examples: TrainingData, device: torch.device, *, replay: bool) -> "Step":
     """The stage's own step."""
     trainer = Trainer(asked, architecture(asked, examples), device)
     if not replay:

@@ -110,7 +110,7 @@ def scan(
     force: Annotated[bool, typer.Option(help="Write over the files.csv that is there.")] = False,
 ) -> None:
     """Say who is who in a batch before it is ingested, and propose it as files.csv."""
-    hand_on("tasks.commands.scan", [*(["--force"] if force else []), "--", batch])
+    run_module("tasks.commands.scan", [*(["--force"] if force else []), "--", batch])
 
 
 passes_on = app.command(
@@ -122,22 +122,22 @@ passes_on = app.command(
 @passes_on
 def judge(context: typer.Context) -> None:
     """Judge a folder of synthetic images: --real DIR --synthetic DIR [--train DIR] [--out DIR]."""
-    hand_on("tasks.commands.judge", context.args)
+    run_module("tasks.commands.judge", context.args)
 
 
 @passes_on
 def generate(context: typer.Context) -> None:
     """Draw slices: --count N --out DIR [--label tumor] [--seed S] [--format nifti] [--from DIR]."""
-    hand_on("tasks.commands.export.generate_cli", context.args)
+    run_module("tasks.commands.export.generate_cli", context.args)
 
 
 @passes_on
 def export(context: typer.Context) -> None:
     """Pack the generator for other tools: --format monai-bundle|medigan --out DIR [--from DIR]."""
-    hand_on("tasks.commands.export.export_cli", context.args)
+    run_module("tasks.commands.export.export_cli", context.args)
 
 
-def hand_on(module: str, words: list[str]) -> None:
+def run_module(module: str, words: list[str]) -> None:
     """Run a command in a process of its own: it needs libraries that no front door imports."""
     command = [sys.executable, "-m", module, *words]
     raise typer.Exit(subprocess.run(command, check=False).returncode)

@@ -55,12 +55,12 @@ class Runner:
         code: int | None = None
         refusal: list[str] = []
         try:
-            for line in readable(child.stdout):
+            for line in read_lines(child.stdout):
                 if refusal or dvc_locks.busy(line):
                     refusal.append(line)
                 elif failure := re.search(r"^ERROR: .*exited with (-?\d+)$", line):
                     code = int(failure[1])
-                elif own := without_chatter(line):
+                elif own := strip_progress_bar(line):
                     say(own)
                     last = own
             status = child.wait()
@@ -136,13 +136,13 @@ def end_group(child: subprocess.Popen[str]) -> None:
         child.wait()
 
 
-def without_chatter(line: str) -> str:
+def strip_progress_bar(line: str) -> str:
     """What the stage itself said: a progress bar leaves DVC's next words on its own line."""
     chatter = CHATTER.search(line)
     return line[: chatter.start()].rstrip() if chatter else line
 
 
-def readable(stream: IO[str]) -> Iterator[str]:
+def read_lines(stream: IO[str]) -> Iterator[str]:
     """The lines of a child, with the redrawings of a progress bar thinned out."""
     stream.reconfigure(newline="")  # type: ignore[attr-defined] # keep \r apart from \n
     drawn = time.monotonic()

@@ -134,7 +134,7 @@ def run_changed(plan: Plan, workers: int) -> None:
                 stage = changed[ready.pop(0)]
                 parents = [futures[address] for address in stage.needs & changed.keys()]
                 future = as_task(stage).submit(stage, runner, wait_for=parents, return_state=False)
-                future.add_done_callback(teller(ended, stage.address))
+                future.add_done_callback(completion_callback(ended, stage.address))
                 futures[stage.address] = future
                 running += 1
             if running == 0:
@@ -152,7 +152,9 @@ def run_changed(plan: Plan, workers: int) -> None:
         futures[address].result()
 
 
-def teller(ended: "queue.Queue[str]", address: str) -> Callable[[PrefectFuture[Any]], None]:
+def completion_callback(
+    ended: "queue.Queue[str]", address: str
+) -> Callable[[PrefectFuture[Any]], None]:
     """A callback that says which stage ended."""
     return lambda _: ended.put(address)
 
@@ -166,11 +168,11 @@ def as_task(stage: Stage) -> Task[[Stage, Runner], None]:
         tags=options.tags,
         retries=options.retries,
         retry_delay_seconds=options.retry_delay_seconds,
-        retry_condition_fn=may_help,
+        retry_condition_fn=should_retry,
     )
 
 
-def may_help(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+def should_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Another try helps unless the input is wrong or the run was ended."""
     failure = state.result(raise_on_failure=False)
     return not (isinstance(failure, StageFailed) and failure.code in (WRONG_INPUT, ENDED))
@@ -193,20 +195,20 @@ def run(workers: int = 0) -> int:
         ensure_server()
         state = pipeline(workers, return_state=True)
     except InputError as error:
-        return complain(str(error), WRONG_INPUT)
+        return print_error(str(error), WRONG_INPUT)
     except httpx.TransportError as error:
-        return complain(
+        return print_error(
             f"the Prefect server does not answer any more ({error}); stages that ended are kept,"
             " start it and run again",
             OTHER,
         )
     except KeyboardInterrupt:
-        return complain("ended before it was done; the next run goes on from here", OTHER)
+        return print_error("ended before it was done; the next run goes on from here", OTHER)
     if state.is_completed():
         print(state.message)
         return DONE
     codes = {"Rejected": REJECTED, "WrongInput": WRONG_INPUT}
-    return complain(state.message or "failed", codes.get(str(state.name), OTHER))
+    return print_error(state.message or "failed", codes.get(str(state.name), OTHER))
 
 
 def signals_end() -> None:
@@ -214,7 +216,7 @@ def signals_end() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def complain(message: str, code: int) -> int:
+def print_error(message: str, code: int) -> int:
     """Print one line where errors belong."""
     typer.echo(f"auglift: {message}", err=True)
     return code

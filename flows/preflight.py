@@ -61,7 +61,7 @@ def check_disk() -> str:
 
 def check_params() -> str:
     """Every section is valid, whether its stage has to run or not."""
-    for key, value in params.leaves(params.load()):
+    for key, value in params.leaf_values(params.load()):
         if not isinstance(value, str | int | float | bool | None):
             raise InputError(
                 f"params.yaml: {key} is a {type(value).__name__}, which DVC cannot read;"

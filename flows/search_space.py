@@ -98,7 +98,7 @@ def distribution(key: str, words: str) -> BaseDistribution:
     Raises:
         StageError: when the key is not searched, or some value is not allowed.
     """
-    kind = kind_of(key)
+    kind = scale_of(key)
     try:
         if found := RANGE.fullmatch(words):
             step = found["step"]
@@ -121,13 +121,13 @@ def distribution(key: str, words: str) -> BaseDistribution:
             f"{key}={words}: {error}; expected a list such as 8,16 or a range such as"
             " 1e-4..1e-2:log or 8..32:step=8"
         ) from None
-    for value in corners(ends):
+    for value in extreme_values(ends):
         if said := refusal({key: value}, alone=True):
             raise InputError(said)
     return ends
 
 
-def kind_of(key: str) -> Any:
+def scale_of(key: str) -> Any:
     """The type of a key of `train_gan`.
 
     Raises:
@@ -169,7 +169,7 @@ def scalar(word: str, kind: Any) -> Any:
     return value if isinstance(value, bool | str) else word
 
 
-def corners(found: BaseDistribution) -> list[Any]:
+def extreme_values(found: BaseDistribution) -> list[Any]:
     """The values that show whether all are allowed."""
     if isinstance(found, CategoricalDistribution):
         return list(found.choices)
@@ -183,7 +183,7 @@ def refusal(values: Values, *, alone: bool = False) -> str:
     `alone` overlooks what only a combination makes wrong.
     """
     tree = params.load()
-    put(tree, values)
+    set_values(tree, values)
     try:
         TrainGan.model_validate(tree[SECTION])
     except ValidationError as error:
@@ -194,7 +194,7 @@ def refusal(values: Values, *, alone: bool = False) -> str:
     return ""
 
 
-def put(tree: dict[str, Any], values: Values) -> None:
+def set_values(tree: dict[str, Any], values: Values) -> None:
     """Set values of a tree of sections; groups that are missing are made."""
     for key, value in values.items():
         *way, last = key.split(".")
@@ -215,9 +215,9 @@ def current(space: Space) -> Values | None:
         value: Any = today
         for word in key.split(".")[1:]:
             value = getattr(value, word)
-        low, high = min(corners(found), key=order), max(corners(found), key=order)
+        low, high = min(extreme_values(found), key=order), max(extreme_values(found), key=order)
         listed = isinstance(found, CategoricalDistribution)
-        if not (value in corners(found) if listed else low <= value <= high):
+        if not (value in extreme_values(found) if listed else low <= value <= high):
             return None
         values[key] = value
     return values

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from flows.search_space import Values, put
+from flows.search_space import Values, set_values
 from tasks.params import PARAMS
 from tasks.stage.errors import InputError
 from tasks.stage.stage_io import discard
 
 
 @dataclass(frozen=True)
-class Workspaces:
+class TrialClones:
     """The clones of one search, in `root`; `address` is the stage that its trials run."""
 
     root: Path
@@ -48,7 +48,7 @@ class Workspaces:
         discard(partial)
         partial.parent.mkdir(parents=True, exist_ok=True)
         git(Path(), "clone", "--quiet", "--shared", ".", str(partial.absolute()))
-        overlay(partial)
+        copy_uncommitted(partial)
         cache = dvc(Path(), "cache", "dir").strip()
         dvc(partial, "cache", "dir", "--local", str(Path(cache).absolute()))
         dvc(partial, "checkout", *sorted(needs))
@@ -87,7 +87,7 @@ def key_of(values: Values) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def overlay(clone: Path) -> None:
+def copy_uncommitted(clone: Path) -> None:
     """Bring what is not committed into a clone: changed, new and removed files."""
     listed = git(Path(), "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
@@ -112,7 +112,7 @@ def change_params(path: Path, values: Values) -> None:
         type(None), lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null")
     )
     tree = editor.load(path.read_text())
-    put(tree, values)
+    set_values(tree, values)
     text = io.StringIO()
     editor.dump(tree, text)
     partial = path.with_suffix(".partial")

@@ -28,11 +28,19 @@ from flows import preflight, tuning_results
 from flows.dvc_graph import Plan, read_plan, sort_lock
 from flows.dvc_runner import Runner
 from flows.gpu_slots import ensure_gpu_limit, gpu_slot
-from flows.pipeline import DONE, OTHER, complain, only_run, run_changed, signals_end, teller
+from flows.pipeline import (
+    DONE,
+    OTHER,
+    completion_callback,
+    only_run,
+    print_error,
+    run_changed,
+    signals_end,
+)
 from flows.prefect_server import ensure_server
 from flows.run_failure import StageFailed, without_traceback
-from flows.search_space import SECTION, Space, Values, current, grid, put, refusal
-from flows.trial_clones import Workspaces, change_params, check_commit, key_of
+from flows.search_space import SECTION, Space, Values, current, grid, refusal, set_values
+from flows.trial_clones import TrialClones, change_params, check_commit, key_of
 from flows.tuning_trial import Job, Outcome, train
 from tasks import params
 from tasks.params.train_gan import TrainGan
@@ -107,22 +115,22 @@ def tune(search: Search, study: optuna.Study) -> None:
         run_changed(needed, search.workers)
         if needed.changed:
             sort_lock(logger.info)
-    spaces = Workspaces(search.folder, search.address)
+    spaces = TrialClones(search.folder, search.address)
     if spaces.prepare(stages[search.address].needs, search.fixed):
         logger.info(
             "going on with the code, the params and the slices that %s began with", search.name
         )
     if has_gpu():
         ensure_gpu_limit(search.workers)
-    take_up(study)
+    requeue_unfinished(study)
     propose_first(search, study)
-    Searching(search, study, spaces).run()
+    SearchLoop(search, study, spaces).run()
 
 
-class Searching:
+class SearchLoop:
     """The trials that run, and when to start another."""
 
-    def __init__(self, search: Search, study: optuna.Study, spaces: Workspaces) -> None:
+    def __init__(self, search: Search, study: optuna.Study, spaces: TrialClones) -> None:
         self.search, self.study, self.spaces = search, study, spaces
         self.running: dict[str, tuple[optuna.Trial, Runner, PrefectFuture[Outcome]]] = {}
         self.ended: queue.Queue[str] = queue.Queue()
@@ -182,7 +190,7 @@ class Searching:
         job = Job(self.spaces, self.search.fold, values, trial, runner, self.search.prunes)
         named = run_trial.with_options(name="trial", task_run_name=f"trial-{trial.number}-{key}")
         future = named.submit(job, return_state=False)
-        future.add_done_callback(teller(self.ended, key))
+        future.add_done_callback(completion_callback(self.ended, key))
         self.running[key] = (trial, runner, future)
 
     def finish(self, key: str) -> None:
@@ -225,7 +233,7 @@ def ancestors(plan: Plan, address: str) -> set[str]:
     return found
 
 
-def take_up(study: optuna.Study) -> None:
+def requeue_unfinished(study: optuna.Study) -> None:
     """Put trials that an earlier run left unfinished back in line; their clones are still there."""
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
@@ -279,7 +287,7 @@ def sampler(name: str, seed: int) -> BaseSampler:
 def planned(search: Search, key: str) -> int:
     """A whole number of `train_gan` that holds for all trials."""
     tree = params.load()
-    put(tree, search.fixed)
+    set_values(tree, search.fixed)
     return int(getattr(TrainGan.model_validate(tree[SECTION]), key))
 
 
@@ -306,13 +314,13 @@ def run(search: Search, *, apply: bool) -> int:
             state: State[Any] = tune(search, study, return_state=True)
             tuning_results.show(study, search.folder)
     except InputError as error:
-        return complain(str(error), WRONG_INPUT)
+        return print_error(str(error), WRONG_INPUT)
     except KeyboardInterrupt:
-        return complain("ended before it was done; the next start takes it up from here", OTHER)
+        return print_error("ended before it was done; the next start takes it up from here", OTHER)
     if not state.is_completed():
         failure = state.result(raise_on_failure=False)
         wrong = isinstance(failure, InputError)
-        return complain(str(failure), WRONG_INPUT if wrong else OTHER)
+        return print_error(str(failure), WRONG_INPUT if wrong else OTHER)
     if apply and (chosen := tuning_results.best(study)) is not None:
         change_params(params.PARAMS, tuning_results.values_of(chosen))
         print("params.yaml has these values now")

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from flows.dvc_runner import Runner
 from flows.run_failure import ENDED, StageFailed
 from flows.search_space import Values
-from flows.trial_clones import Workspaces
+from flows.trial_clones import TrialClones
 from tasks.stage.errors import WRONG_INPUT
 
 RATIOS = ("fd_ratio_none", "fd_ratio_tumor")
@@ -40,7 +40,7 @@ class Outcome:
 class Job:
     """What a trial needs."""
 
-    workspaces: Workspaces
+    workspaces: TrialClones
     fold: str
     values: Values
     trial: Trial
@@ -72,7 +72,7 @@ def train(job: Job, say: Callable[[str], None]) -> Outcome:
     finally:
         done.set()
         watcher.join()
-    value, collapsed = merit(folder / "data/gan" / job.fold)
+    value, collapsed = trial_rank(folder / "data/gan" / job.fold)
     if not math.isfinite(value):
         return Outcome(TrialState.FAIL, reason="no Fréchet ratio: too few validation slices")
     words = f"Fréchet ratio {value:.4g} to validation patients"
@@ -112,7 +112,7 @@ def figures(curves: Path) -> dict[int, float]:
     return {step: value for step, value in means.items() if math.isfinite(value)}
 
 
-def merit(folder: Path) -> tuple[float, str]:
+def trial_rank(folder: Path) -> tuple[float, str]:
     """The mean Fréchet ratio of the checkpoint that was kept, and why it counts as collapsed."""
     config = json.loads((folder / "config.json").read_text())
     with (folder / "history.csv").open(newline="") as file:

@@ -92,7 +92,7 @@ class Generator(nn.Module):
             widths[-1], architecture.channels + 1, architecture.smooth_upsampling, bias=True
         )
         self.gate = (
-            Excitation(widths[0], widths[-1], architecture.base())
+            SkipLayerExcitation(widths[0], widths[-1], architecture.base())
             if architecture.excitation
             else None
         )
@@ -166,7 +166,7 @@ class SmoothConvTranspose2d(nn.ConvTranspose2d):
         return F.conv_transpose2d(x, w, self.bias, stride=2, padding=1)
 
 
-class Excitation(nn.Module):
+class SkipLayerExcitation(nn.Module):
     """Skip-layer excitation: a gate per channel from the coarsest features (Liu 2021, eq. 1)."""
 
     def __init__(self, coarse: int, fine: int, side: int) -> None:
@@ -221,7 +221,7 @@ class Discriminator(nn.Module):
         Returns:
             Logits (B,) and the features (B,8 width) that feature matching compares.
         """
-        side = beside(labels, conditions, x.dtype)
+        side = condition_vector(labels, conditions, x.dtype)
         if self.agree is None:
             x = torch.cat([x, side[:, :, None, None].expand(-1, -1, *x.shape[2:])], 1)
         maps = self.trunk(x)  # (B,8 width,base,base)
@@ -276,7 +276,7 @@ def one_hot(labels: Tensor, dtype: torch.dtype) -> Tensor:
     return (labels[:, None] == torch.arange(LABELS, device=labels.device)).to(dtype)
 
 
-def beside(labels: Tensor, conditions: Tensor | None, dtype: torch.dtype) -> Tensor:
+def condition_vector(labels: Tensor, conditions: Tensor | None, dtype: torch.dtype) -> Tensor:
     """What is said about a slice: (B,2+k)."""
     said = one_hot(labels, dtype)
     return said if conditions is None else torch.cat([said, conditions.to(dtype)], 1)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.dcgan import LABELS, Architecture, Norm, beside, layer, normed
+from models.dcgan import LABELS, Architecture, Norm, condition_vector, layer, normed
 from models.efficientnet_features import EfficientNetLite0Features, scaled
 
 TAPS = {2: 24, 4: 40, 10: 112}  # block: channels; at a quarter, an eighth, a sixteenth of the side
@@ -48,7 +48,7 @@ class ProjectedDiscriminator(nn.Module):
         Returns:
             Logits (B,3) and the features (B,64) that feature matching compares.
         """
-        side = beside(labels, conditions, x.dtype)
+        side = condition_vector(labels, conditions, x.dtype)
         image, mask = x[:, :-1], x[:, -1]
         # Three colours: all image channels, the last of them, and the mask.
         colours = torch.stack([image.mean(1), image[:, -1], mask], 1)
@@ -62,7 +62,7 @@ class ProjectedDiscriminator(nn.Module):
         for index in reversed(range(len(maps))):
             m = F.conv2d(maps[index], self.get_buffer(f"across_{index}").to(maps[index].dtype))
             if found:
-                m = m + doubled(found[0])
+                m = m + upsample_nearest(found[0])
             along = self.get_buffer(f"along_{index}").to(m.dtype)
             found.insert(0, F.conv2d(m, along, padding=1))
         return found
@@ -90,7 +90,7 @@ class Head(nn.Module):
         return logits
 
 
-def doubled(x: Tensor) -> Tensor:
+def upsample_nearest(x: Tensor) -> Tensor:
     """Nearest-neighbour upsampling whose gradient is a plain sum, the same every time."""
     B, C, h, w = x.shape
     return x[:, :, :, None, :, None].expand(B, C, h, 2, w, 2).reshape(B, C, 2 * h, 2 * w)

@@ -50,7 +50,7 @@ def test_settings_are_developed_on_other_patients_than_those_who_test(tmp_path):
         for folder in (data / name, data / "derivatives/masks" / name):
             folder.mkdir(parents=True)
             (folder / "image.nii.gz").touch()
-    clone = run_study.prepare(tmp_path / "work", "clone", data, run_study.read(DEVELOPMENT))
+    clone = run_study.prepare_cell(tmp_path / "work", "clone", data, run_study.read(DEVELOPMENT))
     assert [path.parent.name for path in sorted((clone / "data/raw").rglob("*.gz"))] == (
         ["sub-CS4941"] * 2
     )

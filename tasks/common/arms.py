@@ -38,7 +38,7 @@ class Arm:
     slice_split: bool = False
 
     @property
-    def apart(self) -> bool:
+    def is_diagnostic(self) -> bool:
         """Whether it stands for itself: its test slices or labels are not those of the others."""
         return self.random_labels or self.slice_split
 

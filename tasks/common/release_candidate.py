@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.common.slice_set import load_set
+from tasks.common.slice_set import read_slice_set
 from tasks.schemas.metrics import GateMetrics, read_metrics
 from tasks.schemas.samples import GatedSamples
 from tasks.stage.errors import InputError
@@ -69,7 +69,7 @@ def read_candidate(folds: list[str]) -> Candidate:
     images, masks, samples, gates = [], [], [], {}
     digest = hashlib.sha256()
     for fold in folds:
-        slices = load_set(SYNTHETIC / fold, "samples.parquet")
+        slices = read_slice_set(SYNTHETIC / fold, "samples.parquet")
         with explain_read_errors(GATE / fold / "samples.parquet"):
             judged = GatedSamples.validate(pd.read_parquet(GATE / fold / "samples.parquet"))
         if not np.array_equal(judged["row"], np.arange(len(slices))):

@@ -12,7 +12,7 @@ OUTLINE: Final = (230, 159, 0)  # Okabe and Ito's orange: seen apart from grey b
 TILE = 144
 
 
-def sheet(
+def slice_montage(
     images: NDArray[np.floating],
     masks: NDArray[np.integer] | None,
     *,
@@ -71,7 +71,7 @@ def grey(image: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.asarray(scaled)
 
 
-def spread(candidates: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+def evenly_spaced(candidates: NDArray[np.intp], count: int) -> NDArray[np.intp]:
     """At most `count` of the positions, evenly spaced in their order: chosen by no one's eye."""
     if len(candidates) <= count:
         return candidates

@@ -31,14 +31,14 @@ class SliceSet:
     def __len__(self) -> int:
         return len(self.table)
 
-    def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "SliceSet":
+    def select(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "SliceSet":
         """The rows chosen by a boolean mask or by positions, in that order."""
         return SliceSet(
             self.images[chosen], self.masks[chosen], self.table.loc[chosen].reset_index(drop=True)
         )
 
 
-def load_set(folder: Path, table: str) -> SliceSet:
+def read_slice_set(folder: Path, table: str) -> SliceSet:
     """Read `images.npy`, `masks.npy` and the named table of a folder.
 
     Raises:
@@ -60,7 +60,7 @@ def load_set(folder: Path, table: str) -> SliceSet:
     return SliceSet(images.astype(np.float32), masks, rows)
 
 
-def refuse_no_pictures(slices: SliceSet, folder: Path) -> None:
+def check_pixel_range(slices: SliceSet, folder: Path) -> None:
     """Refuse slices that no network can be trained on.
 
     Raises:
@@ -71,23 +71,23 @@ def refuse_no_pictures(slices: SliceSet, folder: Path) -> None:
             raise ValueError("values that are no numbers, or outside [-1, 1]")
 
 
-def load_slices(fold: str, partition: Partition, folder: Path = Path("data/slices")) -> SliceSet:
+def read_slices(fold: str, partition: Partition, folder: Path = Path("data/slices")) -> SliceSet:
     """The real slices of one partition of a fold.
 
     Raises:
         StageError: where the slices were cut without that fold, or its sides share a patient.
     """
-    everything = load_set(folder, "slices.parquet")
+    everything = read_slice_set(folder, "slices.parquet")
     column = f"partition_{fold}"
     if column not in everything.table:
         names = map(str, everything.table)
         folds = [one.removeprefix("partition_") for one in names if one.startswith("partition_")]
         raise InputError(f"{folder} has no fold {fold}, only {', '.join(folds)}: see slices.folds")
-    refuse_planted(everything.table, fold)
-    return everything.take((everything.table[column] == partition).to_numpy())
+    check_patient_split(everything.table, fold)
+    return everything.select((everything.table[column] == partition).to_numpy())
 
 
-def refuse_planted(table: pd.DataFrame, fold: str) -> None:
+def check_patient_split(table: pd.DataFrame, fold: str) -> None:
     """Stop the run when a patient is on two sides of a fold's split, or on one that is none.
 
     Args:
@@ -111,16 +111,17 @@ def refuse_planted(table: pd.DataFrame, fold: str) -> None:
     if planted:
         raise InputError(
             f"fold {fold}: patient {planted[0]} is in more than one of train, val and test"
-            f"{more(planted)}; make data/slices again (`dvc repro slices`), which splits by patient"
+            f"{and_n_more(planted)}; make data/slices again (`dvc repro slices`), which splits by"
+            " patient"
         )
 
 
-def more(names: list[str]) -> str:
+def and_n_more(names: list[str]) -> str:
     """How many further ones there are, in brackets."""
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-def save_set(folder: Path, images: NDArray[np.floating], masks: NDArray[np.uint8]) -> None:
+def write_slice_set(folder: Path, images: NDArray[np.floating], masks: NDArray[np.uint8]) -> None:
     """Write `images.npy` as float16 and `masks.npy` as uint8; both rewrite byte for byte."""
     np.save(folder / "images.npy", images.astype(np.float16), allow_pickle=False)
     np.save(folder / "masks.npy", masks.astype(np.uint8), allow_pickle=False)

@@ -5,7 +5,7 @@ import os
 import torch
 
 
-def prepare(threads: int) -> torch.device:
+def setup_torch(threads: int) -> torch.device:
     """Fix the thread count, ask for deterministic kernels, and choose a GPU when there is one.
 
     Bytes are equal per machine type and thread count only: sums over threads round differently.

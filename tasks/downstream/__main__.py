@@ -17,12 +17,17 @@ import pandera.pandas as pa
 
 from tasks import params
 from tasks.common.arms import Arm
-from tasks.common.slice_set import SliceSet, load_set, refuse_no_pictures
-from tasks.common.torch_setup import prepare
-from tasks.downstream.leakage_checks import refuse_leaks, refuse_seen, relabel, resplit
-from tasks.downstream.run_cache import folder_of, once
-from tasks.downstream.train_and_test import Fold, Run, Task, learn
-from tasks.downstream.volume_dice import Volume, read_volumes
+from tasks.common.slice_set import SliceSet, check_pixel_range, read_slice_set
+from tasks.common.torch_setup import setup_torch
+from tasks.downstream.leakage_checks import (
+    check_pool_leakage,
+    check_split_leakage,
+    random_patient_labels,
+    split_by_slice,
+)
+from tasks.downstream.run_cache import folder_of, load_or_run
+from tasks.downstream.train_and_test import Fold, Run, Task, train_and_test
+from tasks.downstream.volume_dice import TestVolume, read_test_volumes
 from tasks.params.downstream import Downstream, Training
 from tasks.params.downstream import Task as TaskName
 from tasks.params.slices import Slices
@@ -46,12 +51,12 @@ def main(task: str, arm: str) -> None:
     except ValueError as error:
         raise InputError(str(error)) from None
     training: Training = getattr(config, task)
-    device = prepare(config.threads)
-    slices = load_set(SLICES, "slices.parquet")
+    device = setup_torch(config.threads)
+    slices = read_slice_set(SLICES, "slices.parquet")
     pool_folder = Path("data/pool") / arm
-    pool = load_set(pool_folder, "samples.parquet")
-    refuse_no_pictures(slices, SLICES)
-    refuse_no_pictures(pool, pool_folder)
+    pool = read_slice_set(pool_folder, "samples.parquet")
+    check_pixel_range(slices, SLICES)
+    check_pixel_range(pool, pool_folder)
     given, stats = read_json(pool_folder / "pool.json"), read_json(SLICES / "stats.json")
     seeds = range(config.permutations) if spec.random_labels else config.all_seeds
     kept = folder_of(
@@ -61,9 +66,9 @@ def main(task: str, arm: str) -> None:
     status: dict[str, str] = {}
     runs: list[Run] = []
     for name in map(str, grid.folds):
-        refuse_leaks(slices.table, slices.images, name)
+        check_split_leakage(slices.table, slices.images, name)
         fold = gather(name, slices, pool, float(stats["pixel_mm"]), outlined=task == "segment")
-        refuse_seen(fold.added.images, slices.table, slices.images, name)
+        check_pool_leakage(fold.added.images, slices.table, slices.images, name)
         if reason := why_not(task, spec, fold, seeds):
             status[name] = "not run"
             print(f"downstream: {task} {arm}, fold {name}: not run, {reason}")
@@ -72,13 +77,15 @@ def main(task: str, arm: str) -> None:
             status[name] = "too few"
             print(f"downstream: {task} {arm}, fold {name}: not trained, too few added slices")
             continue
-        if task == "segment" and not spec.apart:
-            fold = replace(fold, volumes=whole(fold.test.table, grid, stats))
+        if task == "segment" and not spec.is_diagnostic:
+            fold = replace(fold, volumes=volumes_of_test_patients(fold.test.table, grid, stats))
         ended = [
-            once(
+            load_or_run(
                 kept / f"{name}-{seed}",
-                partial(learn, network, spec, dealt(fold, spec, seed), training,
-                        seed=seed, device=device),
+                partial(
+                    train_and_test, network, spec, apply_diagnostic_arm(fold, spec, seed),
+                    training, seed=seed, device=device,
+                ),
             )
             for seed in seeds
         ]  # fmt: skip
@@ -97,16 +104,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def dealt(fold: Fold, spec: Arm, seed: int) -> Fold:
+def apply_diagnostic_arm(fold: Fold, spec: Arm, seed: int) -> Fold:
     """The fold, with the labels or the split that the arm asks for."""
     if spec.random_labels:
-        fold = relabel(fold, seed)
-    return resplit(fold, seed) if spec.slice_split else fold
+        fold = random_patient_labels(fold, seed)
+    return split_by_slice(fold, seed) if spec.slice_split else fold
 
 
 def why_not(task: str, spec: Arm, fold: Fold, seeds: Iterable[int]) -> str:
     """Why an arm with other labels or another split cannot be trained; empty where it can."""
-    if not spec.apart:
+    if not spec.is_diagnostic:
         return ""
     if spec.random_labels:
         if task != "classify":
@@ -116,13 +123,15 @@ def why_not(task: str, spec: Arm, fold: Fold, seeds: Iterable[int]) -> str:
             if count < 2:
                 return f"{count} {side} patient shows one random label only, two are needed"
     for seed in seeds:
-        new = dealt(fold, spec, seed)
+        new = apply_diagnostic_arm(fold, spec, seed)
         if not (has_both(new.train) and has_both(new.val)):
             return f"seed {seed} deals train or val slices of one label only"
     return ""
 
 
-def whole(test: pd.DataFrame, grid: Slices, stats: dict[str, Any]) -> tuple[Volume, ...]:
+def volumes_of_test_patients(
+    test: pd.DataFrame, grid: Slices, stats: dict[str, Any]
+) -> tuple[TestVolume, ...]:
     """The whole volumes of the test patients."""
     # A session's modalities may lie in several batches; its slices are named after the first one.
     batches = stats.get("batches") or [
@@ -130,7 +139,7 @@ def whole(test: pd.DataFrame, grid: Slices, stats: dict[str, Any]) -> tuple[Volu
     ]
     landmarks = stats.get("normalisation", {}).get("landmarks")
     scales = [np.asarray(landmarks[name]) for name in grid.modalities] if landmarks else None
-    return tuple(read_volumes(batches, set(test["subject"]), grid, scales))
+    return tuple(read_test_volumes(batches, set(test["subject"]), grid, scales))
 
 
 def task_named(name: str) -> Task:
@@ -162,7 +171,7 @@ def gather(name: str, slices: SliceSet, pool: SliceSet, pixel_mm: float, *, outl
     labelled = slices.table["label"].to_numpy() >= 0
     if outlined and "mask_known" in slices.table:
         labelled &= slices.table["mask_known"].to_numpy()
-    parts = {part: slices.take(labelled & (side == part)) for part in SIDES}
+    parts = {part: slices.select(labelled & (side == part)) for part in SIDES}
     for part in ("train", "val"):
         if not has_both(parts[part]):
             shown = parts[part].table["label"]
@@ -177,7 +186,7 @@ def gather(name: str, slices: SliceSet, pool: SliceSet, pixel_mm: float, *, outl
     of_fold = (pool.table["fold"] == name).to_numpy()
     if outlined and "mask_known" in pool.table:
         of_fold = of_fold & pool.table["mask_known"].to_numpy()
-    added = pool.take(of_fold)
+    added = pool.select(of_fold)
     return Fold(name, parts["train"], parts["val"], parts["test"], added, pixel_mm)
 
 

@@ -9,7 +9,7 @@ Positions = NDArray[np.intp]
 FIRST_HALF, SECOND_HALF = 0, 1
 
 
-def batches(
+def balanced_batches(
     first: NDArray[np.integer],
     second: NDArray[np.integer],
     *,

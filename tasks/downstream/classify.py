@@ -29,7 +29,7 @@ def judge(probability: Tensor, slices: SliceSet) -> float:
     return float(roc_auc_score(slices.table["label"], probability[:, 0].cpu().numpy()))
 
 
-def learnt(metric: float) -> bool:
+def beats_chance(metric: float) -> bool:
     """Whether the network tells tumours from none at all, on validation patients."""
     return metric > 0.5
 

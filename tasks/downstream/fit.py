@@ -36,7 +36,7 @@ class Fitted:
         return max((entry.val_metric for entry in self.history), default=float("-inf"))
 
     @property
-    def rise(self) -> float:
+    def late_gain(self) -> float:
         """What the last fifth of the steps gained; null with too few judgements to tell."""
         last = self.history[-1]
         before = [entry for entry in self.history if entry.step <= LATE * last.step]

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.common.slice_set import UNUSED, SliceSet, more, refuse_planted
+from tasks.common.slice_set import UNUSED, SliceSet, and_n_more, check_patient_split
 from tasks.downstream.train_and_test import Fold
 from tasks.stage.errors import InputError
 
 
-def refuse_leaks(table: pd.DataFrame, images: NDArray[np.float32], fold: str) -> None:
+def check_split_leakage(table: pd.DataFrame, images: NDArray[np.float32], fold: str) -> None:
     """Stop the run when a fold's partitions share a patient or a picture; `unused` is none.
 
     Args:
@@ -23,7 +23,7 @@ def refuse_leaks(table: pd.DataFrame, images: NDArray[np.float32], fold: str) ->
     Raises:
         StageError: naming the (pseudonymous) patients.
     """
-    refuse_planted(table, fold)
+    check_patient_split(table, fold)
     column = f"partition_{fold}"
     taking_part = (table[column] != UNUSED).to_numpy()
     table, images = table[taking_part], images[taking_part]
@@ -35,12 +35,12 @@ def refuse_leaks(table: pd.DataFrame, images: NDArray[np.float32], fold: str) ->
     if twins:
         raise InputError(
             f"fold {fold}: patients {' and '.join(twins[:2])} are on different sides of the split"
-            f" but share a slice{more(twins[1:])}; they are one patient under two names: give both"
-            " one name in data/raw"
+            f" but share a slice{and_n_more(twins[1:])}; they are one patient under two names: give"
+            " both one name in data/raw"
         )
 
 
-def refuse_seen(
+def check_pool_leakage(
     pool: NDArray[np.float32], table: pd.DataFrame, images: NDArray[np.float32], fold: str
 ) -> None:
     """Stop the run when an arm would add a validation or test slice to its training slices."""
@@ -51,11 +51,11 @@ def refuse_seen(
     if seen:
         raise InputError(
             f"fold {fold}: the added slices hold one of patient {seen[0]}, who is held out"
-            f"{more(seen)}; a generator must see training patients only"
+            f"{and_n_more(seen)}; a generator must see training patients only"
         )
 
 
-def relabel(fold: Fold, seed: int) -> Fold:
+def random_patient_labels(fold: Fold, seed: int) -> Fold:
     """Give every patient of a fold one label for all slices, half of each side's patients 1.
 
     Nothing can be learnt from such labels that holds for other patients: a network that scores
@@ -71,7 +71,7 @@ def relabel(fold: Fold, seed: int) -> Fold:
     return replace(fold, train=side(fold.train), val=side(fold.val), test=side(fold.test))
 
 
-def resplit(fold: Fold, seed: int) -> Fold:
+def split_by_slice(fold: Fold, seed: int) -> Fold:
     """Deal a fold's slices anew, at random, in the same numbers: patients are on several sides."""
     sides = (fold.train, fold.val, fold.test)
     images, masks = (
@@ -81,7 +81,7 @@ def resplit(fold: Fold, seed: int) -> Fold:
     everything = SliceSet(images, masks, table)
     ends = np.cumsum([len(side) for side in sides])[:-1]
     order = np.random.default_rng([seed, len(everything)]).permutation(len(everything))
-    train, val, test = (everything.take(np.sort(part)) for part in np.split(order, ends))
+    train, val, test = (everything.select(np.sort(part)) for part in np.split(order, ends))
     return replace(fold, train=train, val=val, test=test, volumes=())
 
 

@@ -29,7 +29,7 @@ def folder_of(words: Iterable[str], inputs: Iterable[Path]) -> Path:
     return ROOT / f"downstream-{digest.hexdigest()[:16]}"
 
 
-def once(folder: Path, make: Callable[[], Run]) -> Run:
+def load_or_run(folder: Path, make: Callable[[], Run]) -> Run:
     """A run's tables: those that an earlier start left, or new ones, left for a later start.
 
     New ones are read back as well, so that both ways give the same bytes.

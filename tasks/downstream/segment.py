@@ -32,7 +32,7 @@ def judge(probability: Tensor, slices: SliceSet) -> float:
     return float(dice_by_cut(probability, slices).max())
 
 
-def learnt(metric: float) -> bool:
+def beats_chance(metric: float) -> bool:
     """Whether the network found anything of any validation patient's tumour."""
     return metric > 0
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from tasks.common.arms import Arm
 from tasks.common.slice_set import SliceSet
 from tasks.common.torch_setup import rng
-from tasks.downstream.balanced_batches import batches
+from tasks.downstream.balanced_batches import balanced_batches
 from tasks.downstream.classical_augmentation import Classical
 from tasks.downstream.fit import Batch, fit, probabilities
-from tasks.downstream.volume_dice import Volume, dice_volume
+from tasks.downstream.volume_dice import TestVolume, dice_volume
 from tasks.params.downstream import Training
 
 WEIGHTS, AUGMENTATION = 0, 1
@@ -36,7 +36,7 @@ class Task(Protocol):
     def judge(self, probability: Tensor, slices: SliceSet) -> float:
         """How good the network is on validation patients; larger is better."""
 
-    def learnt(self, metric: float) -> bool:
+    def beats_chance(self, metric: float) -> bool:
         """Whether that judgement is one of a network that learnt anything."""
 
     def threshold(self, probability: Tensor, slices: SliceSet) -> float:
@@ -64,7 +64,7 @@ class Fold:
     test: SliceSet
     added: SliceSet
     pixel_mm: float
-    volumes: tuple[Volume, ...] = ()
+    volumes: tuple[TestVolume, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Run:
     ended: pd.DataFrame
 
 
-def learn(
+def train_and_test(
     task: Task, arm: Arm, fold: Fold, training: Training, *, seed: int, device: torch.device
 ) -> Run:
     """Train on the arm's slices, choose weights and threshold on validation, judge on test."""
@@ -109,8 +109,8 @@ def learn(
 
     patients = by_patient(predictions, site_of, score)
     history = pd.DataFrame([vars(entry) for entry in fitted.history])
-    learnt = task.learnt(fitted.best)
-    ended = pd.DataFrame([{"val_metric": fitted.best, "rise": fitted.rise, "learnt": learnt}])
+    learnt = task.beats_chance(fitted.best)
+    ended = pd.DataFrame([{"val_metric": fitted.best, "rise": fitted.late_gain, "learnt": learnt}])
     tables = predictions, patients, history, ended
     for table in tables:
         table.insert(0, "fold", fold.name)
@@ -135,8 +135,8 @@ def draw(
     augment, draws = Classical(), rng(*key, AUGMENTATION)
     for one, other, start, stop in phases:
         labels = [half.table["label"].to_numpy() for half in (one, other)]
-        halves = [resident(half, device) for half in (one, other)]
-        order = batches(*labels, steps=training.steps, batch=training.batch, seed=key)
+        halves = [to_device(half, device) for half in (one, other)]
+        order = balanced_batches(*labels, steps=training.steps, batch=training.batch, seed=key)
         for chosen in islice(order, start, stop):
             picked = [
                 [part[torch.as_tensor(rows, device=device)] for part in half]
@@ -148,7 +148,7 @@ def draw(
             yield images, masks, truth
 
 
-def resident(slices: SliceSet, device: torch.device) -> Batch:
+def to_device(slices: SliceSet, device: torch.device) -> Batch:
     """All images (N,C,H,W), masks (N,1,H,W) and labels (N,1) of a source on the device."""
     label = slices.table["label"].to_numpy()
     parts = slices.images, slices.masks[:, None], label[:, None]

@@ -20,7 +20,7 @@ from tasks.volumes.sessions import read_manifests, sessions_of
 
 
 @dataclass(frozen=True)
-class Volume:
+class TestVolume:
     """One session of a patient: `images` (Z,C,H,W) on `grid`, the true mask (X,Y,Z) native."""
 
     subject: str
@@ -29,12 +29,12 @@ class Volume:
     grid: Grid
 
 
-def read_volumes(
+def read_test_volumes(
     batches: Iterable[str],
     subjects: Iterable[str],
     config: Slices,
     scales: list[Landmarks] | None,
-) -> list[Volume]:
+) -> list[TestVolume]:
     """The outlined sessions of some patients, cut as `data/slices` was, no slice left out."""
     wanted = set(subjects)
     sessions, _ = sessions_of(read_manifests(sorted(batches)), list(config.modalities))
@@ -47,18 +47,20 @@ def read_volumes(
         except UnusableSessionError:
             continue
         images = one.images.astype(np.float32)
-        found.append(Volume(session.subject, images, one.mask, one.grid))
+        found.append(TestVolume(session.subject, images, one.mask, one.grid))
     return found
 
 
 def dice_volume(
-    network: nn.Module, volumes: Iterable[Volume], *, cut: float, device: torch.device
+    network: nn.Module, volumes: Iterable[TestVolume], *, cut: float, device: torch.device
 ) -> dict[str, float]:
     """Each patient's Dice, the mean over the sessions that show a tumour; null without one."""
     of: dict[str, list[float]] = {}
     for volume in volumes:
         images = torch.from_numpy(volume.images).to(device)
-        found = native(probabilities(network, images), volume.grid, volume.mask.shape) >= cut
+        found = (
+            to_acquired_grid(probabilities(network, images), volume.grid, volume.mask.shape) >= cut
+        )
         of.setdefault(volume.subject, []).append(dice(found, volume.mask))
     return {subject: float(pd.Series(values).mean()) for subject, values in of.items()}
 
@@ -69,7 +71,9 @@ def dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     return float(compute_dice(*pair, include_background=True)[0, 0])
 
 
-def native(probability: Tensor, grid: Grid, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def to_acquired_grid(
+    probability: Tensor, grid: Grid, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
     """Bring probabilities (Z,1,H,W) back to the grid (X,Y,Z) that `sample` took slices from.
 
     Linear between pixels; outside the window, where nothing was looked at, 0.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tasks import params
 from tasks.common import torch_setup
-from tasks.common.slice_set import SliceSet, load_set, load_slices
+from tasks.common.slice_set import SliceSet, read_slice_set, read_slices
 from tasks.gate.judge import Judgement, judge, reference, unjudged
 from tasks.gate.needs import CannotJudgeError
 from tasks.params.gate import Gate
@@ -22,12 +22,12 @@ from tasks.stage.stage_runtime import run_stage
 def main(fold: str) -> None:
     """Run the stage from the repository's root."""
     config = params.read(Gate)
-    device = torch_setup.prepare(config.threads)
+    device = torch_setup.setup_torch(config.threads)
     source = Path("data/synthetic") / fold
-    synthetic = load_set(source, "samples.parquet")
+    synthetic = read_slice_set(source, "samples.parquet")
     Samples.validate(synthetic.table)
     found = verdict(
-        synthetic, load_slices(fold, "train"), load_slices(fold, "val"), config, str(device)
+        synthetic, read_slices(fold, "train"), read_slices(fold, "val"), config, str(device)
     )
     GatedSamples.validate(found.samples)
     with stage_io.atomic_output(Path("data/gate") / fold) as folder:

@@ -91,7 +91,7 @@ def meet(
     """
     steps, seed = config.segmenter_steps, config.seed
     # A tumour that nobody outlined would be taught as background.
-    outlined = train if (known := mask_known(train.table)).all() else train.take(known)
+    outlined = train if (known := mask_known(train.table)).all() else train.select(known)
     found = Experts(
         agreement.train_segmenter(outlined, steps=steps, seed=seed, device=device)
         if steps

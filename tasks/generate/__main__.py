@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks import params
-from tasks.common.slice_set import save_set
+from tasks.common.slice_set import write_slice_set
 from tasks.params.generate import Generate
 from tasks.schemas.samples import Samples
 from tasks.stage.errors import InputError
@@ -37,7 +37,7 @@ def main(fold: str) -> None:
     weights = source / fold / "generator.safetensors" if trained else None
     said = summary(table, asked, weights)
     with atomic_output(Path("data/synthetic") / fold) as out:
-        save_set(out, images, masks)
+        write_slice_set(out, images, masks)
         table.to_parquet(out / "samples.parquet", index=False)
         (out / "summary.json").write_text(json.dumps(said, indent=2) + "\n")
 
@@ -48,18 +48,20 @@ def from_generator(
     """Slices (N,C,H,W), masks (N,H,W) and their table from a trained generator."""
     from tasks.common import torch_setup
     from tasks.generate.load_generator import load_generator
-    from tasks.generate.sample_generator import Wish, draw
+    from tasks.generate.sample_generator import SamplingRequest, sample_generator
 
-    device = torch_setup.prepare(asked.threads)
+    device = torch_setup.setup_torch(asked.threads)
     generator = load_generator(folder, device)
-    wish = Wish(**{each.name: getattr(asked, each.name) for each in fields(Wish)})
+    wish = SamplingRequest(
+        **{each.name: getattr(asked, each.name) for each in fields(SamplingRequest)}
+    )
     for key, name in (("tumor_area_mm2", "area"), ("position_mm", "position")):
         if getattr(asked, key) is not None and name not in generator.architecture.conditions:
             raise InputError(
                 f"generate.{key} is {getattr(asked, key):g}, but {folder} was not trained to be"
                 f" asked for it; remove the key, or add {name} to train_gan.conditions"
             )
-    drawn = list(draw(generator, wish, device))
+    drawn = list(sample_generator(generator, wish, device))
     size, channels = generator.architecture.size, generator.architecture.channels
     images = np.empty((len(drawn), channels, size, size), np.float16)
     masks = np.empty((len(drawn), size, size), np.uint8)
@@ -79,7 +81,7 @@ def from_generator(
             "redraws": np.array([one.redraws for one in drawn], np.int64),
         }
     )
-    return images, masks, marked(table, masked=generator.architecture.masked)
+    return images, masks, flag_missing_masks(table, masked=generator.architecture.masked)
 
 
 def from_folder(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8], pd.DataFrame]:
@@ -119,10 +121,10 @@ def from_folder(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8], p
         masks = np.zeros((len(found.images), size, size), np.uint8)
     rows = np.arange(len(found.images))
     table = pd.DataFrame({"row": rows, "seed": 0, "label": found.labels, "redraws": 0})
-    return found.images, masks, marked(table, masked=masked)
+    return found.images, masks, flag_missing_masks(table, masked=masked)
 
 
-def marked(table: pd.DataFrame, *, masked: bool) -> pd.DataFrame:
+def flag_missing_masks(table: pd.DataFrame, *, masked: bool) -> pd.DataFrame:
     """Tell the gate where there are no masks: they are not empty masks."""
     return table if masked else table.assign(masked=False)
 

@@ -9,7 +9,9 @@ Mask = NDArray[np.uint8]
 AIR_BELOW = -0.85  # generated air is nearly -1, the darkest fluid inside a brain is not
 
 
-def clean(soft: NDArray[np.float32], image: NDArray[np.float32], *, min_island_px: int) -> Mask:
+def clean_mask(
+    soft: NDArray[np.float32], image: NDArray[np.float32], *, min_island_px: int
+) -> Mask:
     """Threshold a mask channel, keep what lies in the head, drop small islands.
 
     Args:
@@ -38,7 +40,7 @@ def head(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     return filled
 
 
-def agrees(mask: Mask, label: int, *, min_tumor_px: int) -> bool:
+def mask_matches_label(mask: Mask, label: int, *, min_tumor_px: int) -> bool:
     """A tumour slice shows a tumour; another slice has no mask at all.
 
     An unasked mask is no blemish to wipe away: the image under it may show the tumour.

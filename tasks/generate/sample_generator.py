@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.dcgan import Generator, noise
-from tasks.generate.mask_cleanup import Mask, agrees, clean
+from tasks.generate.mask_cleanup import Mask, clean_mask, mask_matches_label
 
 # Batches are always full: a batch of 7 and one of 64 round differently.
 BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class SamplingRequest:
     """Which slices are asked for, and when a mask is good enough (`tasks/params/generate.py`)."""
 
     count: int
@@ -34,7 +34,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GeneratedSlices:
     """One accepted slice: `image` (C,H,W) float16, `mask` (H,W), what it was drawn from.
 
     Of a generator that was shown no masks the mask is empty and says nothing.
@@ -47,7 +47,9 @@ class Drawn:
     redraws: int
 
 
-def draw(generator: Generator, asked: Wish, device: torch.device) -> Iterator[Drawn]:
+def sample_generator(
+    generator: Generator, asked: SamplingRequest, device: torch.device
+) -> Iterator[GeneratedSlices]:
     """Yield up to `asked.count` slices in order; those that never agree are left out."""
     for start in range(0, asked.count, BATCH):
         batch = draw_batch(generator, asked, start, device)
@@ -57,12 +59,12 @@ def draw(generator: Generator, asked: Wish, device: torch.device) -> Iterator[Dr
 
 
 def draw_batch(
-    generator: Generator, asked: Wish, start: int, device: torch.device
-) -> dict[int, Drawn]:
+    generator: Generator, asked: SamplingRequest, start: int, device: torch.device
+) -> dict[int, GeneratedSlices]:
     """Slices start, ..., start + 63 that agree with their label within the allowed attempts."""
     indices = range(start, start + BATCH)
     labels = [label_of(index, asked.tumor_share) for index in indices]
-    accepted: dict[int, Drawn] = {}
+    accepted: dict[int, GeneratedSlices] = {}
     for attempt in range(asked.attempts):
         seeds = [seed_of(asked.seed, index, attempt) for index in indices]
         with torch.inference_mode():
@@ -73,12 +75,12 @@ def draw_batch(
             if index in accepted:
                 continue
             image, soft = x[slot, :-1], x[slot, -1]  # (C,H,W), (H,W)
-            mask = clean(soft, image, min_island_px=asked.min_island_px)
+            mask = clean_mask(soft, image, min_island_px=asked.min_island_px)
             if not generator.architecture.masked:
                 mask[:] = 0
-            elif not agrees(mask, labels[slot], min_tumor_px=asked.min_tumor_px):
+            elif not mask_matches_label(mask, labels[slot], min_tumor_px=asked.min_tumor_px):
                 continue
-            accepted[index] = Drawn(
+            accepted[index] = GeneratedSlices(
                 image.astype(np.float16), mask, labels[slot], seeds[slot], attempt
             )
         if len(accepted) == BATCH:
@@ -86,7 +88,9 @@ def draw_batch(
     return accepted
 
 
-def conditions(generator: Generator, z: Tensor, labels: Tensor, asked: Wish) -> Tensor | None:
+def conditions(
+    generator: Generator, z: Tensor, labels: Tensor, asked: SamplingRequest
+) -> Tensor | None:
     """What the slices are to show (B,k): what is asked for, the rest as z draws it."""
     names = generator.architecture.conditions
     if not names:

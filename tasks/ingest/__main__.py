@@ -13,19 +13,19 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tasks import params
-from tasks.ingest.conversion.convert_patient import convert, given_up
+from tasks.ingest.conversion.convert_patient import convert_patient, result_after_crash
 from tasks.ingest.discover import find_patients
-from tasks.ingest.files.dicom_index import Roll
+from tasks.ingest.files.dicom_index import DicomFileIndex
 from tasks.ingest.files.zip_archives import workspace
 from tasks.ingest.output import write_tables
-from tasks.ingest.output.batch_report import Account, nothing_read, opened
-from tasks.ingest.patients.batch_context import Plan
+from tasks.ingest.output.batch_report import BatchReport, nothing_read, open_report
+from tasks.ingest.patients.batch_context import BatchContext
 from tasks.ingest.patients.patient_scans import Patient
 from tasks.ingest.preprocessing.brain_extraction import check_installed
 from tasks.ingest.privacy.pseudonyms import Pseudonyms, load_key
 from tasks.ingest.user_tables.files_csv import read_files_table
 from tasks.ingest.user_tables.older_tables import read_overrides
-from tasks.ingest.worker_pool import quiet, run_all
+from tasks.ingest.worker_pool import map_in_workers, silence_libraries
 from tasks.params.ingest import Ingest
 from tasks.stage.errors import InputError
 from tasks.stage.stage_io import atomic_output
@@ -55,10 +55,14 @@ def main(batch: str) -> None:
         print(f"ingest@{batch}: {PUBLIC_KEY}", file=sys.stderr)
     if settings.brain_extraction:
         check_installed()
-    with quiet(), atomic_output(VOLUMES / batch) as volumes, workspace(batch) as scratch:
-        roll, table = Roll(scratch / "roll"), read_files_table(folder)
-        plan = Plan(volumes, roll, settings, names, read_overrides(folder), table)
-        with opened(batch, names) as account:
+    with (
+        silence_libraries(),
+        atomic_output(VOLUMES / batch) as volumes,
+        workspace(batch) as scratch,
+    ):
+        roll, table = DicomFileIndex(scratch / "roll"), read_files_table(folder)
+        plan = BatchContext(volumes, roll, settings, names, read_overrides(folder), table)
+        with open_report(batch, names) as account:
             patients = find_patients(folder, scratch, plan, account)
             convert_all(patients, plan, account, label=f"ingest@{batch}")
         if not account.volumes:
@@ -69,17 +73,19 @@ def main(batch: str) -> None:
     print(f"ingest@{batch}: {account.summary()}")
 
 
-def convert_all(patients: list[Patient], plan: Plan, account: Account, *, label: str) -> None:
+def convert_all(
+    patients: list[Patient], plan: BatchContext, account: BatchReport, *, label: str
+) -> None:
     """Convert patients on all cores; they are entered in their order, whoever is done first."""
-    results = run_all(
-        partial(convert, plan=plan),
+    results = map_in_workers(
+        partial(convert_patient, plan=plan),
         patients,
         seconds=plan.settings.max_seconds,
         memory=plan.settings.worker_memory,
     )
     with tqdm(total=len(patients), desc=label, unit="patient", disable=None) as bar:
         for patient, result in results:
-            account.enter(result if result is not None else given_up(patient, plan))
+            account.enter(result if result is not None else result_after_crash(patient, plan))
             bar.set_postfix(rejected=len(account.rejected))
             bar.update()
 

@@ -6,31 +6,38 @@ from pathlib import Path
 
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.images2d.collections import without_class
-from tasks.ingest.output.batch_report import Account
-from tasks.ingest.patients.batch_context import Plan
-from tasks.ingest.patients.patient_id import persons
-from tasks.ingest.patients.patient_scans import Patient, by_patient
-from tasks.ingest.survey import identify_all, load_libraries, take_stock, told_by_name
+from tasks.ingest.output.batch_report import BatchReport
+from tasks.ingest.patients.batch_context import BatchContext
+from tasks.ingest.patients.patient_id import group_by_patient
+from tasks.ingest.patients.patient_scans import Patient, largest_first
+from tasks.ingest.survey import (
+    identify_all,
+    list_batch_files,
+    list_nifti_and_2d_scans,
+    load_libraries,
+)
 from tasks.ingest.user_tables.files_csv import FilesTable
 from tasks.ingest.user_tables.participants_tsv import read_sites
 
 
-def find_patients(folder: Path, scratch: Path, plan: Plan, account: Account) -> list[Patient]:
+def find_patients(
+    folder: Path, scratch: Path, plan: BatchContext, account: BatchReport
+) -> list[Patient]:
     """The patients of a batch; what is no patient's is accounted for."""
     roll, settings = plan.roll, plan.settings
-    kinds = take_stock(folder, scratch, roll, settings, account.refuse)
+    kinds = list_batch_files(folder, scratch, roll, settings, account.refuse)
     account.use(kinds["metadata"], "metadata")
     account.use(kinds["archive"], "archive")
-    found, unclear = told_by_name(kinds, folder, settings, plan.table)
+    found, unclear = list_nifti_and_2d_scans(kinds, folder, settings, plan.table)
     account.refuse(unclear)
     note_on_classes(found)
     files = identify_all(roll, settings, plan.table, account.refuse)
     note_on_table(plan.table)
-    people, nobodys = persons(files, allow_unknown=settings.allow_unknown_patients)
+    people, nobodys = group_by_patient(files, allow_unknown=settings.allow_unknown_patients)
     for nobody in nobodys:
         account.refuse(nobody.rejections(roll))
     load_libraries(files, settings)
-    return by_patient(people, found, read_sites(folder), plan.names)
+    return largest_first(people, found, read_sites(folder), plan.names)
 
 
 def note_on_classes(found: Sequence[ScanRecord]) -> None:

@@ -10,15 +10,22 @@ from tasks.ingest.core.rejection import Rejection, RejectionError
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.source_file import Source
 from tasks.ingest.dicom.sop_classes import READ_BY_PYDICOM
-from tasks.ingest.files.dicom_index import Entries, Entry, Roll
-from tasks.ingest.files.list_files import Kind, is_hidden, is_tools, kind_of, size_of, walk
+from tasks.ingest.files.dicom_index import DicomFileIndex, Entries, Entry
+from tasks.ingest.files.list_files import (
+    Kind,
+    detect_format,
+    file_size,
+    is_hidden,
+    is_tool_file,
+    list_files,
+)
 from tasks.ingest.files.zip_archives import unpack
 from tasks.ingest.images2d import collections
 from tasks.ingest.nifti import nifti_scans
 from tasks.ingest.patients.patient_id import Identity, identify, named_by_owner
 from tasks.ingest.user_tables.files_csv import FilesTable
 from tasks.ingest.user_tables.older_tables import read_pictures_table
-from tasks.ingest.worker_pool import run_all
+from tasks.ingest.worker_pool import map_in_workers
 from tasks.params.ingest import Ingest
 
 Answer = Identity | Rejection
@@ -27,8 +34,8 @@ Refuse = Callable[[Iterable[Rejection]], None]
 FILES_A_TASK = 256
 
 
-def take_stock(
-    folder: Path, unpacked: Path, roll: Roll, settings: Ingest, refuse: Refuse
+def list_batch_files(
+    folder: Path, unpacked: Path, roll: DicomFileIndex, settings: Ingest, refuse: Refuse
 ) -> dict[Kind, list[Source]]:
     """The batch's files by kind, archives opened; DICOM, which may be very many, on the roll."""
     kinds: dict[Kind, list[Source]] = defaultdict(list)
@@ -36,13 +43,13 @@ def take_stock(
 
         def sort(sources: Iterable[Source], root: Path) -> None:
             for source in sources:
-                if is_tools(source.name):
+                if is_tool_file(source.name):
                     kinds["metadata"].append(source)
                     continue
                 hidden = is_hidden(source.name)
                 try:
-                    sized = Source(source.place, source.alias, source.root, size_of(source, root))
-                    kind = kind_of(sized)
+                    sized = Source(source.place, source.alias, source.root, file_size(source, root))
+                    kind = detect_format(sized)
                     if hidden and kind != "metadata":
                         raise RejectionError("hidden-file", "a name that begins with a dot")
                 except RejectionError as refusal:
@@ -56,7 +63,7 @@ def take_stock(
                 else:
                     kinds[kind].append(sized)
 
-        sort(walk(folder), folder)
+        sort(list_files(folder), folder)
         archives = kinds.pop("archive", [])
         for number, archive in enumerate(archives):
             inside = unpacked / str(number)
@@ -68,7 +75,7 @@ def take_stock(
     return kinds
 
 
-def told_by_name(
+def list_nifti_and_2d_scans(
     kinds: Mapping[Kind, list[Source]], folder: Path, settings: Ingest, table: FilesTable
 ) -> tuple[list[ScanRecord], list[Rejection]]:
     """Images and masks in NIfTI and picture files; each file is in one of them or refused."""
@@ -81,11 +88,11 @@ def told_by_name(
 
 
 def identify_all(
-    roll: Roll, settings: Ingest, table: FilesTable, refuse: Refuse
+    roll: DicomFileIndex, settings: Ingest, table: FilesTable, refuse: Refuse
 ) -> dict[Identity, Entries]:
     """DICOM files by what they, or `files.csv`, say of their person, read on all cores."""
     files: dict[Identity, Entries] = defaultdict(Entries)
-    for (source, start, end), answer in answers(roll, settings):
+    for (source, start, end), answer in identity_results(roll, settings):
         if isinstance(answer, Identity):
             said = table.says(source.name) if table else None
             if said is not None and said.patient is not None:
@@ -96,12 +103,14 @@ def identify_all(
     return files
 
 
-def answers(roll: Roll, settings: Ingest) -> Iterator[tuple[Entry, Identity | Rejection]]:
+def identity_results(
+    roll: DicomFileIndex, settings: Ingest
+) -> Iterator[tuple[Entry, Identity | Rejection]]:
     """One for each file; a file that kills two workers is a rejection too."""
 
     def run(tasks: Iterable[list[Entry]]) -> Iterator[tuple[list[Entry], list[Answer] | None]]:
         seconds, memory = settings.max_seconds, settings.worker_memory
-        return run_all(identify_some, tasks, seconds=seconds, memory=memory)
+        return map_in_workers(identify_some, tasks, seconds=seconds, memory=memory)
 
     for chunk, result in run(chunks(roll, FILES_A_TASK)):
         if result is not None:

@@ -36,7 +36,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def run_all(
+def map_in_workers(
     work: Callable[[T], R], tasks: Iterable[T], *, seconds: float, memory: int
 ) -> Iterator[tuple[T, R | None]]:
     """Tasks with their results, in the order of the tasks; None for one that killed its worker.
@@ -55,7 +55,7 @@ def run_all(
             try:
                 while due:
                     for task in islice(due, len(futures), None):
-                        futures.append(workers.submit(timed, work, task, seconds))
+                        futures.append(workers.submit(run_with_timeout, work, task, seconds))
                     result = futures[0].result()
                     futures.popleft()
                     yield due.popleft(), result
@@ -66,7 +66,7 @@ def run_all(
                 workers.shutdown(cancel_futures=True)
         for future in suspects:
             task = due.popleft()
-            yield task, finished(future) or alone(work, task, seconds, memory)
+            yield task, finished(future) or retry_alone(work, task, seconds, memory)
         due.extend(islice(coming, ahead - len(due)))
 
 
@@ -97,11 +97,11 @@ def finished(future: "Future[R]") -> R | None:
     return future.result()
 
 
-def alone(work: Callable[[T], R], task: T, seconds: float, memory: int) -> R | None:
+def retry_alone(work: Callable[[T], R], task: T, seconds: float, memory: int) -> R | None:
     """Run one suspect in a worker of its own."""
     with pool(1, memory) as worker:
         try:
-            return worker.submit(timed, work, task, seconds).result()
+            return worker.submit(run_with_timeout, work, task, seconds).result()
         except BrokenProcessPool:
             return None
 
@@ -133,7 +133,7 @@ def give_back_volumes() -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_libraries() -> Iterator[None]:
     """Silence libraries: their warnings quote attributes, and attributes hold names."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -144,7 +144,7 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def timed(work: Callable[[T], R], task: T, seconds: float) -> R:
+def run_with_timeout(work: Callable[[T], R], task: T, seconds: float) -> R:
     """Do the work; a watchdog that needs no Python thread ends the process when it hangs."""
     with Path(os.devnull).open("w") as nowhere:
         faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)

@@ -14,7 +14,7 @@ from tasks import params
 from tasks.common import arms as named
 from tasks.common.arms import Arm
 from tasks.lift.compare import PRIMARY, Comparison, compare
-from tasks.lift.downstream_results import TaskResults, read
+from tasks.lift.downstream_results import TaskResults, read_task_results
 from tasks.params.lift import Lift as LiftParams
 from tasks.schemas.lift import Lift, LiftRows, Trained
 from tasks.stage import stage_io
@@ -41,7 +41,7 @@ def main() -> None:
     tasks: list[str] = params.read_key("downstream.tasks")
     names = [arm.name for arm in named.read()]
     seeds: list[int] = params.read_key("downstream.seeds")
-    results = {task: read(task, names, seeds) for task in tasks}
+    results = {task: read_task_results(task, names, seeds) for task in tasks}
     found = {
         task: compare(task, results[task].arms, config, seeds=results[task].seeds) for task in tasks
     }
@@ -116,7 +116,9 @@ def notes(task: str, results: TaskResults, wanted: int) -> list[str]:
         f"{task}: seed {seed} is left out of all arms: {', '.join(arms)} learnt nothing with it"
         for seed, arms in results.left_out.items()
     ]
-    compared = {name: one for name, one in trained(results).items() if not Arm.parse(name).apart}
+    compared = {
+        name: one for name, one in trained(results).items() if not Arm.parse(name).is_diagnostic
+    }
     counts = {len({seed for _, seed in arm.axes.runs}) for name, arm in results.arms.items()
               if name in compared and arm.axes is not None}  # fmt: skip
     if counts and min(counts) < wanted:

@@ -15,21 +15,25 @@ from tasks.schemas.lift import Claim, Trained
 def candidates(arms: Sequence[str]) -> list[str]:
     """Arms that add synthetic slices to real ones; `synthetic` alone is only reported."""
     specs = [Arm.parse(name) for name in arms]
-    return [arm.name for arm in specs if arm.synthetic and arm.real and not arm.apart]
+    return [arm.name for arm in specs if arm.synthetic and arm.real and not arm.is_diagnostic]
 
 
 def references(arms: Sequence[str]) -> list[str]:
     """Arms without synthetic slices: the rivals and the controls."""
     specs = [Arm.parse(name) for name in arms]
-    return [arm.name for arm in specs if not arm.synthetic and not arm.apart]
+    return [arm.name for arm in specs if not arm.synthetic and not arm.is_diagnostic]
 
 
 def over_real(arms: Sequence[str]) -> list[tuple[str, str]]:
     """Every arm's contrast with `real`."""
-    return [(a, "real") for a in arms if "real" in arms and a != "real" and not Arm.parse(a).apart]
+    return [
+        (a, "real")
+        for a in arms
+        if "real" in arms and a != "real" and not Arm.parse(a).is_diagnostic
+    ]
 
 
-def deciding(arms: Sequence[str]) -> list[tuple[str, str]]:
+def claim_contrasts(arms: Sequence[str]) -> list[tuple[str, str]]:
     """The contrasts that a claim is read off: candidates over all arms without synthetic slices."""
     return [(c, r) for c in candidates(arms) for r in references(arms) if "real" in arms]
 

@@ -205,7 +205,7 @@ def in_group(
 
 def compared(name: str) -> bool:
     """Whether an arm is one of the comparison; others stand for themselves."""
-    return not Arm.parse(name).apart
+    return not Arm.parse(name).is_diagnostic
 
 
 def shared_axes(task: str, arms: Mapping[str, ArmResult]) -> Axes | None:

@@ -74,7 +74,7 @@ class TaskResults:
     seeds: int = 0
 
 
-def read(task: str, arms: Sequence[str], seeds: Sequence[int]) -> TaskResults:
+def read_task_results(task: str, arms: Sequence[str], seeds: Sequence[int]) -> TaskResults:
     """The arms of a task in `data/downstream`; arguments as `on_common_seeds` has them."""
     return on_common_seeds(task, {arm: load(task, arm) for arm in arms}, seeds)
 
@@ -90,7 +90,7 @@ def on_common_seeds(task: str, tables: Mapping[str, Tables], seeds: Sequence[int
     compared = {
         name: one
         for name, one in tables.items()
-        if one.status == "ok" and not Arm.parse(name).apart
+        if one.status == "ok" and not Arm.parse(name).is_diagnostic
     }
     chosen, left_out = common_seeds(compared, len(seeds))
     return TaskResults(

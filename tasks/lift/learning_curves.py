@@ -22,7 +22,7 @@ from tasks.lift.bootstrap import (
     mean_distribution,
     simultaneous,
 )  # fmt: skip
-from tasks.lift.claim import claim, deciding
+from tasks.lift.claim import claim, claim_contrasts
 from tasks.lift.patient_metrics import Array, Axes, Measure
 from tasks.schemas.lift import Claim
 
@@ -100,7 +100,7 @@ def contrasts(
     estimates: Estimates,
     resampling: Resampling,
     sizes: Sequence[Size],
-    of: Callable[[Sequence[str]], list[Pair]] = deciding,
+    of: Callable[[Sequence[str]], list[Pair]] = claim_contrasts,
 ) -> dict[Size, dict[Pair, Difference]]:
     """A family of contrasts, simultaneous over all of the sizes: by default that of the claims.
 
@@ -127,7 +127,7 @@ def claims(
     return {size: claim(list(estimates[size]), pairs) for size, pairs in found.items()}
 
 
-def possible(one: Estimate, resampling: Resampling, *, seed: int) -> Array:
+def clip_to_metric_range(one: Estimate, resampling: Resampling, *, seed: int) -> Array:
     """(B,) what an arm's mean might have been with other test patients and other draws.
 
     Raises:
@@ -138,7 +138,7 @@ def possible(one: Estimate, resampling: Resampling, *, seed: int) -> Array:
     return mean_distribution(one, np.random.default_rng([resampling.seed, seed]))
 
 
-def worth(
+def equivalent_patients(
     curve: Mapping[Size, Estimate], at: Estimate, resampling: Resampling
 ) -> tuple[float, tuple[float, float]]:
     """How many real patients with classical augmentation an arm's mean is worth.
@@ -158,9 +158,13 @@ def worth(
     sizes = np.array(sorted(curve), dtype=float)
     heights = np.array([curve[int(size)].value for size in sizes])
     others = np.stack(
-        [possible(curve[int(size)], resampling, seed=k) for k, size in enumerate(sizes)], axis=1
+        [
+            clip_to_metric_range(curve[int(size)], resampling, seed=k)
+            for k, size in enumerate(sizes)
+        ],
+        axis=1,
     )  # (B, sizes)
-    reached = possible(at, resampling, seed=len(sizes))
+    reached = clip_to_metric_range(at, resampling, seed=len(sizes))
     drawn = [patients_for(float(v), sizes, row) for v, row in zip(reached, others, strict=True)]
     low, high = np.nanquantile(drawn, [ALPHA / 2, 1 - ALPHA / 2])
     return patients_for(at.value, sizes, heights), (float(low), float(high))

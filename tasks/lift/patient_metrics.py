@@ -44,7 +44,7 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Concordance:
+class AurocPairs:
     """AUROC as the share of (tumour, none) slice pairs in the right order (Mann-Whitney).
 
     `right` and `pairs` are (R,P,P): pairs of a tumour slice of one patient with another slice
@@ -71,10 +71,10 @@ class Concordance:
         paired = self.pairs.sum(axis=0)  # (P,P): tumour slices of p, others of q
         return int(min((paired.sum(axis=1) > 0).sum(), (paired.sum(axis=0) > 0).sum()))
 
-    def among(self, members: NDArray[np.bool_]) -> "Concordance":
+    def among(self, members: NDArray[np.bool_]) -> "AurocPairs":
         """Pairs of two members."""
         both = np.outer(members, members)
-        return Concordance(self.right * both, self.pairs * both)
+        return AurocPairs(self.right * both, self.pairs * both)
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def of_patients(predictions: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def concordance(predictions: pd.DataFrame, axes: Axes) -> Concordance:
+def concordance(predictions: pd.DataFrame, axes: Axes) -> AurocPairs:
     """Count the pairs in the right order, ties by half, for each run and pair of patients."""
     runs, patients = axes.place(predictions)
     label = predictions["label"].to_numpy() == 1
@@ -185,7 +185,7 @@ def concordance(predictions: pd.DataFrame, axes: Axes) -> Concordance:
         difference = probability[tumor][:, None] - probability[none]
         right[run] = of_tumor.T @ ((np.sign(difference) + 1) / 2) @ of_none  # (P,P)
         pairs[run] = np.outer(of_tumor.sum(axis=0), of_none.sum(axis=0))
-    return Concordance(right, pairs)
+    return AurocPairs(right, pairs)
 
 
 def segment(patients: pd.DataFrame, axes: Axes) -> dict[str, Measure]:

@@ -75,7 +75,7 @@ def load() -> dict[str, Any]:
                 f"params.yaml: unknown section {name!r}{nearest(str(name), SECTIONS)};"
                 f" allowed: {', '.join(SECTIONS)}"
             )
-    for key, value in leaves(tree):
+    for key, value in leaf_values(tree):
         if isinstance(value, str) and not (value.isprintable() and len(value) <= LONGEST):
             raise InputError(
                 f"params.yaml: {key} is {shortened(repr(value))}; one line of at most {LONGEST}"
@@ -111,11 +111,11 @@ def parse() -> Any:
         raise InputError(f"params.yaml is not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def leaf_values(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Every value of a tree of dictionaries and lists, with its dotted key."""
     if isinstance(tree, dict | list):
         for word, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from leaves(value, f"{key}.{word}".lstrip("."))
+            yield from leaf_values(value, f"{key}.{word}".lstrip("."))
     else:
         yield key, tree
 

@@ -61,8 +61,8 @@ def derive(t1: Float, grey: Float, white: Float, origin: Float) -> Atlas:
     """Everything the simulator needs, from the three maps (X,Y,Z) at 1 mm."""
     brain = ndimage.binary_fill_holes(t1 > 0.05)
     # Averaging 152 brains blurred the folds; steeper shares give back the sulci of one brain.
-    tissue = steeper(grey + white, low=0.25, high=0.85)
-    white = np.minimum(steeper(white, low=0.15, high=0.85), tissue)
+    tissue = smoothstep(grey + white, low=0.25, high=0.85)
+    white = np.minimum(smoothstep(white, low=0.15, high=0.85), tissue)
     grey = tissue - white
     # What T1 shows beyond the tissue classes (pallidum, thalamus, cortex layers), sign reversed.
     design = np.stack([grey[brain], white[brain], 1 - tissue[brain]], axis=1)[::50]
@@ -77,24 +77,24 @@ def derive(t1: Float, grey: Float, white: Float, origin: Float) -> Atlas:
     caps = np.exp(-np.maximum(fine(to_ventricle, brain.shape) - 1, 0) / 2.5) * white
     places, room = tumour_sites(white, to_ventricle, inside.astype(np.float32), origin)
     return Atlas(
-        grey=thick(grey),
-        white=thick(white),
-        texture=thick(texture),
-        brain=thick(brain.astype(np.float32)),
-        caps=thick(caps.astype(np.float32)),
+        grey=blur_to_slice_thickness(grey),
+        white=blur_to_slice_thickness(white),
+        texture=blur_to_slice_thickness(texture),
+        brain=blur_to_slice_thickness(brain.astype(np.float32)),
+        caps=blur_to_slice_thickness(caps.astype(np.float32)),
         origin_mm=origin,
         sites_mm=places,
         room_mm=room,
     )
 
 
-def steeper(share: Float, *, low: float, high: float) -> Float:
+def smoothstep(share: Float, *, low: float, high: float) -> Float:
     """Map a share of [low, high] to [0, 1], with a smooth step."""
     t = np.clip((share - low) / (high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
 
 
-def thick(volume: Float) -> Float:
+def blur_to_slice_thickness(volume: Float) -> Float:
     """Average over 4 mm through-plane and over about a pixel in-plane."""
     flat = ndimage.uniform_filter1d(volume, 4, axis=2)
     return np.asarray(ndimage.gaussian_filter(flat, (0.6, 0.6, 0.6)), dtype=np.float32)
@@ -134,7 +134,7 @@ def sample(volume: Float, origin_mm: Float, points_mm: Float) -> Float:
     return np.asarray(values, dtype=np.float32)
 
 
-def lopsided(p: Float, *, ventricle: float) -> Float:
+def break_symmetry(p: Float, *, ventricle: float) -> Float:
     """Break the template's mirror symmetry as nature does, the same way in everyone.
 
     The template is its own mirror image (r = 1.000), so a flipped slice could not be told from a

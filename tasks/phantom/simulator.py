@@ -72,7 +72,7 @@ class Patient:
     spacing_mm: tuple[float, float, float]
 
 
-class Stream:
+class RandomStream:
     """Which random numbers a thing is drawn from: leaving a tumour out changes nothing else."""
 
     KIND, ANATOMY, GEOMETRY, CONTRAST, NOISE, TUMOR = range(6)
@@ -87,7 +87,7 @@ class Simulator:
     def kind(self, index: int) -> Kind:
         """The kind of a patient: a shuffled block of all twelve at a time."""
         block, place = divmod(index, len(KINDS))
-        order = self.rng(block, Stream.KIND).permutation(len(KINDS))
+        order = self.rng(block, RandomStream.KIND).permutation(len(KINDS))
         return KINDS[int(order[place])]
 
     def rng(self, index: int, stream: int) -> np.random.Generator:
@@ -113,13 +113,13 @@ class Simulator:
         if has_tumor is not None:
             kind = kind._replace(tumor=has_tumor)
         atlas = mni_atlas.load()
-        spacing, affine, axes = geometry(self.rng(index, Stream.GEOMETRY))
+        spacing, affine, axes = geometry(self.rng(index, RandomStream.GEOMETRY))
         points, linear = self.deform(index, axes)  # (3,I,J,K) MNI mm
         brain = mni_atlas.sample(atlas.brain, atlas.origin_mm, points) > 0.5
         labels = np.zeros(brain.shape, dtype=np.uint8)
         found = None
         if kind.tumor:
-            found = tumor.draw(self.rng(index, Stream.TUMOR), atlas)
+            found = tumor.draw(self.rng(index, RandomStream.TUMOR), atlas)
             centre = nearest(points, found.place_mm, axes)
             around = window(axes, centre, found.reach_mm)
             offset = offsets(axes, centre, around)
@@ -153,7 +153,7 @@ class Simulator:
 
     def deform(self, index: int, axes: tuple[Float, Float, Float]) -> tuple[Float, Float]:
         """The MNI point (3,I,J,K) seen by every voxel, and the linear part (3,3) of that map."""
-        rng = self.rng(index, Stream.ANATOMY)
+        rng = self.rng(index, RandomStream.ANATOMY)
         # MNI152 is larger than a typical brain, and the torque lengthens it further.
         size = np.exp(rng.normal(-0.055, 0.025)) * np.exp(rng.normal(0, 0.022, 3))
         linear = (rotation(rng.normal(0, 2.5, 3)) / size).astype(np.float32)
@@ -163,12 +163,14 @@ class Simulator:
         for channel, (slopes, centre) in enumerate(zip(linear, CENTRE_MM, strict=True)):
             x, y, z = (slope * axis for slope, axis in zip(slopes, axes, strict=True))
             points[channel] += (centre + x)[:, None, None] + y[:, None] + z
-        flat = mni_atlas.lopsided(points.reshape(3, -1), ventricle=float(rng.normal(0.05, 0.15)))
+        flat = mni_atlas.break_symmetry(
+            points.reshape(3, -1), ventricle=float(rng.normal(0.05, 0.15))
+        )
         return flat.reshape(points.shape), linear
 
     def contrast(self, index: int, site: str, atlas: mni_atlas.Atlas) -> tuple[Float, Scanner]:
         """The average brain (1 mm lattice) as this patient's FLAIR shows it, free of noise."""
-        rng = self.rng(index, Stream.CONTRAST)
+        rng = self.rng(index, RandomStream.CONTRAST)
         base = SCANNERS[site]
         jitter = np.exp(rng.normal(0, [0.08, 0.025, 0.025, 0.12, 0.2, 0.1]))
         values = [base.fluid, base.grey, base.white, base.noise, base.bias, base.gain]
@@ -192,7 +194,7 @@ class Simulator:
         scanner: Scanner,
     ) -> Float:
         """Texture, coil shading, Rician noise and the scanner's gain, inside the brain only."""
-        rng = self.rng(index, Stream.NOISE)
+        rng = self.rng(index, RandomStream.NOISE)
         texture = SmoothField.draw(rng, channels=1, knot_mm=9, reach_mm=125).on_lattice(*axes)[0]
         shading = SmoothField.draw(rng, channels=1, knot_mm=60, reach_mm=125).on_lattice(*axes)[0]
         # The coil is brighter at the patient's left, as one with a weak element would be.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tasks import params
 from tasks.common import arms
-from tasks.common.slice_set import SliceSet, load_set, load_slices, save_set
+from tasks.common.slice_set import SliceSet, read_slice_set, read_slices, write_slice_set
 from tasks.params.pool import Filter, Pool
 from tasks.pool.control_arms import CONTROLS, control
 from tasks.schemas.samples import GatedSamples, PoolSamples
@@ -34,7 +34,7 @@ def main() -> None:
     with stage_io.atomic_output(Path("data/pool")) as folder:
         for spec in arms.read():
             (folder / spec.name).mkdir()
-            slices, wanted = added if spec.synthetic else none_of(added), asked
+            slices, wanted = added if spec.synthetic else emptied(added), asked
             if spec.source in CONTROLS:
                 slices, wanted = controls(spec.source, equal, config.seed), equal
             write_arm(folder / spec.name, slices, wanted, adds=spec.added)
@@ -57,8 +57,8 @@ def asked_for(fold: str, config: Pool) -> int:
 
 def labelled(fold: str) -> SliceSet:
     """The labelled training slices of a fold."""
-    train = load_slices(fold, "train")
-    return train.take((train.table["label"] >= 0).to_numpy())
+    train = read_slices(fold, "train")
+    return train.select((train.table["label"] >= 0).to_numpy())
 
 
 def accepted_samples(fold: str, config: Pool, count: int) -> SliceSet:
@@ -66,7 +66,7 @@ def accepted_samples(fold: str, config: Pool, count: int) -> SliceSet:
 
     None where they are fewer than `pool.min_images`, unless no more were asked for.
     """
-    synthetic = load_set(Path("data/synthetic") / fold, "samples.parquet")
+    synthetic = read_slice_set(Path("data/synthetic") / fold, "samples.parquet")
     judged = Path("data/gate") / fold / "samples.parquet"
     with stage_io.explain_read_errors(judged):
         gated = GatedSamples.validate(pd.read_parquet(judged))
@@ -141,9 +141,9 @@ def draw(accepted: pd.DataFrame, *, tumor_share: float, count: int, seed: int) -
     return np.sort(np.concatenate(drawn)).astype(np.intp)
 
 
-def none_of(added: dict[str, SliceSet]) -> dict[str, SliceSet]:
+def emptied(added: dict[str, SliceSet]) -> dict[str, SliceSet]:
     """The same folds with nothing in them."""
-    return {fold: samples.take(np.empty(0, dtype=np.intp)) for fold, samples in added.items()}
+    return {fold: samples.select(np.empty(0, dtype=np.intp)) for fold, samples in added.items()}
 
 
 def status_of(samples: SliceSet, adds: bool) -> str:
@@ -165,7 +165,7 @@ def write_arm(
     )
     table["mask_known"] = (table["label"].to_numpy() == 0) | masks.any(axis=(1, 2))
     PoolSamples.validate(table)
-    save_set(folder, images, masks)
+    write_slice_set(folder, images, masks)
     table.to_parquet(folder / "samples.parquet", index=False)
     status: dict[str, Any] = {
         fold: {

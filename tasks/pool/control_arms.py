@@ -16,12 +16,12 @@ Rows = NDArray[np.intp]
 
 def duplicated(train: SliceSet, rows: Rows, rng: np.random.Generator) -> SliceSet:
     """Real slices once more: what more passes over the same slices are worth."""
-    return train.take(rows)
+    return train.select(rows)
 
 
 def shuffled_masks(train: SliceSet, rows: Rows, rng: np.random.Generator) -> SliceSet:
     """Real slices with the mask of another patient's tumour slice: what wrong outlines cost."""
-    chosen = train.take(rows)
+    chosen = train.select(rows)
     masks = chosen.masks.copy()
     for place in tumors(chosen):
         subject = chosen.table["subject"][place]
@@ -40,7 +40,7 @@ def copy_paste(train: SliceSet, rows: Rows, rng: np.random.Generator) -> SliceSe
     small one keeps its contrast. One that fits nowhere stays where it is. Slices without tumour
     are added as they are.
     """
-    chosen = train.take(rows)
+    chosen = train.select(rows)
     images, masks = chosen.images.copy(), chosen.masks.copy()
     label, subject = train.table["label"].to_numpy(), train.table["subject"].to_numpy()
     position = train.table["position_mm"].to_numpy()
@@ -66,7 +66,7 @@ def tumors(slices: SliceSet) -> Rows:
 def outlined(slices: SliceSet) -> SliceSet:
     """Those without tumour, and the tumours that somebody outlined."""
     known = (slices.table["label"].to_numpy() == 0) | slices.masks.any(axis=(1, 2))
-    return slices.take(known)
+    return slices.select(known)
 
 
 CONTROLS: dict[str, Callable[[SliceSet, Rows, np.random.Generator], SliceSet]] = {
@@ -96,7 +96,7 @@ def control(name: str, train: SliceSet, *, ratio: float, seed: int) -> SliceSet:
         if not len(tumors(train)):
             count = 0
     if not count:
-        return train.take(np.empty(0, dtype=np.intp))
+        return train.select(np.empty(0, dtype=np.intp))
     passes = [rng.permutation(len(train)) for _ in range(-(-count // len(train)))]
     # Not sorted: in the same order as the real slices, `real+duplicated` would be `real` again,
     # batch for batch.

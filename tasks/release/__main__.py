@@ -35,7 +35,7 @@ def main() -> None:
     decision = approval.read_approval()
     stats = json.loads(Path("data/slices/stats.json").read_text())
     chosen = np.flatnonzero(candidate.samples["accepted"])
-    why_not = approval.refusals(
+    why_not = approval.blocking_reasons(
         reasons=candidate.reasons,
         rejected=not candidate.accepted,
         accepted_slices=len(chosen),

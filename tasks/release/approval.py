@@ -42,7 +42,7 @@ def read_approval() -> Approval:
         raise InputError(f"{APPROVAL}: {key} is {first['input']!r}: {first['msg']}") from None
 
 
-def refusals(
+def blocking_reasons(
     *,
     reasons: list[str],
     rejected: bool,

@@ -134,7 +134,7 @@ def secondary_capture(
     image.ImageComments = (
         f"Synthetic slice {'with' if label else 'without'} tumour. Not of any person."
     )
-    return finish(image, stamp)
+    return mark_synthetic(image, stamp)
 
 
 def segmentation(
@@ -185,7 +185,7 @@ def segmentation(
         for equipment in segments.ContributingEquipmentSequence
         if equipment.PurposeOfReferenceCodeSequence[0].CodeValue != ACQUISITION
     ]
-    return finish(segments, stamp)
+    return mark_synthetic(segments, stamp)
 
 
 def synthesizer(stamp: Stamp) -> hd.ContributingEquipment:
@@ -199,7 +199,7 @@ def synthesizer(stamp: Stamp) -> hd.ContributingEquipment:
     )
 
 
-def finish(dataset: Dataset, stamp: Stamp) -> Dataset:
+def mark_synthetic(dataset: Dataset, stamp: Stamp) -> Dataset:
     """Mark the data set, and put the fixed date where highdicom wrote the present one."""
     dataset.SyntheticData = "YES"
     dataset.StudyDate, dataset.StudyTime = stamp.date, ""

@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tasks.common.bids_suffixes import SUFFIX
-from tasks.common.slice_montage import grey, sheet
+from tasks.common.slice_montage import grey, slice_montage
 
 LABELS = {1: "tumour", 0: "no-tumour"}
 
@@ -73,5 +73,5 @@ def sheets(
         for number, start in enumerate(range(0, len(members), tiles), 1):
             shown = members[start : start + tiles]
             marks = [f"SYNTHETIC {subjects[row]}" for row in shown]
-            picture = sheet(images[shown], masks[shown], marks=marks, columns=8, side=136)
+            picture = slice_montage(images[shown], masks[shown], marks=marks, columns=8, side=136)
             yield f"{word}-{number:03d}", picture

@@ -13,7 +13,7 @@ import pandas as pd
 
 from tasks import params
 from tasks.common.release_candidate import SIMULATED, read_candidate, whose_slices
-from tasks.common.slice_set import load_set
+from tasks.common.slice_set import read_slice_set
 from tasks.params.data import Data
 from tasks.params.report import Report
 from tasks.report import cohort_tables, image_panels, report_page, wording
@@ -37,7 +37,7 @@ def main() -> None:
     folds = [str(fold) for fold in params.read_key("slices.folds")]
     batches = params.read(Data).batches
     candidate = read_candidate(folds)
-    real = load_set(SLICES, "slices.parquet")
+    real = read_slice_set(SLICES, "slices.parquet")
     stats = json.loads((SLICES / "stats.json").read_text())
     lift = read_metrics(Lift, Path("data/lift.json"))
     manifests = read_tables(batches, "manifest.parquet")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.common.release_candidate import Candidate
-from tasks.common.slice_montage import sheet, spread
+from tasks.common.slice_montage import evenly_spaced, slice_montage
 from tasks.common.slice_set import SliceSet
 from tasks.report import wording
 
@@ -44,17 +44,19 @@ def side_by_side(real: SliceSet, candidate: Candidate, *, label: int, tiles: int
     Only where no slice was accepted, generated ones stand in, and the caption says so.
     """
     of_label = np.flatnonzero(real.table["label"] == label)
-    chosen = spread(of_label, tiles)
+    chosen = evenly_spaced(of_label, tiles)
     truth = None
     if len(chosen):
         truth = picture(
-            sheet(real.images[chosen, 0], real.masks[chosen], marks=["REAL"] * tiles, columns=4),
+            slice_montage(
+                real.images[chosen, 0], real.masks[chosen], marks=["REAL"] * tiles, columns=4
+            ),
             alt=f"{len(chosen)} real slices {LABELS[label]}",
             caption=f"{len(chosen)} of {len(of_label)} real slices {LABELS[label]}.",
         )
     made = np.flatnonzero(candidate.samples["label"] == label)
     passed = made[candidate.samples["accepted"].to_numpy()[made]]
-    shown = spread(passed if len(passed) else made, tiles)
+    shown = evenly_spaced(passed if len(passed) else made, tiles)
     invented = None
     if len(shown):
         state = "accepted" if len(passed) else "generated (none was accepted)"
@@ -73,7 +75,7 @@ def refused(candidate: Candidate, *, tiles: int) -> list[Picture]:
     pictures = []
     for reason in sorted(reasons.dropna().unique()):
         members = np.flatnonzero(reasons == reason)
-        shown = spread(members, tiles)
+        shown = evenly_spaced(members, tiles)
         pictures.append(
             picture(
                 synthetic_sheet(candidate, shown),
@@ -108,7 +110,7 @@ def pairs(real: SliceSet, candidate: Candidate, *, copies: bool, count: int) -> 
         patient = real.table["subject"].iloc[there]
         found.append(
             picture(
-                sheet(images, masks, marks=["SYNTHETIC", "REAL"], columns=2),
+                slice_montage(images, masks, marks=["SYNTHETIC", "REAL"], columns=2),
                 alt=f"synthetic slice {sample['row']} beside training slice {there}",
                 caption=f"By {by}, ratio {ratio}. Synthetic slice {sample['row']} of"
                 f" fold {sample['fold']}; training slice {there} of {patient}.",
@@ -120,7 +122,7 @@ def pairs(real: SliceSet, candidate: Candidate, *, copies: bool, count: int) -> 
 def synthetic_sheet(candidate: Candidate, rows: NDArray[np.intp]) -> Image.Image:
     """A sheet of synthetic slices, every tile of it marked."""
     marks = ["SYNTHETIC"] * len(rows)
-    return sheet(candidate.images[rows, 0], candidate.masks[rows], marks=marks, columns=4)
+    return slice_montage(candidate.images[rows, 0], candidate.masks[rows], marks=marks, columns=4)
 
 
 def places(samples: pd.DataFrame, rows: NDArray[np.intp]) -> str:

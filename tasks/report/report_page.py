@@ -18,7 +18,7 @@ from tasks.schemas.metrics import GateMetrics
 class MetricLift:
     """One downstream metric: its forest plot, and a table row an arm."""
 
-    meaning: wording.Meaning
+    meaning: wording.GlossaryEntry
     forest: Picture
     rows: list[list[str]]
 
@@ -27,7 +27,7 @@ class MetricLift:
 class TaskLift:
     """One task: the claim in words and its metrics."""
 
-    meaning: wording.Meaning
+    meaning: wording.GlossaryEntry
     claim: str
     in_short: str
     sentence: str
@@ -68,13 +68,13 @@ def lift(found: Lift) -> list[TaskLift]:
         contrasts = found.contrasts.get(task, [])
         tasks.append(
             TaskLift(
-                wording.TASKS.get(task, wording.Meaning(task, "")),
+                wording.TASKS.get(task, wording.GlossaryEntry(task, "")),
                 claim,
                 wording.IN_SHORT[claim],
                 wording.CLAIMS[claim],
                 found.reasons.get(task, []),
                 primary.name,
-                decisive(contrasts, claim, primary.name),
+                decisive_contrast(contrasts, claim, primary.name),
                 metrics,
                 [contrast_row(contrast) for contrast in contrasts],
             )
@@ -82,7 +82,7 @@ def lift(found: Lift) -> list[TaskLift]:
     return tasks
 
 
-def decisive(contrasts: list[Contrast], claim: str, metric: str) -> str:
+def decisive_contrast(contrasts: list[Contrast], claim: str, metric: str) -> str:
     """The comparison that the claim stands or falls with, in one sentence.
 
     A gain must hold against every rival, so an arm is worth its least favourable contrast, and

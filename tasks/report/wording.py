@@ -8,7 +8,7 @@ MINUS, UNKNOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
-class Meaning:
+class GlossaryEntry:
     """A name for people, one sentence, and whether a larger figure is better (None: neither)."""
 
     name: str
@@ -17,51 +17,51 @@ class Meaning:
 
 
 TASKS: Final = {
-    "classify": Meaning("Classification", "Does a slice show tumour or not?"),
-    "segment": Meaning("Segmentation", "Where in the slice is the tumour?"),
+    "classify": GlossaryEntry("Classification", "Does a slice show tumour or not?"),
+    "segment": GlossaryEntry("Segmentation", "Where in the slice is the tumour?"),
 }
 
 METRICS: Final = {
-    "auroc_patient": Meaning(
+    "auroc_patient": GlossaryEntry(
         "AUROC per patient",
         "How well patients with a tumour are ranked above the others, by their highest slice.",
         True,
     ),
-    "accuracy": Meaning("Accuracy", "Share of slices called right.", True),
-    "auroc": Meaning(
+    "accuracy": GlossaryEntry("Accuracy", "Share of slices called right.", True),
+    "auroc": GlossaryEntry(
         "AUROC",
         "How well tumour slices are ranked above the others; 0.5 is chance, 1 is perfect.",
         True,
     ),
-    "sensitivity": Meaning("Sensitivity", "Share of tumour slices that were found.", True),
-    "specificity": Meaning("Specificity", "Share of tumour-free slices left alone.", True),
-    "brier": Meaning(
+    "sensitivity": GlossaryEntry("Sensitivity", "Share of tumour slices that were found.", True),
+    "specificity": GlossaryEntry("Specificity", "Share of tumour-free slices left alone.", True),
+    "brier": GlossaryEntry(
         "Brier score", "How wrong the stated probabilities are; smaller is better.", False
     ),
-    "ece": Meaning(
+    "ece": GlossaryEntry(
         "Calibration error",
         "How far stated probabilities lie from how often they come true; smaller is better.",
         False,
     ),
-    "dice_volume": Meaning(
+    "dice_volume": GlossaryEntry(
         "Dice",
         "Overlap of outlined and true tumour over a patient's whole volume; 1 is perfect.",
         True,
     ),
-    "dice": Meaning(
+    "dice": GlossaryEntry(
         "Dice, chosen slices",
         "The same overlap over the slices that position matching kept; 1 is perfect.",
         True,
     ),
-    "dice_slice": Meaning(
+    "dice_slice": GlossaryEntry(
         "Dice per slice", "The same overlap in each tumour slice on its own; 1 is perfect.", True
     ),
-    "hd95_mm": Meaning(
+    "hd95_mm": GlossaryEntry(
         "HD95 (mm)",
         "How far the outline strays from the true one (95th percentile); smaller is better.",
         False,
     ),
-    "false_positive_mm2": Meaning(
+    "false_positive_mm2": GlossaryEntry(
         "False tumour (mm²)",
         "Area outlined in slices that hold no tumour; smaller is better.",
         False,
@@ -107,50 +107,52 @@ IN_SHORT: Final = {
 
 # Found by how a measure's own name starts.
 MEASURES: Final = {
-    "FD(": Meaning(
+    "FD(": GlossaryEntry(
         "Fréchet distance", "How far apart the two sets lie, as a network for pictures sees them."
     ),
-    "FD∞(": Meaning(
+    "FD∞(": GlossaryEntry(
         "Fréchet distance, endless", "The same, had there been any number of slices to compare."
     ),
-    "FID": Meaning("FID", "The Fréchet distance as most publications give it, by Inception."),
-    "KID(": Meaning("Kernel distance", "As the Fréchet distance, and fairer to small sets."),
-    "precision": Meaning("Precision", "Share of synthetic slices that look like a real one."),
-    "recall": Meaning("Recall", "Share of real slices that lie within the synthetic variety."),
-    "density": Meaning("Density", "How closely real slices surround the synthetic ones."),
-    "coverage": Meaning("Coverage", "Share of real slices with a synthetic one close by."),
-    "diversity": Meaning(
+    "FID": GlossaryEntry("FID", "The Fréchet distance as most publications give it, by Inception."),
+    "KID(": GlossaryEntry("Kernel distance", "As the Fréchet distance, and fairer to small sets."),
+    "precision": GlossaryEntry("Precision", "Share of synthetic slices that look like a real one."),
+    "recall": GlossaryEntry(
+        "Recall", "Share of real slices that lie within the synthetic variety."
+    ),
+    "density": GlossaryEntry("Density", "How closely real slices surround the synthetic ones."),
+    "coverage": GlossaryEntry("Coverage", "Share of real slices with a synthetic one close by."),
+    "diversity": GlossaryEntry(
         "Diversity", "How much slices differ among themselves; low: the same few over and over."
     ),
-    "ms_ssim_diversity": Meaning(
+    "ms_ssim_diversity": GlossaryEntry(
         "Diversity of structure", "The same by MS-SSIM, which looks at coarse and fine structure."
     ),
-    "nearest_ssim": Meaning(
+    "nearest_ssim": GlossaryEntry(
         "Likeness to training slices",
         "Higher than real patients reach: copies. Lower: unlike anything real. More is not better.",
     ),
-    "spectrum": Meaning("Sharpness", "Whether fine and coarse detail are in proportion."),
-    "intensity": Meaning("Grey values", "Whether brightness is spread as in real slices."),
-    "tumor_size": Meaning("Tumour size", "Whether tumours are as large as real ones."),
-    "tumor_position": Meaning("Tumour position", "Whether tumours lie where real ones lie."),
-    "tumor_solidity": Meaning(
+    "spectrum": GlossaryEntry("Sharpness", "Whether fine and coarse detail are in proportion."),
+    "intensity": GlossaryEntry("Grey values", "Whether brightness is spread as in real slices."),
+    "tumor_size": GlossaryEntry("Tumour size", "Whether tumours are as large as real ones."),
+    "tumor_position": GlossaryEntry("Tumour position", "Whether tumours lie where real ones lie."),
+    "tumor_solidity": GlossaryEntry(
         "Tumour outline", "Whether tumours are as compact or as ragged as real ones."
     ),
-    "tumor_eccentricity": Meaning(
+    "tumor_eccentricity": GlossaryEntry(
         "Tumour elongation", "Whether tumours are as round or as long as real ones."
     ),
-    "mask_agreement": Meaning(
+    "mask_agreement": GlossaryEntry(
         "Mask and a segmenter",
         "How far a network that learnt on real tumours finds what the mask outlines.",
     ),
-    "site_coverage": Meaning(
+    "site_coverage": GlossaryEntry(
         "Sites", "The share of the least imitated site; low: one site's pictures are left out."
     ),
-    "orientation": Meaning("Orientation", "Share of slices that stand upright."),
-    "mask_label": Meaning(
+    "orientation": GlossaryEntry("Orientation", "Share of slices that stand upright."),
+    "mask_label": GlossaryEntry(
         "Mask and label", "Share of slices with a mask where, and only where, there is a tumour."
     ),
-    "mask_contrast": Meaning(
+    "mask_contrast": GlossaryEntry(
         "Mask and image", "How clearly the outlined tumour stands out from what is around it."
     ),
 }
@@ -218,15 +220,15 @@ def arm(name: str) -> str:
     return " + ".join(PARTS.get(part, part) for part in name.split("+"))
 
 
-def measure(name: str) -> Meaning:
+def measure(name: str) -> GlossaryEntry:
     """The meaning of a gate measure, or its bare name where none is known."""
     fits = [start for start in MEASURES if name.startswith(start)]
-    return MEASURES[max(fits, key=len)] if fits else Meaning(name, "")
+    return MEASURES[max(fits, key=len)] if fits else GlossaryEntry(name, "")
 
 
-def metric(name: str) -> Meaning:
+def metric(name: str) -> GlossaryEntry:
     """The meaning of a downstream metric, or its bare name where none is known."""
-    return METRICS.get(name, Meaning(name, ""))
+    return METRICS.get(name, GlossaryEntry(name, ""))
 
 
 def number(value: float | None) -> str:

@@ -10,13 +10,13 @@ from tasks.stage.errors import InputError
 Interval = tuple[float | None, float | None]
 
 
-class Border(BaseModel):
+class LenientRecord(BaseModel):
     """A file of another stage: what is needed is checked, what is new is let through."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Measure(Border):
+class Measure(LenientRecord):
     """One measure of the gate: the synthetic figure beside the real-versus-real one.
 
     `ratio` is value over baseline; `limit` bounds it: (lowest, highest), null where it does not;
@@ -44,7 +44,7 @@ class Measure(Border):
         return (low is None or self.ratio >= low) and (high is None or self.ratio <= high)
 
 
-class Images(Border):
+class Images(LenientRecord):
     """How many synthetic slices there are, were accepted, are copies, have a near-copy."""
 
     n: int
@@ -53,7 +53,7 @@ class Images(Border):
     twins: int | None = None
 
 
-class Part(Border):
+class Part(LenientRecord):
     """A label, a third of tumour sizes or a site: its Fréchet ratio and what is odd about it."""
 
     ratio: float | None = None
@@ -62,7 +62,7 @@ class Part(Border):
     warning: str | None = None
 
 
-class GateMetrics(Border):
+class GateMetrics(LenientRecord):
     """The verdict on one fold's synthetic slices; `reasons` in words, `bounds` on single slices.
 
     `weights` are the SHA-256 of the feature networks, by the name of their distance;

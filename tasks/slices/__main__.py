@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from tasks import params
-from tasks.common.slice_set import save_set
+from tasks.common.slice_set import write_slice_set
 from tasks.gate.needs import why_no_verdict, why_not_measured
 from tasks.params.data import Data
 from tasks.params.slices import Slices
 from tasks.schemas.slices import Slices as SlicesTable
 from tasks.slices.cohort_stats import describe
-from tasks.slices.patient_split import Side, split_patients
+from tasks.slices.patient_split import PartitionPlan, split_patients
 from tasks.slices.position_matching import in_range, match_in_blocks
 from tasks.slices.same_head_check import Heads
 from tasks.slices.slice_extraction import SlicedSession, slice_session
@@ -59,7 +59,7 @@ def main() -> None:
     cuts, unusable = cut_all(wanted, config, scales, heads)
     same_head = heads.judge(config.same_head)
     table = pd.concat([one.table for one in cuts], ignore_index=True)
-    partitions = choose(table, sides, config)
+    partitions = assign_partitions(table, sides, config)
     keep = (partitions != "unused").any(axis=1).to_numpy()
     kept = pd.concat([table, partitions], axis=1)[keep].reset_index(drop=True)
     kept.insert(0, "row", np.arange(len(kept)))
@@ -74,7 +74,7 @@ def main() -> None:
         same_head=same_head, skull_stripped=skull_stripped(wanted),
     )  # fmt: skip
     with atomic_output(Path("data/slices")) as folder:
-        save_set(folder, images, masks)
+        write_slice_set(folder, images, masks)
         SlicesTable.validate(kept.drop(columns=INTERNAL)).to_parquet(
             folder / "slices.parquet", index=False
         )
@@ -95,7 +95,7 @@ def main() -> None:
         )
 
 
-def patients_by_side(side_of: dict[str, Side]) -> str:
+def patients_by_side(side_of: dict[str, PartitionPlan]) -> str:
     """How many patients train, validate and test, and what to do where few train."""
     count = Counter(side_of.values())
     said = f"{count['train']} patients train, {count['val']} validate, {count['test']} test"
@@ -116,7 +116,7 @@ def lacks_for_gate(kept: pd.DataFrame, fold: str) -> list[str]:
     ]
 
 
-def trains(session: Session, side_of: dict[str, Side]) -> bool:
+def trains(session: Session, side_of: dict[str, PartitionPlan]) -> bool:
     """Whether grey values are standardised on this session."""
     return side_of[session.subject] == "train" and not session.synthetic
 
@@ -169,7 +169,9 @@ def cut_all(
     return cuts, unusable
 
 
-def choose(table: pd.DataFrame, sides: dict[str, dict[str, Side]], config: Slices) -> pd.DataFrame:
+def assign_partitions(
+    table: pd.DataFrame, sides: dict[str, dict[str, PartitionPlan]], config: Slices
+) -> pd.DataFrame:
     """The column `partition_FOLD` of every fold; `unused` where a slice is left out of a fold.
 
     Negatives are matched inside each side of each fold, so no side's choice of slices depends on

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.params.slices import Slices
-from tasks.slices.patient_split import Side
+from tasks.slices.patient_split import PartitionPlan
 from tasks.slices.position_matching import auroc
 from tasks.volumes.intensity_normalisation import Landmarks
 
@@ -19,7 +19,7 @@ METHODS = {
 def describe(
     table: pd.DataFrame,
     kept: pd.DataFrame,
-    sides: dict[str, dict[str, Side]],
+    sides: dict[str, dict[str, PartitionPlan]],
     config: Slices,
     *,
     scales: list[Landmarks] | None,

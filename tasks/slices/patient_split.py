@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tasks.common.slice_set import Partition
 from tasks.stage.errors import InputError
 
-Side = Partition | Literal["unused"]
+PartitionPlan = Partition | Literal["unused"]
 DRAWS = 1000  # tried before it is said that no draw suits
 
 
@@ -23,7 +23,7 @@ def split_patients(
     train_patients: int,
     draw: int,
     seed: int,
-) -> dict[str, dict[str, Side]]:
+) -> dict[str, dict[str, PartitionPlan]]:
     """Give every patient a side in every fold.
 
     Args:
@@ -60,14 +60,14 @@ def split_patients(
             " data.batches (see mask_status in data/volumes/*/manifest.parquet)"
         )
     index = np.arange(n)
-    sides: dict[str, dict[str, Side]] = {}
+    sides: dict[str, dict[str, PartitionPlan]] = {}
     for position, fold in enumerate(folds):
         test = every(n, test_fraction, start=0.5) if k == 1 else index % k == position
         rest = index[~test]
         val = np.zeros(n, dtype=bool)
         val[rest[every(len(rest), val_fraction * n / len(rest), start=0.5)]] = True
         names = np.where(test, "test", np.where(val, "val", "train"))
-        side_of: dict[str, Side] = dict(zip(order, names.tolist(), strict=True))
+        side_of: dict[str, PartitionPlan] = dict(zip(order, names.tolist(), strict=True))
         if train_patients:
             pool = real[real["subject"].map(side_of) != "test"]
             drawn = draw_patients(
@@ -84,7 +84,7 @@ def split_patients(
 
 def draw_patients(
     pool: pd.DataFrame, *, count: int, held_out: int, rng: np.random.Generator
-) -> dict[str, Side]:
+) -> dict[str, PartitionPlan]:
     """Draw patients to train and validate on, spread over the strata.
 
     Validation gets the share that `held_out` is of the pool, rounded down, but one patient at
@@ -97,12 +97,12 @@ def draw_patients(
         )
     order = pd.Series(stratified_order(pool, rng))
     n_val = max(1, count * held_out // len(pool))
-    sides: dict[str, Side] = {}
+    sides: dict[str, PartitionPlan] = {}
     for _ in range(DRAWS):
         subjects = order[systematic(len(pool), count, int(rng.integers(len(pool))))]
         val = systematic(count, n_val, int(rng.integers(count)))
         sides = dict(zip(subjects, np.where(val, "val", "train").tolist(), strict=True))
-        if not lacking(sides, pool, ("train", "val")):
+        if not partitions_missing_a_class(sides, pool, ("train", "val")):
             break
     return sides
 
@@ -135,9 +135,9 @@ def systematic(n: int, count: int, start: int) -> NDArray[np.bool_]:
     return chosen
 
 
-def lacking(
-    side_of: dict[str, Side], patients: pd.DataFrame, sides: Sequence[Side]
-) -> list[tuple[Side, str]]:
+def partitions_missing_a_class(
+    side_of: dict[str, PartitionPlan], patients: pd.DataFrame, sides: Sequence[PartitionPlan]
+) -> list[tuple[PartitionPlan, str]]:
     """Which sides have nobody with a tumour, or nobody with slices without (`tumor`, `clear`)."""
     return [
         (side, kind)
@@ -147,10 +147,10 @@ def lacking(
     ]
 
 
-def require_both(side_of: dict[str, Side], patients: pd.DataFrame, fold: str) -> None:
+def require_both(side_of: dict[str, PartitionPlan], patients: pd.DataFrame, fold: str) -> None:
     """Refuse a fold with a side that shows tumours only, or none."""
     words = {"tumor": "no tumour patient", "clear": "no patient with slices without tumour"}
-    for side, kind in lacking(side_of, patients, ("train", "val", "test")):
+    for side, kind in partitions_missing_a_class(side_of, patients, ("train", "val", "test")):
         raise InputError(
             f"fold {fold}: {words[kind]} is left for {side!r} ({int(patients[kind].sum())} such"
             " patients in all); add patients, or change slices.folds, val_fraction, test_fraction"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tasks import params
 from tasks.common import torch_setup
-from tasks.common.slice_set import load_slices
+from tasks.common.slice_set import read_slices
 from tasks.params.train_gan import TrainGan
 from tasks.stage import stage_io
 from tasks.stage.stage_runtime import run_stage
@@ -36,17 +36,17 @@ def main(fold: str) -> None:
 
     from tasks.train_gan import checkpoint
     from tasks.train_gan.trainer import takes_bf16
-    from tasks.train_gan.training_data import gather
-    from tasks.train_gan.training_loop import follow, train
+    from tasks.train_gan.training_data import to_device
+    from tasks.train_gan.training_loop import run_secondary_rank, train
 
-    device = torch_setup.prepare(asked.threads)
+    device = torch_setup.setup_torch(asked.threads)
     mine = distributed.join(asked.processes, device)
-    if not mine.first and mine.told(distributed.GO_ON, device) == distributed.STOP:
+    if not mine.first and mine.broadcast_decision(distributed.GO_ON, device) == distributed.STOP:
         return  # the first one has said what is wrong with the slices
     with mine.ending_together(device):
-        examples = gather(
-            load_slices(fold, "train"),
-            load_slices(fold, "val"),
+        examples = to_device(
+            read_slices(fold, "train"),
+            read_slices(fold, "val"),
             soften=asked.soften,
             device=device,
             conditions=asked.conditions,
@@ -55,11 +55,11 @@ def main(fold: str) -> None:
     words = [fold, device.type, str(takes_bf16(asked, device)), asked.model_dump_json()]
     kept = checkpoint.folder_of(words, inputs)
     if mine.first:
-        mine.told(distributed.GO_ON, device)
+        mine.broadcast_decision(distributed.GO_ON, device)
         with stage_io.atomic_output(folder) as out:
             train(asked, examples, fold, out=out, kept=kept, ranks=mine)
     else:
-        follow(asked, examples, kept=kept, ranks=mine)
+        run_secondary_rank(asked, examples, kept=kept, ranks=mine)
     distributed.leave(mine)
 
 

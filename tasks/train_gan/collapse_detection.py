@@ -17,7 +17,7 @@ MOST_SPURIOUS = 0.5
 SURE = 0.99  # mean scores beyond it: the discriminator is never in doubt
 
 
-def divergence(row: Row) -> str:
+def nonfinite_metric(row: Row) -> str:
     """Which figure of this row is no number; empty when all are."""
     for name in ("loss_d", "loss_g", "std_z_none", "std_z_tumor"):
         if not math.isfinite(float(row[name])):
@@ -25,7 +25,7 @@ def divergence(row: Row) -> str:
     return ""
 
 
-def merit(row: Row, *, loss: Loss = "logistic") -> tuple[bool, float]:
+def checkpoint_rank(row: Row, *, loss: Loss = "logistic") -> tuple[bool, float]:
     """What the best checkpoint has least of: the mean Fréchet ratio; without one, the latest.
 
     One that collapsed comes after every one that did not, however small its ratio.

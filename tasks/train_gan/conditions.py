@@ -17,7 +17,7 @@ COLUMN = {"area": "tumor_area_mm2", "position": "position_mm"}
 
 def scales(table: pd.DataFrame, names: Sequence[str]) -> Tensor:
     """Mean and standard deviation (k,2) of each condition over labelled slices that have it."""
-    return torch.stack([scale(shown(table, name)) for name in names])
+    return torch.stack([scale(raw_condition(table, name)) for name in names])
 
 
 def scale(values: NDArray[np.float64]) -> Tensor:
@@ -31,13 +31,13 @@ def scale(values: NDArray[np.float64]) -> Tensor:
 def standardised(table: pd.DataFrame, names: Sequence[str], scale: Tensor) -> Tensor:
     """Conditions (N,k) of slices; what a slice does not have is 0."""
     columns = [
-        (torch.tensor(shown(table, name)).float() - mean) / deviation
+        (torch.tensor(raw_condition(table, name)).float() - mean) / deviation
         for name, (mean, deviation) in zip(names, scale, strict=True)
     ]
     return torch.stack(columns, 1).nan_to_num(0.0)
 
 
-def shown(table: pd.DataFrame, name: str) -> NDArray[np.float64]:
+def raw_condition(table: pd.DataFrame, name: str) -> NDArray[np.float64]:
     """One condition (N,) before it is standardised; NaN where a slice has none."""
     values = table[COLUMN[name]].to_numpy(np.float64)
     if name == "position":

@@ -10,13 +10,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tasks.train_gan.step_inputs import Draws
+from tasks.train_gan.step_inputs import StepInputs
 
 WARM_UP = 3  # plain steps of each kind first: libraries choose and allocate in them
-Update = Callable[[Draws, bool], Tensor]
+Update = Callable[[StepInputs, bool], Tensor]
 
 
-class Replayed:
+class CudaGraphStep:
     """An update that may be replayed.
 
     Args:
@@ -30,9 +30,9 @@ class Replayed:
         self.able = device.type == "cuda"
         self.taken = {False: 0, True: 0}
         self.recorded: dict[bool, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
-        self.inputs: Draws | None = None
+        self.inputs: StepInputs | None = None
 
-    def __call__(self, draws: Draws, penalised: bool) -> Tensor:
+    def __call__(self, draws: StepInputs, penalised: bool) -> Tensor:
         """The update of one step."""
         if penalised in self.recorded and self.inputs is not None:
             graph, result = self.recorded[penalised]
@@ -49,7 +49,7 @@ class Replayed:
                 print(f"train_gan: no CUDA graph, plain steps: {reason}", file=sys.stderr)
         return self.warm(draws, penalised) if self.able else self.update(draws, penalised)
 
-    def warm(self, draws: Draws, penalised: bool) -> Tensor:
+    def warm(self, draws: StepInputs, penalised: bool) -> Tensor:
         """A plain step on a side stream, as recording asks for."""
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
@@ -58,7 +58,7 @@ class Replayed:
         torch.cuda.current_stream().wait_stream(side)
         return result
 
-    def record(self, draws: Draws, penalised: bool) -> Tensor:
+    def record(self, draws: StepInputs, penalised: bool) -> Tensor:
         """Record the step, then take it: recording itself computes nothing."""
         if self.inputs is None:
             self.inputs = draws.clone()

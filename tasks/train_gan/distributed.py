@@ -62,15 +62,15 @@ class Ranks:
             yield
         except InputError:
             if self.first:
-                self.told(STOP, device)
+                self.broadcast_decision(STOP, device)
             raise
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until every process is here."""
         if self.count > 1:
             dist.barrier()
 
-    def told(self, word: int, device: torch.device) -> int:
+    def broadcast_decision(self, word: int, device: torch.device) -> int:
         """What the first process says; what the others pass does not matter."""
         if self.count == 1:
             return word

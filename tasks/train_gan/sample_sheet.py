@@ -17,7 +17,7 @@ GAP = 3
 OUTLINE = (255, 196, 0)
 
 
-def sheet(none: Tensor, tumor: Tensor) -> Image.Image:
+def sample_sheet(none: Tensor, tumor: Tensor) -> Image.Image:
     """Slices without tumour above, tumour slices below, first channel, mask outlined.
 
     Args:

@@ -9,11 +9,11 @@ from models.diffaugment import DiffAugment
 from tasks.common.torch_setup import rng
 from tasks.params.train_gan import TrainGan
 from tasks.train_gan.distributed import Ranks
-from tasks.train_gan.training_data import Examples
+from tasks.train_gan.training_data import TrainingData
 
 
 @dataclass(frozen=True)
-class Draws:
+class StepInputs:
     """A step's slices and random numbers, on the device.
 
     `real` (B,C+1,H,W), `labels` (B,), `conditions` (B,k) or None and `z` (B,latent) are this
@@ -30,12 +30,12 @@ class Draws:
     all_real: Tensor
     all_labels: Tensor
 
-    def copy_(self, other: "Draws") -> None:
+    def copy_(self, other: "StepInputs") -> None:
         """Take over the other's values, in place."""
         for mine, its in zip(self.tensors(), other.tensors(), strict=True):
             mine.copy_(its)
 
-    def clone(self) -> "Draws":
+    def clone(self) -> "StepInputs":
         """The same values elsewhere."""
         return replace(self, **{name: getattr(self, name).clone() for name in self.names()})
 
@@ -48,7 +48,9 @@ class Draws:
         return [getattr(self, name) for name in self.names()]
 
 
-def draw(asked: TrainGan, number: int, examples: Examples, ranks: Ranks) -> Draws:
+def draw_step_inputs(
+    asked: TrainGan, number: int, examples: TrainingData, ranks: Ranks
+) -> StepInputs:
     """Everything random of a step, from (seed, step) alone.
 
     Each process draws for the whole batch, which costs little, and keeps its share: a slice's
@@ -60,7 +62,7 @@ def draw(asked: TrainGan, number: int, examples: Examples, ranks: Ranks) -> Draw
     z = torch.randn(asked.batch, asked.latent, generator=random, device=device)
     views = [DiffAugment.draw(asked.batch, random, device) for _ in range(3)]
     mix = torch.rand(asked.batch, generator=random, device=device)
-    return Draws(
+    return StepInputs(
         real=ranks.share(real),
         labels=ranks.share(labels),
         conditions=None if conditions is None else ranks.share(conditions),

@@ -24,10 +24,10 @@ from models.sync_batch_norm import synchronise
 from tasks.measures.features import load_extractor
 from tasks.params.train_gan import TrainGan
 from tasks.train_gan.adaptive_augmentation import Adaptive
-from tasks.train_gan.cuda_graphs import Replayed
+from tasks.train_gan.cuda_graphs import CudaGraphStep
 from tasks.train_gan.distributed import Ranks
-from tasks.train_gan.step_inputs import Draws, draw
-from tasks.train_gan.training_data import Examples
+from tasks.train_gan.step_inputs import StepInputs, draw_step_inputs
+from tasks.train_gan.training_data import TrainingData
 
 SUMS = ("loss_d", "loss_g", "r1", "l1", "feature_matching")
 RAMP = 0.05  # the EMA looks back over this share of the steps so far, at most
@@ -73,30 +73,30 @@ class Trainer:
         self.summed = 0
         # An all-reduce is not recorded: several processes take plain steps.
         alone = self.ranks.count == 1
-        self.take = Replayed(self.update, device) if alone else self.update
+        self.take = CudaGraphStep(self.update, device) if alone else self.update
 
     @torch.no_grad()
-    def know(self, mean: Tensor, root: Tensor, scale: Tensor) -> None:
+    def set_condition_distribution(self, mean: Tensor, root: Tensor, scale: Tensor) -> None:
         """Tell the generators which conditions the training slices showed."""
         for network in (self.generator, self.ema):
             network.get_buffer("condition_mean").copy_(mean)
             network.get_buffer("condition_root").copy_(root)
             network.get_buffer("condition_scale").copy_(scale)
 
-    def step(self, number: int, examples: Examples) -> None:
+    def step(self, number: int, examples: TrainingData) -> None:
         """One update of each network, on one batch of generated slices."""
         self.set_rates(number)
-        draws = draw(self.asked, number, examples, self.ranks)
+        draws = draw_step_inputs(self.asked, number, examples, self.ranks)
         penalised = self.asked.r1_gamma > 0 and number % self.asked.r1_every == 0
         real_logits = self.take(draws, penalised)
         self.adaptive.observe(number, real_logits)
-        self.average(number)
+        self.update_ema(number)
         self.ranks.average([self.losses])  # at every step: one process's checkpoint is all's
         self.sums += self.losses
         self.losses.zero_()
         self.summed += 1
 
-    def update(self, draws: Draws, penalised: bool) -> Tensor:
+    def update(self, draws: StepInputs, penalised: bool) -> Tensor:
         """Both networks' updates; nothing here waits for the device, or is random.
 
         Returns:
@@ -123,7 +123,7 @@ class Trainer:
                 lambda x: self.score(x, labels, conditions)[0], seen_real, seen_fake, draws.mix
             )
             total = total + asked.gradient_penalty * penalty
-        self.descend(self.discriminator_adam, total)
+        self.optimiser_step(self.discriminator_adam, total)
 
         # Its own gradients are not needed while the generator learns from it.
         self.discriminator.requires_grad_(False)
@@ -140,12 +140,12 @@ class Trainer:
             matching = feature_matching(fake_features, real_features)
             total = total + asked.feature_matching * matching
             self.add("feature_matching", matching)
-        self.descend(self.generator_adam, total)
+        self.optimiser_step(self.generator_adam, total)
         self.add("loss_d", loss_d)
         self.add("loss_g", loss_g)
         return real_logits.detach()
 
-    def descend(self, adam: torch.optim.Adam, loss: Tensor) -> None:
+    def optimiser_step(self, adam: torch.optim.Adam, loss: Tensor) -> None:
         """One step down a loss, which is the mean over all processes."""
         adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -185,7 +185,7 @@ class Trainer:
             logits, features = self.discriminator(x, labels, conditions, parts)
         return logits.float(), features.float()
 
-    def score_both(self, real: Tensor, fake: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+    def score_both(self, real: Tensor, fake: Tensor, draws: StepInputs) -> tuple[Tensor, Tensor]:
         """Logits (B,) of real and of generated slices.
 
         In one pass, which saves a sixteenth of a step, unless batch norm would mix them (Radford
@@ -202,7 +202,7 @@ class Trainer:
         return real_logits, fake_logits
 
     @torch.no_grad()
-    def average(self, number: int) -> None:
+    def update_ema(self, number: int) -> None:
         """Move the EMA weights towards the generator's; early in a run they follow closely."""
         half_life = min(self.asked.ema_half_life, RAMP * number)
         keep = 0.5 ** (1 / half_life) if half_life > 0 else 0.0

@@ -43,7 +43,7 @@ class Partition:
 
 
 @dataclass(frozen=True)
-class Examples:
+class TrainingData:
     """What one fold trains on and is watched on.
 
     `scale` (k,2): the mean and deviation by which the conditions were standardised.
@@ -75,14 +75,14 @@ class Examples:
         return x, labels, conditions
 
 
-def gather(
+def to_device(
     train: SliceSet,
     val: SliceSet,
     *,
     soften: float,
     device: torch.device,
     conditions: Sequence[str] = (),
-) -> Examples:
+) -> TrainingData:
     """Put the labelled slices on the device.
 
     Raises:
@@ -93,7 +93,7 @@ def gather(
         partition(side, soften=soften, device=device, conditions=conditions, scale=scale)
         for side in (train, val)
     )
-    examples = Examples(trained, held, scale)
+    examples = TrainingData(trained, held, scale)
     for label, name in NAMES.items():
         x = examples.train.of(label)
         if not len(x) or (x[:, :-1] == x[:1, :-1]).all():
@@ -120,7 +120,7 @@ def partition(
     Raises:
         StageError: when an image holds NaN or infinity, which would look like a divergence.
     """
-    known = slices.take((slices.table["label"] >= 0).to_numpy())
+    known = slices.select((slices.table["label"] >= 0).to_numpy())
     if broken := int((~np.isfinite(known.images)).any((1, 2, 3)).sum()):
         raise InputError(
             f"{broken} of {len(known)} slices in data/slices/images.npy hold values that are no"

@@ -17,16 +17,16 @@ from models.dcgan import Architecture
 from tasks.params.train_gan import TrainGan
 from tasks.stage.errors import InputError
 from tasks.train_gan import checkpoint, pretrained_init
-from tasks.train_gan.collapse_detection import Row, collapse, divergence
+from tasks.train_gan.collapse_detection import Row, collapse, nonfinite_metric
 from tasks.train_gan.conditions import distribution
 from tasks.train_gan.distributed import GO_ON, START_OVER, STOP, Ranks
 from tasks.train_gan.dvclive_logger import Curves
 from tasks.train_gan.history_columns import COLUMNS
-from tasks.train_gan.sample_sheet import SLICES, sheet
+from tasks.train_gan.sample_sheet import SLICES, sample_sheet
 from tasks.train_gan.trainer import Trainer
-from tasks.train_gan.training_data import Examples
-from tasks.train_gan.training_state import Progress
-from tasks.train_gan.validation_metrics import draw, measure, references
+from tasks.train_gan.training_data import TrainingData
+from tasks.train_gan.training_state import TrainingState
+from tasks.train_gan.validation_metrics import draw, references, validation_row
 
 FIRST_ROW = 100  # or sooner: a generator is watched from the first hundred steps on
 TIMED = (3, 13)  # the steps whose pace tells how long the run will take
@@ -38,7 +38,7 @@ COMPARED = (  # between experiments, of the checkpoint that was kept
 
 def train(
     asked: TrainGan,
-    examples: Examples,
+    examples: TrainingData,
     fold: str,
     *,
     out: Path,
@@ -54,7 +54,7 @@ def train(
         StageError: when it diverges a second time.
     """
     ranks = ranks or Ranks()
-    trainer, progress = begin(asked, examples, kept, ranks)
+    trainer, progress = resume_or_start(asked, examples, kept, ranks)
     announce(trainer, examples, progress, fold)
     real = references(examples)
     curves = Curves(fold, resume=progress.step > 0)
@@ -73,17 +73,21 @@ def train(
             trainer.step(progress.step + 1, examples)
             progress.step += 1
             bar.update()
-            tell_pace(bar)
-            late = ranks.count == 1 and progress.late(asked)  # the others listen at rows only
+            print_time_estimate(bar)
+            late = ranks.count == 1 and progress.out_of_time(
+                asked
+            )  # the others listen at rows only
             watched = late or is_watched(progress.step, asked)
             if watched:
                 row: Row = {"step": progress.step, "event": "", **trainer.means()}
                 row["augment"] = float(trainer.adaptive.probability)
-                row |= measure(trainer, real)
-                if fault := divergence(row) or progress.lasting_collapse(row, asked):
+                row |= validation_row(trainer, real)
+                if fault := nonfinite_metric(row) or progress.lasting_collapse(row, asked):
                     with ranks.ending_together(trainer.device):
-                        trainer, progress = start_over(trainer, progress, examples, fault, fold)
-                    ranks.told(START_OVER, trainer.device)
+                        trainer, progress = restart_with_next_seed(
+                            trainer, progress, examples, fault, fold
+                        )
+                    ranks.broadcast_decision(START_OVER, trainer.device)
                     bar.reset()
                     continue
                 progress.record(row, trainer)
@@ -94,7 +98,7 @@ def train(
             if over or progress.step % asked.sheet_every == 0:
                 save_sheet(trainer, kept, progress.step)
             if watched:
-                ranks.told(STOP if over else GO_ON, trainer.device)
+                ranks.broadcast_decision(STOP if over else GO_ON, trainer.device)
             if time.monotonic() - saved > SAVE_SECONDS:
                 save(kept, trainer, progress)
                 saved = time.monotonic()
@@ -102,18 +106,23 @@ def train(
     checkpoint.remove(kept)
 
 
-def follow(asked: TrainGan, examples: Examples, *, kept: Path, ranks: Ranks) -> None:
+def run_secondary_rank(
+    asked: TrainGan, examples: TrainingData, *, kept: Path, ranks: Ranks
+) -> None:
     """What every process but the first does: the same steps, for as long as the first says."""
-    trainer, progress = begin(asked, examples, kept, ranks)
+    trainer, progress = resume_or_start(asked, examples, kept, ranks)
     word = STOP if progress.stop(asked) else GO_ON
     while word != STOP:
         trainer.step(progress.step + 1, examples)
         progress.step += 1
         if is_watched(progress.step, asked):
             trainer.means()
-            word = ranks.told(GO_ON, trainer.device)
+            word = ranks.broadcast_decision(GO_ON, trainer.device)
         if word == START_OVER:
-            trainer, progress = fresh(with_next_seed(trainer.asked), examples, ranks), Progress()
+            trainer, progress = (
+                fresh(with_next_seed(trainer.asked), examples, ranks),
+                TrainingState(),
+            )
             word = GO_ON
 
 
@@ -122,42 +131,44 @@ def is_watched(step: int, asked: TrainGan) -> bool:
     return step % asked.watch_every == 0 or step in (FIRST_ROW, asked.steps)
 
 
-def begin(
-    asked: TrainGan, examples: Examples, kept: Path, ranks: Ranks
-) -> tuple[Trainer, Progress]:
+def resume_or_start(
+    asked: TrainGan, examples: TrainingData, kept: Path, ranks: Ranks
+) -> tuple[Trainer, TrainingState]:
     """A fresh start, or where a killed run of the same kind had come to."""
     found = checkpoint.load(kept)
-    ranks.meet()  # or the first could overwrite or remove what another has not read
+    ranks.barrier()  # or the first could overwrite or remove what another has not read
     if found is None:
-        return fresh(asked, examples, ranks), Progress()
+        return fresh(asked, examples, ranks), TrainingState()
     tensors, facts = found
     asked = asked.model_copy(update={"seed": facts["seed"]})
     trainer = Trainer(asked, architecture(asked, examples), examples.train.x.device, ranks)
     trainer.unpack(tensors, facts)
-    return trainer, Progress.unpack(tensors, facts)
+    return trainer, TrainingState.unpack(tensors, facts)
 
 
-def fresh(asked: TrainGan, examples: Examples, ranks: Ranks) -> Trainer:
+def fresh(asked: TrainGan, examples: TrainingData, ranks: Ranks) -> Trainer:
     """Networks of a seed, or of the earlier training that `start_from` names."""
     trainer = Trainer(asked, architecture(asked, examples), examples.train.x.device, ranks)
     if asked.start_from:
         pretrained_init.load(trainer, Path(asked.start_from), asked.start_sha256)
     train = examples.train
     if train.conditions is not None and examples.scale is not None:
-        trainer.know(*distribution(train.conditions, train.labels), examples.scale)
+        trainer.set_condition_distribution(
+            *distribution(train.conditions, train.labels), examples.scale
+        )
     return trainer
 
 
-def save(kept: Path, trainer: Trainer, progress: Progress) -> None:
+def save(kept: Path, trainer: Trainer, progress: TrainingState) -> None:
     """Write a checkpoint."""
     networks, counts = trainer.pack()
     best, facts = progress.pack()
     checkpoint.save(kept, networks | best, counts | facts)
 
 
-def start_over(
-    trainer: Trainer, progress: Progress, examples: Examples, fault: str, fold: str
-) -> tuple[Trainer, Progress]:
+def restart_with_next_seed(
+    trainer: Trainer, progress: TrainingState, examples: TrainingData, fault: str, fold: str
+) -> tuple[Trainer, TrainingState]:
     """Once more, with the next seed.
 
     Raises:
@@ -172,7 +183,7 @@ def start_over(
     asked = with_next_seed(trainer.asked)
     print(f"train_gan@{fold}: {where}; starting over with seed {asked.seed}", file=sys.stderr)
     again = fresh(asked, examples, trainer.ranks)
-    return again, Progress(seconds=progress.seconds, restarted=where)
+    return again, TrainingState(seconds=progress.seconds, restarted=where)
 
 
 def with_next_seed(asked: TrainGan) -> TrainGan:
@@ -180,7 +191,7 @@ def with_next_seed(asked: TrainGan) -> TrainGan:
     return asked.model_copy(update={"seed": asked.seed + 1})
 
 
-def architecture(asked: TrainGan, examples: Examples) -> Architecture:
+def architecture(asked: TrainGan, examples: TrainingData) -> Architecture:
     """The networks that these slices and params ask for."""
     return Architecture(
         size=examples.train.x.shape[-1],
@@ -198,7 +209,7 @@ def architecture(asked: TrainGan, examples: Examples) -> Architecture:
     )
 
 
-def announce(trainer: Trainer, examples: Examples, progress: Progress, fold: str) -> None:
+def announce(trainer: Trainer, examples: TrainingData, progress: TrainingState, fold: str) -> None:
     """Say what is about to happen."""
     asked = trainer.asked
     none, tumor = (len(rows) for rows in examples.train.rows)
@@ -219,7 +230,7 @@ def announce(trainer: Trainer, examples: Examples, progress: Progress, fold: str
         )
 
 
-def tell_pace(bar: "tqdm[Any]") -> None:
+def print_time_estimate(bar: "tqdm[Any]") -> None:
     """After the first few steps, say how long the run will take."""
     first, last = (bar.initial + step for step in TIMED)
     if bar.n == first:
@@ -245,11 +256,17 @@ def save_sheet(trainer: Trainer, kept: Path, step: int) -> None:
         draw(sampler, label, SLICES, latent=latent, device=trainer.device) for label in (0, 1)
     )
     (kept / "sheets").mkdir(parents=True, exist_ok=True)
-    sheet(none, tumor).save(kept / "sheets" / f"step_{step:06d}.png")
+    sample_sheet(none, tumor).save(kept / "sheets" / f"step_{step:06d}.png")
 
 
 def write(
-    out: Path, kept: Path, *, trainer: Trainer, examples: Examples, progress: Progress, fold: str
+    out: Path,
+    kept: Path,
+    *,
+    trainer: Trainer,
+    examples: TrainingData,
+    progress: TrainingState,
+    fold: str,
 ) -> None:
     """Write the best weights, what is needed to rebuild the network, the history, the sheets.
 

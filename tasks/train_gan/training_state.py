@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from tasks.params.train_gan import TrainGan
-from tasks.train_gan.collapse_detection import Row, collapse, merit
+from tasks.train_gan.collapse_detection import Row, checkpoint_rank, collapse
 from tasks.train_gan.trainer import Trainer
 
 LASTING = 3  # collapsed rows in a row, in the second half of a run
@@ -14,7 +14,7 @@ SETTLED = 0.05  # losses within this share of their mean count as the same
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """What a training leaves behind besides its networks.
 
     `restarted` says why an earlier attempt was given up; `seconds` are those spent so far.
@@ -30,7 +30,7 @@ class Progress:
     def record(self, row: Row, trainer: Trainer) -> None:
         """Add a row, and keep the EMA weights when none were better."""
         asked, events = trainer.asked, []
-        if merit(row, loss=asked.loss) <= merit(self.best_row, loss=asked.loss):
+        if checkpoint_rank(row, loss=asked.loss) <= checkpoint_rank(self.best_row, loss=asked.loss):
             events.append("best")
             self.best_row = row
             weights = trainer.ema.state_dict()
@@ -61,21 +61,21 @@ class Progress:
             return ""
         if self.step >= asked.steps:
             return "steps"
-        if self.late(asked):
+        if self.out_of_time(asked):
             return "max_minutes"
         if asked.patience:
             waited = float(self.history[-1]["step"]) - float(self.best_row["step"])
             if waited >= asked.patience * asked.watch_every:
                 return "plateau"
-        if asked.settled and self.settled(asked.settled):
+        if asked.settled and self.losses_converged(asked.settled):
             return "losses"
         return ""
 
-    def late(self, asked: TrainGan) -> bool:
+    def out_of_time(self, asked: TrainGan) -> bool:
         """Whether the time that was given is spent."""
         return bool(asked.max_minutes) and self.seconds > 60 * asked.max_minutes
 
-    def settled(self, rows: int) -> bool:
+    def losses_converged(self, rows: int) -> bool:
         """Whether both losses stayed the same over the last rows."""
         recent = self.history[-rows:]
         if len(recent) < max(rows, 2):
@@ -99,7 +99,7 @@ class Progress:
         return {f"best.{name}": value for name, value in self.best.items()}, facts
 
     @classmethod
-    def unpack(cls, tensors: dict[str, Tensor], facts: dict[str, Any]) -> "Progress":
+    def unpack(cls, tensors: dict[str, Tensor], facts: dict[str, Any]) -> "TrainingState":
         """What was packed."""
         history = facts["history"]
         best_rows = [row for row in history if row["step"] == facts["best_step"]]

@@ -13,7 +13,7 @@ from models.dcgan import noise
 from tasks.measures.features import features
 from tasks.measures.frechet import frechet_distance
 from tasks.train_gan.trainer import Trainer
-from tasks.train_gan.training_data import Examples
+from tasks.train_gan.training_data import TrainingData
 
 N = 128  # generated slices of each label, at most
 ENOUGH = 16  # validation slices of a label, below which no Fréchet distance is measured
@@ -23,7 +23,7 @@ SUFFIX = {0: "none", 1: "tumor"}
 
 
 @dataclass(frozen=True)
-class Reference:
+class ValidationReference:
     """The real slices of one label that generated ones are compared with.
 
     `train`, `val` (n,C+1,H,W) on the device, equally many, with their conditions (n,k) or None;
@@ -41,12 +41,12 @@ class Reference:
     baseline: float
 
 
-def references(examples: Examples) -> tuple[Reference, Reference]:
+def references(examples: TrainingData) -> tuple[ValidationReference, ValidationReference]:
     """References of labels 0 and 1."""
     return reference(examples, 0), reference(examples, 1)
 
 
-def reference(examples: Examples, label: int) -> Reference:
+def reference(examples: TrainingData, label: int) -> ValidationReference:
     """Evenly spaced training and validation slices of one label, as many of each."""
     train, val = examples.train.of(label), examples.val.of(label)
     n = min(N, len(train), len(val))
@@ -60,7 +60,7 @@ def reference(examples: Examples, label: int) -> Reference:
     if n >= ENOUGH:
         val_features = features(pixels(val))
         baseline = frechet_distance(features(pixels(train)), val_features)
-    return Reference(
+    return ValidationReference(
         train=train, val=val, train_conditions=train_shown, val_conditions=val_shown,
         spread=spread, val_features=val_features, baseline=baseline,
     )  # fmt: skip
@@ -71,7 +71,9 @@ def evenly(x: Tensor, n: int) -> Tensor:
     return x[torch.linspace(0, max(len(x) - 1, 0), n).round().long()]
 
 
-def measure(trainer: Trainer, real: tuple[Reference, Reference]) -> dict[str, float]:
+def validation_row(
+    trainer: Trainer, real: tuple[ValidationReference, ValidationReference]
+) -> dict[str, float]:
     """One row of `history.csv` without its losses."""
     sampler = trainer.sampler()
     row: dict[str, float] = {}
@@ -145,7 +147,7 @@ def score(trainer: Trainer, by_label: Sequence[tuple[Tensor, Tensor | None]]) ->
     return float(torch.sigmoid(torch.cat(logits)).mean())
 
 
-def frechet_ratio(fake: NDArray[np.float32], real: Reference) -> float:
+def frechet_ratio(fake: NDArray[np.float32], real: ValidationReference) -> float:
     """Fréchet distance to validation slices, over that of as many training slices."""
     if real.val_features is None or not np.isfinite(fake).all():
         return float("nan")

@@ -10,8 +10,8 @@ from optuna.trial import TrialState
 
 from flows import tuning_results
 from flows.search_space import read
-from flows.trial_clones import Workspaces, check_commit
-from flows.tune import Search, Searching, open_study, propose_first, take_up
+from flows.trial_clones import TrialClones, check_commit
+from flows.tune import Search, SearchLoop, open_study, propose_first, requeue_unfinished
 from flows.tuning_trial import Outcome
 from tasks.stage.errors import InputError
 from tests.flows import toy_trainer
@@ -43,7 +43,7 @@ def test_a_trial_that_was_running_is_waiting_again_with_its_values(search: Searc
     study = open_study(search)
     left = study.ask(search.space)
     again = open_study(search)
-    take_up(again)
+    requeue_unfinished(again)
     states = [trial.state for trial in again.get_trials()]
     assert states == [TrialState.FAIL, TrialState.WAITING]
     assert tuning_results.ended(again) == []  # the one given up does not count
@@ -95,7 +95,7 @@ def test_known_values_are_not_trained_again_and_forbidden_ones_not_at_all(
     words = ("train_gan.discriminator_norm=none,batch", "train_gan.r1_gamma=0,0.1")
     search = replace(search, space=read(words, None), sampler=sampler, trials=12)
     study = open_study(search)
-    searching = Searching(search, study, Workspaces(search.folder, search.address))
+    searching = SearchLoop(search, study, TrialClones(search.folder, search.address))
     monkeypatch.setattr("flows.tune.get_run_logger", lambda: logging.getLogger("toy"))
     known = {}
     for norm, gamma in (("none", 0.0), ("none", 0.1), ("batch", 0.0)):
@@ -128,7 +128,7 @@ def test_a_grid_is_tried_whole_or_as_many_as_asked_for(
     search = replace(search, space=read(words, None), sampler="grid", trials=trials)
     study = open_study(search)
     propose_first(search, study)
-    searching = Searching(search, study, Workspaces(search.folder, search.address))
+    searching = SearchLoop(search, study, TrialClones(search.folder, search.address))
     while searching.wants_more():
         trial = study.ask(search.space)
         searching.tell(trial, Outcome(TrialState.COMPLETE, 1.0, "", "e"))

@@ -5,7 +5,7 @@ import torch
 
 from models.dcgan import Architecture
 from models.efficientnet_features import EfficientNetLite0Features
-from models.projected_discriminator import ProjectedDiscriminator, doubled
+from models.projected_discriminator import ProjectedDiscriminator, upsample_nearest
 from tasks.measures.features import load_extractor
 
 LABELS = torch.tensor([0, 1, 0, 1])
@@ -59,4 +59,4 @@ def test_the_mask_and_the_label_change_every_score(network: EfficientNetLite0Fea
 
 def test_doubling_repeats_every_pixel() -> None:
     x = torch.randn(2, 3, 4, 4)
-    assert torch.equal(doubled(x), x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    assert torch.equal(upsample_nearest(x), x.repeat_interleave(2, 2).repeat_interleave(2, 3))

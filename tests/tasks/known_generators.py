@@ -60,7 +60,7 @@ def copier(train: SliceSet, how: str, n: int, rng: np.random.Generator) -> Slice
     `flip` left and right, `shift` by up to 4 pixels, `blur` (sigma .7), `gain` .9, `noise` of .02
     to .05 of the range; further `rotate` by 8 degrees, `scale` by 5 %, `blend` with another.
     """
-    chosen = train.take(rng.choice(len(train), n, replace=n > len(train)))
+    chosen = train.select(rng.choice(len(train), n, replace=n > len(train)))
     images, masks = chosen.images, chosen.masks
     for word in how.split("+"):
         if word == "flip":
@@ -93,8 +93,8 @@ def copier(train: SliceSet, how: str, n: int, rng: np.random.Generator) -> Slice
 def transplanted(oracle: SliceSet, train: SliceSet, n: int, rng: np.random.Generator) -> SliceSet:
     """Fresh brains with the tumours of training slices: mirrored or not, shifted, noisy."""
     brains, donors = (np.flatnonzero(side.masks.any(axis=(1, 2))) for side in (oracle, train))
-    host = oracle.take(rng.choice(brains, n, replace=n > len(brains)))
-    donor = copier(train.take(rng.choice(donors, n)), "shift+noise", n, rng)
+    host = oracle.select(rng.choice(brains, n, replace=n > len(brains)))
+    donor = copier(train.select(rng.choice(donors, n)), "shift+noise", n, rng)
     half = rng.random(n) < 0.5
     tumors, masks = donor.images.copy(), donor.masks.copy()
     tumors[half], masks[half] = tumors[half, :, :, ::-1], masks[half, :, ::-1]
@@ -106,7 +106,7 @@ def transplanted(oracle: SliceSet, train: SliceSet, n: int, rng: np.random.Gener
 
 def one_site(oracle: SliceSet, site: str) -> SliceSet:
     """Only the slices of one site."""
-    return oracle.take((oracle.table["site"] == site).to_numpy())
+    return oracle.select((oracle.table["site"] == site).to_numpy())
 
 
 def collapsed(oracle: SliceSet, n: int, rng: np.random.Generator) -> SliceSet:
@@ -114,7 +114,7 @@ def collapsed(oracle: SliceSet, n: int, rng: np.random.Generator) -> SliceSet:
     few = np.concatenate(
         [np.flatnonzero(oracle.table["label"].to_numpy() == label)[:5] for label in (0, 1)]
     )
-    chosen = oracle.take(rng.choice(few, n))
+    chosen = oracle.select(rng.choice(few, n))
     return SliceSet(noisy(chosen.images, 0.01, rng), chosen.masks, chosen.table)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from tasks.common.slice_set import SliceSet, load_set, save_set
+from tasks.common.slice_set import SliceSet, read_slice_set, write_slice_set
 
 FEW, TEST = 12, 48  # patients; every twelve hold one of each kind
 ARMS = ["real", "real+classical", "real+synthetic", "real+classical+synthetic"]
@@ -43,7 +43,7 @@ def simulate(root: Path, *, patients: int = 156) -> Study:
     phantom()
     ingest("phantom")
     slices()
-    everything = load_set(Path("data/slices"), "slices.parquet")
+    everything = read_slice_set(Path("data/slices"), "slices.parquet")
     table = everything.table
     # Dealt by tumour and site, so that every side holds its share of both.
     kinds = table.groupby("subject").agg(tumor=("label", "max"), site=("site", "first"))
@@ -53,7 +53,7 @@ def simulate(root: Path, *, patients: int = 156) -> Study:
     side |= dict.fromkeys(order[:FEW], "train") | dict.fromkeys(order[2:6], "val")
     side |= dict.fromkeys(order[FEW : FEW + TEST], "test")
     table["partition_0"] = table["subject"].map(side)
-    fresh = everything.take((table["partition_0"] == "fresh").to_numpy())
+    fresh = everything.select((table["partition_0"] == "fresh").to_numpy())
     return Study(root, table, everything, fresh)
 
 
@@ -63,10 +63,10 @@ def write_world(root: Path, study: Study, pool: SliceSet, *, few: bool, params: 
     if not few:
         table["partition_0"] = table["partition_0"].replace("fresh", "train")
     keep = (table["partition_0"] != "fresh").to_numpy()
-    part = study.everything.take(keep)
+    part = study.everything.select(keep)
     folder = root / "data/slices"
     folder.mkdir(parents=True, exist_ok=True)
-    save_set(folder, part.images, part.masks)
+    write_slice_set(folder, part.images, part.masks)
     table[keep].reset_index(drop=True).to_parquet(folder / "slices.parquet")
     (folder / "stats.json").write_text(json.dumps({"pixel_mm": 3.0}))
     volumes = root / "data/volumes"
@@ -74,14 +74,14 @@ def write_world(root: Path, study: Study, pool: SliceSet, *, few: bool, params: 
     volumes.symlink_to(study.root / "data/volumes")
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     for arm in ARMS:
-        write_pool(root, arm, pool if "synthetic" in arm else pool.take(np.zeros(0, dtype=int)))
+        write_pool(root, arm, pool if "synthetic" in arm else pool.select(np.zeros(0, dtype=int)))
 
 
 def write_pool(root: Path, arm: str, pool: SliceSet) -> None:
     """`data/pool/ARM`."""
     folder = root / "data/pool" / arm
     folder.mkdir(parents=True, exist_ok=True)
-    save_set(folder, pool.images, pool.masks)
+    write_slice_set(folder, pool.images, pool.masks)
     count = np.arange(len(pool))
     label = pool.table["label"].to_numpy() if len(pool) else count
     fold = pd.Series(["0"] * len(pool), dtype="str")
@@ -94,7 +94,7 @@ def write_pool(root: Path, arm: str, pool: SliceSet) -> None:
 
 def copied(study: Study) -> SliceSet:
     """What a copier would give: the training slices once more."""
-    return study.everything.take((study.table["partition_0"] == "train").to_numpy())
+    return study.everything.select((study.table["partition_0"] == "train").to_numpy())
 
 
 def wrongly_masked(study: Study) -> SliceSet:

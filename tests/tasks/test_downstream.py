@@ -12,8 +12,8 @@ import yaml
 from tasks.downstream import __main__ as stage_main
 from tasks.downstream import segment, train_and_test
 from tasks.downstream.__main__ import main, task_named
-from tasks.downstream.balanced_batches import batches
-from tasks.downstream.volume_dice import dice, native, read_volumes
+from tasks.downstream.balanced_batches import balanced_batches
+from tasks.downstream.volume_dice import dice, read_test_volumes, to_acquired_grid
 from tasks.params.slices import Slices
 from tasks.schemas.predictions import ClassifyPredictions, Patients, Runs, SegmentPredictions
 from tasks.stage.errors import InputError
@@ -115,7 +115,7 @@ def test_batches_are_balanced_whatever_the_sources_priors(prior):
     rng = np.random.default_rng(0)
     first = (rng.random(60) < 0.5).astype(int)
     second = (np.arange(100) < 100 * prior).astype(int)
-    drawn = list(batches(first, second, steps=50, batch=16, seed=(3, 4)))
+    drawn = list(balanced_batches(first, second, steps=50, batch=16, seed=(3, 4)))
     assert len(drawn) == 50
     for a, b in drawn:
         assert len(a) == len(b) == 8
@@ -190,7 +190,7 @@ def test_a_killed_stage_takes_up_behind_its_finished_runs_and_ends_in_the_same_b
     folder = root / "data/downstream/segment-real+synthetic"
     whole = files(folder)
     shutil.rmtree(folder)
-    trained, learn = [], stage_main.learn
+    trained, learn = [], stage_main.train_and_test
 
     def dying(*given, seed, **options):
         trained.append(seed)
@@ -231,11 +231,11 @@ def test_a_prediction_goes_back_to_the_grid_that_its_slices_came_from():
     body = (x - 21) ** 2 / 9**2 + (y - 30) ** 2 / 14**2 <= 1
     grid = Grid((27.3, 22.9), (1.6, 1.9), 40)
     soft = sample(body.astype(np.float32), grid, fill=0.0)  # (Z,H,W)
-    back = native(torch.from_numpy(soft)[:, None], grid, body.shape) >= 0.5
+    back = to_acquired_grid(torch.from_numpy(soft)[:, None], grid, body.shape) >= 0.5
     assert dice(back, body) > 0.95
     exact = Grid((29.5, 24.5), (1.0, 1.0), 60)
     soft = sample(body.astype(np.float32), exact, fill=0.0)
-    back = native(torch.from_numpy(soft)[:, None], exact, body.shape)
+    back = to_acquired_grid(torch.from_numpy(soft)[:, None], exact, body.shape)
     assert back == pytest.approx(body.astype(np.float32))
 
 
@@ -252,7 +252,7 @@ def test_whole_volumes_hold_every_modality_on_the_grid_of_the_first(root):
     config = Slices.model_validate(
         yaml.safe_load(Path("params.yaml").read_text())["slices"] | {"modalities": ["FLAIR", "T1"]}
     )
-    (one,) = read_volumes(["b"], ["sub-002"], config, None)
+    (one,) = read_test_volumes(["b"], ["sub-002"], config, None)
     assert one.images.shape == (6, 2, room.SIZE, room.SIZE)
     assert one.mask.shape == coarse.shape and one.mask.any()
     inside = one.images[:, 0] > -1
@@ -383,7 +383,7 @@ def test_tumours_that_nobody_outlined_are_not_added_for_outlines(root, monkeypat
     samples = pd.read_parquet(path)
     samples.assign(mask_known=np.arange(len(samples)) >= 10).to_parquet(path)
     seen = {}
-    real_learn = stage_main.learn
+    real_learn = stage_main.train_and_test
 
     def watching(network, spec, fold, *args, **words):
         seen[network.__name__.rpartition(".")[2]] = len(fold.added)

@@ -15,7 +15,7 @@ from PIL import Image
 from tasks.commands.export import generate_cli
 from tasks.commands.export.generator_source import read
 from tasks.commands.export.standalone_generator import build, slices
-from tasks.common.slice_set import load_set
+from tasks.common.slice_set import read_slice_set
 from tasks.generate import __main__ as stage_generate
 from tasks.generate.external_images import read_folder
 from tests.tasks.export_fixtures import clone
@@ -86,7 +86,7 @@ def test_an_index_has_the_same_slice_whether_labels_alternate_or_not(here: Path)
 
 def test_the_stage_and_the_command_draw_the_same_slices(here: Path) -> None:
     stage_generate.main("0")
-    found = load_set(Path("data/synthetic/0"), "samples.parquet")
+    found = read_slice_set(Path("data/synthetic/0"), "samples.parquet")
     facts, weights = read(Path("data/gan/0"))
     wish = facts.wish(count=len(found), label="both", seed=5)
     drawn = list(slices(build(facts, weights), facts, wish))

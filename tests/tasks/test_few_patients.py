@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.common.slice_set import load_slices, save_set
+from tasks.common.slice_set import read_slices, write_slice_set
 from tasks.downstream.__main__ import main as downstream
 from tasks.lift.__main__ import main as lift
 from tasks.pool.__main__ import main as pool
@@ -36,7 +36,7 @@ def write_run(root: Path, patients: int) -> None:
 
 def write_samples(root: Path, *, accepted: bool) -> None:
     """Twice as many generated slices as were trained on; the gate takes all of them, or none."""
-    train = load_slices("0", "train")
+    train = read_slices("0", "train")
     rows = np.tile(np.arange(len(train)), 2)
     noise = np.random.default_rng(0).normal(0, 0.05, train.images[rows].shape)
     table = pd.DataFrame(
@@ -45,7 +45,7 @@ def write_samples(root: Path, *, accepted: bool) -> None:
     for name in ("synthetic", "gate"):
         (root / "data" / name / "0").mkdir(parents=True)
     folder = root / "data/synthetic/0"
-    save_set(folder, np.clip(train.images[rows] + noise, -1, 1), train.masks[rows])
+    write_slice_set(folder, np.clip(train.images[rows] + noise, -1, 1), train.masks[rows])
     table.to_parquet(folder / "samples.parquet", index=False)
     reason = pd.Series([None if accepted else "not judged"] * len(rows), dtype="str")
     table.assign(accepted=accepted, reason=reason).to_parquet(

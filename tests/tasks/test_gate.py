@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tasks.common.slice_set import SliceSet, save_set
+from tasks.common.slice_set import SliceSet, write_slice_set
 from tasks.gate.__main__ import main as gate
 from tasks.gate.judge import Judgement, judge, reference
 from tasks.generate.__main__ import main as generate
@@ -61,13 +61,13 @@ def test_masks_of_other_slices_are_doubted_by_a_segmenter_too() -> None:
 
 
 def test_a_generator_of_one_site_leaves_the_other_out() -> None:
-    found = judged(oracle().take((oracle().table["site"] == "B").to_numpy()))
+    found = judged(oracle().select((oracle().table["site"] == "B").to_numpy()))
     assert [reason.split(":")[0] for reason in found.reasons] == ["site_coverage"]
 
 
 def test_a_generator_of_easy_tumours_is_told_which_ones_it_leaves_out() -> None:
     area = oracle().masks.sum(axis=(1, 2))
-    found = judged(oracle().take((area == 0) | (area > np.median(area[area > 0]))))
+    found = judged(oracle().select((area == 0) | (area > np.median(area[area > 0]))))
     assert "rare: 0% of synthetic tumours" in str(found.subgroups["tumour size small"].warning)
 
 
@@ -104,7 +104,9 @@ def test_slices_from_elsewhere_pass_the_gate_like_a_generators_own(
     slices = Path("data/slices")
     slices.mkdir(parents=True)
     sides = [real().train, real().val]
-    save_set(slices, *(np.concatenate([getattr(s, n) for s in sides]) for n in ("images", "masks")))
+    write_slice_set(
+        slices, *(np.concatenate([getattr(s, n) for s in sides]) for n in ("images", "masks"))
+    )
     tables = [s.table.assign(partition_0=n) for s, n in zip(sides, ("train", "val"), strict=True)]
     pd.concat(tables, ignore_index=True).to_parquet(slices / "slices.parquet", index=False)
     Path("bought").mkdir()
@@ -132,8 +134,8 @@ def test_weights_given_by_path_add_their_distance_and_their_hash(tmp_path: Path)
     config = Gate(seed=1, threads=1, draws=20, segmenter_steps=0,
                   inception=str(tmp_path / "fid.safetensors"))  # fmt: skip
     few = np.arange(40)
-    sides = [real().train.take(few), real().val.take(few)]
-    found = judge(as_synthetic(oracle().take(few)), reference(*sides, config), config)
+    sides = [real().train.select(few), real().val.select(few)]
+    found = judge(as_synthetic(oracle().select(few)), reference(*sides, config), config)
     fid = found.measures["FID"]
     assert fid.limit is None
     assert fid.ratio is not None and fid.ratio > 0
@@ -153,7 +155,7 @@ def test_pixels_that_are_no_numbers_are_refused_one_by_one() -> None:
 @pytest.mark.verify
 def test_the_order_of_the_images_changes_no_decision() -> None:
     order = rng().permutation(len(oracle()))
-    ahead, shuffled = accepted(), judged(oracle().take(order))
+    ahead, shuffled = accepted(), judged(oracle().select(order))
     np.testing.assert_array_equal(
         ahead.samples["accepted"].to_numpy()[order], shuffled.samples["accepted"]
     )
@@ -161,7 +163,7 @@ def test_the_order_of_the_images_changes_no_decision() -> None:
 
 def test_too_few_or_other_sized_images_are_refused() -> None:
     with pytest.raises(InputError, match="5 synthetic slices"):
-        judged(oracle().take(np.arange(5)))
+        judged(oracle().select(np.arange(5)))
     small = SliceSet(oracle().images[..., ::2, ::2], oracle().masks, oracle().table)
     with pytest.raises(InputError, match="resample"):
         judged(small)
@@ -179,12 +181,12 @@ def test_the_stage_writes_the_same_bytes_twice(tmp_path: Path) -> None:
         np.concatenate([getattr(side, name) for side in sides.values()])
         for name in ("images", "masks")
     )
-    save_set(slices, images, masks)
+    write_slice_set(slices, images, masks)
     table.assign(row=np.arange(len(table))).to_parquet(slices / "slices.parquet", index=False)
     made = tmp_path / "data/synthetic/0"
     made.mkdir(parents=True)
     synthetic = as_synthetic(oracle())
-    save_set(made, synthetic.images, synthetic.masks)
+    write_slice_set(made, synthetic.images, synthetic.masks)
     synthetic.table.to_parquet(made / "samples.parquet", index=False)
     (made / "summary.json").write_text(json.dumps({"generator_sha256": "ab12"}))
     written = []

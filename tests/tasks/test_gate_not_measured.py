@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.common.slice_set import SliceSet, save_set
+from tasks.common.slice_set import SliceSet, write_slice_set
 from tasks.gate import copies
 from tasks.gate.__main__ import main as gate
 from tasks.gate.catalogue import FRECHET
@@ -29,7 +29,7 @@ QUICK = Gate(seed=1, threads=1, draws=20, segmenter_steps=0)
 
 
 def of_label(slices: SliceSet, label: int, count: int) -> SliceSet:
-    return slices.take(np.flatnonzero(slices.table["label"].to_numpy() == label)[:count])
+    return slices.select(np.flatnonzero(slices.table["label"].to_numpy() == label)[:count])
 
 
 def joined(*sides: SliceSet) -> SliceSet:
@@ -106,7 +106,7 @@ def few_patients(count: int) -> Judgement:
     config = QUICK.model_copy(update={"limits": Limits(diversity=None)})
     val = real().val
     people = val.table["subject"].unique()[:count]
-    some = val.take(val.table["subject"].isin(people).to_numpy())
+    some = val.select(val.table["subject"].isin(people).to_numpy())
     return judge(as_synthetic(oracle()), reference(real().train, some, config), config)
 
 
@@ -129,7 +129,7 @@ def test_tumours_without_outlines_are_not_slices_without_tumour() -> None:
     assert np.nanmean(as_labelled(one)) == 1
     train = without_outlines(real().train, 0.5)
     beside = reference(train, real().val, CONFIG)
-    outlined = reference(train.take(train.table["mask_known"].to_numpy()), real().val, CONFIG)
+    outlined = reference(train.select(train.table["mask_known"].to_numpy()), real().val, CONFIG)
     assert beside.experts.segmenter is not None and outlined.experts.segmenter is not None
     for ours, theirs in zip(
         beside.experts.segmenter.parameters(), outlined.experts.segmenter.parameters(), strict=True
@@ -154,7 +154,7 @@ def test_near_copies_are_compared_at_equal_n() -> None:
 
 def test_a_large_set_of_fresh_slices_is_not_called_collapsed() -> None:
     fresh = oracle()
-    some = fresh.take(np.arange(0, len(fresh), 6))
+    some = fresh.select(np.arange(0, len(fresh), 6))
     few = copies.near_copies(some.images, real().held_out)
     many = copies.near_copies(
         np.concatenate([fresh.images] * 2), real().held_out, most=copies.MOST_COUNTED
@@ -174,11 +174,11 @@ def write_stage(folder: Path, val: SliceSet) -> None:
     slices, made = folder / "data/slices", folder / "data/synthetic/0"
     for path in (slices, made):
         path.mkdir(parents=True)
-    save_set(slices, *(np.concatenate([getattr(one, name) for one in sides.values()])
+    write_slice_set(slices, *(np.concatenate([getattr(one, name) for one in sides.values()])
                        for name in ("images", "masks")))  # fmt: skip
     table.assign(row=np.arange(len(table))).to_parquet(slices / "slices.parquet", index=False)
     synthetic = as_synthetic(oracle())
-    save_set(made, synthetic.images, synthetic.masks)
+    write_slice_set(made, synthetic.images, synthetic.masks)
     synthetic.table.to_parquet(made / "samples.parquet", index=False)
 
 
@@ -187,7 +187,7 @@ def test_a_set_that_cannot_be_judged_is_rejected_with_the_reason_and_the_key(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     val = real().val
-    write_stage(tmp_path, val.take((val.table["subject"] == val.table["subject"][0]).to_numpy()))
+    write_stage(tmp_path, val.select((val.table["subject"] == val.table["subject"][0]).to_numpy()))
     gate("0")
     metrics = json.loads(Path("data/gate/0/metrics.json").read_text())
     assert metrics["verdict"] == "rejected"
@@ -206,7 +206,7 @@ def test_the_judge_of_folders_still_refuses_what_it_cannot_judge() -> None:
     val = real().val
     with pytest.raises(CannotJudgeError, match="1 validation patient"):
         one = (val.table["subject"] == val.table["subject"][0]).to_numpy()
-        reference(real().train, val.take(one), QUICK)
+        reference(real().train, val.select(one), QUICK)
 
 
 def test_the_segmenter_asks_for_as_many_tumours_as_is_said_beforehand() -> None:

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tasks.common.slice_set import SliceSet, load_set
+from tasks.common.slice_set import SliceSet, read_slice_set
 from tasks.generate import __main__ as generate
 from tasks.generate.external_images import read_folder
-from tasks.generate.mask_cleanup import agrees, clean
+from tasks.generate.mask_cleanup import clean_mask, mask_matches_label
 from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
 from tests.tasks.train_gan_fixtures import SIZE, fake_generator, write_params, write_room
@@ -27,7 +27,7 @@ def drawn(room: Path, **keys: object) -> SliceSet:
     """What the stage writes with these `generate` params."""
     write_params(room, **({"min_tumor_px": 1} | keys))
     generate.main("0")
-    return load_set(room / "data/synthetic/0", "samples.parquet")
+    return read_slice_set(room / "data/synthetic/0", "samples.parquet")
 
 
 def test_a_slice_is_the_same_whatever_the_count(room: Path) -> None:
@@ -71,7 +71,7 @@ def test_labels_without_masks_train_a_generator_whose_masks_say_nothing(room: Pa
     np.save(masks, np.zeros_like(np.load(masks)))
     train_gan.main("0")
     generate.main("0")
-    found = load_set(room / "data/synthetic/0", "samples.parquet")
+    found = read_slice_set(room / "data/synthetic/0", "samples.parquet")
     assert set(found.table["label"]) == {0, 1}
     assert not found.table["masked"].any()
     assert not found.masks.any()
@@ -101,14 +101,14 @@ def test_small_islands_and_what_lies_in_the_air_are_removed() -> None:
     soft[0:4, 0:4] = 0.9  # in the air
     expected = np.zeros((32, 32), np.uint8)
     expected[10:15, 10:15] = 1
-    assert np.array_equal(clean(soft, image, min_island_px=3), expected)
+    assert np.array_equal(clean_mask(soft, image, min_island_px=3), expected)
 
 
 def test_dark_fluid_inside_the_head_is_no_air() -> None:
     image = np.full((1, 32, 32), -1.0, np.float32)
     image[:, 6:26, 6:26] = 0.0
     image[:, 14:18, 14:18] = -1.0
-    assert clean(np.ones((32, 32), np.float32), image, min_island_px=3).sum() == 20 * 20
+    assert clean_mask(np.ones((32, 32), np.float32), image, min_island_px=3).sum() == 20 * 20
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_dark_fluid_inside_the_head_is_no_air() -> None:
 def test_agreement(area: int, label: int, expected: bool) -> None:
     mask = np.zeros((8, 8), np.uint8)
     mask.flat[:area] = 1
-    assert agrees(mask, label, min_tumor_px=5) is expected
+    assert mask_matches_label(mask, label, min_tumor_px=5) is expected
 
 
 def elsewhere(room: Path, n: int = 6) -> tuple[np.ndarray, np.ndarray]:

@@ -10,12 +10,14 @@ from scipy.stats import spearmanr
 from models.dcgan import Architecture, Generator
 from tasks.generate import __main__ as generate
 from tasks.generate.load_generator import load_generator
-from tasks.generate.sample_generator import Wish, conditions, draw
+from tasks.generate.sample_generator import SamplingRequest, conditions, sample_generator
 from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
 from tests.tasks.train_gan_fixtures import SIZE, fake_generator, write_params, write_room
 
-WISH = Wish(count=20, seed=1, tumor_share=0.5, min_island_px=1, min_tumor_px=0, attempts=1)
+WISH = SamplingRequest(
+    count=20, seed=1, tumor_share=0.5, min_island_px=1, min_tumor_px=0, attempts=1
+)
 LABELS = torch.tensor([0, 1, 0, 1])
 
 
@@ -29,8 +31,8 @@ def conditioned() -> Generator:
     return generator.eval()
 
 
-def asked(**values: float) -> Wish:
-    return Wish(**(vars(WISH) | values))  # type: ignore[arg-type]
+def asked(**values: float) -> SamplingRequest:
+    return SamplingRequest(**(vars(WISH) | values))  # type: ignore[arg-type]
 
 
 def test_what_is_asked_for_is_standardised_as_in_training_and_the_rest_is_drawn() -> None:
@@ -53,7 +55,7 @@ def test_an_asked_area_changes_tumour_slices_only() -> None:
     generator, cpu = conditioned(), torch.device("cpu")
     torch.nn.init.normal_(generator.head.weight, 0, 2)
     free, large = (
-        {one.seed: one for one in draw(generator, wish, cpu)}
+        {one.seed: one for one in sample_generator(generator, wish, cpu)}
         for wish in (WISH, asked(tumor_area_mm2=4000.0))
     )
     shared = free.keys() & large.keys()
@@ -84,7 +86,7 @@ def test_after_some_training_tumours_are_as_large_as_asked(
     asked_px, drawn_px = [], []
     for area in (27, 36, 45):  # pixels of 9 mm²; the training discs have 21 to 51
         wish = asked(count=64, tumor_share=1.0, tumor_area_mm2=9.0 * area)
-        masks = [one.mask for one in draw(generator, wish, torch.device("cpu"))]
+        masks = [one.mask for one in sample_generator(generator, wish, torch.device("cpu"))]
         asked_px += [area] * len(masks)
         drawn_px += [int(mask.sum()) for mask in masks]
     assert spearmanr(asked_px, drawn_px).statistic > 0.6

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tasks.ingest.core.rejection import RejectionError
-from tasks.ingest.core.volume import Volume, canonical
+from tasks.ingest.core.volume import Volume, to_ras
 from tasks.ingest.preprocessing import brain_extraction
 from tasks.stage.errors import InputError
 from tests.tasks.ingest_fixtures import Room
@@ -87,7 +87,7 @@ def test_masks_keep_their_largest_part_without_holes() -> None:
 def test_a_real_head_loses_its_skull_once(room: Room) -> None:
     path = sorted(LGG.glob("sub-*/anat/*_FLAIR.nii.gz"))[0]
     image = nib.load(path)
-    whole = canonical(Volume(np.asarray(image.dataobj).astype(np.int16), image.affine))
+    whole = to_ras(Volume(np.asarray(image.dataobj).astype(np.int16), image.affine))
     write_nifti(room.raw / "sub-01_FLAIR.nii.gz", whole.data, whole.affine)
     first = room.ingest(brain_extraction=True)
     assert list(first.brain) == ["extracted"]

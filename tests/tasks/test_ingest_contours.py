@@ -11,7 +11,7 @@ from pydicom.uid import generate_uid
 
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.volume import Volume
-from tasks.ingest.masks.rasterise_contours import Contours, fill
+from tasks.ingest.masks.rasterise_contours import Contours, rasterise_contours
 from tests.tasks.dicom_cases import anatomy, rotation, write_series, write_structures
 from tests.tasks.ingest_fixtures import Room, canonical
 
@@ -103,7 +103,7 @@ def test_a_sphere_keeps_its_shape_and_volume_whatever_the_planes(
     gap: float, planes: np.ndarray, image: Volume, least: float
 ) -> None:
     for offset in (0.0, 0.13 * gap, 0.5 * gap):
-        found = fill(Contours((tuple(circles(gap, offset, planes)),)), image) > 0
+        found = rasterise_contours(Contours((tuple(circles(gap, offset, planes)),)), image) > 0
         voxel = abs(np.linalg.det(image.affine[:3, :3]))
         assert dice(found, sphere(image)) > least
         assert found.sum() * voxel == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.11)
@@ -115,18 +115,20 @@ def test_what_is_drawn_at_once_or_one_by_one_is_the_same() -> None:
     image = grid((1.3, 1.1, 4.0))
     rings = circles(2, 0.3, AXIAL, radius=9)
     shifted = [moved(ring, 12, -9, 6) for ring in circles(2, 0.3, AXIAL, radius=7)]
-    one, other = (fill(Contours((tuple(part),)), image) for part in (rings, shifted))
-    both = fill(Contours((tuple(rings), tuple(shifted))), image)
+    one, other = (rasterise_contours(Contours((tuple(part),)), image) for part in (rings, shifted))
+    both = rasterise_contours(Contours((tuple(rings), tuple(shifted))), image)
     assert np.array_equal(both, one | other)
-    assert np.array_equal(fill(Contours((tuple(reversed(rings)),)), image), one)
-    assert np.array_equal(fill(Contours((tuple(r[::-1] for r in rings),)), image), one)
+    assert np.array_equal(rasterise_contours(Contours((tuple(reversed(rings)),)), image), one)
+    assert np.array_equal(
+        rasterise_contours(Contours((tuple(r[::-1] for r in rings),)), image), one
+    )
 
 
 def test_a_contour_that_is_stored_twice_counts_once() -> None:
     image, rings = grid(THICK), circles(5, 0, AXIAL)
     twice = [*rings, *(np.roll(ring, 7, axis=0) for ring in rings)]
-    once = fill(Contours((tuple(rings),)), image)
-    assert np.array_equal(fill(Contours((tuple(twice),)), image), once)
+    once = rasterise_contours(Contours((tuple(rings),)), image)
+    assert np.array_equal(rasterise_contours(Contours((tuple(twice),)), image), once)
 
 
 def test_a_hole_stays_a_hole_between_planes() -> None:
@@ -134,7 +136,7 @@ def test_a_hole_stays_a_hole_between_planes() -> None:
     image = grid(THIN)
     for gap in (1, 4):
         drawn = (*circles(gap, 0, AXIAL), *circles(gap, 0, AXIAL, radius=9))
-        found = fill(Contours((drawn,)), image) > 0
+        found = rasterise_contours(Contours((drawn,)), image) > 0
         shell = sphere(image) & ~sphere(image, 9)
         assert dice(found, shell) > 0.93
         assert not found[tuple(size // 2 for size in found.shape)]
@@ -144,61 +146,65 @@ def test_pieces_of_one_region_are_not_bridged() -> None:
     image = grid(THIN)
     low = [moved(ring, -14, 0, -20) for ring in circles(2, 0, AXIAL, radius=7)]
     high = [moved(ring, 14, 0, 14) for ring in circles(2, 0, AXIAL, radius=7)]
-    found = fill(Contours((tuple(low + high),)), image) > 0
-    apart = fill(Contours((tuple(low), tuple(high))), image) > 0
+    found = rasterise_contours(Contours((tuple(low + high),)), image) > 0
+    apart = rasterise_contours(Contours((tuple(low), tuple(high))), image) > 0
     assert np.array_equal(found, apart)
     assert not found[:, :, 36:46].any()
 
 
 def test_a_slice_left_out_inside_a_tumour_is_filled_between() -> None:
     image, rings = grid(THICK), circles(5, 0, AXIAL)
-    full = fill(Contours((tuple(rings),)), image) > 0
-    found = fill(Contours((tuple(rings[:3] + rings[4:]),)), image) > 0
+    full = rasterise_contours(Contours((tuple(rings),)), image) > 0
+    found = rasterise_contours(Contours((tuple(rings[:3] + rings[4:]),)), image) > 0
     assert dice(found, full) > 0.97
 
 
 def test_planes_too_far_apart_are_refused() -> None:
     with pytest.raises(RejectionError, match="contours-too-sparse"):
-        fill(Contours((tuple(circles(12, 0, AXIAL)),)), grid(THIN))
+        rasterise_contours(Contours((tuple(circles(12, 0, AXIAL)),)), grid(THIN))
 
 
 def test_a_lesion_thinner_than_half_a_slice_does_not_vanish() -> None:
     image = grid(THICK)
     disc = [moved(ring, 0, 0, 1) for ring in circles(1, 0, AXIAL, radius=6)[5:7]]
-    found = fill(Contours((tuple(disc),)), image) > 0
+    found = rasterise_contours(Contours((tuple(disc),)), image) > 0
     assert np.flatnonzero(found.any(axis=(0, 1))).tolist() == [image.data.shape[2] // 2]
 
 
 def test_a_region_smaller_than_a_pixel_does_not_vanish() -> None:
     image = grid((4.0, 4.0, 4.0))
     rings = [moved(ring, 1.0, 1.0, 0.0) for ring in circles(1, 0, AXIAL, radius=1.2)]
-    assert fill(Contours((tuple(rings),)), image).sum() == 1
+    assert rasterise_contours(Contours((tuple(rings),)), image).sum() == 1
 
 
 def test_one_plane_is_as_thick_as_the_slices_it_was_drawn_on() -> None:
     (ring,) = circles(40, 0, AXIAL)
     for steps, slices in (((), 1), (((0.0, 0.0, -5.0),), 5), (((5.0, 0.0, 0.0),), 1)):
-        found = fill(Contours(((ring,),), slice_steps=steps), grid(THIN)) > 0
+        found = rasterise_contours(Contours(((ring,),), slice_steps=steps), grid(THIN)) > 0
         assert found.any(axis=(0, 1)).sum() == slices
     organ = tuple(circles(3, 0, AXIAL, radius=30))
-    assert (fill(Contours(((ring,),), organ), grid(THIN)) > 0).any(axis=(0, 1)).sum() == 3
+    assert (rasterise_contours(Contours(((ring,),), organ), grid(THIN)) > 0).any(
+        axis=(0, 1)
+    ).sum() == 3
     with pytest.raises(RejectionError, match="nothing says how thick"):
-        fill(Contours(((ring @ SAGITTAL.T @ OBLIQUE,),)), grid(THIN))
+        rasterise_contours(Contours(((ring @ SAGITTAL.T @ OBLIQUE,),)), grid(THIN))
 
 
 def test_contours_in_no_plane_are_refused() -> None:
     rings = circles(3, 0, AXIAL)
     rings[2] = rings[2] + np.outer(np.arange(96) % 2, [0, 0, 4.0])
     with pytest.raises(RejectionError, match="parallel planes"):
-        fill(Contours((tuple(rings),)), grid(THIN))
+        rasterise_contours(Contours((tuple(rings),)), grid(THIN))
     with pytest.raises(RejectionError, match="parallel planes"):
-        fill(Contours((tuple(circles(3, 0, AXIAL) + circles(3, 0, SAGITTAL)),)), grid(THIN))
+        rasterise_contours(
+            Contours((tuple(circles(3, 0, AXIAL) + circles(3, 0, SAGITTAL)),)), grid(THIN)
+        )
 
 
 def test_contours_beside_the_image_are_refused() -> None:
     rings = [moved(ring, 0, 0, 300.0) for ring in circles(3, 0, AXIAL)]
     with pytest.raises(RejectionError, match="mask-outside-image"):
-        fill(Contours((tuple(rings),)), grid(THIN))
+        rasterise_contours(Contours((tuple(rings),)), grid(THIN))
 
 
 # --- from files

@@ -12,7 +12,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.source_file import Source
-from tasks.ingest.dicom.attributes import Fields, by_pydicom
+from tasks.ingest.dicom.attributes import DicomAttributes, by_pydicom
 from tasks.ingest.dicom.fast_parser import read_elements
 from tasks.ingest.dicom.header import TAGS, read_header, summarise
 from tests.tasks.dicom_cases import anatomy, write_series
@@ -60,8 +60,8 @@ def test_a_crowded_header_reads_as_by_pydicom(tmp_path: Path) -> None:
     for source in sources(tmp_path):
         quick = read_elements(source, TAGS)
         assert quick is not None
-        by_the_book = summarise(source, Fields(by_pydicom(source, TAGS), quick=False))
-        assert summarise(source, Fields(quick, quick=True)) == by_the_book
+        by_the_book = summarise(source, DicomAttributes(by_pydicom(source, TAGS), quick=False))
+        assert summarise(source, DicomAttributes(quick, quick=True)) == by_the_book
         assert by_the_book.description.startswith("Schädel FLAIR")
 
 
@@ -71,8 +71,8 @@ def test_headers_of_scanners_read_as_by_pydicom() -> None:
     for source in (Source(str(path), path.name) for path in files):
         quick = read_elements(source, TAGS)
         if quick is not None:
-            by_the_book = summarise(source, Fields(by_pydicom(source, TAGS), quick=False))
-            assert summarise(source, Fields(quick, quick=True)) == by_the_book
+            by_the_book = summarise(source, DicomAttributes(by_pydicom(source, TAGS), quick=False))
+            assert summarise(source, DicomAttributes(quick, quick=True)) == by_the_book
     assert len(files) > 40
 
 
@@ -88,8 +88,8 @@ def test_a_broken_header_is_read_as_by_pydicom_or_left_to_it(tmp_path: Path) -> 
         if quick is None:
             continue
         try:
-            by_the_book = summarise(broken, Fields(by_pydicom(broken, TAGS), quick=False))
-            found = summarise(broken, Fields(quick, quick=True))
+            by_the_book = summarise(broken, DicomAttributes(by_pydicom(broken, TAGS), quick=False))
+            found = summarise(broken, DicomAttributes(quick, quick=True))
         except (
             RejectionError,
             ValueError,

@@ -121,7 +121,7 @@ def square(number: int) -> int:
 
 
 def test_a_task_that_kills_or_hangs_its_worker_takes_no_other_along() -> None:
-    results = list(worker_pool.run_all(square, range(8), seconds=1.0, memory=2**31))
+    results = list(worker_pool.map_in_workers(square, range(8), seconds=1.0, memory=2**31))
     assert results == list(enumerate([0, 1, 4, None, 16, None, 36, 49]))
 
 
@@ -135,7 +135,7 @@ def test_only_a_few_tasks_are_taken_ahead_of_their_results() -> None:
             yield number
 
     for done, (task, result) in enumerate(
-        worker_pool.run_all(abs, tasks(), seconds=20.0, memory=2**31), start=1
+        worker_pool.map_in_workers(abs, tasks(), seconds=20.0, memory=2**31), start=1
     ):
         assert (task, result) == (done, done)
         assert len(taken) <= done + ahead
@@ -148,7 +148,7 @@ def greedy(number: int) -> int:
 
 def test_a_worker_may_not_take_all_memory() -> None:
     with pytest.raises(MemoryError):
-        list(worker_pool.run_all(greedy, [2**34], seconds=20.0, memory=2**30))
+        list(worker_pool.map_in_workers(greedy, [2**34], seconds=20.0, memory=2**30))
 
 
 def failing(number: int) -> int:
@@ -157,7 +157,7 @@ def failing(number: int) -> int:
 
 def test_a_full_disk_in_a_worker_ends_the_stage() -> None:
     with pytest.raises(OSError, match="No space"):
-        list(worker_pool.run_all(failing, [1, 2, 3], seconds=20.0, memory=2**31))
+        list(worker_pool.map_in_workers(failing, [1, 2, 3], seconds=20.0, memory=2**31))
 
 
 def corrupt(content: bytes, rng: random.Random) -> bytes:

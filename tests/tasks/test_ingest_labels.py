@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.masks.label_conventions import BINARY, CONVENTIONS, table_of_conventions
-from tasks.ingest.masks.label_values import merge_greys, merge_labels
+from tasks.ingest.masks.label_values import binarise_greys, binarise_labels
 from tasks.params.ingest import LabelConvention
 
 
@@ -21,7 +21,7 @@ def labels(*values: int) -> np.ndarray:
 def merged(values: tuple[int, ...], rule: str | list[int], convention: str | None) -> set[int]:
     """The values that count as tumour."""
     data = labels(*values)
-    return set(data[merge_labels(data, rule, convention) != 0].tolist())
+    return set(data[binarise_labels(data, rule, convention) != 0].tolist())
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_every_convention_can_be_named_in_params() -> None:
 
 def test_soft_edges_of_a_drawn_mask_are_cut_at_half_the_maximum() -> None:
     data = labels(*[255] * 30, 40, 90, 130, 200)
-    assert merge_greys(data, "whole", lossy=False).sum() == 32
+    assert binarise_greys(data, "whole", lossy=False).sum() == 32
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_soft_edges_of_a_drawn_mask_are_cut_at_half_the_maximum() -> None:
 )
 def test_scaled_or_blurred_labels_are_no_drawn_mask(values: tuple[int, ...], lossy: bool) -> None:
     with pytest.raises(RejectionError, match="labels-unknown"):
-        merge_greys(labels(*values), "whole", lossy=lossy)
+        binarise_greys(labels(*values), "whole", lossy=lossy)
 
 
 def test_the_document_holds_the_table_of_conventions() -> None:

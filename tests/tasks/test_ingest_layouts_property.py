@@ -7,10 +7,10 @@ from itertools import product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.ingest.conversion.convert_patient import partners
+from tasks.ingest.conversion.convert_patient import masks_for_image
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.source_file import Source
-from tasks.ingest.filenames.recognise import Name, Sidecars, recognise
+from tasks.ingest.filenames.recognise import ParsedFilename, Sidecars, recognise
 
 IDS: dict[str, Callable[[int], str]] = {
     "P1": lambda n: f"P{n}",
@@ -95,7 +95,7 @@ def batches(draw: st.DrawFn) -> dict[str, tuple[int, int]]:
     return found
 
 
-def check(batch: dict[str, tuple[int, int]]) -> dict[str, Name]:
+def check(batch: dict[str, tuple[int, int]]) -> dict[str, ParsedFilename]:
     """No person is two patients, no patient two people; what is refused does not count."""
     names = recognise(sorted(batch), Sidecars({}))
     known = {path: name for path, name in names.items() if name.trouble is None}
@@ -130,7 +130,7 @@ def test_a_mask_is_laid_on_images_of_its_visit_only(batch: dict[str, tuple[int, 
         images = [one for _, one in scans if one.role == "image"]
         masks = [one for _, one in scans if one.role == "mask"]
         for image in images:
-            for index in partners(image, masks, images):
+            for index in masks_for_image(image, masks, images):
                 assert batch[image.name] == batch[masks[index].name], (
                     image.name,
                     masks[index].name,

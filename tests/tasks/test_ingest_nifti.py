@@ -326,7 +326,7 @@ def test_real_patients_keep_their_slices_and_tumours(room: Room) -> None:
 
 def test_the_bytes_written_are_nibabels(tmp_path: Path) -> None:
     for dtype in (np.int16, np.float32, np.uint8):
-        volume = ours.canonical(ours.Volume(anatomy((6, 7, 8)).astype(dtype), oblique(2)))
+        volume = ours.to_ras(ours.Volume(anatomy((6, 7, 8)).astype(dtype), oblique(2)))
         ours.write_nifti(tmp_path / "x.nii.gz", volume)
         image = nib.Nifti1Image(volume.data, volume.affine)
         image.set_qform(volume.affine, code=1)

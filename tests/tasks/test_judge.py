@@ -211,7 +211,7 @@ def test_what_cannot_be_judged_is_said_in_one_line(
 ) -> None:
     real = phantom_slices(16, 3)
     write(tmp_path / "real", real)
-    write(tmp_path / "few", real.take(np.arange(3)))
+    write(tmp_path / "few", real.select(np.arange(3)))
     code, said = judge(tmp_path, "--real", "real", *words)
     assert code == 2
     assert line in said

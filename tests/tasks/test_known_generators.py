@@ -84,7 +84,7 @@ def test_no_single_detector_suffices() -> None:
 
 def test_planted_copies_are_found_and_the_innocent_left_alone() -> None:
     planted = copier(real().train, "shift+noise", 20, rng())
-    innocent = oracle().take(np.arange(60))
+    innocent = oracle().select(np.arange(60))
     mixed = SliceSet(
         np.concatenate([innocent.images, planted.images]),
         np.concatenate([innocent.masks, planted.masks]),

@@ -52,7 +52,7 @@ def mean_dice() -> float:
 
 def test_fresh_patients_of_the_simulator_help(study, tmp_path, monkeypatch):
     """There is headroom first: many real patients beat few ones by five points and more."""
-    none = study.fresh.take(np.zeros(0, dtype=int))
+    none = study.fresh.select(np.zeros(0, dtype=int))
     monkeypatch.chdir(tmp_path)
     world(tmp_path, study, none, ["real"], few=False)
     many = mean_dice()
@@ -83,7 +83,7 @@ def test_random_labels_score_at_chance_and_with_a_split_by_slice_far_above(
         "downstream": OWN["downstream"] | {"tasks": ["classify"], "arms": arms},
         "lift": OWN["lift"],
     }
-    none = study.fresh.take(np.zeros(0, dtype=int))
+    none = study.fresh.select(np.zeros(0, dtype=int))
     room.write_world(tmp_path, study, none, few=False, params=params)
     for arm in arms:
         room.write_pool(tmp_path, arm, none)

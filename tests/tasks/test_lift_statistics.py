@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from torchmetrics.functional.classification import binary_calibration_error
 
 from tasks.lift.bootstrap import Estimate, Resampling, estimate, sign_flip, simultaneous
-from tasks.lift.claim import claim, deciding, over_real
+from tasks.lift.claim import claim, claim_contrasts, over_real
 from tasks.lift.patient_metrics import Axes, Mean, classify
 from tests.tasks import lift_fixtures as room
 
@@ -84,7 +84,10 @@ def test_a_longer_family_makes_wider_intervals():
 def test_claims_want_every_rival_beaten():
     arms = ["real", "real+classical", "real+synthetic"]
     assert over_real(arms) == [("real+classical", "real"), ("real+synthetic", "real")]
-    assert deciding(arms) == [("real+synthetic", "real"), ("real+synthetic", "real+classical")]
+    assert claim_contrasts(arms) == [
+        ("real+synthetic", "real"),
+        ("real+synthetic", "real+classical"),
+    ]
     assert claim(["real"], {}) == "not measured"
     assert claim(["real", "synthetic"], {}) == "not measured"
 

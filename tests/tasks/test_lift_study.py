@@ -82,7 +82,7 @@ def test_a_size_of_one_draw_changes_nothing_at_the_others():
     with pytest.raises(ValueError, match="one run only"):
         learning_curves.contrasts(both, other, [5, 40])
     with pytest.raises(ValueError, match="one draw"):
-        learning_curves.possible(both[40]["real"], other, seed=1)
+        learning_curves.clip_to_metric_range(both[40]["real"], other, seed=1)
 
 
 def test_a_family_may_have_another_number_of_draws_at_each_size():
@@ -137,7 +137,9 @@ def test_an_arm_on_the_curve_is_worth_its_own_patients():
     measures, axes = simulated(np.random.default_rng(3), dict.fromkeys(ARMS, 0), between=0.0)
     found, resampling = learning_curves.estimates_of(measures, axes, draws=500, seed=1)
     curve = {size: arms["real+classical"] for size, arms in found.items()}
-    patients, (low, high) = learning_curves.worth(curve, found[10]["real+classical"], resampling)
+    patients, (low, high) = learning_curves.equivalent_patients(
+        curve, found[10]["real+classical"], resampling
+    )
     assert patients == pytest.approx(10, rel=0.01)
     assert low <= 10 <= high
 

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.common.slice_set import load_set, save_set
+from tasks.common.slice_set import read_slice_set, write_slice_set
 from tasks.pool.__main__ import draw, main
 from tasks.stage.errors import InputError
 
@@ -50,7 +50,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write(folder: Path, name: str, table: pd.DataFrame, rng: np.random.Generator) -> None:
     folder.mkdir(parents=True)
     n = len(table)
-    save_set(folder, rng.uniform(-1, 1, (n, 1, 8, 8)), rng.integers(0, 2, (n, 8, 8)))
+    write_slice_set(folder, rng.uniform(-1, 1, (n, 1, 8, 8)), rng.integers(0, 2, (n, 8, 8)))
     table.to_parquet(folder / name, index=False)
 
 
@@ -75,7 +75,7 @@ def params(root: Path, arms: list[str] | None = None, **pool: object) -> None:
 def test_only_arms_that_name_synthetic_slices_get_any(root: Path) -> None:
     main()
     for arm in ARMS:
-        added = load_set(root / "data/pool" / arm, "samples.parquet")
+        added = read_slice_set(root / "data/pool" / arm, "samples.parquet")
         status = json.loads((root / "data/pool" / arm / "pool.json").read_text())["0"]
         if "synthetic" in arm:
             assert status == {"status": "ok", "n": len(added), "asked": 60}
@@ -89,8 +89,8 @@ def test_added_slices_are_accepted_and_unchanged_and_keep_the_label_prior(root: 
     accepted = np.arange(200) % 5 != 0
     gate(root, accepted)
     main()
-    added = load_set(root / "data/pool/real+synthetic", "samples.parquet")
-    source = load_set(root / "data/synthetic/0", "samples.parquet")
+    added = read_slice_set(root / "data/pool/real+synthetic", "samples.parquet")
+    source = read_slice_set(root / "data/synthetic/0", "samples.parquet")
     rows = added.table["source_row"].to_numpy()
     assert accepted[rows].all()
     assert len(set(rows)) == len(rows)
@@ -123,7 +123,7 @@ def test_compared_arms_add_equal_numbers(root: Path) -> None:
         gate(root, np.arange(200) < accepted)
         main()
         for arm in arms:
-            added = load_set(root / "data/pool" / arm, "samples.parquet")
+            added = read_slice_set(root / "data/pool" / arm, "samples.parquet")
             none = arm in ("real", "real+classical") or (accepted == 4 and "synthetic" in arm)
             assert len(added) == (0 if none else count), (arm, accepted, ratio)
 
@@ -179,7 +179,7 @@ def test_a_filter_adds_the_better_share_of_each_label_only(root: Path) -> None:
     table.to_parquet(path, index=False)
     params(root, filter={"score": "realism", "keep": 0.25})
     main()
-    added = load_set(root / "data/pool/real+synthetic", "samples.parquet")
+    added = read_slice_set(root / "data/pool/real+synthetic", "samples.parquet")
     for label, rows in added.table.groupby("label"):
         of_label = table[table["label"] == label]
         best = set(of_label.nsmallest(25, "realism")["row"])

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tasks.common.arms import Arm
-from tasks.common.slice_set import SliceSet, load_set, save_set
+from tasks.common.slice_set import SliceSet, read_slice_set, write_slice_set
 from tasks.pool.__main__ import main
 from tasks.pool.control_arms import CONTROLS, control, tumors
 
@@ -42,7 +42,7 @@ def test_controls_add_as_many_slices_as_asked_and_the_same_each_time(train, name
 def in_order(train, name):
     """A control at ratio 1, with its slices in the order of the training slices."""
     made = control(name, train, ratio=1.0, seed=3)
-    return made.take(np.argsort(made.table["row"].to_numpy()))
+    return made.select(np.argsort(made.table["row"].to_numpy()))
 
 
 def test_duplicates_are_the_training_slices_once_more(train):
@@ -115,7 +115,7 @@ def test_pool_writes_the_controls_beside_the_synthetic_arms(train, tmp_path, mon
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
     for folder in ("data/slices", "data/synthetic/0", "data/gate/0"):
         (tmp_path / folder).mkdir(parents=True)
-        save_set(tmp_path / folder, train.images, train.masks)
+        write_slice_set(tmp_path / folder, train.images, train.masks)
     train.table.assign(partition_0="train").to_parquet(tmp_path / "data/slices/slices.parquet")
     samples = pd.DataFrame(
         {"row": np.arange(40), "seed": np.arange(40), "label": train.table["label"]}
@@ -126,7 +126,7 @@ def test_pool_writes_the_controls_beside_the_synthetic_arms(train, tmp_path, mon
     )
     main()
     for arm in arms:
-        added = load_set(tmp_path / "data/pool" / arm, "samples.parquet")
+        added = read_slice_set(tmp_path / "data/pool" / arm, "samples.parquet")
         status = json.loads((tmp_path / "data/pool" / arm / "pool.json").read_text())["0"]
         assert len(added) == (0 if arm == "real" else 40)
         assert status["status"] == ("none" if arm == "real" else "ok")
@@ -146,5 +146,5 @@ def test_an_arm_that_makes_no_sense_is_refused(name):
 def test_arms_with_other_labels_or_another_split_stand_apart():
     apart = [name for name in ("real", "real+classical+synthetic", "random-labels",
                                "random-labels+slice-split", "real+synthetic+slice-split")
-             if Arm.parse(name).apart]  # fmt: skip
+             if Arm.parse(name).is_diagnostic]  # fmt: skip
     assert apart == ["random-labels", "random-labels+slice-split", "real+synthetic+slice-split"]

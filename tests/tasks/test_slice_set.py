@@ -2,12 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.common.slice_set import load_set, load_slices, refuse_no_pictures, save_set
+from tasks.common.slice_set import check_pixel_range, read_slice_set, read_slices, write_slice_set
 from tasks.stage.errors import InputError
 
 
 def write(folder, count=4):
-    save_set(folder, np.zeros((count, 1, 8, 8)), np.zeros((count, 8, 8), np.uint8))
+    write_slice_set(folder, np.zeros((count, 1, 8, 8)), np.zeros((count, 8, 8), np.uint8))
     pd.DataFrame({"row": np.arange(count)}).to_parquet(folder / "slices.parquet")
 
 
@@ -45,32 +45,32 @@ def test_a_damaged_set_is_one_line_that_names_the_file(tmp_path, name, said):
     write(tmp_path)
     FAULTS[name][said](tmp_path / name)
     with pytest.raises(InputError, match=rf"{name} is .*{said}|{name} {said}"):
-        load_set(tmp_path, "slices.parquet")
+        read_slice_set(tmp_path, "slices.parquet")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1.1])
 def test_slices_that_are_no_pictures_are_refused(tmp_path, value):
     write(tmp_path)
-    slices = load_set(tmp_path, "slices.parquet")
-    refuse_no_pictures(slices, tmp_path)
+    slices = read_slice_set(tmp_path, "slices.parquet")
+    check_pixel_range(slices, tmp_path)
     slices.images[2, 0, 3, 3] = value
     with pytest.raises(InputError, match=r"images\.npy is damaged: values that are no numbers"):
-        refuse_no_pictures(slices, tmp_path)
+        check_pixel_range(slices, tmp_path)
 
 
 def test_slices_that_are_not_there_yet_are_one_clear_line(tmp_path):
     with pytest.raises(InputError, match=r"slices\.parquet is missing; `dvc repro`"):
-        load_slices("0", "train", tmp_path)
+        read_slices("0", "train", tmp_path)
 
 
 def test_a_fold_that_was_not_cut_is_told_with_those_that_were(tmp_path):
-    save_set(tmp_path, np.zeros((2, 1, 8, 8)), np.zeros((2, 8, 8), np.uint8))
+    write_slice_set(tmp_path, np.zeros((2, 1, 8, 8)), np.zeros((2, 8, 8), np.uint8))
     table = pd.DataFrame({"partition_a": ["train", "val"], "partition_b": ["val", "train"]})
     table["subject"] = ["sub-1", "sub-2"]
     table.to_parquet(tmp_path / "slices.parquet")
-    assert len(load_slices("a", "train", tmp_path)) == 1
+    assert len(read_slices("a", "train", tmp_path)) == 1
     with pytest.raises(InputError, match=r"has no fold c, only a, b: see slices\.folds"):
-        load_slices("c", "train", tmp_path)
+        read_slices("c", "train", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_a_fold_that_was_not_cut_is_told_with_those_that_were(tmp_path):
     ],
 )
 def test_every_stage_that_reads_slices_stops_at_a_planted_patient(tmp_path, sides, said):
-    save_set(tmp_path, np.zeros((2, 1, 8, 8)), np.zeros((2, 8, 8), np.uint8))
+    write_slice_set(tmp_path, np.zeros((2, 1, 8, 8)), np.zeros((2, 8, 8), np.uint8))
     table = pd.DataFrame({"subject": ["sub-1", "sub-1"], "partition_a": sides})
     table.to_parquet(tmp_path / "slices.parquet")
     with pytest.raises(InputError, match=said):
-        load_slices("a", "train", tmp_path)
+        read_slices("a", "train", tmp_path)

@@ -19,12 +19,12 @@ from tasks import params
 from tasks.params.train_gan import RECIPES, TrainGan
 from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
-from tasks.train_gan.collapse_detection import collapse, merit
+from tasks.train_gan.collapse_detection import checkpoint_rank, collapse
 from tasks.train_gan.history_columns import COLUMNS
-from tasks.train_gan.sample_sheet import OUTLINE, sheet
+from tasks.train_gan.sample_sheet import OUTLINE, sample_sheet
 from tasks.train_gan.trainer import Trainer
-from tasks.train_gan.training_data import gather, soft_masks
-from tasks.train_gan.training_state import Progress
+from tasks.train_gan.training_data import soft_masks, to_device
+from tasks.train_gan.training_state import TrainingState
 from tasks.train_gan.validation_metrics import score
 from tests.tasks.train_gan_fixtures import SIZE, TINY, write_params, write_room
 
@@ -166,10 +166,10 @@ def test_few_validation_slices_leave_the_distance_out_and_keep_the_last_step(roo
 
 
 def test_every_batch_holds_both_labels_equally(room: Path) -> None:
-    from tasks.common.slice_set import load_slices
+    from tasks.common.slice_set import read_slices
 
-    examples = gather(
-        load_slices("0", "train"), load_slices("0", "val"), soften=0.9, device=torch.device("cpu")
+    examples = to_device(
+        read_slices("0", "train"), read_slices("0", "val"), soften=0.9, device=torch.device("cpu")
     )
     x, labels, conditions = examples.batch(8, torch.Generator().manual_seed(0))
     assert labels.tolist() == [0, 1] * 4 and conditions is None
@@ -225,7 +225,10 @@ def test_one_slice_of_a_label_is_too_few_to_learn_from(room: Path) -> None:
 def test_the_sheet_outlines_masks() -> None:
     x = torch.full((20, 2, SIZE, SIZE), -1.0)
     x[0, 1, 10:20, 10:20] = 1.0
-    none, tumor = np.asarray(sheet(x * 0 - 1, x)), np.asarray(sheet(x * 0 - 1, x * 0 - 1))
+    none, tumor = (
+        np.asarray(sample_sheet(x * 0 - 1, x)),
+        np.asarray(sample_sheet(x * 0 - 1, x * 0 - 1)),
+    )
     outlined = (none == OUTLINE).all(-1).sum()
     assert outlined > 0 and not (tumor == OUTLINE).all(-1).any()
 
@@ -251,15 +254,15 @@ def test_collapse_is_told_from_what_the_slices_look_like(ill: dict[str, float]) 
 
 def test_the_best_checkpoint_has_the_least_distance_and_without_one_is_the_last() -> None:
     nan = float("nan")
-    assert merit(dict(HEALTHY)) == (False, 5.0)
+    assert checkpoint_rank(dict(HEALTHY)) == (False, 5.0)
     blind = HEALTHY | {"fd_ratio_none": nan, "fd_ratio_tumor": nan}
-    assert merit(blind | {"step": 200.0}) < merit(blind)
-    assert merit(HEALTHY | {"fd_ratio_none": nan}) == (False, 6.0)
+    assert checkpoint_rank(blind | {"step": 200.0}) < checkpoint_rank(blind)
+    assert checkpoint_rank(HEALTHY | {"fd_ratio_none": nan}) == (False, 6.0)
 
 
 def test_no_collapsed_checkpoint_is_better_than_one_that_is_not() -> None:
     masked = HEALTHY | {"mask_spurious": 1.0, "fd_ratio_none": 1.0}
-    assert merit(dict(HEALTHY)) < merit(masked) < merit({})
+    assert checkpoint_rank(dict(HEALTHY)) < checkpoint_rank(masked) < checkpoint_rank({})
 
 
 def test_a_run_ends_at_its_steps_on_a_plateau_or_when_its_time_is_up() -> None:
@@ -267,12 +270,12 @@ def test_a_run_ends_at_its_steps_on_a_plateau_or_when_its_time_is_up() -> None:
         TINY | {"steps": 900, "watch_every": 100, "patience": 3, "max_minutes": 2}
     )
     best, later = HEALTHY | {"step": 200.0}, HEALTHY | {"step": 500.0}
-    waiting = Progress(step=400, history=[best, HEALTHY | {"step": 400.0}], best_row=best)
+    waiting = TrainingState(step=400, history=[best, HEALTHY | {"step": 400.0}], best_row=best)
     assert waiting.stop(asked) == ""
-    assert Progress(step=500, history=[best, later], best_row=best).stop(asked) == "plateau"
+    assert TrainingState(step=500, history=[best, later], best_row=best).stop(asked) == "plateau"
     last = HEALTHY | {"step": 900.0}
-    assert Progress(step=900, history=[last], best_row=last).stop(asked) == "steps"
-    slow = Progress(step=200, seconds=121, history=[best], best_row=best)
+    assert TrainingState(step=900, history=[last], best_row=last).stop(asked) == "steps"
+    slow = TrainingState(step=200, seconds=121, history=[best], best_row=best)
     assert slow.stop(asked) == "max_minutes"
     slow.step = 201  # between rows: the last steps are measured before it ends
     assert slow.stop(asked) == ""
@@ -292,19 +295,19 @@ def test_only_a_lasting_collapse_of_the_second_half_starts_over() -> None:
     ill = HEALTHY | {"std_z_none": 0.01}
     late = [ill | {"step": step} for step in (600.0, 700.0, 800.0)]
     early = [ill | {"step": step} for step in (100.0, 200.0, 300.0)]
-    assert Progress(history=late[:2]).lasting_collapse(late[2], asked)
-    assert not Progress(history=early[:2]).lasting_collapse(early[2], asked)
-    assert not Progress(history=late[:2]).lasting_collapse(HEALTHY | {"step": 800.0}, asked)
-    assert not Progress(history=late[:2], restarted="once").lasting_collapse(late[2], asked)
+    assert TrainingState(history=late[:2]).lasting_collapse(late[2], asked)
+    assert not TrainingState(history=early[:2]).lasting_collapse(early[2], asked)
+    assert not TrainingState(history=late[:2]).lasting_collapse(HEALTHY | {"step": 800.0}, asked)
+    assert not TrainingState(history=late[:2], restarted="once").lasting_collapse(late[2], asked)
 
 
 def test_a_run_ends_when_its_losses_have_settled() -> None:
     asked = TrainGan.model_validate(TINY | {"steps": 900, "settled": 3})
     still = [HEALTHY | {"loss_d": 1.2 + shift} for shift in (0.0, 0.02, -0.02)]
     moving = [HEALTHY | {"loss_g": 0.9 + shift} for shift in (0.0, 0.1, -0.1)]
-    assert Progress(step=100, history=still, best_row=still[0]).stop(asked) == "losses"
-    assert Progress(step=100, history=moving, best_row=moving[0]).stop(asked) == ""
-    assert Progress(step=100, history=still[:2], best_row=still[0]).stop(asked) == ""
+    assert TrainingState(step=100, history=still, best_row=still[0]).stop(asked) == "losses"
+    assert TrainingState(step=100, history=moving, best_row=moving[0]).stop(asked) == ""
+    assert TrainingState(step=100, history=still[:2], best_row=still[0]).stop(asked) == ""
 
 
 def test_weights_are_sampled_with_the_batch_norm_statistics_of_their_own_draws() -> None:

@@ -11,11 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.dcgan import Architecture, Discriminator, minibatch_stddev
 from tasks.params.train_gan import TrainGan
-from tasks.train_gan.cuda_graphs import WARM_UP, Replayed
+from tasks.train_gan.cuda_graphs import WARM_UP, CudaGraphStep
 from tasks.train_gan.distributed import Ranks
-from tasks.train_gan.step_inputs import Draws, draw
+from tasks.train_gan.step_inputs import StepInputs, draw_step_inputs
 from tasks.train_gan.trainer import Trainer
-from tasks.train_gan.training_data import Examples, Partition
+from tasks.train_gan.training_data import Partition, TrainingData
 from tasks.train_gan.training_loop import architecture
 from tests.tasks.train_gan_fixtures import SIZE, TINY
 
@@ -23,13 +23,13 @@ CPU = torch.device("cpu")
 with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
-def trainer(device: torch.device = CPU, **gan: Any) -> tuple[Trainer, Examples]:
+def trainer(device: torch.device = CPU, **gan: Any) -> tuple[Trainer, TrainingData]:
     random = torch.Generator().manual_seed(0)
     x = (2 * torch.rand(40, 2, SIZE, SIZE, generator=random) - 1).to(device)
     labels = torch.arange(40, device=device) % 2
     rows = (torch.arange(0, 40, 2, device=device), torch.arange(1, 40, 2, device=device))
     side = Partition(x, labels, rows, 4)
-    examples = Examples(side, side)
+    examples = TrainingData(side, side)
     asked = TrainGan.model_validate(TINY | {"r1_every": 2, "ada_target": 0.5} | gan)
     return Trainer(asked, architecture(asked, examples), device), examples
 
@@ -70,9 +70,9 @@ def test_a_step_reads_no_number_back(gan: dict[str, Any]) -> None:
 
 def test_what_is_drawn_for_a_slice_does_not_depend_on_who_draws_it() -> None:
     made, examples = trainer()
-    whole = draw(made.asked, 5, examples, Ranks())
+    whole = draw_step_inputs(made.asked, 5, examples, Ranks())
     for rank in range(2):
-        part = draw(made.asked, 5, examples, Ranks(rank, 2))
+        part = draw_step_inputs(made.asked, 5, examples, Ranks(rank, 2))
         for name in ("real", "labels", "z", "mix"):
             assert torch.equal(getattr(part, name), getattr(whole, name)[rank::2])
         assert torch.equal(part.views, whole.views[:, rank::2])
@@ -99,11 +99,11 @@ def taping(tape: Tape) -> Iterator[None]:
     Tape.recording = None
 
 
-def taped(update: Callable[[Draws, bool], Tensor]) -> Callable[[Draws, bool], Tensor]:
+def taped(update: Callable[[StepInputs, bool], Tensor]) -> Callable[[StepInputs, bool], Tensor]:
     """An update that while it is recorded computes nothing, as on a GPU."""
     result = torch.zeros(TINY["batch"])
 
-    def work(draws: Draws, penalised: bool) -> Tensor:
+    def work(draws: StepInputs, penalised: bool) -> Tensor:
         if Tape.recording is None:
             return result.copy_(update(draws, penalised))
         Tape.recording.work = lambda: result.copy_(update(draws, penalised))
@@ -117,7 +117,7 @@ def test_replayed_steps_are_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "graph", taping)
     plain, examples = trainer()
     made, _ = trainer()
-    replayed = Replayed(taped(made.update), CPU)
+    replayed = CudaGraphStep(taped(made.update), CPU)
     replayed.able = True
     monkeypatch.setattr(replayed, "warm", replayed.update)
     made.take = replayed
@@ -142,7 +142,7 @@ def test_what_cannot_be_recorded_is_run_as_it_is(
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Refusing)
     plain, examples = trainer()
     made, _ = trainer()
-    replayed = Replayed(made.update, CPU)
+    replayed = CudaGraphStep(made.update, CPU)
     replayed.able = True
     monkeypatch.setattr(replayed, "warm", replayed.update)
     made.take = replayed
@@ -196,6 +196,6 @@ def test_on_a_gpu_steps_are_recorded_and_end_where_plain_ones_end() -> None:
     for number in range(1, 15):
         plain.step(number, examples)
         made.step(number, examples)
-    assert isinstance(made.take, Replayed) and set(made.take.recorded) == {False, True}
+    assert isinstance(made.take, CudaGraphStep) and set(made.take.recorded) == {False, True}
     for expected, found in zip(weights(plain), weights(made), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)

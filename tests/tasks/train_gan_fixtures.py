@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from tasks.common.slice_set import save_set
+from tasks.common.slice_set import write_slice_set
 
 TINY: dict[str, Any] = {
     "seed": 3, "threads": 1, "steps": 6, "batch": 8, "width": 4, "latent": 8,
@@ -60,7 +60,7 @@ def write_room(
     folder = root / "data/slices"
     folder.mkdir(parents=True)
     images, masks = (x.repeat(zoom, -1).repeat(zoom, -2) for x in (images, masks))
-    save_set(folder, images.clip(-1, 1), masks)
+    write_slice_set(folder, images.clip(-1, 1), masks)
     table.to_parquet(folder / "slices.parquet", index=False)
     write_params(root, gan=gan, channels=channels, **keys)
     return root

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tasks.commands.export import generator_source, medigan_package, monai_bundle
 from tasks.commands.export.new_folder import written
-from tasks.commands.export.standalone_generator import Facts
+from tasks.commands.export.standalone_generator import GeneratorInfo
 from tasks.stage.errors import InputError
 from tasks.stage.processes import die_with_parent
 from tasks.stage.stage_runtime import exit_with_error
@@ -44,7 +44,7 @@ def main() -> None:
     print(f"{words.out}: {words.format}, verdict of the gate: {facts.verdict}")
 
 
-def check_verdict(folder: Path, facts: Facts) -> None:
+def check_verdict(folder: Path, facts: GeneratorInfo) -> None:
     """Keep a generator that may show patients from leaving by mistake.
 
     Raises:

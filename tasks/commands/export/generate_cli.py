@@ -15,8 +15,8 @@ import pandas as pd
 
 from tasks.commands.export import generator_source
 from tasks.commands.export.new_folder import written
-from tasks.commands.export.standalone_generator import SHARES, Facts, name_of, slices
-from tasks.generate.sample_generator import Drawn
+from tasks.commands.export.standalone_generator import SHARES, GeneratorInfo, name_of, slices
+from tasks.generate.sample_generator import GeneratedSlices
 from tasks.stage.errors import InputError
 from tasks.stage.processes import die_with_parent
 from tasks.stage.stage_runtime import exit_with_error
@@ -65,7 +65,7 @@ def main() -> None:
     print(f"{words.count} slices in {words.out}, {tumors} of them with a tumour")
 
 
-def write(out: Path, facts: Facts, weights: Path, words: argparse.Namespace) -> int:
+def write(out: Path, facts: GeneratorInfo, weights: Path, words: argparse.Namespace) -> int:
     """Draw the slices, and write each as it comes; returns how many show a tumour.
 
     Of both labels by turns it need not be half: a slice that never agrees with its label is left
@@ -100,7 +100,7 @@ def write(out: Path, facts: Facts, weights: Path, words: argparse.Namespace) -> 
     return sum(label for _, _, label, _, _ in rows)
 
 
-def write_table(out: Path, table: pd.DataFrame, *, facts: Facts, kind: str) -> None:
+def write_table(out: Path, table: pd.DataFrame, *, facts: GeneratorInfo, kind: str) -> None:
     """Write `slices.csv`, or for NIfTI what BIDS has in its place, `participants.tsv`."""
     if kind == "png":
         from tasks.release import png_writer
@@ -127,7 +127,9 @@ def write_table(out: Path, table: pd.DataFrame, *, facts: Facts, kind: str) -> N
         )
 
 
-def save(out: Path, name: str, drawn: Drawn, *, facts: Facts, kind: str, digest: str) -> None:
+def save(
+    out: Path, name: str, drawn: GeneratedSlices, *, facts: GeneratorInfo, kind: str, digest: str
+) -> None:
     """One slice and its mask, as the release writes them."""
     if kind == "png":
         from tasks.release import png_writer

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 
 from models.dcgan import Generator
 from tasks import params
-from tasks.commands.export.standalone_generator import FACTS, WEIGHTS, Facts, build
+from tasks.commands.export.standalone_generator import FACTS, WEIGHTS, GeneratorInfo, build
 from tasks.params.generate import Generate
 from tasks.params.release import Release
 from tasks.schemas.metrics import GateMetrics, read_metrics
@@ -18,7 +18,7 @@ NOT_JUDGED = "not judged"
 REMEDY = "give --from data/gan/FOLD, or a folder that `auglift export` wrote"
 
 
-def read(folder: Path) -> tuple[Facts, Path]:
+def read(folder: Path) -> tuple[GeneratorInfo, Path]:
     """The facts of a generator, and where its weights lie.
 
     Raises:
@@ -27,10 +27,10 @@ def read(folder: Path) -> tuple[Facts, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; {REMEDY}")
     if (folder / "config.json").exists():
-        return trained_here(folder), folder / WEIGHTS
+        return read_trained(folder), folder / WEIGHTS
     packed = sorted(folder.rglob(FACTS))
     if len(packed) == 1:
-        return handed_out(packed[0].parent), packed[0].with_name(WEIGHTS)
+        return read_package(packed[0].parent), packed[0].with_name(WEIGHTS)
     if (folder / "release.json").exists() or (folder / "refusal.json").exists():
         raise InputError(
             f"{folder} is a release: it holds slices, never the generator that drew them; ask its"
@@ -39,7 +39,7 @@ def read(folder: Path) -> tuple[Facts, Path]:
     raise InputError(f"{folder} holds {len(packed)} generators, expected one; {REMEDY}")
 
 
-def trained_here(folder: Path) -> Facts:
+def read_trained(folder: Path) -> GeneratorInfo:
     """The facts that a clone knows of the generator in `data/gan/FOLD`.
 
     Raises:
@@ -57,7 +57,7 @@ def trained_here(folder: Path) -> Facts:
     described = json.loads(stats.read_text())
     asked, release = params.read(Generate), params.read(Release)
     weights_sha256 = sha256_of(folder / WEIGHTS)
-    return Facts(
+    return GeneratorInfo(
         architecture=config["architecture"],
         modalities=described["modalities"],
         pixel_mm=float(described["pixel_mm"]),
@@ -83,14 +83,14 @@ def verdict_on(folder: Path, weights_sha256: str) -> str:
     return judged.verdict if judged.generator_sha256 == weights_sha256 else NOT_JUDGED
 
 
-def handed_out(folder: Path) -> Facts:
+def read_package(folder: Path) -> GeneratorInfo:
     """Read the facts of a package.
 
     Raises:
         StageError: when they cannot be read, or are those of other weights.
     """
     try:
-        facts = Facts.load(folder)
+        facts = GeneratorInfo.load(folder)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / FACTS} cannot be read ({error}); export it again") from None
     if facts.weights_sha256 != sha256_of(folder / WEIGHTS):
@@ -113,7 +113,7 @@ def sha256_of(weights: Path) -> str:
         raise InputError(f"{weights} is missing; {REMEDY}") from None
 
 
-def load(facts: Facts, weights: Path) -> Generator:
+def load(facts: GeneratorInfo, weights: Path) -> Generator:
     """The generator itself.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.commands.export.standalone_generator import Facts, build, name_of, slices
+from tasks.commands.export.standalone_generator import GeneratorInfo, build, name_of, slices
 from tasks.release import png_writer
 
 Sample = tuple[NDArray[np.float32], NDArray[np.uint8], str]
@@ -39,7 +39,7 @@ def generate(
         (H,W) in {0, 1}, and "1" where there is a tumour, "0" where there is none.
     """
     weights, folder = Path(model_file), Path(output_path)
-    facts = Facts.load(weights.parent)
+    facts = GeneratorInfo.load(weights.parent)
     before = drawn_before(folder) if save_images else 0
     wish = facts.wish(count=before + num_samples, label=label, seed=seed)
     drawn = islice(slices(build(facts, weights), facts, wish), before, None)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.commands.export import vendored_modules
-from tasks.commands.export.standalone_generator import WEIGHTS, Facts
+from tasks.commands.export.standalone_generator import WEIGHTS, GeneratorInfo
 
 MODEL = "AUGLIFT_DCGAN_BRAIN_MRI"
 PACKAGE = "auglift_dcgan"
@@ -35,7 +35,7 @@ Licence: {license_words}
 """
 
 
-def write(out: Path, facts: Facts, weights: Path) -> None:
+def write(out: Path, facts: GeneratorInfo, weights: Path) -> None:
     """Write medigan's two folders to an empty one."""
     (out / "config").mkdir()
     package = out / "models" / MODEL / PACKAGE
@@ -66,7 +66,7 @@ def zipped(package: Path) -> None:
             archive.writestr(member, path.read_bytes())
 
 
-def described(facts: Facts) -> dict[str, Any]:
+def described(facts: GeneratorInfo) -> dict[str, Any]:
     """The model's entry in `global.json`."""
     size = facts.architecture["size"]
     words = ["brain", "MRI", *facts.modalities, "tumour", "mask", "synthetic"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from models.dcgan import LABELS
 from tasks.commands.export import vendored_modules
-from tasks.commands.export.standalone_generator import WEIGHTS, Facts
+from tasks.commands.export.standalone_generator import WEIGHTS, GeneratorInfo
 
 SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
@@ -54,7 +54,7 @@ The weights are `models/generator.safetensors`; there is no `model.pt`, which wo
 """
 
 
-def write(out: Path, facts: Facts, weights: Path) -> None:
+def write(out: Path, facts: GeneratorInfo, weights: Path) -> None:
     """Write the bundle to an empty folder."""
     for name in ("configs", "docs", "models"):
         (out / name).mkdir()
@@ -74,7 +74,7 @@ def write(out: Path, facts: Facts, weights: Path) -> None:
     )
 
 
-def metadata(facts: Facts) -> dict[str, Any]:
+def metadata(facts: GeneratorInfo) -> dict[str, Any]:
     """`metadata.json`, with the keys that the specification wants."""
     size, channels = facts.architecture["size"], len(facts.modalities)
     return {

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from models.dcgan import LABELS
-from tasks.commands.export.standalone_generator import WEIGHTS, Facts, build, name_of, slices
+from tasks.commands.export.standalone_generator import (
+    WEIGHTS,
+    GeneratorInfo,
+    build,
+    name_of,
+    slices,
+)
 from tasks.release import nifti_writer
 
 
@@ -15,7 +21,7 @@ class SliceGenerator(nn.Module):
 
     def __init__(self, folder: str) -> None:
         super().__init__()
-        self.facts = Facts.load(Path(folder))
+        self.facts = GeneratorInfo.load(Path(folder))
         self.generator = build(self.facts, Path(folder) / WEIGHTS)
 
     def forward(self, code: Tensor) -> Tensor:

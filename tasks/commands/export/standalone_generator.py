@@ -18,17 +18,17 @@ import torch
 from safetensors.torch import load_file
 
 from models.dcgan import Architecture, Generator
-from tasks.generate.sample_generator import BATCH, Drawn, Wish, draw_batch
+from tasks.generate.sample_generator import BATCH, GeneratedSlices, SamplingRequest, draw_batch
 
 FACTS, WEIGHTS = "generator.json", "generator.safetensors"
 SHARES = {"tumor": 1.0, "none": 0.0, "both": 0.5}
 LETTERS = {1: "t", 0: "n"}
-HOPELESS = 16  # batches without one slice that agrees with its label
+MAX_EMPTY_BATCHES = 16  # batches without one slice that agrees with its label
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class GeneratorInfo:
     """What has to be known of a generator besides its weights; `generator.json` holds it.
 
     Attributes:
@@ -70,7 +70,7 @@ class Facts:
         seed: int,
         tumor_area_mm2: float | None = None,
         position_mm: float | None = None,
-    ) -> Wish:
+    ) -> SamplingRequest:
         """Slices of this generator.
 
         Raises:
@@ -83,7 +83,7 @@ class Facts:
                     f"this generator was not taught the {name} of what it draws; train one with"
                     f" train_gan.conditions: [{name}], or leave it out"
                 )
-        return Wish(
+        return SamplingRequest(
             count=count,
             seed=seed,
             tumor_share=SHARES[label],
@@ -100,14 +100,14 @@ class Facts:
         (folder / FACTS).write_text(text + "\n")
 
     @classmethod
-    def load(cls, folder: Path) -> "Facts":
+    def load(cls, folder: Path) -> "GeneratorInfo":
         """Read `generator.json`."""
         tree = json.loads((folder / FACTS).read_text())
         del tree["kind"]
         return cls(**tree)
 
 
-def build(facts: Facts, weights: Path) -> Generator:
+def build(facts: GeneratorInfo, weights: Path) -> Generator:
     """The generator, ready to draw."""
     generator = Generator(Architecture(**facts.architecture))
     generator.load_state_dict(load_file(weights))
@@ -116,7 +116,9 @@ def build(facts: Facts, weights: Path) -> Generator:
     return ready.eval()
 
 
-def slices(generator: Generator, facts: Facts, wish: Wish) -> Iterator[tuple[int, Drawn]]:
+def slices(
+    generator: Generator, facts: GeneratorInfo, wish: SamplingRequest
+) -> Iterator[tuple[int, GeneratedSlices]]:
     """Yield `wish.count` slices that agree with their label, each with its index.
 
     The first slices of a longer list are those of a shorter one: a slice follows from the seed
@@ -137,10 +139,10 @@ def slices(generator: Generator, facts: Facts, wish: Wish) -> Iterator[tuple[int
         with fixed_threads(facts.threads):
             batch = draw_batch(generator, wish, start, CPU)
         barren = 0 if batch else barren + 1
-        if barren == HOPELESS:
+        if barren == MAX_EMPTY_BATCHES:
             raise ValueError(
-                f"none of {HOPELESS * BATCH} slices agreed with its label in {wish.attempts}"
-                " draws each; train the generator longer"
+                f"none of {MAX_EMPTY_BATCHES * BATCH} slices agreed with its label in"
+                f" {wish.attempts} draws each; train the generator longer"
             )
         for index in sorted(batch):
             yield index, batch[index]
@@ -149,7 +151,7 @@ def slices(generator: Generator, facts: Facts, wish: Wish) -> Iterator[tuple[int
                 return
 
 
-def name_of(facts: Facts, wish: Wish, index: int, label: int) -> str:
+def name_of(facts: GeneratorInfo, wish: SamplingRequest, index: int, label: int) -> str:
     """Name the synthetic subject that a slice is.
 
     The same slice always has the same name, and slices that anything made different, other weights

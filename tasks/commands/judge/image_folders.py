@@ -77,7 +77,7 @@ def halves(real: SliceSet, *, seed: int) -> tuple[SliceSet, SliceSet]:
         raise InputError(f"{len(people)} real patients, at least 4 are needed without --train")
     chosen = np.random.default_rng(seed).permutation(people)[: len(people) // 2]
     first = real.table["subject"].isin(chosen).to_numpy()
-    return real.take(first), real.take(~first)
+    return real.select(first), real.select(~first)
 
 
 def separate(train: Side, real: Side) -> str | None:

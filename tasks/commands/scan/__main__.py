@@ -24,16 +24,16 @@ from tasks.ingest.conversion.convert_patient import session_label
 from tasks.ingest.core.rejection import Rejection
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.discover import find_patients
-from tasks.ingest.files.dicom_index import Roll
+from tasks.ingest.files.dicom_index import DicomFileIndex
 from tasks.ingest.files.zip_archives import workspace
 from tasks.ingest.masks.segment_names import Segment
-from tasks.ingest.output.batch_report import Account
-from tasks.ingest.patients.batch_context import Plan
-from tasks.ingest.patients.patient_scans import Patient, Scans, look_into
+from tasks.ingest.output.batch_report import BatchReport
+from tasks.ingest.patients.batch_context import BatchContext
+from tasks.ingest.patients.patient_scans import Patient, Scans, read_patient_scans
 from tasks.ingest.privacy.pseudonyms import Pseudonyms
 from tasks.ingest.user_tables.files_csv import NAME, Row, read_files_table
 from tasks.ingest.user_tables.older_tables import read_overrides
-from tasks.ingest.worker_pool import quiet, run_all
+from tasks.ingest.worker_pool import map_in_workers, silence_libraries
 from tasks.params.ingest import Ingest
 from tasks.stage.errors import WRONG_INPUT, InputError
 
@@ -118,11 +118,11 @@ def read_batch(folder: Path) -> Batch:
         token, name, code = row
         refused.append((token, name, code))
 
-    with quiet(), workspace(f"scan-{folder.resolve().name}") as scratch:
+    with silence_libraries(), workspace(f"scan-{folder.resolve().name}") as scratch:
         names = Pseudonyms(KEY)
-        roll, table = Roll(scratch / "roll"), read_files_table(folder)
-        plan = Plan(scratch, roll, settings, names, read_overrides(folder), table)
-        account = Account(names, close, refuse)
+        roll, table = DicomFileIndex(scratch / "roll"), read_files_table(folder)
+        plan = BatchContext(scratch, roll, settings, names, read_overrides(folder), table)
+        account = BatchReport(names, close, refuse)
         patients = find_patients(folder, scratch, plan, account)
         batch.others = sum(outcome != "rejected" for outcome in outcomes.values())
         for patient, (scans, rejected) in look_into_all(patients, plan):
@@ -142,12 +142,12 @@ def read_batch(folder: Path) -> Batch:
 
 
 def look_into_all(
-    patients: list[Patient], plan: Plan
+    patients: list[Patient], plan: BatchContext
 ) -> Iterator[tuple[Patient, tuple[Scans, list[Rejection]]]]:
     """The headers of all patients, read on all cores; a patient that ends a process is left out."""
     seconds, memory = plan.settings.max_seconds, plan.settings.worker_memory
-    for patient, result in run_all(
-        partial(look_into, plan=plan), patients, seconds=seconds, memory=memory
+    for patient, result in map_in_workers(
+        partial(read_patient_scans, plan=plan), patients, seconds=seconds, memory=memory
     ):
         if result is not None:
             yield patient, result

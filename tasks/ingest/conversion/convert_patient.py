@@ -14,14 +14,14 @@ from tasks.ingest.core.rejection import Rejection, RejectionError
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.volume import Volume, write_nifti
 from tasks.ingest.filenames.name_parts import parent_of, space_of
-from tasks.ingest.patients.batch_context import Plan
-from tasks.ingest.patients.patient_scans import Patient, Scans, look_into
+from tasks.ingest.patients.batch_context import BatchContext
+from tasks.ingest.patients.patient_scans import Patient, Scans, read_patient_scans
 from tasks.ingest.user_tables.files_csv import EVIDENCE
 from tasks.stage.stage_io import discard
 
 
 @dataclass
-class Converted:
+class PatientResult:
     """What became of a patient: manifest rows, refusals, and which files went where."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -29,11 +29,11 @@ class Converted:
     used: list[tuple[str, str]] = field(default_factory=list)  # (file, outcome)
 
 
-def convert(patient: Patient, plan: Plan) -> Converted:
+def convert_patient(patient: Patient, plan: BatchContext) -> PatientResult:
     """Write a patient's volumes below the plan's folder and tell what became of each file."""
     folder, params = plan.folder, plan.settings
-    scans, rejected = look_into(patient, plan)
-    result = Converted(rejected=rejected)
+    scans, rejected = read_patient_scans(patient, plan)
+    result = PatientResult(rejected=rejected)
     masks = PatientMasks(scans.masks, params)
     taken: dict[str, int] = {}
     for image in scans.images:
@@ -42,18 +42,18 @@ def convert(patient: Patient, plan: Plan) -> Converted:
         except RejectionError as refusal:
             result.rejected.append(Rejection(image.sources, refusal.code, refusal.reason))
             continue
-        stem = free_stem(scans, image, taken)
+        stem = unique_output_name(scans, image, taken)
         write_nifti(folder / f"{stem}.nii.gz", volume)
         mask, status = None, "missing"
         flat = image.format == "image2d"
-        chosen = partners(image, scans.masks, scans.images)
+        chosen = masks_for_image(image, scans.masks, scans.images)
         combined = masks.lay_on(stem, volume, chosen, flat=flat)
         if combined is None and not chosen and image.label == 0:  # a class folder says: no tumour
             combined = np.zeros(volume.data.shape, np.uint8)
         if combined is not None:
             mask, status = f"{stem}_mask.nii.gz", "segmented" if combined.any() else "empty"
             write_nifti(folder / mask, Volume(combined, volume.affine))
-        row = describe(scans, image, volume)
+        row = manifest_row(scans, image, volume)
         row |= {"image": f"{stem}.nii.gz", "mask": mask, "mask_status": status, "brain": brain}
         result.rows.append(row)
         written = {name for name, _ in result.used}
@@ -72,7 +72,7 @@ def convert(patient: Patient, plan: Plan) -> Converted:
     return once_a_file(result)
 
 
-def once_a_file(result: Converted) -> Converted:
+def once_a_file(result: PatientResult) -> PatientResult:
     """One outcome for a file of several channels: refused, where one of them is."""
     refusals = {(one.sources[0].name, one.code): one for one in reversed(result.rejected)}
     refused: set[str] = set()
@@ -86,16 +86,16 @@ def once_a_file(result: Converted) -> Converted:
     return result
 
 
-def given_up(patient: Patient, plan: Plan) -> Converted:
+def result_after_crash(patient: Patient, plan: BatchContext) -> PatientResult:
     """A patient whose conversion killed its worker: nothing of it stays."""
     discard(plan.folder / patient.subject)
     reason = "a file of this patient ended two processes"
     named = {source.name: source for one in patient.found for source in one.sources}
     sources = [*plan.roll.read(patient.files), *named.values()]
-    return Converted(rejected=[Rejection((source,), "crashed", reason) for source in sources])
+    return PatientResult(rejected=[Rejection((source,), "crashed", reason) for source in sources])
 
 
-def partners(
+def masks_for_image(
     image: ScanRecord, masks: Sequence[ScanRecord], images: Sequence[ScanRecord] = ()
 ) -> list[int]:
     """The masks of an image: drawn on it by name, else of its session and frame of reference.
@@ -142,7 +142,7 @@ def drawn_on_another(image: ScanRecord, mask: ScanRecord) -> bool:
     return mask.format == "nifti" and mask.modality not in ("other", image.modality)
 
 
-def free_stem(scans: Scans, image: ScanRecord, taken: dict[str, int]) -> str:
+def unique_output_name(scans: Scans, image: ScanRecord, taken: dict[str, int]) -> str:
     """`sub-X/sub-X_ses-01_run-02_FLAIR`; session and run only where there are several."""
     words = [scans.subject]
     session = session_label(scans, image)
@@ -167,7 +167,7 @@ def session_label(scans: Scans, image: ScanRecord) -> str | None:
     return f"ses-{sessions.index(image.session) + 1:02d}"
 
 
-def describe(scans: Scans, image: ScanRecord, volume: Volume) -> dict[str, Any]:
+def manifest_row(scans: Scans, image: ScanRecord, volume: Volume) -> dict[str, Any]:
     """The manifest's row of a volume, but for its paths."""
     return {
         "subject": scans.subject,
@@ -178,7 +178,7 @@ def describe(scans: Scans, image: ScanRecord, volume: Volume) -> dict[str, Any]:
         "spacing_mm": [round(spacing, 6) for spacing in volume.spacing_mm],
         "orientation": "".join(nib.aff2axcodes(volume.affine)),
         "source_format": image.format,
-        "source_sha256": digest(image),
+        "source_sha256": combined_digest(image),
         "site": scans.site,
         "synthetic": image.synthetic,
         "patient_known": image.patient_known,
@@ -186,7 +186,7 @@ def describe(scans: Scans, image: ScanRecord, volume: Volume) -> dict[str, Any]:
     }
 
 
-def digest(image: ScanRecord) -> str:
+def combined_digest(image: ScanRecord) -> str:
     """SHA-256 of the source's bytes, file after file in the order of their names."""
     total = sha256()
     block = memoryview(bytearray(1 << 20))

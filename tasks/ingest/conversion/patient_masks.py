@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ingest.conversion.readers import Mask, on_grid, read_mask
+from tasks.ingest.conversion.readers import Mask, read_mask, resample_to_image
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.volume import Volume
@@ -109,7 +109,7 @@ class PatientMasks:
         outline = union
         for index in united:
             if self.outlines[index] is not self.readable[index]:
-                outline = outline | on_grid(self.outlines[index], volume)
+                outline = outline | resample_to_image(self.outlines[index], volume)
         view = view_of(outline, scene)
         if view is not None:
             for index in united:
@@ -126,4 +126,4 @@ def lay(mask: Mask, image: Volume, *, flat: bool) -> NDArray[np.uint8]:
     if flat and isinstance(mask, Volume) and mask.data.shape[:2] != image.data.shape[:2]:
         found = f"{mask.data.shape[:2]} pixels for a picture of {image.data.shape[:2]}"
         raise RejectionError("mask-of-other-size", found)
-    return on_grid(mask, image)
+    return resample_to_image(mask, image)

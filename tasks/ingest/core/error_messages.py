@@ -11,7 +11,7 @@ MEANINGS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
 )
 
 
-def in_words(error: Exception) -> str:
+def one_line_error(error: Exception) -> str:
     """An error's meaning without its text, which may quote names.
 
     The class of an exception tells a user nothing.

@@ -35,7 +35,7 @@ class Volume:
         return float(x), float(y), float(z)
 
 
-def canonical(volume: Volume) -> Volume:
+def to_ras(volume: Volume) -> Volume:
     """Flip and swap axes so that i, j, k run most nearly to right, anterior, superior."""
     orientation = io_orientation(volume.affine)
     data = apply_orientation(volume.data, orientation)
@@ -43,7 +43,7 @@ def canonical(volume: Volume) -> Volume:
     return replace(volume, data=data, affine=affine, stored_affine=volume.affine)
 
 
-def compact(data: NDArray[np.generic]) -> NDArray[np.generic]:
+def to_smallest_dtype(data: NDArray[np.generic]) -> NDArray[np.generic]:
     """The same values as int16 where they fit, else as float32.
 
     Raises:

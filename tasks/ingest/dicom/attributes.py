@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from tasks.ingest.core.error_messages import in_words
+from tasks.ingest.core.error_messages import one_line_error
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.source_file import Source
 from tasks.ingest.dicom.fast_parser import (
@@ -25,7 +25,7 @@ SIZES = {"US": 2, "FD": 8}  # bytes
 FRAMES_SEQUENCE = "ReferencedFrameOfReferenceSequence"
 
 
-class Fields:
+class DicomAttributes:
     """Attributes by keyword; absent and empty are the same."""
 
     def __init__(self, elements: Elements, *, quick: bool) -> None:
@@ -79,7 +79,7 @@ class Fields:
         return self._values.get(keyword, b"").hex()
 
 
-def read_fields(source: Source, tags: Tags) -> Fields:
+def read_attributes(source: Source, tags: Tags) -> DicomAttributes:
     """Read the wanted attributes.
 
     Raises:
@@ -88,12 +88,14 @@ def read_fields(source: Source, tags: Tags) -> Fields:
     try:
         elements = read_elements(source, tags)
         if elements is not None and FRAMES_SEQUENCE not in elements.values:
-            return Fields(elements, quick=True)
-        return Fields(by_pydicom(source, tags), quick=False)
+            return DicomAttributes(elements, quick=True)
+        return DicomAttributes(by_pydicom(source, tags), quick=False)
     except (RejectionError, FileNotFoundError):
         raise
     except Exception as error:  # a hostile header may raise anything; its text may hold names
-        raise RejectionError("corrupt", f"the header cannot be parsed: {in_words(error)}") from None
+        raise RejectionError(
+            "corrupt", f"the header cannot be parsed: {one_line_error(error)}"
+        ) from None
 
 
 def by_pydicom(source: Source, tags: Tags) -> Elements:

@@ -36,7 +36,7 @@ implicit_start = struct.Struct("<HHL").unpack_from
 long_length = struct.Struct("<L").unpack_from
 
 
-class DoubtError(Exception):
+class NeedsPydicomError(Exception):
     """Something that pydicom must decide."""
 
 
@@ -77,7 +77,7 @@ def read_elements(source: Source, tags: Tags) -> Elements | None:
             except struct.error:  # the header goes on behind what was read
                 if len(start) < size or size > LONGEST:
                     return None
-            except (DoubtError, RecursionError, UnicodeError):
+            except (NeedsPydicomError, RecursionError, UnicodeError):
                 return None
             size *= 16
             start += file.read(size - len(start))
@@ -91,23 +91,23 @@ def parse(data: bytes, tags: Tags) -> Elements:
         struct.error: where the bytes end too early.
     """
     if data[128:132] != b"DICM":
-        raise DoubtError
-    meta, at = walk(data, 132, META, 0x00030000, explicit=True)
+        raise NeedsPydicomError
+    meta, at = iterate_elements(data, 132, META, 0x00030000, explicit=True)
     syntax = meta.get("TransferSyntaxUID", b"").decode("ascii").rstrip("\0 ")
     explicit = syntax == EXPLICIT or syntax.startswith(ENCAPSULATED)
     if not (explicit or syntax == IMPLICIT) or syntax in DEFLATED_TOO:
-        raise DoubtError
-    values, at = walk(data, at, tags.by_tag, tags.stop, explicit=explicit)
+        raise NeedsPydicomError
+    values, at = iterate_elements(data, at, tags.by_tag, tags.stop, explicit=explicit)
     for keyword, value in values.items():
         if not value.isascii() and tags.kinds.get(keyword) not in NO_TEXT:
             charset = values.get("SpecificCharacterSet", b"").decode("ascii").strip()
             if charset not in ENCODINGS:
-                raise DoubtError
+                raise NeedsPydicomError
             values[keyword] = value.decode(ENCODINGS[charset]).encode()
     return Elements(values, syntax, at)
 
 
-def walk(
+def iterate_elements(
     data: bytes, at: int, wanted: Mapping[int, str], stop: int, *, explicit: bool
 ) -> tuple[dict[str, bytes], int]:
     """Values of the wanted tags from position `at` to the tag `stop`, and the position of that."""
@@ -118,10 +118,10 @@ def walk(
         tag = group << 16 | element
         if tag >= stop:
             if stop == PIXELS and group != PIXELS >> 16:  # nothing should lie behind the pixels
-                raise DoubtError
+                raise NeedsPydicomError
             return values, at
         if tag <= before:
-            raise DoubtError
+            raise NeedsPydicomError
         before = tag
         if explicit and vr in SHORT_VRS:
             start = at + 8
@@ -142,10 +142,10 @@ def value_at(data: bytes, at: int, *, explicit: bool) -> tuple[int, int]:
     if vr in SHORT_VRS:
         return at + 8, length
     if vr not in LONG_VRS:
-        raise DoubtError
+        raise NeedsPydicomError
     length = long_length(data, at + 8)[0]
     if length == UNDEFINED and vr != b"SQ":  # an unknown value of unknown length
-        raise DoubtError
+        raise NeedsPydicomError
     return at + 12, length
 
 
@@ -157,7 +157,7 @@ def after_items(data: bytes, at: int, *, explicit: bool) -> int:
         if (group, element) == (0xFFFE, 0xE0DD):
             return at
         if (group, element) != (0xFFFE, 0xE000):
-            raise DoubtError
+            raise NeedsPydicomError
         if length != UNDEFINED:
             at += length
             continue

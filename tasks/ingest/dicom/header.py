@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from tasks.ingest.core.error_messages import in_words
+from tasks.ingest.core.error_messages import one_line_error
 from tasks.ingest.core.mr_contrast import Timing
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.source_file import Source
-from tasks.ingest.dicom.attributes import Fields, read_fields
+from tasks.ingest.dicom.attributes import DicomAttributes, read_attributes
 from tasks.ingest.dicom.fast_parser import Tags
 from tasks.ingest.dicom.functional_groups import Frame, frames_of, open_without_pixels
 from tasks.ingest.dicom.sop_classes import ENHANCED
@@ -111,7 +111,7 @@ def read_header(source: Source) -> Header:
     Raises:
         RefusalError: `corrupt` where it cannot be parsed as DICOM.
     """
-    fields = read_fields(source, TAGS)
+    fields = read_attributes(source, TAGS)
     try:
         header = summarise(source, fields)
     except (ValueError, OverflowError):
@@ -129,7 +129,7 @@ def with_first_frame(header: Header) -> Header:
     except RejectionError:
         raise
     except Exception as error:  # a hostile file may raise anything
-        raise RejectionError("corrupt", f"the functional groups: {in_words(error)}") from None
+        raise RejectionError("corrupt", f"the functional groups: {one_line_error(error)}") from None
     header = replace(
         header,
         timing=Timing(
@@ -156,7 +156,7 @@ def as_slice(header: Header, frame: Frame) -> Header:
     )
 
 
-def summarise(source: Source, fields: Fields) -> Header:
+def summarise(source: Source, fields: DicomAttributes) -> Header:
     """Take the allowed fields, with numbers checked to be finite."""
     if not fields.text("SOPClassUID"):
         raise RejectionError("corrupt", "no SOP Class UID (0008,0016)")
@@ -208,6 +208,6 @@ def summarise(source: Source, fields: Fields) -> Header:
     )
 
 
-def split_value(fields: Fields, keyword: str) -> str:
+def split_value(fields: DicomAttributes, keyword: str) -> str:
     """A value as text that tells it from others."""
     return fields.bits(keyword) if TAGS.kinds[keyword] == "FD" else fields.text(keyword)

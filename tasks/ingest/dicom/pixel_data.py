@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ingest.core.error_messages import in_words
+from tasks.ingest.core.error_messages import one_line_error
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.dicom.fast_parser import BIG_ENDIAN, EXPLICIT, IMPLICIT
 from tasks.ingest.dicom.header import Header
@@ -41,7 +41,7 @@ def dtype_of(header: Header) -> np.dtype[np.generic]:
     return np.dtype(f"<{'i' if header.signed else 'u'}{header.bits // 8}")
 
 
-def stored_values(headers: Sequence[Header]) -> NDArray[Any]:
+def read_pixel_values(headers: Sequence[Header]) -> NDArray[Any]:
     """(N,rows,columns): one plane for each single-frame file, all of one size.
 
     Raises:
@@ -63,11 +63,11 @@ def stored_frames(header: Header) -> NDArray[Any]:
 
 def fill_with_pixels(header: Header, values: NDArray[Any]) -> None:
     """Fill (rows,columns), or (frames,rows,columns), with the stored values of a file."""
-    if header.transfer_syntax not in NATIVE or not read_native(header, values):
+    if header.transfer_syntax not in NATIVE or not read_uncompressed(header, values):
         values[...] = decoded(header, values.shape)
 
 
-def read_native(header: Header, plane: NDArray[Any]) -> bool:
+def read_uncompressed(header: Header, plane: NDArray[Any]) -> bool:
     """Fill an array with the bytes behind the header; False where pydicom is needed."""
     dtype = dtype_of(header)
     values = plane if plane.dtype == dtype else np.empty(plane.shape, dtype)
@@ -118,4 +118,6 @@ def decoding_refusal(header: Header, error: Exception) -> RejectionError:
         return RejectionError("truncated", "fewer pixels in the file than its header declares")
     if isinstance(error, NotImplementedError):
         return RejectionError("codec", "no decoder for the transfer syntax")
-    return RejectionError("corrupt", f"the compressed pixels cannot be decoded: {in_words(error)}")
+    return RejectionError(
+        "corrupt", f"the compressed pixels cannot be decoded: {one_line_error(error)}"
+    )

@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ingest.core.error_messages import in_words
+from tasks.ingest.core.error_messages import one_line_error
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.scan_record import ScanRecord
-from tasks.ingest.core.volume import Volume, compact
+from tasks.ingest.core.volume import Volume, to_smallest_dtype
 from tasks.ingest.dicom.functional_groups import IN_WORDS, Frame, frames_of, open_without_pixels
 from tasks.ingest.dicom.header import Header
-from tasks.ingest.dicom.pixel_data import check_pixels, stored_frames, stored_values
+from tasks.ingest.dicom.pixel_data import check_pixels, read_pixel_values, stored_frames
 from tasks.ingest.dicom.slice_geometry import (
     SAME_COSINES,
     SAME_SPACING_MM,
-    clashes,
+    checked_slice_step,
     order_along_normal,
+    share_position,
     slice_normal,
-    slice_step,
     stack_affine,
 )
 
@@ -38,8 +38,8 @@ def read_series(found: ScanRecord, *, max_voxels: int) -> Volume:
         check_pixels(header, max_voxels // len(headers))
     order, affine = stack_geometry(headers)
     headers = tuple(headers[index] for index in order)
-    values = rescaled(stored_values(headers), headers)  # (slices, rows, columns)
-    return Volume(compact(values.transpose(2, 1, 0)), affine)
+    values = rescaled(read_pixel_values(headers), headers)  # (slices, rows, columns)
+    return Volume(to_smallest_dtype(values.transpose(2, 1, 0)), affine)
 
 
 def read_multiframe(found: ScanRecord, *, max_voxels: int) -> Volume:
@@ -61,7 +61,7 @@ def read_multiframe(found: ScanRecord, *, max_voxels: int) -> Volume:
     whole = values.dtype.kind == "f" and np.array_equal(values, np.round(values))
     if whole and np.abs(values).max() < 2**24:
         values = values.astype(np.int32)
-    return Volume(compact(values.transpose(2, 1, 0)), affine)
+    return Volume(to_smallest_dtype(values.transpose(2, 1, 0)), affine)
 
 
 def read_frames(header: Header) -> list[Frame]:
@@ -75,7 +75,7 @@ def read_frames(header: Header) -> list[Frame]:
     except RejectionError:
         raise
     except Exception as error:  # a hostile file may raise anything
-        raise RejectionError("corrupt", f"the functional groups: {in_words(error)}") from None
+        raise RejectionError("corrupt", f"the functional groups: {one_line_error(error)}") from None
     check_placed(frames)
     return frames
 
@@ -112,7 +112,7 @@ def check_one_volume(frames: Sequence[Frame]) -> None:
     if not np.isfinite([(frame.slope, frame.intercept) for frame in frames]).all():
         raise RejectionError("unsupported-pixels", "the rescale slope of a frame is not finite")
     normal = slice_normal(np.array(first.orientation))
-    if clashes(np.array([frame.position for frame in frames]), normal):
+    if share_position(np.array([frame.position for frame in frames]), normal):
         kinds = {name: {dict(f.split_by)[name] for f in frames} for name, _ in first.split_by}
         counts = {name: len(found) for name, found in kinds.items() if len(found) > 1}
         told = ", ".join(f"{count} {IN_WORDS[name]}" for name, count in counts.items())
@@ -130,7 +130,7 @@ def stack_geometry(
     normal = slice_normal(orientation)
     positions = np.array([one.position for one in slices])  # (N,3)
     order = order_along_normal(positions, normal)
-    step = slice_step(positions[order], normal)
+    step = checked_slice_step(positions[order], normal)
     spacing = np.array(slices[0].pixel_spacing)
     return order, stack_affine(orientation, spacing, positions[order[0]], step)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.ingest.core.error_messages import in_words
+from tasks.ingest.core.error_messages import one_line_error
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.volume import Volume
@@ -52,7 +52,7 @@ def read_segmentation(found: ScanRecord, params: Ingest) -> Volume:
     except (RejectionError, MemoryError):
         raise
     except Exception as error:  # a hostile file may raise anything
-        raise RejectionError("corrupt", f"the segmentation: {in_words(error)}") from None
+        raise RejectionError("corrupt", f"the segmentation: {one_line_error(error)}") from None
     affine = stack_affine(orientation, np.array(frames[0].pixel_spacing), origin, step)
     return Volume(mask.transpose(2, 1, 0), affine)
 

@@ -16,9 +16,14 @@ from tasks.ingest.core.mr_contrast import recognise
 from tasks.ingest.core.rejection import Rejection, RejectionError
 from tasks.ingest.core.scan_record import Format, ScanRecord
 from tasks.ingest.dicom.header import Header
-from tasks.ingest.dicom.pixel_data import stored_values
+from tasks.ingest.dicom.pixel_data import read_pixel_values
 from tasks.ingest.dicom.rtstruct import referenced_series
-from tasks.ingest.dicom.slice_geometry import SAME_COSINES, SAME_SPACING_MM, clashes, slice_normal
+from tasks.ingest.dicom.slice_geometry import (
+    SAME_COSINES,
+    SAME_SPACING_MM,
+    share_position,
+    slice_normal,
+)
 from tasks.ingest.dicom.sop_classes import (
     MAPS,
     MASKS,
@@ -56,7 +61,7 @@ def survey(
         else:
             groups[header.study, header.series].append(header)
     for group in join_single_slices(groups, settings.min_slices):
-        for stack in split(group, rejected, settings.min_slices):
+        for stack in split_series(group, rejected, settings.min_slices):
             try:
                 check_stack(stack, min_slices=settings.min_slices)
                 found.append(as_labels_or_image(stack, settings))
@@ -143,7 +148,7 @@ def as_labels_or_image(stack: list[Header], settings: Ingest) -> ScanRecord:
     if stack[0].modality != "SEG" and not LABELS.search(words(description)):
         return as_found(stack)
     try:
-        few = len(np.unique(stored_values(stack))) <= MOST_LABELS
+        few = len(np.unique(read_pixel_values(stack))) <= MOST_LABELS
     except (RejectionError, MemoryError):  # reading it says why
         few = False
     if not few:
@@ -197,23 +202,25 @@ def as_found(stack: list[Header]) -> ScanRecord:
     )
 
 
-def split(group: list[Header], rejected: list[Rejection], min_slices: int) -> list[list[Header]]:
+def split_series(
+    group: list[Header], rejected: list[Rejection], min_slices: int
+) -> list[list[Header]]:
     """Stacks of parallel slices of one size, without repeats of the same slice."""
     stacks: list[list[Header]] = []
     for header in sorted(group, key=lambda one: (one.instance, one.source.name)):
         for stack in stacks:
-            if alike(stack[0], header):
+            if same_grid(stack[0], header):
                 stack.append(header)
                 break
         else:
             stacks.append([header])
     resolved: list[list[Header]] = []
     for stack in stacks:
-        resolved += resolve(without_copies(stack, rejected), min_slices)
+        resolved += split_by_attribute(drop_duplicates(stack, rejected), min_slices)
     return resolved
 
 
-def alike(one: Header, other: Header) -> bool:
+def same_grid(one: Header, other: Header) -> bool:
     """Same size, spacing and orientation."""
     return (
         (one.rows, one.columns) == (other.rows, other.columns)
@@ -229,7 +236,7 @@ def close(some: Sequence[float], others: Sequence[float], tolerance: float) -> b
     )
 
 
-def without_copies(stack: list[Header], rejected: list[Rejection]) -> list[Header]:
+def drop_duplicates(stack: list[Header], rejected: list[Rejection]) -> list[Header]:
     """Drop files that repeat a SOP instance, or a slice at the same place with equal pixels."""
     kept: list[Header] = []
     by_place: dict[tuple[float, ...], list[Header]] = defaultdict(list)
@@ -241,7 +248,7 @@ def without_copies(stack: list[Header], rejected: list[Rejection]) -> list[Heade
             try:
                 if same or (
                     twin.split_by == header.split_by
-                    and np.array_equal(stored_values([twin]), stored_values([header]))
+                    and np.array_equal(read_pixel_values([twin]), read_pixel_values([header]))
                 ):
                     rejected.append(
                         Rejection((header.source,), "duplicate", "the slice is there already")
@@ -255,7 +262,7 @@ def without_copies(stack: list[Header], rejected: list[Rejection]) -> list[Heade
     return kept
 
 
-def resolve(stack: list[Header], min_slices: int) -> list[list[Header]]:
+def split_by_attribute(stack: list[Header], min_slices: int) -> list[list[Header]]:
     """Split a stack whose slices clash in position, by the first attribute that separates them."""
     if len(stack) < 2 or not is_clashing(stack):
         return [stack]
@@ -277,7 +284,7 @@ def is_clashing(stack: list[Header]) -> bool:
         normal = slice_normal(np.array(stack[0].orientation))
     except RejectionError:
         return False
-    return clashes(np.array([header.position for header in stack]), normal)
+    return share_position(np.array([header.position for header in stack]), normal)
 
 
 def check_stack(stack: list[Header], *, min_slices: int) -> None:

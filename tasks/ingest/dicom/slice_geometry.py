@@ -38,13 +38,15 @@ def order_along_normal(
     return np.argsort(positions @ normal, kind="stable")
 
 
-def clashes(positions: NDArray[np.float64], normal: NDArray[np.float64]) -> bool:
+def share_position(positions: NDArray[np.float64], normal: NDArray[np.float64]) -> bool:
     """Whether two of the (N,3) positions share a plane."""
     along = np.sort(positions @ normal)
     return bool((np.diff(along) < SAME_POSITION_MM).any())
 
 
-def slice_step(positions: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float64]:
+def checked_slice_step(
+    positions: NDArray[np.float64], normal: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """The vector from one slice to the next of (N,3) sorted positions, even and perpendicular.
 
     Raises:

@@ -33,7 +33,7 @@ BASE_SESSION = "0"  # of scans without a visit beside scans of the same person w
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class ParsedFilename:
     """What a path says; `patient` and `session` are secrets.
 
     `channels` are numbers along the fourth axis with their contrasts, where the file holds
@@ -94,12 +94,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def recognise(paths: Sequence[str], sidecars: Sidecars) -> dict[str, Name]:
+def recognise(paths: Sequence[str], sidecars: Sidecars) -> dict[str, ParsedFilename]:
     """What every path says, judged together."""
     plain = {path: without_ending(path) for path in paths}
     matches = {path: match_layout(plain[path]) for path in paths}
     matches |= cases_with_channels(plain)
-    names: dict[str, Name] = {}
+    names: dict[str, ParsedFilename] = {}
     cases: dict[str, str] = {}
     others: dict[str, str] = {}  # path to the name in which an ID may stand
     for path, match in matches.items():
@@ -151,7 +151,7 @@ def cases_with_channels(plain: Mapping[str, str]) -> dict[str, Match]:
 
 def as_name(
     path: str, match: Match | None, patient: str, session: str | None, sidecars: Sidecars
-) -> Name:
+) -> ParsedFilename:
     """A path's words beside its patient."""
     plain = without_ending(path)
     last = plain.rpartition("/")[2]
@@ -161,7 +161,7 @@ def as_name(
     if role == "mask" and labels is None and match is not None and match["case"]:
         labels = "binary" if is_binary(sidecars.dataset(path)) else None
     number = match["slice"] if match else ""
-    return Name(
+    return ParsedFilename(
         patient=patient,
         session=session or None,
         role=role,
@@ -246,7 +246,7 @@ def visit_below(plain: str, patient: str) -> str | None:
     return "_".join(filter(None, visits)) or None
 
 
-def with_base_sessions(names: dict[str, Name]) -> dict[str, Name]:
+def with_base_sessions(names: dict[str, ParsedFilename]) -> dict[str, ParsedFilename]:
     """Give a visit to scans without one where the same person has scans with one.
 
     Otherwise a mask of the first scan, which names no visit, would be laid on all of them.
@@ -256,7 +256,7 @@ def with_base_sessions(names: dict[str, Name]) -> dict[str, Name]:
         if name.role == "image":
             visits[name.patient].add(name.session)
 
-    def changed(name: Name) -> Name:
+    def changed(name: ParsedFilename) -> ParsedFilename:
         several = visits[name.patient] - ({None} if name.layout == OF_ALL_VISITS else set())
         if name.session is None and len(several) > 1:
             return replace(name, session=BASE_SESSION)
@@ -265,7 +265,7 @@ def with_base_sessions(names: dict[str, Name]) -> dict[str, Name]:
     return {path: changed(name) for path, name in names.items()}
 
 
-def best_masks(names: Iterable[Name]) -> dict[tuple[str, str | None], int]:
+def best_masks(names: Iterable[ParsedFilename]) -> dict[tuple[str, str | None], int]:
     """The lowest rank among the masks of each patient's visit."""
     best: dict[tuple[str, str | None], int] = {}
     for name in names:

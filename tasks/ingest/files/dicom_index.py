@@ -50,7 +50,7 @@ class Entries:
 
 
 @dataclass(frozen=True)
-class Roll:
+class DicomFileIndex:
     """The roll; a worker reads it by itself, so only the path goes to it."""
 
     path: Path

@@ -30,7 +30,7 @@ TOOL_NAMES = frozenset(
 METADATA_NAMES = ("readme", "changes", "license", "licence", "authors", "citation", "dataset_card")
 
 
-def walk(folder: Path) -> Iterator[Source]:
+def list_files(folder: Path) -> Iterator[Source]:
     """All files below a folder, links included, by name; folders that are links are not entered."""
     root = len(f"{folder}/")
     for here, folders, files in os.walk(folder):
@@ -40,7 +40,7 @@ def walk(folder: Path) -> Iterator[Source]:
             yield Source(f"{here}/{name}", root=root)
 
 
-def is_tools(name: str) -> bool:
+def is_tool_file(name: str) -> bool:
     """Whether a tool keeps a file, not the batch's owner: `.git/...`, `.DS_Store`, `._X`."""
     *folders, last = name.replace("!/", "/").split("/")
     if last.startswith("._") or last.lower() in TOOL_NAMES:
@@ -53,7 +53,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or "/." in name
 
 
-def size_of(source: Source, root: Path) -> int:
+def file_size(source: Source, root: Path) -> int:
     """The bytes of a plain file.
 
     Raises:
@@ -73,7 +73,7 @@ def size_of(source: Source, root: Path) -> int:
     return found.st_size
 
 
-def kind_of(source: Source) -> Kind:
+def detect_format(source: Source) -> Kind:
     """Tell by the first bytes, then by the name, what a plain file is.
 
     Raises:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from tasks.ingest.core.error_messages import in_words
+from tasks.ingest.core.error_messages import one_line_error
 from tasks.ingest.core.rejection import Rejection, RejectionError
 from tasks.ingest.core.source_file import Source
 from tasks.ingest.privacy.private_files import private_folder
@@ -52,7 +52,7 @@ def unpack(archive: Source, folder: Path, max_bytes: int) -> tuple[list[Source],
                 source = Source(str(folder / f"{number:06d}"), f"{archive.name}!/{name}")
                 try:
                     check_entry(entry, name)
-                    budget -= inflate(content, entry, source.path, budget)
+                    budget -= decompress_entry(content, entry, source.path, budget)
                 except RejectionError as refusal:
                     rejected.append(Rejection((source,), refusal.code, refusal.reason))
                 else:
@@ -62,7 +62,7 @@ def unpack(archive: Source, folder: Path, max_bytes: int) -> tuple[list[Source],
     except Exception as error:  # a broken list of entries may raise anything
         if is_full_disk(error):
             raise
-        reason = f"the archive cannot be read: {in_words(error)}"
+        reason = f"the archive cannot be read: {one_line_error(error)}"
         rejected.append(Rejection((archive,), "corrupt", reason))
     return sources, rejected
 
@@ -85,7 +85,9 @@ def check_entry(entry: zipfile.ZipInfo, name: str) -> None:
         raise RejectionError("archive-unsafe", "an archive inside the archive")
 
 
-def inflate(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, budget: int) -> int:
+def decompress_entry(
+    content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, budget: int
+) -> int:
     """Write one entry; return its size, which may not exceed the budget whatever it declares."""
     size = 0
     try:
@@ -100,7 +102,7 @@ def inflate(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, budg
         if isinstance(error, RejectionError) or is_full_disk(error):
             raise
         raise RejectionError(
-            "corrupt", f"the entry cannot be inflated: {in_words(error)}"
+            "corrupt", f"the entry cannot be inflated: {one_line_error(error)}"
         ) from None
     return size
 

@@ -18,7 +18,7 @@ from tasks.ingest.core.mr_contrast import Modality, from_name
 from tasks.ingest.core.rejection import Rejection, RejectionError
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.source_file import Source, content_digest
-from tasks.ingest.core.volume import Volume, compact
+from tasks.ingest.core.volume import Volume, to_smallest_dtype
 from tasks.ingest.filenames.layouts import match_layout, without_ending
 from tasks.ingest.filenames.name_parts import MASK_FOLDERS, parent_of
 from tasks.ingest.files.list_files import IMAGE_SUFFIXES as SUFFIXES
@@ -276,4 +276,4 @@ def read_pictures(found: ScanRecord, settings: Ingest) -> Volume:
     affine = np.diag([-x, -y, z, 1.0])
     affine[2, 3] = z * found.first_slice  # masks may be there for some of the slices only
     turns = frozenset(turn for _, turn in opened)
-    return Volume(compact(data), affine, exif_turns=turns - {UPRIGHT})
+    return Volume(to_smallest_dtype(data), affine, exif_turns=turns - {UPRIGHT})

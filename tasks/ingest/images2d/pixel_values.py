@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from tasks.ingest.core.error_messages import in_words
+from tasks.ingest.core.error_messages import one_line_error
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.source_file import Source
 from tasks.params.ingest import Ingest
@@ -41,7 +41,9 @@ def read_plane(
     except Image.DecompressionBombError:
         raise RejectionError("too-large", "the picture declares too many pixels") from None
     except Exception as error:
-        raise RejectionError("corrupt", f"not a readable picture: {in_words(error)}") from None
+        raise RejectionError(
+            "corrupt", f"not a readable picture: {one_line_error(error)}"
+        ) from None
     turn = turn if turn in EXIF_TURNS else UPRIGHT
     if values.ndim == 2:
         return values, turn

@@ -16,7 +16,7 @@ WITH_OEDEMA_AND_CORE = {1, 2, 4}
 WITHOUT_CAVITY = {1, 2, 3}
 
 
-def merge_labels(
+def binarise_labels(
     data: NDArray[np.generic], rule: LabelRule | list[int], convention: str | None = None
 ) -> NDArray[np.uint8]:
     """(I,J,K) labels to {0,1}.
@@ -98,7 +98,7 @@ def listed(values: set[int]) -> str:
     return f"value{'s' if len(values) > 1 else ''} {several}{more}"
 
 
-def merge_greys(
+def binarise_greys(
     data: NDArray[np.generic],
     rule: LabelRule | list[int],
     convention: str | None = None,
@@ -113,7 +113,7 @@ def merge_greys(
     """
     drawn: NDArray[Any] = data[data != 0]
     if not lossy and (len(np.unique(drawn)) <= 1 or drawn.max() <= MOST_LABELS):
-        return merge_labels(data, rule, convention)
+        return binarise_labels(data, rule, convention)
     if rule != "whole":
         raise RejectionError("labels-unknown", "a picture of greys holds no labels")
     highest = float(drawn.max()) if drawn.size else 0.0

@@ -72,7 +72,7 @@ class Run:
     half: float
 
 
-def fill(contours: Contours, image: Volume) -> NDArray[np.uint8]:
+def rasterise_contours(contours: Contours, image: Volume) -> NDArray[np.uint8]:
     """(I,J,K) of the image in {0,1}: the union of all regions.
 
     Raises:

@@ -10,7 +10,7 @@ from tasks.ingest.core.mr_contrast import Modality
 from tasks.ingest.core.rejection import Rejection
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.source_file import Source, content_digest
-from tasks.ingest.filenames.recognise import Name, Sidecars, best_masks, recognise
+from tasks.ingest.filenames.recognise import ParsedFilename, Sidecars, best_masks, recognise
 from tasks.ingest.user_tables.files_csv import EVIDENCE, FilesTable, Row
 
 SYNTHETIC_KEYS = ("SyntheticData", "Synthetic")
@@ -45,7 +45,7 @@ def survey(
     return found, rejected
 
 
-def with_row(name: Name, rows: list[Row] | None) -> Name:
+def with_row(name: ParsedFilename, rows: list[Row] | None) -> ParsedFilename:
     """What a name says, where the owner says nothing else."""
     if not rows:
         return name
@@ -62,8 +62,8 @@ def with_row(name: Name, rows: list[Row] | None) -> Name:
 
 
 def trouble_of(
-    name: Name,
-    read: Name,
+    name: ParsedFilename,
+    read: ParsedFilename,
     rows: list[Row],
     ranks: Mapping[tuple[str, str | None], int],
     allow_unknown: bool,
@@ -86,13 +86,13 @@ def trouble_of(
     return None
 
 
-def is_worse(name: Name, ranks: Mapping[tuple[str, str | None], int]) -> bool:
+def is_worse(name: ParsedFilename, ranks: Mapping[tuple[str, str | None], int]) -> bool:
     """Whether the same scan has a mask of a lower rank."""
     return name.rank > ranks.get((name.patient, name.session), name.rank)
 
 
 def as_found(
-    source: Source, name: Name, read: Name, rows: list[Row], sidecars: Sidecars
+    source: Source, name: ParsedFilename, read: ParsedFilename, rows: list[Row], sidecars: Sidecars
 ) -> list[ScanRecord]:
     """A file as an image or a mask, or as one image a channel."""
     base = ScanRecord(
@@ -137,7 +137,7 @@ def natural(session: str) -> str:
     return re.sub(r"\d+", lambda number: number[0].rjust(10, "0"), session)
 
 
-def copies_of(sources: Sequence[Source], names: Mapping[str, Name]) -> set[str]:
+def copies_of(sources: Sequence[Source], names: Mapping[str, ParsedFilename]) -> set[str]:
     """Files of which an equal one, of the same scan and with the same name, comes before."""
     alike: dict[tuple[object, ...], list[Source]] = defaultdict(list)
     for source in sources:

@@ -7,10 +7,10 @@ import nibabel as nib
 import numpy as np
 from isal import igzip
 
-from tasks.ingest.core.error_messages import in_words
+from tasks.ingest.core.error_messages import one_line_error
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.scan_record import ScanRecord
-from tasks.ingest.core.volume import Volume, compact
+from tasks.ingest.core.volume import Volume, to_smallest_dtype
 from tasks.ingest.nifti.affine import Form, choose_affine
 
 MAX_OFFSET = 2**20
@@ -40,7 +40,7 @@ def read_nifti(found: ScanRecord, *, max_voxels: int, prefer: Form | None = None
             raise RejectionError("truncated", "the compressed file ends in its header") from None
         except Exception as error:  # a hostile header may raise anything
             raise RejectionError(
-                "corrupt", f"the header cannot be parsed: {in_words(error)}"
+                "corrupt", f"the header cannot be parsed: {one_line_error(error)}"
             ) from None
         check_shape(shape, max_voxels, found.channel)
         affine = choose_affine(image.header, shape, prefer)
@@ -50,8 +50,10 @@ def read_nifti(found: ScanRecord, *, max_voxels: int, prefer: Form | None = None
             voxels = image.dataobj[..., found.channel] if several else image.dataobj
             data = np.asanyarray(voxels)
         except (EOFError, OSError, ValueError) as error:
-            raise RejectionError("truncated", f"the voxels end early: {in_words(error)}") from None
-    return Volume(compact(integers(data.reshape(shape[:3]))), affine)
+            raise RejectionError(
+                "truncated", f"the voxels end early: {one_line_error(error)}"
+            ) from None
+    return Volume(to_smallest_dtype(integers(data.reshape(shape[:3]))), affine)
 
 
 def open_stream(path: Path) -> BinaryIO:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.ingest.conversion.convert_patient import Converted
+from tasks.ingest.conversion.convert_patient import PatientResult
 from tasks.ingest.core.rejection import REMEDIES, Rejection
 from tasks.ingest.core.source_file import Source
 from tasks.ingest.output import write_tables
@@ -16,7 +16,7 @@ from tasks.ingest.privacy.pseudonyms import Pseudonyms
 
 
 @dataclass
-class Account:
+class BatchReport:
     """Rows of the tables to come as text, and what is counted; nothing else is kept of a file."""
 
     names: Pseudonyms
@@ -33,7 +33,7 @@ class Account:
     def refuse(self, rejections: Iterable[Rejection]) -> None:
         """One row a refused file or series, under the token of its first file."""
         for one in rejections:
-            token = self.names.token(one.sources[0].name)
+            token = self.names.file_token(one.sources[0].name)
             row = {"token": token, "code": one.code, "reason": one.reason}
             self.rejected.append(write_tables.rejected_line(row | {"remedy": REMEDIES[one.code]}))
             self.codes[one.code] += 1
@@ -46,7 +46,7 @@ class Account:
         for source in sources:
             self._close(source.name, outcome)
 
-    def enter(self, converted: Converted) -> None:
+    def enter(self, converted: PatientResult) -> None:
         """What became of a patient."""
         for row in converted.rows:
             self.volumes.append(write_tables.manifest_line(row))
@@ -83,16 +83,16 @@ class Account:
 
 
 @contextmanager
-def opened(batch: str, names: Pseudonyms) -> Iterator[Account]:
+def open_report(batch: str, names: Pseudonyms) -> Iterator[BatchReport]:
     """An account that writes `.private/rejected-BATCH.csv` and, of all files, `files-BATCH.csv`."""
     with (
         private_table(f"files-{batch}.csv", ("path", "outcome")) as write_file,
         private_table(f"rejected-{batch}.csv", ("token", "path", "code")) as write_refused,
     ):
-        yield Account(names, write_file, write_refused)
+        yield BatchReport(names, write_file, write_refused)
 
 
-def nothing_read(folder: Path, batch: str, account: Account) -> str:
+def nothing_read(folder: Path, batch: str, account: BatchReport) -> str:
     """One line for a batch of which nothing could be read."""
     if not account.codes:
         return (

@@ -15,9 +15,9 @@ from itertools import combinations
 from tasks.ingest.core.placeholder_ids import is_no_birth_date, is_placeholder
 from tasks.ingest.core.rejection import Rejection, RejectionError
 from tasks.ingest.core.source_file import Source
-from tasks.ingest.dicom.attributes import read_fields
+from tasks.ingest.dicom.attributes import read_attributes
 from tasks.ingest.dicom.fast_parser import ENCAPSULATED, Tags
-from tasks.ingest.files.dicom_index import Entries, Roll
+from tasks.ingest.files.dicom_index import DicomFileIndex, Entries
 from tasks.ingest.privacy.pseudonyms import bare_id
 
 PERSON = Tags(
@@ -60,7 +60,7 @@ def identify(source: Source) -> Identity:
     Raises:
         RefusalError: see `read_fields`.
     """
-    fields = read_fields(source, PERSON)
+    fields = read_attributes(source, PERSON)
     if not fields.text("SOPClassUID"):
         raise RejectionError("corrupt", "no SOP Class UID (0008,0016)")
     words = (bare_id(fields.text("PatientID")), fields.text("PatientName"))
@@ -70,7 +70,7 @@ def identify(source: Source) -> Identity:
     word = is_bare_word(number, name, birth)
     study = ""
     if word or (not number and not name):
-        more = read_fields(source, STUDY)
+        more = read_attributes(source, STUDY)
         study = more.text("StudyInstanceUID") or more.text("SeriesInstanceUID")
     quick = fields.quick and not fields.transfer_syntax.startswith(ENCAPSULATED)
     sex = fields.text("PatientSex")
@@ -95,7 +95,7 @@ def is_bare_word(number: str, name: str, birth: str) -> bool:
 
 
 @dataclass(slots=True)
-class Person:
+class PatientFiles:
     """One person's DICOM files; `known` is whether they say who it is."""
 
     known: bool
@@ -103,32 +103,32 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Nobody:
+class UnidentifiedFiles:
     """Files of nobody, or of somebody undecided."""
 
     files: Entries
     code: str
     reason: str
 
-    def rejections(self, roll: Roll) -> Iterator[Rejection]:
+    def rejections(self, roll: DicomFileIndex) -> Iterator[Rejection]:
         """One a file."""
         for source in roll.read(self.files):
             yield Rejection((source,), self.code, self.reason)
 
 
-def persons(
+def group_by_patient(
     files: Mapping[Identity, Entries], *, allow_unknown: bool
-) -> tuple[dict[str, Person], list[Nobody]]:
+) -> tuple[dict[str, PatientFiles], list[UnidentifiedFiles]]:
     """Patients by raw id, and the files that are no patient's."""
     by_id: dict[str, list[Identity]] = defaultdict(list)
     for identity in files:
         if not identity.by_owner:
             by_id[identity.id or identity.name].append(identity)
-    people: dict[str, Person] = {}
-    nobodys: list[Nobody] = []
+    people: dict[str, PatientFiles] = {}
+    nobodys: list[UnidentifiedFiles] = []
 
     def add(key: str, identity: Identity, *, known: bool) -> None:
-        people.setdefault(key, Person(known, Entries())).files.update(files[identity])
+        people.setdefault(key, PatientFiles(known, Entries())).files.update(files[identity])
 
     for identity in files:
         if identity.by_owner:
@@ -142,7 +142,7 @@ def persons(
                 own = f"{key}|{identity.name}|{identity.birth}|{identity.sex}|{identity.study}"
                 add(own, identity, known=False)
             else:
-                nobodys.append(Nobody(files[identity], code, reason))
+                nobodys.append(UnidentifiedFiles(files[identity], code, reason))
     return people, nobodys
 
 
@@ -150,7 +150,7 @@ def trouble(key: str, bearers: Sequence[Identity]) -> tuple[str, str]:
     """The code and reason for which the bearers of one id are no known person; else empty."""
     if not key:
         return "patient-unknown", "neither Patient ID nor Patient's Name, or placeholders"
-    if are_several(bearers):
+    if is_shared_by_several_patients(bearers):
         return "patient-ambiguous", "one Patient ID bears different names, birth dates or sexes"
     if all(one.word for one in bearers) and len({one.study for one in bearers}) > 1:
         reason = "one word stands as ID and name in several studies, without a birth date"
@@ -158,7 +158,7 @@ def trouble(key: str, bearers: Sequence[Identity]) -> tuple[str, str]:
     return "", ""
 
 
-def are_several(bearers: Sequence[Identity]) -> bool:
+def is_shared_by_several_patients(bearers: Sequence[Identity]) -> bool:
     """Whether the bearers of one id cannot all be one person."""
     if len(bearers) > MOST_SPELLINGS:
         return True

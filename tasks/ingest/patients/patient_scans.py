@@ -11,8 +11,8 @@ from tasks.ingest.dicom import series_grouping
 from tasks.ingest.dicom.header import Header, read_header
 from tasks.ingest.files.dicom_index import Entries
 from tasks.ingest.nifti.nifti_scans import OWNER_SKIPS, with_modality
-from tasks.ingest.patients.batch_context import Plan
-from tasks.ingest.patients.patient_id import Person
+from tasks.ingest.patients.batch_context import BatchContext
+from tasks.ingest.patients.patient_id import PatientFiles
 from tasks.ingest.privacy.pseudonyms import Pseudonyms, bare_id
 from tasks.ingest.user_tables.files_csv import FilesTable
 from tasks.ingest.user_tables.older_tables import apply_overrides
@@ -55,8 +55,8 @@ class Scans:
         return (*self.images, *self.masks)
 
 
-def by_patient(
-    people: Mapping[str, Person],
+def largest_first(
+    people: Mapping[str, PatientFiles],
     found: Sequence[ScanRecord],
     sites: dict[str, str],
     names: Pseudonyms,
@@ -93,7 +93,7 @@ def by_patient(
     return sorted(patients, key=lambda patient: (-patient.size, patient.subject))
 
 
-def look_into(patient: Patient, plan: Plan) -> tuple[Scans, list[Rejection]]:
+def read_patient_scans(patient: Patient, plan: BatchContext) -> tuple[Scans, list[Rejection]]:
     """Read the headers of a patient's DICOM files and sort all that is there."""
     settings = plan.settings
     files, skipped = without_skipped(

@@ -58,7 +58,7 @@ class Pseudonyms:
         """`site-` and 6 digits for an institution or a station."""
         return "site-" + self._hash("site", words, 6)
 
-    def token(self, name: str) -> str:
+    def file_token(self, name: str) -> str:
         """`file-` and 16 digits for a path inside the batch."""
         return "file-" + self._hash("path", name, 16)
 

@@ -100,7 +100,7 @@ def block(everybody: SliceSet, index: int) -> pd.DataFrame:
             reference = chosen(unseen, n, rng)
             made = pd.Series(rng.permutation(oracle.table["subject"].unique())[:MADE])
             for name, slices in known.items():
-                mine = slices.select(slices.table["owner"].isin(made).to_numpy())
+                mine = slices.take(slices.table["owner"].isin(made).to_numpy())
                 sets = Sets(replace(mine, table=mine.table.drop(columns="owner")), seen, reference)
                 for measure, ratio in ratios(sets, families, seed=repeat).items():
                     rows.append((index, n, repeat, name, measure, ratio))
@@ -170,7 +170,7 @@ def like_training(one: Described, train: SliceSet, seen: Described) -> Described
 def chosen(unseen: Described, n: int, rng: np.random.Generator) -> Described:
     """Some of the validation patients."""
     people = rng.permutation(unseen.table["subject"].unique())[:n]
-    return unseen.select(unseen.table["subject"].isin(people).to_numpy())
+    return unseen.take(unseen.table["subject"].isin(people).to_numpy())
 
 
 def ratios(sets: Sets, families: list, *, seed: int) -> dict[str, float]:  # type: ignore[type-arg]

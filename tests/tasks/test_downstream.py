@@ -176,7 +176,7 @@ def test_too_few_added_slices_leave_empty_tables_and_a_word(root):
 
 def test_spare_seeds_are_trained_and_a_network_that_never_learns_is_reported(root, monkeypatch):
     room.write(root, seeds=(0,), reruns=2)
-    monkeypatch.setattr(segment, "learnt", lambda metric: False)
+    monkeypatch.setattr(segment, "beats_chance", lambda metric: False)
     main("segment", "real")
     ended = Runs.validate(table("segment", "real", "runs"))
     assert ended["seed"].tolist() == [0, 1, 2] and not ended["learnt"].any()
@@ -198,7 +198,7 @@ def test_a_killed_stage_takes_up_behind_its_finished_runs_and_ends_in_the_same_b
             raise KeyboardInterrupt
         return learn(*given, seed=seed, **options)
 
-    monkeypatch.setattr(stage_main, "learn", dying)
+    monkeypatch.setattr(stage_main, "train_and_test", dying)
     with pytest.raises(KeyboardInterrupt):
         main("segment", "real+synthetic")
     assert not folder.exists()
@@ -389,7 +389,7 @@ def test_tumours_that_nobody_outlined_are_not_added_for_outlines(root, monkeypat
         seen[network.__name__.rpartition(".")[2]] = len(fold.added)
         return real_learn(network, spec, fold, *args, **words)
 
-    monkeypatch.setattr(stage_main, "learn", watching)
+    monkeypatch.setattr(stage_main, "train_and_test", watching)
     main("segment", "real+synthetic")
     main("classify", "real+synthetic")
     assert seen == {"segment": 30, "classify": 40}

@@ -170,7 +170,7 @@ def test_a_release_has_no_generator_and_says_whom_to_ask(
 def test_a_generator_that_draws_no_tumours_ends_and_leaves_nothing(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.commands.export.standalone_generator.HOPELESS", 2)
+    monkeypatch.setattr("tasks.commands.export.standalone_generator.MAX_EMPTY_BATCHES", 2)
     monkeypatch.setattr("tasks.commands.export.standalone_generator.draw_batch", lambda *_: {})
     with pytest.raises(SystemExit) as ended:
         ask(here / "out", "--count", 1, "--label", "tumor")

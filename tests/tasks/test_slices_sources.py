@@ -11,7 +11,7 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from tasks import params
-from tasks.downstream.__main__ import read_test_volumes
+from tasks.downstream.__main__ import volumes_of_test_patients
 from tasks.params.slices import Slices
 from tasks.slices.__main__ import main
 from tasks.stage.errors import InputError
@@ -220,10 +220,10 @@ def test_modalities_in_two_batches_are_one_session_for_slices_and_for_whole_volu
     assert images.shape[1] == 2 and set(table["batch"]) == {"a"}
     assert stats["batches"] == ["a", "b"]
     test = table[table["partition_0"] == "test"]
-    volumes = read_test_volumes(test, params.read(Slices), stats)
+    volumes = volumes_of_test_patients(test, params.read(Slices), stats)
     assert {one.subject for one in volumes} == set(test["subject"])
     assert all(one.images.shape[1] == 2 for one in volumes)
-    assert len(read_test_volumes(test, params.read(Slices), {})) == len(volumes), (
+    assert len(volumes_of_test_patients(test, params.read(Slices), {})) == len(volumes), (
         "as older slices are read"
     )
 

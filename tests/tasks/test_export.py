@@ -80,13 +80,13 @@ def files(folder: Path, pattern: str) -> dict[str, bytes]:
 def test_the_bundles_modules_write_the_slices_of_the_command(room: Path) -> None:
     """Loaded under another name, as no tool would: they find each other all the same."""
     folder = room / "bundle/scripts"
-    for name, file in (("elsewhere", "__init__"), ("elsewhere.in_monai", "in_monai")):
+    for name, file in (("elsewhere", "__init__"), ("elsewhere.monai_components", "monai_components")):
         spec = importlib.util.spec_from_file_location(
             name, folder / f"{file}.py", submodule_search_locations=[str(folder)]
         )
         assert spec is not None and spec.loader is not None
         sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        if file == "in_monai":
+        if file == "monai_components":
             module.__package__ = "elsewhere"
         spec.loader.exec_module(module)
     network = module.SliceGenerator(str(room / "bundle/models"))

@@ -20,7 +20,7 @@ SCHEMA = (
 PACKAGES = ("nibabel", "safetensors", "scipy")
 
 INFERENCE: dict[str, Any] = {
-    "imports": ["$from scripts.in_monai import write"],
+    "imports": ["$from scripts.monai_components import write"],
     "bundle_root": ".",
     "output_dir": "$@bundle_root + '/output'",
     "device": "cpu",
@@ -28,7 +28,7 @@ INFERENCE: dict[str, Any] = {
     "label": "both",
     "seed": 0,
     "network_def": {
-        "_target_": "scripts.in_monai.SliceGenerator",
+        "_target_": "scripts.monai_components.SliceGenerator",
         "folder": "$@bundle_root + '/models'",
     },
     "run": ["$write(@network_def, @output_dir, count=@count, label=@label, seed=@seed)"],
@@ -60,7 +60,7 @@ def write(out: Path, facts: GeneratorInfo, weights: Path) -> None:
         (out / name).mkdir()
     shutil.copyfile(weights, out / "models" / WEIGHTS)
     facts.save(out / "models")
-    vendored_modules.copy(Path(__file__).with_name("in_monai.py"), out / "scripts")
+    vendored_modules.copy(Path(__file__).with_name("monai_components.py"), out / "scripts")
     for name, tree in {"inference": INFERENCE, "metadata": metadata(facts)}.items():
         (out / f"configs/{name}.json").write_text(json.dumps(tree, indent=4) + "\n")
     (out / "docs/README.md").write_text(

@@ -208,7 +208,7 @@ def count_held(room: Path) -> None:
     from tasks.ingest.output.batch_report import open_report
     from tasks.ingest.patients.batch_context import BatchContext
     from tasks.ingest.privacy.pseudonyms import DEMO_KEY, Pseudonyms
-    from tasks.ingest.user_tables.files_csv import read_files_table
+    from tasks.ingest.user_tables.owner_tables import read_owner_tables
     from tasks.params.ingest import Ingest
 
     names, patients, files = Pseudonyms(DEMO_KEY), 300, 40
@@ -227,16 +227,17 @@ def count_held(room: Path) -> None:
             target.write_bytes(b"0")
     for batch in ("dicom", "nifti"):
         with workspace(batch) as scratch, open_report(batch, names) as account:
+            tables = read_owner_tables(Path(batch))
             plan = BatchContext(
                 Path("volumes"),
                 DicomFileIndex(scratch / "roll"),
                 Ingest(),
                 names,
-                [],
-                read_files_table(Path(batch)),
+                tables.series_modalities,
+                tables.files,
             )
             tracemalloc.start()
-            found = find_patients(Path(batch), scratch, plan, account)
+            found = find_patients(Path(batch), scratch, plan, tables, account)
             gc.collect()
             held = tracemalloc.get_traced_memory()[0]
             say(batch=batch, bytes_a_patient=round(held / len(found)),

@@ -23,8 +23,7 @@ from tasks.ingest.patients.batch_context import BatchContext
 from tasks.ingest.patients.patient_scans import Patient
 from tasks.ingest.preprocessing.brain_extraction import check_installed
 from tasks.ingest.privacy.pseudonyms import Pseudonyms, load_key
-from tasks.ingest.user_tables.files_csv import read_files_table
-from tasks.ingest.user_tables.older_tables import read_overrides
+from tasks.ingest.user_tables.owner_tables import read_owner_tables
 from tasks.ingest.worker_pool import map_in_workers, silence_libraries
 from tasks.params.ingest import Ingest
 from tasks.stage.errors import InputError
@@ -60,10 +59,10 @@ def main(batch: str) -> None:
         atomic_output(VOLUMES / batch) as volumes,
         workspace(batch) as scratch,
     ):
-        roll, table = DicomFileIndex(scratch / "roll"), read_files_table(folder)
-        plan = BatchContext(volumes, roll, settings, names, read_overrides(folder), table)
+        roll, tables = DicomFileIndex(scratch / "roll"), read_owner_tables(folder)
+        plan = BatchContext(volumes, roll, settings, names, tables.series_modalities, tables.files)
         with open_report(batch, names) as account:
-            patients = find_patients(folder, scratch, plan, account)
+            patients = find_patients(folder, scratch, plan, tables, account)
             convert_all(patients, plan, account, label=f"ingest@{batch}")
         if not account.volumes:
             raise InputError(nothing_read(folder, batch, account))

@@ -17,27 +17,31 @@ from tasks.ingest.survey import (
     load_libraries,
 )
 from tasks.ingest.user_tables.files_csv import FilesTable
-from tasks.ingest.user_tables.participants_tsv import read_sites
+from tasks.ingest.user_tables.owner_tables import OwnerTables
 
 
 def find_patients(
-    folder: Path, scratch: Path, plan: BatchContext, account: BatchReport
+    folder: Path,
+    scratch: Path,
+    plan: BatchContext,
+    tables: OwnerTables,
+    account: BatchReport,
 ) -> list[Patient]:
     """The patients of a batch; what is no patient's is accounted for."""
     roll, settings = plan.roll, plan.settings
     kinds = list_batch_files(folder, scratch, roll, settings, account.refuse)
     account.use(kinds["metadata"], "metadata")
     account.use(kinds["archive"], "archive")
-    found, unclear = list_nifti_and_2d_scans(kinds, folder, settings, plan.table)
+    found, unclear = list_nifti_and_2d_scans(kinds, settings, tables)
     account.refuse(unclear)
     note_on_classes(found)
-    files = identify_all(roll, settings, plan.table, account.refuse)
-    note_on_table(plan.table)
+    files = identify_all(roll, settings, tables.files, account.refuse)
+    note_on_table(tables.files)
     people, nobodys = group_by_patient(files, allow_unknown=settings.allow_unknown_patients)
     for nobody in nobodys:
         account.refuse(nobody.rejections(roll))
     load_libraries(files, settings)
-    return largest_first(people, found, read_sites(folder), plan.names)
+    return largest_first(people, found, tables.sites, plan.names)
 
 
 def note_on_classes(found: Sequence[ScanRecord]) -> None:

@@ -24,7 +24,7 @@ from tasks.ingest.images2d import collections
 from tasks.ingest.nifti import nifti_scans
 from tasks.ingest.patients.patient_id import Identity, identify, named_by_owner
 from tasks.ingest.user_tables.files_csv import FilesTable
-from tasks.ingest.user_tables.older_tables import read_pictures_table
+from tasks.ingest.user_tables.owner_tables import OwnerTables
 from tasks.ingest.worker_pool import map_in_workers
 from tasks.params.ingest import Ingest
 
@@ -76,14 +76,16 @@ def list_batch_files(
 
 
 def list_nifti_and_2d_scans(
-    kinds: Mapping[Kind, list[Source]], folder: Path, settings: Ingest, table: FilesTable
+    kinds: Mapping[Kind, list[Source]], settings: Ingest, tables: OwnerTables
 ) -> tuple[list[ScanRecord], list[Rejection]]:
     """Images and masks in NIfTI and picture files; each file is in one of them or refused."""
     found, rejected = nifti_scans.survey(
-        kinds["nifti"], kinds["metadata"], table, allow_unknown=settings.allow_unknown_patients
+        kinds["nifti"],
+        kinds["metadata"],
+        tables.files,
+        allow_unknown=settings.allow_unknown_patients,
     )
-    older = read_pictures_table(folder)
-    more, refused = collections.survey(kinds["image2d"], settings, older, table)
+    more, refused = collections.survey(kinds["image2d"], settings, tables.images2d, tables.files)
     return [*found, *more], [*rejected, *refused]
 
 

@@ -31,8 +31,8 @@ from tasks.ingest.output.batch_report import BatchReport
 from tasks.ingest.patients.batch_context import BatchContext
 from tasks.ingest.patients.patient_scans import Patient, Scans, read_patient_scans
 from tasks.ingest.privacy.pseudonyms import Pseudonyms
-from tasks.ingest.user_tables.files_csv import NAME, Row, read_files_table
-from tasks.ingest.user_tables.older_tables import read_overrides
+from tasks.ingest.user_tables.files_csv import NAME, Row
+from tasks.ingest.user_tables.owner_tables import read_owner_tables
 from tasks.ingest.worker_pool import map_in_workers, silence_libraries
 from tasks.params.ingest import Ingest
 from tasks.stage.errors import WRONG_INPUT, InputError
@@ -120,10 +120,10 @@ def read_batch(folder: Path) -> Batch:
 
     with silence_libraries(), workspace(f"scan-{folder.resolve().name}") as scratch:
         names = Pseudonyms(KEY)
-        roll, table = DicomFileIndex(scratch / "roll"), read_files_table(folder)
-        plan = BatchContext(scratch, roll, settings, names, read_overrides(folder), table)
+        roll, tables = DicomFileIndex(scratch / "roll"), read_owner_tables(folder)
+        plan = BatchContext(scratch, roll, settings, names, tables.series_modalities, tables.files)
         account = BatchReport(names, close, refuse)
-        patients = find_patients(folder, scratch, plan, account)
+        patients = find_patients(folder, scratch, plan, tables, account)
         batch.others = sum(outcome != "rejected" for outcome in outcomes.values())
         for patient, (scans, rejected) in look_into_all(patients, plan):
             batch.patients.append((patient, scans))

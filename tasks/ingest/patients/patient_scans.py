@@ -15,7 +15,7 @@ from tasks.ingest.patients.batch_context import BatchContext
 from tasks.ingest.patients.patient_id import PatientFiles
 from tasks.ingest.privacy.pseudonyms import Pseudonyms, bare_id
 from tasks.ingest.user_tables.files_csv import FilesTable
-from tasks.ingest.user_tables.older_tables import apply_overrides
+from tasks.ingest.user_tables.older_tables import apply_series_modalities
 from tasks.ingest.user_tables.participants_tsv import site_of
 
 
@@ -104,7 +104,7 @@ def read_patient_scans(patient: Patient, plan: BatchContext) -> tuple[Scans, lis
         headers, patient=patient.id, known=patient.known, settings=settings
     )
     of_dicom = [as_owner_says(one, plan.table) for one in of_dicom]
-    found, also_skipped = apply_overrides([*of_dicom, *patient.found], plan.overrides)
+    found, also_skipped = apply_series_modalities([*of_dicom, *patient.found], plan.overrides)
     found.sort(key=lambda one: (one.name, one.channel or 0))
     equipment = next((one.equipment for one in found if one.equipment.strip("|")), "")
     scans = Scans(

@@ -20,7 +20,7 @@ from tasks.stage.errors import InputError
 ALLOWED = (*get_args(Modality), "skip")
 
 
-def read_overrides(folder: Path) -> list[tuple[str, str]]:
+def read_series_modalities(folder: Path) -> list[tuple[str, str]]:
     """Pairs of series and modality in the order of the file; empty where there is none.
 
     Raises:
@@ -44,7 +44,7 @@ def read_overrides(folder: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def apply_overrides(
+def apply_series_modalities(
     found: list[ScanRecord], pairs: list[tuple[str, str]]
 ) -> tuple[list[ScanRecord], list[Rejection]]:
     """Images with the owner's modality; those to skip as rejections."""
@@ -70,7 +70,7 @@ def speaks_of(series: str, found: ScanRecord) -> bool:
     )
 
 
-def read_pictures_table(folder: Path) -> dict[str, tuple[str, int | None]]:
+def read_images2d_table(folder: Path) -> dict[str, tuple[str, int | None]]:
     """`pictures.csv` (columns `file`, `patient`, `slice`): patient and slice number by path."""
     path = folder / "pictures.csv"
     if not path.is_file():

@@ -84,6 +84,10 @@ def read() -> Summary:
 def text(summary: Summary) -> str:
     """The summary for a terminal: verdict, claims, lift per arm, and the places to look."""
     lines = [summary.line]
+    for fold, gate in summary.gates.items():
+        lines += [
+            f"fold {fold}: {name}: not measured: {why}" for name, why in gate.unbounded.items()
+        ]
     if summary.lift is not None:
         for task, claim in summary.lift.claim.items():
             lines += ["", f"{task}: {claim}"]

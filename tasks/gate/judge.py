@@ -12,7 +12,7 @@ from tasks.common.slice_set import LEAST_JUDGED, SliceSet
 from tasks.gate import checks, copies, experts
 from tasks.gate.catalogue import catalogue
 from tasks.gate.described import Described, describe
-from tasks.gate.missing import in_the_way, not_measured
+from tasks.gate.missing import in_the_way, not_measured, way_out
 from tasks.gate.needs import LEAST_OF_LABEL, CannotJudgeError, why_no_verdict
 from tasks.gate.sets import Measure, Sets, compared_labels, measure
 from tasks.gate.subgroups import Subgroup, subgroups
@@ -173,7 +173,7 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
     )
     words = verdict_reasons(samples, measures, config, twins=(twins, real.twins))
     words += [
-        f"{name}: not measured: {why} (gate.required)"
+        f"{name}: not measured: {why}; {way_out(name, why, config)}"
         for name, why in in_the_way(missing, sets, config).items()
     ]
     return Judgement(

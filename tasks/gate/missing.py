@@ -37,7 +37,8 @@ def not_measured(
             what = "tumours" if name == "tumor" else "slices"
             found[f"{name}_copies"] = (
                 f"{held_out[name]} validation {what} to set its limits by, at least"
-                f" {LEAST_HELD_OUT} are needed: copied {what} were not looked for"
+                f" {LEAST_HELD_OUT} are needed ({LEAST_HELD_OUT - held_out[name]} more):"
+                f" copied {what} were not looked for; add validation patients"
             )
     return found | {
         name: one.not_measured for name, one in measures.items() if one.not_measured is not None
@@ -76,6 +77,22 @@ def in_the_way(missing: dict[str, str], sets: Sets, config: Gate) -> dict[str, s
     if not (brings_masks(sets.synthetic.table) and brings_masks(sets.val.table)):
         names -= set(ABOUT_MASKS)
     return {name: why for name, why in missing.items() if name in names}
+
+
+def way_out(name: str, why: str, config: Gate) -> str:
+    """Say which key asks for a missing part of the verdict, and how to be accepted without it.
+
+    Args:
+        name: of the missing part.
+        why: the reason it is missing.
+        config: the limits.
+    """
+    part = "frechet" if name == FRECHET else name
+    if "synthetic" in why:
+        return f"gate.required lists {part}" if part in config.required else "its limit is null"
+    if getattr(config.limits, part, 0) is None:
+        return f"set gate.limits.{part} to a figure to accept without"
+    return f"take {part} out of gate.required to accept without"
 
 
 def brings_masks(table: pd.DataFrame) -> bool:

@@ -18,11 +18,7 @@ LEAST_HELD_OUT = 20  # validation slices a detector of copies has limits from; o
 LEAST_MARKED = 10  # outlined training tumours, for the segmenter behind `mask_agreement`
 
 WIDEN = "raise slices.val_fraction or slices.train_patients, or add patients"
-FILL = "set slices.training_slices to in-range, or add patients"
-EITHER = (
-    "raise slices.val_fraction or slices.train_patients, set slices.training_slices to in-range, or"
-    " add patients"
-)
+FILL = "set slices.training_slices to auto where it is not, or add patients"
 
 
 class CannotJudgeError(InputError):
@@ -46,6 +42,24 @@ def outlined(table: pd.DataFrame) -> int:
     return int(((table["label"] == 1).to_numpy() & mask_known(table)).sum())
 
 
+def comparable_tumors(val: pd.DataFrame) -> int:
+    """Count the outlined tumours that can be held against those of another validation patient."""
+    shown = val[(val["label"] == 1).to_numpy() & mask_known(val)]
+    return len(shown) if shown["subject"].nunique() > 1 else 0
+
+
+def counted(train: pd.DataFrame, val: pd.DataFrame) -> int:
+    """Count the slices that the gate needs, each kind no further than it is needed.
+
+    Of two choices of slices of the same patients, the one that counts more lets more be measured.
+    """
+    found = min(comparable_tumors(val), LEAST_HELD_OUT)
+    for side in (train, val):
+        found += min(len(side), LEAST_JUDGED)
+        found += sum(min(int((side["label"] == label).sum()), LEAST_OF_LABEL) for label in (0, 1))
+    return found
+
+
 def why_no_verdict(train: pd.DataFrame, val: pd.DataFrame) -> list[str]:
     """Say why no set can be judged beside these slices; empty where one can.
 
@@ -62,9 +76,8 @@ def why_no_verdict(train: pd.DataFrame, val: pd.DataFrame) -> list[str]:
         )
     for name, side in (("training", train), ("validation", val)):
         if len(side) < LEAST_JUDGED:
-            remedy = FILL if name == "training" else EITHER
             found.append(
-                f"{len(side)} {name} slices, at least {LEAST_JUDGED} are needed to judge; {remedy}"
+                f"{len(side)} {name} slices, at least {LEAST_JUDGED} are needed to judge; {FILL}"
             )
     counts = {
         label: tuple(int((side["label"] == label).sum()) for side in (train, val))
@@ -87,22 +100,37 @@ def why_not_measured(train: pd.DataFrame, val: pd.DataFrame) -> dict[str, str]:
             count = int((side["label"] == label).sum())
             if 0 < count < LEAST_OF_LABEL:
                 found[f"label_{label}"] = (
-                    f"{count} {name} slices {kind}, at least {LEAST_OF_LABEL} are needed; {FILL}"
+                    f"{count} {name} slices {kind}, {needed(count, LEAST_OF_LABEL)}"
                 )
-    if 0 < outlined(val) < LEAST_HELD_OUT:
+    if mask_known(val).any() and (count := comparable_tumors(val)) < LEAST_HELD_OUT:
+        alone = " in one patient" if outlined(val) and not count else ""
         found["tumor_copies"] = (
-            f"{outlined(val)} validation slices with an outlined tumour, at least {LEAST_HELD_OUT}"
-            f" are needed; {EITHER}"
+            f"{outlined(val)} validation slices with an outlined tumour{alone}, "
+            + (
+                "at least two patients with tumours are needed"
+                if alone
+                else needed(count, LEAST_HELD_OUT)
+            )
         )
     if 0 < outlined(train) < LEAST_MARKED:
         found["mask_agreement"] = (
-            f"{outlined(train)} training slices with an outlined tumour, at least {LEAST_MARKED}"
-            f" are needed; {FILL}"
-        )
-    few = min(side["subject"].nunique() for side in (train, val))
-    if few < CHANCE_PATIENTS:
-        found["limits of chance"] = (
-            f"{few} patients on one side, at least {CHANCE_PATIENTS} are needed where a limit in"
-            f" gate.limits is null; {WIDEN}"
+            f"{outlined(train)} training slices with an outlined tumour,"
+            f" {needed(outlined(train), LEAST_MARKED)}"
         )
     return found
+
+
+def needed(count: int, least: int) -> str:
+    """Say how many are needed, and how many more that is."""
+    return f"at least {least} are needed ({least - count} more)"
+
+
+def without_chance(train: pd.DataFrame, val: pd.DataFrame) -> str | None:
+    """Say that patients are too few for the limit that a null in `gate.limits` asks for."""
+    few = min(side["subject"].nunique() for side in (train, val))
+    if few >= CHANCE_PATIENTS:
+        return None
+    return (
+        f"a limit of null in gate.limits cannot be had: it needs {CHANCE_PATIENTS} patients to"
+        f" train and {CHANCE_PATIENTS} to validate on"
+    )

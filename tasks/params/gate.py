@@ -47,7 +47,7 @@ Part = Literal[
 ]  # fmt: skip
 REQUIRED: tuple[Part, ...] = (
     "label_1", "tumor_copies", "frechet", "diversity", "nearest_ssim", "orientation", "spectrum",
-    "intensity", "tumor_size", "mask_label",
+    "intensity", "tumor_size", "mask_label", "mask_contrast",
 )  # fmt: skip
 
 

@@ -42,8 +42,9 @@ class Slices(Section):
     clip_percentiles: tuple[float, float] = (0.5, 99.5)  # of the voxels inside the brain
     z_range: tuple[float, float] = (-2.5, 3.5)  # z-scores that become -1 and 1; not for nyul
     min_tumor_mm2: float = Field(default=0.0, ge=0)  # slices with less, but some, are left out
-    # matched as test slices are; in-range: all tumour slices, and others from their range.
-    training_slices: Literal["matched", "in-range"] = "matched"
+    # matched as test slices are; in-range: all tumour slices, and others from their range; auto:
+    # the strictest of these, in-range with ever wider calipers included, that suffices the gate.
+    training_slices: Literal["matched", "in-range", "auto"] = "matched"
     negatives_per_positive: float = Field(default=1.0, gt=0, le=10)
     caliper: float = Field(default=0.5, gt=0)  # largest matching distance, standard deviations
     unmatched_tumors: Literal["drop", "keep"] = "drop"  # keep: position may tell the label

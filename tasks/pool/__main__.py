@@ -43,7 +43,11 @@ def main() -> None:
         if not asked[fold]:
             remedy = "; raise pool.ratio"
         elif len(samples) < asked[fold]:
-            remedy = "; the gate accepted no more: raise generate.count"
+            remedy = (
+                "; the gate accepted no more: raise generate.count"
+                if judged(fold)["accepted"].any()
+                else "; the gate accepted none, and says why"
+            )
         print(
             f"pool: fold {fold}: {len(samples)} synthetic slices of {asked[fold]} asked for"
             f" ({status_of(samples, True)}){remedy}"
@@ -67,9 +71,7 @@ def accepted_samples(fold: str, config: Pool, count: int) -> SliceSet:
     None where they are fewer than `pool.min_images`, unless no more were asked for.
     """
     synthetic = read_slice_set(Path("data/synthetic") / fold, "samples.parquet")
-    judged = Path("data/gate") / fold / "samples.parquet"
-    with stage_io.explain_read_errors(judged):
-        gated = GatedSamples.validate(pd.read_parquet(judged))
+    gated = judged(fold)
     labels = labelled(fold).table["label"].to_numpy()
     accepted = gated.loc[gated["accepted"]]
     chosen = draw(
@@ -88,6 +90,13 @@ def accepted_samples(fold: str, config: Pool, count: int) -> SliceSet:
         }
     )
     return SliceSet(synthetic.images[chosen], synthetic.masks[chosen], table)
+
+
+def judged(fold: str) -> pd.DataFrame:
+    """What the gate said of each synthetic slice of a fold."""
+    path = Path("data/gate") / fold / "samples.parquet"
+    with stage_io.explain_read_errors(path):
+        return GatedSamples.validate(pd.read_parquet(path))
 
 
 def controls(name: str, counts: dict[str, int], seed: int) -> dict[str, SliceSet]:

@@ -49,6 +49,7 @@ def main() -> None:
         lift=lift,
         gates=report_page.gate(candidate.gates),
         reasons=report_page.reasons(candidate.gates),
+        missing=report_page.missing(candidate.gates),
         bounds={fold: gate.bounds for fold, gate in candidate.gates.items()},
         detectors=wording.DETECTORS,
         sheets=[

@@ -54,8 +54,6 @@ def forest(name: str, arms: dict[str, ArmFigure], *, larger_is_better: bool | No
         for height, arm in enumerate(reversed(shown)):
             lift, bounds = arms[arm].lift_over_real, arms[arm].lift_ci95
             if lift is None:
-                text = "not measured" if arms[arm].status == "ok" else arms[arm].status
-                axes.text(0, height, f"  {text}", va="center", color=GREY, style="italic")
                 continue
             low, high = bounds or (lift, lift)
             colour, filled = verdict_colour(low, high, larger_is_better)
@@ -64,6 +62,14 @@ def forest(name: str, arms: dict[str, ArmFigure], *, larger_is_better: bool | No
                 lift, height, "o", markersize=7, markeredgecolor=colour, markeredgewidth=1.5,
                 markerfacecolor=colour if filled else "white",
             )  # fmt: skip
+        low, high = axes.get_xlim()
+        side = "right" if -low > 2 * high else "left"  # of zero, where the words have room
+        for height, arm in enumerate(reversed(shown)):
+            if arms[arm].lift_over_real is None:
+                text = "not measured" if arms[arm].status == "ok" else arms[arm].status
+                axes.text(
+                    0, height, f"  {text}  ", va="center", ha=side, color=GREY, style="italic"
+                )
         axes.set_yticks(range(len(shown)), [wording.arm(arm) for arm in reversed(shown)])
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.tick_params(axis="y", length=0)

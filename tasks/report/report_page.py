@@ -40,12 +40,16 @@ class TaskLift:
 
 @dataclass(frozen=True)
 class FoldGate:
-    """One fold's measures, each row: meaning, own name, and the figures as text."""
+    """One fold's measures, each row: meaning, own name, and the figures as text.
+
+    `missing` names what could not be measured, each with its reason.
+    """
 
     fold: str
     verdict: str
     chart: Picture | None
     rows: list[dict[str, Any]]
+    missing: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,14 @@ def fold_gate(fold: str, metrics: GateMetrics) -> FoldGate:
         said = [f"{row['meaning'].name} {row['ratio']} ({row['limit']})" for row in rows]
         alt = f"Ratios to real against real and their limits: {'; '.join(said)}"
         chart = Picture(charts.ratios(f"ratios-{fold}", metrics.measures), alt, "", 0, 0)
-    return FoldGate(fold, metrics.verdict, chart, rows)
+    missing = [(wording.measure(name).name, why) for name, why in metrics.not_measured.items()]
+    return FoldGate(fold, metrics.verdict, chart, rows, missing)
+
+
+def missing(gates: dict[str, GateMetrics]) -> list[str]:
+    """The parts of the verdict that could not be measured in some fold, and rejected no set."""
+    names = [wording.measure(name).name for one in gates.values() for name in one.unbounded]
+    return list(dict.fromkeys(names))
 
 
 def reasons(gates: dict[str, GateMetrics]) -> list[tuple[str, str]]:

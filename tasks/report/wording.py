@@ -155,6 +155,21 @@ MEASURES: Final = {
     "mask_contrast": GlossaryEntry(
         "Mask and image", "How clearly the outlined tumour stands out from what is around it."
     ),
+    # Parts of a verdict that are no measures of a set.
+    "label_0": GlossaryEntry("Slices without tumour", "Compared with those of real patients."),
+    "label_1": GlossaryEntry("Slices with tumour", "Compared with those of real patients."),
+    "correlation_copies": GlossaryEntry(
+        "Copies, by correlation", "Whether a training slice was copied as a whole."
+    ),
+    "ssim_copies": GlossaryEntry(
+        "Copies, by structure", "Whether a training slice was copied (SSIM)."
+    ),
+    "features_copies": GlossaryEntry(
+        "Copies, by features", "Whether a training slice was copied, as a network sees it."
+    ),
+    "tumor_copies": GlossaryEntry(
+        "Copied tumours", "Whether a training patient's tumour was put into another head."
+    ),
 }
 
 DETECTORS: Final = {

@@ -80,6 +80,20 @@ class GateMetrics(LenientRecord):
     weights: dict[str, str] = {}
     generator_sha256: str | None = None
 
+    @property
+    def unbounded(self) -> dict[str, str]:
+        """What no limit could be held against, and why: it is no reason for a rejection either.
+
+        Figures that no limit is set for are not among it.
+        """
+        said = " ".join(self.reasons)
+        return {
+            name: why
+            for name, why in self.not_measured.items()
+            if why not in said
+            and (name not in self.measures or self.measures[name].limit is not None)
+        }
+
 
 M = TypeVar("M", bound=BaseModel)
 

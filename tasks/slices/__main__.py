@@ -12,14 +12,15 @@ import pandas as pd
 
 from tasks import params
 from tasks.common.slice_set import write_slice_set
-from tasks.gate.needs import why_no_verdict, why_not_measured
+from tasks.gate.needs import LEAST_PATIENTS
 from tasks.params.data import Data
 from tasks.params.slices import Slices
 from tasks.schemas.slices import Slices as SlicesTable
 from tasks.slices.cohort_stats import describe
 from tasks.slices.patient_split import PartitionPlan, split_patients
-from tasks.slices.position_matching import in_range, match_in_blocks
+from tasks.slices.remedy import lacks_of, remedy
 from tasks.slices.same_head_check import Heads
+from tasks.slices.selection import select
 from tasks.slices.slice_extraction import SlicedSession, slice_session
 from tasks.stage.errors import InputError
 from tasks.stage.stage_io import atomic_output
@@ -41,15 +42,19 @@ def main() -> None:
     config = params.read(Slices)
     manifest = read_manifests(params.read(Data).batches)
     sessions, skipped = sessions_of(manifest, list(config.modalities))
-    sides = split_patients(
-        patients_of(sessions),
-        folds=[str(fold) for fold in config.folds],
-        val_fraction=config.val_fraction,
-        test_fraction=config.test_fraction,
-        train_patients=config.train_patients,
-        draw=config.draw,
-        seed=config.seed,
-    )
+
+    def split(val_fraction: float) -> dict[str, dict[str, PartitionPlan]]:
+        return split_patients(
+            patients_of(sessions),
+            folds=[str(fold) for fold in config.folds],
+            val_fraction=val_fraction,
+            test_fraction=config.test_fraction,
+            train_patients=config.train_patients,
+            draw=config.draw,
+            seed=config.seed,
+        )
+
+    sides = split(config.val_fraction)
     wanted = [s for s in sessions if any(side[s.subject] != "unused" for side in sides.values())]
     scales = None
     if config.intensity == "nyul":
@@ -59,11 +64,11 @@ def main() -> None:
     cuts, unusable = cut_all(wanted, config, scales, heads)
     same_head = heads.judge(config.same_head)
     table = pd.concat([one.table for one in cuts], ignore_index=True)
-    partitions = assign_partitions(table, sides, config)
+    partitions, chosen_by = select(table, sides, config)
     keep = (partitions != "unused").any(axis=1).to_numpy()
     kept = pd.concat([table, partitions], axis=1)[keep].reset_index(drop=True)
     kept.insert(0, "row", np.arange(len(kept)))
-    require_labels(kept, list(sides))
+    require_labels(kept, list(sides), config.training_slices)
     rows = np.split(keep, np.cumsum([len(one.table) for one in cuts])[:-1])
     pairs = list(zip(cuts, rows, strict=True))
     images = np.concatenate([one.images[chosen] for one, chosen in pairs])  # (N,C,H,W)
@@ -71,7 +76,7 @@ def main() -> None:
     stats = describe(
         table, kept, sides, config, scales=scales, skipped=skipped + unusable,
         cut_off=sum(one.cut_off for one in cuts), batches=sorted(set(manifest["batch"])),
-        same_head=same_head, skull_stripped=skull_stripped(wanted),
+        same_head=same_head, skull_stripped=skull_stripped(wanted), chosen_by=chosen_by,
     )  # fmt: skip
     with atomic_output(Path("data/slices")) as folder:
         write_slice_set(folder, images, masks)
@@ -85,8 +90,12 @@ def main() -> None:
     )
     for fold, side_of in sides.items():
         print(f"slices: fold {fold}: {patients_by_side(side_of)}")
-        for line in lacks_for_gate(kept, fold):
+        if chosen_by[fold] != config.training_slices:
+            print(f"slices: fold {fold}: training and validation slices are {chosen_by[fold]}")
+        for line in lacks_of(kept, fold).lines():
             print(f"slices: fold {fold}: {line}")
+    if change := remedy(table, split, config):
+        print(f"slices: {change}")
     if stats["cut_off"]:
         print(
             f"slices: the head is wider than the window in {stats['cut_off']} of {len(cuts)}"
@@ -99,21 +108,9 @@ def patients_by_side(side_of: dict[str, PartitionPlan]) -> str:
     """How many patients train, validate and test, and what to do where few train."""
     count = Counter(side_of.values())
     said = f"{count['train']} patients train, {count['val']} validate, {count['test']} test"
-    if count["train"] < count["val"]:
+    if LEAST_PATIENTS < count["val"] > count["train"]:
         said += "; fewer train than validate: lower slices.val_fraction"
     return said
-
-
-def lacks_for_gate(kept: pd.DataFrame, fold: str) -> list[str]:
-    """Say what the gate will lack in this fold, before a generator is trained for nothing."""
-    train, val = (kept[kept[f"partition_{fold}"] == side] for side in ("train", "val"))
-    return [
-        *(f"the gate will reject every set: {why}" for why in why_no_verdict(train, val)),
-        *(
-            f"the gate will not measure {name}: {why}"
-            for name, why in why_not_measured(train, val).items()
-        ),
-    ]
 
 
 def trains(session: Session, side_of: dict[str, PartitionPlan]) -> bool:
@@ -169,47 +166,22 @@ def cut_all(
     return cuts, unusable
 
 
-def assign_partitions(
-    table: pd.DataFrame, sides: dict[str, dict[str, PartitionPlan]], config: Slices
-) -> pd.DataFrame:
-    """The column `partition_FOLD` of every fold; `unused` where a slice is left out of a fold.
-
-    Negatives are matched inside each side of each fold, so no side's choice of slices depends on
-    patients of another side, nor on patients who were not drawn. Training and validation may be
-    `in-range` instead, that of their tumour slices together; test slices are always matched.
-    """
-    usable = table[table["label"] >= -1]
-    columns = {}
-    for fold, side_of in sides.items():
-        partition = np.full(len(table), "unused", dtype=object)
-        of_patient = usable["subject"].map(side_of)
-        fitted = usable[of_patient.isin(["train", "val"]) & (usable["label"] == 1)]
-        for side in ("test", "train", "val"):
-            group = usable[of_patient == side]
-            if side != "test" and config.training_slices == "in-range":
-                chosen = in_range(group, fitted, caliper=config.caliper)
-            else:
-                chosen = match_in_blocks(
-                    group,
-                    ratio=config.negatives_per_positive,
-                    caliper=config.caliper,
-                    keep_unmatched=config.unmatched_tumors == "keep",
-                )
-            partition[group.index.to_numpy()[chosen]] = side
-        columns[f"partition_{fold}"] = partition
-    return pd.DataFrame(columns, index=table.index).astype("str")
-
-
-def require_labels(kept: pd.DataFrame, folds: list[str]) -> None:
+def require_labels(kept: pd.DataFrame, folds: list[str], training_slices: str) -> None:
     """Refuse a fold whose training, validation or test slices show one of the labels only."""
+    remedies = {
+        "auto": "add patients",
+        "in-range": "set slices.training_slices to auto, widen slices.caliper, or add patients",
+        "matched": "set slices.training_slices to auto, widen slices.caliper, or add patients",
+        "test": "widen slices.caliper, or add patients",
+    }
     for fold in folds:
         for side in ("train", "val", "test"):
             labels = kept.loc[kept[f"partition_{fold}"] == side, "label"]
             if not {0, 1} <= set(labels):
                 raise InputError(
-                    f"fold {fold}: {side!r} has {int((labels == 1).sum())} slices with tumour and"
-                    f" {int((labels == 0).sum())} without after matching, both are needed; add"
-                    " patients, widen slices.caliper, or set slices.training_slices to in-range"
+                    f"fold {fold}: {side!r} keeps {int((labels == 1).sum())} slices with tumour and"
+                    f" {int((labels == 0).sum())} without of like position and brain area, both are"
+                    f" needed; {remedies['test' if side == 'test' else training_slices]}"
                 )
 
 

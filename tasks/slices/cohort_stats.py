@@ -28,6 +28,7 @@ def describe(
     batches: list[str],
     same_head: dict[str, Any],
     skull_stripped: bool | None,
+    chosen_by: dict[str, str],
 ) -> dict[str, Any]:
     """What was cut, before and after matching.
 
@@ -42,6 +43,7 @@ def describe(
         batches: that sessions were put together from.
         same_head: what the guard against two patients of one head came to.
         skull_stripped: whether all volumes show no skull; None: not known.
+        chosen_by: how training and validation slices of each fold were chosen, in words.
     """
     label = kept["label"].to_numpy()
     return {
@@ -58,6 +60,7 @@ def describe(
             "before": {c: auroc_of(table, c) for c in ("position_mm", "brain_area_mm2")},
             "after": {c: auroc_of(kept, c) for c in ("position_mm", "brain_area_mm2")},
         },
+        "training_slices": chosen_by,
         "tumor_slices": {
             "all": int(table["tumor"].sum()),
             "too_small": int((table["label"] == -2).sum()),

@@ -11,6 +11,7 @@ from tasks.common.slice_set import Partition
 from tasks.stage.errors import InputError
 
 PartitionPlan = Partition | Literal["unused"]
+FITTED: tuple[PartitionPlan, ...] = ("train", "val")
 DRAWS = 1000  # tried before it is said that no draw suits
 
 

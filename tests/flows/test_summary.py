@@ -8,6 +8,7 @@ import yaml
 
 from flows import summary
 from tasks.schemas.lift import ArmFigure, Lift
+from tasks.schemas.metrics import GateMetrics, Images, Measure
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -38,3 +39,19 @@ def test_a_figure_comes_with_its_status_and_the_lift_with_its_notes() -> None:
     assert "0.285 (not converged)" in said and "too few" in said
     assert "classify: no evidence\n  but validation still rose at the end in real" in said
     assert "note: classify: seed 0 is left out of all arms" in said
+
+
+def test_what_was_not_measured_is_told_beside_the_verdict_and_once() -> None:
+    images = Images(n=9, accepted=9, memorised=0)
+    lacking = {"tumor_copies": "10 tumours, at least 20 are needed", "recall": "no draw"}
+    free = Measure(limit=None)
+    gate = GateMetrics(
+        verdict="accepted", images=images, not_measured=lacking, measures={"recall": free}
+    )
+    said = summary.text(summary.Summary({"0": gate}, None))
+    assert "fold 0: tumor_copies: not measured: 10 tumours, at least 20 are needed" in said
+    assert "recall" not in said  # without a limit it could not have rejected anything
+    reason = "tumor_copies: not measured: 10 tumours, at least 20 are needed; add patients"
+    update = {"verdict": "rejected", "reasons": [reason]}
+    rejected = summary.Summary({"0": gate.model_copy(update=update)}, None)
+    assert summary.text(rejected).count("tumor_copies") == 1

@@ -28,6 +28,7 @@ class Run:
     synthetic: int = 30
     size: int = 32
     channels: int = 1
+    not_measured: dict[str, str] = field(default_factory=dict)
 
 
 def write(root: Path, run: Run) -> Path:
@@ -184,6 +185,7 @@ def write_synthetic(data: Path, fold: str, run: Run, rng: np.random.Generator) -
     (gate / "metrics.json").write_text(json.dumps({
         "verdict": run.verdict,
         "reasons": ["FD(net): 9.10 times that of real slices (at most 6.0)"] * rejected,
+        "not_measured": run.not_measured,
         "bounds": {
             "memorised_correlation_ratio": 0.4, "memorised_tumor_ratio": 0.3, "outline": 6.0
         },

@@ -80,7 +80,10 @@ def files(folder: Path, pattern: str) -> dict[str, bytes]:
 def test_the_bundles_modules_write_the_slices_of_the_command(room: Path) -> None:
     """Loaded under another name, as no tool would: they find each other all the same."""
     folder = room / "bundle/scripts"
-    for name, file in (("elsewhere", "__init__"), ("elsewhere.monai_components", "monai_components")):
+    for name, file in (
+        ("elsewhere", "__init__"),
+        ("elsewhere.monai_components", "monai_components"),
+    ):
         spec = importlib.util.spec_from_file_location(
             name, folder / f"{file}.py", submodule_search_locations=[str(folder)]
         )

@@ -20,7 +20,7 @@ ARMS = ["real", "real+synthetic", "real+copy-paste", "random-labels"]
 
 def write_run(root: Path, patients: int) -> None:
     """Volumes of 24 patients, and params that train on a few of them for a few steps."""
-    write_cohort(root, 24, train_patients=patients, training_slices="in-range", caliper=3.0,
+    write_cohort(root, 24, train_patients=patients, training_slices="auto", caliper=3.0,
                  size=32, spacing_mm=6.0, val_fraction=0.25, test_fraction=0.3)  # fmt: skip
     training = {"steps": 8, "batch": 8, "learning_rate": 0.003, "evaluations": 1}
     tree = yaml.safe_load((root / "params.yaml").read_text()) | {

@@ -16,7 +16,13 @@ from tasks.gate.copies import NearCopies
 from tasks.gate.described import describe
 from tasks.gate.figures import as_labelled
 from tasks.gate.judge import Judgement, judge, reference
-from tasks.gate.needs import LEAST_MARKED, CannotJudgeError, why_no_verdict, why_not_measured
+from tasks.gate.needs import (
+    LEAST_MARKED,
+    CannotJudgeError,
+    why_no_verdict,
+    why_not_measured,
+    without_chance,
+)
 from tasks.gate.sets import Drawn, Family, Rule, Sets, evaluate
 from tasks.measures import agreement
 from tasks.measures.intervals import draws, label_groups
@@ -121,6 +127,30 @@ def test_what_too_few_patients_cannot_bound_is_said_and_not_let_through() -> Non
     assert json.dumps(found.as_json())
 
 
+def test_a_rejection_for_what_is_missing_names_the_key_that_goes_on_without() -> None:
+    said = " ".join(few_patients(3).reasons)
+    assert "take tumor_copies out of gate.required to accept without" in said
+    assert "set gate.limits.diversity to a figure" in said
+    bare = " ".join(judged(of_label(oracle(), 0, 90)).reasons)
+    assert "gate.required lists label_1" in bare  # which the set itself lacks: not waved through
+    assert "take label_1 out" not in bare
+
+
+def test_tumours_of_one_validation_patient_cannot_be_held_against_each_other() -> None:
+    """The gate compares them with tumours of other unseen patients; `slices` counts likewise."""
+    val = real().val
+    tumours = val.table.loc[val.table["label"] == 1, "subject"]
+    one = tumours.value_counts().index[0]
+    others = val.table["subject"].isin(set(val.table["subject"]) - set(tumours))
+    alone = val.take((others | (val.table["subject"] == one)).to_numpy())
+    if others.sum() == 0:  # everybody has tumours: the others keep their slices without
+        alone = val.take(((val.table["label"] == 0) | (val.table["subject"] == one)).to_numpy())
+    said = why_not_measured(real().train.table, alone.table)["tumor_copies"]
+    assert "in one patient" in said and "two patients with tumours" in said
+    found = judge(as_synthetic(oracle()), reference(real().train, alone, QUICK), QUICK)
+    assert found.not_measured["tumor_copies"].startswith("0 validation tumours")
+
+
 def test_tumours_without_outlines_are_not_slices_without_tumour() -> None:
     mixed = without_outlines(real().val, 0.5)
     one = describe(mixed, device="cpu")
@@ -218,9 +248,10 @@ def test_what_the_gate_will_lack_is_known_from_the_table_of_slices() -> None:
     train, val = table[:40], table[40:].assign(mask_known=[True] * 18 + [False] * 2)
     assert not why_no_verdict(train, val)
     said = why_not_measured(train, val)
-    assert set(said) == {"tumor_copies", "limits of chance"}
+    assert set(said) == {"tumor_copies"}
     assert "9 validation slices with an outlined tumour" in said["tumor_copies"]
-    assert "slices.val_fraction" in said["tumor_copies"]
+    assert "at least 20 are needed (11 more)" in said["tumor_copies"]
+    assert "4 to validate" in (without_chance(train, val) or "")
     (why,) = why_no_verdict(table[:15], val)
     assert "15 training slices" in why and "slices.training_slices" in why
     scarce = [pd.DataFrame({"label": np.repeat([0, 1], counts), "subject": ["a", "b"] * 10})

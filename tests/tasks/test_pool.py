@@ -128,10 +128,14 @@ def test_compared_arms_add_equal_numbers(root: Path) -> None:
             assert len(added) == (0 if none else count), (arm, accepted, ratio)
 
 
-def test_nothing_that_could_be_judged_leaves_the_other_arms_alone(root: Path) -> None:
+def test_nothing_that_could_be_judged_leaves_the_other_arms_alone(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     gate(root, np.zeros(200, dtype=bool))
     params(root, filter={"score": "realism", "keep": 0.5})
     main()
+    said = capsys.readouterr().out
+    assert "the gate accepted none" in said and "generate.count" not in said
     status = json.loads((root / "data/pool/synthetic/pool.json").read_text())
     assert status["0"] == {"status": "too few", "n": 0, "asked": 60}
 

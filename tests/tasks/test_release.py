@@ -198,6 +198,15 @@ def test_the_card_tells_verdict_claim_and_review(released: Path) -> None:
     assert "Not for" in text
 
 
+def test_the_card_says_what_was_not_measured(tmp_path: Path, released: Path) -> None:
+    assert "Not measured" not in (released / "DATACARD.md").read_text()
+    lacking = {"tumor_copies": "10 validation tumours, at least 20 are needed"}
+    root = write(tmp_path, Run(synthetic=6, not_measured=lacking))
+    release(root)
+    card = (root / "data/release/DATACARD.md").read_text()
+    assert "- tumor_copies: 10 validation tumours, at least 20 are needed" in card
+
+
 def test_two_modalities_are_two_images_of_one_subject(tmp_path: Path) -> None:
     root = write(tmp_path, Run(channels=2, synthetic=4, accept_share=1.0))
     release(root)
@@ -227,6 +236,8 @@ def test_a_rejected_run_leaves_only_the_reasons(tmp_path: Path) -> None:
     assert_refused(
         write(tmp_path, Run(verdict="rejected")), "9.10 times that of real slices (at most 6.0)"
     )
+    refusal = (tmp_path / "data/release/REFUSED.md").read_text()
+    assert "where a reason\nabove names a key of `params.yaml`, change it" in refusal
 
 
 def test_a_refusal_replaces_an_earlier_release(tmp_path: Path) -> None:

@@ -125,6 +125,19 @@ def test_a_rejection_gives_figure_and_limit_and_what_would_have_been_released(
     assert "What would have been released" in found.words
 
 
+def test_an_accepted_set_is_not_said_to_keep_limits_that_were_not_measured(
+    tmp_path: Path, accepted: tuple[str, Page]
+) -> None:
+    assert "within every limit of the gate, and" in accepted[1].words
+    why = "10 validation tumours to set its limits by, at least 20 are needed"
+    lacking = {"tumor_copies": why, "recall": "no figure"}  # recall has no limit to keep
+    _, found = report(tmp_path, synthetic=6, not_measured=lacking)
+    assert "every limit of the gate that could be measured ( not measured : Copied tumours)" in (
+        found.words
+    )
+    assert f"Copied tumours : {why}." in found.words
+
+
 def with_stats(root: Path, **changes: object) -> tuple[str, Page]:
     """The report of a run whose slices say more of themselves."""
     write(root, Run(synthetic=6))

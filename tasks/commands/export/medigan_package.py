@@ -39,7 +39,9 @@ def write(out: Path, facts: GeneratorInfo, weights: Path) -> None:
     """Write medigan's two folders to an empty one."""
     (out / "config").mkdir()
     package = out / "models" / MODEL / PACKAGE
-    vendored_modules.copy(Path(__file__).with_name("medigan_entrypoint.py"), package, name="__init__")
+    vendored_modules.copy(
+        Path(__file__).with_name("medigan_entrypoint.py"), package, name="__init__"
+    )
     shutil.copyfile(weights, package / WEIGHTS)
     facts.save(package)
     readme = README.format(

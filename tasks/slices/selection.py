@@ -1,0 +1,100 @@
+"""Which slices of each patient are kept, on each side of each fold."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks.gate.needs import counted
+from tasks.params.slices import Slices
+from tasks.slices.patient_split import FITTED, PartitionPlan
+from tasks.slices.position_matching import in_range, match_in_blocks
+
+WIDER = (2, 4, 8, 16)  # times slices.caliper
+
+
+def select(
+    table: pd.DataFrame, sides: dict[str, dict[str, PartitionPlan]], config: Slices
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Choose the slices of every fold; negatives are matched inside each side of each fold.
+
+    So no side's choice of slices depends on patients of another side, nor on patients who were not
+    drawn. Test slices are always matched; `slices.training_slices` says how the others are chosen.
+
+    Returns:
+        The columns `partition_FOLD`, `unused` where a slice is left out of a fold; and in words how
+        training and validation slices of each fold were chosen.
+    """
+    usable = table[table["label"] >= -1]
+    columns, words = {}, {}
+    for fold, side_of in sides.items():
+        partition = np.full(len(table), "unused", dtype=object)
+        of_patient = usable["subject"].map(side_of)
+        groups: dict[PartitionPlan, pd.DataFrame] = {
+            side: usable[of_patient == side] for side in (*FITTED, "test")
+        }
+        test = groups.pop("test")
+        partition[test.index.to_numpy()[matched(test, config)]] = "test"
+        chosen, words[fold] = chosen_to_fit(groups, config)
+        for side, keep in chosen.items():
+            partition[groups[side].index.to_numpy()[keep]] = side
+        columns[f"partition_{fold}"] = partition
+    return pd.DataFrame(columns, index=table.index).astype("str"), words
+
+
+def chosen_to_fit(
+    groups: dict[PartitionPlan, pd.DataFrame], config: Slices
+) -> tuple[dict[PartitionPlan, NDArray[np.bool_]], str]:
+    """Choose training and validation slices: (N,) of each group, and how, in words.
+
+    `auto` takes the strictest way that gives the gate as many of the slices it needs as any way.
+    """
+    best: tuple[dict[PartitionPlan, NDArray[np.bool_]], str] | None = None
+    most = -1
+    for keep, words in ways(groups, config):
+        kept = [groups[side][keep[side]] for side in FITTED]
+        if (count := counted(*kept)) > most:
+            best, most = (keep, words), count
+    assert best is not None
+    return best
+
+
+def ways(
+    groups: dict[PartitionPlan, pd.DataFrame], config: Slices
+) -> Iterator[tuple[dict[PartitionPlan, NDArray[np.bool_]], str]]:
+    """The ways of choosing that `slices.training_slices` allows, the strictest first."""
+    if config.training_slices != "in-range":
+        yield {side: matched(groups[side], config) for side in FITTED}, "matched"
+    if config.training_slices == "matched":
+        return
+    tumors = pd.concat([groups[side][groups[side]["label"] == 1] for side in FITTED])
+    yield in_range_of(groups, tumors, config.caliper)
+    if config.training_slices == "in-range":
+        return
+    # Farther away there is less and less of a head, at last nothing: as good as the same slice in
+    # every patient.
+    least = tumors["brain_area_mm2"].min() / 2
+    shown = {side: (group["brain_area_mm2"] >= least).to_numpy() for side, group in groups.items()}
+    for times in WIDER:
+        keep, words = in_range_of(groups, tumors, times * config.caliper)
+        yield {side: keep[side] & shown[side] for side in FITTED}, words
+    yield shown, "all that show half as much brain as tumour slices"
+
+
+def in_range_of(
+    groups: dict[PartitionPlan, pd.DataFrame], tumors: pd.DataFrame, caliper: float
+) -> tuple[dict[PartitionPlan, NDArray[np.bool_]], str]:
+    """Which slices of each group (N,) lie in the range of these tumour slices, and so in words."""
+    keep = {side: in_range(groups[side], tumors, caliper=caliper) for side in FITTED}
+    return keep, f"in-range, caliper {caliper:g}"
+
+
+def matched(group: pd.DataFrame, config: Slices) -> NDArray[np.bool_]:
+    """Which slices of a group (N,) are kept when each tumour slice needs a partner."""
+    return match_in_blocks(
+        group,
+        ratio=config.negatives_per_positive,
+        caliper=config.caliper,
+        keep_unmatched=config.unmatched_tumors == "keep",
+    )

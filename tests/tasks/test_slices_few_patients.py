@@ -9,7 +9,7 @@ import yaml
 from tasks.gate.needs import why_no_verdict
 from tasks.slices.__main__ import main
 from tasks.stage.errors import InputError
-from tests.tasks.slices_room import ask, outputs, write_cohort
+from tests.tasks.slices_fixtures import ask, outputs, write_cohort
 
 AUTO = {"training_slices": "auto"}
 

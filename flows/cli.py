@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from tasks.stage.errors import WRONG_INPUT, InputError
+from flows.entry_point import Workers, run_app
+from flows.tune import tune
 
 app = typer.Typer(
     name="auglift",
@@ -16,12 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Workers = Annotated[
-    int,
-    typer.Option(
-        min=0, envvar="AUGLIFT_WORKERS", help="Stages at once; 0 for as many as processors."
-    ),
-]
+app.command()(tune)
 
 
 @app.command()
@@ -51,56 +46,6 @@ def summary() -> None:
     from flows import summary as results
 
     print(results.text(results.read()))
-
-
-@app.command()
-def tune(
-    *,
-    name: Annotated[
-        str, typer.Option(help="Of the search; the same name goes on with it.")
-    ] = "gan",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="KEY=1e-4..1e-2:log, KEY=8..32:step=8 or KEY=8,16; repeat it."),
-    ] = None,
-    space: Annotated[Path | None, typer.Option(help="A YAML file of the same.")] = None,
-    fix: Annotated[
-        list[str] | None,
-        typer.Option(help="KEY=VALUE for all trials, such as train_gan.steps=800; repeat it."),
-    ] = None,
-    sampler: Annotated[
-        Literal["tpe", "random", "grid"], typer.Option(help="How values are proposed.")
-    ] = "tpe",
-    trials: Annotated[
-        int, typer.Option(min=0, help="In all, earlier runs included; 0: 20, or the whole grid.")
-    ] = 0,
-    minutes: Annotated[float, typer.Option(min=0, help="Start no trial later; 0: no limit.")] = 0,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Trials at once; 0 for what processors or GPUs allow.")
-    ] = 0,
-    prune: Annotated[bool, typer.Option(help="Stop trials that lag behind the median.")] = True,
-    fold: Annotated[str, typer.Option(help="Whose training and validation patients.")] = "0",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    apply: Annotated[bool, typer.Option(help="Write the best values to params.yaml.")] = False,
-) -> None:
-    """Search train_gan's keys for the least Fréchet ratio to validation patients."""
-    from flows import search_space as spaces
-    from flows.tune import Search
-    from flows.tune import run as run_search
-
-    search = Search(
-        name=spaces.plain(name),
-        space=spaces.read(set_ or (), space),
-        fixed=spaces.fixed(fix or ()),
-        fold=fold,
-        sampler=sampler,
-        trials=trials,
-        minutes=minutes,
-        workers=workers,
-        prunes=prune,
-        seed=seed,
-    )
-    raise typer.Exit(run_search(search, apply=apply))
 
 
 @app.command()
@@ -143,13 +88,9 @@ def run_module(module: str, words: list[str]) -> None:
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
-def main(door: typer.Typer = app) -> None:
-    """Run `auglift`; wrong input is one line and exit code 2."""
-    try:
-        door()
-    except InputError as error:
-        typer.echo(f"auglift: {error}", err=True)
-        raise SystemExit(WRONG_INPUT) from None
+def main() -> None:
+    """Run `auglift`."""
+    run_app(app)
 
 
 if __name__ == "__main__":

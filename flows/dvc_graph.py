@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
@@ -86,7 +87,7 @@ def read_plan_now(say: Callable[[str], None]) -> Plan:
     stages: dict[str, Stage] = {}
     with open_repo(say) as repo:
         graph = get_active_graph(repo.index.graph)
-        order = plan_repro(graph, repo.stage.collect("dvc.yaml"))
+        order = plan_repro(graph, root_stages(repo))
         status = repo.status()
         for node in order:
             needs = frozenset(parent.addressing for parent in graph.successors(node))
@@ -120,7 +121,7 @@ def sort_lock(say: Callable[[str], None] = say_on_stderr) -> None:
     longer in `dvc.yaml` stay, behind the others.
     """
     with open_repo(say) as repo:
-        order = plan_repro(get_active_graph(repo.index.graph), repo.stage.collect("dvc.yaml"))
+        order = plan_repro(get_active_graph(repo.index.graph), root_stages(repo))
         rank = {stage.name: position for position, stage in enumerate(order)}
         path = Path(repo.root_dir) / "dvc.lock"
         if not path.exists():
@@ -133,6 +134,11 @@ def sort_lock(say: Callable[[str], None] = say_on_stderr) -> None:
             partial = path.with_name(".dvc.lock.partial")
             partial.write_text(dumps_yaml(lock), encoding="utf-8")
             partial.replace(path)
+
+
+def root_stages(repo: Repo) -> list[Any]:
+    """Return the stages of the root's `dvc.yaml`, which DVC's index has read already."""
+    return [stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"]
 
 
 @contextmanager

@@ -6,7 +6,6 @@ Caching stays DVC's alone, so that after a run through either door the other has
 
 import os
 import queue
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -25,6 +24,15 @@ from prefect.states import Completed, Failed
 from flows import dvc_locks, prefect_artifacts, preflight, summary
 from flows.dvc_graph import Plan, Stage, read_plan, say_on_stderr, sort_lock
 from flows.dvc_runner import Runner
+from flows.entry_point import (
+    DONE,
+    OTHER,
+    REJECTED,
+    Workers,
+    end_on_sigterm,
+    print_error,
+    run_command,
+)
 from flows.gpu_slots import ensure_gpu_limit, gpu_slot, run_name
 from flows.prefect_gpu_slots import GPU
 from flows.prefect_server import ensure_server
@@ -32,7 +40,6 @@ from flows.run_failure import ENDED, StageFailed, without_traceback
 from flows.waiting import HeldFile, is_held, now, wait_until, waits_for
 from tasks.stage.errors import WRONG_INPUT, InputError
 
-DONE, OTHER, REJECTED = 0, 1, 3
 RUN_LOCK = Path(".locks/run")
 
 
@@ -183,7 +190,7 @@ def run(workers: int = 0) -> int:
 
     0 accepted or nothing to do, 2 wrong input, 3 rejected, 1 anything else.
     """
-    signals_end()
+    end_on_sigterm()
     try:
         preflight.check()
         wait_for_other_run(say_on_stderr)
@@ -211,20 +218,10 @@ def run(workers: int = 0) -> int:
     return print_error(state.message or "failed", codes.get(str(state.name), OTHER))
 
 
-def signals_end() -> None:
-    """Let SIGTERM end a run as Ctrl-C does: with one line, and no stage left behind."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
-def print_error(message: str, code: int) -> int:
-    """Print one line where errors belong."""
-    typer.echo(f"auglift: {message}", err=True)
-    return code
+def command(workers: Workers = 0) -> None:
+    """Run what changed in the pipeline, as a Prefect flow."""
+    raise typer.Exit(run(workers))
 
 
 if __name__ == "__main__":
-    from flows.cli import run as command
-
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(command)
-    app()
+    run_command(command)

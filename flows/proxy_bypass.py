@@ -4,7 +4,6 @@ import ipaddress
 import os
 import socket
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 
@@ -16,6 +15,10 @@ def bypass_proxy(hosts: tuple[str, ...] = LOOPBACK) -> None:
     one or the other. Without a proxy nothing changes, because a `NO_PROXY` alone would switch off
     the proxies of macOS's system settings.
     """
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
+        return  # `urllib.request` takes 30 ms to import
+    from urllib.request import getproxies_environment
+
     if not any(key != "no" for key in getproxies_environment()):
         return
     found = [os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")]

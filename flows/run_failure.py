@@ -2,8 +2,6 @@
 
 import logging
 
-import httpx
-
 ENDED = -1  # the code of a stage that was ended with its run
 
 
@@ -20,7 +18,9 @@ class OwnWords(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Drop the traceback of what needs none; every record passes."""
-        if record.exc_info and isinstance(record.exc_info[1], StageFailed | httpx.TransportError):
+        from httpx import TransportError  # Prefect has imported it by then
+
+        if record.exc_info and isinstance(record.exc_info[1], StageFailed | TransportError):
             record.exc_info = None
         return True
 

@@ -1,336 +1,61 @@
-"""Search keys of `params.yaml` for a better generator: trials side by side, resumable.
+"""`auglift tune`: the options of a search. The search itself is `flows.tuning_flow`."""
 
-Optuna proposes, DVC trains: each trial is a Prefect task that runs `train_gan` in a clone of its
-own, and ends as a DVC experiment. What was not finished is taken up again by the next start, from
-the trainer's checkpoint.
-"""
-
-import math
-import os
-import queue
-import shutil
-import time
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-import optuna
 import typer
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
 
-from flows import preflight, tuning_results
-from flows.dvc_graph import Plan, read_plan, sort_lock
-from flows.dvc_runner import Runner
-from flows.gpu_slots import ensure_gpu_limit, gpu_slot
-from flows.pipeline import (
-    DONE,
-    OTHER,
-    completion_callback,
-    only_run,
-    print_error,
-    run_changed,
-    signals_end,
-)
-from flows.prefect_server import ensure_server
-from flows.run_failure import StageFailed, without_traceback
-from flows.search_space import SECTION, Space, Values, current, grid, refusal, set_values
-from flows.trial_clones import TrialClones, change_params, check_commit, key_of
-from flows.tuning_trial import Job, Outcome, train
-from tasks import params
-from tasks.params.train_gan import TrainGan
-from tasks.stage.errors import WRONG_INPUT, InputError
-from tasks.stage.stage_io import file_lock
-
-FOLDER = Path(".tune")
-STARTUP = 4  # whole trials before one may be stopped
-HEAD_START = 0.3  # of the steps, before a trial may be stopped
-TOLERATED = 3  # trials in a row that fail for another reason than their values
-TRIALS = 20  # unless another number is asked for; a grid is tried whole
+from flows.entry_point import run_command
 
 
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """What was asked for; 0 `trials` are as many as the sampler usually has."""
+def tune(
+    *,
+    name: Annotated[
+        str, typer.Option(help="Of the search; the same name goes on with it.")
+    ] = "gan",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=1e-4..1e-2:log, KEY=8..32:step=8 or KEY=8,16; repeat it."),
+    ] = None,
+    space: Annotated[Path | None, typer.Option(help="A YAML file of the same.")] = None,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE for all trials, such as train_gan.steps=800; repeat it."),
+    ] = None,
+    sampler: Annotated[
+        Literal["tpe", "random", "grid"], typer.Option(help="How values are proposed.")
+    ] = "tpe",
+    trials: Annotated[
+        int, typer.Option(min=0, help="In all, earlier runs included; 0: 20, or the whole grid.")
+    ] = 0,
+    minutes: Annotated[float, typer.Option(min=0, help="Start no trial later; 0: no limit.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Trials at once; 0 for what processors or GPUs allow.")
+    ] = 0,
+    prune: Annotated[bool, typer.Option(help="Stop trials that lag behind the median.")] = True,
+    fold: Annotated[str, typer.Option(help="Whose training and validation patients.")] = "0",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    apply: Annotated[bool, typer.Option(help="Write the best values to params.yaml.")] = False,
+) -> None:
+    """Search train_gan's keys for the least Fréchet ratio to validation patients."""
+    from flows import search_space as spaces
+    from flows.tuning_flow import run
+    from flows.tuning_study import Search
 
-    name: str
-    space: Space
-    fixed: Values
-    fold: str
-    sampler: str
-    trials: int
-    minutes: float
-    workers: int
-    prunes: bool
-    seed: int
-
-    @property
-    def folder(self) -> Path:
-        """Where study, clones and results lie."""
-        return FOLDER / self.name
-
-    @property
-    def address(self) -> str:
-        """The stage that every trial runs."""
-        return f"{SECTION}@{self.fold}"
-
-    @property
-    def most(self) -> float:
-        """Trials in all, those of earlier runs included."""
-        return self.trials or (math.inf if self.sampler == "grid" else TRIALS)
-
-    def said(self) -> str:
-        """What must not change while a search goes on."""
-        words = {key: repr(found) for key, found in sorted(self.space.items())}
-        return f"{words} {sorted(self.fixed.items())} fold {self.fold} {self.sampler}"
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def run_trial(job: Job) -> Outcome:
-    """Train with one trial's values; on a GPU, when one is free."""
-    logger = get_run_logger()
-    slot: AbstractContextManager[None] = nullcontext()
-    if has_gpu():
-        slot = gpu_slot(logger.info, job.runner.ended)
-    with slot:
-        return train(job, logger.info)
-
-
-@flow(name="auglift-tune", persist_result=False, validate_parameters=False)
-def tune(search: Search, study: optuna.Study) -> None:
-    """Bring the trials' inputs up to date, then propose and train until enough trials ended."""
-    without_traceback()
-    logger = get_run_logger()
-    with only_run(logger.info):
-        plan = read_plan(logger.info)
-        stages = {stage.address: stage for stage in plan.stages}
-        if search.address not in stages:
-            raise InputError(f"there is no stage {search.address}; --fold is one of slices.folds")
-        needed = Plan(tuple(s for s in plan.stages if s.address in ancestors(plan, search.address)))
-        run_changed(needed, search.workers)
-        if needed.changed:
-            sort_lock(logger.info)
-    spaces = TrialClones(search.folder, search.address)
-    if spaces.prepare(stages[search.address].needs, search.fixed):
-        logger.info(
-            "going on with the code, the params and the slices that %s began with", search.name
-        )
-    if has_gpu():
-        ensure_gpu_limit(search.workers)
-    requeue_unfinished(study)
-    propose_first(search, study)
-    SearchLoop(search, study, spaces).run()
-
-
-class SearchLoop:
-    """The trials that run, and when to start another."""
-
-    def __init__(self, search: Search, study: optuna.Study, spaces: TrialClones) -> None:
-        self.search, self.study, self.spaces = search, study, spaces
-        self.running: dict[str, tuple[optuna.Trial, Runner, PrefectFuture[Outcome]]] = {}
-        self.ended: queue.Queue[str] = queue.Queue()
-        self.until = time.monotonic() + 60 * search.minutes if search.minutes else None
-        self.failures = 0
-
-    def run(self) -> None:
-        """Keep the workers busy until enough trials ended.
-
-        Raises:
-            StageFailed: when one trial after another fails.
-        """
-        try:
-            while True:
-                while len(self.running) < self.search.workers and self.wants_more():
-                    self.start()
-                if not self.running:
-                    return
-                self.finish(self.ended.get())
-        finally:
-            for _, runner, _ in self.running.values():
-                runner.end()
-
-    def wants_more(self) -> bool:
-        """Whether another trial is to begin."""
-        if self.until is not None and time.monotonic() > self.until:
-            return False
-        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
-        if self.search.sampler == "grid" and TrialState.WAITING not in states:
-            return False
-        return len(tuning_results.ended(self.study)) + len(self.running) < self.search.most
-
-    def start(self) -> None:
-        """Begin the next trial; one whose values are known already ends at once."""
-        trial = self.study.ask(self.search.space)
-        values = tuning_results.values_of(trial)
-        key = key_of(values)
-        while key in self.running:
-            self.finish(self.ended.get())
-        if reason := refusal(self.search.fixed | values):
-            self.tell(trial, Outcome(TrialState.PRUNED, reason=reason))
-            return
-        for known in self.study.get_trials(deepcopy=False):
-            if known.state == TrialState.COMPLETE and tuning_results.values_of(known) == values:
-                said = known.user_attrs
-                same = Outcome(
-                    known.state,
-                    known.value,
-                    f"as trial {known.number}",
-                    said["experiment"],
-                    said["collapsed"],
-                )
-                self.tell(trial, same)
-                return
-        runner = Runner(self.spaces.root / "trials" / key)
-        self.spaces.open(values)
-        job = Job(self.spaces, self.search.fold, values, trial, runner, self.search.prunes)
-        named = run_trial.with_options(name="trial", task_run_name=f"trial-{trial.number}-{key}")
-        future = named.submit(job, return_state=False)
-        future.add_done_callback(completion_callback(self.ended, key))
-        self.running[key] = (trial, runner, future)
-
-    def finish(self, key: str) -> None:
-        """Note how a trial ended."""
-        trial, _, future = self.running.pop(key)
-        future.wait()
-        outcome = future.result()
-        self.tell(trial, outcome)
-        self.failures = self.failures + 1 if outcome.state == TrialState.FAIL else 0
-        if self.failures == TOLERATED:
-            raise StageFailed(f"{TOLERATED} trials in a row failed: {outcome.reason}", 1)
-
-    def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
-        """Pass an outcome on to the study."""
-        trial.set_user_attr("reason", outcome.reason)
-        trial.set_user_attr("experiment", outcome.experiment)
-        trial.set_user_attr("collapsed", outcome.collapsed)
-        if outcome.state == TrialState.COMPLETE:
-            trial.set_constraint("collapsed", float(outcome.collapsed))  # 0 is well
-        self.study.tell(trial, outcome.value, state=outcome.state)
-        shown = tuning_results.cell(outcome.value)
-        get_run_logger().info(
-            "trial %d: %s %s %s",
-            trial.number,
-            tuning_results.STATES[outcome.state],
-            shown,
-            outcome.reason,
-        )
-
-
-def ancestors(plan: Plan, address: str) -> set[str]:
-    """The stages that a stage needs, and what those need."""
-    needs = {stage.address: stage.needs for stage in plan.stages}
-    found: set[str] = set()
-    waiting = list(needs[address])
-    while waiting:
-        if (one := waiting.pop()) not in found:
-            found.add(one)
-            waiting += needs[one]
-    return found
-
-
-def requeue_unfinished(study: optuna.Study) -> None:
-    """Put trials that an earlier run left unfinished back in line; their clones are still there."""
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-        if trial.params:
-            study.enqueue_trial(trial.params, user_attrs={"takes_up": trial.number})
-
-
-def propose_first(search: Search, study: optuna.Study) -> None:
-    """The whole grid; or the values of today, which the others have to beat."""
-    if search.sampler == "grid":
-        for values in grid(search.space):
-            study.enqueue_trial(values, skip_if_exists=True)
-    elif not study.get_trials(deepcopy=False) and (today := current(search.space)):
-        study.enqueue_trial(today)
-
-
-def open_study(search: Search) -> optuna.Study:
-    """The study of this name, as it was left, or new.
-
-    Raises:
-        StageError: when it was begun with another space.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    search.folder.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=f"sqlite:///{search.folder / 'study.db'}",
-        study_name=search.name,
-        load_if_exists=True,
-        direction="minimize",
-        pruner=optuna.pruners.MedianPruner(STARTUP, int(HEAD_START * planned(search, "steps"))),
+    search = Search(
+        name=spaces.plain(name),
+        space=spaces.read(set_ or (), space),
+        fixed=spaces.fixed(fix or ()),
+        fold=fold,
+        sampler=sampler,
+        trials=trials,
+        minutes=minutes,
+        workers=workers,
+        prunes=prune,
+        seed=seed,
     )
-    begun = len(study.get_trials(deepcopy=False))
-    if study.user_attrs.setdefault("said", search.said()) != search.said():
-        raise InputError(
-            f"the search {search.name!r} was begun with another space, other fixed values or"
-            f" another sampler; name a new one with --name, or remove {search.folder}"
-        )
-    study.set_user_attr("said", search.said())
-    # What is drawn at random goes on; the same seed again would repeat the first proposals.
-    study.sampler = sampler(search.sampler, search.seed + begun)
-    return study
-
-
-def sampler(name: str, seed: int) -> BaseSampler:
-    """How values are proposed; several trials at once keep out of each other's way."""
-    if name == "tpe":
-        return TPESampler(seed=seed, constant_liar=True)
-    return RandomSampler(seed=seed)
-
-
-def planned(search: Search, key: str) -> int:
-    """A whole number of `train_gan` that holds for all trials."""
-    tree = params.load()
-    set_values(tree, search.fixed)
-    return int(getattr(TrainGan.model_validate(tree[SECTION]), key))
-
-
-def has_gpu() -> bool:
-    """Whether the trainers will find a GPU; a front door asks no torch."""
-    return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
-
-
-def run(search: Search, *, apply: bool) -> int:
-    """Search, show what was found, write the best values when asked; returns the exit code."""
-    try:
-        preflight.check()
-        check_commit()
-        if said := refusal(search.fixed):
-            raise InputError(said)
-        if not search.workers:
-            room = 1 if has_gpu() else (os.cpu_count() or 1) // planned(search, "threads")
-            search = replace(search, workers=max(1, room))
-        taken = f"{search.folder} is being searched by another process; wait for it, or take --name"
-        with file_lock(search.folder / "lock", taken):
-            signals_end()
-            study = open_study(search)
-            ensure_server()
-            state: State[Any] = tune(search, study, return_state=True)
-            tuning_results.show(study, search.folder)
-    except InputError as error:
-        return print_error(str(error), WRONG_INPUT)
-    except KeyboardInterrupt:
-        return print_error("ended before it was done; the next start takes it up from here", OTHER)
-    if not state.is_completed():
-        failure = state.result(raise_on_failure=False)
-        wrong = isinstance(failure, InputError)
-        return print_error(str(failure), WRONG_INPUT if wrong else OTHER)
-    if apply and (chosen := tuning_results.best(study)) is not None:
-        change_params(params.PARAMS, tuning_results.values_of(chosen))
-        print("params.yaml has these values now")
-    return DONE
+    raise typer.Exit(run(search, apply=apply))
 
 
 if __name__ == "__main__":
-    from flows.cli import main
-    from flows.cli import tune as command
-
-    door = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    door.command()(command)
-    main(door)
+    run_command(tune)

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,16 @@ def test_models_neither_print_nor_open_files(path: Path) -> None:
 def test_params_are_read_without_torch() -> None:
     for path in reached(files("tasks/params")):
         assert not packages(path) & TORCH, f"tasks.params reach {path.relative_to(ROOT)}"
+
+
+def test_flows_have_no_circle_and_nothing_imports_the_command_line() -> None:
+    graph = {path.stem: flows_imported(path) for path in files("flows")}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+    assert not [name for name, needs in graph.items() if "cli" in needs]
+
+
+def flows_imported(path: Path) -> set[str]:
+    """The modules of `flows` that a file imports, at its head or inside a function."""
+    return {name.split(".")[1] for name in imported(path) if name.startswith("flows.")} & {
+        file.stem for file in files("flows")
+    }

@@ -1,4 +1,4 @@
-"""`auglift`: what the command line hands on."""
+"""`auglift`: what the command line imports, and what it hands on."""
 
 import subprocess
 import sys
@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from flows.cli import main
+from tests.imports import ROOT
 
 MODULES = {
     "judge": "tasks.commands.judge",
@@ -30,3 +31,36 @@ def test_what_needs_torch_is_a_process_of_its_own_with_its_words_and_its_exit_co
         main()
     assert ended.value.code == 2
     assert started == [[sys.executable, "-m", MODULES[command], "--count", "2", "--help"]]
+
+
+HEAVY = {"dvc", "httpx", "matplotlib", "numpy", "optuna", "pandas", "pandera", "prefect", "torch"}
+LIST_IMPORTS = """
+import sys
+from flows.cli import main
+sys.argv = ["auglift", *sys.argv[1:]]
+try:
+    main()
+except SystemExit:
+    print("imported", *{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [
+        (["--help"], set()),
+        (["run", "--help"], set()),
+        (["tune", "--help"], set()),
+        (["check"], {"dvc"}),
+    ],
+)
+def test_what_is_heavy_is_imported_only_by_the_command_that_needs_it(
+    words: list[str], allowed: set[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIST_IMPORTS, *words],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert "typer" in imported
+    assert imported & HEAVY <= allowed

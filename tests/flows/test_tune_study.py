@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 from flows import tuning_results
 from flows.search_space import read
 from flows.trial_clones import TrialClones, check_commit
-from flows.tune import Search, SearchLoop, open_study, propose_first, requeue_unfinished
+from flows.tuning_flow import SearchLoop
+from flows.tuning_study import Search, open_study, propose_first, requeue_unfinished
 from flows.tuning_trial import Outcome
 from tasks.stage.errors import InputError
 from tests.flows import toy_trainer
@@ -96,7 +97,7 @@ def test_known_values_are_not_trained_again_and_forbidden_ones_not_at_all(
     search = replace(search, space=read(words, None), sampler=sampler, trials=12)
     study = open_study(search)
     searching = SearchLoop(search, study, TrialClones(search.folder, search.address))
-    monkeypatch.setattr("flows.tune.get_run_logger", lambda: logging.getLogger("toy"))
+    monkeypatch.setattr("flows.tuning_flow.get_run_logger", lambda: logging.getLogger("toy"))
     known = {}
     for norm, gamma in (("none", 0.0), ("none", 0.1), ("batch", 0.0)):
         values = {"train_gan.discriminator_norm": norm, "train_gan.r1_gamma": gamma}
@@ -123,7 +124,7 @@ def test_known_values_are_not_trained_again_and_forbidden_ones_not_at_all(
 def test_a_grid_is_tried_whole_or_as_many_as_asked_for(
     search: Search, monkeypatch: pytest.MonkeyPatch, trials: int, tried: int
 ) -> None:
-    monkeypatch.setattr("flows.tune.get_run_logger", lambda: logging.getLogger("toy"))
+    monkeypatch.setattr("flows.tuning_flow.get_run_logger", lambda: logging.getLogger("toy"))
     words = ("train_gan.learning_rate=1e-3,2e-3", "train_gan.batch=8,16")
     search = replace(search, space=read(words, None), sampler="grid", trials=trials)
     study = open_study(search)

@@ -13,6 +13,8 @@ from tasks.report.image_panels import Picture
 from tasks.schemas.lift import ArmFigure, Contrast, Lift
 from tasks.schemas.metrics import GateMetrics
 
+UNJUDGED = "unjudged"  # the gate's reason where there was too little to judge the set by
+
 
 @dataclass(frozen=True)
 class MetricLift:
@@ -241,10 +243,11 @@ def kept(history: pd.DataFrame) -> str:
 
 
 def counts(candidate: Candidate) -> dict[str, int]:
-    """How many slices were generated, passed, and were refused as copies."""
+    """How many slices were generated, judged one by one, passed, and were refused as copies."""
     samples = candidate.samples
     return {
         "made": len(samples),
+        "judged": int((samples["reason"] != UNJUDGED).sum()),
         "passed": int(samples["accepted"].sum()),
         "copies": int((samples["reason"] == "memorised").sum()),
         "passed_tumour": int((samples["accepted"] & (samples["label"] == 1)).sum()),

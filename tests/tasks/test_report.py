@@ -160,6 +160,25 @@ def test_a_split_that_may_leak_is_said_first_stays_in_view_and_heads_every_print
     assert re.search(r"\.leak \{ display: table-header-group; break-inside: avoid", paper)
 
 
+def test_slices_of_few_patients_that_are_not_matched_are_said(
+    tmp_path: Path, accepted: tuple[str, Page]
+) -> None:
+    assert "training and validation slices are" not in accepted[1].words
+    _, found = with_stats(tmp_path, training_slices={"0": "in-range, caliper 8", "1": "matched"})
+    assert "Fold 0: training and validation slices are in-range, caliper 8" in found.words
+    assert "Fold 1: training and validation" not in found.words
+
+
+def test_what_nobody_judged_is_not_said_to_have_been_refused(tmp_path: Path) -> None:
+    write(tmp_path, Run(verdict="rejected", synthetic=6))
+    path = tmp_path / "data/gate/0/samples.parquet"
+    pd.read_parquet(path).assign(accepted=False, reason="unjudged").to_parquet(path)
+    run_stage(tmp_path)
+    said = Page((tmp_path / "data/report.html").read_text()).words
+    assert "None of the 6 slices could be judged" in said
+    assert "slices passed on their own" not in said
+
+
 def test_known_patients_are_not_warned_of(accepted: tuple[str, Page]) -> None:
     assert "may leak" not in accepted[1].words
 

@@ -41,10 +41,10 @@ from skimage.transform import pyramid_laplacian
 from models.dcgan import Generator
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices, write_slice_set
 from tasks.generate.load_generator import load_generator
-from tasks.generate.mask_cleanup import head
+from tasks.generate.mask_cleanup import head_mask
 from tasks.generate.sample_generator import (
     BATCH,
-    GeneratedSlices,
+    GeneratedSlice,
     SamplingRequest,
     sample_generator,
 )
@@ -213,7 +213,7 @@ def judged(room: Path, slices: Path) -> dict[str, float]:
     return figures
 
 
-def masks_judged(drawn: list[GeneratedSlices], train: SliceSet, test: SliceSet) -> dict[str, float]:
+def masks_judged(drawn: list[GeneratedSlice], train: SliceSet, test: SliceSet) -> dict[str, float]:
     """Size and place of the drawn masks against the test patients', and whether they are clean."""
     tumours = [one for one in drawn if one.label == 1]
     if not tumours:
@@ -224,7 +224,9 @@ def masks_judged(drawn: list[GeneratedSlices], train: SliceSet, test: SliceSet) 
     )
     near = [wasserstein_distance(other[:, place], real[:, place]) for place in range(3)]
     far = [wasserstein_distance(fake[:, place], real[:, place]) for place in range(3)]
-    outside = [float((one.mask > 0)[~head(one.image.astype(np.float32))].sum()) for one in tumours]
+    outside = [
+        float((one.mask > 0)[~head_mask(one.image.astype(np.float32))].sum()) for one in tumours
+    ]
     return {
         "mask size": far[0] / near[0],
         "mask place": sum(far[1:]) / sum(near[1:]),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from tasks.phantom.simulator import Patient, RandomStream, Simulator
+from tasks.phantom.simulator import RandomStream, SimulatedPatient, Simulator
 from tasks.slices.same_head import (
     SAME,
     SAME_REGISTERED,
@@ -145,7 +145,7 @@ def second_visits(index: int) -> Iterator[tuple[str, Volume]]:
     yield "second visit, tumour gone or new (simulated)", whole(grown)
 
 
-def whole(patient: Patient) -> Volume:
+def whole(patient: SimulatedPatient) -> Volume:
     """Its volume in RAS order."""
     return to_ras(patient.volume, patient.affine)[0]
 

@@ -18,7 +18,7 @@ class GroupNormResNet(ResNet):  # type: ignore[misc]
         return blocks
 
 
-def classifier(channels: int, *, seed: int) -> nn.Module:
+def build_classifier(channels: int, *, seed: int) -> nn.Module:
     """Build an untrained slice classifier.
 
     MONAI's ResNet (He 2016, arXiv 1512.03385) with one basic block a stage and a quarter of the

@@ -53,16 +53,16 @@ class Architecture:
     pretrained_features: bool = False
     masked: bool = True
 
-    def base(self) -> int:
+    def coarsest_size(self) -> int:
         """Side of the coarsest maps: 4 for powers of two, 6 for 96, 5 for 80."""
         side = self.size
         while side % 2 == 0 and side >= 8:
             side //= 2
         return side
 
-    def widths(self) -> list[int]:
+    def channel_widths(self) -> list[int]:
         """Channels at resolutions base, 2 base, ..., size / 2."""
-        stages = (self.size // self.base()).bit_length() - 1  # 64: 4, 8, 16, 32
+        stages = (self.size // self.coarsest_size()).bit_length() - 1  # 64: 4, 8, 16, 32
         return [self.width * min(8, 2**power) for power in range(stages)][::-1]
 
 
@@ -72,27 +72,27 @@ class Generator(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
-        widths = architecture.widths()
+        widths = architecture.channel_widths()
         self.stem = nn.Sequential(
             nn.ConvTranspose2d(
-                architecture.latent + LABELS, widths[0], architecture.base(), bias=False
+                architecture.latent + LABELS, widths[0], architecture.coarsest_size(), bias=False
             ),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(),
         )
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                upsampling(inner, outer, architecture.smooth_upsampling, bias=False),
+                upsampling_layer(inner, outer, architecture.smooth_upsampling, bias=False),
                 nn.BatchNorm2d(outer),
                 nn.ReLU(inplace=True),
             )
             for inner, outer in pairwise(widths)
         )
-        self.head = upsampling(
+        self.head = upsampling_layer(
             widths[-1], architecture.channels + 1, architecture.smooth_upsampling, bias=True
         )
         self.gate = (
-            SkipLayerExcitation(widths[0], widths[-1], architecture.base())
+            SkipLayerExcitation(widths[0], widths[-1], architecture.coarsest_size())
             if architecture.excitation
             else None
         )
@@ -102,7 +102,7 @@ class Generator(nn.Module):
             self.register_buffer("condition_mean", torch.zeros(LABELS, k))
             self.register_buffer("condition_root", torch.eye(k).repeat(LABELS, 1, 1))
             self.register_buffer("condition_scale", torch.tensor([[0.0, 1.0]]).repeat(k, 1))
-        self.apply(initialise)
+        self.apply(initialise_weights)
 
     def forward(self, z: Tensor, labels: Tensor, conditions: Tensor | None = None) -> Tensor:
         """Draw slices.
@@ -134,7 +134,7 @@ class Generator(nn.Module):
         return mean[labels] + (root[labels] @ ease)[..., 0]
 
 
-def upsampling(inner: int, outer: int, smooth: bool, *, bias: bool) -> nn.Module:
+def upsampling_layer(inner: int, outer: int, smooth: bool, *, bias: bool) -> nn.Module:
     """A transposed convolution to twice the side."""
     if smooth:
         return SmoothConvTranspose2d(inner, outer, bias=bias)
@@ -186,25 +186,29 @@ class Discriminator(nn.Module):
         super().__init__()
         self.architecture = architecture
         norm = architecture.discriminator_norm
-        widths = architecture.widths()[::-1]
+        widths = architecture.channel_widths()[::-1]
         said = LABELS + len(architecture.conditions)
         planes = architecture.channels + 1 + (0 if architecture.projection else said)
         # Radford 2016: no batch norm on the first layer.
-        layers: list[nn.Module] = [*layer(planes, widths[0], "none" if norm == "batch" else norm)]
+        layers: list[nn.Module] = [
+            *downsampling_layers(planes, widths[0], "none" if norm == "batch" else norm)
+        ]
         for inner, outer in pairwise(widths):
-            layers += layer(inner, outer, norm)
+            layers += downsampling_layers(inner, outer, norm)
         self.trunk = nn.Sequential(*layers)
         seen = widths[-1] + int(architecture.minibatch_stddev)
         # A 4 x 4 convolution of 4 x 4 maps, as one product.
-        self.squash = normed(nn.Linear(seen * architecture.base() ** 2, widths[-1]), norm)
-        self.score = normed(nn.Linear(widths[-1], 1), norm)
+        self.squash = with_spectral_norm(
+            nn.Linear(seen * architecture.coarsest_size() ** 2, widths[-1]), norm
+        )
+        self.score = with_spectral_norm(nn.Linear(widths[-1], 1), norm)
         self.agree = (
-            normed(nn.Linear(said, widths[-1], bias=False), norm)
+            with_spectral_norm(nn.Linear(said, widths[-1], bias=False), norm)
             if architecture.projection
             else None
         )
         if norm == "batch":
-            self.apply(initialise)
+            self.apply(initialise_weights)
 
     def forward(
         self, x: Tensor, labels: Tensor, conditions: Tensor | None = None, parts: int = 1
@@ -235,21 +239,21 @@ class Discriminator(nn.Module):
         return logits, features
 
 
-def noise(seeds: Sequence[int], latent: int) -> Tensor:
+def seeded_noise(seeds: Sequence[int], latent: int) -> Tensor:
     """z (B,latent), each row from its own seed, so that it does not depend on its neighbours."""
     return torch.stack(
         [torch.randn(latent, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     )
 
 
-def layer(inner: int, outer: int, norm: Norm) -> list[nn.Module]:
+def downsampling_layers(inner: int, outer: int, norm: Norm) -> list[nn.Module]:
     """One halving of the discriminator."""
-    convolution = normed(nn.Conv2d(inner, outer, 4, 2, 1, bias=norm != "batch"), norm)
+    convolution = with_spectral_norm(nn.Conv2d(inner, outer, 4, 2, 1, bias=norm != "batch"), norm)
     middle: list[nn.Module] = [nn.BatchNorm2d(outer)] if norm == "batch" else []
     return [convolution, *middle, nn.LeakyReLU(0.2, inplace=True)]
 
 
-def normed(module: nn.Module, norm: Norm) -> nn.Module:
+def with_spectral_norm(module: nn.Module, norm: Norm) -> nn.Module:
     """The module with spectral normalisation (Miyato 2018) where asked for."""
     return spectral_norm(module) if norm == "spectral" else module
 
@@ -282,7 +286,7 @@ def condition_vector(labels: Tensor, conditions: Tensor | None, dtype: torch.dty
     return said if conditions is None else torch.cat([said, conditions.to(dtype)], 1)
 
 
-def initialise(module: nn.Module) -> None:
+def initialise_weights(module: nn.Module) -> None:
     """Radford 2016, section 4: weights from N(0, .02); batch-norm scales from N(1, .02)."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.02)

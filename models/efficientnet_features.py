@@ -44,21 +44,21 @@ class EfficientNetLite0Features(nn.Module):
                 width = out
         wanted = self.state_dict()
         self.load_state_dict({name: state[name] for name in wanted if name in state})
-        self._bn0 = fold(self._conv_stem, self._bn0)
+        self._bn0 = fold_batch_norm(self._conv_stem, self._bn0)
         for block in self._blocks:
             assert isinstance(block, InvertedResidual)
-            block.fold()
+            block.fold_batch_norms()
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (N, 152 C) of images (N, C, H, W) in [-1, 1]; H and W at least 32."""
         n, channels, height, width = images.shape
-        grey = scaled(images.reshape(n * channels, 1, height, width))
-        maps = self.maps(grey.expand(-1, 3, -1, -1), TAPS)
+        grey = scale_pixels(images.reshape(n * channels, 1, height, width))
+        maps = self.block_outputs(grey.expand(-1, 3, -1, -1), TAPS)
         means = [x.mean(dim=(2, 3)) for x in maps]  # (N C, 40), (N C, 112)
         return torch.cat(means, dim=1).reshape(n, channels * WIDTH)
 
-    def maps(self, x: Tensor, taps: Sequence[int]) -> list[Tensor]:
+    def block_outputs(self, x: Tensor, taps: Sequence[int]) -> list[Tensor]:
         """The outputs of some blocks, of scaled pictures (B, 3, H, W)."""
         x = F.relu6(self._bn0(self._conv_stem(x)), inplace=True)
         found = []
@@ -69,7 +69,7 @@ class EfficientNetLite0Features(nn.Module):
         return found
 
 
-def scaled(pixels: Tensor) -> Tensor:
+def scale_pixels(pixels: Tensor) -> Tensor:
     """[-1, 1] as the published network takes it."""
     return (255 * (pixels + 1) / 2 - 127) / 128
 
@@ -90,12 +90,12 @@ class InvertedResidual(nn.Module):
         self._project_conv = SameConv2d(inner, out, 1)
         self._bn2: nn.Module = batch_norm(out)
 
-    def fold(self) -> None:
+    def fold_batch_norms(self) -> None:
         """Put every batch normalisation into the convolution before it."""
         if self.expands:
-            self._bn0 = fold(self._expand_conv, self._bn0)
-        self._bn1 = fold(self._depthwise_conv, self._bn1)
-        self._bn2 = fold(self._project_conv, self._bn2)
+            self._bn0 = fold_batch_norm(self._expand_conv, self._bn0)
+        self._bn1 = fold_batch_norm(self._depthwise_conv, self._bn1)
+        self._bn2 = fold_batch_norm(self._project_conv, self._bn2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, width, H, W) to (N, out, H / stride, W / stride)."""
@@ -125,7 +125,7 @@ class SameConv2d(nn.Conv2d):
         return super().forward(F.pad(input, pads) if any(pads) else input)
 
 
-def fold(conv: nn.Conv2d, norm: nn.Module) -> nn.Identity:
+def fold_batch_norm(conv: nn.Conv2d, norm: nn.Module) -> nn.Identity:
     """Multiply a convolution by the normalisation after it, which nothing is left of then.
 
     Four times as fast on a processor: each normalisation would pass over its map once more.

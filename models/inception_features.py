@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.inception import Inception3, InceptionA, InceptionC, InceptionE
 
-SIDE = 299
+INPUT_SIZE = 299
 WIDTH = 2048
-ORIGINAL = 1008  # classes of the weights that FID was defined with
+ORIGINAL_CLASSES = 1008  # classes of the weights that FID was defined with
 
 
 class InceptionFeatures(nn.Module):
@@ -30,10 +30,10 @@ class InceptionFeatures(nn.Module):
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         super().__init__()
         classes = len(state["fc.weight"])
-        self.original = classes == ORIGINAL
+        self.original = classes == ORIGINAL_CLASSES
         self.network = Inception3(num_classes=classes, aux_logits=False, init_weights=False)
         if self.original:
-            pool_as_in_tensorflow(self.network)
+            use_tensorflow_pools(self.network)
         wanted = [
             name for name in self.network.state_dict() if not name.endswith("batches_tracked")
         ]
@@ -45,12 +45,14 @@ class InceptionFeatures(nn.Module):
         """Features (N, 2048 C) of images (N, C, H, W) in [-1, 1], each channel a grey picture."""
         n, channels, height, width = images.shape
         grey = images.reshape(n * channels, 1, height, width)
-        large = F.interpolate(grey, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+        large = F.interpolate(
+            grey, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False
+        )
         out: Tensor = self.network(large.expand(-1, 3, -1, -1))  # (N C, 2048)
         return out.reshape(n, channels * WIDTH)
 
 
-def pool_as_in_tensorflow(network: Inception3) -> None:
+def use_tensorflow_pools(network: Inception3) -> None:
     """Exchange the pools of the blocks; their weights keep their names."""
     for name in ("Mixed_5b", "Mixed_5c", "Mixed_5d"):
         getattr(network, name).__class__ = BlockA
@@ -60,7 +62,7 @@ def pool_as_in_tensorflow(network: Inception3) -> None:
     network.Mixed_7c.__class__ = LastBlockE
 
 
-def mean_pool(x: Tensor) -> Tensor:
+def mean_pool_without_padding(x: Tensor) -> Tensor:
     """Average of the pixels that are there: padding does not count."""
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
@@ -73,7 +75,7 @@ class BlockA(InceptionA):  # type: ignore[misc]
             self.branch1x1(x),
             self.branch5x5_2(self.branch5x5_1(x)),
             self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x))),
-            self.branch_pool(mean_pool(x)),
+            self.branch_pool(mean_pool_without_padding(x)),
         ]
 
 
@@ -86,7 +88,7 @@ class BlockC(InceptionC):  # type: ignore[misc]
             self.branch1x1(x),
             self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x))),
             self.branch7x7dbl_5(self.branch7x7dbl_4(double)),
-            self.branch_pool(mean_pool(x)),
+            self.branch_pool(mean_pool_without_padding(x)),
         ]
 
 
@@ -95,7 +97,7 @@ class BlockE(InceptionE):  # type: ignore[misc]
 
     def pool(self, x: Tensor) -> Tensor:
         """What goes into the last branch."""
-        return mean_pool(x)
+        return mean_pool_without_padding(x)
 
     def _forward(self, x: Tensor) -> list[Tensor]:
         wide = self.branch3x3_1(x)

@@ -10,11 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.dcgan import LABELS, Architecture, Norm, condition_vector, layer, normed
-from models.efficientnet_features import EfficientNetLite0Features, scaled
+from models.dcgan import (
+    LABELS,
+    Architecture,
+    Norm,
+    condition_vector,
+    downsampling_layers,
+    with_spectral_norm,
+)
+from models.efficientnet_features import EfficientNetLite0Features, scale_pixels
 
 TAPS = {2: 24, 4: 40, 10: 112}  # block: channels; at a quarter, an eighth, a sixteenth of the side
-MIXED = 64
+MIXED_CHANNELS = 64
 
 
 class ProjectedDiscriminator(nn.Module):
@@ -30,14 +37,14 @@ class ProjectedDiscriminator(nn.Module):
         self.architecture = architecture
         self.frozen = (network,)  # a tuple hides it from state_dict, train() and requires_grad_()
         for index, channels in enumerate(TAPS.values()):
-            across = nn.init.kaiming_normal_(torch.empty(MIXED, channels, 1, 1))
-            along = nn.init.kaiming_normal_(torch.empty(MIXED, MIXED, 3, 3))
+            across = nn.init.kaiming_normal_(torch.empty(MIXED_CHANNELS, channels, 1, 1))
+            along = nn.init.kaiming_normal_(torch.empty(MIXED_CHANNELS, MIXED_CHANNELS, 3, 3))
             self.register_buffer(f"across_{index}", across)
             self.register_buffer(f"along_{index}", along)
         said = LABELS + len(architecture.conditions)
         sides = [architecture.size // 4, architecture.size // 8, architecture.size // 16]
         self.heads = nn.ModuleList(
-            Head(side, said, architecture.discriminator_norm) for side in sides
+            ScaleDiscriminator(side, said, architecture.discriminator_norm) for side in sides
         )
 
     def forward(
@@ -52,11 +59,11 @@ class ProjectedDiscriminator(nn.Module):
         image, mask = x[:, :-1], x[:, -1]
         # Three colours: all image channels, the last of them, and the mask.
         colours = torch.stack([image.mean(1), image[:, -1], mask], 1)
-        maps = self.mixed(self.frozen[0].maps(scaled(colours), tuple(TAPS)))
+        maps = self.mix_maps(self.frozen[0].block_outputs(scale_pixels(colours), tuple(TAPS)))
         logits = [head(m, side) for head, m in zip(self.heads, maps, strict=True)]
         return torch.stack(logits, 1), maps[-1].mean((2, 3))
 
-    def mixed(self, maps: list[Tensor]) -> list[Tensor]:
+    def mix_maps(self, maps: list[Tensor]) -> list[Tensor]:
         """Maps of three scales, mixed over channels, then from coarse to fine (B,64,h,w)."""
         found: list[Tensor] = []
         for index in reversed(range(len(maps))):
@@ -68,19 +75,19 @@ class ProjectedDiscriminator(nn.Module):
         return found
 
 
-class Head(nn.Module):
+class ScaleDiscriminator(nn.Module):
     """The discriminator of one scale."""
 
     def __init__(self, side: int, said: int, norm: Norm) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         while side % 2 == 0 and side >= 8:
-            layers += layer(MIXED, MIXED, norm)
+            layers += downsampling_layers(MIXED_CHANNELS, MIXED_CHANNELS, norm)
             side //= 2
         self.trunk = nn.Sequential(*layers)
-        self.squash = normed(nn.Linear(MIXED * side**2, MIXED), norm)
-        self.score = normed(nn.Linear(MIXED, 1), norm)
-        self.agree = normed(nn.Linear(said, MIXED, bias=False), norm)
+        self.squash = with_spectral_norm(nn.Linear(MIXED_CHANNELS * side**2, MIXED_CHANNELS), norm)
+        self.score = with_spectral_norm(nn.Linear(MIXED_CHANNELS, 1), norm)
+        self.agree = with_spectral_norm(nn.Linear(said, MIXED_CHANNELS, bias=False), norm)
 
     def forward(self, maps: Tensor, side: Tensor) -> Tensor:
         """(B,64,h,w) and what is said about the slices (B,2+k) -> logits (B,)."""

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
-SIDE = 224
+INPUT_SIZE = 224
 WIDTH = 2048
 BLUE_GREEN_RED = (0.406, 0.456, 0.485)  # subtracted where the weights were ported from Keras
 # The authors' own PyTorch weights number the layers of `nn.Sequential(*resnet.children())`.
-NUMBERED = {
+LAYER_NAMES = {
     "0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4",
 }  # fmt: skip
 
@@ -34,7 +34,7 @@ class RadImageNetFeatures(nn.Module):
         super().__init__()
         self.authors = any(name.startswith("backbone.") for name in state)
         if self.authors:
-            state = {named(name): value for name, value in state.items()}
+            state = {torchvision_name(name): value for name, value in state.items()}
         self.network = resnet50(weights=None)
         self.network.fc = nn.Identity()
         wanted = [
@@ -48,14 +48,16 @@ class RadImageNetFeatures(nn.Module):
         """Features (N, 2048 C) of images (N, C, H, W) in [-1, 1], each channel a grey picture."""
         n, channels, height, width = images.shape
         grey = images.reshape(n * channels, 1, height, width)
-        large = F.interpolate(grey, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+        large = F.interpolate(
+            grey, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False
+        )
         colour = large.expand(-1, 3, -1, -1)
         out: Tensor = self.network(colour if self.authors else (colour + 1) / 2 - self.mean)
         return out.reshape(n, channels * WIDTH)
 
 
-def named(name: str) -> str:
+def torchvision_name(name: str) -> str:
     """`backbone.4.0.conv1.weight` as torchvision calls it; other names stay."""
     _, _, rest = name.partition("backbone.")
     number, _, tail = rest.partition(".")
-    return f"{NUMBERED[number]}.{tail}" if number in NUMBERED else name
+    return f"{LAYER_NAMES[number]}.{tail}" if number in LAYER_NAMES else name

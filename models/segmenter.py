@@ -9,10 +9,10 @@ from monai.networks.nets.unet import UNet
 from torch import Tensor, nn
 
 WIDTHS = (8, 16, 32, 64, 128)
-PRIOR = 0.05
+TUMOR_SHARE = 0.05
 
 
-def segmenter(channels: int, *, seed: int, widths: Sequence[int] = WIDTHS) -> nn.Module:
+def build_segmenter(channels: int, *, seed: int, widths: Sequence[int] = WIDTHS) -> nn.Module:
     """Build an untrained U-Net (Ronneberger 2015, arXiv 1505.04597) of a quarter million weights.
 
     MONAI's, without residual units: with them its last layer is normalised slice by slice, and
@@ -42,11 +42,11 @@ def segmenter(channels: int, *, seed: int, widths: Sequence[int] = WIDTHS) -> nn
         )
     *_, last = (m for m in network.modules() if isinstance(m, nn.ConvTranspose2d | nn.Conv2d))
     if last.bias is not None:
-        nn.init.constant_(last.bias, math.log(PRIOR / (1 - PRIOR)))
+        nn.init.constant_(last.bias, math.log(TUMOR_SHARE / (1 - TUMOR_SHARE)))
     return network
 
 
-def overlap_loss(logits: Tensor, masks: Tensor) -> Tensor:
+def dice_ce_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """Dice plus cross-entropy over the whole batch (Isensee 2021, nnU-Net's batch Dice).
 
     Summed over the batch, the Dice term is defined and smooth although half of the slices hold

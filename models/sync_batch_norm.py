@@ -52,12 +52,12 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         mean = mean_over_ranks(wide.mean(axes))  # (C,)
         centred = wide - mean[:, None, None]
         variance = mean_over_ranks(centred.square().mean(axes))
-        self.follow(mean.detach(), variance.detach(), x.numel() // x.shape[1])
+        self.update_running_statistics(mean.detach(), variance.detach(), x.numel() // x.shape[1])
         scale = (variance + self.eps).rsqrt() * self.weight
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
     @torch.no_grad()
-    def follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
+    def update_running_statistics(self, mean: Tensor, variance: Tensor, count: int) -> None:
         """Move the running statistics, as `nn.BatchNorm2d` does, towards those of a batch.
 
         `count` is of one process's values of a channel; the running variance is unbiased.
@@ -72,7 +72,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             self.num_batches_tracked.add_(1)
 
 
-def synchronise(module: nn.Module) -> None:
+def replace_batch_norms(module: nn.Module) -> None:
     """Put `SyncBatchNorm2d` in the place of every batch norm inside a module, weights and all."""
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d:
@@ -80,4 +80,4 @@ def synchronise(module: nn.Module) -> None:
             norm.load_state_dict(child.state_dict())
             setattr(module, name, norm.to(child.weight.device).train(child.training))
         else:
-            synchronise(child)
+            replace_batch_norms(child)

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.generate.external_images import read_folder
+from tasks.generate.external_images import read_image_folder
 
 ROOT = Path(__file__).parents[1]
 MAKER = ROOT.parent / "shared/data/cases/make_cases.py"
@@ -243,7 +243,7 @@ def test_the_judge_reads_channels_last(cases: Path, tmp_path: Path) -> None:
     last = cases / "c39-judge-channels-last/synthetic"
     images = np.load(last / "images.npy")
     np.save(tmp_path / "images.npy", images[..., 0])
-    assert np.array_equal(read_folder(last).images, read_folder(tmp_path).images)
+    assert np.array_equal(read_image_folder(last).images, read_image_folder(tmp_path).images)
 
 
 def test_the_judge_finds_numbered_patients_on_both_sides(cases: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-SUFFIX: Final = {
+BIDS_SUFFIX: Final = {
     "T1": "T1w",
     "T1c": "ce-gadolinium_T1w",
     "T2": "T2w",

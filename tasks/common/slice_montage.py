@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage.measure import find_contours
 
 OUTLINE: Final = (230, 159, 0)  # Okabe and Ito's orange: seen apart from grey by every eye
-TILE = 144
+TILE_PX = 144
 
 
 def slice_montage(
@@ -18,7 +18,7 @@ def slice_montage(
     *,
     marks: Sequence[str],
     columns: int,
-    side: int = TILE,
+    tile_px: int = TILE_PX,
     gap: int = 4,
 ) -> Image.Image:
     """Lay slices out in a grid, rows first, each with its outline and its mark.
@@ -29,34 +29,34 @@ def slice_montage(
         masks: (N,H,W), above 0 inside; None draws no outline.
         marks: one word a tile for its lower corner, such as SYNTHETIC.
         columns: tiles in a row.
-        side: of a tile in picture pixels.
+        tile_px: of a tile in picture pixels.
         gap: between tiles in picture pixels.
     """
     columns = max(1, min(columns, len(images)))
     rows = max(1, -(-len(images) // columns))
-    size = (columns * (side + gap) - gap, rows * (side + gap) - gap)
+    size = (columns * (tile_px + gap) - gap, rows * (tile_px + gap) - gap)
     canvas = Image.new("RGB", size, "white")
     for number, image in enumerate(images):
         mask = None if masks is None else masks[number]
-        place = ((number % columns) * (side + gap), (number // columns) * (side + gap))
-        canvas.paste(tile(image, mask, mark=marks[number], side=side), place)
+        place = ((number % columns) * (tile_px + gap), (number // columns) * (tile_px + gap))
+        canvas.paste(outlined_tile(image, mask, mark=marks[number], tile_px=tile_px), place)
     return canvas
 
 
-def tile(
-    image: NDArray[np.floating], mask: NDArray[np.integer] | None, *, mark: str, side: int
+def outlined_tile(
+    image: NDArray[np.floating], mask: NDArray[np.integer] | None, *, mark: str, tile_px: int
 ) -> Image.Image:
     """One slice, enlarged smoothly, with the mask's outline, the mark, and R at the right side."""
-    picture = Image.fromarray(grey(image)).resize((side, side), Image.Resampling.BICUBIC)
+    picture = Image.fromarray(to_grey(image)).resize((tile_px, tile_px), Image.Resampling.BICUBIC)
     picture = picture.convert("RGB")
     draw = ImageDraw.Draw(picture)
     if mask is not None:
         for outline in find_contours(np.pad(mask > 0, 1).astype(float), 0.5):
             # Undo the padding, go from pixel centres to picture coordinates, (row, col) to (x, y).
-            points = (outline - 0.5) * (side / np.array(image.shape)) - 0.5
+            points = (outline - 0.5) * (tile_px / np.array(image.shape)) - 0.5
             draw.line([tuple(point) for point in points[:, ::-1]], fill=OUTLINE, width=2)
-    font = ImageFont.load_default(max(10, side // 13))
-    for place, words, anchor in (((4, side - 3), mark, "ls"), ((4, 4), "R", "lt")):
+    font = ImageFont.load_default(max(10, tile_px // 13))
+    for place, words, anchor in (((4, tile_px - 3), mark, "ls"), ((4, 4), "R", "lt")):
         draw.text(
             place, words, fill="white", font=font, anchor=anchor, stroke_width=2,
             stroke_fill="black",
@@ -64,7 +64,7 @@ def tile(
     return picture
 
 
-def grey(image: NDArray[np.floating]) -> NDArray[np.uint8]:
+def to_grey(image: NDArray[np.floating]) -> NDArray[np.uint8]:
     """(H,W) in [-1, 1] to 8 bits; what is not a number becomes black."""
     clean = np.nan_to_num(image.astype(np.float32), nan=-1.0, posinf=1.0, neginf=-1.0)
     scaled = np.rint((clean.clip(-1, 1) + 1) / 2 * 255).astype(np.uint8)

@@ -25,10 +25,10 @@ def setup_torch(threads: int) -> torch.device:
     return device
 
 
-def rng(*words: int, device: torch.device | str = "cpu") -> torch.Generator:
+def seeded_generator(*seeds: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator seeded by several numbers, so that (seed, fold, epoch) never collide."""
     import numpy as np
 
-    state = np.random.SeedSequence([word % 2**32 for word in words]).generate_state(2)
+    state = np.random.SeedSequence([seed % 2**32 for seed in seeds]).generate_state(2)
     seed = int(state[0]) << 32 | int(state[1])
     return torch.Generator(device=device).manual_seed(seed % 2**63)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor, nn
 
-from models.classifier import classifier
+from models.classifier import build_classifier
 from tasks.common.slice_set import SliceSet
 from tasks.schemas.predictions import ClassifyPredictions
 
@@ -16,7 +16,7 @@ Vector = NDArray[np.float64]
 
 def build(channels: int, *, seed: int) -> nn.Module:
     """The untrained classifier."""
-    return classifier(channels, seed=seed)
+    return build_classifier(channels, seed=seed)
 
 
 def loss(logits: Tensor, masks: Tensor, labels: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.segmenter import overlap_loss, segmenter
+from models.segmenter import build_segmenter, dice_ce_loss
 from tasks.common.slice_set import SliceSet
 from tasks.schemas.predictions import SegmentPredictions
 
@@ -19,12 +19,12 @@ CUTS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 
 def build(channels: int, *, seed: int) -> nn.Module:
     """The untrained U-Net."""
-    return segmenter(channels, seed=seed)
+    return build_segmenter(channels, seed=seed)
 
 
 def loss(logits: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
     """Dice plus cross-entropy over the batch."""
-    return overlap_loss(logits, masks)
+    return dice_ce_loss(logits, masks)
 
 
 def judge(probability: Tensor, slices: SliceSet) -> float:

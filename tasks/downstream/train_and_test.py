@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tasks.common.arms import Arm
 from tasks.common.slice_set import SliceSet
-from tasks.common.torch_setup import rng
+from tasks.common.torch_setup import seeded_generator
 from tasks.downstream.balanced_batches import balanced_batches
 from tasks.downstream.classical_augmentation import Classical
 from tasks.downstream.fit import Batch, fit, probabilities
@@ -84,7 +84,9 @@ def train_and_test(
     """Train on the arm's slices, choose weights and threshold on validation, judge on test."""
     key = (seed, zlib.crc32(fold.name.encode()))
     val_images = tensor(fold.val.images, device)
-    network = task.build(val_images.shape[1], seed=rng(*key, WEIGHTS, 0).initial_seed()).to(device)
+    network = task.build(
+        val_images.shape[1], seed=seeded_generator(*key, WEIGHTS, 0).initial_seed()
+    ).to(device)
     fitted = fit(
         network,
         task.loss,
@@ -132,7 +134,7 @@ def draw(
         phases = [(second, second, 0, early), (first, first, early, training.steps)]
     else:
         phases = [(first, second, 0, training.steps)]
-    augment, draws = Classical(), rng(*key, AUGMENTATION)
+    augment, draws = Classical(), seeded_generator(*key, AUGMENTATION)
     for one, other, start, stop in phases:
         labels = [half.table["label"].to_numpy() for half in (one, other)]
         halves = [to_device(half, device) for half in (one, other)]

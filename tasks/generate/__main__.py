@@ -30,19 +30,19 @@ def main(fold: str) -> None:
     trained = source == Path("data/gan")
     images: NDArray[np.floating]
     if trained:
-        images, masks, table = from_generator(source / fold, asked)
+        images, masks, table = sample_from_generator(source / fold, asked)
     else:
-        images, masks, table = from_folder(source)
+        images, masks, table = read_external_slices(source)
     Samples.validate(table)
     weights = source / fold / "generator.safetensors" if trained else None
-    said = summary(table, asked, weights)
+    said = count_slices(table, asked, weights)
     with atomic_output(Path("data/synthetic") / fold) as out:
         write_slice_set(out, images, masks)
         table.to_parquet(out / "samples.parquet", index=False)
         (out / "summary.json").write_text(json.dumps(said, indent=2) + "\n")
 
 
-def from_generator(
+def sample_from_generator(
     folder: Path, asked: Generate
 ) -> tuple[NDArray[np.float16], NDArray[np.uint8], pd.DataFrame]:
     """Slices (N,C,H,W), masks (N,H,W) and their table from a trained generator."""
@@ -84,17 +84,19 @@ def from_generator(
     return images, masks, flag_missing_masks(table, masked=generator.architecture.masked)
 
 
-def from_folder(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8], pd.DataFrame]:
+def read_external_slices(
+    folder: Path,
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], pd.DataFrame]:
     """All slices of an image folder; sizes, channels and masks must suit the other stages.
 
     Raises:
         StageError: when they do not.
     """
-    from tasks.generate.external_images import read_folder
+    from tasks.generate.external_images import read_image_folder
 
     if not folder.is_dir():
         raise InputError(f"synthetic.source is {folder}, which is no folder; correct params.yaml")
-    found = read_folder(folder)
+    found = read_image_folder(folder)
     said = ", ".join(f"{key} {words}" for key, words in found.assumed.items())
     print(f"generate: assumed of synthetic.source: {said}")
     if (found.labels < 0).any():
@@ -129,7 +131,7 @@ def flag_missing_masks(table: pd.DataFrame, *, masked: bool) -> pd.DataFrame:
     return table if masked else table.assign(masked=False)
 
 
-def summary(table: pd.DataFrame, asked: Generate, weights: Path | None) -> dict[str, object]:
+def count_slices(table: pd.DataFrame, asked: Generate, weights: Path | None) -> dict[str, object]:
     """Count the slices and the draws that their masks took; name the weights that drew them.
 
     `weights` is None for slices from a folder, which nobody here drew.

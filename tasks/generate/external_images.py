@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.generate.image_files import read_files
-from tasks.generate.slice_table import join_to_arrays, labels_of, read_table
+from tasks.generate.image_files import read_image_files
+from tasks.generate.slice_table import join_to_arrays, parse_labels, read_slice_table
 from tasks.stage.errors import InputError
 
-MOST_CHANNELS = 8
-LEAST_SIDE = 8  # pixels
-ROUGHER = 1.5  # times: an axis across independent slices against one along pixels
-UNSURE = (-0.5, 0.0)  # a lowest value between these is neither air at -1 nor air at 0
+MAX_CHANNELS = 8
+MIN_SIZE_PX = 8  # pixels
+ROUGHNESS_RATIO = 1.5  # times: an axis across independent slices against one along pixels
+AMBIGUOUS_LOWEST = (-0.5, 0.0)  # a lowest value between these is neither air at -1 nor air at 0
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ImageFolder:
     assumed: dict[str, str] = field(default_factory=dict)
 
 
-def read_folder(folder: Path) -> ImageFolder:
+def read_image_folder(folder: Path) -> ImageFolder:
     """Read an image folder.
 
     Labels come from `slices.csv` (column `label`); without it, a slice with a mask that is not
@@ -48,7 +48,7 @@ def read_folder(folder: Path) -> ImageFolder:
         StageError: naming what is missing or does not fit.
     """
     path = folder / "slices.csv"
-    table = read_table(path)
+    table = read_slice_table(path)
     if (folder / "images.npy").exists():
         pixels, masks, assumed = read_arrays(folder)
         if table is None:
@@ -56,15 +56,15 @@ def read_folder(folder: Path) -> ImageFolder:
         else:
             rows, assumed["rows"] = join_to_arrays(table, len(pixels), path)
     else:
-        pixels, masks, rows, assumed = read_files(folder, table)
-    images, assumed["range"] = in_range(pixels, folder)
+        pixels, masks, rows, assumed = read_image_files(folder, table)
+    images, assumed["range"] = scale_to_unit_range(pixels, folder)
     if masks is not None and masks.shape != (len(images), *images.shape[2:]):
         raise InputError(
             f"{folder}: masks of shape {masks.shape} for images of shape {images.shape};"
             " expected one mask of the same size for each image"
         )
     if "label" in rows:
-        labels, assumed["labels"] = np.array(labels_of(rows, path), np.int64), "of slices.csv"
+        labels, assumed["labels"] = np.array(parse_labels(rows, path), np.int64), "of slices.csv"
     elif masks is not None:
         labels = np.asarray(masks.any((1, 2)), np.int64)
         assumed["labels"] = "tumour where the mask is not empty"
@@ -77,11 +77,11 @@ def read_arrays(
     folder: Path,
 ) -> tuple[NDArray[Any], NDArray[np.uint8] | None, dict[str, str]]:
     """`images.npy` as (N,C,H,W), `masks.npy` (N,H,W) when there is one, and the order of axes."""
-    images, axes = channels_first(load(folder / "images.npy"), folder / "images.npy")
+    images, axes = channels_first(load_array(folder / "images.npy"), folder / "images.npy")
     path = folder / "masks.npy"
     if not path.exists():
         return images, None, {"axes": axes}
-    masks = load(path)
+    masks = load_array(path)
     for axis in (1, -1):
         if masks.ndim == 4 and masks.shape[axis] == 1:
             masks = masks.squeeze(axis)
@@ -100,18 +100,18 @@ def channels_first(images: NDArray[Any], path: Path) -> tuple[NDArray[Any], str]
     if images.ndim == 3:
         images, axes = images[:, None], "(N,H,W)"
     else:
-        first, last = (images.shape[axis] <= MOST_CHANNELS for axis in (1, 3))
+        first, last = (images.shape[axis] <= MAX_CHANNELS for axis in (1, 3))
         if first == last:
             raise InputError(
                 f"{path} has shape {images.shape}, in which no axis can be told to be the channels;"
-                f" {expected} with at most {MOST_CHANNELS} channels"
+                f" {expected} with at most {MAX_CHANNELS} channels"
             )
         axes = "(N,C,H,W)" if first else "(N,H,W,C), channels last"
         images = images if first else np.moveaxis(images, 3, 1)
-    if min(images.shape[1:]) < 1 or min(images.shape[2:]) < LEAST_SIDE:
+    if min(images.shape[1:]) < 1 or min(images.shape[2:]) < MIN_SIZE_PX:
         raise InputError(
             f"{path} holds slices of {images.shape[2]} x {images.shape[3]} pixels when it is read"
-            f" as {axes}; {expected} with at least {LEAST_SIDE} pixels a side"
+            f" as {axes}; {expected} with at least {MIN_SIZE_PX} pixels a side"
         )
     if slices_are_last(images):
         raise InputError(
@@ -129,10 +129,12 @@ def slices_are_last(images: NDArray[Any]) -> bool:
     along = images[: min(len(images), 64)].astype(np.float32)
     rows, columns = (float(np.abs(np.diff(some, axis=axis)).mean()) for axis in (2, 3))
     slices = float(np.abs(np.diff(along, axis=0)).mean()) if len(along) > 1 else 0.0
-    return columns > ROUGHER * max(rows, slices) and slices > rows / 20  # not one slice repeated
+    return (
+        columns > ROUGHNESS_RATIO * max(rows, slices) and slices > rows / 20
+    )  # not one slice repeated
 
 
-def load(path: Path) -> NDArray[Any]:
+def load_array(path: Path) -> NDArray[Any]:
     """An array file; never a pickle."""
     try:
         found: NDArray[Any] = np.load(path, allow_pickle=False)
@@ -141,7 +143,7 @@ def load(path: Path) -> NDArray[Any]:
     return found
 
 
-def in_range(pixels: NDArray[Any], folder: Path) -> tuple[NDArray[np.float32], str]:
+def scale_to_unit_range(pixels: NDArray[Any], folder: Path) -> tuple[NDArray[np.float32], str]:
     """Pixels as float32 in [-1, 1], and which range they were in.
 
     Bytes are 0 to 255; floats are in [-1, 1], or in [0, 1] where none lies below 0 but the air
@@ -166,7 +168,7 @@ def in_range(pixels: NDArray[Any], folder: Path) -> tuple[NDArray[np.float32], s
     floats = pixels.astype(np.float32)
     if low >= 0 and high > low:
         return floats * 2 - 1, "floats in [0, 1], air at 0"
-    if UNSURE[0] < low < UNSURE[1] and high > low:
+    if AMBIGUOUS_LOWEST[0] < low < AMBIGUOUS_LOWEST[1] and high > low:
         raise InputError(
             f"{folder}: image values from {low:g} to {high:g}, neither in [0, 1] nor in [-1, 1]"
             " with air at -1; scale them to one of these"

@@ -14,15 +14,21 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from tasks.common.bids_suffixes import SUFFIX
-from tasks.generate.slice_table import FILE, file_column, join_to_files, places_of, stem
+from tasks.common.bids_suffixes import BIDS_SUFFIX
+from tasks.generate.slice_table import (
+    FILE_COLUMN,
+    file_column,
+    file_stem,
+    join_to_files,
+    match_files,
+)
 from tasks.stage.errors import InputError
 
-JPEG = (".jpg", ".jpeg")
-ENDINGS = (".nii.gz", ".nii", ".png", *JPEG)
-MASK = "_mask"
+JPEG_EXTENSIONS = (".jpg", ".jpeg")
+EXTENSIONS = (".nii.gz", ".nii", ".png", *JPEG_EXTENSIONS)
+MASK_SUFFIX = "_mask"
 # Files that people keep beside slices; all others that are no slices are counted and said.
-COMPANIONS = {"slices.csv", "readme.md", "readme", "readme.txt", "license", "sha256sums"}
+IGNORED_FILES = {"slices.csv", "readme.md", "readme", "readme.txt", "license", "sha256sums"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class SliceFiles:
         return self.channels[0].name
 
 
-def read_files(
+def read_image_files(
     folder: Path, table: pd.DataFrame | None
 ) -> tuple[NDArray[Any], NDArray[np.uint8] | None, pd.DataFrame, dict[str, str]]:
     """Read the slices in the text order of their names.
@@ -56,13 +62,13 @@ def read_files(
         StageError: where it is not plain which file is what.
     """
     path = folder / "slices.csv"
-    found, assumed = slices_of(folder, table)
+    found, assumed = group_files(folder, table)
     names = [one.name for one in found]
     if table is None:
         rows = pd.DataFrame(index=range(len(names)))
     else:
         rows, assumed["rows"] = join_to_files(table, names, path)
-    first = [planes_of([one.channels[channel] for one in found])
+    first = [read_channel([one.channels[channel] for one in found])
              for channel in range(len(found[0].channels))]  # fmt: skip
     for channel in first[1:]:
         if channel.shape != first[0].shape or channel.dtype != first[0].dtype:
@@ -77,30 +83,36 @@ def read_files(
         raise InputError(
             f"{folder}: {lonely} has no _mask partner, others do; add it or an empty one"
         )
-    drawn = drawn_masks(masks) if masks else None
-    return pixels, drawn, rows.assign(**{FILE: names}), assumed
+    drawn = read_masks(masks) if masks else None
+    return pixels, drawn, rows.assign(**{FILE_COLUMN: names}), assumed
 
 
-def slices_of(folder: Path, table: pd.DataFrame | None) -> tuple[list[SliceFiles], dict[str, str]]:
+def group_files(
+    folder: Path, table: pd.DataFrame | None
+) -> tuple[list[SliceFiles], dict[str, str]]:
     """Which files are slices, which their further channels, which their masks."""
     paths = sorted(path for path in folder.iterdir() if path.is_file())
-    pictures = [path for path in paths if ending(path) and not path.name.startswith(".")]
-    masks = {stem(path.name): path for path in pictures if stem(path.name).endswith(MASK)}
-    images = [path for path in pictures if not stem(path.name).endswith(MASK)]
+    pictures = [path for path in paths if extension(path) and not path.name.startswith(".")]
+    masks = {
+        file_stem(path.name): path
+        for path in pictures
+        if file_stem(path.name).endswith(MASK_SUFFIX)
+    }
+    images = [path for path in pictures if not file_stem(path.name).endswith(MASK_SUFFIX)]
     if not images:
         raise InputError(
             f"{folder} holds no slices; expected images.npy (all slices in one array), or PNG,"
             " JPEG or NIfTI files, one a slice, themselves in this folder"
         )
-    for name, times in Counter(stem(path.name) for path in pictures).items():
+    for name, times in Counter(file_stem(path.name) for path in pictures).items():
         if times > 1:
-            one, other, *_ = (path.name for path in pictures if stem(path.name) == name)
+            one, other, *_ = (path.name for path in pictures if file_stem(path.name) == name)
             raise InputError(f"{folder}: {one} and {other} differ in their ending only; remove one")
     assumed = {}
-    channels, assumed_channels = channels_of(folder, images, table)
+    channels, assumed_channels = group_channels(folder, images, table)
     if assumed_channels:
         assumed["channels"] = assumed_channels
-    found = [SliceFiles(group, mask_of(group, masks)) for group in channels]
+    found = [SliceFiles(group, take_mask(group, masks)) for group in channels]
     if masks:
         lonely = min(path.name for path in masks.values())
         raise InputError(
@@ -108,36 +120,38 @@ def slices_of(folder: Path, table: pd.DataFrame | None) -> tuple[list[SliceFiles
         )
     others = [
         path for path in paths
-        if not ending(path) and not path.name.startswith(".")
-        and path.name.casefold() not in COMPANIONS
+        if not extension(path) and not path.name.startswith(".")
+        and path.name.casefold() not in IGNORED_FILES
     ]  # fmt: skip
     if others:
         assumed["ignored"] = f"{len(others)} files that are no slices, such as *{others[0].suffix}"
     return found, assumed
 
 
-def mask_of(group: list[Path], masks: dict[str, Path]) -> Path | None:
+def take_mask(group: list[Path], masks: dict[str, Path]) -> Path | None:
     """Take the mask of a slice out of `masks`: named as one of its channels, or as all of them."""
-    stems = [stem(path.name) for path in group]
-    for word in ("", *(f"_{suffix.casefold()}" for suffix in SUFFIX.values())):
+    stems = [file_stem(path.name) for path in group]
+    for word in ("", *(f"_{suffix.casefold()}" for suffix in BIDS_SUFFIX.values())):
         for name in stems:
-            if (found := masks.pop(name.removesuffix(word) + MASK, None)) is not None:
+            if (found := masks.pop(name.removesuffix(word) + MASK_SUFFIX, None)) is not None:
                 return found
     return None
 
 
-def channels_of(
+def group_channels(
     folder: Path, images: list[Path], table: pd.DataFrame | None
 ) -> tuple[list[list[Path]], str | None]:
     """The images of each slice, a channel each, and what was assumed of them."""
     names = [] if table is None else [str(name) for name in table]
-    extra = [name for name in names if name.startswith(f"{FILE}_")]
+    extra = [name for name in names if name.startswith(f"{FILE_COLUMN}_")]
     if table is not None and extra:
         names = [path.name for path in images]
-        columns = [file_column(table, names) or FILE, *extra]
+        columns = [file_column(table, names) or FILE_COLUMN, *extra]
         if columns[0] not in table:
             raise InputError(f"{folder}/slices.csv has a column {extra[0]} but none named file")
-        places = [places_of(table[name].tolist(), names, folder / "slices.csv") for name in columns]
+        places = [
+            match_files(table[name].tolist(), names, folder / "slices.csv") for name in columns
+        ]
         groups = [[images[place] for place in group] for group in zip(*places, strict=True)]
         used = {path for group in groups for path in group}
         if len(used) < sum(map(len, groups)):
@@ -148,16 +162,18 @@ def channels_of(
                 f"{folder}/slices.csv does not name {lonely}; add it or remove the file"
             )
         return sorted(groups, key=lambda group: group[0].name), None
-    return by_ending(folder, images)
+    return group_channels_by_suffix(folder, images)
 
 
-def by_ending(folder: Path, images: list[Path]) -> tuple[list[list[Path]], str | None]:
+def group_channels_by_suffix(
+    folder: Path, images: list[Path]
+) -> tuple[list[list[Path]], str | None]:
     """Channels told by the endings of names, in the order of DESIGN's list of modalities."""
-    endings = {f"_{suffix.casefold()}": modality for modality, suffix in SUFFIX.items()}
+    endings = {f"_{suffix.casefold()}": modality for modality, suffix in BIDS_SUFFIX.items()}
     order = ["", *endings]
     groups: dict[str, dict[str, Path]] = {}
     for path in images:
-        name = stem(path.name)
+        name = file_stem(path.name)
         word = max((word for word in endings if name.endswith(word)), key=len, default="")
         groups.setdefault(name.removesuffix(word), {})[word] = path
     if all(len(group) == 1 for group in groups.values()):
@@ -179,22 +195,25 @@ def by_ending(folder: Path, images: list[Path]) -> tuple[list[list[Path]], str |
     return [[group[word] for word in words] for group in groups.values()], f"{said} by file names"
 
 
-def planes_of(paths: Sequence[Path]) -> NDArray[Any]:
+def read_channel(paths: Sequence[Path]) -> NDArray[Any]:
     """Planes of one shape and type as (N,H,W)."""
-    return np.stack(equal(paths))
+    return np.stack(read_planes(paths))
 
 
-def drawn_masks(paths: Sequence[Path]) -> NDArray[np.uint8]:
+def read_masks(paths: Sequence[Path]) -> NDArray[np.uint8]:
     """Masks (N,H,W) in {0,1}: what is not 0; of JPEG, whose zeros are noisy, what is bright."""
-    least = [127 if ending(path) in JPEG else 0 for path in paths]
+    least = [127 if extension(path) in JPEG_EXTENSIONS else 0 for path in paths]
     return np.stack(
-        [(mask > floor).astype(np.uint8) for mask, floor in zip(equal(paths), least, strict=True)]
+        [
+            (mask > floor).astype(np.uint8)
+            for mask, floor in zip(read_planes(paths), least, strict=True)
+        ]
     )
 
 
-def equal(paths: Sequence[Path]) -> list[NDArray[Any]]:
+def read_planes(paths: Sequence[Path]) -> list[NDArray[Any]]:
     """Planes (H,W) of one shape and type."""
-    planes = [plane(path) for path in paths]
+    planes = [read_plane(path) for path in paths]
     for found, path in zip(planes, paths, strict=True):
         if found.shape != planes[0].shape or found.dtype != planes[0].dtype:
             raise InputError(
@@ -204,18 +223,18 @@ def equal(paths: Sequence[Path]) -> list[NDArray[Any]]:
     return planes
 
 
-def plane(path: Path) -> NDArray[Any]:
+def read_plane(path: Path) -> NDArray[Any]:
     """One slice (H,W): rows run from anterior to posterior, columns from right to left."""
     try:
-        return pixels_of(path)
+        return read_pixels(path)
     except (OSError, EOFError, SyntaxError, ValueError, ImageFileError, HeaderDataError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read ({reason}); replace or remove it") from None
 
 
-def pixels_of(path: Path) -> NDArray[Any]:
+def read_pixels(path: Path) -> NDArray[Any]:
     """What `plane` returns, or whatever the reading library raises."""
-    if not ending(path).startswith(".nii"):
+    if not extension(path).startswith(".nii"):
         with Image.open(path) as image:
             if image.mode not in ("L", "1"):
                 raise InputError(f"{path} is a {image.mode} picture; expected 8-bit grey")
@@ -228,6 +247,6 @@ def pixels_of(path: Path) -> NDArray[Any]:
     return values[::-1, ::-1].T  # (x to the right, y to the front) -> (H,W)
 
 
-def ending(path: Path) -> str:
+def extension(path: Path) -> str:
     """The ending of a slice's file in lower case, empty for other files."""
-    return next((word for word in ENDINGS if path.name.lower().endswith(word)), "")
+    return next((word for word in EXTENSIONS if path.name.lower().endswith(word)), "")

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 Mask = NDArray[np.uint8]
 
-AIR_BELOW = -0.85  # generated air is nearly -1, the darkest fluid inside a brain is not
+AIR_THRESHOLD = -0.85  # generated air is nearly -1, the darkest fluid inside a brain is not
 
 
 def clean_mask(
@@ -21,7 +21,7 @@ def clean_mask(
     Returns:
         (H,W) in {0, 1}.
     """
-    mask = (soft > 0) & head(image)
+    mask = (soft > 0) & head_mask(image)
     parts, count = ndimage.label(mask)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
     kept = sizes >= min_island_px
@@ -30,9 +30,9 @@ def clean_mask(
     return cleaned
 
 
-def head(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+def head_mask(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     """The largest connected part of a slice (C,H,W) that is not air, its holes filled."""
-    parts, count = ndimage.label((image > AIR_BELOW).any(0))
+    parts, count = ndimage.label((image > AIR_THRESHOLD).any(0))
     if count == 0:
         return np.zeros(image.shape[1:], bool)
     largest = np.bincount(parts.ravel())[1:].argmax() + 1

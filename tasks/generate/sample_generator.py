@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.dcgan import Generator, noise
+from models.dcgan import Generator, seeded_noise
 from tasks.generate.mask_cleanup import Mask, clean_mask, mask_matches_label
 
 # Batches are always full: a batch of 7 and one of 64 round differently.
@@ -34,7 +34,7 @@ class SamplingRequest:
 
 
 @dataclass(frozen=True)
-class GeneratedSlices:
+class GeneratedSlice:
     """One accepted slice: `image` (C,H,W) float16, `mask` (H,W), what it was drawn from.
 
     Of a generator that was shown no masks the mask is empty and says nothing.
@@ -49,28 +49,33 @@ class GeneratedSlices:
 
 def sample_generator(
     generator: Generator, asked: SamplingRequest, device: torch.device
-) -> Iterator[GeneratedSlices]:
+) -> Iterator[GeneratedSlice]:
     """Yield up to `asked.count` slices in order; those that never agree are left out."""
     for start in range(0, asked.count, BATCH):
-        batch = draw_batch(generator, asked, start, device)
+        batch = sample_batch(generator, asked, start, device)
         for index in range(start, min(start + BATCH, asked.count)):
             if (drawn := batch.get(index)) is not None:
                 yield drawn
 
 
-def draw_batch(
+def sample_batch(
     generator: Generator, asked: SamplingRequest, start: int, device: torch.device
-) -> dict[int, GeneratedSlices]:
+) -> dict[int, GeneratedSlice]:
     """Slices start, ..., start + 63 that agree with their label within the allowed attempts."""
     indices = range(start, start + BATCH)
-    labels = [label_of(index, asked.tumor_share) for index in indices]
-    accepted: dict[int, GeneratedSlices] = {}
+    labels = [label_at(index, asked.tumor_share) for index in indices]
+    accepted: dict[int, GeneratedSlice] = {}
     for attempt in range(asked.attempts):
-        seeds = [seed_of(asked.seed, index, attempt) for index in indices]
+        seeds = [slice_seed(asked.seed, index, attempt) for index in indices]
         with torch.inference_mode():
-            z = noise(seeds, generator.architecture.latent).to(device)
+            z = seeded_noise(seeds, generator.architecture.latent).to(device)
             which = torch.tensor(labels, device=device)
-            x = generator(z, which, conditions(generator, z, which, asked)).float().cpu().numpy()
+            x = (
+                generator(z, which, requested_conditions(generator, z, which, asked))
+                .float()
+                .cpu()
+                .numpy()
+            )
         for slot, index in enumerate(indices):
             if index in accepted:
                 continue
@@ -80,7 +85,7 @@ def draw_batch(
                 mask[:] = 0
             elif not mask_matches_label(mask, labels[slot], min_tumor_px=asked.min_tumor_px):
                 continue
-            accepted[index] = GeneratedSlices(
+            accepted[index] = GeneratedSlice(
                 image.astype(np.float16), mask, labels[slot], seeds[slot], attempt
             )
         if len(accepted) == BATCH:
@@ -88,7 +93,7 @@ def draw_batch(
     return accepted
 
 
-def conditions(
+def requested_conditions(
     generator: Generator, z: Tensor, labels: Tensor, asked: SamplingRequest
 ) -> Tensor | None:
     """What the slices are to show (B,k): what is asked for, the rest as z draws it."""
@@ -109,12 +114,12 @@ def conditions(
     return shown
 
 
-def label_of(index: int, tumor_share: float) -> int:
+def label_at(index: int, tumor_share: float) -> int:
     """Labels in a fixed order that keeps the share at every count."""
     return int(np.floor((index + 1) * tumor_share) > np.floor(index * tumor_share))
 
 
-def seed_of(seed: int, index: int, attempt: int) -> int:
+def slice_seed(seed: int, index: int, attempt: int) -> int:
     """A seed below 2**63 for each slice and attempt."""
     low, high = np.random.SeedSequence([seed, index, attempt]).generate_state(2)
     return (int(high) << 32 | int(low)) % 2**63

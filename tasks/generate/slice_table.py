@@ -17,13 +17,18 @@ import pandas as pd
 
 from tasks.stage.errors import InputError
 
-FILE = "file"
-FILE_COLUMNS = (FILE, "filename", "image", "name")  # older tables of `auglift generate`: name
-ROW = "row"
+FILE_COLUMN = "file"
+FILE_COLUMNS = (
+    FILE_COLUMN,
+    "filename",
+    "image",
+    "name",
+)  # older tables of `auglift generate`: name
+ROW_COLUMN = "row"
 REMEDY = "add a column file with the name of each slice's file"
 
 
-def read_table(path: Path) -> pd.DataFrame | None:
+def read_slice_table(path: Path) -> pd.DataFrame | None:
     """The table as text, with lower-case column names; None without a file.
 
     Commas, semicolons or tabs may separate its cells.
@@ -67,11 +72,11 @@ def join_to_arrays(table: pd.DataFrame, n: int, path: Path) -> tuple[pd.DataFram
     Returns:
         The table, and how its rows were joined, in words.
     """
-    check_count(table, n, path)
-    if ROW not in table:
+    check_row_count(table, n, path)
+    if ROW_COLUMN not in table:
         return table, "in the order of the array"
     try:
-        places = [int(plain_id(cell)) for cell in table[ROW]]
+        places = [int(plain_id(cell)) for cell in table[ROW_COLUMN]]
     except ValueError:
         places = []
     if sorted(places) != list(range(n)):
@@ -93,8 +98,8 @@ def join_to_files(
     """
     column = file_column(table, names)
     if column is None:
-        check_count(table, len(names), path)
-        natural = sorted(names, key=natural_key)
+        check_row_count(table, len(names), path)
+        natural = sorted(names, key=natural_sort_key)
         if natural != sorted(names) and len(table.drop_duplicates()) > 1:
             pair = next(
                 pair for pair in zip(sorted(names), natural, strict=True) if len({*pair}) > 1
@@ -104,24 +109,24 @@ def join_to_files(
                 f" {pair[1]}) or by number; {REMEDY}"
             )
         return table, "in the order of the file names, for want of a column file"
-    places = places_of(table[column].tolist(), names, path)
-    check_count(table, len(names), path)
+    places = match_files(table[column].tolist(), names, path)
+    check_row_count(table, len(names), path)
     by_place = table.set_axis(places).sort_index()
     return by_place.reset_index(drop=True), f"by the column {column}"
 
 
 def file_column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
     """The column that names files; under another title than `file`, only if its cells do so."""
-    if FILE in table:
-        return FILE
-    known = {stem(name) for name in names}
+    if FILE_COLUMN in table:
+        return FILE_COLUMN
+    known = {file_stem(name) for name in names}
     for column in FILE_COLUMNS:
-        if column in table and any(stem(cell) in known for cell in table[column]):
+        if column in table and any(file_stem(cell) in known for cell in table[column]):
             return column
     return None
 
 
-def places_of(cells: Sequence[str], names: Sequence[str], path: Path) -> list[int]:
+def match_files(cells: Sequence[str], names: Sequence[str], path: Path) -> list[int]:
     """The place in `names` that each cell means: by name, else without folder, ending and case.
 
     Raises:
@@ -130,10 +135,10 @@ def places_of(cells: Sequence[str], names: Sequence[str], path: Path) -> list[in
     exact = {name: place for place, name in enumerate(names)}
     loose: dict[str, list[int]] = {}
     for place, name in enumerate(names):
-        loose.setdefault(stem(name), []).append(place)
+        loose.setdefault(file_stem(name), []).append(place)
     found = []
     for cell in cells:
-        places = [exact[cell]] if cell in exact else loose.get(stem(cell), [])
+        places = [exact[cell]] if cell in exact else loose.get(file_stem(cell), [])
         if len(places) != 1:
             many = f"{len(places)} files" if places else "no image"
             raise InputError(f"{path} names {cell!r}, which is {many} in this folder; correct it")
@@ -144,25 +149,25 @@ def places_of(cells: Sequence[str], names: Sequence[str], path: Path) -> list[in
     return found
 
 
-def check_count(table: pd.DataFrame, n: int, path: Path) -> None:
+def check_row_count(table: pd.DataFrame, n: int, path: Path) -> None:
     """Refuse a table of another length."""
     if len(table) != n:
         raise InputError(f"{path} has {len(table)} rows for {n} slices; expected a row a slice")
 
 
-def stem(name: str) -> str:
+def file_stem(name: str) -> str:
     """A file's name without folders, endings of pictures and case."""
     base = unicodedata.normalize("NFC", name).replace("\\", "/").rsplit("/", 1)[-1].casefold()
     return re.sub(r"\.(nii\.gz|nii|png|jpe?g)$", "", base)
 
 
-def natural_key(name: str) -> list[tuple[int, int, str]]:
+def natural_sort_key(name: str) -> list[tuple[int, int, str]]:
     """Sorts 2 before 10 and a before B, as file managers do."""
     parts = re.split(r"(\d+)", name.casefold())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-def labels_of(table: pd.DataFrame, path: Path) -> list[int]:
+def parse_labels(table: pd.DataFrame, path: Path) -> list[int]:
     """The column `label`: 1 tumour, 0 none, -1 unknown.
 
     Raises:
@@ -180,7 +185,7 @@ def labels_of(table: pd.DataFrame, path: Path) -> list[int]:
     return found
 
 
-def subjects_of(table: pd.DataFrame, path: Path) -> list[str]:
+def parse_subjects(table: pd.DataFrame, path: Path) -> list[str]:
     """The column `subject` as text, whole numbers without `.0`.
 
     Raises:

@@ -30,7 +30,10 @@ def train_segmenter(
     Half of every batch shows a tumour. AdamW on a one-cycle schedule, as for the downstream
     segmenters; no choice is made on validation patients, so that they stay unseen.
     """
-    from models.segmenter import overlap_loss, segmenter  # MONAI's import alone takes 3 seconds
+    from models.segmenter import (  # MONAI's import alone takes 3 seconds
+        build_segmenter,
+        dice_ce_loss,
+    )
 
     marked = train.masks.any(axis=(1, 2))
     pools = [np.flatnonzero(marked == kind) for kind in (True, False)]
@@ -41,7 +44,7 @@ def train_segmenter(
     rows = [np.concatenate([rng.choice(pool, BATCH // 2) for pool in pools]) for _ in range(steps)]
     images = torch.from_numpy(padded(train.images, -1)).to(device)
     masks = torch.from_numpy(padded(train.masks[:, None].astype(np.float32), 0)).to(device)
-    network = segmenter(train.images.shape[1], seed=seed, widths=WIDTHS).to(device)
+    network = build_segmenter(train.images.shape[1], seed=seed, widths=WIDTHS).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=LEARNING_RATE, total_steps=steps + 1, pct_start=0.2
@@ -49,7 +52,7 @@ def train_segmenter(
     network.train()
     for chosen in rows:
         optimizer.zero_grad(set_to_none=True)
-        loss = overlap_loss(network(images[chosen]), masks[chosen])
+        loss = dice_ce_loss(network(images[chosen]), masks[chosen])
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from tasks import params
 from tasks.params.phantom import Phantom
 from tasks.phantom import dicom_writer, mni_atlas, nifti_writer
-from tasks.phantom.simulator import Patient, Simulator
+from tasks.phantom.simulator import SimulatedPatient, Simulator
 from tasks.stage.processes import init_worker_process
 from tasks.stage.stage_io import atomic_output
 from tasks.stage.stage_runtime import run_stage
@@ -26,15 +26,17 @@ def main() -> None:
     """Simulate the cohort and write it to `data/raw/phantom`."""
     choice = params.read(Phantom)
     with atomic_output(Path("data/raw/phantom")) as root:
-        rows = pd.DataFrame(write_all(root, choice.patients, seed=choice.seed))
+        rows = pd.DataFrame(write_patients(root, choice.patients, seed=choice.seed))
         rows.to_csv(root / "participants.tsv", sep="\t", index=False)
-        (root / "participants.json").write_text(json.dumps(COLUMNS, indent=2) + "\n")
-        (root / "dataset_description.json").write_text(json.dumps(description(), indent=2) + "\n")
+        (root / "participants.json").write_text(json.dumps(PARTICIPANTS_COLUMNS, indent=2) + "\n")
+        (root / "dataset_description.json").write_text(
+            json.dumps(dataset_description(), indent=2) + "\n"
+        )
 
 
-def write_all(root: Path, patients: int, *, seed: int) -> list[dict[str, object]]:
+def write_patients(root: Path, patients: int, *, seed: int) -> list[dict[str, object]]:
     """Write every patient; returns the rows of `participants.tsv` in their order."""
-    mni_atlas.load()  # before the fork, so that the processes share it
+    mni_atlas.load_atlas()  # before the fork, so that the processes share it
     write = partial(write_patient, root, seed=seed)
     # Each patient depends on its index alone, so who writes it changes no byte. One BLAS thread
     # each: these products are small, and waiting threads would cost more than they save.
@@ -52,13 +54,13 @@ def write_patient(root: Path, index: int, *, seed: int) -> dict[str, object]:
     patient = Simulator(seed).patient(index)
     rng = np.random.default_rng([seed, index, DISK_STREAM])
     if patient.kind.format == "dicom":
-        dicom_writer.write(root, patient, rng, seed=seed)
+        dicom_writer.write_dicom(root, patient, rng, seed=seed)
     else:
-        nifti_writer.write(root, patient, rng)
-    return row(patient)
+        nifti_writer.write_nifti(root, patient, rng)
+    return participants_row(patient)
 
 
-def row(patient: Patient) -> dict[str, object]:
+def participants_row(patient: SimulatedPatient) -> dict[str, object]:
     """One row of `participants.tsv`."""
     return {
         "participant_id": patient.participant_id,
@@ -70,7 +72,7 @@ def row(patient: Patient) -> dict[str, object]:
     }
 
 
-COLUMNS = {
+PARTICIPANTS_COLUMNS = {
     "site": {"Description": "The simulated scanner"},
     "format": {"Description": "dicom: below sourcedata/; nifti: below the participant's folder"},
     "tumor": {"Description": "Whether a tumour was simulated", "Levels": {"0": "no", "1": "yes"}},
@@ -79,7 +81,7 @@ COLUMNS = {
 }
 
 
-def description() -> dict[str, object]:
+def dataset_description() -> dict[str, object]:
     """BIDS's `dataset_description.json`."""
     return {
         "Name": "auglift phantom: simulated FLAIR examinations, no patients",

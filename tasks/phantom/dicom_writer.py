@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from tasks.phantom.simulator import Patient
+from tasks.phantom.simulator import SimulatedPatient
 
 DAY, TIME = "20240102", "080000"
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
@@ -25,7 +25,9 @@ PROTOCOLS = {
 }
 
 
-def write(root: Path, patient: Patient, rng: np.random.Generator, *, seed: int) -> None:
+def write_dicom(
+    root: Path, patient: SimulatedPatient, rng: np.random.Generator, *, seed: int
+) -> None:
     """Write `sourcedata/PARTICIPANT/*.dcm` and its `seg.dcm`.
 
     Files are numbered in another order than the slices lie in space, and instances are counted
@@ -33,18 +35,18 @@ def write(root: Path, patient: Patient, rng: np.random.Generator, *, seed: int) 
     """
     folder = root / "sourcedata" / patient.participant_id
     folder.mkdir(parents=True)
-    series = slices(patient, seed=seed, descending=bool(rng.random() < 0.5))
+    series = slice_datasets(patient, seed=seed, descending=bool(rng.random() < 0.5))
     for number, image in zip(rng.permutation(len(series)), series, strict=True):
         image.save_as(folder / f"{number + 1:04d}.dcm", enforce_file_format=True)
-    segmentation(patient, series, seed=seed).save_as(folder / "seg.dcm")
+    segmentation_object(patient, series, seed=seed).save_as(folder / "seg.dcm")
 
 
-def uid(seed: int, *words: object) -> str:
+def seeded_uid(seed: int, *words: object) -> str:
     """A UID that depends on the seed and the words only."""
     return str(generate_uid(entropy_srcs=["auglift phantom", str(seed), *map(str, words)]))
 
 
-def slices(patient: Patient, *, seed: int, descending: bool) -> list[FileDataset]:
+def slice_datasets(patient: SimulatedPatient, *, seed: int, descending: bool) -> list[FileDataset]:
     """One dataset a slice, from the lowest to the highest."""
     name = patient.participant_id
     slope = PROTOCOLS[patient.kind.site]["slope"]
@@ -53,12 +55,14 @@ def slices(patient: Patient, *, seed: int, descending: bool) -> list[FileDataset
     count = len(stored)
     series = []
     for k, pixels in enumerate(stored):
-        image = header(patient, seed=seed)
+        image = series_header(patient, seed=seed)
         image.InstanceNumber = count - k if descending else k + 1
-        image.SOPInstanceUID = uid(seed, name, "slice", k)
-        image.ImagePositionPatient = position(patient, k)
+        image.SOPInstanceUID = seeded_uid(seed, name, "slice", k)
+        image.ImagePositionPatient = image_position(patient, k)
         normal = np.cross(*np.reshape(image.ImageOrientationPatient, (2, 3)).astype(float))
-        image.SliceLocation = decimal(float(normal @ np.array(image.ImagePositionPatient, float)))
+        image.SliceLocation = decimal_string(
+            float(normal @ np.array(image.ImagePositionPatient, float))
+        )
         image.SmallestImagePixelValue = int(pixels.min())
         image.LargestImagePixelValue = int(pixels.max())
         image.PixelData = np.ascontiguousarray(pixels).tobytes()
@@ -67,20 +71,23 @@ def slices(patient: Patient, *, seed: int, descending: bool) -> list[FileDataset
     return series
 
 
-def header(patient: Patient, *, seed: int) -> FileDataset:
+def series_header(patient: SimulatedPatient, *, seed: int) -> FileDataset:
     """What all slices of a series share."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     image = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    identity(image, patient, seed=seed)
-    protocol(image, patient.kind.site)
+    set_identity(image, patient, seed=seed)
+    set_acquisition(image, patient.kind.site)
     columns, rows, _ = patient.volume.shape
     axes = RAS_TO_LPS @ patient.affine[:3, :3] / np.array(patient.spacing_mm)
-    image.ImageOrientationPatient = [decimal(v) for v in (*-axes[:, 0], *-axes[:, 1])]
-    image.PixelSpacing = [decimal(patient.spacing_mm[1]), decimal(patient.spacing_mm[0])]
-    image.SpacingBetweenSlices = decimal(patient.spacing_mm[2])
-    image.SliceThickness = decimal(patient.spacing_mm[2])
+    image.ImageOrientationPatient = [decimal_string(v) for v in (*-axes[:, 0], *-axes[:, 1])]
+    image.PixelSpacing = [
+        decimal_string(patient.spacing_mm[1]),
+        decimal_string(patient.spacing_mm[0]),
+    ]
+    image.SpacingBetweenSlices = decimal_string(patient.spacing_mm[2])
+    image.SliceThickness = decimal_string(patient.spacing_mm[2])
     image.Rows, image.Columns = rows, columns
     image.SamplesPerPixel = 1
     image.PhotometricInterpretation = "MONOCHROME2"
@@ -89,7 +96,7 @@ def header(patient: Patient, *, seed: int) -> FileDataset:
     return image
 
 
-def identity(image: Dataset, patient: Patient, *, seed: int) -> None:
+def set_identity(image: Dataset, patient: SimulatedPatient, *, seed: int) -> None:
     """Patient, study, series and frame of reference; PatientID is BIDS's participant_id."""
     name = patient.participant_id
     image.SpecificCharacterSet = "ISO_IR 100"
@@ -98,9 +105,9 @@ def identity(image: Dataset, patient: Patient, *, seed: int) -> None:
     image.PatientID = name
     image.PatientBirthDate = ""
     image.PatientSex = "O"
-    image.StudyInstanceUID = uid(seed, name, "study")
-    image.SeriesInstanceUID = uid(seed, name, "series")
-    image.FrameOfReferenceUID = uid(seed, name, "frame of reference")
+    image.StudyInstanceUID = seeded_uid(seed, name, "study")
+    image.SeriesInstanceUID = seeded_uid(seed, name, "series")
+    image.FrameOfReferenceUID = seeded_uid(seed, name, "frame of reference")
     image.PositionReferenceIndicator = ""
     image.StudyDate = image.SeriesDate = image.AcquisitionDate = image.ContentDate = DAY
     image.StudyTime = image.SeriesTime = image.AcquisitionTime = image.ContentTime = TIME
@@ -113,7 +120,7 @@ def identity(image: Dataset, patient: Patient, *, seed: int) -> None:
     image.ImageComments = "PHANTOM: simulated anatomy, no patient"
 
 
-def protocol(image: Dataset, site: str) -> None:
+def set_acquisition(image: Dataset, site: str) -> None:
     """How a FLAIR is acquired (MR Image Module, PS3.3 C.8.3.1)."""
     values = PROTOCOLS[site]
     image.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
@@ -129,29 +136,31 @@ def protocol(image: Dataset, site: str) -> None:
     image.SequenceVariant = "SK"
     image.ScanOptions = ""
     image.MRAcquisitionType = "2D"
-    image.EchoTime = decimal(values["echo"])
-    image.RepetitionTime = decimal(values["repetition"])
-    image.InversionTime = decimal(values["inversion"])
+    image.EchoTime = decimal_string(values["echo"])
+    image.RepetitionTime = decimal_string(values["repetition"])
+    image.InversionTime = decimal_string(values["inversion"])
     image.EchoTrainLength = 16
-    image.MagneticFieldStrength = decimal(values["field"])
-    image.RescaleSlope = decimal(values["slope"])
+    image.MagneticFieldStrength = decimal_string(values["field"])
+    image.RescaleSlope = decimal_string(values["slope"])
     image.RescaleIntercept = "0"
     image.RescaleType = "US"
 
 
-def position(patient: Patient, k: int) -> list[str]:
+def image_position(patient: SimulatedPatient, k: int) -> list[str]:
     """Image Position (Patient) of slice k in LPS mm: the centre of its first pixel."""
     columns, rows, _ = patient.volume.shape
     world = patient.affine @ np.array([columns - 1, rows - 1, k, 1.0])
-    return [decimal(v) for v in RAS_TO_LPS @ world[:3]]
+    return [decimal_string(v) for v in RAS_TO_LPS @ world[:3]]
 
 
-def decimal(value: float) -> str:
+def decimal_string(value: float) -> str:
     """A decimal string (DS) of at most 16 characters."""
     return str(pydicom.valuerep.format_number_as_ds(float(np.round(value, 9)) + 0.0))
 
 
-def segmentation(patient: Patient, series: list[FileDataset], *, seed: int) -> Dataset:
+def segmentation_object(
+    patient: SimulatedPatient, series: list[FileDataset], *, seed: int
+) -> Dataset:
     """The whole tumour as a binary DICOM Segmentation of the series.
 
     Only frames that hold tumour are written. 'Examined, and no tumour found' is a segmentation
@@ -170,7 +179,7 @@ def segmentation(patient: Patient, series: list[FileDataset], *, seed: int) -> D
         ),
         segmented_property_type=CodedConcept("108369006", "SCT", "Neoplasm"),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
-        tracking_uid=uid(seed, name, "tracking"),
+        tracking_uid=seeded_uid(seed, name, "tracking"),
         tracking_id=f"{name} tumor",
     )
     found = hd.seg.Segmentation(
@@ -178,9 +187,9 @@ def segmentation(patient: Patient, series: list[FileDataset], *, seed: int) -> D
         pixel_array=mask,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[segment],
-        series_instance_uid=uid(seed, name, "segmentation series"),
+        series_instance_uid=seeded_uid(seed, name, "segmentation series"),
         series_number=2,
-        sop_instance_uid=uid(seed, name, "segmentation"),
+        sop_instance_uid=seeded_uid(seed, name, "segmentation"),
         instance_number=1,
         manufacturer="auglift phantom",
         manufacturer_model_name="Simulator",
@@ -195,11 +204,11 @@ def segmentation(patient: Patient, series: list[FileDataset], *, seed: int) -> D
         series_date=DAY,
         series_time=TIME,
     )
-    without_clock(found, organization=uid(seed, name, "dimensions"))
+    fix_times_and_uids(found, organization=seeded_uid(seed, name, "dimensions"))
     return found
 
 
-def without_clock(found: Dataset, *, organization: str) -> None:
+def fix_times_and_uids(found: Dataset, *, organization: str) -> None:
     """Replace what highdicom takes from the clock or at random, so that bytes repeat."""
     for element in found.iterall():
         if element.keyword == "DimensionOrganizationUID":

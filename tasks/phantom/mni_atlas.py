@@ -28,14 +28,14 @@ class Atlas:
     brain: Float
     caps: Float
     origin_mm: Float
-    sites_mm: Float
+    tumor_sites_mm: Float
     """(S,3): places in cerebral white matter where a tumour may start."""
-    room_mm: Float
+    clearance_mm: Float
     """(S,3): their distance to a ventricle, to the brain's surface, and to the midline."""
 
 
 @cache
-def load() -> Atlas:
+def load_atlas() -> Atlas:
     """Read the maps that come inside nilearn's package; nothing is downloaded."""
     from nilearn.datasets import (
         load_mni152_gm_template,
@@ -54,10 +54,10 @@ def load() -> Atlas:
         slice(start, start + high - low) for start, (low, high) in zip(first, BOX_MM, strict=True)
     )
     t1, grey, white = (np.asarray(image.dataobj, dtype=np.float32)[box] for image in images)
-    return derive(t1, grey, white, origin)
+    return derive_atlas(t1, grey, white, origin)
 
 
-def derive(t1: Float, grey: Float, white: Float, origin: Float) -> Atlas:
+def derive_atlas(t1: Float, grey: Float, white: Float, origin: Float) -> Atlas:
     """Everything the simulator needs, from the three maps (X,Y,Z) at 1 mm."""
     brain = ndimage.binary_fill_holes(t1 > 0.05)
     # Averaging 152 brains blurred the folds; steeper shares give back the sulci of one brain.
@@ -72,10 +72,10 @@ def derive(t1: Float, grey: Float, white: Float, origin: Float) -> Atlas:
 
     inside = ndimage.distance_transform_edt(brain[::2, ::2, ::2]) * 2
     fluid = (tissue[::2, ::2, ::2] < 0.4) & (inside > 16)
-    ventricle = largest_part(fluid)
+    ventricle = largest_component(fluid)
     to_ventricle = ndimage.distance_transform_edt(~ventricle).astype(np.float32) * 2
-    caps = np.exp(-np.maximum(fine(to_ventricle, brain.shape) - 1, 0) / 2.5) * white
-    places, room = tumour_sites(white, to_ventricle, inside.astype(np.float32), origin)
+    caps = np.exp(-np.maximum(upsample_to_1mm(to_ventricle, brain.shape) - 1, 0) / 2.5) * white
+    places, room = find_tumor_sites(white, to_ventricle, inside.astype(np.float32), origin)
     return Atlas(
         grey=blur_to_slice_thickness(grey),
         white=blur_to_slice_thickness(white),
@@ -83,8 +83,8 @@ def derive(t1: Float, grey: Float, white: Float, origin: Float) -> Atlas:
         brain=blur_to_slice_thickness(brain.astype(np.float32)),
         caps=blur_to_slice_thickness(caps.astype(np.float32)),
         origin_mm=origin,
-        sites_mm=places,
-        room_mm=room,
+        tumor_sites_mm=places,
+        clearance_mm=room,
     )
 
 
@@ -100,20 +100,20 @@ def blur_to_slice_thickness(volume: Float) -> Float:
     return np.asarray(ndimage.gaussian_filter(flat, (0.6, 0.6, 0.6)), dtype=np.float32)
 
 
-def fine(coarse: Float, shape: tuple[int, ...]) -> Float:
+def upsample_to_1mm(coarse: Float, shape: tuple[int, ...]) -> Float:
     """From the 2 mm lattice back to 1 mm, each value doubled along every axis."""
     for axis in range(3):
         coarse = np.repeat(coarse, 2, axis=axis)
     return coarse[tuple(slice(n) for n in shape)]
 
 
-def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The largest connected component; for deep fluid these are the ventricles."""
     parts, _ = ndimage.label(mask)
     return np.asarray(parts == 1 + np.bincount(parts.ravel())[1:].argmax(), dtype=np.bool_)
 
 
-def tumour_sites(
+def find_tumor_sites(
     white: Float, to_ventricle: Float, inside: Float, origin: Float
 ) -> tuple[Float, Float]:
     """Places (S,3) in mm and their room (S,3); gliomas start in the hemispheres' white matter."""
@@ -127,7 +127,7 @@ def tumour_sites(
     return (places * 2 + origin).astype(np.float32), room.astype(np.float32)
 
 
-def sample(volume: Float, origin_mm: Float, points_mm: Float) -> Float:
+def interpolate_map(volume: Float, origin_mm: Float, points_mm: Float) -> Float:
     """Trilinear values of a 1 mm map at MNI points (3,...); zero outside the box."""
     voxels = points_mm - origin_mm.reshape(3, *[1] * (points_mm.ndim - 1))
     values = ndimage.map_coordinates(volume, voxels, order=1, mode="constant", output=np.float32)

@@ -7,36 +7,36 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.phantom.simulator import Patient
+from tasks.phantom.simulator import SimulatedPatient
 
 # Axis orders as converters and archives leave them. A mask may be stored in another order than
 # its image: the same voxels in world space, so it stays exact, but only the affine says so.
-ORDERS = ("RAS", "LPS", "LAS", "LPS", "ASR", "PIR")
+AXIS_ORDERS = ("RAS", "LPS", "LAS", "LPS", "ASR", "PIR")
 
 
-def image_path(root: Path, patient: Patient) -> Path:
+def image_path(root: Path, patient: SimulatedPatient) -> Path:
     """Where BIDS keeps the image."""
     name = patient.participant_id
     return root / name / "anat" / f"{name}_FLAIR.nii.gz"
 
 
-def mask_path(root: Path, patient: Patient) -> Path:
+def mask_path(root: Path, patient: SimulatedPatient) -> Path:
     """Where BIDS keeps a mask made by hand, below `derivatives/`."""
     name = patient.participant_id
     folder = root / "derivatives" / "masks" / name / "anat"
     return folder / f"{name}_label-tumor_mask.nii.gz"
 
 
-def write(root: Path, patient: Patient, rng: np.random.Generator) -> None:
+def write_nifti(root: Path, patient: SimulatedPatient, rng: np.random.Generator) -> None:
     """Write the image (int16) and the mask (uint8, all zero where there is no tumour)."""
-    order = ORDERS[rng.integers(len(ORDERS))]
-    mask_order = ORDERS[rng.integers(len(ORDERS))] if rng.random() < 0.33 else order
+    order = AXIS_ORDERS[rng.integers(len(AXIS_ORDERS))]
+    mask_order = AXIS_ORDERS[rng.integers(len(AXIS_ORDERS))] if rng.random() < 0.33 else order
     volume = np.rint(patient.volume).astype(np.int16)
-    save(image_path(root, patient), volume, patient.affine, order)
-    save(mask_path(root, patient), patient.mask, patient.affine, mask_order)
+    save_nifti(image_path(root, patient), volume, patient.affine, order)
+    save_nifti(mask_path(root, patient), patient.mask, patient.affine, mask_order)
 
 
-def save(
+def save_nifti(
     path: Path,
     array: NDArray[np.int16] | NDArray[np.uint8],
     affine: NDArray[np.float64],

@@ -23,7 +23,7 @@ class SmoothField:
     centre_mm: tuple[float, float, float]
 
     @classmethod
-    def draw(
+    def random(
         cls,
         rng: np.random.Generator,
         *,
@@ -40,7 +40,7 @@ class SmoothField:
     def on_lattice(self, x: Float, y: Float, z: Float) -> Float:
         """Evaluate on the lattice of three axes in mm; returns (C, len(x), len(y), len(z))."""
         wx, wy, wz = (
-            self.weights(points - np.float32(centre))  # (P,K)
+            self.spline_weights(points - np.float32(centre))  # (P,K)
             for points, centre in zip((x, y, z), self.centre_mm, strict=True)
         )
         values = wy @ (self.coefficients @ wz.T)  # (C,K,K,K) -> (C,K,K,Z) -> (C,K,Y,Z)
@@ -48,7 +48,7 @@ class SmoothField:
         plane = wx @ values.reshape(channels, knots, -1)  # (C,X,Y*Z)
         return plane.reshape(channels, len(x), len(y), len(z))
 
-    def weights(self, offset_mm: Float) -> Float:
+    def spline_weights(self, offset_mm: Float) -> Float:
         """Cubic B-spline weights (P,K) of every control point at every position."""
         knots = self.coefficients.shape[1]
         lattice = np.arange(knots, dtype=np.float32) - (knots - 1) / 2

@@ -19,7 +19,7 @@ from tasks.phantom.tumor import Tumor
 Format = Literal["dicom", "nifti"]
 
 
-class Kind(NamedTuple):
+class PatientKind(NamedTuple):
     """What is crossed: twelve kinds in every block of twelve patients, DICOM a third of them."""
 
     format: Format
@@ -28,8 +28,11 @@ class Kind(NamedTuple):
 
 
 FORMATS: tuple[Format, ...] = ("dicom", "nifti", "nifti")
-KINDS: tuple[Kind, ...] = tuple(
-    Kind(format_, site, has) for format_ in FORMATS for site in ("A", "B") for has in (False, True)
+KINDS: tuple[PatientKind, ...] = tuple(
+    PatientKind(format_, site, has)
+    for format_ in FORMATS
+    for site in ("A", "B")
+    for has in (False, True)
 )
 
 
@@ -52,7 +55,7 @@ SCANNERS = {
 
 
 @dataclass(frozen=True)
-class Patient:
+class SimulatedPatient:
     """One simulated examination.
 
     `volume` (I,J,K) float32, 0 outside the brain (the image is stripped), fluid dark, grey
@@ -63,7 +66,7 @@ class Patient:
 
     index: int
     participant_id: str
-    kind: Kind
+    kind: PatientKind
     volume: Float
     mask: NDArray[np.uint8]
     parts: NDArray[np.uint8]
@@ -84,7 +87,7 @@ class Simulator:
 
     seed: int
 
-    def kind(self, index: int) -> Kind:
+    def kind(self, index: int) -> PatientKind:
         """The kind of a patient: a shuffled block of all twelve at a time."""
         block, place = divmod(index, len(KINDS))
         order = self.rng(block, RandomStream.KIND).permutation(len(KINDS))
@@ -94,14 +97,14 @@ class Simulator:
         """The random numbers of one thing about one patient."""
         return np.random.default_rng([self.seed, index, stream])
 
-    def patients(self, first: int, count: int) -> Iterator[Patient]:
+    def patients(self, first: int, count: int) -> Iterator[SimulatedPatient]:
         """The patients `first` to `first + count - 1`."""
         for index in range(first, first + count):
             yield self.patient(index)
 
     def patient(
-        self, index: int, *, kind: Kind | None = None, has_tumor: bool | None = None
-    ) -> Patient:
+        self, index: int, *, kind: PatientKind | None = None, has_tumor: bool | None = None
+    ) -> SimulatedPatient:
         """Simulate one patient.
 
         Args:
@@ -112,24 +115,24 @@ class Simulator:
         kind = kind or self.kind(index)
         if has_tumor is not None:
             kind = kind._replace(tumor=has_tumor)
-        atlas = mni_atlas.load()
-        spacing, affine, axes = geometry(self.rng(index, RandomStream.GEOMETRY))
-        points, linear = self.deform(index, axes)  # (3,I,J,K) MNI mm
-        brain = mni_atlas.sample(atlas.brain, atlas.origin_mm, points) > 0.5
+        atlas = mni_atlas.load_atlas()
+        spacing, affine, axes = random_geometry(self.rng(index, RandomStream.GEOMETRY))
+        points, linear = self.deform_anatomy(index, axes)  # (3,I,J,K) MNI mm
+        brain = mni_atlas.interpolate_map(atlas.brain, atlas.origin_mm, points) > 0.5
         labels = np.zeros(brain.shape, dtype=np.uint8)
         found = None
         if kind.tumor:
-            found = tumor.draw(self.rng(index, RandomStream.TUMOR), atlas)
-            centre = nearest(points, found.place_mm, axes)
-            around = window(axes, centre, found.reach_mm)
-            offset = offsets(axes, centre, around)
+            found = tumor.random_tumor(self.rng(index, RandomStream.TUMOR), atlas)
+            centre = nearest_voxel_position(points, found.place_mm, axes)
+            around = voxels_within(axes, centre, found.reach_mm)
+            offset = offsets_from(axes, centre, around)
             pushed = tumor.displacement(found, offset)
             points[:, *around] += np.tensordot(linear, pushed, axes=1)
-        look, scanner = self.contrast(index, kind.site, atlas)
+        look, scanner = self.simulate_contrast(index, kind.site, atlas)
         image = np.zeros(brain.shape, dtype=np.float32)
-        image[brain] = mni_atlas.sample(look, atlas.origin_mm, points[:, brain])
+        image[brain] = mni_atlas.interpolate_map(look, atlas.origin_mm, points[:, brain])
         if found is not None:
-            labels[around], image[around] = grow(
+            labels[around], image[around] = insert_tumor(
                 found,
                 atlas,
                 image[around],
@@ -139,7 +142,7 @@ class Simulator:
                 grey=scanner.grey,
             )
         volume = self.acquire(index, image, brain, axes, scanner)
-        return Patient(
+        return SimulatedPatient(
             index=index,
             participant_id=f"sub-{index + 1:03d}",
             kind=kind,
@@ -151,14 +154,14 @@ class Simulator:
             spacing_mm=spacing,
         )
 
-    def deform(self, index: int, axes: tuple[Float, Float, Float]) -> tuple[Float, Float]:
+    def deform_anatomy(self, index: int, axes: tuple[Float, Float, Float]) -> tuple[Float, Float]:
         """The MNI point (3,I,J,K) seen by every voxel, and the linear part (3,3) of that map."""
         rng = self.rng(index, RandomStream.ANATOMY)
         # MNI152 is larger than a typical brain, and the torque lengthens it further.
         size = np.exp(rng.normal(-0.055, 0.025)) * np.exp(rng.normal(0, 0.022, 3))
         linear = (rotation(rng.normal(0, 2.5, 3)) / size).astype(np.float32)
-        wide = SmoothField.draw(rng, channels=3, knot_mm=42, reach_mm=125)
-        local = SmoothField.draw(rng, channels=3, knot_mm=20, reach_mm=125)
+        wide = SmoothField.random(rng, channels=3, knot_mm=42, reach_mm=125)
+        local = SmoothField.random(rng, channels=3, knot_mm=20, reach_mm=125)
         points = 2.6 * wide.on_lattice(*axes) + 1.1 * local.on_lattice(*axes)  # (3,I,J,K)
         for channel, (slopes, centre) in enumerate(zip(linear, CENTRE_MM, strict=True)):
             x, y, z = (slope * axis for slope, axis in zip(slopes, axes, strict=True))
@@ -168,7 +171,9 @@ class Simulator:
         )
         return flat.reshape(points.shape), linear
 
-    def contrast(self, index: int, site: str, atlas: mni_atlas.Atlas) -> tuple[Float, Scanner]:
+    def simulate_contrast(
+        self, index: int, site: str, atlas: mni_atlas.Atlas
+    ) -> tuple[Float, Scanner]:
         """The average brain (1 mm lattice) as this patient's FLAIR shows it, free of noise."""
         rng = self.rng(index, RandomStream.CONTRAST)
         base = SCANNERS[site]
@@ -195,8 +200,8 @@ class Simulator:
     ) -> Float:
         """Texture, coil shading, Rician noise and the scanner's gain, inside the brain only."""
         rng = self.rng(index, RandomStream.NOISE)
-        texture = SmoothField.draw(rng, channels=1, knot_mm=9, reach_mm=125).on_lattice(*axes)[0]
-        shading = SmoothField.draw(rng, channels=1, knot_mm=60, reach_mm=125).on_lattice(*axes)[0]
+        texture = SmoothField.random(rng, channels=1, knot_mm=9, reach_mm=125).on_lattice(*axes)[0]
+        shading = SmoothField.random(rng, channels=1, knot_mm=60, reach_mm=125).on_lattice(*axes)[0]
         # The coil is brighter at the patient's left, as one with a weak element would be.
         shading = scanner.bias * shading - (0.0018 * axes[0])[:, None, None]
         clean = image[brain] * np.exp(shading[brain]) * (1 + 0.025 * texture[brain])
@@ -206,7 +211,7 @@ class Simulator:
         return volume
 
 
-def geometry(
+def random_geometry(
     rng: np.random.Generator,
 ) -> tuple[tuple[float, float, float], NDArray[np.float64], tuple[Float, Float, Float]]:
     """Spacing in mm, the affine, and the voxels' positions in the head's own axes in mm.
@@ -239,21 +244,25 @@ def rotation(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def add_spot(look: Float, atlas: mni_atlas.Atlas, rng: np.random.Generator, *, peak: float) -> None:
     """Add one bright white-matter spot of 2 to 5 mm to the 1 mm lattice, in place."""
-    centre = np.rint(atlas.sites_mm[rng.integers(len(atlas.sites_mm))] - atlas.origin_mm)
+    centre = np.rint(
+        atlas.tumor_sites_mm[rng.integers(len(atlas.tumor_sites_mm))] - atlas.origin_mm
+    )
     width = rng.uniform([1.2, 1.2, 2.0], [2.6, 2.6, 3.2])
     box = tuple(slice(int(c) - 8, int(c) + 9) for c in centre)
     r = np.mgrid[-8:9, -8:9, -8:9].astype(np.float32) / width.reshape(3, 1, 1, 1)
     look[box] += (peak * np.exp(-0.5 * (r**2).sum(0)) * atlas.white[box]).astype(np.float32)
 
 
-def nearest(points: Float, place_mm: Float, axes: tuple[Float, Float, Float]) -> Float:
+def nearest_voxel_position(
+    points: Float, place_mm: Float, axes: tuple[Float, Float, Float]
+) -> Float:
     """Position (3,) in the head's axes of the voxel that shows an MNI place."""
     distance = ((points - place_mm[:, None, None, None]) ** 2).sum(0)
     voxel = np.unravel_index(int(distance.argmin()), distance.shape)
     return np.array([axis[i] for axis, i in zip(axes, voxel, strict=True)], dtype=np.float32)
 
 
-def window(
+def voxels_within(
     axes: tuple[Float, Float, Float], centre: Float, reach: float
 ) -> tuple[slice, slice, slice]:
     """The voxels within `reach` mm of a centre along every axis."""
@@ -262,7 +271,7 @@ def window(
     return x, y, z
 
 
-def offsets(
+def offsets_from(
     axes: tuple[Float, Float, Float], centre: Float, around: tuple[slice, slice, slice]
 ) -> Float:
     """Offsets (3,X,Y,Z) in mm of a window's voxels from the centre."""
@@ -270,7 +279,7 @@ def offsets(
     return np.stack(np.meshgrid(*cut, indexing="ij")).astype(np.float32)
 
 
-def grow(
+def insert_tumor(
     found: Tumor,
     atlas: mni_atlas.Atlas,
     image: Float,
@@ -281,12 +290,12 @@ def grow(
     grey: float,
 ) -> tuple[NDArray[np.uint8], Float]:
     """Labels and image (X,Y,Z) of the window around a tumour, tissue already pushed aside."""
-    white = mni_atlas.sample(atlas.white, atlas.origin_mm, points)
-    tissue = white + mni_atlas.sample(atlas.grey, atlas.origin_mm, points)
+    white = mni_atlas.interpolate_map(atlas.white, atlas.origin_mm, points)
+    tissue = white + mni_atlas.interpolate_map(atlas.grey, atlas.origin_mm, points)
     noise = found.shape.on_lattice(offset[0, :, 0, 0], offset[1, 0, :, 0], offset[2, 0, 0])
     ours = (np.sign(found.place_mm[0]) * points[0] > 1.5).astype(np.float32)
-    labels, core, oedema = tumor.parts(
+    labels, core, oedema = tumor.label_parts(
         found, offset, noise, tissue=tissue * brain, white=white * brain, ours=ours
     )
-    painted = tumor.paint(found, image, offset, noise, core=core, oedema=oedema, grey=grey)
+    painted = tumor.paint_tumor(found, image, offset, noise, core=core, oedema=oedema, grey=grey)
     return labels, np.where(brain, painted, image)

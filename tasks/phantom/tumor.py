@@ -43,13 +43,13 @@ class Tumor:
         return 1.7 * (self.radius_mm + 0.5 * self.oedema_mm)
 
 
-def draw(rng: np.random.Generator, atlas: Atlas) -> Tumor:
+def random_tumor(rng: np.random.Generator, atlas: Atlas) -> Tumor:
     """Draw a tumour that has room where it lies: it neither fills a ventricle nor the skull."""
     radius = float(6 + 14 * rng.beta(1.3, 1.5))
     allowed = np.zeros(0, dtype=np.intp)
     needs = np.array([[0.7, 0.6, 0.8]])
     while not len(allowed):
-        allowed = np.flatnonzero((atlas.room_mm > needs * radius + [[2, 3, 3]]).all(1))
+        allowed = np.flatnonzero((atlas.clearance_mm > needs * radius + [[2, 3, 3]]).all(1))
         radius *= 1 if len(allowed) else 0.93
     turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
     stretch = np.exp(rng.normal(0, 0.16, 3))
@@ -57,7 +57,7 @@ def draw(rng: np.random.Generator, atlas: Atlas) -> Tumor:
     conspicuous = rng.beta(1.5, 1.4)
     cystic = radius > 9 and rng.random() < 0.45
     return Tumor(
-        place_mm=atlas.sites_mm[rng.choice(allowed)],
+        place_mm=atlas.tumor_sites_mm[rng.choice(allowed)],
         radius_mm=radius,
         oedema_mm=float(3 + 11 * rng.beta(1.3, 1.7)),
         axes=(turn * stretch).astype(np.float32),
@@ -65,7 +65,7 @@ def draw(rng: np.random.Generator, atlas: Atlas) -> Tumor:
         oedema_gain=1.30 + 0.45 * conspicuous,
         core_gain=1.20 + conspicuous * rng.uniform(0.15, 0.5),
         centre_gain=rng.uniform(0.4, 0.8) if cystic else rng.uniform(0.95, 1.1),
-        shape=SmoothField.draw(rng, channels=3, knot_mm=max(4.0, 0.55 * radius), reach_mm=45),
+        shape=SmoothField.random(rng, channels=3, knot_mm=max(4.0, 0.55 * radius), reach_mm=45),
     )
 
 
@@ -78,7 +78,7 @@ def displacement(tumor: Tumor, offset_mm: Float) -> Float:
     return np.asarray(-tumor.push * np.exp(-((radius / tumor.push_mm) ** 2)) * offset_mm)
 
 
-def parts(
+def label_parts(
     tumor: Tumor, offset_mm: Float, noise: Float, *, tissue: Float, white: Float, ours: Float
 ) -> tuple[NDArray[np.uint8], Float, Float]:
     """Labels and soft weights of the tumour on a lattice.
@@ -113,7 +113,7 @@ def parts(
     return labels.astype(np.uint8), core.astype(np.float32), oedema.astype(np.float32)
 
 
-def paint(
+def paint_tumor(
     tumor: Tumor,
     image: Float,
     offset_mm: Float,

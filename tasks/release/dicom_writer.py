@@ -22,7 +22,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.valuerep import DSfloat, validate_value
 
-from tasks.common.bids_suffixes import SUFFIX
+from tasks.common.bids_suffixes import BIDS_SUFFIX
 from tasks.release.nifti_writer import stored
 from tasks.stage.errors import InputError
 
@@ -80,7 +80,7 @@ def write(
         capture = secondary_capture(
             stored(image[channel]), subject=subject, modality=modality, label=label, stamp=stamp
         )
-        capture.save_as(instances / f"{SUFFIX[modality]}.dcm", enforce_file_format=True)
+        capture.save_as(instances / f"{BIDS_SUFFIX[modality]}.dcm", enforce_file_format=True)
         if channel == 0 and mask.any():
             segments = segmentation(mask, capture, subject=subject, stamp=stamp)
             segments.save_as(instances / "mask.dcm", enforce_file_format=True)

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.common.bids_suffixes import SUFFIX
+from tasks.common.bids_suffixes import BIDS_SUFFIX
 
 STEPS: Final = 4095  # 12 bits, as scanners store: the same integers in NIfTI and in DICOM
 MASK: Final = "label-tumor_mask"
@@ -56,7 +56,7 @@ def write(
     """One slice (C,H,W) in [-1, 1] and its mask (H,W) as files of the folder `anat`."""
     for plane, modality in zip(image, modalities, strict=True):
         picture = volume(stored(plane), pixel_mm=pixel_mm, mark=mark)
-        picture.to_filename(anat / f"{name}_{SUFFIX[modality]}.nii.gz")
+        picture.to_filename(anat / f"{name}_{BIDS_SUFFIX[modality]}.nii.gz")
     volume(mask, pixel_mm=pixel_mm, mark=mark).to_filename(anat / f"{name}_{MASK}.nii.gz")
 
 
@@ -77,7 +77,7 @@ def write_root(
     """
     by_suffix: dict[str, list[str]] = {}
     for modality in modalities:
-        by_suffix.setdefault(SUFFIX[modality].rpartition("_")[2], []).append(modality)
+        by_suffix.setdefault(BIDS_SUFFIX[modality].rpartition("_")[2], []).append(modality)
     trees = {
         "dataset_description": description(
             version=version, license_words=license_words, digest=digest

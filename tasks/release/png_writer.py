@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tasks.common.bids_suffixes import SUFFIX
-from tasks.common.slice_montage import grey, slice_montage
+from tasks.common.bids_suffixes import BIDS_SUFFIX
+from tasks.common.slice_montage import slice_montage, to_grey
 
 LABELS = {1: "tumour", 0: "no-tumour"}
 
@@ -34,8 +34,8 @@ def write(
     """One slice (C,H,W) in [-1, 1] and its mask (H,W) as 8-bit files of a folder."""
     chunks = mark(name.removeprefix("sub-"))
     for channel, modality in enumerate(modalities):
-        ending = "" if channel == 0 else f"_{SUFFIX[modality]}"
-        picture = Image.fromarray(grey(image[channel]))
+        ending = "" if channel == 0 else f"_{BIDS_SUFFIX[modality]}"
+        picture = Image.fromarray(to_grey(image[channel]))
         picture.save(folder / f"{name}{ending}.png", pnginfo=chunks)
     Image.fromarray(mask * 255).save(folder / f"{name}_mask.png", pnginfo=chunks)
 
@@ -50,7 +50,7 @@ def write_table(
     """
     files = {"file": [f"{name}.png" for name in names]}
     for modality in modalities[1:]:
-        suffix = SUFFIX[modality]
+        suffix = BIDS_SUFFIX[modality]
         files[f"file_{suffix}"] = [f"{name}_{suffix}.png" for name in names]
     whole = pd.concat([pd.DataFrame(files), table.reset_index(drop=True)], axis=1)
     whole.to_csv(folder / "slices.csv", index=False, lineterminator="\n")
@@ -73,5 +73,7 @@ def sheets(
         for number, start in enumerate(range(0, len(members), tiles), 1):
             shown = members[start : start + tiles]
             marks = [f"SYNTHETIC {subjects[row]}" for row in shown]
-            picture = slice_montage(images[shown], masks[shown], marks=marks, columns=8, side=136)
+            picture = slice_montage(
+                images[shown], masks[shown], marks=marks, columns=8, tile_px=136
+            )
             yield f"{word}-{number:03d}", picture

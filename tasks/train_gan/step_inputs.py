@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models.diffaugment import DiffAugment
-from tasks.common.torch_setup import rng
+from tasks.common.torch_setup import seeded_generator
 from tasks.params.train_gan import TrainGan
 from tasks.train_gan.distributed import Ranks
 from tasks.train_gan.training_data import TrainingData
@@ -57,10 +57,10 @@ def draw_step_inputs(
     numbers do not depend on how many processes there are.
     """
     device = examples.train.x.device
-    random = rng(asked.seed, number, device=device)
+    random = seeded_generator(asked.seed, number, device=device)
     real, labels, conditions = examples.batch(asked.batch, random)
     z = torch.randn(asked.batch, asked.latent, generator=random, device=device)
-    views = [DiffAugment.draw(asked.batch, random, device) for _ in range(3)]
+    views = [DiffAugment.random_numbers(asked.batch, random, device) for _ in range(3)]
     mix = torch.rand(asked.batch, generator=random, device=device)
     return StepInputs(
         real=ranks.share(real),

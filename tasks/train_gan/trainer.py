@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.dcgan import Architecture, Discriminator, Generator, noise
+from models.dcgan import Architecture, Discriminator, Generator, seeded_noise
 from models.diffaugment import DiffAugment
 from models.efficientnet_features import EfficientNetLite0Features
 from models.losses import (
@@ -20,7 +20,7 @@ from models.losses import (
     r1_penalty,
 )
 from models.projected_discriminator import ProjectedDiscriminator
-from models.sync_batch_norm import synchronise
+from models.sync_batch_norm import replace_batch_norms
 from tasks.measures.features import load_extractor
 from tasks.params.train_gan import TrainGan
 from tasks.train_gan.adaptive_augmentation import Adaptive
@@ -61,8 +61,8 @@ class Trainer:
         # Only the first process draws from the averaged weights: their batch norm is its own.
         self.ema: Generator = copy.deepcopy(self.generator).requires_grad_(False)
         if self.ranks.count > 1:
-            synchronise(self.generator)
-            synchronise(self.discriminator)
+            replace_batch_norms(self.generator)
+            replace_batch_norms(self.discriminator)
         self.generator_adam = adam(self.generator, asked.learning_rate, asked, device)
         self.discriminator_adam = adam(self.discriminator, asked.discriminator_rate, asked, device)
         self.augment = DiffAugment(**asked.diffaugment.model_dump())
@@ -223,7 +223,7 @@ class Trainer:
         self.ema.train()
         labels = torch.arange(64, device=self.device) % 2
         for index in range(RECALIBRATION):
-            z = noise(range(64 * index, 64 * (index + 1)), self.asked.latent).to(self.device)
+            z = seeded_noise(range(64 * index, 64 * (index + 1)), self.asked.latent).to(self.device)
             self.ema(z, labels)
         self.ema.eval()
         return self.ema

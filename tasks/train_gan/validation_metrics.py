@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from models.dcgan import noise
+from models.dcgan import seeded_noise
 from tasks.measures.features import features
 from tasks.measures.frechet import frechet_distance
 from tasks.train_gan.trainer import Trainer
@@ -105,7 +105,7 @@ def draw(sampler: nn.Module, label: int, n: int, *, latent: int, device: torch.d
     """The first n slices (n,C+1,H,W) of a label: the same z at every step."""
     labels = torch.full((BATCH,), label, device=device)
     drawn = [
-        sampler(noise(range(start, start + BATCH), latent).to(device), labels)
+        sampler(seeded_noise(range(start, start + BATCH), latent).to(device), labels)
         for start in range(0, n, BATCH)
     ]
     return torch.cat(drawn)[:n].float()
@@ -116,7 +116,9 @@ def drawn_conditions(trainer: Trainer, label: int, n: int) -> Tensor | None:
     if not trainer.asked.conditions:
         return None
     labels = torch.full((n,), label, device=trainer.device)
-    return trainer.ema.conditions(noise(range(n), trainer.asked.latent).to(trainer.device), labels)
+    return trainer.ema.conditions(
+        seeded_noise(range(n), trainer.asked.latent).to(trainer.device), labels
+    )
 
 
 @torch.no_grad()

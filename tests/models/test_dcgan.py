@@ -8,7 +8,7 @@ from models.dcgan import (
     Generator,
     SmoothConvTranspose2d,
     minibatch_stddev,
-    noise,
+    seeded_noise,
 )
 
 LABELS = torch.tensor([0, 1, 0, 1])
@@ -92,8 +92,8 @@ def test_minibatch_stddev_sees_a_collapse() -> None:
 
 
 def test_noise_of_a_seed_does_not_depend_on_its_neighbours() -> None:
-    assert torch.equal(noise([3, 9, 4], 16)[1], noise([9], 16)[0])
-    assert not torch.equal(noise([9], 16), noise([10], 16))
+    assert torch.equal(seeded_noise([3, 9, 4], 16)[1], seeded_noise([9], 16)[0])
+    assert not torch.equal(seeded_noise([9], 16), seeded_noise([10], 16))
 
 
 def test_a_smooth_upsampling_is_nearest_neighbours_then_a_convolution() -> None:

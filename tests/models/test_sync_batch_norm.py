@@ -3,7 +3,7 @@ import copy
 import torch
 from torch import nn
 
-from models.sync_batch_norm import SyncBatchNorm2d, mean_over_ranks, synchronise
+from models.sync_batch_norm import SyncBatchNorm2d, mean_over_ranks, replace_batch_norms
 
 
 def both() -> tuple[nn.Sequential, nn.Sequential]:
@@ -11,7 +11,7 @@ def both() -> tuple[nn.Sequential, nn.Sequential]:
     plain = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Sequential(nn.BatchNorm2d(5), nn.ReLU()))
     nn.init.normal_(plain[1][0].weight)  # type: ignore[index]
     synced = copy.deepcopy(plain)
-    synchronise(synced)
+    replace_batch_norms(synced)
     return plain, synced
 
 

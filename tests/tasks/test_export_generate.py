@@ -13,11 +13,11 @@ import yaml
 from PIL import Image
 
 from tasks.commands.export import generate_cli
-from tasks.commands.export.generator_source import read
-from tasks.commands.export.standalone_generator import build, slices
+from tasks.commands.export.generator_source import read_generator_info
+from tasks.commands.export.standalone_generator import build_generator, generate_slices
 from tasks.common.slice_set import read_slice_set
 from tasks.generate import __main__ as stage_generate
-from tasks.generate.external_images import read_folder
+from tasks.generate.external_images import read_image_folder
 from tests.tasks.export_fixtures import clone
 
 
@@ -47,11 +47,17 @@ def only_slices(files: dict[str, bytes]) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("label", ["tumor", "both"])
 def test_the_slices_of_a_short_list_are_the_first_of_a_long_one(here: Path, label: str) -> None:
-    facts, weights = read(Path("data/gan/0"))
-    generator = build(facts, weights)
-    long = list(slices(generator, facts, facts.wish(count=65, label=label, seed=7)))
+    facts, weights = read_generator_info(Path("data/gan/0"))
+    generator = build_generator(facts, weights)
+    long = list(
+        generate_slices(generator, facts, facts.sampling_request(count=65, label=label, seed=7))
+    )
     for count in (1, 7, 64, 65):
-        short = list(slices(generator, facts, facts.wish(count=count, label=label, seed=7)))
+        short = list(
+            generate_slices(
+                generator, facts, facts.sampling_request(count=count, label=label, seed=7)
+            )
+        )
         assert len(short) == count
         for (a, one), (b, other) in zip(short, long, strict=False):
             assert a == b and one.seed == other.seed and one.label == other.label
@@ -87,9 +93,9 @@ def test_an_index_has_the_same_slice_whether_labels_alternate_or_not(here: Path)
 def test_the_stage_and_the_command_draw_the_same_slices(here: Path) -> None:
     stage_generate.main("0")
     found = read_slice_set(Path("data/synthetic/0"), "samples.parquet")
-    facts, weights = read(Path("data/gan/0"))
-    wish = facts.wish(count=len(found), label="both", seed=5)
-    drawn = list(slices(build(facts, weights), facts, wish))
+    facts, weights = read_generator_info(Path("data/gan/0"))
+    wish = facts.sampling_request(count=len(found), label="both", seed=5)
+    drawn = list(generate_slices(build_generator(facts, weights), facts, wish))
     assert [one.seed for _, one in drawn] == found.table["seed"].tolist()
     for row, (_, one) in enumerate(drawn):
         assert np.array_equal(one.image, found.images[row])
@@ -117,7 +123,7 @@ def test_every_file_says_that_it_is_synthetic(here: Path) -> None:
 
 def test_the_pictures_are_an_image_folder_that_the_judge_reads(here: Path) -> None:
     ask(here / "out", "--count", 9)
-    found, table = read_folder(here / "out"), pd.read_csv(here / "out/slices.csv")
+    found, table = read_image_folder(here / "out"), pd.read_csv(here / "out/slices.csv")
     assert found.labels.tolist() == table["label"].tolist()
     assert found.masks is not None
     assert np.array_equal(found.masks.any((1, 2)), table["label"] == 1)
@@ -171,7 +177,7 @@ def test_a_generator_that_draws_no_tumours_ends_and_leaves_nothing(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.commands.export.standalone_generator.MAX_EMPTY_BATCHES", 2)
-    monkeypatch.setattr("tasks.commands.export.standalone_generator.draw_batch", lambda *_: {})
+    monkeypatch.setattr("tasks.commands.export.standalone_generator.sample_batch", lambda *_: {})
     with pytest.raises(SystemExit) as ended:
         ask(here / "out", "--count", 1, "--label", "tumor")
     assert ended.value.code == 2

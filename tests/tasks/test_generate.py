@@ -10,7 +10,7 @@ from PIL import Image
 
 from tasks.common.slice_set import SliceSet, read_slice_set
 from tasks.generate import __main__ as generate
-from tasks.generate.external_images import read_folder
+from tasks.generate.external_images import read_image_folder
 from tasks.generate.mask_cleanup import clean_mask, mask_matches_label
 from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
@@ -144,7 +144,7 @@ def test_pictures_and_nifti_files_read_as_the_arrays_they_were(room: Path) -> No
     images, masks = elsewhere(room)
     np.save(room / "other/images.npy", images)
     np.save(room / "other/masks.npy", masks)
-    expected = read_folder(room / "other")
+    expected = read_image_folder(room / "other")
     for kind in ("png", "nii.gz"):
         folder = room / kind
         folder.mkdir()
@@ -156,7 +156,7 @@ def test_pictures_and_nifti_files_read_as_the_arrays_they_were(room: Path) -> No
                     affine = np.diag([-1.0, -1.0, 1.0, 1.0])  # to the left, to the back
                     nifti = nib.Nifti1Image(plane.T[:, :, None], affine)
                     nib.save(nifti, folder / f"{name}.nii.gz")
-        found = read_folder(folder)
+        found = read_image_folder(folder)
         assert np.array_equal(found.images, expected.images)
         assert found.masks is not None and np.array_equal(found.masks, expected.masks)
         assert np.array_equal(found.labels, expected.labels)

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from models.dcgan import Architecture, Generator
 from tasks.generate import __main__ as generate
 from tasks.generate.load_generator import load_generator
-from tasks.generate.sample_generator import SamplingRequest, conditions, sample_generator
+from tasks.generate.sample_generator import SamplingRequest, requested_conditions, sample_generator
 from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
 from tests.tasks.train_gan_fixtures import SIZE, fake_generator, write_params, write_room
@@ -37,18 +37,18 @@ def asked(**values: float) -> SamplingRequest:
 
 def test_what_is_asked_for_is_standardised_as_in_training_and_the_rest_is_drawn() -> None:
     generator, z = conditioned(), torch.randn(4, 8)
-    free = conditions(generator, z, LABELS, WISH)
+    free = requested_conditions(generator, z, LABELS, WISH)
     assert free is not None and torch.equal(free, generator.conditions(z, LABELS))
-    some = conditions(generator, z, LABELS, asked(tumor_area_mm2=float(math.exp(6))))
+    some = requested_conditions(generator, z, LABELS, asked(tumor_area_mm2=float(math.exp(6))))
     assert some is not None and torch.equal(some[:, 1], free[:, 1])
     torch.testing.assert_close(some[:, 0], torch.where(LABELS == 1, 2.0, free[:, 0]))
-    placed = conditions(generator, z, LABELS, asked(position_mm=-10.0))
+    placed = requested_conditions(generator, z, LABELS, asked(position_mm=-10.0))
     assert placed is not None and torch.equal(placed[:, 1], torch.full((4,), -1.0))
 
 
 def test_a_generator_without_conditions_is_asked_for_none() -> None:
     plain = Generator(Architecture(size=SIZE, latent=8, width=4))
-    assert conditions(plain, torch.randn(4, 8), LABELS, WISH) is None
+    assert requested_conditions(plain, torch.randn(4, 8), LABELS, WISH) is None
 
 
 def test_an_asked_area_changes_tumour_slices_only() -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tasks.phantom import dicom_writer
 from tasks.phantom.__main__ import write_patient
-from tasks.phantom.simulator import Patient, Simulator
+from tasks.phantom.simulator import SimulatedPatient, Simulator
 
 REPOSITORY = Path(__file__).parents[2]
 SEED, PATIENTS = 5, 12
@@ -44,15 +44,15 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def truth() -> list[Patient]:
+def truth() -> list[SimulatedPatient]:
     return list(Simulator(SEED).patients(0, PATIENTS))
 
 
-def of_format(truth: list[Patient], name: str) -> list[Patient]:
+def of_format(truth: list[SimulatedPatient], name: str) -> list[SimulatedPatient]:
     return [patient for patient in truth if patient.kind.format == name]
 
 
-def series_of(batch: Path, patient: Patient) -> list[pydicom.FileDataset]:
+def series_of(batch: Path, patient: SimulatedPatient) -> list[pydicom.FileDataset]:
     folder = batch / "sourcedata" / patient.participant_id
     return [pydicom.dcmread(path) for path in sorted(folder.glob("[0-9]*.dcm"))]
 
@@ -66,7 +66,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 def resample_exactly(
-    array: NDArray[np.generic], affine: NDArray[np.float64], patient: Patient
+    array: NDArray[np.generic], affine: NDArray[np.float64], patient: SimulatedPatient
 ) -> NDArray[np.generic]:
     """The array on the patient's own grid; both must be the same voxels of one world."""
     back = np.linalg.inv(affine) @ patient.affine
@@ -90,7 +90,7 @@ def test_patients_are_equal_byte_for_byte_whoever_writes_them(batch: Path, tmp_p
     assert len(written) > 2 * PATIENTS
 
 
-def test_participants_are_listed_as_bids_asks(batch: Path, truth: list[Patient]) -> None:
+def test_participants_are_listed_as_bids_asks(batch: Path, truth: list[SimulatedPatient]) -> None:
     table = pd.read_csv(batch / "participants.tsv", sep="\t")
     assert list(table.columns) == [
         "participant_id", "site", "format", "tumor", "slices", "tumor_slices",
@@ -108,7 +108,9 @@ def test_format_site_and_tumour_do_not_give_each_other_away(batch: Path) -> None
     assert table.tumor.mean() == 0.5
 
 
-def test_nifti_volumes_and_masks_read_back_exactly(batch: Path, truth: list[Patient]) -> None:
+def test_nifti_volumes_and_masks_read_back_exactly(
+    batch: Path, truth: list[SimulatedPatient]
+) -> None:
     codes, crossed = set(), 0
     for patient in of_format(truth, "nifti"):
         name = patient.participant_id
@@ -125,7 +127,7 @@ def test_nifti_volumes_and_masks_read_back_exactly(batch: Path, truth: list[Pati
     assert crossed, "some masks lie in another axis order than their image"
 
 
-def test_dicom_series_read_back_exactly(batch: Path, truth: list[Patient]) -> None:
+def test_dicom_series_read_back_exactly(batch: Path, truth: list[SimulatedPatient]) -> None:
     for patient in of_format(truth, "dicom"):
         series = series_of(batch, patient)
         stack = hd.get_volume_from_series(series)
@@ -137,7 +139,7 @@ def test_dicom_series_read_back_exactly(batch: Path, truth: list[Patient]) -> No
         assert {one.SeriesDescription for one in series} == {"FLAIR"}
 
 
-def test_dicom_files_lie_in_no_useful_order(batch: Path, truth: list[Patient]) -> None:
+def test_dicom_files_lie_in_no_useful_order(batch: Path, truth: list[SimulatedPatient]) -> None:
     for patient in of_format(truth, "dicom"):
         series = series_of(batch, patient)
         heights = [float(one.ImagePositionPatient[2]) for one in series]
@@ -146,7 +148,7 @@ def test_dicom_files_lie_in_no_useful_order(batch: Path, truth: list[Patient]) -
         assert len({one.SOPInstanceUID for one in series}) == len(series)
 
 
-def test_segmentations_lie_on_their_series(batch: Path, truth: list[Patient]) -> None:
+def test_segmentations_lie_on_their_series(batch: Path, truth: list[SimulatedPatient]) -> None:
     for patient in of_format(truth, "dicom"):
         found = hd.seg.segread(batch / "sourcedata" / patient.participant_id / "seg.dcm")
         series = series_of(batch, patient)
@@ -162,7 +164,7 @@ def test_segmentations_lie_on_their_series(batch: Path, truth: list[Patient]) ->
 
 
 def test_stand_ins_for_patients_are_named_phantoms_but_not_marked_synthetic(
-    batch: Path, truth: list[Patient]
+    batch: Path, truth: list[SimulatedPatient]
 ) -> None:
     for patient in of_format(truth, "dicom"):
         first = series_of(batch, patient)[0]

@@ -11,17 +11,17 @@ from scipy.interpolate import RegularGridInterpolator
 
 from tasks.phantom import mni_atlas, tumor
 from tasks.phantom.random_fields import SmoothField
-from tasks.phantom.simulator import KINDS, Patient, Simulator
+from tasks.phantom.simulator import KINDS, SimulatedPatient, Simulator
 
 SIMULATOR = Simulator(7)
 
 
 @pytest.fixture(scope="module")
-def cohort() -> list[Patient]:
+def cohort() -> list[SimulatedPatient]:
     return list(SIMULATOR.patients(0, 12))
 
 
-def head_grid(patient: Patient) -> tuple[NDArray[np.float64], ...]:
+def head_grid(patient: SimulatedPatient) -> tuple[NDArray[np.float64], ...]:
     """Positions of voxels along the head's axes, in mm from the image's centre."""
     return tuple(
         (np.arange(n) - (n - 1) / 2) * step
@@ -29,7 +29,7 @@ def head_grid(patient: Patient) -> tuple[NDArray[np.float64], ...]:
     )
 
 
-def on_common_grid(patient: Patient) -> NDArray[np.float64]:
+def on_common_grid(patient: SimulatedPatient) -> NDArray[np.float64]:
     """The volume at 3 mm in-plane pixels, ten slices, brightness relative to its median."""
     soft = ndimage.gaussian_filter(patient.volume, (0.8, 0.8, 0))
     read = RegularGridInterpolator(head_grid(patient), soft, bounds_error=False, fill_value=0)
@@ -42,7 +42,9 @@ def likeness(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
 
-def test_equal_seed_and_index_give_equal_patients_in_any_order(cohort: list[Patient]) -> None:
+def test_equal_seed_and_index_give_equal_patients_in_any_order(
+    cohort: list[SimulatedPatient],
+) -> None:
     again = Simulator(7).patient(5)
     np.testing.assert_array_equal(again.volume, cohort[5].volume)
     np.testing.assert_array_equal(again.mask, cohort[5].mask)
@@ -76,21 +78,21 @@ def test_stacks_differ_and_stay_in_range() -> None:
         np.testing.assert_allclose(steps, patient.spacing_mm, atol=1e-4)
 
 
-def test_brains_look_like_flair(cohort: list[Patient]) -> None:
+def test_brains_look_like_flair(cohort: list[SimulatedPatient]) -> None:
     """Grey matter is brighter than white, fluid dark, and everything outside the brain zero."""
     for patient in cohort:
         healthy = patient.brain & (patient.mask == 0)
         low, middle, high = np.percentile(patient.volume[healthy], [1, 50, 95])
         assert low < 0.6 * middle < high
         assert not patient.volume[~patient.brain].any()
-    clean, scanner = SIMULATOR.contrast(0, "A", atlas := mni_atlas.load())
+    clean, scanner = SIMULATOR.simulate_contrast(0, "A", atlas := mni_atlas.load_atlas())
     grey, white = atlas.grey > 0.95, atlas.white > 0.95
     fluid = (atlas.brain > 0.95) & (atlas.grey + atlas.white < 0.05)
     assert clean[grey].mean() > 1.15 * clean[white].mean() > 2 * clean[fluid].mean()
     assert scanner.noise < 0.15 * scanner.white
 
 
-def test_tumour_masks_are_exact(cohort: list[Patient]) -> None:
+def test_tumour_masks_are_exact(cohort: list[SimulatedPatient]) -> None:
     """Outside the mask and its soft edge, the tumour changes nothing but where tissue lies."""
     for patient in cohort:
         assert set(np.unique(patient.mask)) <= {0, 1}
@@ -125,7 +127,7 @@ def test_leaving_the_tumour_out_changes_only_its_surroundings() -> None:
 
 
 def test_mass_effect_pushes_tissue_away_from_the_centre() -> None:
-    found = tumor.draw(np.random.default_rng(3), mni_atlas.load())
+    found = tumor.random_tumor(np.random.default_rng(3), mni_atlas.load_atlas())
     distance = np.linspace(0.5, found.reach_mm, 200, dtype=np.float32)
     offset = np.stack([distance, 0 * distance, 0 * distance])
     came_from = (offset + tumor.displacement(found, offset))[0]
@@ -135,7 +137,7 @@ def test_mass_effect_pushes_tissue_away_from_the_centre() -> None:
     assert distance[-1] - came_from[-1] < 0.05 * found.reach_mm
 
 
-def test_left_and_right_can_be_told_apart(cohort: list[Patient]) -> None:
+def test_left_and_right_can_be_told_apart(cohort: list[SimulatedPatient]) -> None:
     volumes = [on_common_grid(patient) for patient in cohort]
     mean = np.mean(volumes, axis=0)
     assert likeness(mean, mean[::-1]) < 0.98
@@ -147,12 +149,12 @@ def test_left_and_right_can_be_told_apart(cohort: list[Patient]) -> None:
 
 def test_the_average_brain_itself_is_its_own_mirror_image() -> None:
     """Why the simulator has to break the symmetry itself."""
-    grey = mni_atlas.load().grey[:, :, 80]
+    grey = mni_atlas.load_atlas().grey[:, :, 80]
     assert np.corrcoef(grey[1:].ravel(), grey[:0:-1].ravel())[0, 1] > 0.99
 
 
-def test_sites_differ_in_contrast_and_noise(cohort: list[Patient]) -> None:
-    def signature(patient: Patient) -> tuple[float, float]:
+def test_sites_differ_in_contrast_and_noise(cohort: list[SimulatedPatient]) -> None:
+    def signature(patient: SimulatedPatient) -> tuple[float, float]:
         inside = ndimage.binary_erosion(patient.brain, np.ones((5, 5, 1)))
         detail = patient.volume - ndimage.median_filter(patient.volume, (3, 3, 1))
         level = np.median(patient.volume[inside])
@@ -167,7 +169,7 @@ def test_sites_differ_in_contrast_and_noise(cohort: list[Patient]) -> None:
     assert noise["B"] > 1.2 * noise["A"]
 
 
-def test_fresh_patients_differ_from_the_cohort(cohort: list[Patient]) -> None:
+def test_fresh_patients_differ_from_the_cohort(cohort: list[SimulatedPatient]) -> None:
     volumes = [on_common_grid(patient) for patient in cohort]
     fresh = on_common_grid(SIMULATOR.patient(5000))
     assert max(likeness(fresh, volume) for volume in volumes) < 0.97
@@ -175,7 +177,7 @@ def test_fresh_patients_differ_from_the_cohort(cohort: list[Patient]) -> None:
 
 def test_a_smooth_field_has_unit_variance_and_is_smooth() -> None:
     rng = np.random.default_rng(0)
-    field = SmoothField.draw(rng, channels=4, knot_mm=10, reach_mm=100)
+    field = SmoothField.random(rng, channels=4, knot_mm=10, reach_mm=100)
     axis = np.arange(-90, 90, 2, dtype=np.float32)
     values = field.on_lattice(axis, axis, axis)
     assert values.shape == (4, 90, 90, 90)

@@ -15,7 +15,7 @@ import pytest
 from tasks.commands.export import generate_cli
 from tasks.commands.judge import image_folders
 from tasks.common.release_candidate import read_candidate
-from tasks.generate.external_images import read_folder
+from tasks.generate.external_images import read_image_folder
 from tasks.release import nifti_writer, png_writer
 from tests.tasks.export_fixtures import clone
 from tests.tasks.fake_run import Run, write
@@ -111,7 +111,7 @@ def test_released_pictures_read_back_with_every_channel_mask_and_label(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         candidate = read_candidate(["0"])
-    found = read_folder(root / "data/release/png")
+    found = read_image_folder(root / "data/release/png")
     assert found.labels.tolist() == candidate.samples["label"].tolist()
     assert found.masks is not None and np.array_equal(found.masks, candidate.masks)
     assert found.images.shape == candidate.images.shape
@@ -122,11 +122,11 @@ def test_released_pictures_read_back_with_every_channel_mask_and_label(
 
 def test_generated_pictures_of_two_modalities_read_back(tmp_path: Path) -> None:
     out = generated(clone(tmp_path, modalities=("T2", "FLAIR")), "--count", 5)
-    found, table = read_folder(out), pd.read_csv(out / "slices.csv")
+    found, table = read_image_folder(out), pd.read_csv(out / "slices.csv")
     assert found.images.shape[:2] == (5, 2)
     assert found.labels.tolist() == table["label"].tolist()
     (out / "slices.csv").unlink()
-    by_name = read_folder(out)
+    by_name = read_image_folder(out)
     assert np.array_equal(by_name.images, found.images)
     assert "FLAIR" in by_name.assumed["channels"]
 
@@ -140,6 +140,6 @@ def test_of_three_modalities_the_table_tells_the_order(tmp_path: Path) -> None:
         mask = np.zeros((16, 16), np.uint8)
         png_writer.write(tmp_path, name, image, mask, modalities=modalities)
     png_writer.write_table(tmp_path, table, table["subject"].tolist(), modalities=modalities)
-    found = read_folder(tmp_path)
+    found = read_image_folder(tmp_path)
     assert np.abs(found.images - images).max() < 1 / 125
     assert found.labels.tolist() == [1, 0, 1]

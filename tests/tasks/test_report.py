@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tasks.common.slice_montage import OUTLINE, evenly_spaced, grey, slice_montage
+from tasks.common.slice_montage import OUTLINE, evenly_spaced, slice_montage, to_grey
 from tasks.report import charts, cohort_tables, report_page, wording
 from tasks.report.__main__ import main
 from tasks.schemas.lift import ArmFigure, Contrast
@@ -269,7 +269,7 @@ def test_the_outline_lies_on_the_masks_border() -> None:
     mask = np.zeros((1, 16, 16), np.uint8)
     mask[0, 4:12, 6:10] = 1
     image = np.full((1, 16, 16), -1.0, np.float32)
-    pixels = np.asarray(slice_montage(image, mask, marks=[""], columns=1, side=160))
+    pixels = np.asarray(slice_montage(image, mask, marks=[""], columns=1, tile_px=160))
     rows, columns = np.nonzero((np.abs(pixels.astype(int) - OUTLINE) < 3).all(axis=-1))
     assert abs(rows.min() - 40) <= 2
     assert abs(rows.max() - 120) <= 2
@@ -280,14 +280,14 @@ def test_the_outline_lies_on_the_masks_border() -> None:
 def test_the_picture_shows_the_patients_right_at_the_left() -> None:
     image = np.full((1, 16, 16), -1.0, np.float32)
     image[0, :, :4] = 1.0  # low columns: patient right
-    pixels = np.asarray(slice_montage(image, None, marks=[""], columns=1, side=160).convert("L"))
+    pixels = np.asarray(slice_montage(image, None, marks=[""], columns=1, tile_px=160).convert("L"))
     assert pixels[80, :20].mean() > 200
     assert pixels[80, -20:].mean() < 10
 
 
 def test_grey_maps_the_ends_and_blackens_what_is_no_number() -> None:
     values = np.array([[-1.0, 1.0, np.nan, np.inf]])
-    assert grey(values).tolist() == [[0, 255, 0, 255]]
+    assert to_grey(values).tolist() == [[0, 255, 0, 255]]
 
 
 def test_a_spread_keeps_both_ends_and_repeats_nothing() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from models.dcgan import Architecture, Generator, noise
+from models.dcgan import Architecture, Generator, seeded_noise
 from tasks import params
 from tasks.params.train_gan import RECIPES, TrainGan
 from tasks.stage.errors import InputError
@@ -317,7 +317,7 @@ def test_weights_are_sampled_with_the_batch_norm_statistics_of_their_own_draws()
         for weight in trainer.ema.parameters():
             weight.mul_(3.0)  # averaged weights are never those the statistics were gathered for
     norm = trainer.sampler().stem[1]
-    z = noise(range(256), 8)
+    z = seeded_noise(range(256), 8)
     code = torch.cat([z, torch.eye(2)[torch.arange(256) % 2]], 1)[:, :, None, None]
     drawn = trainer.ema.stem[0](code)  # (256,width,base,base)
     torch.testing.assert_close(norm.running_mean, drawn.mean((0, 2, 3)), atol=1e-5, rtol=1e-4)

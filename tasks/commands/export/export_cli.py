@@ -10,13 +10,13 @@ import argparse
 from pathlib import Path
 
 from tasks.commands.export import generator_source, medigan_package, monai_bundle
-from tasks.commands.export.new_folder import written
+from tasks.commands.export.new_folder import write_new_folder
 from tasks.commands.export.standalone_generator import GeneratorInfo
 from tasks.stage.errors import InputError
 from tasks.stage.processes import die_with_parent
 from tasks.stage.stage_runtime import exit_with_error
 
-FORMATS = {"monai-bundle": monai_bundle.write, "medigan": medigan_package.write}
+FORMATS = {"monai-bundle": monai_bundle.write_bundle, "medigan": medigan_package.write_package}
 
 
 def main() -> None:
@@ -33,11 +33,11 @@ def main() -> None:
     words = parser.parse_args()
     die_with_parent()
     try:
-        facts, weights = generator_source.read(words.folder)
-        generator_source.load(facts, weights)
+        facts, weights = generator_source.read_generator_info(words.folder)
+        generator_source.build_checked_generator(facts, weights)
         if not words.anyway:
             check_verdict(words.folder, facts)
-        with written(words.out) as out:
+        with write_new_folder(words.out) as out:
             FORMATS[words.format](out, facts, weights)
     except InputError as error:
         exit_with_error("export", str(error))

@@ -14,9 +14,14 @@ from pathlib import Path
 import pandas as pd
 
 from tasks.commands.export import generator_source
-from tasks.commands.export.new_folder import written
-from tasks.commands.export.standalone_generator import SHARES, GeneratorInfo, name_of, slices
-from tasks.generate.sample_generator import GeneratedSlices
+from tasks.commands.export.new_folder import write_new_folder
+from tasks.commands.export.standalone_generator import (
+    TUMOR_SHARES,
+    GeneratorInfo,
+    generate_slices,
+    subject_name,
+)
+from tasks.generate.sample_generator import GeneratedSlice
 from tasks.stage.errors import InputError
 from tasks.stage.processes import die_with_parent
 from tasks.stage.stage_runtime import exit_with_error
@@ -46,45 +51,47 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--count", type=positive, required=True, help="how many slices")
+    parser.add_argument("--count", type=positive_integer, required=True, help="how many slices")
     parser.add_argument("--out", type=Path, required=True, help="a new or empty folder")
-    parser.add_argument("--label", choices=SHARES, default="both")
-    parser.add_argument("--seed", type=natural, default=0)
+    parser.add_argument("--label", choices=TUMOR_SHARES, default="both")
+    parser.add_argument("--seed", type=natural_number, default=0)
     parser.add_argument("--format", choices=FORMATS, default="png")
-    parser.add_argument("--tumor-area-mm2", type=area, help="where the generator was taught it")
-    parser.add_argument("--position-mm", type=finite, help="up from the middle of the brain")
+    parser.add_argument(
+        "--tumor-area-mm2", type=positive_number, help="where the generator was taught it"
+    )
+    parser.add_argument("--position-mm", type=finite_number, help="up from the middle of the brain")
     parser.add_argument("--from", dest="folder", type=Path, default=Path("data/gan/0"))
     words = parser.parse_args()
     die_with_parent()
     try:
-        facts, weights = generator_source.read(words.folder)
-        with written(words.out) as out:
-            tumors = write(out, facts, weights, words)
+        facts, weights = generator_source.read_generator_info(words.folder)
+        with write_new_folder(words.out) as out:
+            tumors = write_slices(out, facts, weights, words)
     except InputError as error:
         exit_with_error("generate", str(error))
     print(f"{words.count} slices in {words.out}, {tumors} of them with a tumour")
 
 
-def write(out: Path, facts: GeneratorInfo, weights: Path, words: argparse.Namespace) -> int:
+def write_slices(out: Path, facts: GeneratorInfo, weights: Path, words: argparse.Namespace) -> int:
     """Draw the slices, and write each as it comes; returns how many show a tumour.
 
     Of both labels by turns it need not be half: a slice that never agrees with its label is left
     out, and a poor generator may be able to draw one label only.
     """
-    generator = generator_source.load(facts, weights)
+    generator = generator_source.build_checked_generator(facts, weights)
     digest = facts.weights_sha256
     rows = []
     try:
-        wish = facts.wish(
+        wish = facts.sampling_request(
             count=words.count,
             label=words.label,
             seed=words.seed,
             tumor_area_mm2=words.tumor_area_mm2,
             position_mm=words.position_mm,
         )
-        for index, drawn in slices(generator, facts, wish):
-            name = name_of(facts, wish, index, drawn.label)
-            save(out, name, drawn, facts=facts, kind=words.format, digest=digest)
+        for index, drawn in generate_slices(generator, facts, wish):
+            name = subject_name(facts, wish, index, drawn.label)
+            write_slice(out, name, drawn, facts=facts, kind=words.format, digest=digest)
             area = int(drawn.mask.sum()) * facts.pixel_mm**2
             rows.append((name, name, drawn.label, round(area, 1), index))
     except ValueError as error:
@@ -127,8 +134,8 @@ def write_table(out: Path, table: pd.DataFrame, *, facts: GeneratorInfo, kind: s
         )
 
 
-def save(
-    out: Path, name: str, drawn: GeneratedSlices, *, facts: GeneratorInfo, kind: str, digest: str
+def write_slice(
+    out: Path, name: str, drawn: GeneratedSlice, *, facts: GeneratorInfo, kind: str, digest: str
 ) -> None:
     """One slice and its mask, as the release writes them."""
     if kind == "png":
@@ -167,21 +174,21 @@ def save(
         )
 
 
-def positive(word: str) -> int:
+def positive_integer(word: str) -> int:
     """A whole number above 0."""
-    if (number := natural(word)) == 0:
+    if (number := natural_number(word)) == 0:
         raise argparse.ArgumentTypeError("0 is too few, expected at least 1")
     return number
 
 
-def area(word: str) -> float:
+def positive_number(word: str) -> float:
     """Parse a finite number above 0."""
-    if (number := finite(word)) <= 0:
+    if (number := finite_number(word)) <= 0:
         raise argparse.ArgumentTypeError(f"{word} is no area, expected square millimetres above 0")
     return number
 
 
-def finite(word: str) -> float:
+def finite_number(word: str) -> float:
     """Parse a finite number."""
     try:
         number = float(word)
@@ -192,7 +199,7 @@ def finite(word: str) -> float:
     return number
 
 
-def natural(word: str) -> int:
+def natural_number(word: str) -> int:
     """A whole number, 0 or above."""
     if not word.isdecimal():
         raise argparse.ArgumentTypeError(f"{word!r} is no whole number, expected 0, 1, 2, ...")

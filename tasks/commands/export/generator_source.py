@@ -8,7 +8,12 @@ from safetensors import SafetensorError
 
 from models.dcgan import Generator
 from tasks import params
-from tasks.commands.export.standalone_generator import FACTS, WEIGHTS, GeneratorInfo, build
+from tasks.commands.export.standalone_generator import (
+    INFO_FILE,
+    WEIGHTS_FILE,
+    GeneratorInfo,
+    build_generator,
+)
 from tasks.params.generate import Generate
 from tasks.params.release import Release
 from tasks.schemas.metrics import GateMetrics, read_metrics
@@ -18,7 +23,7 @@ NOT_JUDGED = "not judged"
 REMEDY = "give --from data/gan/FOLD, or a folder that `auglift export` wrote"
 
 
-def read(folder: Path) -> tuple[GeneratorInfo, Path]:
+def read_generator_info(folder: Path) -> tuple[GeneratorInfo, Path]:
     """The facts of a generator, and where its weights lie.
 
     Raises:
@@ -27,10 +32,10 @@ def read(folder: Path) -> tuple[GeneratorInfo, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; {REMEDY}")
     if (folder / "config.json").exists():
-        return read_trained(folder), folder / WEIGHTS
-    packed = sorted(folder.rglob(FACTS))
+        return read_trained_info(folder), folder / WEIGHTS_FILE
+    packed = sorted(folder.rglob(INFO_FILE))
     if len(packed) == 1:
-        return read_package(packed[0].parent), packed[0].with_name(WEIGHTS)
+        return read_package_info(packed[0].parent), packed[0].with_name(WEIGHTS_FILE)
     if (folder / "release.json").exists() or (folder / "refusal.json").exists():
         raise InputError(
             f"{folder} is a release: it holds slices, never the generator that drew them; ask its"
@@ -39,7 +44,7 @@ def read(folder: Path) -> tuple[GeneratorInfo, Path]:
     raise InputError(f"{folder} holds {len(packed)} generators, expected one; {REMEDY}")
 
 
-def read_trained(folder: Path) -> GeneratorInfo:
+def read_trained_info(folder: Path) -> GeneratorInfo:
     """The facts that a clone knows of the generator in `data/gan/FOLD`.
 
     Raises:
@@ -56,7 +61,7 @@ def read_trained(folder: Path) -> GeneratorInfo:
         raise InputError(f"{stats} is missing; run `dvc repro slices`, or {REMEDY}")
     described = json.loads(stats.read_text())
     asked, release = params.read(Generate), params.read(Release)
-    weights_sha256 = sha256_of(folder / WEIGHTS)
+    weights_sha256 = sha256_of(folder / WEIGHTS_FILE)
     return GeneratorInfo(
         architecture=config["architecture"],
         modalities=described["modalities"],
@@ -68,13 +73,13 @@ def read_trained(folder: Path) -> GeneratorInfo:
         version=release.version,
         date=release.date.isoformat(),
         license_words=release.license,
-        verdict=verdict_on(folder, weights_sha256),
+        verdict=gate_verdict(folder, weights_sha256),
         weights_sha256=weights_sha256,
         skull_stripped=described.get("skull_stripped"),
     )
 
 
-def verdict_on(folder: Path, weights_sha256: str) -> str:
+def gate_verdict(folder: Path, weights_sha256: str) -> str:
     """Return the gate's verdict on the generator in `data/gan/FOLD`, if it is on these weights."""
     metrics = folder.parents[1] / "gate" / folder.name / "metrics.json"
     if not metrics.exists():
@@ -83,7 +88,7 @@ def verdict_on(folder: Path, weights_sha256: str) -> str:
     return judged.verdict if judged.generator_sha256 == weights_sha256 else NOT_JUDGED
 
 
-def read_package(folder: Path) -> GeneratorInfo:
+def read_package_info(folder: Path) -> GeneratorInfo:
     """Read the facts of a package.
 
     Raises:
@@ -92,11 +97,13 @@ def read_package(folder: Path) -> GeneratorInfo:
     try:
         facts = GeneratorInfo.load(folder)
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / FACTS} cannot be read ({error}); export it again") from None
-    if facts.weights_sha256 != sha256_of(folder / WEIGHTS):
         raise InputError(
-            f"{folder / WEIGHTS} is not the file that {FACTS} beside it describes and the gate's"
-            " verdict is about; export the generator again"
+            f"{folder / INFO_FILE} cannot be read ({error}); export it again"
+        ) from None
+    if facts.weights_sha256 != sha256_of(folder / WEIGHTS_FILE):
+        raise InputError(
+            f"{folder / WEIGHTS_FILE} is not the file that {INFO_FILE} beside it describes and the"
+            " gate's verdict is about; export the generator again"
         )
     return facts
 
@@ -113,14 +120,14 @@ def sha256_of(weights: Path) -> str:
         raise InputError(f"{weights} is missing; {REMEDY}") from None
 
 
-def load(facts: GeneratorInfo, weights: Path) -> Generator:
+def build_checked_generator(facts: GeneratorInfo, weights: Path) -> Generator:
     """The generator itself.
 
     Raises:
         StageError: when facts and weights do not fit.
     """
     try:
-        return build(facts, weights)
+        return build_generator(facts, weights)
     except (OSError, SafetensorError, RuntimeError, TypeError) as error:
         raise InputError(
             f"{weights} cannot be read as this generator ({str(error).splitlines()[0]}); train or"

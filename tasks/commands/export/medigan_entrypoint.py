@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.commands.export.standalone_generator import GeneratorInfo, build, name_of, slices
+from tasks.commands.export.standalone_generator import (
+    GeneratorInfo,
+    build_generator,
+    generate_slices,
+    subject_name,
+)
 from tasks.release import png_writer
 
 Sample = tuple[NDArray[np.float32], NDArray[np.uint8], str]
@@ -40,19 +45,19 @@ def generate(
     """
     weights, folder = Path(model_file), Path(output_path)
     facts = GeneratorInfo.load(weights.parent)
-    before = drawn_before(folder) if save_images else 0
-    wish = facts.wish(count=before + num_samples, label=label, seed=seed)
-    drawn = islice(slices(build(facts, weights), facts, wish), before, None)
+    before = count_earlier_slices(folder) if save_images else 0
+    wish = facts.sampling_request(count=before + num_samples, label=label, seed=seed)
+    drawn = islice(generate_slices(build_generator(facts, weights), facts, wish), before, None)
     if not save_images:
         return [(channels_last(one.image), one.mask, str(one.label)) for _, one in drawn]
     folder.mkdir(parents=True, exist_ok=True)
     for index, one in drawn:
-        name = name_of(facts, wish, index, one.label)
+        name = subject_name(facts, wish, index, one.label)
         png_writer.write(folder, name, one.image, one.mask, modalities=facts.modalities)
     return None
 
 
-def drawn_before(folder: Path) -> int:
+def count_earlier_slices(folder: Path) -> int:
     """How many slices earlier batches hold.
 
     medigan asks for 32 at a time, with the same seed, in folders `batch_0`, `batch_1`, ..., whose

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.commands.export import vendored_modules
-from tasks.commands.export.standalone_generator import WEIGHTS, GeneratorInfo
+from tasks.commands.export.standalone_generator import WEIGHTS_FILE, GeneratorInfo
 
 MODEL = "AUGLIFT_DCGAN_BRAIN_MRI"
 PACKAGE = "auglift_dcgan"
@@ -35,14 +35,14 @@ Licence: {license_words}
 """
 
 
-def write(out: Path, facts: GeneratorInfo, weights: Path) -> None:
+def write_package(out: Path, facts: GeneratorInfo, weights: Path) -> None:
     """Write medigan's two folders to an empty one."""
     (out / "config").mkdir()
     package = out / "models" / MODEL / PACKAGE
-    vendored_modules.copy(
+    vendored_modules.copy_modules(
         Path(__file__).with_name("medigan_entrypoint.py"), package, name="__init__"
     )
-    shutil.copyfile(weights, package / WEIGHTS)
+    shutil.copyfile(weights, package / WEIGHTS_FILE)
     facts.save(package)
     readme = README.format(
         modalities=" and ".join(facts.modalities),
@@ -54,12 +54,12 @@ def write(out: Path, facts: GeneratorInfo, weights: Path) -> None:
     )
     for folder in (out, package):
         (folder / "README.md").write_text(readme)
-    zipped(package)
-    entry = json.dumps({MODEL: described(facts)}, indent=4)
+    write_zip(package)
+    entry = json.dumps({MODEL: catalogue_entry(facts)}, indent=4)
     (out / "config/global.json").write_text(entry + "\n")
 
 
-def zipped(package: Path) -> None:
+def write_zip(package: Path) -> None:
     """The package as a zip file beside it; the same files give the same bytes."""
     with zipfile.ZipFile(package.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(package.iterdir()):
@@ -68,7 +68,7 @@ def zipped(package: Path) -> None:
             archive.writestr(member, path.read_bytes())
 
 
-def described(facts: GeneratorInfo) -> dict[str, Any]:
+def catalogue_entry(facts: GeneratorInfo) -> dict[str, Any]:
     """The model's entry in `global.json`."""
     size = facts.architecture["size"]
     words = ["brain", "MRI", *facts.modalities, "tumour", "mask", "synthetic"]
@@ -76,8 +76,8 @@ def described(facts: GeneratorInfo) -> dict[str, Any]:
         "execution": {
             "package_name": PACKAGE,
             "package_link": f"models/{MODEL}/{PACKAGE}.zip",
-            "model_name": Path(WEIGHTS).stem,
-            "extension": Path(WEIGHTS).suffix,
+            "model_name": Path(WEIGHTS_FILE).stem,
+            "extension": Path(WEIGHTS_FILE).suffix,
             "image_size": [size, size],
             "dependencies": DEPENDENCIES,
             "generate_method": {

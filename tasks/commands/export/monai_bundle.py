@@ -11,7 +11,7 @@ from typing import Any
 
 from models.dcgan import LABELS
 from tasks.commands.export import vendored_modules
-from tasks.commands.export.standalone_generator import WEIGHTS, GeneratorInfo
+from tasks.commands.export.standalone_generator import WEIGHTS_FILE, GeneratorInfo
 
 SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
@@ -20,7 +20,7 @@ SCHEMA = (
 PACKAGES = ("nibabel", "safetensors", "scipy")
 
 INFERENCE: dict[str, Any] = {
-    "imports": ["$from scripts.monai_components import write"],
+    "imports": ["$from scripts.monai_components import write_slices"],
     "bundle_root": ".",
     "output_dir": "$@bundle_root + '/output'",
     "device": "cpu",
@@ -31,7 +31,7 @@ INFERENCE: dict[str, Any] = {
         "_target_": "scripts.monai_components.SliceGenerator",
         "folder": "$@bundle_root + '/models'",
     },
-    "run": ["$write(@network_def, @output_dir, count=@count, label=@label, seed=@seed)"],
+    "run": ["$write_slices(@network_def, @output_dir, count=@count, label=@label, seed=@seed)"],
 }
 
 README = """# Synthetic brain MRI slices with tumour masks
@@ -54,13 +54,13 @@ The weights are `models/generator.safetensors`; there is no `model.pt`, which wo
 """
 
 
-def write(out: Path, facts: GeneratorInfo, weights: Path) -> None:
+def write_bundle(out: Path, facts: GeneratorInfo, weights: Path) -> None:
     """Write the bundle to an empty folder."""
     for name in ("configs", "docs", "models"):
         (out / name).mkdir()
-    shutil.copyfile(weights, out / "models" / WEIGHTS)
+    shutil.copyfile(weights, out / "models" / WEIGHTS_FILE)
     facts.save(out / "models")
-    vendored_modules.copy(Path(__file__).with_name("monai_components.py"), out / "scripts")
+    vendored_modules.copy_modules(Path(__file__).with_name("monai_components.py"), out / "scripts")
     for name, tree in {"inference": INFERENCE, "metadata": metadata(facts)}.items():
         (out / f"configs/{name}.json").write_text(json.dumps(tree, indent=4) + "\n")
     (out / "docs/README.md").write_text(

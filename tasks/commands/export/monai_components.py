@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from models.dcgan import LABELS
 from tasks.commands.export.standalone_generator import (
-    WEIGHTS,
+    WEIGHTS_FILE,
     GeneratorInfo,
-    build,
-    name_of,
-    slices,
+    build_generator,
+    generate_slices,
+    subject_name,
 )
 from tasks.release import nifti_writer
 
@@ -22,7 +22,7 @@ class SliceGenerator(nn.Module):
     def __init__(self, folder: str) -> None:
         super().__init__()
         self.facts = GeneratorInfo.load(Path(folder))
-        self.generator = build(self.facts, Path(folder) / WEIGHTS)
+        self.generator = build_generator(self.facts, Path(folder) / WEIGHTS_FILE)
 
     def forward(self, code: Tensor) -> Tensor:
         """(B,latent+2,1,1), noise and label scores, to slices with masks (B,C+1,size,size)."""
@@ -32,12 +32,12 @@ class SliceGenerator(nn.Module):
 
 
 @torch.no_grad()
-def write(network: SliceGenerator, out: str, *, count: int, label: str, seed: int) -> None:
+def write_slices(network: SliceGenerator, out: str, *, count: int, label: str, seed: int) -> None:
     """Write slices and masks as NIfTI: the files of `auglift generate --format nifti`."""
     facts, folder = network.facts, Path(out)
-    wish = facts.wish(count=count, label=label, seed=seed)
-    for index, drawn in slices(network.generator, facts, wish):
-        name = name_of(facts, wish, index, drawn.label)
+    wish = facts.sampling_request(count=count, label=label, seed=seed)
+    for index, drawn in generate_slices(network.generator, facts, wish):
+        name = subject_name(facts, wish, index, drawn.label)
         (folder / name / "anat").mkdir(parents=True, exist_ok=True)
         nifti_writer.write(
             folder / name / "anat",

@@ -9,7 +9,7 @@ from tasks.stage.stage_io import discard
 
 
 @contextmanager
-def written(out: Path) -> Iterator[Path]:
+def write_new_folder(out: Path) -> Iterator[Path]:
     """Give a sibling of `out` to write to; move it into place when all went well.
 
     Raises:

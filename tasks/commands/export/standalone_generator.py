@@ -18,11 +18,11 @@ import torch
 from safetensors.torch import load_file
 
 from models.dcgan import Architecture, Generator
-from tasks.generate.sample_generator import BATCH, GeneratedSlices, SamplingRequest, draw_batch
+from tasks.generate.sample_generator import BATCH, GeneratedSlice, SamplingRequest, sample_batch
 
-FACTS, WEIGHTS = "generator.json", "generator.safetensors"
-SHARES = {"tumor": 1.0, "none": 0.0, "both": 0.5}
-LETTERS = {1: "t", 0: "n"}
+INFO_FILE, WEIGHTS_FILE = "generator.json", "generator.safetensors"
+TUMOR_SHARES = {"tumor": 1.0, "none": 0.0, "both": 0.5}
+LABEL_LETTERS = {1: "t", 0: "n"}
 MAX_EMPTY_BATCHES = 16  # batches without one slice that agrees with its label
 CPU = torch.device("cpu")
 
@@ -62,7 +62,7 @@ class GeneratorInfo:
         """What stands in every header."""
         return f"SYNTHETIC by auglift {self.version}, not of any person"
 
-    def wish(
+    def sampling_request(
         self,
         *,
         count: int,
@@ -86,7 +86,7 @@ class GeneratorInfo:
         return SamplingRequest(
             count=count,
             seed=seed,
-            tumor_share=SHARES[label],
+            tumor_share=TUMOR_SHARES[label],
             min_island_px=self.min_island_px,
             min_tumor_px=self.min_tumor_px,
             attempts=self.attempts,
@@ -97,17 +97,17 @@ class GeneratorInfo:
     def save(self, folder: Path) -> None:
         """Write `generator.json`."""
         text = json.dumps({"kind": "auglift-generator", **asdict(self)}, indent=2)
-        (folder / FACTS).write_text(text + "\n")
+        (folder / INFO_FILE).write_text(text + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> "GeneratorInfo":
         """Read `generator.json`."""
-        tree = json.loads((folder / FACTS).read_text())
+        tree = json.loads((folder / INFO_FILE).read_text())
         del tree["kind"]
         return cls(**tree)
 
 
-def build(facts: GeneratorInfo, weights: Path) -> Generator:
+def build_generator(facts: GeneratorInfo, weights: Path) -> Generator:
     """The generator, ready to draw."""
     generator = Generator(Architecture(**facts.architecture))
     generator.load_state_dict(load_file(weights))
@@ -116,9 +116,9 @@ def build(facts: GeneratorInfo, weights: Path) -> Generator:
     return ready.eval()
 
 
-def slices(
+def generate_slices(
     generator: Generator, facts: GeneratorInfo, wish: SamplingRequest
-) -> Iterator[tuple[int, GeneratedSlices]]:
+) -> Iterator[tuple[int, GeneratedSlice]]:
     """Yield `wish.count` slices that agree with their label, each with its index.
 
     The first slices of a longer list are those of a shorter one: a slice follows from the seed
@@ -137,7 +137,7 @@ def slices(
         return
     for start in count_from(0, BATCH):
         with fixed_threads(facts.threads):
-            batch = draw_batch(generator, wish, start, CPU)
+            batch = sample_batch(generator, wish, start, CPU)
         barren = 0 if batch else barren + 1
         if barren == MAX_EMPTY_BATCHES:
             raise ValueError(
@@ -151,7 +151,7 @@ def slices(
                 return
 
 
-def name_of(facts: GeneratorInfo, wish: SamplingRequest, index: int, label: int) -> str:
+def subject_name(facts: GeneratorInfo, wish: SamplingRequest, index: int, label: int) -> str:
     """Name the synthetic subject that a slice is.
 
     The same slice always has the same name, and slices that anything made different, other weights
@@ -162,7 +162,7 @@ def name_of(facts: GeneratorInfo, wish: SamplingRequest, index: int, label: int)
         del fields[name]
     shaped_by = json.dumps([facts.weights_sha256, facts.threads, fields], sort_keys=True)
     key = hashlib.sha256(shaped_by.encode()).hexdigest()[:8]
-    return f"sub-syn{key}s{wish.seed}{LETTERS[label]}{index:06d}"
+    return f"sub-syn{key}s{wish.seed}{LABEL_LETTERS[label]}{index:06d}"
 
 
 @contextmanager

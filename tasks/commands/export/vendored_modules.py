@@ -8,10 +8,10 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-OURS = ("models", "tasks")
+FIRST_PARTY = ("models", "tasks")
 
 
-def copy(entry: Path, folder: Path, *, name: str = "") -> None:
+def copy_modules(entry: Path, folder: Path, *, name: str = "") -> None:
     """Write a module of ours, and all of ours that it imports, to the package `folder`.
 
     Args:
@@ -32,7 +32,7 @@ def copy(entry: Path, folder: Path, *, name: str = "") -> None:
             raise ValueError(f"{path} and {places[stem]} would both be {stem}.py")
         if (folder / f"{stem}.py").exists():
             continue
-        text, needed = made_relative(path)
+        text, needed = with_relative_imports(path)
         (folder / f"{stem}.py").write_text(text)
         waiting += needed
     start = folder / "__init__.py"
@@ -40,14 +40,14 @@ def copy(entry: Path, folder: Path, *, name: str = "") -> None:
         start.write_text('"""Copied from auglift; see the README."""\n')
 
 
-def made_relative(path: Path) -> tuple[str, list[Path]]:
+def with_relative_imports(path: Path) -> tuple[str, list[Path]]:
     """A module's text with relative imports in place of ours, and the files of those."""
     lines = path.read_text().splitlines(keepends=True)
     needed = []
     for node in ast.walk(ast.parse("".join(lines))):
         if not isinstance(node, ast.ImportFrom) or not node.module:
             continue
-        if node.module.partition(".")[0] not in OURS:
+        if node.module.partition(".")[0] not in FIRST_PARTY:
             continue
         folder = ROOT.joinpath(*node.module.split("."))
         if folder.with_suffix(".py").exists():  # from tasks.generate.sample_generator import draw

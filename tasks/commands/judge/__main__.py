@@ -14,7 +14,7 @@ from tasks import params
 from tasks.commands.judge import image_folders, verdict_page
 from tasks.common import torch_setup
 from tasks.gate.judge import check_size, judge, reference
-from tasks.generate.slice_table import FILE
+from tasks.generate.slice_table import FILE_COLUMN
 from tasks.params.gate import Gate
 from tasks.stage import errors, processes
 from tasks.stage.stage_runtime import exit_with_error
@@ -79,8 +79,8 @@ def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
     document = found.as_json() | {"notes": notes, "assumed": assumed}
     (out / "verdict.json").write_text(json.dumps(document, indent=1) + "\n")
     samples = found.samples
-    if FILE in made.table:
-        samples = samples.assign(**{FILE: made.table[FILE].to_numpy()})
+    if FILE_COLUMN in made.table:
+        samples = samples.assign(**{FILE_COLUMN: made.table[FILE_COLUMN].to_numpy()})
     samples.to_parquet(out / "samples.parquet", index=False)
     (out / "report.html").write_text(verdict_page.render(found, made, seen, notes, assumed))
     print(f"{found.verdict}: {found.images['accepted']} of {found.images['n']} images pass")

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from tasks.common.slice_set import SliceSet
-from tasks.generate.external_images import read_folder
-from tasks.generate.slice_table import FILE, comparable_id, plain_id, subjects_of
+from tasks.generate.external_images import read_image_folder
+from tasks.generate.slice_table import FILE_COLUMN, comparable_id, parse_subjects, plain_id
 from tasks.stage.errors import InputError
 
 FLAT = 0.02  # standard deviation below which equal slices say nothing: black ones are all equal
@@ -39,12 +39,12 @@ def read(folder: Path, *, name: str) -> Side:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; give --{name} a folder of images")
-    found = read_folder(folder)
+    found = read_image_folder(folder)
     n, given, assumed = len(found.images), found.table, dict(found.assumed)
     table = pd.DataFrame({"row": np.arange(n), "seed": 0, "masked": found.masks is not None})
     named = "subject" in given
     if named:
-        table["subject"] = subjects_of(given, folder / "slices.csv")
+        table["subject"] = parse_subjects(given, folder / "slices.csv")
         table["subject"], assumed["subjects"] = merged(table["subject"])
     else:
         table["subject"] = [f"slice {row} of {name}" for row in range(n)]
@@ -52,8 +52,8 @@ def read(folder: Path, *, name: str) -> Side:
     if "site" in given:
         table["site"] = given["site"].map(plain_id).replace("", None)
     table["label"] = found.labels
-    if FILE in given:
-        table[FILE] = given[FILE]
+    if FILE_COLUMN in given:
+        table[FILE_COLUMN] = given[FILE_COLUMN]
     empty = np.zeros((n, *found.images.shape[2:]), dtype=np.uint8)
     masks = empty if found.masks is None else found.masks
     return Side(SliceSet(found.images, masks, table), named, assumed)

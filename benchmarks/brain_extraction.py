@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tasks.ingest.core.volume import Volume, to_ras
-from tasks.ingest.preprocessing.brain_extraction import STRIPPED, brain_mask, check_installed
+from tasks.ingest.preprocessing.brain_extraction import MOST_OUTSIDE, check_installed, segment_brain
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     for key in rows[0]:
         values = [row[key] for row in rows]
         print(json.dumps({"of": key, "n": len(values), "min": min(values), "max": max(values)}))
-    print(json.dumps({"limit": STRIPPED}))
+    print(json.dumps({"limit": MOST_OUTSIDE}))
 
 
 def read(path: Path) -> np.ndarray:
@@ -51,12 +51,12 @@ def read(path: Path) -> np.ndarray:
 def judge(image: np.ndarray, tumour: np.ndarray) -> dict[str, float]:
     """What the networks make of a head, and of what they leave of it."""
     start = time.process_time()
-    brain = brain_mask(image)
+    brain = segment_brain(image)
     seconds = time.process_time() - start
     stripped = np.where(brain, image, 0)
     return {
         "outside_before": outside(image, brain),
-        "outside_after": outside(stripped, brain_mask(stripped)),
+        "outside_after": outside(stripped, segment_brain(stripped)),
         "tumour_kept": round(float((tumour & brain).sum() / tumour.sum()), 3),
         "cpu_seconds": round(seconds, 1),
     }

@@ -201,8 +201,9 @@ def compare_memory(options: argparse.Namespace, room: Path) -> None:
 
 def count_held(room: Path) -> None:
     """What the first process keeps, by tracemalloc, of 300 patients who have 40 files each."""
-    from tasks.ingest.__main__ import find_patients
     from tasks.ingest.conversion.convert_patient import PatientResult
+    from tasks.ingest.discover import find_patients
+    from tasks.ingest.files.batch_files import list_batch_files
     from tasks.ingest.files.dicom_index import DicomFileIndex
     from tasks.ingest.files.zip_archives import workspace
     from tasks.ingest.output.batch_report import open_report
@@ -227,17 +228,13 @@ def count_held(room: Path) -> None:
             target.write_bytes(b"0")
     for batch in ("dicom", "nifti"):
         with workspace(batch) as scratch, open_report(batch, names) as account:
-            tables = read_owner_tables(Path(batch))
-            plan = BatchContext(
-                Path("volumes"),
-                DicomFileIndex(scratch / "roll"),
-                Ingest(),
-                names,
-                tables.series_modalities,
-                tables.files,
-            )
+            tables, dicom_files = read_owner_tables(Path(batch)), DicomFileIndex(scratch / "files")
+            plan = BatchContext(Path("volumes"), dicom_files, Ingest(), names, [], tables.files)
             tracemalloc.start()
-            found = find_patients(Path(batch), scratch, plan, tables, account)
+            files_by_kind = list_batch_files(
+                Path(batch), scratch, dicom_files, Ingest(), account.refuse
+            )
+            found = find_patients(files_by_kind, tables, plan, account)
             gc.collect()
             held = tracemalloc.get_traced_memory()[0]
             say(batch=batch, bytes_a_patient=round(held / len(found)),

@@ -21,7 +21,7 @@ from scipy import ndimage
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.volume import Volume
 from tasks.ingest.masks.mask_grid import place_mask
-from tasks.ingest.masks.plausibility import Scene, check_place, is_ignored, view_of
+from tasks.ingest.masks.plausibility import CheckedImage, check_place, is_ignored, view_of_outline
 
 SHIFTS = (10, 25)  # in plane, in voxels
 FAINT = (0.5, 0.25)  # of the tumour's contrast
@@ -87,7 +87,7 @@ def corner(case: Case) -> NDArray[np.uint8]:
 
 def brain(case: Case) -> NDArray[np.uint8]:
     """About the brain: the head less a rim of a tenth of its width."""
-    head = Scene.of(case.image).head
+    head = CheckedImage.of(case.image).head
     assert head is not None
     full = head.inside.repeat(head.steps[0], 0).repeat(head.steps[1], 1).repeat(head.steps[2], 2)
     full = full[tuple(slice(0, n) for n in case.mask.shape)]
@@ -107,9 +107,9 @@ def judge(image: Volume, mask: NDArray[np.uint8], affine: NDArray[np.float64]) -
     """Give the rejection code, or `kept`, as `patient_masks` decides for one image."""
     try:
         placed = place_mask(Volume(mask, affine), image)
-        scene = Scene.of(image)
+        scene = CheckedImage.of(image)
         check_place(placed, scene)
-        view = view_of(placed, scene)
+        view = view_of_outline(placed, scene)
     except RejectionError as refusal:
         return refusal.code
     return "mask-ignores-image" if is_ignored(() if view is None else (view,)) else "kept"

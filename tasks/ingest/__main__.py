@@ -1,8 +1,8 @@
-"""`ingest@BATCH`: what hospitals and archives hold becomes canonical volumes and two tables.
+"""Convert one batch of scans to NIfTI volumes and two tables: `python -m tasks.ingest BATCH`.
 
 Reads `data/raw/BATCH/`; writes `data/volumes/BATCH/` (NIfTI in RAS+ orientation,
 `manifest.parquet`, `rejected.parquet`, `facts.json`). Each file of the batch ends as a volume, a
-mask, known metadata or a refusal with a code; `.private/` tells which, by its true path.
+mask, known metadata or a rejection with a code; `.private/` lists which, by the file's true path.
 """
 
 import json
@@ -15,12 +15,13 @@ from tqdm import tqdm
 from tasks import params
 from tasks.ingest.conversion.convert_patient import convert_patient, result_after_crash
 from tasks.ingest.discover import find_patients
+from tasks.ingest.files.batch_files import list_batch_files
 from tasks.ingest.files.dicom_index import DicomFileIndex
 from tasks.ingest.files.zip_archives import workspace
 from tasks.ingest.output import write_tables
 from tasks.ingest.output.batch_report import BatchReport, nothing_read, open_report
 from tasks.ingest.patients.batch_context import BatchContext
-from tasks.ingest.patients.patient_scans import Patient
+from tasks.ingest.patients.group_by_patient import Patient
 from tasks.ingest.preprocessing.brain_extraction import check_installed
 from tasks.ingest.privacy.pseudonyms import Pseudonyms, load_key
 from tasks.ingest.user_tables.owner_tables import read_owner_tables
@@ -32,7 +33,7 @@ from tasks.stage.stage_runtime import run_stage
 
 RAW = Path("data/raw")
 VOLUMES = Path("data/volumes")
-PHANTOM = "phantom"  # the batch that holds nobody's scans
+PHANTOM = "phantom"  # the batch that holds no patient's scans
 PUBLIC_KEY = (
     "warning: the pseudonyms are made with the public demo key, so anybody who guesses a patient's"
     " id can find the patient; put a secret into the variable AUGLIFT_KEY or the file"
@@ -41,7 +42,11 @@ PUBLIC_KEY = (
 
 
 def main(batch: str) -> None:
-    """Ingest one batch."""
+    """Ingest one batch: list files, find patients, convert each of them, write the tables.
+
+    Raises:
+        InputError: no folder for the batch, a wrong table or key, or no volume that can be read.
+    """
     settings = params.read(Ingest)
     folder = RAW / batch
     if not folder.is_dir():
@@ -49,8 +54,8 @@ def main(batch: str) -> None:
             f"{folder} is not there; data.batches in params.yaml lists {batch!r}: put its files"
             " into that folder, or take it out of the list"
         )
-    names = Pseudonyms(load_key(settings.key_fingerprint))
-    if names.public and batch != PHANTOM:
+    pseudonyms = Pseudonyms(load_key(settings.key_fingerprint))
+    if pseudonyms.public and batch != PHANTOM:
         print(f"ingest@{batch}: {PUBLIC_KEY}", file=sys.stderr)
     if settings.brain_extraction:
         check_installed()
@@ -59,33 +64,37 @@ def main(batch: str) -> None:
         atomic_output(VOLUMES / batch) as volumes,
         workspace(batch) as scratch,
     ):
-        roll, tables = DicomFileIndex(scratch / "roll"), read_owner_tables(folder)
-        plan = BatchContext(volumes, roll, settings, names, tables.series_modalities, tables.files)
-        with open_report(batch, names) as account:
-            patients = find_patients(folder, scratch, plan, tables, account)
-            convert_all(patients, plan, account, label=f"ingest@{batch}")
-        if not account.volumes:
-            raise InputError(nothing_read(folder, batch, account))
-        write_tables.write_manifest(volumes / "manifest.parquet", account.volumes)
-        write_tables.write_rejected(volumes / "rejected.parquet", account.rejected)
-        (volumes / "facts.json").write_text(json.dumps(account.facts(), indent=1) + "\n")
-    print(f"ingest@{batch}: {account.summary()}")
+        tables = read_owner_tables(folder)
+        dicom_files = DicomFileIndex(scratch / "dicom_files")
+        context = BatchContext(
+            volumes, dicom_files, settings, pseudonyms, tables.series_modalities, tables.files
+        )
+        with open_report(batch, pseudonyms) as report:
+            files = list_batch_files(folder, scratch, dicom_files, settings, report.refuse)
+            patients = find_patients(files, tables, context, report)
+            convert_patients(patients, context, report, label=f"ingest@{batch}")
+        if not report.volumes:
+            raise InputError(nothing_read(folder, batch, report))
+        write_tables.write_manifest(volumes / "manifest.parquet", report.volumes)
+        write_tables.write_rejected(volumes / "rejected.parquet", report.rejected)
+        (volumes / "facts.json").write_text(json.dumps(report.facts(), indent=1) + "\n")
+    print(f"ingest@{batch}: {report.summary()}")
 
 
-def convert_all(
-    patients: list[Patient], plan: BatchContext, account: BatchReport, *, label: str
+def convert_patients(
+    patients: list[Patient], context: BatchContext, report: BatchReport, *, label: str
 ) -> None:
-    """Convert patients on all cores; they are entered in their order, whoever is done first."""
+    """Convert patients on all cores; enter the results in the order of the patients."""
     results = map_in_workers(
-        partial(convert_patient, plan=plan),
+        partial(convert_patient, context=context),
         patients,
-        seconds=plan.settings.max_seconds,
-        memory=plan.settings.worker_memory,
+        seconds=context.settings.max_seconds,
+        memory=context.settings.worker_memory,
     )
     with tqdm(total=len(patients), desc=label, unit="patient", disable=None) as bar:
         for patient, result in results:
-            account.enter(result if result is not None else result_after_crash(patient, plan))
-            bar.set_postfix(rejected=len(account.rejected))
+            report.enter(result if result is not None else result_after_crash(patient, context))
+            bar.set_postfix(rejected=len(report.rejected))
             bar.update()
 
 

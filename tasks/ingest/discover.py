@@ -1,63 +1,95 @@
-"""The patients of a batch, before any pixel is read: what ingest and `auglift scan` begin with."""
+"""Find the patients of a batch from headers and names, before any pixel is read.
 
+`ingest` and `auglift scan` both start here.
+"""
+
+import importlib
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 from tasks.ingest.core.scan_record import ScanRecord
-from tasks.ingest.images2d.collections import without_class
+from tasks.ingest.core.source_file import Source
+from tasks.ingest.dicom.sop_classes import READ_BY_PYDICOM
+from tasks.ingest.files.list_files import Kind
+from tasks.ingest.images2d import collections
+from tasks.ingest.nifti import nifti_scans
 from tasks.ingest.output.batch_report import BatchReport
 from tasks.ingest.patients.batch_context import BatchContext
-from tasks.ingest.patients.patient_id import group_by_patient
-from tasks.ingest.patients.patient_scans import Patient, largest_first
-from tasks.ingest.survey import (
-    identify_all,
-    list_batch_files,
-    list_nifti_and_2d_scans,
-    load_libraries,
-)
+from tasks.ingest.patients.group_by_patient import Patient, group_by_patient, list_patients
+from tasks.ingest.patients.identify_files import identify_dicom_files
+from tasks.ingest.patients.patient_id import Identity
 from tasks.ingest.user_tables.files_csv import FilesTable
 from tasks.ingest.user_tables.owner_tables import OwnerTables
+from tasks.params.ingest import Ingest
 
 
 def find_patients(
-    folder: Path,
-    scratch: Path,
-    plan: BatchContext,
+    files: Mapping[Kind, list[Source]],
     tables: OwnerTables,
-    account: BatchReport,
+    context: BatchContext,
+    report: BatchReport,
 ) -> list[Patient]:
-    """The patients of a batch; what is no patient's is accounted for."""
-    roll, settings = plan.roll, plan.settings
-    kinds = list_batch_files(folder, scratch, roll, settings, account.refuse)
-    account.use(kinds["metadata"], "metadata")
-    account.use(kinds["archive"], "archive")
-    found, unclear = list_nifti_and_2d_scans(kinds, settings, tables)
-    account.refuse(unclear)
-    note_on_classes(found)
-    files = identify_all(roll, settings, tables.files, account.refuse)
-    note_on_table(tables.files)
-    people, nobodys = group_by_patient(files, allow_unknown=settings.allow_unknown_patients)
-    for nobody in nobodys:
-        account.refuse(nobody.rejections(roll))
-    load_libraries(files, settings)
-    return largest_first(people, found, tables.sites, plan.names)
+    """Group the files of a batch by patient; enter those that belong to none in the report.
+
+    DICOM files are grouped by their headers, NIfTI and 2D image files by their names; the owner's
+    tables win over both.
+    """
+    dicom_files, settings = context.dicom_files, context.settings
+    report.use(files["metadata"], "metadata")
+    report.use(files["archive"], "archive")
+    named_scans = find_named_scans(files, tables, settings, report)
+    identities = identify_dicom_files(dicom_files, settings, tables.files, report.refuse)
+    warn_of_unused_rows(tables.files)
+    by_id, unidentified = group_by_patient(
+        identities, allow_unknown=settings.allow_unknown_patients
+    )
+    for group in unidentified:
+        report.refuse(group.rejections(dicom_files))
+    load_libraries(identities, settings)
+    return list_patients(by_id, named_scans, tables.sites, context.pseudonyms)
 
 
-def note_on_classes(found: Sequence[ScanRecord]) -> None:
-    """Say that pictures have neither a known class nor a mask; their folders' names stay here."""
-    pictures, folders = without_class(found)
-    if pictures:
+def find_named_scans(
+    files: Mapping[Kind, list[Source]], tables: OwnerTables, settings: Ingest, report: BatchReport
+) -> list[ScanRecord]:
+    """Find the images and masks in NIfTI and 2D image files, whose names tell the patient."""
+    of_nifti, rejected_nifti = nifti_scans.survey(
+        files["nifti"],
+        files["metadata"],
+        tables.files,
+        allow_unknown=settings.allow_unknown_patients,
+    )
+    of_2d, rejected_2d = collections.survey(
+        files["image2d"], settings, tables.images2d, tables.files
+    )
+    scans = [*of_nifti, *of_2d]
+    report.refuse([*rejected_nifti, *rejected_2d])
+    warn_of_unlabelled_images(scans)
+    return scans
+
+
+def load_libraries(identities: Iterable[Identity], settings: Ingest) -> None:
+    """Import the libraries that workers will need once, before the workers are forked."""
+    if not all(one.parsed_fast and one.sop_class not in READ_BY_PYDICOM for one in identities):
+        importlib.import_module("pydicom")
+    if settings.brain_extraction:
+        importlib.import_module("torch")
+
+
+def warn_of_unlabelled_images(scans: Sequence[ScanRecord]) -> None:
+    """Warn of 2D images with neither a known class nor a mask, without their folders' names."""
+    images, folders = collections.without_class(scans)
+    if images:
         print(
-            f"ingest: {pictures} pictures in {folders} folders have no mask, and no folder's name"
+            f"ingest: {images} pictures in {folders} folders have no mask, and no folder's name"
             " is a known class such as yes, no, glioma or healthy: they count as unlabelled;"
             " `auglift scan` names the folders, the column label in files.csv tells their class",
             file=sys.stderr,
         )
 
 
-def note_on_table(table: FilesTable) -> None:
-    """Say which rows of `files.csv` are about no file."""
-    if lines := table.unused_lines():
+def warn_of_unused_rows(files_table: FilesTable) -> None:
+    """Warn of rows of `files.csv` that match no file of the batch."""
+    if lines := files_table.unused_lines():
         shown = ", ".join(map(str, lines[:10])) + (", ..." if len(lines) > 10 else "")
         print(f"ingest: files.csv has rows for no file of the batch: line {shown}", file=sys.stderr)

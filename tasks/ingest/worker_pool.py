@@ -1,7 +1,8 @@
-"""Work spread over processes that may die without taking the batch with them.
+"""Run work in worker processes that may die without ending the batch.
 
-A decoder written in C can crash, hang or ask for all memory. Each worker has a limit of memory
-and each task one of time; a task that kills its worker twice, the second time alone, is given up.
+A decoder written in C can crash, hang or ask for all memory. Each worker has a memory limit
+and each task a time limit. A task that kills its worker twice, the second time alone, has no
+result.
 """
 
 import ctypes
@@ -27,52 +28,52 @@ from tasks.stage.processes import init_worker_process
 T = TypeVar("T")
 R = TypeVar("R")
 
-AHEAD = 16  # tasks for each core, so that a long one does not keep others waiting
-M_MMAP_THRESHOLD, LARGE = -3, 1 << 18  # malloc.h; bytes
+TASKS_AHEAD = 16  # for each core, so that a long task does not keep other workers waiting
+M_MMAP_THRESHOLD, MMAP_FROM = -3, 1 << 18  # malloc.h; bytes
 
 
-def cores() -> int:
-    """The processor cores that this process may use."""
+def available_cores() -> int:
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def map_in_workers(
     work: Callable[[T], R], tasks: Iterable[T], *, seconds: float, memory: int
 ) -> Iterator[tuple[T, R | None]]:
-    """Tasks with their results, in the order of the tasks; None for one that killed its worker.
+    """Yield tasks with their results, in the order of the tasks; None for one that killed workers.
 
-    `seconds` a task may take; `memory` bytes a worker may take beyond what it starts with. Only a
+    A task may take `seconds`; a worker may take `memory` bytes beyond what it starts with. Only a
     few tasks are taken ahead. An exception that `work` raises is raised here.
     """
-    coming = iter(tasks)
-    ahead = AHEAD * cores()
-    due = deque(islice(coming, ahead))  # tasks that have not been given out
-    while due:
-        jobs = min(cores(), len(due))
+    remaining = iter(tasks)
+    ahead = TASKS_AHEAD * available_cores()
+    waiting = deque(islice(remaining, ahead))  # tasks without a result yet
+    while waiting:
+        jobs = min(available_cores(), len(waiting))
         futures: deque[Future[R]] = deque()
         suspects: list[Future[R]] = []
-        with shared_heap(), pool(jobs, memory) as workers:
+        with freeze_heap(), start_pool(jobs, memory) as workers:
             try:
-                while due:
-                    for task in islice(due, len(futures), None):
+                while waiting:
+                    for task in islice(waiting, len(futures), None):
                         futures.append(workers.submit(run_with_timeout, work, task, seconds))
                     result = futures[0].result()
                     futures.popleft()
-                    yield due.popleft(), result
-                    due.extend(islice(coming, ahead - len(due)))
+                    yield waiting.popleft(), result
+                    waiting.extend(islice(remaining, ahead - len(waiting)))
             except BrokenProcessPool:
                 suspects += list(futures)[: jobs + 1]
             finally:
                 workers.shutdown(cancel_futures=True)
         for future in suspects:
-            task = due.popleft()
-            yield task, finished(future) or retry_alone(work, task, seconds, memory)
-        due.extend(islice(coming, ahead - len(due)))
+            task = waiting.popleft()
+            yield task, result_if_finished(future) or retry_alone(work, task, seconds, memory)
+        waiting.extend(islice(remaining, ahead - len(waiting)))
 
 
 @contextmanager
-def shared_heap() -> Iterator[None]:
-    """Keep the collector off what is there: a collection copies every page that workers share."""
+def freeze_heap() -> Iterator[None]:
+    """Keep the garbage collector off existing objects: it would copy all shared pages."""
     gc.freeze()
     try:
         yield
@@ -80,36 +81,36 @@ def shared_heap() -> Iterator[None]:
         gc.unfreeze()
 
 
-def pool(jobs: int, memory: int) -> ProcessPoolExecutor:
-    """Forked workers: what the parent has imported need not be imported again."""
+def start_pool(jobs: int, memory: int) -> ProcessPoolExecutor:
+    """Fork workers: what the parent has imported need not be imported again."""
     return ProcessPoolExecutor(
         jobs,
         mp_context=multiprocessing.get_context("fork"),
-        initializer=prepare,
+        initializer=init_worker,
         initargs=(memory,),
     )
 
 
-def finished(future: "Future[R]") -> R | None:
-    """The result of a task that ended before its pool broke."""
+def result_if_finished(future: "Future[R]") -> R | None:
+    """Return the result of a task that finished before its pool broke; None of another."""
     if not future.done() or future.cancelled() or future.exception() is not None:
         return None
     return future.result()
 
 
 def retry_alone(work: Callable[[T], R], task: T, seconds: float, memory: int) -> R | None:
-    """Run one suspect in a worker of its own."""
-    with pool(1, memory) as worker:
+    """Run one suspect in a worker of its own; None if it kills that worker too."""
+    with start_pool(1, memory) as worker:
         try:
             return worker.submit(run_with_timeout, work, task, seconds).result()
         except BrokenProcessPool:
             return None
 
 
-def prepare(memory: int) -> None:
-    """Make a worker silent, mortal and bounded."""
+def init_worker(memory: int) -> None:
+    """Silence a worker and limit its memory; it ends when its parent ends."""
     init_worker_process()
-    give_back_volumes()
+    release_freed_memory()
     faulthandler.disable()
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
@@ -121,15 +122,15 @@ def prepare(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
 
-def give_back_volumes() -> None:
-    """Have glibc return each volume's memory when it is freed.
+def release_freed_memory() -> None:
+    """Make glibc return each volume's memory to the system when it is freed.
 
-    Left alone it learns from the first large block to keep such blocks, and a worker grows with
-    the number of volumes that went through it.
+    By default glibc keeps large blocks after the first one, and a worker grows with the number of
+    volumes that it has read.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, LARGE)
+        mallopt(M_MMAP_THRESHOLD, MMAP_FROM)
 
 
 @contextmanager

@@ -75,10 +75,10 @@ def test_masks_keep_their_largest_part_without_holes() -> None:
     holed[20, 22, 15] = False
     holed[0, 0, 0] = True
     assert np.array_equal(
-        brain_extraction.without_holes(brain_extraction.largest_part(holed)), inside
+        brain_extraction.fill_holes(brain_extraction.largest_component(holed)), inside
     )
     with pytest.raises(RejectionError):
-        brain_extraction.largest_part(np.zeros((4, 4, 4), bool))
+        brain_extraction.largest_component(np.zeros((4, 4, 4), bool))
 
 
 @pytest.mark.verify

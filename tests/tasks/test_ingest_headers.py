@@ -12,9 +12,9 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.source_file import Source
-from tasks.ingest.dicom.attributes import DicomAttributes, by_pydicom
+from tasks.ingest.dicom.attributes import DicomAttributes, read_by_pydicom
 from tasks.ingest.dicom.fast_parser import read_elements
-from tasks.ingest.dicom.header import TAGS, read_header, summarise
+from tasks.ingest.dicom.header import TAGS, header_from_attributes, read_header
 from tests.tasks.dicom_cases import anatomy, write_series
 from tests.tasks.ingest_fixtures import Room, canonical
 from tests.tasks.test_ingest_hostile import corrupt
@@ -58,10 +58,15 @@ def test_a_crowded_header_reads_as_by_pydicom(tmp_path: Path) -> None:
     write_series(tmp_path / "implicit", anatomy((2, 8, 8)), change=crowd)
     rewrite(tmp_path / "implicit", ImplicitVRLittleEndian)
     for source in sources(tmp_path):
-        quick = read_elements(source, TAGS)
-        assert quick is not None
-        by_the_book = summarise(source, DicomAttributes(by_pydicom(source, TAGS), quick=False))
-        assert summarise(source, DicomAttributes(quick, quick=True)) == by_the_book
+        parsed_fast = read_elements(source, TAGS)
+        assert parsed_fast is not None
+        by_the_book = header_from_attributes(
+            source, DicomAttributes(read_by_pydicom(source, TAGS), parsed_fast=False)
+        )
+        assert (
+            header_from_attributes(source, DicomAttributes(parsed_fast, parsed_fast=True))
+            == by_the_book
+        )
         assert by_the_book.description.startswith("Schädel FLAIR")
 
 
@@ -69,10 +74,15 @@ def test_a_crowded_header_reads_as_by_pydicom(tmp_path: Path) -> None:
 def test_headers_of_scanners_read_as_by_pydicom() -> None:
     files = sorted(CONFORMANCE.rglob("*.dcm"))
     for source in (Source(str(path), path.name) for path in files):
-        quick = read_elements(source, TAGS)
-        if quick is not None:
-            by_the_book = summarise(source, DicomAttributes(by_pydicom(source, TAGS), quick=False))
-            assert summarise(source, DicomAttributes(quick, quick=True)) == by_the_book
+        parsed_fast = read_elements(source, TAGS)
+        if parsed_fast is not None:
+            by_the_book = header_from_attributes(
+                source, DicomAttributes(read_by_pydicom(source, TAGS), parsed_fast=False)
+            )
+            assert (
+                header_from_attributes(source, DicomAttributes(parsed_fast, parsed_fast=True))
+                == by_the_book
+            )
     assert len(files) > 40
 
 
@@ -84,12 +94,14 @@ def test_a_broken_header_is_read_as_by_pydicom_or_left_to_it(tmp_path: Path) -> 
     rng, agreed = random.Random(1), 0
     for _ in range(300):
         broken.path.write_bytes(corrupt(content, rng))
-        quick = read_elements(broken, TAGS)
-        if quick is None:
+        parsed_fast = read_elements(broken, TAGS)
+        if parsed_fast is None:
             continue
         try:
-            by_the_book = summarise(broken, DicomAttributes(by_pydicom(broken, TAGS), quick=False))
-            found = summarise(broken, DicomAttributes(quick, quick=True))
+            by_the_book = header_from_attributes(
+                broken, DicomAttributes(read_by_pydicom(broken, TAGS), parsed_fast=False)
+            )
+            found = header_from_attributes(broken, DicomAttributes(parsed_fast, parsed_fast=True))
         except (
             RejectionError,
             ValueError,

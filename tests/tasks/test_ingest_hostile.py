@@ -126,7 +126,7 @@ def test_a_task_that_kills_or_hangs_its_worker_takes_no_other_along() -> None:
 
 
 def test_only_a_few_tasks_are_taken_ahead_of_their_results() -> None:
-    ahead = worker_pool.AHEAD * worker_pool.cores()
+    ahead = worker_pool.TASKS_AHEAD * worker_pool.available_cores()
     taken: list[int] = []
 
     def tasks() -> Iterator[int]:

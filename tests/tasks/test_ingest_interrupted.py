@@ -81,7 +81,7 @@ def test_a_second_ingest_of_a_batch_leaves_the_first_one_alone(
     write_nifti(room.raw / "sub-1_FLAIR.nii.gz", anatomy((5, 9, 10)))
     (room.root / "params.yaml").write_text("ingest: {}\n")
     with atomic_output(room.volumes.relative_to(room.root)):
-        scratch = room.root / ".private/unpacked-b/roll"
+        scratch = room.root / ".private/unpacked-b/dicom_files"
         scratch.parent.mkdir(parents=True)
         scratch.touch()
         with pytest.raises(InputError, match="being written by another process"):

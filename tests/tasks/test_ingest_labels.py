@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.ingest.core.rejection import RejectionError
-from tasks.ingest.masks.label_conventions import BINARY, CONVENTIONS, table_of_conventions
+from tasks.ingest.masks.label_conventions import BINARY, CONVENTIONS, conventions_table
 from tasks.ingest.masks.label_values import binarise_greys, binarise_labels
 from tasks.params.ingest import LabelConvention
 
@@ -141,7 +141,7 @@ def test_scaled_or_blurred_labels_are_no_drawn_mask(values: tuple[int, ...], los
 
 def test_the_document_holds_the_table_of_conventions() -> None:
     document = (Path(__file__).parents[2] / "docs/ingest.md").read_text(encoding="utf-8")
-    assert table_of_conventions() in document, (
+    assert conventions_table() in document, (
         "python -m tasks.ingest.masks.label_conventions docs/ingest.md"
     )
 

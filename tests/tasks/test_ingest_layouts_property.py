@@ -7,10 +7,10 @@ from itertools import product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.ingest.conversion.convert_patient import masks_for_image
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.source_file import Source
 from tasks.ingest.filenames.recognise import ParsedFilename, Sidecars, recognise
+from tasks.ingest.masks.pairing import masks_for_image
 
 IDS: dict[str, Callable[[int], str]] = {
     "P1": lambda n: f"P{n}",

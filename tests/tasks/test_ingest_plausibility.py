@@ -8,7 +8,13 @@ import pytest
 
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.volume import Volume
-from tasks.ingest.masks.plausibility import Scene, check_place, is_ignored, settles, view_of
+from tasks.ingest.masks.plausibility import (
+    CheckedImage,
+    check_place,
+    confirms_placement,
+    is_ignored,
+    view_of_outline,
+)
 from tests.tasks.ingest_fixtures import Room
 from tests.tasks.synthetic_heads import (
     HEAD_MM,
@@ -79,9 +85,9 @@ def test_a_mask_that_is_no_outline_is_refused_and_the_image_stays(
 def test_true_masks_are_kept_bright_or_dark_small_or_large(contrast: float, radius: float) -> None:
     mask = ball(SHAPE, AFFINE, radius=radius)
     grey = head(SHAPE, AFFINE, contrast=0) + contrast * 300 * mask
-    scene = Scene.of(Volume(grey.astype(np.float32), AFFINE))
+    scene = CheckedImage.of(Volume(grey.astype(np.float32), AFFINE))
     check_place(mask, scene)
-    assert view_of(mask, scene) == "clear"
+    assert view_of_outline(mask, scene) == "clear"
 
 
 @pytest.mark.parametrize("change", ["stripped", "z-scored", "inverted"])
@@ -91,9 +97,9 @@ def test_a_head_is_found_whatever_was_done_to_its_greys(change: str) -> None:
         grey = np.where(BRAIN, (IMAGE - IMAGE[BRAIN].mean()) / IMAGE[BRAIN].std(), 0)
     if change == "inverted":
         grey = 1000 - grey
-    scene = Scene.of(Volume(grey.astype(np.float32), AFFINE))
+    scene = CheckedImage.of(Volume(grey.astype(np.float32), AFFINE))
     check_place(TRUE, scene)
-    assert view_of(TRUE, scene) == "clear"
+    assert view_of_outline(TRUE, scene) == "clear"
     with pytest.raises(RejectionError, match="mask-of-head"):
         check_place(BRAIN.astype(np.uint8), scene)
     with pytest.raises(RejectionError, match="mask-in-air"):
@@ -211,7 +217,7 @@ def test_only_the_true_placement_is_settled(codes: str) -> None:
     affine, shape = affine_of(codes), shape_of(codes)
     image = Volume(head(shape, affine).astype(np.float32), affine)
     mask = ball(shape, affine)
-    assert settles(mask, image)
+    assert confirms_placement(mask, image)
     for axis in range(3):
         if abs(TUMOUR[abs(affine[:3, axis]).argmax()]) > 10:  # it lies near the middle plane
-            assert not settles(np.flip(mask, axis).copy(), image)
+            assert not confirms_placement(np.flip(mask, axis).copy(), image)

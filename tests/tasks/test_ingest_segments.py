@@ -10,8 +10,8 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from tasks.ingest.core.rejection import RejectionError
-from tasks.ingest.masks.segment_codes import PARTS, SNOMED_RT, normal_code, part_by_code
-from tasks.ingest.masks.segment_names import Segment, part_of, tumour_segments
+from tasks.ingest.masks.segment_codes import PART_OF_CODE, SNOMED_RT, normalise_code, part_by_code
+from tasks.ingest.masks.segment_names import Segment, tumour_part, tumour_segments
 from tests.tasks.dicom_cases import (
     anatomy,
     rotation,
@@ -120,7 +120,7 @@ def test_names_of_other_things_do_not(name: str) -> None:
     ],
 )
 def test_codes_tell_what_names_do_not(label: str, code: tuple[str, str], part: str | None) -> None:
-    assert part_of(Segment(label, normal_code(*code))) == part
+    assert tumour_part(Segment(label, normalise_code(*code))) == part
 
 
 def test_the_tables_codes_are_the_standards() -> None:
@@ -142,10 +142,10 @@ def test_the_tables_codes_are_the_standards() -> None:
     }  # fmt: skip
     for part, concepts in meant.items():
         for code in concepts:
-            assert part_by_code(normal_code(code.scheme_designator, code.value)) == part
+            assert part_by_code(normalise_code(code.scheme_designator, code.value)) == part
     for old, new in SNOMED_RT.items():
         assert mapping["SRT"][old] == new
-    assert not {HIPPOCAMPUS, BRAIN, ("SCT", codes.SCT.Hemorrhage.value)} & set(PARTS)
+    assert not {HIPPOCAMPUS, BRAIN, ("SCT", codes.SCT.Hemorrhage.value)} & set(PART_OF_CODE)
 
 
 def test_the_owner_says_which_segments_are_tumour() -> None:

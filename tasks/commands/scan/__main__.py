@@ -20,16 +20,21 @@ from tasks import params
 from tasks.commands.scan import proposed_files_csv
 from tasks.commands.scan.segment_table import print_segments, read_segments
 from tasks.commands.scan.summary_tables import print_tables
-from tasks.ingest.conversion.convert_patient import session_label
 from tasks.ingest.core.rejection import Rejection
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.discover import find_patients
+from tasks.ingest.files.batch_files import list_batch_files
 from tasks.ingest.files.dicom_index import DicomFileIndex
 from tasks.ingest.files.zip_archives import workspace
 from tasks.ingest.masks.segment_names import Segment
 from tasks.ingest.output.batch_report import BatchReport
 from tasks.ingest.patients.batch_context import BatchContext
-from tasks.ingest.patients.patient_scans import Patient, Scans, read_patient_scans
+from tasks.ingest.patients.group_by_patient import Patient
+from tasks.ingest.patients.patient_scans import (
+    PatientScans,
+    read_patient_scans,
+    session_label,
+)
 from tasks.ingest.privacy.pseudonyms import Pseudonyms
 from tasks.ingest.user_tables.files_csv import NAME, Row
 from tasks.ingest.user_tables.owner_tables import read_owner_tables
@@ -46,7 +51,7 @@ class Batch:
     """What a batch holds: patients with their scans, refused files, and the other files' number."""
 
     folder: Path
-    patients: list[tuple[Patient, Scans]] = field(default_factory=list)
+    patients: list[tuple[Patient, PatientScans]] = field(default_factory=list)
     refused: list[tuple[str, str, str]] = field(default_factory=list)  # path, code, reason
     others: int = 0  # files that are no scans: tables, sidecars, archives
     files: list[str] = field(default_factory=list)  # all of them, archives' entries too
@@ -120,16 +125,19 @@ def read_batch(folder: Path) -> Batch:
 
     with silence_libraries(), workspace(f"scan-{folder.resolve().name}") as scratch:
         names = Pseudonyms(KEY)
-        roll, tables = DicomFileIndex(scratch / "roll"), read_owner_tables(folder)
-        plan = BatchContext(scratch, roll, settings, names, tables.series_modalities, tables.files)
+        tables, dicom_files = read_owner_tables(folder), DicomFileIndex(scratch / "dicom_files")
+        plan = BatchContext(
+            scratch, dicom_files, settings, names, tables.series_modalities, tables.files
+        )
         account = BatchReport(names, close, refuse)
-        patients = find_patients(folder, scratch, plan, tables, account)
+        files = list_batch_files(folder, scratch, dicom_files, settings, account.refuse)
+        patients = find_patients(files, tables, plan, account)
         batch.others = sum(outcome != "rejected" for outcome in outcomes.values())
         for patient, (scans, rejected) in look_into_all(patients, plan):
             batch.patients.append((patient, scans))
             batch.segments += read_segments(scans.masks)
             account.refuse(rejected)
-            used = {source.name for one in scans.all_found for source in one.sources}
+            used = {source.name for one in scans.all_scans for source in one.sources}
             outcomes.update(dict.fromkeys(used, "scan"))
     rows = map(json.loads, account.rejected)
     reasons = {(row["token"], row["code"]): row["reason"] for row in rows}
@@ -143,11 +151,11 @@ def read_batch(folder: Path) -> Batch:
 
 def look_into_all(
     patients: list[Patient], plan: BatchContext
-) -> Iterator[tuple[Patient, tuple[Scans, list[Rejection]]]]:
+) -> Iterator[tuple[Patient, tuple[PatientScans, list[Rejection]]]]:
     """The headers of all patients, read on all cores; a patient that ends a process is left out."""
     seconds, memory = plan.settings.max_seconds, plan.settings.worker_memory
     for patient, result in map_in_workers(
-        partial(read_patient_scans, plan=plan), patients, seconds=seconds, memory=memory
+        partial(read_patient_scans, context=plan), patients, seconds=seconds, memory=memory
     ):
         if result is not None:
             yield patient, result
@@ -160,8 +168,8 @@ def rows_of(batch: Batch) -> Iterator[Row]:
         beside[proposed_files_csv.folder_of(name)].add(name)
     rows: list[Row] = []
     for patient, scans in batch.patients:
-        several = len({one.session for one in scans.all_found if one.session is not None}) > 1
-        for one in scans.all_found:
+        several = len({one.session for one in scans.all_scans if one.session is not None}) > 1
+        for one in scans.all_scans:
             session = session_in_table(scans, one, several=several)
             rows += proposed_files_csv.rows_of(one, patient, session, beside)
     rows += proposed_files_csv.rows_of_refused(batch.refused, beside)
@@ -170,7 +178,7 @@ def rows_of(batch: Batch) -> Iterator[Row]:
     )
 
 
-def session_in_table(scans: Scans, one: ScanRecord, *, several: bool) -> str | None:
+def session_in_table(scans: PatientScans, one: ScanRecord, *, several: bool) -> str | None:
     """A visit as its owner would write it: the name it has, or for DICOM its number in time."""
     if one.session is None or not one.headers:
         return one.session

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.files.list_files import IMAGE_SUFFIXES, NIFTI_SUFFIXES
-from tasks.ingest.patients.patient_scans import Patient
+from tasks.ingest.patients.group_by_patient import Patient
 from tasks.ingest.user_tables.files_csv import COLUMNS, Row
 
 # Refusals about which the owner knows more: their rows are left to be filled in.

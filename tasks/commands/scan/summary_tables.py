@@ -14,7 +14,8 @@ from tasks.ingest.filenames.layouts import match_layout, without_ending
 from tasks.ingest.filenames.name_parts import parent_of
 from tasks.ingest.filenames.recognise import FOLDERS
 from tasks.ingest.images2d.collections import without_class
-from tasks.ingest.patients.patient_scans import Patient, Scans
+from tasks.ingest.patients.group_by_patient import Patient
+from tasks.ingest.patients.patient_scans import PatientScans
 
 EXAMPLES = 3
 LONGEST = 60  # letters of an example
@@ -22,7 +23,7 @@ LONGEST = 60  # letters of an example
 
 def print_tables(
     console: Console,
-    patients: Sequence[tuple[Patient, Scans]],
+    patients: Sequence[tuple[Patient, PatientScans]],
     refused: Sequence[tuple[str, str, str]],
     others: int,
     folder: Path,
@@ -39,13 +40,13 @@ def print_tables(
 
 
 def lines(
-    patients: Sequence[tuple[Patient, Scans]], others: int
+    patients: Sequence[tuple[Patient, PatientScans]], others: int
 ) -> Iterable[tuple[str, int, list[str]]]:
     """Label, count and examples of each row of the first table."""
     known = [(patient, scans) for patient, scans in patients if is_known(patient, scans)]
     yield "patients", len(known), [f"{p.id}: {contents(scans)}" for p, scans in known]
     if unknown := [pair for pair in patients if not is_known(*pair)]:
-        examples = [f"{one.all_found[0].name}" for _, one in unknown if one.all_found]
+        examples = [f"{one.all_scans[0].name}" for _, one in unknown if one.all_scans]
         yield "of unknown identity", len(unknown), examples
     visits = [
         f"{patient.id}: {', '.join(several[:EXAMPLES])}{', …' if len(several) > EXAMPLES else ''}"
@@ -54,7 +55,7 @@ def lines(
     ]
     if visits:
         yield "with several visits", len(visits), visits
-    found = [one for _, scans in patients for one in scans.all_found]
+    found = [one for _, scans in patients for one in scans.all_scans]
     images: dict[str, list[ScanRecord]] = defaultdict(list)
     for one in found:
         if one.role == "image":
@@ -73,12 +74,12 @@ def lines(
     yield "tables, sidecars and archives", others, []
 
 
-def is_known(patient: Patient, scans: Scans) -> bool:
+def is_known(patient: Patient, scans: PatientScans) -> bool:
     """Whether all that there is of a patient is known to be his or hers."""
-    return patient.known and all(one.patient_known for one in scans.all_found if not one.headers)
+    return patient.known and all(one.patient_known for one in scans.all_scans if not one.headers)
 
 
-def contents(scans: Scans) -> str:
+def contents(scans: PatientScans) -> str:
     """`FLAIR, T1, 2 masks` of a patient."""
     counts = Counter(one.modality for one in scans.images)
     words = [word if count == 1 else f"{count} {word}" for word, count in sorted(counts.items())]
@@ -87,10 +88,10 @@ def contents(scans: Scans) -> str:
     return ", ".join(words) or "no image"
 
 
-def visits_of(scans: Scans) -> list[str]:
+def visits_of(scans: PatientScans) -> list[str]:
     """A patient's visits in their order; of DICOM studies the dates."""
-    times = {one.session: one.when for one in scans.all_found if one.session is not None}
-    headers = {one.session for one in scans.all_found if one.headers}
+    times = {one.session: one.when for one in scans.all_scans if one.session is not None}
+    headers = {one.session for one in scans.all_scans if one.headers}
     in_order = sorted(times, key=lambda session: (times[session], session))
     return [times[one].split(" ")[0] or one if one in headers else one for one in in_order]
 

@@ -1,4 +1,4 @@
-"""A patient's masks: read once, laid on each image, judged, and what became of each."""
+"""A patient's masks: read once, brought onto each image's grid, and checked against the images."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,13 @@ from tasks.ingest.conversion.readers import Mask, read_mask, resample_to_image
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.volume import Volume
-from tasks.ingest.masks.plausibility import Scene, View, check_place, is_ignored, view_of
+from tasks.ingest.masks.plausibility import (
+    CheckedImage,
+    OutlineView,
+    check_place,
+    is_ignored,
+    view_of_outline,
+)
 from tasks.params.ingest import Ingest
 
 NO_TUMOUR = "mask-of-head"  # such a mask is left out; others of its image stay
@@ -18,112 +24,120 @@ IGNORES = RejectionError("mask-ignores-image", "no image differs across the outl
 
 
 class PatientMasks:
-    """Masks by their place in `masks`; each ends as used or with a refusal.
+    """Masks by their index in `masks`; at the end each mask is either used or rejected.
 
-    One image that shows an outline is enough: that of an oedema does not show in a T1. So whether
-    masks ignore their images is known after the last one. What is looked for is the outline of the
-    whole tumour: between its regions there may be nothing to see.
+    One image that shows an outline is enough: the outline of an oedema is not visible in a T1. So
+    whether masks ignore their images is decided after the last image. The outline of the whole
+    tumour is checked, because there may be no contrast between its regions.
     """
 
-    def __init__(self, masks: Sequence[ScanRecord], params: Ingest) -> None:
-        self.params = params
+    def __init__(self, masks: Sequence[ScanRecord], settings: Ingest) -> None:
+        self.settings = settings
         self.readable: dict[int, Mask] = {}
         self.outlines: dict[int, Mask] = {}  # of the whole tumour
-        self.refusals: dict[int, RejectionError] = {}
+        self.errors: dict[int, RejectionError] = {}
         self.used: set[int] = set()
-        self._united: dict[str, list[int]] = {}  # by image
-        self._views: dict[int, set[View]] = {}  # what images say of the unions with a mask in them
+        self._used_on: dict[str, list[int]] = {}  # masks by image
+        self._views: dict[int, set[OutlineView]] = {}  # by mask, of the unions that hold it
         for index, mask in enumerate(masks):
             try:
-                self.readable[index] = read_mask(mask, params)
-            except RejectionError as refusal:
-                self.refusals[index] = refusal
+                self.readable[index] = read_mask(mask, settings)
+            except RejectionError as error:
+                self.errors[index] = error
             else:
                 self.outlines[index] = self._read_outline(index, mask)
 
-    def lay_on(
-        self, image: str, volume: Volume, chosen: Sequence[int], *, flat: bool
+    def union_on_image(
+        self, image: str, volume: Volume, chosen: Sequence[int], *, is_2d: bool
     ) -> NDArray[np.uint8] | None:
-        """The union of the chosen masks on an image's grid, (I,J,K) in {0,1}; None without any.
+        """Unite the chosen masks on an image's grid, (I,J,K) in {0,1}; None without any mask.
 
-        `flat` is whether they are pictures: nothing says how those of two sizes lie on each other.
-        Where one mask lies wrongly none is used, as the tumour would not be whole.
+        `is_2d` is whether these are 2D images: nothing says how two of different size are aligned.
+        If one mask is misplaced, none is used, because the tumour would be incomplete.
         """
-        scene: Scene | None = None
+        checked_image: CheckedImage | None = None
         union: NDArray[np.uint8] | None = None
         united = []
         for index in chosen:
             if index not in self.readable:
                 continue
             try:
-                laid = lay(self.readable[index], volume, flat=flat)
-                if self.params.check_masks and laid.any():
-                    scene = scene or Scene.of(volume)
-                    check_place(laid, scene)
-            except RejectionError as refusal:
-                if refusal.code != NO_TUMOUR:
-                    self._refuse(chosen, refusal)
+                on_grid = bring_onto_grid(self.readable[index], volume, is_2d=is_2d)
+                if self.settings.check_masks and on_grid.any():
+                    checked_image = checked_image or CheckedImage.of(volume)
+                    check_place(on_grid, checked_image)
+            except RejectionError as error:
+                if error.code != NO_TUMOUR:
+                    self._reject(chosen, error)
                     return None
                 del self.readable[index]
-                self.refusals[index] = refusal
+                self.errors[index] = error
                 continue
-            union = laid if union is None else union | laid
+            union = on_grid if union is None else union | on_grid
             united.append(index)
         if union is not None:
-            if scene is not None:
-                self._look(united, union, volume, scene)
-            self._united[image] = united
+            if checked_image is not None:
+                self._check_outline(united, union, volume, checked_image)
+            self._used_on[image] = united
             self.used.update(united)
         return union
 
-    def ignored(self) -> list[str]:
-        """The images whose masks' outlines no image shows; their masks are refused."""
+    def reject_ignored(self) -> list[str]:
+        """Reject the masks whose outline no image shows; return the images that had these masks."""
         images = [
             image
-            for image, united in self._united.items()
+            for image, united in self._used_on.items()
             if united and all(is_ignored(self._views.get(index, ())) for index in united)
         ]
         for image in images:
-            self.used.difference_update(self._united[image])
-            self._refuse(self._united[image], IGNORES)
+            self.used.difference_update(self._used_on[image])
+            self._reject(self._used_on[image], IGNORES)
         return images
 
-    def unused(self) -> dict[int, RejectionError]:
-        """Why masks were not used, by their place."""
-        never = dict.fromkeys(self.readable, NO_IMAGE)
-        return {k: v for k, v in (never | self.refusals).items() if k not in self.used}
+    def reasons_unused(self) -> dict[int, RejectionError]:
+        """Return why masks were not used, by their index."""
+        without_image = dict.fromkeys(self.readable, NO_IMAGE)
+        return {k: v for k, v in (without_image | self.errors).items() if k not in self.used}
 
     def _read_outline(self, index: int, mask: ScanRecord) -> Mask:
-        """The whole tumour of a mask of which a region is asked for, where its labels tell it."""
-        if self.params.mask_labels == "whole" or not self.params.check_masks:
+        """Read the whole tumour if only a region is asked for and the labels tell the whole."""
+        if self.settings.mask_labels == "whole" or not self.settings.check_masks:
             return self.readable[index]
         try:
-            return read_mask(mask, self.params.model_copy(update={"mask_labels": "whole"}))
+            return read_mask(mask, self.settings.model_copy(update={"mask_labels": "whole"}))
         except RejectionError:
             return self.readable[index]
 
-    def _look(
-        self, united: Sequence[int], union: NDArray[np.uint8], volume: Volume, scene: Scene
+    def _check_outline(
+        self,
+        united: Sequence[int],
+        union: NDArray[np.uint8],
+        volume: Volume,
+        checked_image: CheckedImage,
     ) -> None:
-        """Note what an image says of the outline of some masks' whole tumour."""
+        """Note how clearly an image shows the outline of the whole tumour of some masks."""
         outline = union
         for index in united:
             if self.outlines[index] is not self.readable[index]:
                 outline = outline | resample_to_image(self.outlines[index], volume)
-        view = view_of(outline, scene)
+        view = view_of_outline(outline, checked_image)
         if view is not None:
             for index in united:
                 self._views.setdefault(index, set()).add(view)
 
-    def _refuse(self, indices: Sequence[int], refusal: RejectionError) -> None:
-        """Refuse masks, unless they were before."""
+    def _reject(self, indices: Sequence[int], error: RejectionError) -> None:
+        """Reject masks, unless they are rejected already."""
         for index in indices:
-            self.refusals.setdefault(index, refusal)
+            self.errors.setdefault(index, error)
 
 
-def lay(mask: Mask, image: Volume, *, flat: bool) -> NDArray[np.uint8]:
-    """One mask on an image's grid."""
-    if flat and isinstance(mask, Volume) and mask.data.shape[:2] != image.data.shape[:2]:
-        found = f"{mask.data.shape[:2]} pixels for a picture of {image.data.shape[:2]}"
-        raise RejectionError("mask-of-other-size", found)
+def bring_onto_grid(mask: Mask, image: Volume, *, is_2d: bool) -> NDArray[np.uint8]:
+    """Bring one mask onto an image's grid, (I,J,K) in {0,1}.
+
+    Raises:
+        RejectionError: `mask-of-other-size` for 2D images, else as `resample_to_image`.
+    """
+    if is_2d and isinstance(mask, Volume) and mask.data.shape[:2] != image.data.shape[:2]:
+        sizes = f"{mask.data.shape[:2]} pixels for a picture of {image.data.shape[:2]}"
+        raise RejectionError("mask-of-other-size", sizes)
     return resample_to_image(mask, image)

@@ -1,4 +1,4 @@
-"""The wanted attributes of a DICOM file as text and numbers, by the quick way or by pydicom."""
+"""Read the wanted attributes of a DICOM file, by the fast parser or by pydicom."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from tasks.ingest.dicom.fast_parser import (
     DEFLATED,
     EXPLICIT,
     IMPLICIT,
-    NO_TEXT,
+    NOT_TEXT,
     Elements,
     Tags,
     read_elements,
@@ -26,70 +26,82 @@ FRAMES_SEQUENCE = "ReferencedFrameOfReferenceSequence"
 
 
 class DicomAttributes:
-    """Attributes by keyword; absent and empty are the same."""
+    """Attributes by keyword; an absent and an empty attribute are the same.
 
-    def __init__(self, elements: Elements, *, quick: bool) -> None:
+    `offset` is the position of the first byte after the header; `parsed_fast` is whether the file
+    was read without pydicom.
+    """
+
+    def __init__(self, elements: Elements, *, parsed_fast: bool) -> None:
         self._values = elements.values
         self.transfer_syntax = elements.transfer_syntax
         self.offset = elements.offset
-        self.quick = quick
+        self.parsed_fast = parsed_fast
 
     def __contains__(self, keyword: str) -> bool:
         return keyword in self._values
 
     def text(self, keyword: str) -> str:
-        """The values as one text."""
+        """Return the values as one text, separated by backslashes; "" if absent."""
         value = self._values.get(keyword, b"")
         if b"\\" in value:
-            return "\\".join(self.words(keyword))
+            return "\\".join(self.texts(keyword))
         return value.decode().rstrip("\0 ").strip()
 
-    def words(self, keyword: str) -> list[str]:
-        """The values as text."""
+    def texts(self, keyword: str) -> list[str]:
+        """Return the values as texts."""
         text = self._values.get(keyword, b"").decode().rstrip("\0 ")
         return [word.strip() for word in text.split("\\")] if text else []
 
     def numbers(self, keyword: str) -> tuple[float, ...]:
-        """The values as finite numbers."""
-        values = tuple(float(word) for word in self.words(keyword) if word)
+        """Return the values as numbers.
+
+        Raises:
+            RejectionError: `geometry` for a number that is not finite.
+        """
+        values = tuple(float(word) for word in self.texts(keyword) if word)
         if not all(map(math.isfinite, values)):
             raise RejectionError("geometry", f"{keyword} is not finite")
         return values
 
     def number(self, keyword: str) -> float | None:
-        """The only or first value as a finite number; None where absent."""
+        """Return the first value as a finite number; None if absent."""
         return next(iter(self.numbers(keyword)), None)
 
     def vector(self, keyword: str, count: int) -> tuple[float, ...]:
-        """So many values, or none where absent."""
+        """Return `count` finite numbers; an empty tuple if absent.
+
+        Raises:
+            RejectionError: `geometry` for another count.
+        """
         values = self.numbers(keyword)
         if values and len(values) != count:
             raise RejectionError("geometry", f"{keyword} has {len(values)} values, not {count}")
         return values
 
-    def short(self, keyword: str) -> int:
-        """An unsigned 16-bit value; 0 where absent."""
+    def uint16(self, keyword: str) -> int:
+        """Return an unsigned 16-bit value; 0 if absent."""
         value = self._values.get(keyword, b"")
         if len(value) not in (0, 2):
             raise RejectionError("corrupt", f"{keyword} has {len(value)} bytes, not 2")
         return int.from_bytes(value, "little")
 
-    def bits(self, keyword: str) -> str:
-        """A binary value as hexadecimal digits, to tell values apart."""
+    def hex_digits(self, keyword: str) -> str:
+        """Return a binary value as hexadecimal digits, to compare it with others."""
         return self._values.get(keyword, b"").hex()
 
 
 def read_attributes(source: Source, tags: Tags) -> DicomAttributes:
-    """Read the wanted attributes.
+    """Read the wanted attributes of a file.
 
     Raises:
-        RefusalError: `codec` where the header itself is compressed, `corrupt` where it is broken.
+        RejectionError: `codec` if the header itself is compressed, `corrupt` if it is broken.
     """
     try:
         elements = read_elements(source, tags)
         if elements is not None and FRAMES_SEQUENCE not in elements.values:
-            return DicomAttributes(elements, quick=True)
-        return DicomAttributes(by_pydicom(source, tags), quick=False)
+            return DicomAttributes(elements, parsed_fast=True)
+        return DicomAttributes(read_by_pydicom(source, tags), parsed_fast=False)
     except (RejectionError, FileNotFoundError):
         raise
     except Exception as error:  # a hostile header may raise anything; its text may hold names
@@ -98,12 +110,12 @@ def read_attributes(source: Source, tags: Tags) -> DicomAttributes:
         ) from None
 
 
-def by_pydicom(source: Source, tags: Tags) -> Elements:
-    """Big endian, bare files, rare character sets, broken order: all that pydicom can read."""
+def read_by_pydicom(source: Source, tags: Tags) -> Elements:
+    """Read what only pydicom can: big endian, no preamble, rare character sets, wrong tag order."""
     import pydicom
 
     with source.path.open("rb") as file:
-        if DEFLATED.encode() in file.read(4096):  # a few bytes may inflate to all memory
+        if DEFLATED.encode() in file.read(4096):  # a few bytes may inflate to fill the memory
             raise RejectionError("codec", "a deflated transfer syntax")
         file.seek(0)
         dataset = pydicom.dcmread(
@@ -112,43 +124,43 @@ def by_pydicom(source: Source, tags: Tags) -> Elements:
         offset = file.tell()
     declared = str(dataset.file_meta.get("TransferSyntaxUID", ""))
     values = {
-        keyword: as_bytes(dataset, tag, tags.kinds[keyword])
-        for tag, keyword in tags.by_tag.items()
-        if keyword in tags.kinds and tag in dataset
+        keyword: value_as_bytes(dataset, tag, tags.vrs[keyword])
+        for tag, keyword in tags.keywords.items()
+        if keyword in tags.vrs and tag in dataset
     }
     if FRAMES_SEQUENCE in values and not values.get("FrameOfReferenceUID"):
-        values["FrameOfReferenceUID"] = referenced_frame(dataset)
+        values["FrameOfReferenceUID"] = frame_of_reference_in_sequence(dataset)
     syntax = declared or UNCOMPRESSED[dataset.original_encoding]
     return Elements(values, syntax, offset)
 
 
-def as_bytes(dataset: Any, tag: int, kind: str) -> bytes:
-    """A value as `Elements` holds it: UTF-8, or little endian."""
+def value_as_bytes(dataset: Any, tag: int, vr: str) -> bytes:
+    """Return a value as `Elements` holds it: UTF-8, or little endian."""
     from pydicom.dataelem import RawDataElement
     from pydicom.multival import MultiValue
 
     element = dataset.get_item(tag)
     if isinstance(element, RawDataElement):
         raw = element.value or b""
-        if kind not in NO_TEXT and raw.isascii():
+        if vr not in NOT_TEXT and raw.isascii():
             return bytes(raw)
-        if len(raw) == SIZES.get(kind):
+        if len(raw) == SIZES.get(vr):
             return bytes(raw if element.is_little_endian else raw[::-1])
-    if kind == "SQ":
+    if vr == "SQ":
         return b""
     value = dataset[tag].value
-    if kind == "US":
+    if vr == "US":
         return int(value or 0).to_bytes(2, "little")
     many = isinstance(value, list | tuple | MultiValue)
     words = [str(one).strip() for one in (value if many else [value]) if one is not None]
     return "\\".join(words).encode()
 
 
-def referenced_frame(dataset: Any) -> bytes:
-    """The frame of reference that an RT structure set names inside a sequence.
+def frame_of_reference_in_sequence(dataset: Any) -> bytes:
+    """Return the frame of reference that an RT structure set names inside a sequence.
 
-    Of several it is the one in which all regions are drawn; else their names together, which is
-    the frame of no image.
+    If there are several, it is the one in which all regions are drawn; else all of them joined by
+    slashes, which is the frame of no image.
     """
     items = dataset.get("ReferencedFrameOfReferenceSequence") or []
     frames = {str(item.get("FrameOfReferenceUID", "")) for item in items} - {""}

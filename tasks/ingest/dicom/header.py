@@ -1,4 +1,4 @@
-"""What ingest takes from a DICOM header: an allow-list, read without the pixels."""
+"""Read from a DICOM header what ingest uses: an allow-list of attributes, without the pixels."""
 
 from dataclasses import dataclass, replace
 
@@ -8,7 +8,7 @@ from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.source_file import Source
 from tasks.ingest.dicom.attributes import DicomAttributes, read_attributes
 from tasks.ingest.dicom.fast_parser import Tags
-from tasks.ingest.dicom.functional_groups import Frame, frames_of, open_without_pixels
+from tasks.ingest.dicom.functional_groups import Frame, parse_frames, read_functional_groups
 from tasks.ingest.dicom.sop_classes import ENHANCED
 
 TAGS = Tags(
@@ -67,7 +67,7 @@ NO_CONTRAST = ("", "no", "none", "n", "0", "without")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """One DICOM file. Identifying fields stay inside ingest; nothing here is written as it is."""
+    """One DICOM file's header; identifying values stay inside ingest and are never written."""
 
     source: Source
     offset: int  # of the first byte after the header
@@ -77,7 +77,7 @@ class Header:
     modality: str
     image_type: tuple[str, ...]
     study: str
-    study_time: str  # date and time; orders sessions, never leaves
+    study_time: str  # date and time; orders sessions, is never written
     series: str
     series_number: str
     frame_of_reference: str
@@ -86,7 +86,7 @@ class Header:
     synthetic: bool
     burned_in: bool
     timing: Timing
-    split_by: tuple[tuple[str, str], ...]  # what may tell volumes in one series apart
+    split_by: tuple[tuple[str, str], ...]  # what may distinguish volumes in one series
     instance: int
     frames: int
     rows: int
@@ -109,23 +109,24 @@ def read_header(source: Source) -> Header:
     """Read one file up to its pixels.
 
     Raises:
-        RefusalError: `corrupt` where it cannot be parsed as DICOM.
+        RejectionError: `corrupt` if it cannot be parsed as DICOM; else as `read_attributes`.
     """
-    fields = read_attributes(source, TAGS)
+    attributes = read_attributes(source, TAGS)
     try:
-        header = summarise(source, fields)
+        header = header_from_attributes(source, attributes)
     except (ValueError, OverflowError):
         raise RejectionError("corrupt", "a number in the header cannot be read") from None
-    return with_first_frame(header) if header.sop_class in ENHANCED else header
+    return add_first_frame(header) if header.sop_class in ENHANCED else header
 
 
-def with_first_frame(header: Header) -> Header:
-    """An enhanced object's header with what its functional groups say of the first frame.
+def add_first_frame(header: Header) -> Header:
+    """Add to an enhanced object's header what its functional groups say about the first frame.
 
-    A file of one frame is then a slice like any other; of the others only timing is taken.
+    A file of one frame is then a slice like any classic one; from a file of several frames only the
+    timing is taken.
     """
     try:
-        frame = frames_of(open_without_pixels(header.source))[0]
+        frame = parse_frames(read_functional_groups(header.source))[0]
     except RejectionError:
         raise
     except Exception as error:  # a hostile file may raise anything
@@ -139,12 +140,12 @@ def with_first_frame(header: Header) -> Header:
             contrast=header.timing.contrast,
         ),
     )
-    return header if header.frames > 1 else as_slice(header, frame)
+    return header if header.frames > 1 else header_of_single_frame(header, frame)
 
 
-def as_slice(header: Header, frame: Frame) -> Header:
-    """The header of an object of one frame as that of a classic slice."""
-    own = dict(frame.split_by)
+def header_of_single_frame(header: Header, frame: Frame) -> Header:
+    """Return the header of an object of one frame as that of a classic slice."""
+    of_frame = dict(frame.split_by)
     return replace(
         header,
         position=frame.position,
@@ -152,62 +153,66 @@ def as_slice(header: Header, frame: Frame) -> Header:
         pixel_spacing=frame.pixel_spacing,
         slope=frame.slope,
         intercept=frame.intercept,
-        split_by=tuple((name, own.get(name) or value) for name, value in header.split_by),
+        split_by=tuple((name, of_frame.get(name) or value) for name, value in header.split_by),
     )
 
 
-def summarise(source: Source, fields: DicomAttributes) -> Header:
-    """Take the allowed fields, with numbers checked to be finite."""
-    if not fields.text("SOPClassUID"):
+def header_from_attributes(source: Source, attributes: DicomAttributes) -> Header:
+    """Fill a header from the allowed attributes and check that the numbers are finite.
+
+    Raises:
+        RejectionError: `corrupt` without a SOP Class UID, `unsupported-pixels` for a slope of 0.
+    """
+    if not attributes.text("SOPClassUID"):
         raise RejectionError("corrupt", "no SOP Class UID (0008,0016)")
-    slope = fields.number("RescaleSlope")
+    slope = attributes.number("RescaleSlope")
     if slope == 0.0:
         raise RejectionError("unsupported-pixels", "the rescale slope is 0")
-    bits_stored = fields.short("BitsStored")
+    bits_stored = attributes.uint16("BitsStored")
     return Header(
         source=source,
-        offset=fields.offset,
-        transfer_syntax=fields.transfer_syntax,
-        sop_class=fields.text("SOPClassUID"),
-        sop_instance=fields.text("SOPInstanceUID"),
-        modality=fields.text("Modality"),
-        image_type=tuple(word.upper() for word in fields.words("ImageType")),
-        study=fields.text("StudyInstanceUID"),
-        study_time=f"{fields.text('StudyDate')} {fields.text('StudyTime')}",
-        series=fields.text("SeriesInstanceUID"),
-        series_number=fields.text("SeriesNumber"),
-        frame_of_reference=fields.text("FrameOfReferenceUID"),
-        equipment="|".join(fields.text(name) for name in ("InstitutionName", "StationName")),
-        description="\n".join(fields.text(name) for name in DESCRIPTIONS),
-        synthetic=fields.text("SyntheticData") == "YES",
-        burned_in=fields.text("BurnedInAnnotation") == "YES"
-        or "SequenceOfUltrasoundRegions" in fields,
+        offset=attributes.offset,
+        transfer_syntax=attributes.transfer_syntax,
+        sop_class=attributes.text("SOPClassUID"),
+        sop_instance=attributes.text("SOPInstanceUID"),
+        modality=attributes.text("Modality"),
+        image_type=tuple(word.upper() for word in attributes.texts("ImageType")),
+        study=attributes.text("StudyInstanceUID"),
+        study_time=f"{attributes.text('StudyDate')} {attributes.text('StudyTime')}",
+        series=attributes.text("SeriesInstanceUID"),
+        series_number=attributes.text("SeriesNumber"),
+        frame_of_reference=attributes.text("FrameOfReferenceUID"),
+        equipment="|".join(attributes.text(name) for name in ("InstitutionName", "StationName")),
+        description="\n".join(attributes.text(name) for name in DESCRIPTIONS),
+        synthetic=attributes.text("SyntheticData") == "YES",
+        burned_in=attributes.text("BurnedInAnnotation") == "YES"
+        or "SequenceOfUltrasoundRegions" in attributes,
         timing=Timing(
-            TR=fields.number("RepetitionTime"),
-            TE=fields.number("EchoTime"),
-            TI=fields.number("InversionTime"),
-            contrast=fields.text("ContrastBolusAgent").lower() not in NO_CONTRAST,
+            TR=attributes.number("RepetitionTime"),
+            TE=attributes.number("EchoTime"),
+            TI=attributes.number("InversionTime"),
+            contrast=attributes.text("ContrastBolusAgent").lower() not in NO_CONTRAST,
         ),
-        split_by=tuple((name, split_value(fields, name)) for name in SPLIT_BY),
-        instance=int(fields.number("InstanceNumber") or 0),
-        frames=int(fields.number("NumberOfFrames") or 1),
-        rows=fields.short("Rows"),
-        columns=fields.short("Columns"),
-        samples=fields.short("SamplesPerPixel") or 1,
-        bits=fields.short("BitsAllocated"),
+        split_by=tuple((name, split_value(attributes, name)) for name in SPLIT_BY),
+        instance=int(attributes.number("InstanceNumber") or 0),
+        frames=int(attributes.number("NumberOfFrames") or 1),
+        rows=attributes.uint16("Rows"),
+        columns=attributes.uint16("Columns"),
+        samples=attributes.uint16("SamplesPerPixel") or 1,
+        bits=attributes.uint16("BitsAllocated"),
         bits_stored=bits_stored,
-        high_bit=fields.short("HighBit") if "HighBit" in fields else bits_stored - 1,
-        signed=fields.short("PixelRepresentation") == 1,
-        photometric=fields.text("PhotometricInterpretation"),
+        high_bit=attributes.uint16("HighBit") if "HighBit" in attributes else bits_stored - 1,
+        signed=attributes.uint16("PixelRepresentation") == 1,
+        photometric=attributes.text("PhotometricInterpretation"),
         slope=1.0 if slope is None else slope,
-        intercept=fields.number("RescaleIntercept") or 0.0,
-        has_lut="ModalityLUTSequence" in fields,
-        position=fields.vector("ImagePositionPatient", 3),
-        orientation=fields.vector("ImageOrientationPatient", 6),
-        pixel_spacing=fields.vector("PixelSpacing", 2),
+        intercept=attributes.number("RescaleIntercept") or 0.0,
+        has_lut="ModalityLUTSequence" in attributes,
+        position=attributes.vector("ImagePositionPatient", 3),
+        orientation=attributes.vector("ImageOrientationPatient", 6),
+        pixel_spacing=attributes.vector("PixelSpacing", 2),
     )
 
 
-def split_value(fields: DicomAttributes, keyword: str) -> str:
-    """A value as text that tells it from others."""
-    return fields.bits(keyword) if TAGS.kinds[keyword] == "FD" else fields.text(keyword)
+def split_value(attributes: DicomAttributes, keyword: str) -> str:
+    """Return a value as text that distinguishes it from other values."""
+    return attributes.hex_digits(keyword) if TAGS.vrs[keyword] == "FD" else attributes.text(keyword)

@@ -1,4 +1,4 @@
-"""The stored values of DICOM slices, read straight from the files where they are uncompressed."""
+"""Read the stored values of DICOM slices, straight from the file if they are uncompressed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +11,17 @@ from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.dicom.fast_parser import BIG_ENDIAN, EXPLICIT, IMPLICIT
 from tasks.ingest.dicom.header import Header
 
-NATIVE = (IMPLICIT, EXPLICIT)
+UNCOMPRESSED = (IMPLICIT, EXPLICIT)
 UNDEFINED_LENGTH = b"\xff\xff\xff\xff"
 
 
-def check_pixels(header: Header, max_voxels: int) -> None:
-    """Refuse what is no single-channel integer image of a sane size, before it is decoded."""
+def check_pixel_format(header: Header, max_voxels: int) -> None:
+    """Check that a file holds a single-channel integer image of a sane size, before it is decoded.
+
+    Raises:
+        RejectionError: `inverted-greyscale`, `not-greyscale`, `unsupported-pixels`, `geometry` or
+            `too-large`.
+    """
     if header.photometric == "MONOCHROME1":
         raise RejectionError("inverted-greyscale", "photometric interpretation MONOCHROME1")
     if header.samples != 1 or header.photometric not in ("MONOCHROME2", ""):
@@ -35,17 +40,17 @@ def check_pixels(header: Header, max_voxels: int) -> None:
 
 
 def dtype_of(header: Header) -> np.dtype[np.generic]:
-    """The type of a file's stored values."""
+    """Return the type of a file's stored values, little endian."""
     if header.bits not in (8, 16, 32):
         raise RejectionError("unsupported-pixels", f"{header.bits} bits allocated")
     return np.dtype(f"<{'i' if header.signed else 'u'}{header.bits // 8}")
 
 
 def read_pixel_values(headers: Sequence[Header]) -> NDArray[Any]:
-    """(N,rows,columns): one plane for each single-frame file, all of one size.
+    """Read (N,rows,columns): one plane for each single-frame file, all of one size.
 
     Raises:
-        RefusalError: `truncated`, `codec` or `corrupt`.
+        RejectionError: `truncated`, `codec` or `corrupt`.
     """
     dtype = np.result_type(*{dtype_of(header) for header in headers})
     values = np.empty((len(headers), headers[0].rows, headers[0].columns), dtype)
@@ -54,8 +59,8 @@ def read_pixel_values(headers: Sequence[Header]) -> NDArray[Any]:
     return values
 
 
-def stored_frames(header: Header) -> NDArray[Any]:
-    """(frames,rows,columns) of one multi-frame file; raises as `stored_values`."""
+def read_frame_values(header: Header) -> NDArray[Any]:
+    """Read (frames,rows,columns) of one multi-frame file; raises as `read_pixel_values`."""
     values = np.empty((header.frames, header.rows, header.columns), dtype_of(header))
     fill_with_pixels(header, values)
     return values
@@ -63,12 +68,12 @@ def stored_frames(header: Header) -> NDArray[Any]:
 
 def fill_with_pixels(header: Header, values: NDArray[Any]) -> None:
     """Fill (rows,columns), or (frames,rows,columns), with the stored values of a file."""
-    if header.transfer_syntax not in NATIVE or not read_uncompressed(header, values):
-        values[...] = decoded(header, values.shape)
+    if header.transfer_syntax not in UNCOMPRESSED or not read_uncompressed(header, values):
+        values[...] = decode_with_pydicom(header, values.shape)
 
 
 def read_uncompressed(header: Header, plane: NDArray[Any]) -> bool:
-    """Fill an array with the bytes behind the header; False where pydicom is needed."""
+    """Fill an array with the bytes behind the header; return False if pydicom is needed."""
     dtype = dtype_of(header)
     values = plane if plane.dtype == dtype else np.empty(plane.shape, dtype)
     with header.source.open() as file:
@@ -85,20 +90,20 @@ def read_uncompressed(header: Header, plane: NDArray[Any]) -> bool:
             raise RejectionError(
                 "truncated", f"{length} bytes of pixels for {values.size} declared"
             )
-        got = file.readinto(values.data)
-    if got < values.nbytes:
-        found = (got or 0) // dtype.itemsize
-        raise RejectionError("truncated", f"{found} of {values.size} pixels are in the file")
-    spare = header.bits - header.bits_stored
-    if 0 < spare < header.bits:  # old scanners kept overlays in the high bits
-        values = (values << spare) >> spare
+        bytes_read = file.readinto(values.data)
+    if bytes_read < values.nbytes:
+        pixels_read = (bytes_read or 0) // dtype.itemsize
+        raise RejectionError("truncated", f"{pixels_read} of {values.size} pixels are in the file")
+    unused_bits = header.bits - header.bits_stored
+    if 0 < unused_bits < header.bits:  # old scanners kept overlays in the high bits
+        values = (values << unused_bits) >> unused_bits
     if values is not plane:
         plane[...] = values
     return True
 
 
-def decoded(header: Header, shape: tuple[int, ...]) -> NDArray[np.generic]:
-    """An array of this shape as pydicom decodes it."""
+def decode_with_pydicom(header: Header, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    """Decode the pixels with pydicom and check that they have this shape."""
     import pydicom
 
     try:
@@ -106,15 +111,15 @@ def decoded(header: Header, shape: tuple[int, ...]) -> NDArray[np.generic]:
         dataset.file_meta.TransferSyntaxUID = header.transfer_syntax  # bare files declare none
         values = dataset.pixel_array
     except Exception as error:  # decoders raise anything; their text may hold names
-        raise decoding_refusal(header, error) from None
+        raise decoding_error(header, error) from None
     if values.shape != shape:
         raise RejectionError("corrupt", "the decoded frames have another size than declared")
     return np.asarray(values)
 
 
-def decoding_refusal(header: Header, error: Exception) -> RejectionError:
-    """What a failed decoding means."""
-    if header.transfer_syntax in (*NATIVE, BIG_ENDIAN, ""):
+def decoding_error(header: Header, error: Exception) -> RejectionError:
+    """Return the rejection for a failed decoding."""
+    if header.transfer_syntax in (*UNCOMPRESSED, BIG_ENDIAN, ""):
         return RejectionError("truncated", "fewer pixels in the file than its header declares")
     if isinstance(error, NotImplementedError):
         return RejectionError("codec", "no decoder for the transfer syntax")

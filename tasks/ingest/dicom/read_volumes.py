@@ -1,4 +1,4 @@
-"""DICOM images as volumes: a classic series, or one enhanced multi-frame object."""
+"""Read DICOM images as volumes: a classic series, or one enhanced multi-frame object."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +10,14 @@ from tasks.ingest.core.error_messages import one_line_error
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.volume import Volume, to_smallest_dtype
-from tasks.ingest.dicom.functional_groups import IN_WORDS, Frame, frames_of, open_without_pixels
+from tasks.ingest.dicom.functional_groups import (
+    PLURAL_NAMES,
+    Frame,
+    parse_frames,
+    read_functional_groups,
+)
 from tasks.ingest.dicom.header import Header
-from tasks.ingest.dicom.pixel_data import check_pixels, read_pixel_values, stored_frames
+from tasks.ingest.dicom.pixel_data import check_pixel_format, read_frame_values, read_pixel_values
 from tasks.ingest.dicom.slice_geometry import (
     SAME_COSINES,
     SAME_SPACING_MM,
@@ -24,54 +29,54 @@ from tasks.ingest.dicom.slice_geometry import (
 )
 
 
-def read_series(found: ScanRecord, *, max_voxels: int) -> Volume:
-    """A classic series: one file a slice, sorted by position along the normal.
+def read_series(scan: ScanRecord, *, max_voxels: int) -> Volume:
+    """Read a classic series: one file a slice, sorted by position along the normal.
 
     Returns:
         (columns, rows, slices) int16 or float32, slope and intercept of each slice applied.
 
     Raises:
-        RefusalError: where geometry or pixels do not make one exact volume.
+        RejectionError: if geometry or pixels do not make one exact volume.
     """
-    headers = found.headers
+    headers = scan.headers
     for header in headers:
-        check_pixels(header, max_voxels // len(headers))
+        check_pixel_format(header, max_voxels // len(headers))
     order, affine = stack_geometry(headers)
     headers = tuple(headers[index] for index in order)
-    values = rescaled(read_pixel_values(headers), headers)  # (slices, rows, columns)
+    values = apply_rescale(read_pixel_values(headers), headers)  # (slices, rows, columns)
     return Volume(to_smallest_dtype(values.transpose(2, 1, 0)), affine)
 
 
-def read_multiframe(found: ScanRecord, *, max_voxels: int) -> Volume:
-    """An enhanced multi-frame object, its frames placed by their functional groups.
+def read_multiframe(scan: ScanRecord, *, max_voxels: int) -> Volume:
+    """Read an enhanced multi-frame object, whose frames are placed by their functional groups.
 
     Returns:
         As `read_series`; whole numbers stay whole.
 
     Raises:
-        RefusalError: `not-a-volume` where frames differ in orientation or share positions.
+        RejectionError: `not-a-volume` if frames differ in orientation or share positions.
     """
-    header = found.headers[0]
-    check_pixels(header, max_voxels)
-    frames = read_frames(header)
+    header = scan.headers[0]
+    check_pixel_format(header, max_voxels)
+    frames = read_placed_frames(header)
     check_one_volume(frames)
     order, affine = stack_geometry(frames)
     frames = [frames[index] for index in order]
-    values = rescaled(stored_frames(header)[order], frames)  # (frames, rows, columns)
+    values = apply_rescale(read_frame_values(header)[order], frames)  # (frames, rows, columns)
     whole = values.dtype.kind == "f" and np.array_equal(values, np.round(values))
     if whole and np.abs(values).max() < 2**24:
         values = values.astype(np.int32)
     return Volume(to_smallest_dtype(values.transpose(2, 1, 0)), affine)
 
 
-def read_frames(header: Header) -> list[Frame]:
-    """The frames of a multi-frame object.
+def read_placed_frames(header: Header) -> list[Frame]:
+    """Read the frames of a multi-frame object and check that each has a position.
 
     Raises:
-        RefusalError: `corrupt`, or `geometry` where a frame's place is not said.
+        RejectionError: `corrupt`, or `geometry` if a frame's position is not given.
     """
     try:
-        frames = frames_of(open_without_pixels(header.source))
+        frames = parse_frames(read_functional_groups(header.source))
     except RejectionError:
         raise
     except Exception as error:  # a hostile file may raise anything
@@ -81,7 +86,7 @@ def read_frames(header: Header) -> list[Frame]:
 
 
 def check_placed(frames: Sequence[Frame]) -> None:
-    """Refuse frames whose place is not said, or not by finite numbers."""
+    """Reject frames whose position, orientation or spacing is missing or not finite."""
     lengths = {(len(f.position), len(f.orientation), len(f.pixel_spacing)) for f in frames}
     if lengths != {(3, 6, 2)}:
         raise RejectionError("geometry", "position, orientation or spacing of a frame is missing")
@@ -94,7 +99,7 @@ def check_placed(frames: Sequence[Frame]) -> None:
 
 
 def check_parallel(frames: Sequence[Frame]) -> None:
-    """Refuse frames of several orientations or pixel sizes."""
+    """Reject frames of several orientations or pixel sizes."""
     if np.ptp([frame.orientation for frame in frames], axis=0).max() > SAME_COSINES:
         raise RejectionError("not-a-volume", "the frames have several orientations")
     if np.ptp([frame.pixel_spacing for frame in frames], axis=0).max() > SAME_SPACING_MM:
@@ -115,17 +120,17 @@ def check_one_volume(frames: Sequence[Frame]) -> None:
     if share_position(np.array([frame.position for frame in frames]), normal):
         kinds = {name: {dict(f.split_by)[name] for f in frames} for name, _ in first.split_by}
         counts = {name: len(found) for name, found in kinds.items() if len(found) > 1}
-        told = ", ".join(f"{count} {IN_WORDS[name]}" for name, count in counts.items())
-        told = told or "nothing in the header tells them apart"
+        differences = ", ".join(f"{count} {PLURAL_NAMES[name]}" for name, count in counts.items())
+        differences = differences or "nothing in the header tells them apart"
         raise RejectionError(
-            "not-a-volume", f"some of {len(frames)} frames share a position: {told}"
+            "not-a-volume", f"some of {len(frames)} frames share a position: {differences}"
         )
 
 
 def stack_geometry(
     slices: Sequence[Header | Frame],
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The order of parallel slices along their normal, and the stack's affine (4,4)."""
+    """Return the order of parallel slices along their normal, and the stack's affine (4,4)."""
     orientation = np.array(slices[0].orientation)
     normal = slice_normal(orientation)
     positions = np.array([one.position for one in slices])  # (N,3)
@@ -135,8 +140,8 @@ def stack_geometry(
     return order, stack_affine(orientation, spacing, positions[order[0]], step)
 
 
-def rescaled(values: NDArray[Any], slices: Sequence[Header | Frame]) -> NDArray[Any]:
-    """(N,rows,columns) with slope and intercept of each slice applied: float32 where there are."""
+def apply_rescale(values: NDArray[Any], slices: Sequence[Header | Frame]) -> NDArray[Any]:
+    """Apply slope and intercept of each slice to (N,rows,columns); float32 if there are any."""
     if all((one.slope, one.intercept) == (1.0, 0.0) for one in slices):
         return values
     scaled = [

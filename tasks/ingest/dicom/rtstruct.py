@@ -1,4 +1,4 @@
-"""RT structure sets (DICOM PS3.3 C.8.8.5 to C.8.8.8): the tumour's closed contours."""
+"""Read the tumour's closed contours from RT structure sets (DICOM PS3.3 C.8.8.5 to C.8.8.8)."""
 
 import re
 from collections.abc import Iterable
@@ -20,42 +20,42 @@ MAX_CONTOURS = 100_000
 MAX_POINTS = 10_000_000
 
 
-def read_contours(found: ScanRecord, params: Ingest) -> Contours:
-    """The closed contours of the regions that are tumour by their code or name.
+def read_contours(scan: ScanRecord, settings: Ingest) -> Contours:
+    """Read the closed contours of the regions that are tumour by their code or name.
 
     Raises:
-        RefusalError: `not-a-tumour-mask`, or `mask-not-drawn` where the tumour's regions have no
+        RejectionError: `not-a-tumour-mask`, or `mask-not-drawn` if the tumour's regions have no
             closed contour: such a structure set does not say that there is no tumour.
     """
     import pydicom
 
-    dataset = pydicom.dcmread(found.sources[0].path, force=True)
-    chosen = tumour_segments(regions_of(dataset), params.mask_labels, params.mask_segments)
+    dataset = pydicom.dcmread(scan.sources[0].path, force=True)
+    chosen = tumour_segments(regions_of(dataset), settings.mask_labels, settings.mask_segments)
     regions: list[tuple[NDArray[np.float64], ...]] = []
     others: list[NDArray[np.float64]] = []
-    left_out = 0
+    open_count = 0
     for roi in dataset.get("ROIContourSequence") or []:
         closed, open_lines = closed_contours(roi.get("ContourSequence") or [])
         if int(roi.ReferencedROINumber) in chosen:
-            left_out += open_lines
+            open_count += open_lines
             regions += [tuple(closed)] if closed else []
         else:
             others += closed
-    if left_out:
+    if open_count:
         raise RejectionError(
-            "mask-not-drawn", f"{left_out} of the tumour's contours are open lines"
+            "mask-not-drawn", f"{open_count} of the tumour's contours are open lines"
         )
     if not regions:
-        found_text = f"{len(chosen)} regions are named as tumour, none has a closed contour"
-        raise RejectionError("mask-not-drawn", found_text)
-    return Contours(tuple(regions), tuple(others), found.slice_steps)
+        reason = f"{len(chosen)} regions are named as tumour, none has a closed contour"
+        raise RejectionError("mask-not-drawn", reason)
+    return Contours(tuple(regions), tuple(others), scan.slice_steps)
 
 
-def referenced_series(source: Source) -> set[str]:
-    """The series on which a structure set says it was drawn; none where it cannot be read."""
+def referenced_series_uids(source: Source) -> set[str]:
+    """Return the UIDs of the series that a structure set was drawn on; none if unreadable."""
     import pydicom
 
-    series: set[str] = set()
+    uids: set[str] = set()
     try:
         dataset = pydicom.dcmread(
             source.path, force=True, specific_tags=["ReferencedFrameOfReferenceSequence"]
@@ -63,18 +63,20 @@ def referenced_series(source: Source) -> set[str]:
         for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []:
             for study in frame.get("RTReferencedStudySequence") or []:
                 for item in study.get("RTReferencedSeriesSequence") or []:
-                    series.add(str(item.get("SeriesInstanceUID", "")))
+                    uids.add(str(item.get("SeriesInstanceUID", "")))
     except Exception:  # a hostile file may raise anything; reading its contours says what
         return set()
-    return series
+    return uids
 
 
 def regions_of(dataset: Any) -> dict[int, Segment]:
-    """The regions of interest by number, with the codes of their observations."""
+    """Return the regions of interest by number, with the codes of their observations."""
     codes: dict[int, Segment] = {}
     for item in dataset.get("RTROIObservationsSequence") or []:
         number = int(item.get("ReferencedROINumber") or 0)
-        coded = Segment.coded("", (item.get("RTROIIdentificationCodeSequence") or [{}])[0])
+        coded = Segment.from_code_sequence(
+            "", (item.get("RTROIIdentificationCodeSequence") or [{}])[0]
+        )
         kind = ("RT", str(item.get("RTROIInterpretedType") or "").strip().upper())
         if coded.code == ("", "") and (kind in MARGINS or part_by_code(kind)):
             coded = Segment("", kind)
@@ -92,14 +94,17 @@ def regions_of(dataset: Any) -> dict[int, Segment]:
 
 
 def closed_contours(items: Iterable[Any]) -> tuple[list[NDArray[np.float64]], int]:
-    """The closed contours, each (N,3) in RAS+ mm, and how many open lines there are besides.
+    """Return the closed contours, each (N,3) in RAS+ mm, and the number of open lines.
 
-    Points, and contours of less than three, mark a place and outline nothing.
+    Points, and contours of less than three points, mark a place and outline nothing.
+
+    Raises:
+        RejectionError: `too-large`, or `geometry` as `contour_points`.
     """
     closed: list[NDArray[np.float64]] = []
     open_lines = points = 0
     for item in items:
-        contour = points_of(item.get("ContourData") or [])
+        contour = contour_points(item.get("ContourData") or [])
         if len(contour) < 3:
             continue
         if not CLOSED.fullmatch(str(item.get("ContourGeometricType") or "")):
@@ -112,8 +117,12 @@ def closed_contours(items: Iterable[Any]) -> tuple[list[NDArray[np.float64]], in
     return closed, open_lines
 
 
-def points_of(data: Any) -> NDArray[np.float64]:
-    """Triplets in LPS+ mm to (N,3) in RAS+ mm."""
+def contour_points(data: Any) -> NDArray[np.float64]:
+    """Convert triplets in LPS+ mm to (N,3) in RAS+ mm.
+
+    Raises:
+        RejectionError: `geometry` for numbers that are not triplets or not finite.
+    """
     values = np.array(data, np.float64).ravel()
     if len(values) % 3:
         raise RejectionError("geometry", "a contour's numbers are no triplets")

@@ -1,7 +1,7 @@
-"""From the positions of slices to an affine, or the reason why they make no volume.
+"""Compute the affine of a stack from the positions of its slices, or reject the stack.
 
 DICOM PS3.3 C.7.6.2.1.1 gives the mapping of a slice's pixels to LPS+ millimetres; C.7.6.16.2.3
-the order of slices. Everything is checked: an affine is exact or there is none.
+the order of slices. Everything is checked: an affine is exact, or the stack is rejected.
 """
 
 import numpy as np
@@ -12,16 +12,16 @@ from tasks.ingest.core.rejection import RejectionError
 SAME_POSITION_MM = 1e-3
 SAME_COSINES = 1e-3
 SAME_SPACING_MM = 1e-3
-MOST_JITTER_MM = 0.02  # of planes that are one
+MOST_JITTER_MM = 0.02  # between positions that count as one plane
 SHEAR_DEGREES = 0.2
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def slice_normal(orientation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The unit normal of a slice from its six direction cosines.
+    """Compute the unit normal of a slice from its six direction cosines.
 
     Raises:
-        RefusalError: cosines that are no two perpendicular unit vectors.
+        RejectionError: `geometry` for cosines that are not two perpendicular unit vectors.
     """
     row, column = orientation[:3], orientation[3:]
     lengths = np.linalg.norm([row, column], axis=1)
@@ -34,12 +34,12 @@ def slice_normal(orientation: NDArray[np.float64]) -> NDArray[np.float64]:
 def order_along_normal(
     positions: NDArray[np.float64], normal: NDArray[np.float64]
 ) -> NDArray[np.intp]:
-    """Indices that sort (N,3) positions along the normal; instance numbers play no part."""
+    """Return indices that sort (N,3) positions along the normal; instance numbers are not used."""
     return np.argsort(positions @ normal, kind="stable")
 
 
 def share_position(positions: NDArray[np.float64], normal: NDArray[np.float64]) -> bool:
-    """Whether two of the (N,3) positions share a plane."""
+    """Check whether two of the (N,3) positions share a plane."""
     along = np.sort(positions @ normal)
     return bool((np.diff(along) < SAME_POSITION_MM).any())
 
@@ -47,10 +47,10 @@ def share_position(positions: NDArray[np.float64], normal: NDArray[np.float64]) 
 def checked_slice_step(
     positions: NDArray[np.float64], normal: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The vector from one slice to the next of (N,3) sorted positions, even and perpendicular.
+    """Compute the vector between slices of (N,3) sorted positions; it is even and perpendicular.
 
     Raises:
-        RefusalError: `missing-slice`, `uneven-spacing` or `sheared-stack`.
+        RejectionError: `missing-slice`, `uneven-spacing` or `sheared-stack`.
     """
     along = positions @ normal
     gaps = np.diff(along)
@@ -86,7 +86,7 @@ def stack_affine(
     origin: NDArray[np.float64],
     step: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """(4,4): (column, row, slice) to RAS+ mm.
+    """Compute the affine (4,4) from (column, row, slice) to RAS+ mm.
 
     `orientation` (6,), `pixel_spacing` (between rows, between columns), `origin` (3,) the centre
     of the first slice's first pixel, `step` (3,) to the next slice, all LPS+.
@@ -102,14 +102,14 @@ def stack_affine(
 def sparse_stack(
     positions: NDArray[np.float64], normal: NDArray[np.float64], slice_spacing: float | None
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """The slice of each of (N,3) positions, the first one's origin and the step to the next.
+    """Return the slice index of each of (N,3) positions, the first slice's origin and the step.
 
-    Positions may come twice, and planes without content be left out, as segmentations do.
-    `slice_spacing` in mm, if it is known, must divide all gaps, else the largest distance is
-    taken that does.
+    Positions may repeat, and planes without content may be missing, as in segmentations.
+    `slice_spacing` in mm, if known, must divide all gaps; else the largest distance that does is
+    taken.
 
     Raises:
-        RefusalError: `uneven-spacing` or `sheared-stack`, or `geometry` for one plane of unknown
+        RejectionError: `uneven-spacing` or `sheared-stack`, or `geometry` for one plane of unknown
             thickness.
     """
     along = positions @ normal

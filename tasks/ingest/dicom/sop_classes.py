@@ -1,4 +1,4 @@
-"""The kinds of DICOM objects that ingest tells apart, by SOP Class UID (DICOM PS3.4, B.5)."""
+"""The kinds of DICOM objects that ingest distinguishes, by SOP Class UID (DICOM PS3.4, B.5)."""
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"  # Supplement 243
@@ -18,5 +18,5 @@ ENHANCED = (
     "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2",  # CT
     "1.2.840.10008.5.1.4.1.1.130", "1.2.840.10008.5.1.4.1.1.128.1",  # PET
 )  # fmt: skip
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # also those that go on behind it
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # also UIDs that begin with it
 READ_BY_PYDICOM = (*MASKS, *ENHANCED)

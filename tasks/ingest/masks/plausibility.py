@@ -1,8 +1,8 @@
-"""Whether a mask can be a tumour's outline in an image: gross errors only.
+"""Check whether a mask can be a tumour's outline in an image; only gross errors are found.
 
 Three questions, each with a code. Does it lie in the head (`mask-in-air`)? Is it smaller than a
 head, a brain or a tissue (`mask-of-head`)? Does its outline follow anything (`mask-ignores-image`)?
-The limits stand far from what true masks of gliomas reach; docs/ingest.md gives both, measured by
+The limits are far from the values of true glioma masks; docs/ingest.md gives both, as measured by
 `benchmarks/mask_checks.py`.
 """
 
@@ -20,41 +20,41 @@ from tasks.ingest.core.volume import Volume
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
-View = Literal["clear", "faint", "unseen", "elsewhere"]
+OutlineView = Literal["clear", "faint", "unseen", "elsewhere"]
 
-SMALLEST_SIDE = 32  # voxels in plane: below, an image is no head that could be measured
-COARSE = 64  # voxels along an axis that the head is found on
+SMALLEST_WIDTH = 32  # voxels in plane: a smaller image shows no head that can be measured
+COARSE = 64  # voxels along an axis of the grid on which the head is found
 AIR = 0.1  # of the way from the background to the brightest tissue
 BACKGROUND = 0.2  # share of voxels of one value that makes it the background
 MOST_AIR = 0.5  # share of a mask
 MOST_HEAD = 0.35  # share of the head that a tumour may fill
-TISSUE_SHARE, TISSUE_SPAN, TISSUE_MIRROR = 0.12, 0.6, 0.5  # all three together are a tissue's
-BAND_MM = 3.6  # the outline lies somewhere between two voxels so far apart
+TISSUE_SHARE, TISSUE_SPAN, TISSUE_MIRROR = 0.12, 0.6, 0.5  # a mask above all three is a tissue
+BAND_MM = 3.6  # distance of the two voxels, inside and outside, that are compared
 PAIRS = 600  # of such voxels that are compared
-FEWEST_PAIRS, FEWEST_PLACES = 12, 8  # to say anything
+FEWEST_PAIRS, FEWEST_PLACES = 12, 8  # of pairs and of displaced outlines, to judge an outline
 FAINTEST = 0.2  # contrast across the outline, in standard deviations
 SMALLEST_STEP = 0.02  # across the outline, of the range of the head's values
 BEST_PLACES = 0.9  # share of displaced outlines that a true one beats
-ELSEWHERE, TIMES_HERE = 0.6, 3.0  # contrast of a displaced outline, also as a multiple of this one
-CLEAR, MARGIN = 0.4, 1.5  # contrast that settles a placement, and how many times the next best
+ELSEWHERE, TIMES_HERE = 0.6, 3.0  # contrast of a displaced outline, and as a multiple of the true
+CLEAR, MARGIN = 0.4, 1.5  # contrast that confirms a placement, and as a multiple of the next best
 DISTANCES = (2.5, 4.0, 6.0, 8.5)  # of displaced outlines, in bands
 DIRECTIONS = 12
 
 
 @dataclass(frozen=True)
 class Head:
-    """What is tissue or surrounded by it, on every so many-th voxel.
+    """The voxels that are tissue or surrounded by tissue, on a coarse grid.
 
-    `inside` (I,J,K); `steps` in voxels of the image; `range` of its values inside, but for the
-    lowest and highest fiftieth.
+    `inside` (I,J,K); `steps` from one coarse voxel to the next in voxels of the image; `range` of
+    the image's values inside, without the lowest and highest fiftieth.
     """
 
     inside: Bools
     steps: tuple[int, int, int]
     range: float
 
-    def index(self, at: Indices) -> tuple[Indices, ...]:
-        """The places in `inside` of voxels (...,3) of the image."""
+    def coarse_index(self, at: Indices) -> tuple[Indices, ...]:
+        """Return the indices into `inside` of voxels (...,3) of the image."""
         nearest = np.minimum(at // self.steps, np.array(self.inside.shape) - 1)
         return tuple(np.moveaxis(nearest, -1, 0))
 
@@ -63,8 +63,8 @@ class Head:
 class Outline:
     """A mask's voxels in an image whose first two axes are the plane of the slices.
 
-    `at` (N,3) voxels of the mask; `part` its smallest box, which begins at `corner`; `shape` of the
-    image, `left_right` the axis along which a head mirrors itself.
+    `at` (N,3) voxels of the mask; `part` its bounding box, which begins at `corner`; `shape` of the
+    image, `left_right` the axis along which a head is symmetric.
     """
 
     at: Indices
@@ -76,11 +76,12 @@ class Outline:
 
 @dataclass(frozen=True)
 class Contrast:
-    """What an outline has to show, beside displaced ones.
+    """The contrast across an outline, and across displaced copies of it.
 
-    `here` is the mean step across it, from a voxel inside to one outside a band away, over the
-    standard deviation of these steps; `step` the same over the range of the head's values. `beaten`
-    is the share of displaced outlines with a lower contrast, `best` the highest of any of them.
+    `here` is the mean step across the outline, from a voxel inside to one outside a band away, over
+    the standard deviation of these steps; `step` the same over the range of the head's values.
+    `beaten` is the share of displaced outlines with a lower contrast, `best` the highest contrast
+    of them.
     """
 
     here: float
@@ -90,11 +91,11 @@ class Contrast:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """An image as masks are judged on it: `data` (I,J,K) with the slices along the last axis.
+class CheckedImage:
+    """An image on which masks are checked: `data` (I,J,K) with the slices along the last axis.
 
-    `thick` is the axis of the slices in the image; `head` None where there is none to be found;
-    `band` in voxels.
+    `thick` is the axis of the slices in the image; `head` is None if none is found; `band` in
+    voxels.
     """
 
     data: NDArray[np.generic]
@@ -103,17 +104,17 @@ class Scene:
     band: int
 
     @classmethod
-    def of(cls, image: Volume) -> "Scene":
-        """The scene of an image; one with a side below `SMALLEST_SIDE` has no head."""
+    def of(cls, image: Volume) -> "CheckedImage":
+        """Find the head in an image; an image narrower than `SMALLEST_WIDTH` has none."""
         thick = 2 - int(np.argmax(np.round(image.spacing_mm[::-1], 2)))  # the last of equal ones
         data = np.moveaxis(image.data, thick, 2)
-        head = find_head(data) if min(data.shape[:2]) >= SMALLEST_SIDE else None
+        head = find_head(data) if min(data.shape[:2]) >= SMALLEST_WIDTH else None
         band = int(np.clip(round(BAND_MM / min(image.spacing_mm)), 2, 6))
         return cls(data, thick, head if head is not None and head.inside.any() else None, band)
 
     def outline(self, mask: NDArray[np.uint8]) -> Outline | None:
-        """A mask (I,J,K) of the image in {0,1}; None where it is empty."""
-        at = voxels_of(np.moveaxis(mask.view(np.bool_), self.thick, 2))
+        """Return the outline of a mask (I,J,K) in {0,1} of the image; None if the mask is empty."""
+        at = mask_voxels(np.moveaxis(mask.view(np.bool_), self.thick, 2))
         if not len(at):
             return None
         corner = at.min(axis=0)
@@ -123,23 +124,23 @@ class Scene:
         return Outline(at, part, corner, shape, 2 if self.thick == 0 else 0)
 
 
-def check_place(mask: NDArray[np.uint8], scene: Scene) -> None:
-    """Refuse a mask outside the head, or as large as the head, the brain or a tissue of it.
+def check_place(mask: NDArray[np.uint8], image: CheckedImage) -> None:
+    """Reject a mask outside the head, or as large as the head, the brain or a tissue of it.
 
     Raises:
-        RefusalError: `mask-in-air`, `mask-of-head`.
+        RejectionError: `mask-in-air`, `mask-of-head`.
     """
-    outline = scene.outline(mask)
-    if outline is not None and scene.head is not None:
-        check_outline(outline, scene.head)
+    outline = image.outline(mask)
+    if outline is not None and image.head is not None:
+        check_outline(outline, image.head)
 
 
-def view_of(mask: NDArray[np.uint8], scene: Scene) -> View | None:
-    """What an image says of a mask's outline; None: it cannot be told."""
-    outline = scene.outline(mask)
-    if outline is None or scene.head is None:
+def view_of_outline(mask: NDArray[np.uint8], image: CheckedImage) -> OutlineView | None:
+    """Return how clearly an image shows a mask's outline; None if it cannot be judged."""
+    outline = image.outline(mask)
+    if outline is None or image.head is None:
         return None
-    contrast = outline_contrast(outline, scene.data, scene.head, scene.band)
+    contrast = outline_contrast(outline, image.data, image.head, image.band)
     if contrast is None:
         return None
     if contrast.best >= max(ELSEWHERE, TIMES_HERE * contrast.here):
@@ -150,15 +151,15 @@ def view_of(mask: NDArray[np.uint8], scene: Scene) -> View | None:
     return "clear" if contrast.here >= CLEAR and stands_out else "faint"
 
 
-def is_ignored(views: Collection[View]) -> bool:
-    """Whether a mask follows none of its images, or lies elsewhere in one and is clear in none."""
+def is_ignored(views: Collection[OutlineView]) -> bool:
+    """Check whether a mask follows none of its images, or lies elsewhere and is clear in none."""
     if not views or "clear" in views:
         return False
     return "elsewhere" in views or "faint" not in views
 
 
-def voxels_of(drawn: Bools) -> Indices:
-    """(N,3): the voxels of a mask, found in the order of the memory, which takes a tenth."""
+def mask_voxels(drawn: Bools) -> Indices:
+    """Return the voxels (N,3) of a mask, found in memory order, which takes a tenth of the time."""
     order = np.argsort(drawn.strides)[::-1]
     flat = np.flatnonzero(drawn.transpose(order).reshape(-1))
     at = np.empty((len(flat), 3), np.intp)
@@ -170,10 +171,10 @@ def voxels_of(drawn: Bools) -> Indices:
 
 
 def find_head(data: NDArray[np.generic]) -> Head:
-    """The head of an image (I,J,K), whether or not the skull was taken off.
+    """Find the head of an image (I,J,K), with or without its skull.
 
     Background is the value of a fifth of all voxels, else the first percentile. A voxel is inside
-    where its row and its column meet tissue on both sides, so that dark cysts count.
+    if its row and its column meet tissue on both sides, so that dark cysts count.
     """
     steps = tuple(max(1, round(length / COARSE)) for length in data.shape)
     coarse = np.asarray(data[tuple(slice(None, None, step) for step in steps)], np.float32)
@@ -194,8 +195,8 @@ def find_head(data: NDArray[np.generic]) -> Head:
 
 
 def check_outline(outline: Outline, head: Head) -> None:
-    """Refuse by the share of an outline's voxels in air, and by their share of the head."""
-    coarse = head.index(outline.at)
+    """Reject by the share of an outline's voxels in air, and by their share of the head."""
+    coarse = head.coarse_index(outline.at)
     air = 1 - float(head.inside[coarse].mean())
     if air > MOST_AIR:
         raise RejectionError("mask-in-air", f"{air:.0%} of it outside the head")
@@ -207,22 +208,25 @@ def check_outline(outline: Outline, head: Head) -> None:
     covered = np.zeros(head.inside.shape, np.bool_)
     covered[coarse] = True
     wide = min(span(covered, axis) / span(head.inside, axis) for axis in (0, 1))
-    if wide > TISSUE_SPAN and mirrored(covered, head.inside, outline.left_right) > TISSUE_MIRROR:
+    if (
+        wide > TISSUE_SPAN
+        and mirrored_share(covered, head.inside, outline.left_right) > TISSUE_MIRROR
+    ):
         raise RejectionError(
             "mask-of-head", f"{share:.0%} of the head, spread over both sides as a tissue is"
         )
 
 
 def span(inside: Bools, axis: int) -> float:
-    """The length along an axis that holds all but a hundredth at either end."""
+    """Return the length along an axis without a hundredth of the voxels at either end."""
     counts = inside.sum(axis=tuple(other for other in range(3) if other != axis))
     total = np.cumsum(counts) / counts.sum()
     low, high = np.searchsorted(total, [0.01, 0.99])
     return float(high - low + 1)
 
 
-def mirrored(covered: Bools, head: Bools, axis: int) -> float:
-    """The share of a mask that a mirror through the middle of the head lays on it again."""
+def mirrored_share(covered: Bools, head: Bools, axis: int) -> float:
+    """Return the share of a mask that overlaps its mirror image about the middle of the head."""
     counts = head.sum(axis=tuple(other for other in range(3) if other != axis))
     middle = round(2 * float(counts @ np.arange(len(counts)) / counts.sum()))  # index + mirror
     at = list(np.nonzero(covered))
@@ -234,12 +238,12 @@ def mirrored(covered: Bools, head: Bools, axis: int) -> float:
 def outline_contrast(
     outline: Outline, data: NDArray[np.generic], head: Head, band: int
 ) -> Contrast | None:
-    """What an outline and displaced ones have to show; None where there is too little to compare.
+    """Compute the contrast of an outline and of displaced ones; None if too little can be compared.
 
-    The displaced outlines are the same one moved by a few bands in the plane, and, for the best of
-    them, its mirror images, as far as they stay in the head.
+    The displaced outlines are copies moved by a few bands in the plane, and, for the best of them,
+    mirror images, as far as they stay in the head.
     """
-    inner, outer = across(outline.part, band)
+    inner, outer = pairs_across(outline.part, band)
     inner, outer = inner + outline.corner, outer + outline.corner
     if len(inner) < FEWEST_PAIRS:
         return None
@@ -251,25 +255,25 @@ def outline_contrast(
         ]
     )
     displaced = [at + moves[:, None] for at in (inner, outer)]  # (moves, pairs, 3)
-    mirrored = turns([inner, outer], outline.shape)[1:]
-    places = [np.concatenate([a, [m[i] for m in mirrored]]) for i, a in enumerate(displaced)]
-    kept = np.ones(len(places[0]), np.bool_)
+    mirror_pairs = mirror_images([inner, outer], outline.shape)[1:]
+    places = [np.concatenate([a, [m[i] for m in mirror_pairs]]) for i, a in enumerate(displaced)]
+    usable = np.ones(len(places[0]), np.bool_)
     for at in places:
         within = ((at >= 0) & (at < outline.shape)).all(axis=2)
-        held = head.inside[head.index(np.clip(at, 0, outline.shape - 1))] & within
-        kept &= held.mean(axis=1) > 0.75
-    near = kept[: len(moves)]
+        held = head.inside[head.coarse_index(np.clip(at, 0, outline.shape - 1))] & within
+        usable &= held.mean(axis=1) > 0.75
+    near = usable[: len(moves)]
     if near.sum() < FEWEST_PLACES:
         return None
-    mean, deviation = difference(data, inner, outer, outline.shape)
-    here = float(ratio(mean, deviation))
-    others = ratio(*difference(data, places[0][kept], places[1][kept], outline.shape))
+    mean, deviation = step_across(data, inner, outer, outline.shape)
+    here = float(contrast_ratio(mean, deviation))
+    others = contrast_ratio(*step_across(data, places[0][usable], places[1][usable], outline.shape))
     beaten = float((others[: near.sum()] < here).mean())
     return Contrast(here, float(mean) / head.range, beaten, float(others.max()))
 
 
-def across(part: Bools, band: int) -> tuple[Indices, Indices]:
-    """Voxels inside (N,3) and outside (N,3) that lie a band apart along a row or a column."""
+def pairs_across(part: Bools, band: int) -> tuple[Indices, Indices]:
+    """Return voxels inside (N,3) and outside (N,3), a band apart along a row or a column."""
     padded = np.pad(part, ((band, band), (band, band), (0, 0)))
     inner, outer = [], []
     for axis, sign in product((0, 1), (1, -1)):
@@ -283,12 +287,12 @@ def across(part: Bools, band: int) -> tuple[Indices, Indices]:
     return a[chosen], b[chosen]
 
 
-def difference(
+def step_across(
     data: NDArray[np.generic], inner: Indices, outer: Indices, shape: Indices
 ) -> tuple[Floats, Floats]:
-    """The mean difference of (...,N,3) and (...,N,3), without sign, and its standard deviation.
+    """Return the absolute mean difference of (...,N,3) and (...,N,3) and its standard deviation.
 
-    What lies outside the image counts as the voxel at its edge.
+    A voxel outside the image counts as the one at the image's edge.
     """
     a, b = (
         np.asarray(data[tuple(np.moveaxis(np.clip(at, 0, shape - 1), -1, 0))], np.float64)
@@ -297,30 +301,30 @@ def difference(
     return np.abs((a - b).mean(axis=-1)), (a - b).std(axis=-1)
 
 
-def ratio(mean: Floats, deviation: Floats) -> Floats:
-    """The contrast."""
+def contrast_ratio(mean: Floats, deviation: Floats) -> Floats:
+    """Divide the mean steps by their standard deviations."""
     return np.asarray(mean / (deviation + 1e-9))
 
 
-def settles(mask: NDArray[np.uint8], image: Volume) -> bool:
-    """Whether the image itself says that a mask on its grid is neither flipped nor transposed.
+def confirms_placement(mask: NDArray[np.uint8], image: Volume) -> bool:
+    """Check whether the image shows that a mask on its grid is neither flipped nor transposed.
 
     The outline's contrast must be clear, and well above that of all its mirror images.
     """
-    scene = Scene.of(image)
-    outline = scene.outline(mask)
-    if outline is None or scene.head is None:
+    checked_image = CheckedImage.of(image)
+    outline = checked_image.outline(mask)
+    if outline is None or checked_image.head is None:
         return False
-    pair = [at + outline.corner for at in across(outline.part, scene.band)]
+    pair = [at + outline.corner for at in pairs_across(outline.part, checked_image.band)]
     here, *others = (
-        float(ratio(*difference(scene.data, inner, outer, outline.shape)))
-        for inner, outer in turns(pair, outline.shape)
+        float(contrast_ratio(*step_across(checked_image.data, inner, outer, outline.shape)))
+        for inner, outer in mirror_images(pair, outline.shape)
     )
     return here >= CLEAR and here >= MARGIN * max(others)
 
 
-def turns(pair: list[Indices], shape: Indices) -> list[list[Indices]]:
-    """Voxels (N,3) mirrored along all axes, and with rows and columns exchanged where square."""
+def mirror_images(pair: list[Indices], shape: Indices) -> list[list[Indices]]:
+    """Mirror voxels (N,3) along all axes; also exchange rows and columns of a square image."""
     turned = []
     for swap in (False, True) if shape[0] == shape[1] else (False,):
         for flips in product((False, True), repeat=3 if shape[2] > 1 else 2):

@@ -1,10 +1,10 @@
-"""Contours as a mask on an image's grid.
+"""Rasterise contours to a mask on an image's grid.
 
 Contours lie on parallel planes of their own, which need not be the image's: 1 mm contours on 5 mm
 slices, 5 mm contours on a 1 mm series, sagittal ones on an axial image. Each plane is filled by
 itself, even-odd, so that a hole drawn as an inner contour stays a hole. Between neighbouring planes
 the outline is interpolated by signed distances (Raya and Udupa 1990, IEEE TMI 9:32). A voxel larger
-than the distance of the planes is tumour where at least half of it is.
+than the distance of the planes is tumour if at least half of it is.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ SAME_PLANE_MM = 0.05
 LEVEL_MM = 0.2  # from lowest to highest point of a contour that is parallel to the image's slices
 PARALLEL = float(np.cos(np.radians(2.0)))
 OFF_PLANE = 0.5  # times the planes' distance: most from lowest to highest point of a contour
-NEIGHBOURS = 1.5  # times the usual distance: planes farther apart are none
+NEIGHBOURS = 1.5  # times the usual distance: planes farther apart are not neighbours
 LARGEST_GAP_MM = 10.0  # over which an outline may be interpolated
 LARGER = 1.25  # times the planes' distance: voxels from there on are sampled several times
 MOST_SAMPLES = 45  # of a voxel
@@ -34,8 +34,8 @@ Points = NDArray[np.float64]
 class Contours:
     """`regions`: the contours of each region that is tumour, each (N,3) in RAS+ mm.
 
-    `others` are those of other regions, which tell how far apart planes were drawn;
-    `slice_steps` are the vectors from slice to slice of the images on which they were drawn.
+    `others` are those of other regions, which show how far apart planes were drawn;
+    `slice_steps` are the vectors from slice to slice of the images that the contours were drawn on.
     """
 
     regions: tuple[tuple[Points, ...], ...]
@@ -54,16 +54,16 @@ class PlaneGrid:
     pixel_mm: tuple[float, float]
     aligned: int | None  # the image's axis that is the normal, if one is
 
-    def of(self, points: Points) -> Points:
-        """(N,3) mm to (N,3) grid coordinates."""
+    def coordinates(self, points: Points) -> Points:
+        """Convert (N,3) mm to (N,3) grid coordinates."""
         return points @ self.to_grid[:3, :3].T + self.to_grid[:3, 3]
 
 
 @dataclass(frozen=True)
-class Run:
+class PlaneStack:
     """Neighbouring planes: `along` (P,) their d, `distance` (P,U,V) signed mm, positive inside.
 
-    `corner` is the grid coordinate of [0,0]; `half` how far the first and last plane reach, mm.
+    `corner` is the grid coordinate of [0,0]; `half` is how far the first and last plane reach, mm.
     """
 
     along: NDArray[np.float64]
@@ -73,11 +73,12 @@ class Run:
 
 
 def rasterise_contours(contours: Contours, image: Volume) -> NDArray[np.uint8]:
-    """(I,J,K) of the image in {0,1}: the union of all regions.
+    """Return (I,J,K) of the image in {0,1}: the union of all regions.
 
     Raises:
-        RefusalError: `geometry` for contours that lie in no parallel planes, `contours-too-sparse`
-            for planes too far apart, `mask-outside-image` where no region meets the image.
+        RejectionError: `geometry` for contours that lie in no parallel planes,
+            `contours-too-sparse` for planes too far apart, `mask-outside-image` if no region meets
+            the image.
     """
     result = np.zeros(image.data.shape, np.uint8)
     for region in contours.regions:
@@ -88,27 +89,31 @@ def rasterise_contours(contours: Contours, image: Volume) -> NDArray[np.uint8]:
 
 
 def fill_region(region: tuple[Points, ...], contours: Contours, image: Volume) -> NDArray[np.uint8]:
-    """(I,J,K) in {0,1}: one region."""
-    grid = grid_of(region, image)
-    drawn = [grid.of(points) for points in region]
-    planes = by_plane(drawn)
+    """Return (I,J,K) in {0,1} of one region."""
+    grid = plane_grid(region, image)
+    drawn = [grid.coordinates(points) for points in region]
+    planes = group_by_plane(drawn)
     along = np.array([np.mean(np.concatenate(plane)[:, 2]) for plane in planes])
     spacing = plane_spacing(along, planes, grid, contours, image)
     height = max(float(np.ptp(points[:, 2])) for points in drawn)
     if height > max(OFF_PLANE * spacing, 2 * SAME_PLANE_MM):
         raise RejectionError("geometry", "contours do not lie in parallel planes")
     share = np.zeros(image.data.shape, np.float32)
-    for run in runs_of(along, planes, spacing, grid, image.data.size):
-        add_share(share, run, grid, image, spacing)
+    for stack in plane_stacks(along, planes, spacing, grid, image.data.size):
+        add_inside_share(share, stack, grid, image, spacing)
     if share.max() == 0:
         return np.zeros(share.shape, np.uint8)
-    # What is thinner than half a voxel everywhere is put where most of it is.
+    # A region thinner than half a voxel everywhere is put where most of it is.
     least = 0.5 if share.max() > 0.5 else share.max() / 2
     return (share > least).astype(np.uint8)
 
 
-def grid_of(region: tuple[Points, ...], image: Volume) -> PlaneGrid:
-    """Plane coordinates whose normal is an image axis where contours are parallel to slices."""
+def plane_grid(region: tuple[Points, ...], image: Volume) -> PlaneGrid:
+    """Return plane coordinates; the normal is an image axis if the contours are parallel to slices.
+
+    Raises:
+        RejectionError: `mask-not-drawn` if the contours enclose no area.
+    """
     normal = np.zeros(3)
     areas = [vector_area(points) for points in region]
     largest = max(areas, key=lambda area: float(area @ area))
@@ -136,13 +141,13 @@ def grid_of(region: tuple[Points, ...], image: Volume) -> PlaneGrid:
 
 
 def vector_area(points: Points) -> Points:
-    """(3,) the area of a polygon times its normal."""
+    """Return (3,) the area of a polygon times its normal."""
     centred = points - points.mean(axis=0)
     return np.asarray(np.cross(centred, np.roll(centred, -1, axis=0)).sum(axis=0) / 2)
 
 
-def by_plane(drawn: list[Points]) -> list[list[Points]]:
-    """Contours of each plane, planes sorted; those much nearer than usual are one."""
+def group_by_plane(drawn: list[Points]) -> list[list[Points]]:
+    """Group contours by plane, planes sorted; planes much nearer than usual are joined."""
     heights = np.array([points[:, 2].mean() for points in drawn])
     order = np.argsort(heights, kind="stable")
     gaps = np.diff(heights[order])
@@ -159,11 +164,11 @@ def plane_spacing(
     contours: Contours,
     image: Volume,
 ) -> float:
-    """The distance in mm at which planes were drawn: their own, else what else tells of it."""
+    """Return the distance in mm at which planes were drawn: their own, else from other evidence."""
     gaps = np.diff(along)
     if len(gaps) > 1:
         return float(np.median(gaps))
-    # Who outlines one slice only does so on a thick one: of several images it is the thickest.
+    # An outline on one slice only was drawn on a thick slice: take the thickest of the images.
     normal = grid.to_grid[2, :3]
     known = [float(np.linalg.norm(step)) for step in contours.slice_steps]
     parallel = [
@@ -173,8 +178,12 @@ def plane_spacing(
     ]
     elsewhere = max(parallel, default=None)
     if elsewhere is None:
-        level = [points for points in map(grid.of, contours.others) if np.ptp(points[:, 2]) < 0.1]
-        heights = [plane[0][:, 2].mean() for plane in by_plane(level)] if level else []
+        level = [
+            points
+            for points in map(grid.coordinates, contours.others)
+            if np.ptp(points[:, 2]) < 0.1
+        ]
+        heights = [plane[0][:, 2].mean() for plane in group_by_plane(level)] if level else []
         others = np.diff(np.array(heights, np.float64))
         elsewhere = float(np.median(others)) if len(others) else None
     if elsewhere is None and grid.aligned is not None:
@@ -186,17 +195,17 @@ def plane_spacing(
     return elsewhere
 
 
-def runs_of(
+def plane_stacks(
     along: NDArray[np.float64],
     planes: list[list[Points]],
     spacing: float,
     grid: PlaneGrid,
     largest: int,
-) -> Iterator[Run]:
-    """Planes that belong together, each run filled on the pixels that it needs.
+) -> Iterator[PlaneStack]:
+    """Yield planes that belong together, each stack filled on the pixels that it needs.
 
     Raises:
-        RefusalError: `contours-too-sparse` where an outline goes on behind too wide a gap.
+        RejectionError: `contours-too-sparse` if an outline continues behind too wide a gap.
     """
     everything = np.concatenate([points for plane in planes for points in plane])
     low = np.floor(everything[:, :2].min(axis=0)) - 2
@@ -214,13 +223,13 @@ def runs_of(
             cuts.append(index + 1)
     for part in np.split(np.arange(len(planes)), cuts):
         distance = np.stack([signed_distance(filled[index], grid.pixel_mm) for index in part])
-        yield Run(along[part], distance, low, spacing / 2)
+        yield PlaneStack(along[part], distance, low, spacing / 2)
 
 
 def fill_plane(
     plane: list[Points], low: NDArray[np.float64], size: tuple[int, ...]
 ) -> NDArray[np.bool_]:
-    """(U,V): pixels inside an odd number of a plane's contours; one drawn twice counts once."""
+    """Fill (U,V): pixels inside an odd number of a plane's contours; a duplicate counts once."""
     from skimage.draw import polygon
 
     layer = np.zeros(size, np.bool_)
@@ -241,7 +250,7 @@ def fill_plane(
 def signed_distance(
     inside: NDArray[np.bool_], pixel_mm: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """(U,V) mm to the outline, which runs between pixels: positive inside."""
+    """Compute (U,V) mm to the outline, which runs between pixels: positive inside."""
     from scipy.ndimage import distance_transform_edt
 
     within = distance_transform_edt(inside, sampling=pixel_mm)
@@ -250,19 +259,19 @@ def signed_distance(
     return np.asarray(np.where(inside, within - half, half - beyond), np.float32)
 
 
-def add_share(
-    share: NDArray[np.float32], run: Run, grid: PlaneGrid, image: Volume, spacing: float
+def add_inside_share(
+    share: NDArray[np.float32], stack: PlaneStack, grid: PlaneGrid, image: Volume, spacing: float
 ) -> None:
-    """Add to each voxel of (I,J,K) the share of its samples that lies inside a run."""
+    """Add to each voxel of (I,J,K) the share of its samples that lies inside a stack of planes."""
     from scipy.ndimage import map_coordinates
 
-    box = voxel_box(run, grid, image)
+    box = voxel_box(stack, grid, image)
     if box is None:
         return
     counts = samples_per_axis(grid, image, spacing)
     offsets = [(np.arange(count) + 0.5) / count - 0.5 for count in counts]
     to_grid = grid.to_grid @ image.affine
-    index = np.arange(len(run.along))
+    index = np.arange(len(stack.along))
     first, last = box
     rest = [np.arange(first[axis], last[axis]) for axis in (0, 1)]
     for k in range(first[2], last[2]):  # one slice at a time bounds the memory
@@ -270,15 +279,15 @@ def add_share(
         inside = np.zeros(centres.shape[1], np.float32)
         for offset in product(*offsets):
             at = to_grid[:3, :3] @ (centres + np.array(offset)[:, None]) + to_grid[:3, 3:]
-            near = (at[2] >= run.along[0] - run.half - 1e-6) & (
-                at[2] < run.along[-1] + run.half - 1e-6
+            near = (at[2] >= stack.along[0] - stack.half - 1e-6) & (
+                at[2] < stack.along[-1] + stack.half - 1e-6
             )
             if not near.any():
                 continue
-            u, v = at[:2, near] - run.corner[:, None]
-            plane = np.interp(at[2, near], run.along, index)
+            u, v = at[:2, near] - stack.corner[:, None]
+            plane = np.interp(at[2, near], stack.along, index)
             distance = map_coordinates(
-                run.distance, [plane, u, v], order=1, mode="constant", cval=-1.0
+                stack.distance, [plane, u, v], order=1, mode="constant", cval=-1.0
             )
             inside[near] += distance > 0
         inside /= np.prod(counts)
@@ -287,9 +296,9 @@ def add_share(
 
 
 def samples_per_axis(grid: PlaneGrid, image: Volume, spacing: float) -> tuple[int, ...]:
-    """How often a voxel is sampled along each of its axes, an odd number.
+    """Return the number of samples of a voxel along each of its axes, an odd number.
 
-    A centre stands for its voxel unless that is much larger than what contours tell apart.
+    A centre stands for its voxel unless the voxel is much larger than the contours' resolution.
     """
     sizes = np.array(image.spacing_mm)
     if grid.aligned is not None:
@@ -307,15 +316,15 @@ def samples_per_axis(grid: PlaneGrid, image: Volume, spacing: float) -> tuple[in
 
 
 def voxel_box(
-    run: Run, grid: PlaneGrid, image: Volume
+    stack: PlaneStack, grid: PlaneGrid, image: Volume
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
-    """First and last+1 voxel of the image that a run may touch; None where it lies outside."""
-    size = np.array(run.distance.shape[1:])
+    """Return first and last+1 voxel of the image that a stack may touch; None if it is outside."""
+    size = np.array(stack.distance.shape[1:])
     limits = np.array(
         [
-            [run.corner[0], run.corner[0] + size[0]],
-            [run.corner[1], run.corner[1] + size[1]],
-            [run.along[0] - run.half, run.along[-1] + run.half],
+            [stack.corner[0], stack.corner[0] + size[0]],
+            [stack.corner[1], stack.corner[1] + size[1]],
+            [stack.along[0] - stack.half, stack.along[-1] + stack.half],
         ]
     )
     corners = np.array(list(product(*limits)))  # (8,3)

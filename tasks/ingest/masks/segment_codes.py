@@ -1,4 +1,4 @@
-"""Codes that say what a segment is, and the part of a tumour that each stands for.
+"""The codes of segments, and the part of a tumour that each code stands for.
 
 Sources: DICOM PS3.16 CID 7159 (lesion segmentation types, with the codes of NCIt), CID 7194
 (morphologically altered structures), CID 9534 (radiotherapy targets), CID 638 (tumours); older
@@ -9,13 +9,13 @@ Type (PS3.3 C.8.8.8).
 
 from typing import Literal
 
-Part = Literal["tumour", "core", "enhancing", "non-enhancing", "edema", "cyst"]
+TumourPart = Literal["tumour", "core", "enhancing", "non-enhancing", "edema", "cyst"]
 
-REGIONS: dict[str, set[Part]] = {  # BraTS's tumour core and enhancing tumour
+PARTS_OF_REGION: dict[str, set[TumourPart]] = {  # BraTS's tumour core and enhancing tumour
     "core": {"core", "enhancing", "non-enhancing", "cyst"},
     "enhancing": {"enhancing"},
 }
-PARTS: dict[tuple[str, str], Part] = {
+PART_OF_CODE: dict[tuple[str, str], TumourPart] = {
     ("SCT", "108369006"): "tumour",  # neoplasm, tumour
     ("SCT", "372087000"): "tumour",  # neoplasm, primary
     ("SCT", "86049000"): "tumour",  # malignant neoplasm, primary
@@ -45,7 +45,7 @@ MARGINS = {  # target volumes that hold more than the tumour
     ("DCM", "130056"), ("RT", "CTV"), ("RT", "PTV"), ("RT", "TREATED_VOLUME"),
     ("RT", "IRRAD_VOLUME"),
 }  # fmt: skip
-PARTS["RT", "GTV"] = "core"
+PART_OF_CODE["RT", "GTV"] = "core"
 SNOMED_RT = {  # to SNOMED CT
     "M-8FFFF": "108369006", "M-80006": "14799000", "DF-00436": "128462008", "M-03000": "4147007",
     "M-03010": "27925004", "M-01100": "52988006", "F-A004A": "301766008", "DA-0001F": "254938000",
@@ -55,8 +55,8 @@ SNOMED_RT = {  # to SNOMED CT
 SCHEMES = {"SRT": "SRT", "SNM3": "SRT", "99SDM": "SRT", "SCT": "SCT", "SCT2": "SCT", "NCI": "NCIT"}
 
 
-def normal_code(scheme: str, value: str) -> tuple[str, str]:
-    """A code in the scheme by which the tables above know it."""
+def normalise_code(scheme: str, value: str) -> tuple[str, str]:
+    """Convert a code to the scheme that the tables above use."""
     scheme, value = scheme.strip().upper(), value.strip().upper()
     scheme = SCHEMES.get(scheme, scheme)
     if scheme == "SRT":
@@ -67,6 +67,6 @@ def normal_code(scheme: str, value: str) -> tuple[str, str]:
     return scheme, value
 
 
-def part_by_code(code: tuple[str, str]) -> Part | None:
-    """The part of a tumour that a code stands for."""
-    return PARTS.get(code)
+def part_by_code(code: tuple[str, str]) -> TumourPart | None:
+    """Return the part of a tumour that a code stands for; None for other codes."""
+    return PART_OF_CODE.get(code)

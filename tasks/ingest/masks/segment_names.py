@@ -1,9 +1,9 @@
-"""Which segments or regions of interest are tumour: by their code, or by the words of their name.
+"""Choose the segments or regions of interest that are tumour, by code or by the words of names.
 
-A planning system adds structures such as `Brain-GTV`, the brain without the tumour, and atlases
-bring organs along. So words are whole words, and a name that speaks of a margin, of what is left
-without the tumour, or of an organ is no tumour. What neither code nor name tells is refused, and
-`ingest.mask_segments` says better.
+A planning system adds structures such as `Brain-GTV`, the brain without the tumour, and atlases add
+organs. So only whole words count, and a name that contains a margin, an exclusion of the tumour, or
+an organ is not a tumour. A mask is rejected if neither codes nor names tell, and
+`ingest.mask_segments` can name its segments.
 """
 
 import re
@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.ingest.core.rejection import RejectionError
-from tasks.ingest.masks.segment_codes import MARGINS, REGIONS, Part, normal_code, part_by_code
+from tasks.ingest.masks.segment_codes import (
+    MARGINS,
+    PARTS_OF_REGION,
+    TumourPart,
+    normalise_code,
+    part_by_code,
+)
 from tasks.params.ingest import LabelRule
 
 GTV = r"\b(?:gtv\w{0,4}|gross t(?:umou?r|arget) volume)\b"
@@ -24,7 +30,7 @@ NOUN = (
     r"|\w*sarcom\w*|chordom\w*|germinom\w*|\w*carcinom\w*|melanom\w*|metast\w*|mets?|cancers?"
     r"|malignan\w*|abnormalit\w*|wt)\b"
 )
-PART_WORDS: tuple[tuple[Part, str], ...] = (
+PART_WORDS: tuple[tuple[TumourPart, str], ...] = (
     ("non-enhancing", r"\bnonenhancing\b|\bnet\b"),
     ("edema", r"\b(?:o?e|o)dem\w*|\binfiltrat\w*|\bed\b|\bsnfh\b|\bflair (?:hyperint|abnormal)\w*"),
     ("enhancing", r"\benhanc\w*|\bet\b|\bactive tumou?r\b"),
@@ -33,7 +39,7 @@ PART_WORDS: tuple[tuple[Part, str], ...] = (
     ("tumour", NOUN),
 )
 MARGIN = r"[cpi]tv|\b(?:clinical|planning|internal) target|\bprv\b"
-# What is made out of a tumour's outline, lies around it or is left without it; other lesions.
+# What is derived from a tumour's outline, surrounds or excludes the tumour; other lesions.
 DERIVED = re.compile(
     rf"{MARGIN}|\d ?(?:mm|cm)\b|\+ ?\d|%|\bno (?!\d)|\bring(?! enhanc)|\bwhole brain\b"
     r"|\bperi(?:tumou?r|lesion)\w*\b(?! (?:o?edem|infiltr))"
@@ -58,92 +64,92 @@ ORGAN = re.compile(
 
 @dataclass(frozen=True)
 class Segment:
-    """What a segmentation or a structure set says of one of its parts; `label` is a secret."""
+    """What a segmentation or a structure set says about one of its parts; `label` is a secret."""
 
     label: str
     code: tuple[str, str] = ("", "")  # scheme and value
     meaning: str = ""
 
     @classmethod
-    def coded(cls, label: str, code: Any) -> "Segment":
-        """A segment with the first item of a code sequence, or with an empty one."""
+    def from_code_sequence(cls, label: str, code: Any) -> "Segment":
+        """Return a segment with the first item of a code sequence, which may be empty."""
         value = str(code.get("CodeValue") or code.get("LongCodeValue") or "")
         scheme = str(code.get("CodingSchemeDesignator") or "")
-        return cls(label, normal_code(scheme, value), str(code.get("CodeMeaning") or ""))
+        return cls(label, normalise_code(scheme, value), str(code.get("CodeMeaning") or ""))
 
 
 def tumour_segments(
     segments: Mapping[int, Segment],
     rule: LabelRule | list[int],
-    named: Sequence[str | int] = (),
+    listed: Sequence[str | int] = (),
 ) -> list[int]:
-    """The numbers of the segments that make up the region which the rule asks for.
+    """Return the numbers of the segments that make up the region which the rule asks for.
 
-    `named` are labels and numbers that the owner calls tumour: where a mask has some of them,
-    they are the region. Else a rule of numbers chooses, else code and name do.
+    `listed` are labels and numbers that `ingest.mask_segments` calls tumour: if a mask has some of
+    them, they are the region. Else a rule of numbers chooses, else code and name do.
 
     Raises:
-        RefusalError: `not-a-tumour-mask` where neither code nor name speaks of a tumour,
-            `labels-unknown` where they do not tell the region.
+        RejectionError: `not-a-tumour-mask` if neither code nor name is a tumour's, `labels-unknown`
+            if they do not tell the region.
     """
     if not segments:
         raise RejectionError("not-a-tumour-mask", "no segment or region is described")
-    labels = {as_compared(name) for name in named if isinstance(name, str)}
+    labels = {normalised_label(name) for name in listed if isinstance(name, str)}
     chosen = [
         number
         for number, segment in segments.items()
-        if number in named or as_compared(segment.label) in labels
+        if number in listed or normalised_label(segment.label) in labels
     ]
     if chosen:
         return chosen
     if not isinstance(rule, str):
         chosen = [number for number in segments if number in rule]
         if not chosen:
-            found = f"none of {len(segments)} segments has a number that ingest.mask_labels lists"
-            raise RejectionError("labels-unknown", found)
+            reason = f"none of {len(segments)} segments has a number that ingest.mask_labels lists"
+            raise RejectionError("labels-unknown", reason)
         return chosen
     parts = tumour_parts(segments)
     if not parts:
-        raise RejectionError("not-a-tumour-mask", why_none(segments))
+        raise RejectionError("not-a-tumour-mask", reason_without_tumour(segments))
     if rule == "whole":
         return list(parts)
-    chosen = [number for number, part in parts.items() if part in REGIONS[rule]]
+    chosen = [number for number, part in parts.items() if part in PARTS_OF_REGION[rule]]
     if not chosen and set(parts.values()) != {"edema"}:
         raise RejectionError("labels-unknown", f"no segment is named as {rule}")
     return chosen
 
 
-def tumour_parts(segments: Mapping[int, Segment]) -> dict[int, Part]:
-    """The part of a tumour that each segment shows; those that show none are left out.
+def tumour_parts(segments: Mapping[int, Segment]) -> dict[int, TumourPart]:
+    """Return the part of a tumour that each segment shows; segments that show none are left out.
 
-    A cyst is a tumour's only beside other parts of one.
+    A cyst belongs to a tumour only beside other parts of one.
     """
-    parts = {number: part for number, one in segments.items() if (part := part_of(one))}
+    parts = {number: part for number, one in segments.items() if (part := tumour_part(one))}
     if set(parts.values()) == {"cyst"}:
         return {}
-    if any(words(segments[number].label) in ("et", "net") for number in parts):  # BraTS-PEDs
-        parts |= {n: "cyst" for n, one in segments.items() if words(one.label) == "cc"}
+    if any(plain_words(segments[number].label) in ("et", "net") for number in parts):  # BraTS-PEDs
+        parts |= {n: "cyst" for n, one in segments.items() if plain_words(one.label) == "cc"}
     return {number: parts[number] for number in segments if number in parts}
 
 
-def part_of(segment: Segment) -> Part | None:
-    """The part of a tumour that a segment shows by its code or its name; None for anything else."""
-    name = words(segment.label)
+def tumour_part(segment: Segment) -> TumourPart | None:
+    """Return the part of a tumour that a segment shows by its code or name; None for all else."""
+    name = plain_words(segment.label)
     if is_derived(name):
         return None
     by_name = part_by_name(name)
     if by_name is None and ORGAN.search(name):
-        return None  # whatever its code says: the two contradict each other
+        return None  # whatever its code says: name and code contradict each other
     if segment.code in MARGINS and not re.search(GTV, name):
         return None
-    by_code = part_by_code(segment.code) or part_by_name(words(segment.meaning))
+    by_code = part_by_code(segment.code) or part_by_name(plain_words(segment.meaning))
     if by_name in (None, "tumour"):
         return by_code or by_name
     return by_name
 
 
-def part_by_name(name: str) -> Part | None:
-    """The part of a tumour that plain words name, organs and what is made out of tumours apart."""
+def part_by_name(name: str) -> TumourPart | None:
+    """Return the part of a tumour that plain words name; None for organs and derived structures."""
     if is_derived(name):
         return None
     parts = [part for part, pattern in PART_WORDS if re.search(pattern, name)]
@@ -162,12 +168,12 @@ def part_by_name(name: str) -> Part | None:
 
 
 def is_derived(name: str) -> bool:
-    """Whether a name speaks of a margin, of the rest without the tumour, or of another lesion."""
+    """Check whether a name is a margin's, the rest's without the tumour, or another lesion's."""
     return bool(DERIVED.search(name))
 
 
-def words(label: str) -> str:
-    """A label in plain lower-case words: `GTVp_1` is `gtvp 1`, `TumorCore` `tumor core`."""
+def plain_words(label: str) -> str:
+    """Convert a label to plain lower-case words: `GTVp_1` is `gtvp 1`, `TumorCore` `tumor core`."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label)
     plain = unicodedata.normalize("NFKD", spaced).encode("ascii", "ignore").decode().lower()
     plain = re.sub(r"(?<=[a-z])(?=\d)|(?<=\d)(?=[a-z])", " ", plain)
@@ -177,20 +183,20 @@ def words(label: str) -> str:
     return re.sub(r"\bnon ?(?:contrast )?enhanc\w*", "nonenhancing", plain).strip()
 
 
-def as_compared(label: str) -> str:
-    """A label as two spellings of it are compared: case and outer spaces play no part."""
+def normalised_label(label: str) -> str:
+    """Convert a label to the form in which labels are compared: without case and outer spaces."""
     return label.strip().casefold()
 
 
-def why_none(segments: Mapping[int, Segment]) -> str:
-    """Why no segment is a tumour's, in counts: their names are secrets."""
-    names = {number: words(one.label) for number, one in segments.items()}
+def reason_without_tumour(segments: Mapping[int, Segment]) -> str:
+    """Return why no segment is a tumour's, in counts: the names are secrets."""
+    names = {number: plain_words(one.label) for number, one in segments.items()}
     margins = sum(
         one.code in MARGINS or bool(re.search(MARGIN, names[number]))
         for number, one in segments.items()
     )
     organs = sum(bool(ORGAN.search(name)) for name in names.values())
     found = f"none of {len(segments)} segments is tumour by its code or its name"
-    told = [(margins, "hold a margin (CTV, PTV)"), (organs, "are named as organs")]
-    more = ", ".join(f"{count} {kind}" for count, kind in told if count)
+    counts = [(margins, "hold a margin (CTV, PTV)"), (organs, "are named as organs")]
+    more = ", ".join(f"{count} {kind}" for count, kind in counts if count)
     return f"{found} ({more})" if more else found

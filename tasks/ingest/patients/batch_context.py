@@ -1,4 +1,4 @@
-"""What the conversion of every patient of a batch needs."""
+"""What a worker needs to know of its batch to read and convert one patient."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,15 @@ from tasks.params.ingest import Ingest
 
 @dataclass(frozen=True)
 class BatchContext:
-    """The output folder, the list of DICOM files, params, the key, and the owner's tables."""
+    """The same for all patients of a batch; it is sent to a worker with each patient.
 
-    folder: Path
-    roll: DicomFileIndex
+    Volumes are written below `output_folder`. `series_modalities` holds the pairs of `series.csv`,
+    `files_table` those of `files.csv`.
+    """
+
+    output_folder: Path
+    dicom_files: DicomFileIndex
     settings: Ingest
-    names: Pseudonyms
-    overrides: list[tuple[str, str]]
-    table: FilesTable
+    pseudonyms: Pseudonyms
+    series_modalities: list[tuple[str, str]]
+    files_table: FilesTable

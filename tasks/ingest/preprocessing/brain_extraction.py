@@ -1,8 +1,8 @@
-"""Brain extraction by the networks of deepbet (Fisch et al. 2024, PII S0010482524009302).
+"""Extract the brain by the networks of deepbet (Fisch et al. 2024, PII S0010482524009302).
 
 Only the two TorchScript networks of its wheel are used, not its code, which needs a GUI toolkit.
-They were trained on T1 heads of healthy adults; what they do on other contrasts is in
-docs/ingest.md.
+They were trained on T1 heads of healthy adults; docs/ingest.md says what they do on other
+contrasts.
 """
 
 from dataclasses import replace
@@ -27,16 +27,16 @@ NETWORKS = {
 }
 COARSE, FINE = (128, 128, 128), (256, 256, 256)  # voxels that the networks were trained on
 MARGIN = 0.1  # of the coarse box, on each side
-STRIPPED = 0.1  # share of a stripped image's support that may lie outside the brain
+MOST_OUTSIDE = 0.1  # share of a stripped image's support that may lie outside the brain
 
-Brain = Literal["extracted", "stripped before"]
+BrainStatus = Literal["extracted", "stripped before"]
 
 
 def check_installed() -> None:
-    """Look for the networks before any patient is read.
+    """Check that the networks are installed, before any patient is read.
 
     Raises:
-        StageError: where they are not installed, or are not those that are known.
+        InputError: if they are not installed, or are not the known ones.
     """
     for name, digest in NETWORKS.items():
         path = network_path(name)
@@ -49,7 +49,7 @@ def check_installed() -> None:
 
 
 def network_path(name: str) -> Path:
-    """Where pip has put a network, whether or not it is there."""
+    """Return where pip puts a network, whether or not it is there."""
     try:
         return Path(str(metadata.distribution(PACKAGE).locate_file(f"data/models/{name}")))
     except metadata.PackageNotFoundError:
@@ -57,33 +57,37 @@ def network_path(name: str) -> Path:
 
 
 @cache
-def network(name: str) -> Any:
-    """A TorchScript module on the CPU; no pickle is executed."""
+def load_network(name: str) -> Any:
+    """Load a TorchScript module on the CPU; no pickle is executed."""
     import torch
 
     torch.set_num_threads(1)  # sums over threads round differently
     return torch.jit.load(str(network_path(name)), map_location="cpu").eval()  # type: ignore[no-untyped-call]
 
 
-def extract_brain(volume: Volume) -> tuple[Volume, Brain]:
-    """Set what lies outside the brain to 0, unless that was done before.
+def extract_brain(volume: Volume) -> tuple[Volume, BrainStatus]:
+    """Set voxels outside the brain to 0, unless the volume is stripped already.
 
     A volume counts as stripped if hardly any of its voxels above the background lie outside the
     brain that is found in it.
 
     Raises:
-        RefusalError: `no-brain`.
+        RejectionError: `no-brain`.
     """
-    mask = brain_mask(volume.data)
+    mask = segment_brain(volume.data)
     support = volume.data > volume.data.min()
-    if (support & ~mask).sum() <= STRIPPED * support.sum():
+    if (support & ~mask).sum() <= MOST_OUTSIDE * support.sum():
         return volume, "stripped before"
     data = np.where(mask, volume.data, volume.data.dtype.type(0))
     return replace(volume, data=data), "extracted"
 
 
-def brain_mask(data: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """(I,J,K) of a volume in RAS+ orientation: coarse box first, then the mask inside it."""
+def segment_brain(data: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Segment the brain in (I,J,K) in RAS+ orientation: a coarse box, then the mask inside it.
+
+    Raises:
+        RejectionError: `no-brain`.
+    """
     import torch
     from torch.nn.functional import interpolate
 
@@ -93,24 +97,24 @@ def brain_mask(data: NDArray[np.generic]) -> NDArray[np.bool_]:
         low, high = torch.quantile(small, 0.005), torch.quantile(small, 0.995)
         if not high > low:
             raise RejectionError("no-brain", "hardly any voxel differs from the others")
-        coarse = network("bbox_model.pt")(standardised(small, low, high))[0, 1]
-        box = bounding_box(largest_part(coarse.numpy() > 0.5), data.shape)
+        coarse = load_network("bbox_model.pt")(standardise(small, low, high))[0, 1]
+        box = bounding_box(largest_component(coarse.numpy() > 0.5), data.shape)
         inside = interpolate(image[box][None, None], FINE, mode="nearest-exact")
-        fine = network("model.pt")(standardised(inside, low, high))[:, 1:2]
+        fine = load_network("model.pt")(standardise(inside, low, high))[:, 1:2]
         part = interpolate(fine, image[box].shape, mode="nearest-exact")[0, 0].numpy() > 0.5
     mask = np.zeros(data.shape, bool)
-    mask[box] = without_holes(largest_part(part))
+    mask[box] = fill_holes(largest_component(part))
     return mask
 
 
-def standardised(image: Any, low: Any, high: Any) -> Any:
-    """Clipped to the percentiles, with the mean and spread that the networks expect."""
+def standardise(image: Any, low: Any, high: Any) -> Any:
+    """Clip to the percentiles and scale to the mean and spread that the networks expect."""
     image = ((image - low) / (high - low)).clamp(0, 1)
     return 0.226 * (image - image.mean()) / image.std() + 0.449
 
 
-def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest of the parts that touch at least at a corner."""
+def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the largest component of voxels that touch at least at a corner."""
     from scipy.ndimage import label
 
     labels, count = label(mask, np.ones((3, 3, 3)))
@@ -120,8 +124,8 @@ def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return largest
 
 
-def without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask with its cavities filled."""
+def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the mask with its cavities filled."""
     from scipy.ndimage import binary_fill_holes
 
     filled: NDArray[np.bool_] = binary_fill_holes(mask)
@@ -129,7 +133,7 @@ def without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def bounding_box(coarse: NDArray[np.bool_], shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """The box, in voxels of `shape`, around where the coarse mask covers 2 % of a plane."""
+    """Return the box, in voxels of `shape`, around where the coarse mask covers 2 % of a plane."""
     box = []
     for axis, length in enumerate(shape):
         others = tuple(other for other in range(3) if other != axis)

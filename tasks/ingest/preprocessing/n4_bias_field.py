@@ -1,4 +1,4 @@
-"""N4 bias field correction (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908), by SimpleITK."""
+"""Correct the bias field by SimpleITK's N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908)."""
 
 from dataclasses import replace
 
@@ -14,7 +14,8 @@ def correct_bias(volume: Volume) -> Volume:
     """Divide by the smooth field that N4 finds inside an Otsu mask.
 
     Returns:
-        (I,J,K) float32 with the mean over the mask unchanged; a constant volume as it is.
+        (I,J,K) float32 with the mean over the mask unchanged; a constant volume is returned
+            unchanged.
     """
     import SimpleITK as sitk  # noqa: N813  (its own documentation writes it so)
 

@@ -142,9 +142,9 @@ def test_tumours_of_one_validation_patient_cannot_be_held_against_each_other() -
     tumours = val.table.loc[val.table["label"] == 1, "subject"]
     one = tumours.value_counts().index[0]
     others = val.table["subject"].isin(set(val.table["subject"]) - set(tumours))
-    alone = val.take((others | (val.table["subject"] == one)).to_numpy())
+    alone = val.select((others | (val.table["subject"] == one)).to_numpy())
     if others.sum() == 0:  # everybody has tumours: the others keep their slices without
-        alone = val.take(((val.table["label"] == 0) | (val.table["subject"] == one)).to_numpy())
+        alone = val.select(((val.table["label"] == 0) | (val.table["subject"] == one)).to_numpy())
     said = why_not_measured(real().train.table, alone.table)["tumor_copies"]
     assert "in one patient" in said and "two patients with tumours" in said
     found = judge(as_synthetic(oracle()), reference(real().train, alone, QUICK), QUICK)

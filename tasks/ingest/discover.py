@@ -1,6 +1,6 @@
-"""Find the patients of a batch from headers and names, before any pixel is read.
+"""Find the patients of a batch by headers and names, before any pixel is read.
 
-`ingest` and `auglift scan` both start here.
+Both `ingest` and `auglift scan` start here.
 """
 
 import importlib

@@ -25,12 +25,12 @@ def check_pixel_format(header: Header, max_voxels: int) -> None:
     if header.photometric == "MONOCHROME1":
         raise RejectionError("inverted-greyscale", "photometric interpretation MONOCHROME1")
     if header.samples != 1 or header.photometric not in ("MONOCHROME2", ""):
-        found = header.photometric if header.photometric.isalnum() else "another"
-        raise RejectionError("not-greyscale", f"photometric interpretation {found[:16]}")
+        details = header.photometric if header.photometric.isalnum() else "another"
+        raise RejectionError("not-greyscale", f"photometric interpretation {details[:16]}")
     dtype_of(header)
     if header.bits_stored > header.bits or header.high_bit != header.bits_stored - 1:
-        found = f"{header.bits_stored} bits stored up to bit {header.high_bit}"
-        raise RejectionError("unsupported-pixels", f"{found} of {header.bits}")
+        details = f"{header.bits_stored} bits stored up to bit {header.high_bit}"
+        raise RejectionError("unsupported-pixels", f"{details} of {header.bits}")
     if header.has_lut:
         raise RejectionError("unsupported-pixels", "a modality lookup table instead of a slope")
     if header.rows < 2 or header.columns < 2:

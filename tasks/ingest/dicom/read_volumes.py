@@ -107,7 +107,7 @@ def check_parallel(frames: Sequence[Frame]) -> None:
 
 
 def check_one_volume(frames: Sequence[Frame]) -> None:
-    """Refuse frames that do not lie one behind the other."""
+    """Reject frames that do not form one stack of parallel slices at different positions."""
     first = frames[0]
     check_parallel(frames)
     if len(frames) < 2:
@@ -119,7 +119,11 @@ def check_one_volume(frames: Sequence[Frame]) -> None:
     normal = slice_normal(np.array(first.orientation))
     if share_position(np.array([frame.position for frame in frames]), normal):
         kinds = {name: {dict(f.split_by)[name] for f in frames} for name, _ in first.split_by}
-        counts = {name: len(found) for name, found in kinds.items() if len(found) > 1}
+        counts = {
+            name: len(different_values)
+            for name, different_values in kinds.items()
+            if len(different_values) > 1
+        }
         differences = ", ".join(f"{count} {PLURAL_NAMES[name]}" for name, count in counts.items())
         differences = differences or "nothing in the header tells them apart"
         raise RejectionError(
@@ -133,7 +137,7 @@ def stack_geometry(
     """Return the order of parallel slices along their normal, and the stack's affine (4,4)."""
     orientation = np.array(slices[0].orientation)
     normal = slice_normal(orientation)
-    positions = np.array([one.position for one in slices])  # (N,3)
+    positions = np.array([frame.position for frame in slices])  # (N,3)
     order = order_along_normal(positions, normal)
     step = checked_slice_step(positions[order], normal)
     spacing = np.array(slices[0].pixel_spacing)
@@ -142,10 +146,10 @@ def stack_geometry(
 
 def apply_rescale(values: NDArray[Any], slices: Sequence[Header | Frame]) -> NDArray[Any]:
     """Apply slope and intercept of each slice to (N,rows,columns); float32 if there are any."""
-    if all((one.slope, one.intercept) == (1.0, 0.0) for one in slices):
+    if all((frame.slope, frame.intercept) == (1.0, 0.0) for frame in slices):
         return values
     scaled = [
-        (values[index] * one.slope + one.intercept).astype(np.float32)
-        for index, one in enumerate(slices)
+        (values[index] * frame.slope + frame.intercept).astype(np.float32)
+        for index, frame in enumerate(slices)
     ]
     return np.stack(scaled)

@@ -129,8 +129,8 @@ def sparse_stack(
         if np.abs(multiples - np.round(multiples)).max() < 0.1:
             break
     else:
-        found = f"gaps of the planes run from {gaps.min():.2f} to {gaps.max():.2f} mm"
-        raise RejectionError("uneven-spacing", found)
+        reason = f"gaps of the planes run from {gaps.min():.2f} to {gaps.max():.2f} mm"
+        raise RejectionError("uneven-spacing", reason)
     numbers = np.concatenate([[0], np.round(multiples)]).cumsum().astype(np.intp)
     vector = (planes[-1] - planes[0]) / numbers[-1]
     angle = np.degrees(np.arccos(np.clip(vector @ normal / np.linalg.norm(vector), -1, 1)))

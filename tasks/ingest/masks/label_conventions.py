@@ -132,9 +132,9 @@ def conventions_table() -> str:
     """Return all interpretations as a Markdown table, a row each."""
     rows = ["| convention | 1 | 2 | 3 | 4 | source |", "|---|---|---|---|---|---|"]
     for name, interpretations in CONVENTIONS.items():
-        for one in interpretations:
-            tissues = " | ".join(one.tissues.get(value, "") for value in (1, 2, 3, 4))
-            rows.append(f"| `{name}` | {tissues} | {one.source} |")
+        for interpretation in interpretations:
+            tissues = " | ".join(interpretation.tissues.get(value, "") for value in (1, 2, 3, 4))
+            rows.append(f"| `{name}` | {tissues} | {interpretation.source} |")
     rows.append(f"| `{BINARY}` | tumour | | | | one value in a mask, whichever it is |")
     return "\n".join(rows) + "\n"
 

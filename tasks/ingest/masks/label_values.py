@@ -49,21 +49,27 @@ def values_of_region(present: set[int], region: Region, convention: str | None) 
     if convention in (None, BINARY) and len(present) == 1 and region == "whole":
         return present
     if convention == BINARY:
-        found = f"{list_values(present)}: one value expected, and no regions"
-        raise RejectionError("labels-unknown", found)
+        reason = f"{list_values(present)}: one value expected, and no regions"
+        raise RejectionError("labels-unknown", reason)
     if convention is None:
         return values_without_convention(present, region)
-    interpretations = [one for one in CONVENTIONS[convention] if present <= one.tissues.keys()]
+    interpretations = [
+        interpretation
+        for interpretation in CONVENTIONS[convention]
+        if present <= interpretation.tissues.keys()
+    ]
     if not interpretations:
-        known = set().union(*(one.tissues.keys() for one in CONVENTIONS[convention]))
+        known = set().union(
+            *(interpretation.tissues.keys() for interpretation in CONVENTIONS[convention])
+        )
         odd = present - known
-        found = (
+        reason = (
             f"{list_values(odd)} in no reading"
             if odd
             else f"{list_values(present)} in no one reading"
         )
-        raise RejectionError("labels-unknown", f"{found} of the label convention {convention}")
-    regions = [one.labels_of(region) for one in interpretations]
+        raise RejectionError("labels-unknown", f"{reason} of the label convention {convention}")
+    regions = [interpretation.labels_of(region) for interpretation in interpretations]
     first = regions[0]
     if first is None or any(a is None or a & present != first & present for a in regions):
         raise RejectionError(
@@ -99,7 +105,9 @@ def values_of_list(present: set[int], values: list[int], convention: str | None)
     """
     chosen = present & set(values)
     interpretations = CONVENTIONS.get(convention or "", ())
-    if not chosen and not any(present <= one.tissues.keys() for one in interpretations):
+    if not chosen and not any(
+        present <= interpretation.tissues.keys() for interpretation in interpretations
+    ):
         raise RejectionError(
             "labels-unknown", f"{list_values(present)}, none of them listed as tumour"
         )

@@ -51,12 +51,12 @@ def place_mask(mask: Volume, image: Volume) -> NDArray[np.uint8]:
 
 def check_share_inside(mask: Volume, image: Volume, placed: NDArray[np.uint8]) -> None:
     """Reject a mask of which hardly anything falls inside the image: they do not share a space."""
-    drawn = int((mask.data != 0).sum())
-    if drawn < FEWEST_VOXELS:
+    voxel_count = int((mask.data != 0).sum())
+    if voxel_count < FEWEST_VOXELS:
         return
     volumes = [
-        count * abs(float(np.linalg.det(one.affine[:3, :3])))
-        for count, one in ((drawn, mask), (int(placed.sum()), image))
+        count * abs(float(np.linalg.det(volume.affine[:3, :3])))
+        for count, volume in ((voxel_count, mask), (int(placed.sum()), image))
     ]
     if volumes[1] < LEAST_INSIDE * volumes[0]:
         share = volumes[1] / volumes[0]

@@ -170,10 +170,10 @@ def plane_spacing(
         return float(np.median(gaps))
     # An outline on one slice only was drawn on a thick slice: take the thickest of the images.
     normal = grid.to_grid[2, :3]
-    known = [float(np.linalg.norm(step)) for step in contours.slice_steps]
+    lengths = [float(np.linalg.norm(step)) for step in contours.slice_steps]
     parallel = [
         length
-        for length, step in zip(known, contours.slice_steps, strict=True)
+        for length, step in zip(lengths, contours.slice_steps, strict=True)
         if abs(normal @ np.array(step)) > PARALLEL * length
     ]
     elsewhere = max(parallel, default=None)
@@ -217,8 +217,8 @@ def plane_stacks(
     for index, gap in enumerate(np.diff(along)):
         goes_on = bool((filled[index] & filled[index + 1]).any())
         if goes_on and gap > LARGEST_GAP_MM:
-            found = f"planes of one region are {gap:.1f} mm apart, at most {LARGEST_GAP_MM:.0f} mm"
-            raise RejectionError("contours-too-sparse", f"{found} can be filled between")
+            reason = f"planes of one region are {gap:.1f} mm apart, at most {LARGEST_GAP_MM:.0f} mm"
+            raise RejectionError("contours-too-sparse", f"{reason} can be filled between")
         if gap > LARGEST_GAP_MM or not (goes_on or gap <= NEIGHBOURS * spacing):
             cuts.append(index + 1)
     for part in np.split(np.arange(len(planes)), cuts):

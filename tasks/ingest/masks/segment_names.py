@@ -124,11 +124,13 @@ def tumour_parts(segments: Mapping[int, Segment]) -> dict[int, TumourPart]:
 
     A cyst belongs to a tumour only beside other parts of one.
     """
-    parts = {number: part for number, one in segments.items() if (part := tumour_part(one))}
+    parts = {number: part for number, segment in segments.items() if (part := tumour_part(segment))}
     if set(parts.values()) == {"cyst"}:
         return {}
     if any(plain_words(segments[number].label) in ("et", "net") for number in parts):  # BraTS-PEDs
-        parts |= {n: "cyst" for n, one in segments.items() if plain_words(one.label) == "cc"}
+        parts |= {
+            n: "cyst" for n, segment in segments.items() if plain_words(segment.label) == "cc"
+        }
     return {number: parts[number] for number in segments if number in parts}
 
 
@@ -190,13 +192,13 @@ def normalised_label(label: str) -> str:
 
 def reason_without_tumour(segments: Mapping[int, Segment]) -> str:
     """Return why no segment is a tumour's, in counts: the names are secrets."""
-    names = {number: plain_words(one.label) for number, one in segments.items()}
+    names = {number: plain_words(segment.label) for number, segment in segments.items()}
     margins = sum(
-        one.code in MARGINS or bool(re.search(MARGIN, names[number]))
-        for number, one in segments.items()
+        segment.code in MARGINS or bool(re.search(MARGIN, names[number]))
+        for number, segment in segments.items()
     )
     organs = sum(bool(ORGAN.search(name)) for name in names.values())
-    found = f"none of {len(segments)} segments is tumour by its code or its name"
+    reason = f"none of {len(segments)} segments is tumour by its code or its name"
     counts = [(margins, "hold a margin (CTV, PTV)"), (organs, "are named as organs")]
     more = ", ".join(f"{count} {kind}" for count, kind in counts if count)
-    return f"{found} ({more})" if more else found
+    return f"{reason} ({more})" if more else reason

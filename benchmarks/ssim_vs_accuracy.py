@@ -75,7 +75,7 @@ def snapshots(train: SliceSet, val: SliceSet, steps: list[int], out: Path) -> It
     from tasks.train_gan.training_data import to_device
     from tasks.train_gan.training_loop import fresh
 
-    asked = params.read(TrainGan).model_copy(update={"threads": 1, "steps": steps[-1]})
+    asked = params.read_section(TrainGan).model_copy(update={"threads": 1, "steps": steps[-1]})
     examples = to_device(
         train, val, soften=asked.soften, device=torch.device("cpu"), conditions=asked.conditions
     )

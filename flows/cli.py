@@ -33,7 +33,7 @@ def check() -> None:
     from flows import preflight
     from flows.dvc_graph import read_plan
 
-    for line in preflight.check():
+    for line in preflight.check_clone():
         print(line)
     plan = read_plan()
     names = ", ".join(stage.address for stage in plan.changed)
@@ -45,7 +45,7 @@ def summary() -> None:
     """Print the verdict, the lift, and where report and release lie."""
     from flows import summary as results
 
-    print(results.text(results.read()))
+    print(results.format_summary(results.read_summary()))
 
 
 @app.command()

@@ -18,7 +18,7 @@ from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.utils.serialize import dumps_yaml, load_yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flows.dvc_locks import busy, drop_dead_entries, lock_holder, wait_for_others
+from flows.dvc_locks import drop_dead_entries, lock_holder, parse_busy_message, wait_for_others
 from flows.waiting import wait_until
 from tasks.stage.errors import InputError
 
@@ -54,12 +54,12 @@ class Plan:
         return tuple(stage for stage in self.stages if stage.changed)
 
 
-def say_on_stderr(message: str) -> None:
+def print_to_stderr(message: str) -> None:
     """Print a line where progress belongs."""
     print(message, file=sys.stderr, flush=True)
 
 
-def read_plan(say: Callable[[str], None] = say_on_stderr) -> Plan:
+def read_plan(say: Callable[[str], None] = print_to_stderr) -> Plan:
     """The root stages and their ancestors: a sub-pipeline counts only where it is needed.
 
     Args:
@@ -71,21 +71,21 @@ def read_plan(say: Callable[[str], None] = say_on_stderr) -> Plan:
     while True:
         drop_dead_entries(Path())
         try:
-            return read_plan_now(say)
+            return read_plan_once(say)
         except LockError as error:
-            found = busy(str(error))
+            found = parse_busy_message(str(error))
             assert found is not None, error
             wait_for_others(Path(), found, say, threading.Event())
 
 
-def read_plan_now(say: Callable[[str], None]) -> Plan:
+def read_plan_once(say: Callable[[str], None]) -> Plan:
     """The same, unless another dvc command uses a path whose hash is asked for.
 
     Raises:
         LockError: when one does.
     """
     stages: dict[str, Stage] = {}
-    with open_repo(say) as repo:
+    with open_locked_repo(say) as repo:
         graph = get_active_graph(repo.index.graph)
         order = plan_repro(graph, root_stages(repo))
         status = repo.status()
@@ -95,12 +95,12 @@ def read_plan_now(say: Callable[[str], None]) -> Plan:
                 address=node.addressing,
                 needs=needs,
                 changed=node.addressing in status or any(stages[n].changed for n in needs),
-                options=read_options(node.addressing, node.meta),
+                options=read_task_options(node.addressing, node.meta),
             )
     return Plan(tuple(stages.values()))
 
 
-def read_options(address: str, meta: object) -> TaskOptions:
+def read_task_options(address: str, meta: object) -> TaskOptions:
     """The Prefect part of a stage's `meta`."""
     found = meta.get("prefect", {}) if isinstance(meta, dict) else {}
     try:
@@ -114,13 +114,13 @@ def read_options(address: str, meta: object) -> TaskOptions:
         ) from None
 
 
-def sort_lock(say: Callable[[str], None] = say_on_stderr) -> None:
+def sort_lock(say: Callable[[str], None] = print_to_stderr) -> None:
     """Put the entries of `dvc.lock` into the order in which `dvc repro` writes them.
 
     Stages that ran side by side were written as they ended. Entries of stages that are no
     longer in `dvc.yaml` stay, behind the others.
     """
-    with open_repo(say) as repo:
+    with open_locked_repo(say) as repo:
         order = plan_repro(get_active_graph(repo.index.graph), root_stages(repo))
         rank = {stage.name: position for position, stage in enumerate(order)}
         path = Path(repo.root_dir) / "dvc.lock"
@@ -142,7 +142,7 @@ def root_stages(repo: Repo) -> list[Any]:
 
 
 @contextmanager
-def open_repo(say: Callable[[str], None]) -> Iterator[Repo]:
+def open_locked_repo(say: Callable[[str], None]) -> Iterator[Repo]:
     """The repository of the current folder, locked; what DVC cannot do becomes one line."""
     try:
         with Repo() as repo, ExitStack() as held:

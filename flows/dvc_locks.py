@@ -22,35 +22,35 @@ from dvc.rwlock import SCHEMA
 from flows.waiting import wait_until
 
 # What DVC says when another command has the repository or a stage's paths, or tore their list.
-BUSY = re.compile(
+BUSY_MESSAGE = re.compile(
     r"'(?P<path>[^']*)' is busy, it is being blocked by:|Unable to acquire lock"
     r"|Unable to read RWLock-file|RWLock-file .* format error"
 )
 BLOCKER = re.compile(r"^\s*\(PID (\d+)\): ", re.MULTILINE)
-QUIET_S = 3.0  # between two stages, a command holds nothing for a moment
+QUIET_PERIOD_S = 3.0  # between two stages, a command holds nothing for a moment
 
-FOLDER = Path(".dvc/tmp")
-CLOCK_S = 2.0  # how far a process's start and a file's time may disagree
+DVC_TMP = Path(".dvc/tmp")
+CLOCK_TOLERANCE_S = 2.0  # how far a process's start and a file's time may disagree
 
 
 @dataclass(frozen=True)
-class Busy:
+class PathsInUse:
     """What DVC said is in use: a path, or "" for the repository, and the processes named."""
 
     path: str
     pids: frozenset[int]
 
 
-def busy(message: str) -> Busy | None:
+def parse_busy_message(message: str) -> PathsInUse | None:
     """Read DVC's message that something is in use; None when it says something else."""
-    found = BUSY.search(message)
+    found = BUSY_MESSAGE.search(message)
     if found is None:
         return None
-    return Busy(found["path"] or "", frozenset(map(int, BLOCKER.findall(message))))
+    return PathsInUse(found["path"] or "", frozenset(map(int, BLOCKER.findall(message))))
 
 
 def wait_for_others(
-    root: Path, busy: Busy, say: Callable[[str], None], ended: threading.Event
+    root: Path, busy: PathsInUse, say: Callable[[str], None], ended: threading.Event
 ) -> None:
     """Wait until the commands that hold something have let go of all; without any, a moment.
 
@@ -62,19 +62,19 @@ def wait_for_others(
 
     def attempt() -> str | None:
         nonlocal free_since
-        names = holders(root, busy.pids)
+        names = describe_holders(root, busy.pids)
         if names:
             free_since = None
             return f"waiting for {' and '.join(names)}, which uses {path}"
         free_since = free_since or time.monotonic()
-        if time.monotonic() - free_since >= QUIET_S or not running(busy.pids):
+        if time.monotonic() - free_since >= QUIET_PERIOD_S or not any_running(busy.pids):
             return None
         return "waiting for another dvc command to end"
 
     wait_until(attempt, say, ended)
 
 
-def running(pids: frozenset[int]) -> bool:
+def any_running(pids: frozenset[int]) -> bool:
     """Whether any of some processes still runs; of none it is not known, so it counts as yes."""
     return not pids or any(psutil.pid_exists(pid) for pid in pids)
 
@@ -82,14 +82,14 @@ def running(pids: frozenset[int]) -> bool:
 def lock_holder(root: Path) -> str:
     """Who holds the repository's lock, in words."""
     try:
-        pid = int((root / FOLDER / "lock").read_text().split()[0])
+        pid = int((root / DVC_TMP / "lock").read_text().split()[0])
         words = psutil.Process(pid).cmdline()
     except (OSError, ValueError, IndexError, psutil.Error):
         return "another dvc command"
-    return f"`{shortened(' '.join(words))}` (process {pid})"
+    return f"`{shorten_command(' '.join(words))}` (process {pid})"
 
 
-def shortened(command: str) -> str:
+def shorten_command(command: str) -> str:
     """A command without the path of its interpreter, on one short line."""
     words = [word.rpartition("/")[2] for word in command.split()]
     if words and words[0].startswith("python"):
@@ -97,12 +97,12 @@ def shortened(command: str) -> str:
     return " ".join(words)[:80]
 
 
-def holders(root: Path, pids: frozenset[int]) -> list[str]:
+def describe_holders(root: Path, pids: frozenset[int]) -> list[str]:
     """The commands of some processes that still hold paths, in words."""
     drop_dead_entries(root)
     found = {
-        entry["pid"]: f"`{shortened(entry['cmd'])}` (process {entry['pid']})"
-        for _, entry in entries(read_entries(root / FOLDER / "rwlock"))
+        entry["pid"]: f"`{shorten_command(entry['cmd'])}` (process {entry['pid']})"
+        for _, entry in iterate_entries(read_entries(root / DVC_TMP / "rwlock"))
         if entry["pid"] in pids
     }
     return list(found.values())
@@ -113,10 +113,10 @@ def drop_dead_entries(root: Path) -> None:
 
     A list that was torn by a kill holds nothing that can be trusted; it is removed.
     """
-    path = root / FOLDER / "rwlock"
+    path = root / DVC_TMP / "rwlock"
     if not path.exists():
         return
-    guard = make_lock(str(root / FOLDER / "rwlock.lock"), tmp_dir=str(root / FOLDER))
+    guard = make_lock(str(root / DVC_TMP / "rwlock.lock"), tmp_dir=str(root / DVC_TMP))
     try:
         with guard:
             lock = read_entries(path)
@@ -124,7 +124,9 @@ def drop_dead_entries(root: Path) -> None:
                 path.unlink(missing_ok=True)
                 return
             written = path.stat().st_mtime
-            dead = {json.dumps(e) for _, e in entries(lock) if not is_holder(e, written)}
+            dead = {
+                json.dumps(e) for _, e in iterate_entries(lock) if not is_live_holder(e, written)
+            }
             if dead:
                 kept = {
                     "write": {p: e for p, e in lock["write"].items() if json.dumps(e) not in dead},
@@ -152,7 +154,7 @@ def read_entries(path: Path) -> dict[str, Any] | None:
     return lock
 
 
-def entries(lock: dict[str, Any] | None) -> Iterator[tuple[str, dict[str, Any]]]:
+def iterate_entries(lock: dict[str, Any] | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every path with every process that holds it."""
     if lock is None:
         return
@@ -162,7 +164,7 @@ def entries(lock: dict[str, Any] | None) -> Iterator[tuple[str, dict[str, Any]]]
             yield path, entry
 
 
-def is_holder(entry: dict[str, Any], written: float) -> bool:
+def is_live_holder(entry: dict[str, Any], written: float) -> bool:
     """Whether the process that wrote an entry still runs, and is no namesake of it.
 
     Args:
@@ -173,7 +175,7 @@ def is_holder(entry: dict[str, Any], written: float) -> bool:
         process = psutil.Process(entry["pid"])
         if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return False
-        if process.create_time() > written + CLOCK_S:
+        if process.create_time() > written + CLOCK_TOLERANCE_S:
             return False
         running, noted = " ".join(process.cmdline()).split(), entry["cmd"].split()
     except psutil.NoSuchProcess:

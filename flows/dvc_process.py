@@ -18,13 +18,13 @@ def main() -> int:
     from dvc.cli import main as dvc
     from dvc.utils.serialize import _common, _yaml
 
-    _common._dump_data = _yaml._dump_data = dump_whole
+    _common._dump_data = _yaml._dump_data = dump_atomically
     os.environ[PARENT] = str(os.getpid())  # for the stage
     sys.argv[0] = "dvc"  # what DVC's locks and messages call it
     return int(dvc())
 
 
-def dump_whole(
+def dump_atomically(
     path: str, data: Any, dumper: Callable[..., Any], fs: object = None, **options: Any
 ) -> None:
     """Write a file of DVC to a temporary name, then rename it.

@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import IO
 
 from flows import dvc_locks
-from flows.dvc_locks import Busy, wait_for_others
+from flows.dvc_locks import PathsInUse, wait_for_others
 from flows.run_failure import ENDED, StageFailed
 from tasks.stage.errors import WRONG_INPUT
 from tasks.stage.processes import PARENT
 
-PROGRESS_EVERY_S = 15.0
-GRACE_S = 10.0
+PROGRESS_INTERVAL_S = 15.0
+SIGTERM_GRACE_S = 10.0
 # What DVC says after each single stage and what holds for the whole run only.
-CHATTER = re.compile(
+DVC_MESSAGES = re.compile(
     r"^> |^\s*git add |^\s*dvc config core.autostage|Running stage '|Generating lock file '"
     r"|Updating lock file '|To track the changes with git|To enable auto staging|Use `dvc push`"
 )
 
 
-class Runner:
+class DvcRunner:
     """Runs stages, several at once if asked from several threads, and can end them all."""
 
     def __init__(self, root: Path | None = None) -> None:
@@ -47,7 +47,7 @@ class Runner:
         while (busy := self._try(address, say)) is not None:
             wait_for_others(self._root, busy, say, self.ended)
 
-    def _try(self, address: str, say: Callable[[str], None]) -> Busy | None:
+    def _try(self, address: str, say: Callable[[str], None]) -> PathsInUse | None:
         """Run a stage; returns what it has to wait for, if anything."""
         child = self._start(address)
         assert child.stdout is not None
@@ -56,7 +56,7 @@ class Runner:
         refusal: list[str] = []
         try:
             for line in read_lines(child.stdout):
-                if refusal or dvc_locks.busy(line):
+                if refusal or dvc_locks.parse_busy_message(line):
                     refusal.append(line)
                 elif failure := re.search(r"^ERROR: .*exited with (-?\d+)$", line):
                     code = int(failure[1])
@@ -72,7 +72,7 @@ class Runner:
         if self.ended.is_set():
             raise StageFailed(f"{label}: ended with the run", ENDED)
         if refusal:
-            return dvc_locks.busy("\n".join(refusal))
+            return dvc_locks.parse_busy_message("\n".join(refusal))
         said = last.removeprefix(f"{label}: ").removeprefix("ERROR: ") or "it said nothing"
         if code == WRONG_INPUT:
             raise StageFailed(f"{label}: {said}", code)
@@ -124,7 +124,7 @@ def end_group(child: subprocess.Popen[str]) -> None:
     """SIGTERM to a child's process group, SIGKILL to what is still there some seconds later."""
     try:
         os.killpg(child.pid, signal.SIGTERM)
-        deadline = time.monotonic() + GRACE_S
+        deadline = time.monotonic() + SIGTERM_GRACE_S
         while time.monotonic() < deadline:
             child.poll()  # reaps it: a zombie would keep the group alive
             os.killpg(child.pid, 0)
@@ -138,7 +138,7 @@ def end_group(child: subprocess.Popen[str]) -> None:
 
 def strip_progress_bar(line: str) -> str:
     """What the stage itself said: a progress bar leaves DVC's next words on its own line."""
-    chatter = CHATTER.search(line)
+    chatter = DVC_MESSAGES.search(line)
     return line[: chatter.start()].rstrip() if chatter else line
 
 
@@ -149,7 +149,7 @@ def read_lines(stream: IO[str]) -> Iterator[str]:
     for raw in stream:
         line = raw.rstrip()
         if raw.endswith("\r"):
-            if time.monotonic() - drawn < PROGRESS_EVERY_S:
+            if time.monotonic() - drawn < PROGRESS_INTERVAL_S:
                 continue
             drawn = time.monotonic()
         if line:

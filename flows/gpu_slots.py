@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_HOME
 
 from flows.prefect_gpu_slots import GPU, ServerSlot
 from flows.prefect_server import is_shared
-from flows.waiting import HeldFile, now, wait_until, waits_for
+from flows.waiting import FileLock, local_time, wait_until, waiting_message
 
 
 class Slot(Protocol):
@@ -63,7 +63,7 @@ class LocalSlot:
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self._file: HeldFile | None = None
+        self._file: FileLock | None = None
 
     def attempt(self) -> str | None:
         """Take the first file that no living process holds."""
@@ -73,12 +73,14 @@ class LocalSlot:
             return None
         holders = []
         for number in range(limit.limit):
-            file = HeldFile(PREFECT_HOME.value() / "gpu-slots" / str(number))
-            if file.take(f"run {self._run} since {now()}"):
+            file = FileLock(PREFECT_HOME.value() / "gpu-slots" / str(number))
+            if file.take(f"run {self._run} since {local_time()}"):
                 self._file = file
                 return None
             holders.append(file.holder())
-        return waits_for("the GPU", holders) if holders else f"the limit {GPU} of Prefect is 0"
+        return (
+            waiting_message("the GPU", holders) if holders else f"the limit {GPU} of Prefect is 0"
+        )
 
     def free(self) -> None:
         """Unlock the file."""

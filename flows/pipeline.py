@@ -22,8 +22,8 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 
 from flows import dvc_locks, prefect_artifacts, preflight, summary
-from flows.dvc_graph import Plan, Stage, read_plan, say_on_stderr, sort_lock
-from flows.dvc_runner import Runner
+from flows.dvc_graph import Plan, Stage, print_to_stderr, read_plan, sort_lock
+from flows.dvc_runner import DvcRunner
 from flows.entry_point import (
     DONE,
     OTHER,
@@ -36,15 +36,15 @@ from flows.entry_point import (
 from flows.gpu_slots import ensure_gpu_limit, gpu_slot, run_name
 from flows.prefect_gpu_slots import GPU
 from flows.prefect_server import ensure_server
-from flows.run_failure import ENDED, StageFailed, without_traceback
-from flows.waiting import HeldFile, is_held, now, wait_until, waits_for
+from flows.run_failure import ENDED, StageFailed, hide_tracebacks
+from flows.waiting import FileLock, is_locked, local_time, wait_until, waiting_message
 from tasks.stage.errors import WRONG_INPUT, InputError
 
 RUN_LOCK = Path(".locks/run")
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def run_stage(stage: Stage, runner: Runner) -> None:
+def run_stage(stage: Stage, runner: DvcRunner) -> None:
     """Run one stage through DVC; one that asks for the GPU waits until it is free."""
     logger = get_run_logger()
     slot: AbstractContextManager[None] = nullcontext()
@@ -65,10 +65,10 @@ def pipeline(workers: int = 0) -> State[Any]:
         A state named `Rejected` of type FAILED when the gate rejected the images, so that
         alerts fire; `WrongInput`, also FAILED, when no second try can help.
     """
-    without_traceback()
+    hide_tracebacks()
     logger = get_run_logger()
     try:
-        preflight.check()
+        preflight.check_clone()
         with only_run(logger.info):
             plan = read_plan(logger.info)
             logger.info("%d of %d stages to run", len(plan.changed), len(plan.stages))
@@ -79,7 +79,7 @@ def pipeline(workers: int = 0) -> State[Any]:
     except StageFailed as error:
         name = "WrongInput" if error.code == WRONG_INPUT else "Failed"
         return Failed(name=name, message=str(error))
-    verdict = summary.read()
+    verdict = summary.read_summary()
     prefect_artifacts.publish(verdict)
     if verdict.rejected:
         return Failed(name="Rejected", message=verdict.line)
@@ -89,12 +89,12 @@ def pipeline(workers: int = 0) -> State[Any]:
 @contextmanager
 def only_run(say: Callable[[str], None]) -> Iterator[None]:
     """Wait until no other flow runs in this clone, and clear away what a killed one left."""
-    lock = HeldFile(RUN_LOCK)
+    lock = FileLock(RUN_LOCK)
 
     def attempt() -> str | None:
-        if lock.take(f"run {run_name()} since {now()}"):
+        if lock.take(f"run {run_name()} since {local_time()}"):
             return None
-        return waits_for("this clone", [lock.holder()])
+        return waiting_message("this clone", [lock.holder()])
 
     wait_until(attempt, say, threading.Event())
     try:
@@ -108,8 +108,8 @@ def wait_for_other_run(say: Callable[[str], None]) -> None:
     """Wait until no flow runs in this clone, without holding it."""
 
     def attempt() -> str | None:
-        if is_held(RUN_LOCK):
-            return waits_for("this clone", [HeldFile(RUN_LOCK).holder()])
+        if is_locked(RUN_LOCK):
+            return waiting_message("this clone", [FileLock(RUN_LOCK).holder()])
         return None
 
     wait_until(attempt, say, threading.Event())
@@ -133,7 +133,7 @@ def run_changed(plan: Plan, workers: int) -> None:
     ended: queue.Queue[str] = queue.Queue()
     failures: list[str] = []
     running = 0
-    runner = Runner()
+    runner = DvcRunner()
     try:
         while sorter.is_active():
             ready += sorter.get_ready()
@@ -166,7 +166,7 @@ def completion_callback(
     return lambda _: ended.put(address)
 
 
-def as_task(stage: Stage) -> Task[[Stage, Runner], None]:
+def as_task(stage: Stage) -> Task[[Stage, DvcRunner], None]:
     """The task of a stage, with what its `meta: {prefect: ...}` asks for."""
     options = stage.options
     return run_stage.with_options(
@@ -192,11 +192,11 @@ def run(workers: int = 0) -> int:
     """
     end_on_sigterm()
     try:
-        preflight.check()
-        wait_for_other_run(say_on_stderr)
+        preflight.check_clone()
+        wait_for_other_run(print_to_stderr)
         plan = read_plan()
         if not plan.changed:
-            verdict = summary.read()
+            verdict = summary.read_summary()
             print(f"Nothing to do: all {len(plan.stages)} stages are up to date. {verdict.line}")
             return REJECTED if verdict.rejected else DONE
         ensure_server()

@@ -10,7 +10,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from flows.summary import REPORT, Summary, words
+from flows.summary import REPORT, Summary, format_figures
 
 
 def publish(summary: Summary) -> None:
@@ -18,7 +18,7 @@ def publish(summary: Summary) -> None:
     create_markdown_artifact(markdown(summary), key="verdict", description="The gate's verdict")
     create_table_artifact(
         [
-            {"task": task, "metric": metric, "arm": arm, "figure": words(figures)}
+            {"task": task, "metric": metric, "arm": arm, "figure": format_figures(figures)}
             for task, metric, arm, figures in summary.lifts
         ],
         key="lift",

@@ -31,7 +31,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_HOME, temporary
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flows.run_failure import StageFailed
-from flows.waiting import HeldFile, is_held, waits_for
+from flows.waiting import FileLock, is_locked, waiting_message
 
 GPU = "gpu"
 PREFIX = "auglift-gpu-"
@@ -68,7 +68,7 @@ class ServerSlot:
     def __init__(self, run: str, say: Callable[[str], None]) -> None:
         self._run, self._say = run, say
         self._name = f"{PREFIX}{uuid.uuid4().hex[:12]}"
-        self._lock = HeldFile(PREFECT_HOME.value() / "gpu-slots" / self._name)
+        self._lock = FileLock(PREFECT_HOME.value() / "gpu-slots" / self._name)
         self._record: Record | None = None
         self._is_counted = True  # whether the server still counts the slot as taken
         self._swept = False
@@ -92,7 +92,7 @@ class ServerSlot:
             return self._bear(error)
         self._silent_since = None
         if living:
-            return waits_for("the GPU", [record.holder for record in living])
+            return waiting_message("the GPU", [record.holder for record in living])
         return (
             "waiting for the GPU: the server's limit `gpu` is taken, by no run of auglift; if"
             " nothing else uses it, free it with `prefect gcl update gpu --active-slots 0`"
@@ -211,7 +211,7 @@ def is_living(record: Record, age_s: float) -> bool:
         record: Its record.
         age_s: How long ago the record was renewed, in seconds.
     """
-    held = is_held(record.lock) if record.machine == machine() else None
+    held = is_locked(record.lock) if record.machine == machine() else None
     return age_s < STALE_S if held is None else held
 
 

@@ -15,7 +15,7 @@ NEEDED_BYTES = 300 * 2**20
 GENERATORS = Path("data/gan")
 
 
-def check() -> list[str]:
+def check_clone() -> list[str]:
     """Check the folder, the disk, every section of `params.yaml`, the batches and the source.
 
     Returns what was found well, a line each.
@@ -61,18 +61,18 @@ def check_disk() -> str:
 
 def check_params() -> str:
     """Every section is valid, whether its stage has to run or not."""
-    for key, value in params.leaf_values(params.load()):
+    for key, value in params.leaf_values(params.load_params()):
         if not isinstance(value, str | int | float | bool | None):
             raise InputError(
                 f"params.yaml: {key} is a {type(value).__name__}, which DVC cannot read;"
                 f' write it in quotes: "{value}"'
             )
     for name in params.SECTIONS:
-        params.read(model_of(name))
+        params.read_section(section_model(name))
     return f"params    {len(params.SECTIONS)} sections valid"
 
 
-def model_of(name: str) -> type[Section]:
+def section_model(name: str) -> type[Section]:
     """The model of a section: `tasks/params/NAME.py` holds one, and its `section` is NAME."""
     module = importlib.import_module(f"tasks.params.{name}")
     found = [
@@ -89,12 +89,13 @@ def check_batches() -> str:
     batches: list[str] = params.read_key("data.batches")
     raw = Path("data/raw")
     for batch in batches:
-        if not (raw / batch).is_dir() and batch not in made_batches():
+        if not (raw / batch).is_dir() and batch not in batches_dvc_makes():
             there = sorted(path.name for path in raw.iterdir() if path.is_dir())
             raise InputError(
                 f"params.yaml: data.batches lists {batch!r}, but data/raw/{batch} is missing;"
                 f" put the batch there (`dvc pull` if it is tracked) or take it off the list;"
-                f" found: {', '.join(there) or 'none'}, can be made: {', '.join(made_batches())}"
+                f" found: {', '.join(there) or 'none'}, can be made:"
+                f" {', '.join(batches_dvc_makes())}"
             )
     return f"batches   {', '.join(batches)}"
 
@@ -110,7 +111,7 @@ def check_source() -> str:
     return f"source    {source}"
 
 
-def made_batches() -> list[str]:
+def batches_dvc_makes() -> list[str]:
     """The batches that `data/raw/dvc.yaml` makes: its stages are named like them."""
     import yaml
 

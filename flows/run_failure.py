@@ -13,7 +13,7 @@ class StageFailed(Exception):  # noqa: N818 - it is what happened, as Prefect sh
         self.code = code
 
 
-class OwnWords(logging.Filter):
+class WithoutTraceback(logging.Filter):
     """Logs of a stage that failed, or of a server that is gone, without a call stack."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -25,10 +25,10 @@ class OwnWords(logging.Filter):
         return True
 
 
-OWN_WORDS = OwnWords()
+WITHOUT_TRACEBACK = WithoutTraceback()
 
 
-def without_traceback() -> None:
+def hide_tracebacks() -> None:
     """Let Prefect's loggers of flows and tasks say how a stage failed in one line."""
     for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(OWN_WORDS)
+        logging.getLogger(name).addFilter(WITHOUT_TRACEBACK)

@@ -143,7 +143,7 @@ def scale_of(key: str) -> Any:
     for word in words:
         known = model.model_fields if is_model(model) else {}
         if word not in known:
-            near = params.nearest(word, tuple(known))
+            near = params.did_you_mean(word, tuple(known))
             raise InputError(f"unknown key {key}{near}; allowed: {', '.join(known) or 'nothing'}")
         model = known[word].annotation
     if is_model(model):
@@ -182,7 +182,7 @@ def refusal(values: Values, *, alone: bool = False) -> str:
 
     `alone` overlooks what only a combination makes wrong.
     """
-    tree = params.load()
+    tree = params.load_params()
     set_values(tree, values)
     try:
         TrainGan.model_validate(tree[SECTION])
@@ -190,7 +190,7 @@ def refusal(values: Values, *, alone: bool = False) -> str:
         errors = [one for one in error.errors() if not (alone and not one["loc"])]
         if errors:
             first = errors[0]
-            return params.explain(TrainGan, first) if first["loc"] else first["msg"]
+            return params.explain_error(TrainGan, first) if first["loc"] else first["msg"]
     return ""
 
 
@@ -209,7 +209,7 @@ def set_values(tree: dict[str, Any], values: Values) -> None:
 
 def current(space: Space) -> Values | None:
     """The values of today, when the space holds them all."""
-    today = TrainGan.model_validate(params.load()[SECTION])
+    today = TrainGan.model_validate(params.load_params()[SECTION])
     values: Values = {}
     for key, found in space.items():
         value: Any = today

@@ -67,7 +67,7 @@ class Summary:
         ]
 
 
-def read() -> Summary:
+def read_summary() -> Summary:
     """Read the metrics of the listed folds; what no stage has written yet is left out."""
     folds: list[str] = [str(fold) for fold in params.read_key("slices.folds")]
     paths = {fold: GATE / fold / "metrics.json" for fold in folds}
@@ -81,7 +81,7 @@ def read() -> Summary:
     )
 
 
-def text(summary: Summary) -> str:
+def format_summary(summary: Summary) -> str:
     """The summary for a terminal: verdict, claims, lift per arm, and the places to look."""
     lines = [summary.line]
     for fold, gate in summary.gates.items():
@@ -94,32 +94,32 @@ def text(summary: Summary) -> str:
             lines += [f"  because {reason}" if claim == "not measured" else f"  but {reason}"
                       for reason in summary.lift.reasons.get(task, [])]  # fmt: skip
             for _, metric, arm, figures in (row for row in summary.lifts if row[0] == task):
-                lines.append(f"  {metric} {arm:<26} {words(figures)}")
+                lines.append(f"  {metric} {arm:<26} {format_figures(figures)}")
             for contrast in summary.lift.contrasts.get(task, []):
-                change = interval(contrast.lift, contrast.ci95)
+                change = format_interval(contrast.lift, contrast.ci95)
                 lines.append(f"  {contrast.arm} against {contrast.reference}: {change}")
         lines += (
             ["", *(f"note: {note}" for note in summary.lift.notes)] if summary.lift.notes else []
         )
-    lines += ["", f"report:  {place(REPORT)}", f"release: {place(RELEASE)}"]
+    lines += ["", f"report:  {result_location(REPORT)}", f"release: {result_location(RELEASE)}"]
     return "\n".join(lines)
 
 
-def words(figures: ArmFigure) -> str:
+def format_figures(figures: ArmFigure) -> str:
     """An arm's mean, and its lift over `real` with the interval."""
     if figures.mean is None:
         return figures.status
     said = f"{figures.mean:.3f}"
     if figures.lift_over_real is not None and figures.lift_ci95 is not None:
-        said += f", lift {interval(figures.lift_over_real, figures.lift_ci95)}"
+        said += f", lift {format_interval(figures.lift_over_real, figures.lift_ci95)}"
     return said if figures.status == "ok" else f"{said} ({figures.status})"
 
 
-def interval(value: float, ci95: tuple[float, float]) -> str:
+def format_interval(value: float, ci95: tuple[float, float]) -> str:
     """A signed change with its interval."""
     return f"{value:+.3f} (95 % CI {ci95[0]:+.3f} to {ci95[1]:+.3f})"
 
 
-def place(path: Path) -> str:
+def result_location(path: Path) -> str:
     """Where something lies, or that it is not there."""
     return str(path.resolve()) if path.exists() else f"{path} (not written yet)"

@@ -23,12 +23,12 @@ from prefect.futures import PrefectFuture
 
 from flows import preflight, tuning_results
 from flows.dvc_graph import Plan, read_plan, sort_lock
-from flows.dvc_runner import Runner
+from flows.dvc_runner import DvcRunner
 from flows.entry_point import DONE, OTHER, end_on_sigterm, print_error
 from flows.gpu_slots import ensure_gpu_limit, gpu_slot
 from flows.pipeline import completion_callback, only_run, run_changed
 from flows.prefect_server import ensure_server
-from flows.run_failure import StageFailed, without_traceback
+from flows.run_failure import StageFailed, hide_tracebacks
 from flows.search_space import refusal
 from flows.trial_clones import TrialClones, change_params, check_commit, key_of
 from flows.tuning_study import Search, open_study, planned, propose_first, requeue_unfinished
@@ -54,7 +54,7 @@ def run_trial(job: Job) -> Outcome:
 @flow(name="auglift-tune", persist_result=False, validate_parameters=False)
 def tune(search: Search, study: optuna.Study) -> None:
     """Bring the trials' inputs up to date, then propose and train until enough trials ended."""
-    without_traceback()
+    hide_tracebacks()
     logger = get_run_logger()
     with only_run(logger.info):
         plan = read_plan(logger.info)
@@ -82,7 +82,7 @@ class SearchLoop:
 
     def __init__(self, search: Search, study: optuna.Study, spaces: TrialClones) -> None:
         self.search, self.study, self.spaces = search, study, spaces
-        self.running: dict[str, tuple[optuna.Trial, Runner, PrefectFuture[Outcome]]] = {}
+        self.running: dict[str, tuple[optuna.Trial, DvcRunner, PrefectFuture[Outcome]]] = {}
         self.ended: queue.Queue[str] = queue.Queue()
         self.until = time.monotonic() + 60 * search.minutes if search.minutes else None
         self.failures = 0
@@ -135,7 +135,7 @@ class SearchLoop:
                 )
                 self.tell(trial, same)
                 return
-        runner = Runner(self.spaces.root / "trials" / key)
+        runner = DvcRunner(self.spaces.root / "trials" / key)
         self.spaces.open(values)
         job = Job(self.spaces, self.search.fold, values, trial, runner, self.search.prunes)
         named = run_trial.with_options(name="trial", task_run_name=f"trial-{trial.number}-{key}")
@@ -191,7 +191,7 @@ def has_gpu() -> bool:
 def run(search: Search, *, apply: bool) -> int:
     """Search, show what was found, write the best values when asked; returns the exit code."""
     try:
-        preflight.check()
+        preflight.check_clone()
         check_commit()
         if said := refusal(search.fixed):
             raise InputError(said)

@@ -108,6 +108,6 @@ def sampler(name: str, seed: int) -> BaseSampler:
 
 def planned(search: Search, key: str) -> int:
     """A whole number of `train_gan` that holds for all trials."""
-    tree = params.load()
+    tree = params.load_params()
     set_values(tree, search.fixed)
     return int(getattr(TrainGan.model_validate(tree[SECTION]), key))

@@ -15,7 +15,7 @@ from pathlib import Path
 from optuna import Trial
 from optuna.trial import TrialState
 
-from flows.dvc_runner import Runner
+from flows.dvc_runner import DvcRunner
 from flows.run_failure import ENDED, StageFailed
 from flows.search_space import Values
 from flows.trial_clones import TrialClones
@@ -44,7 +44,7 @@ class Job:
     fold: str
     values: Values
     trial: Trial
-    runner: Runner
+    runner: DvcRunner
     prunes: bool
 
 

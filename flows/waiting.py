@@ -12,7 +12,7 @@ from typing import IO
 from flows.run_failure import ENDED, StageFailed
 
 POLL_S = 0.5
-SAY_AGAIN_S = 300.0
+REPEAT_AFTER_S = 300.0
 
 
 def wait_until(
@@ -34,14 +34,14 @@ def wait_until(
     """
     said, said_at = None, 0.0
     while (reason := attempt()) is not None:
-        if reason != said or time.monotonic() - said_at > SAY_AGAIN_S:
+        if reason != said or time.monotonic() - said_at > REPEAT_AFTER_S:
             said, said_at = reason, time.monotonic()
             say(reason)
         if ended.wait(poll_s):
             raise StageFailed("ended with the run while it waited", ENDED)
 
 
-class HeldFile:
+class FileLock:
     """A file locked by this process, with a line that tells others who holds it.
 
     The kernel frees the lock when the process ends, however it ends.
@@ -80,7 +80,7 @@ class HeldFile:
             self._file = None
 
 
-def is_held(path: Path) -> bool | None:
+def is_locked(path: Path) -> bool | None:
     """Whether a living process holds a file's lock; None when the file cannot be asked."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -97,11 +97,11 @@ def is_held(path: Path) -> bool | None:
     return False
 
 
-def now() -> str:
+def local_time() -> str:
     """The time on this machine's clock, to the second."""
     return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def waits_for(what: str, holders: list[str]) -> str:
+def waiting_message(what: str, holders: list[str]) -> str:
     """What a run says that waits for others."""
     return f"waiting for {what}, held by {' and by '.join(holders)}"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.preflight import model_of
+from flows.preflight import section_model
 from tasks import params
 from tests.imports import ROOT, parse, reached
 
@@ -151,7 +151,7 @@ def keys_read(stage: Declared) -> set[str]:
             if ast.unparse(node.func) == "params.read_key":
                 assert isinstance(node.args[0], ast.Constant), f"{path}: a literal key is needed"
                 keys.add(str(node.args[0].value))
-            elif ast.unparse(node.func) == "params.read":
+            elif ast.unparse(node.func) == "params.read_section":
                 section = section_of(path, ast.unparse(node.args[0]))
                 keys |= {section} if section in stage.params else fields_used(stage, section)
     return keys
@@ -169,7 +169,7 @@ def section_of(path: Path, name: str) -> str:
 
 def fields_used(stage: Declared, section: str) -> set[str]:
     """Fields of a section's model that stand behind a dot, or as a text, in the stage's code."""
-    fields = set(model_of(section).model_fields)
+    fields = set(section_model(section).model_fields)
     words: set[str] = set()
     for path in ROOT.joinpath("tasks", stage.name).rglob("*.py"):
         for node in ast.walk(parse(path)):
@@ -183,5 +183,5 @@ def fields_used(stage: Declared, section: str) -> set[str]:
 def test_params_yaml_is_valid() -> None:
     params_here = yaml.safe_load((ROOT / "params.yaml").read_text())
     for name in params.SECTIONS:
-        model_of(name).model_validate(params_here[name])
+        section_model(name).model_validate(params_here[name])
     assert list(params_here) == list(params.SECTIONS)

@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from flows.dvc_runner import Runner
+from flows.dvc_runner import DvcRunner
 from tasks.ingest.privacy.pseudonyms import KEY_VARIABLE, fingerprint
 from tasks.stage.errors import InputError
 from tests.phi_search import below, leaks
@@ -239,7 +239,7 @@ def test_no_planted_identity_is_in_what_dvc_and_the_flow_say_or_keep(
     monkeypatch.setenv(KEY_VARIABLE, KEY)
     monkeypatch.chdir(root)
     said: list[str] = []
-    Runner(root).repro("ingest@b", said.append)
+    DvcRunner(root).repro("ingest@b", said.append)
     logs = "\n".join(said)
     assert "15 volumes" in logs
     private = root / ".private"

@@ -153,7 +153,7 @@ def may_be_text(annotation: Any) -> bool:
 
 
 KEYS = [
-    f"{name}.{key}" for name in params.SECTIONS for key in texts(preflight.model_of(name))
+    f"{name}.{key}" for name in params.SECTIONS for key in texts(preflight.section_model(name))
 ]  # fmt: skip
 
 
@@ -179,7 +179,7 @@ def test_check_says_in_one_line_what_is_wrong_with_a_text_and_touches_nothing(
     (repo / ".private").mkdir(exist_ok=True)
     before = seen(repo.parent)
     try:
-        preflight.check()
+        preflight.check_clone()
     except InputError as error:
         assert "\n" not in str(error) and str(error).isprintable()
         assert "params.yaml" in str(error)
@@ -243,7 +243,7 @@ def test_a_key_given_twice_is_named_with_its_line(
     changed = text.replace(before, after, 1)
     at = 1 + changed[: changed.index(after) + after.rindex(key)].count("\n")
     (repo / "params.yaml").write_text(changed)
-    for call in (preflight.check, params.load):
+    for call in (preflight.check_clone, params.load_params):
         with pytest.raises(InputError) as caught:
             call()
         assert f"the key {key!r} stands twice in one section, again on line {at};" in str(

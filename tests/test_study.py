@@ -12,7 +12,7 @@ import yaml
 
 from benchmarks import run_study
 from benchmarks import study_report as tables
-from flows.preflight import model_of
+from flows.preflight import section_model
 from tests.tasks import lift_fixtures as room
 
 PLAN = Path(__file__).parents[1] / "benchmarks/lgg.yaml"
@@ -38,7 +38,7 @@ def test_every_experiment_of_a_plan_is_one_that_the_stages_accept(path):
                 place = place[word]
             place[last] = value
         for name, section in tree.items():
-            model_of(name).model_validate(section)
+            section_model(name).model_validate(section)
     seeds = {(cell.size, cell.draw): cell.overrides["train_gan.seed"] for cell in cells}
     assert len(set(seeds.values())) == len(sizes), "each size and draw has its own generator"
 

@@ -28,7 +28,7 @@ from tasks.downstream.leakage_checks import (
 from tasks.downstream.run_cache import folder_of, load_or_run
 from tasks.downstream.train_and_test import Fold, Run, Task, train_and_test
 from tasks.downstream.volume_dice import TestVolume, read_test_volumes
-from tasks.params.downstream import Downstream, Training
+from tasks.params.downstream import Downstream, TaskTraining
 from tasks.params.downstream import Task as TaskName
 from tasks.params.slices import Slices
 from tasks.schemas.predictions import Patients, Runs
@@ -43,14 +43,14 @@ HISTORY = ["fold", "seed", "step", "train_loss", "val_metric"]
 
 def main(task: str, arm: str) -> None:
     """Run the stage from the repository's root."""
-    config = params.read(Downstream)
-    grid = params.read(Slices)
+    config = params.read_section(Downstream)
+    grid = params.read_section(Slices)
     network = task_named(task)
     try:
         spec = Arm.parse(arm)
     except ValueError as error:
         raise InputError(str(error)) from None
-    training: Training = getattr(config, task)
+    training: TaskTraining = getattr(config, task)
     device = setup_torch(config.threads)
     slices = read_slice_set(SLICES, "slices.parquet")
     pool_folder = Path("data/pool") / arm

@@ -17,7 +17,7 @@ from tasks.downstream.balanced_batches import balanced_batches
 from tasks.downstream.classical_augmentation import Classical
 from tasks.downstream.fit import Batch, fit, probabilities
 from tasks.downstream.volume_dice import TestVolume, dice_volume
-from tasks.params.downstream import Training
+from tasks.params.downstream import TaskTraining
 
 WEIGHTS, AUGMENTATION = 0, 1
 
@@ -79,7 +79,7 @@ class Run:
 
 
 def train_and_test(
-    task: Task, arm: Arm, fold: Fold, training: Training, *, seed: int, device: torch.device
+    task: Task, arm: Arm, fold: Fold, training: TaskTraining, *, seed: int, device: torch.device
 ) -> Run:
     """Train on the arm's slices, choose weights and threshold on validation, judge on test."""
     key = (seed, zlib.crc32(fold.name.encode()))
@@ -121,7 +121,7 @@ def train_and_test(
 
 
 def draw(
-    arm: Arm, fold: Fold, training: Training, key: tuple[int, ...], device: torch.device
+    arm: Arm, fold: Fold, training: TaskTraining, key: tuple[int, ...], device: torch.device
 ) -> Iterator[Batch]:
     """The batches of an arm: half from each of its two sources, or both halves from its one.
 

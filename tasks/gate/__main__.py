@@ -21,7 +21,7 @@ from tasks.stage.stage_runtime import run_stage
 
 def main(fold: str) -> None:
     """Run the stage from the repository's root."""
-    config = params.read(Gate)
+    config = params.read_section(Gate)
     device = torch_setup.setup_torch(config.threads)
     source = Path("data/synthetic") / fold
     synthetic = read_slice_set(source, "samples.parquet")

@@ -25,7 +25,7 @@ from tasks.stage.stage_runtime import run_stage
 
 def main(fold: str) -> None:
     """Draw or read, then write."""
-    asked = params.read(Generate)
+    asked = params.read_section(Generate)
     source = Path(str(params.read_key("synthetic.source")))
     trained = source == Path("data/gan")
     images: NDArray[np.floating]

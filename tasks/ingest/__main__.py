@@ -47,7 +47,7 @@ def main(batch: str) -> None:
     Raises:
         InputError: no folder for the batch, a wrong table or key, or no volume that can be read.
     """
-    settings = params.read(Ingest)
+    settings = params.read_section(Ingest)
     folder = RAW / batch
     if not folder.is_dir():
         raise InputError(

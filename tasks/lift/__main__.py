@@ -37,7 +37,7 @@ METHOD = (
 
 def main() -> None:
     """Run the stage from the repository's root."""
-    config = params.read(LiftParams)
+    config = params.read_section(LiftParams)
     tasks: list[str] = params.read_key("downstream.tasks")
     names = [arm.name for arm in named.read()]
     seeds: list[int] = params.read_key("downstream.seeds")

@@ -22,7 +22,7 @@ UNLISTED = Path(".unlisted")
 
 def main(folder: str) -> None:
     """Move aside what is not listed and write the names of what is."""
-    names = listed(folder)
+    names = listed_names(folder)
     with atomic_output(DATA / "listed" / f"{folder}.json") as out:
         for path in sorted((DATA / folder).iterdir()):
             if path.name not in names and path.suffix != ".partial":
@@ -30,7 +30,7 @@ def main(folder: str) -> None:
         out.write_text(json.dumps(names, indent=1, ensure_ascii=False) + "\n")
 
 
-def listed(folder: str) -> list[str]:
+def listed_names(folder: str) -> list[str]:
     """The names that may stand in a folder, sorted."""
     if folder == "volumes":
         names = params.read_key("data.batches")

@@ -14,7 +14,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from tasks.stage.errors import InputError
 
 PARAMS = Path("params.yaml")
-LONGEST = 1000
+MAX_TEXT_LENGTH = 1000
 SECTIONS = (
     "data", "phantom", "ingest", "slices", "synthetic", "train_gan", "generate", "gate", "pool",
     "downstream", "lift", "report", "release",
@@ -31,19 +31,19 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
-def read(model: type[S]) -> S:
+def read_section(model: type[S]) -> S:
     """Read and check one section.
 
     Raises:
         StageError: naming the key, what was found and what is allowed.
     """
-    tree = load()
+    tree = load_params()
     try:
         return model.model_validate(tree.get(model.section, {}))
     except ValidationError as error:
         # A mistyped key is both unknown and missing: what was typed helps more.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise InputError(explain(model, errors[0])) from None
+        raise InputError(explain_error(model, errors[0])) from None
 
 
 def read_key(key: str) -> Any:
@@ -51,7 +51,7 @@ def read_key(key: str) -> Any:
 
     That stage has checked it already: it ran before.
     """
-    value: Any = load()
+    value: Any = load_params()
     for word in key.split("."):
         if not isinstance(value, dict) or word not in value:
             raise InputError(f"params.yaml: {key} is missing; add it (see tasks/params/)")
@@ -59,32 +59,32 @@ def read_key(key: str) -> Any:
     return value
 
 
-def load() -> dict[str, Any]:
+def load_params() -> dict[str, Any]:
     """Parse `params.yaml` as DVC does, and refuse what no stage could make sense of.
 
     Raises:
         StageError: no YAML, a key that stands twice, a section that nothing reads, or text with
             line breaks or other characters that cannot be seen.
     """
-    tree = parse()
+    tree = parse_yaml()
     if not isinstance(tree, dict):
         raise InputError("params.yaml: expected sections, found nothing")
     for name in tree:
         if name not in SECTIONS:
             raise InputError(
-                f"params.yaml: unknown section {name!r}{nearest(str(name), SECTIONS)};"
+                f"params.yaml: unknown section {name!r}{did_you_mean(str(name), SECTIONS)};"
                 f" allowed: {', '.join(SECTIONS)}"
             )
     for key, value in leaf_values(tree):
-        if isinstance(value, str) and not (value.isprintable() and len(value) <= LONGEST):
+        if isinstance(value, str) and not (value.isprintable() and len(value) <= MAX_TEXT_LENGTH):
             raise InputError(
-                f"params.yaml: {key} is {shortened(repr(value))}; one line of at most {LONGEST}"
-                " characters that can be seen is allowed"
+                f"params.yaml: {key} is {truncate(repr(value))}; one line of at most"
+                f" {MAX_TEXT_LENGTH} characters that can be seen is allowed"
             )
     return tree
 
 
-def parse() -> Any:
+def parse_yaml() -> Any:
     """What `params.yaml` holds, by the parser that DVC uses: others read `010` or `on` otherwise.
 
     Raises:
@@ -120,26 +120,26 @@ def leaf_values(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, tree
 
 
-def explain(model: type[Section], error: ErrorDetails) -> str:
+def explain_error(model: type[Section], error: ErrorDetails) -> str:
     """One line for pydantic's first complaint: the key, what was found, what is allowed."""
     key = ".".join([model.section, *map(str, error["loc"])])
     if error["type"] == "extra_forbidden":
-        fields = tuple(fields_at(model, error["loc"][:-1]))
+        fields = tuple(keys_at(model, error["loc"][:-1]))
         word = str(error["loc"][-1])
         allowed = ", ".join(fields) or "nothing"
-        return f"params.yaml: unknown key {key}{nearest(word, fields)}; allowed: {allowed}"
+        return f"params.yaml: unknown key {key}{did_you_mean(word, fields)}; allowed: {allowed}"
     if error["type"] == "missing":
         return f"params.yaml: {key} is missing; add it (tasks/params/{model.section}.py says how)"
     said = error["msg"].removeprefix("Value error, ")
-    return f"params.yaml: {key} is {shortened(repr(error['input']))}: {said}"
+    return f"params.yaml: {key} is {truncate(repr(error['input']))}: {said}"
 
 
-def shortened(text: str, most: int = 80) -> str:
+def truncate(text: str, most: int = 80) -> str:
     """The text, cut where it would drown what is said of it."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+def keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """The keys that the model allows at a location inside it."""
     current: type[BaseModel] = model
     for word in location:
@@ -151,7 +151,7 @@ def fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[s
     return list(current.model_fields)
 
 
-def nearest(word: str, names: tuple[str, ...]) -> str:
+def did_you_mean(word: str, names: tuple[str, ...]) -> str:
     """A 'did you mean' for a word close to one of the names."""
     from difflib import get_close_matches
 

@@ -6,25 +6,25 @@ from tasks.params import Section
 from tasks.stage.item_names import check_item_name
 
 
-def differ(names: list[str]) -> list[str]:
+def check_batches_differ(names: list[str]) -> list[str]:
     """Refuse a list that names a batch twice, also where only capitals tell two names apart."""
     if len({name.casefold() for name in names}) < len(names):
         raise ValueError("batches must differ from each other, and not by capitals alone")
     return names
 
 
-def batch(name: object) -> str:
+def check_batch_name(name: object) -> str:
     """Let a word pass; a year alone, such as 2024, is a number to YAML."""
     if not isinstance(name, str):
         raise ValueError(f'a name is expected; write it in quotes: "{name}"')
     return check_item_name(name)
 
 
-Batch = Annotated[str, PlainValidator(batch)]
+Batch = Annotated[str, PlainValidator(check_batch_name)]
 
 
 class Data(Section):
     """Which folders under `data/raw/` are read: their names become part of commands and paths."""
 
     section: ClassVar[str] = "data"
-    batches: Annotated[list[Batch], AfterValidator(differ)] = Field(min_length=1)
+    batches: Annotated[list[Batch], AfterValidator(check_batches_differ)] = Field(min_length=1)

@@ -8,19 +8,19 @@ from tasks.params import Section
 Task = Literal["classify", "segment"]
 
 
-def known(name: str) -> str:
+def check_arm(name: str) -> str:
     """Let an arm's name pass, or complain in its parser's words."""
     return Arm.parse(name).name
 
 
-def distinct(values: list[str] | list[int]) -> list[str] | list[int]:
+def check_distinct(values: list[str] | list[int]) -> list[str] | list[int]:
     """Refuse a list that names something twice."""
     if len(set(values)) != len(values):
         raise ValueError("each value may stand once only")
     return values
 
 
-class Training(BaseModel):
+class TaskTraining(BaseModel):
     """How one task's networks are trained: the same in all arms.
 
     Attributes:
@@ -52,16 +52,16 @@ class Downstream(Section):
     """
 
     section: ClassVar[str] = "downstream"
-    tasks: Annotated[list[Task], AfterValidator(distinct)] = Field(min_length=1)
-    arms: Annotated[list[Annotated[str, AfterValidator(known)]], AfterValidator(distinct)] = Field(
-        min_length=1
-    )
-    seeds: Annotated[list[NonNegativeInt], AfterValidator(distinct)] = Field(min_length=1)
+    tasks: Annotated[list[Task], AfterValidator(check_distinct)] = Field(min_length=1)
+    arms: Annotated[
+        list[Annotated[str, AfterValidator(check_arm)]], AfterValidator(check_distinct)
+    ] = Field(min_length=1)
+    seeds: Annotated[list[NonNegativeInt], AfterValidator(check_distinct)] = Field(min_length=1)
     reruns: int = Field(default=0, ge=0)
     permutations: int = Field(default=20, ge=20)
     threads: int = Field(default=1, ge=1)
-    classify: Training = Training()
-    segment: Training = Training()
+    classify: TaskTraining = TaskTraining()
+    segment: TaskTraining = TaskTraining()
 
     @property
     def all_seeds(self) -> list[int]:

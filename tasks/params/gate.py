@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.params import Section
 
 
-class Limits(BaseModel):
+class MeasureLimits(BaseModel):
     """Bounds on a measure's ratio to real against real; 1 is as good as real slices.
 
     Null asks for the strictest: the range in which 95 % of the ratios of these real patients to
@@ -39,13 +39,13 @@ class Limits(BaseModel):
 
 
 # Parts of a verdict that can be asked for; `frechet` is the distance on the bundled features.
-Part = Literal[
+VerdictPart = Literal[
     "label_0", "label_1", "tumor_copies",
     "frechet", "diversity", "ms_ssim_diversity", "nearest_ssim", "orientation", "spectrum",
     "intensity", "tumor_size", "tumor_position", "tumor_solidity", "tumor_eccentricity",
     "mask_label", "mask_contrast", "mask_agreement", "site_coverage",
 ]  # fmt: skip
-REQUIRED: tuple[Part, ...] = (
+REQUIRED: tuple[VerdictPart, ...] = (
     "label_1", "tumor_copies", "frechet", "diversity", "nearest_ssim", "orientation", "spectrum",
     "intensity", "tumor_size", "mask_label", "mask_contrast",
 )  # fmt: skip
@@ -65,9 +65,9 @@ class Gate(Section):
     max_twins: float = Field(default=0.3, ge=0, le=1)  # share with a near-copy, above that of real
     min_accepted: float = Field(default=0.5, gt=0, le=1)  # share of all images
     # What must be measured before a set is accepted; other parts may stand as not measured.
-    required: tuple[Part, ...] = REQUIRED
+    required: tuple[VerdictPart, ...] = REQUIRED
     segmenter_steps: int = Field(default=100, ge=0, le=100_000)  # 0: do not ask a segmenter
     # Files of weights for distances beside the bundled one; null: not computed.
     inception: str | None = None
     radimagenet: str | None = None
-    limits: Limits = Limits()
+    limits: MeasureLimits = MeasureLimits()

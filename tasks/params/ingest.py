@@ -21,7 +21,7 @@ LabelConvention = Literal[
 ]  # fmt: skip
 
 
-class Pictures(BaseModel):
+class Images2D(BaseModel):
     """How 2D collections are read.
 
     `pattern` is a regular expression with a group `patient` and, where pictures are slices, a
@@ -79,7 +79,7 @@ class Ingest(Section):
     allow_unknown_patients: bool = False
     n4: bool = False
     brain_extraction: bool = False
-    pictures: Pictures = Pictures()
+    pictures: Images2D = Images2D()
     key_fingerprint: str = Field(default="d462ac8e", pattern="^[0-9a-f]{8}$")
 
     @property

@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.params import Section
 
 
-class Filter(BaseModel):
+class SliceFilter(BaseModel):
     """Which of the accepted slices may be added: a share of each label, by a score of the gate.
 
     Attributes:
@@ -26,5 +26,5 @@ class Pool(Section):
     section: ClassVar[str] = "pool"
     ratio: float = Field(gt=0, le=20)  # added slices a real training slice
     min_images: int = Field(ge=2)  # with fewer accepted slices an arm is marked `too few`
-    filter: Filter | None = None
+    filter: SliceFilter | None = None
     seed: int = Field(ge=0)

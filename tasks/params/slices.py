@@ -6,7 +6,7 @@ from tasks.params import Section
 from tasks.stage.item_names import check_item_name
 
 
-def fold(name: object) -> int | str:
+def check_fold_name(name: object) -> int | str:
     """A fold's name as it stands: `"01"` is not 1, for DVC names folders by what is written."""
     if isinstance(name, str):
         return check_item_name(name)
@@ -15,12 +15,12 @@ def fold(name: object) -> int | str:
     return name
 
 
-def off_as_written(value: object) -> object:
+def read_off_as_text(value: object) -> object:
     """YAML reads a bare `off` as false."""
     return "off" if value is False else value
 
 
-Fold = Annotated[int | str, PlainValidator(fold)]
+Fold = Annotated[int | str, PlainValidator(check_fold_name)]
 
 
 class Slices(Section):
@@ -49,7 +49,7 @@ class Slices(Section):
     caliper: float = Field(default=0.5, gt=0)  # largest matching distance, standard deviations
     unmatched_tumors: Literal["drop", "keep"] = "drop"  # keep: position may tell the label
     # What two patients whose volumes show the same head do to the run.
-    same_head: Annotated[Literal["stop", "warn", "off"], BeforeValidator(off_as_written)] = "stop"
+    same_head: Annotated[Literal["stop", "warn", "off"], BeforeValidator(read_off_as_text)] = "stop"
     seed: int = Field(ge=0)
 
     @model_validator(mode="after")

@@ -66,7 +66,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 Condition = Literal["area", "position"]
 
 
-class Augmentation(BaseModel):
+class DiffAugmentStrengths(BaseModel):
     """What both real and generated slices undergo before they are scored; 0 is off."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -114,7 +114,7 @@ class TrainGan(Section):
     beta1: float = Field(default=0.0, ge=0, lt=1)
     beta2: float = Field(default=0.99, ge=0, lt=1)
 
-    diffaugment: Augmentation = Augmentation()
+    diffaugment: DiffAugmentStrengths = DiffAugmentStrengths()
     ada_target: float = Field(default=0.0, ge=0, lt=1)  # 0: augment always (Karras 2020: 0.6)
     ada_images: int = Field(default=8000, ge=1)  # seen while the probability goes from 0 to 1
     soften: float = Field(default=0.9, gt=0, le=1)  # peak of softened masks; 1: crisp masks

@@ -24,7 +24,7 @@ PROCESSES = 2
 
 def main() -> None:
     """Simulate the cohort and write it to `data/raw/phantom`."""
-    choice = params.read(Phantom)
+    choice = params.read_section(Phantom)
     with atomic_output(Path("data/raw/phantom")) as root:
         rows = pd.DataFrame(write_patients(root, choice.patients, seed=choice.seed))
         rows.to_csv(root / "participants.tsv", sep="\t", index=False)

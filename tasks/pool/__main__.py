@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tasks import params
 from tasks.common import arms
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices, write_slice_set
-from tasks.params.pool import Filter, Pool
+from tasks.params.pool import Pool, SliceFilter
 from tasks.pool.control_arms import CONTROLS, control
 from tasks.schemas.samples import GatedSamples, PoolSamples
 from tasks.stage import stage_io
@@ -25,7 +25,7 @@ from tasks.stage.stage_runtime import run_stage
 
 def main() -> None:
     """Run the stage from the repository's root."""
-    config = params.read(Pool)
+    config = params.read_section(Pool)
     folds = [str(fold) for fold in params.read_key("slices.folds")]
     asked = {fold: asked_for(fold, config) for fold in folds}
     added = {fold: accepted_samples(fold, config, asked[fold]) for fold in folds}
@@ -122,7 +122,7 @@ def controls(name: str, counts: dict[str, int], seed: int) -> dict[str, SliceSet
     return found
 
 
-def best(accepted: pd.DataFrame, asked: Filter) -> pd.DataFrame:
+def best(accepted: pd.DataFrame, asked: SliceFilter) -> pd.DataFrame:
     """The best share of each label by one of the gate's scores, rounded up."""
     rank = accepted.groupby("label")[asked.score].rank(method="first")
     of_label = accepted.groupby("label")["row"].transform("size")

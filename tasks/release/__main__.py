@@ -25,7 +25,7 @@ from tasks.stage.stage_runtime import run_stage
 
 def main() -> None:
     """Write `data/release/`."""
-    settings = params.read(Release)
+    settings = params.read_section(Release)
     folds = [str(fold) for fold in params.read_key("slices.folds")]
     # Of another folder only the name: its path may carry names, be it relative or not.
     source = Path(str(params.read_key("synthetic.source")))

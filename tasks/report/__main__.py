@@ -32,10 +32,10 @@ SECTIONS = (
 
 def main() -> None:
     """Write `data/report.html`."""
-    settings = params.read(Report)
-    tree = params.load()
+    settings = params.read_section(Report)
+    tree = params.load_params()
     folds = [str(fold) for fold in params.read_key("slices.folds")]
-    batches = params.read(Data).batches
+    batches = params.read_section(Data).batches
     candidate = read_candidate(folds)
     real = read_slice_set(SLICES, "slices.parquet")
     stats = json.loads((SLICES / "stats.json").read_text())

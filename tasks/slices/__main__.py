@@ -39,8 +39,8 @@ INTERNAL = ["patient_known", "tumor"]
 
 def main() -> None:
     """Run the stage from the repository's root."""
-    config = params.read(Slices)
-    manifest = read_manifests(params.read(Data).batches)
+    config = params.read_section(Slices)
+    manifest = read_manifests(params.read_section(Data).batches)
     sessions, skipped = sessions_of(manifest, list(config.modalities))
 
     def split(val_fraction: float) -> dict[str, dict[str, PartitionPlan]]:

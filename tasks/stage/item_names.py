@@ -11,15 +11,15 @@ import re
 from pathlib import Path
 
 # Files that DVC takes for its own or, by .dvcignore, for rubbish.
-TAKEN = (".dvc", ".partial", ".pyc", ".word", "dvc.yaml", "dvc.lock", "dvcfile")
+RESERVED_ENDINGS = (".dvc", ".partial", ".pyc", ".word", "dvc.yaml", "dvc.lock", "dvcfile")
 
 
-NAMES = Path("data/names")
+NAME_OUTPUTS = Path("data/names")
 
 
 def write_name_output(name: str, items: list[str]) -> None:
     """Write the output that DVC knows an item's name by."""
-    note = NAMES / name / f"item-{'-'.join(items)}.word"
+    note = NAME_OUTPUTS / name / f"item-{'-'.join(items)}.word"
     note.parent.mkdir(parents=True, exist_ok=True)
     partial = note.with_name(f"{note.name}.{os.getpid()}.partial")  # ranks of a training write too
     partial.write_text("-".join(items) + "\n")
@@ -37,8 +37,9 @@ def check_item_name(word: str, *, besides: str = "") -> str:
         raise ValueError(
             f"a name has letters, digits, {allowed}, and begins with a letter or digit"
         )
-    if len(word.encode()) > 100 or word.lower().endswith(TAKEN):
+    if len(word.encode()) > 100 or word.lower().endswith(RESERVED_ENDINGS):
         raise ValueError(
-            f"a name has at most 100 bytes, and no ending that is DVC's: {', '.join(TAKEN)}"
+            "a name has at most 100 bytes, and no ending that is DVC's:"
+            f" {', '.join(RESERVED_ENDINGS)}"
         )
     return word

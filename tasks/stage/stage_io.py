@@ -11,7 +11,7 @@ from pathlib import Path
 from tasks.stage.errors import InputError
 
 # How long an output may still be in the hands of a trainer whose DVC was killed.
-LAST_WRITER_S = 30.0
+LOCK_PATIENCE_S = 30.0
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def output_lock(path: Path) -> Iterator[None]:
     """
     lock = Path(".locks") / str(path).replace("/", "__")
     taken = f"{path} is being written by another process; wait for it or end it, then rerun"
-    with file_lock(lock, taken, patience_s=LAST_WRITER_S):
+    with file_lock(lock, taken, patience_s=LOCK_PATIENCE_S):
         yield
 
 

@@ -20,7 +20,7 @@ INPUTS = ("images.npy", "masks.npy", "slices.parquet")
 
 def main(fold: str) -> None:
     """Train, or note that the slices come from elsewhere."""
-    asked = params.read(TrainGan)
+    asked = params.read_section(TrainGan)
     source = str(params.read_key("synthetic.source"))
     folder = Path("data/gan") / fold
     if Path(source) != Path("data/gan"):

@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows.gpu_slots import ensure_gpu_limit
 from flows.prefect_gpu_slots import ServerSlot
-from flows.waiting import HeldFile
+from flows.waiting import FileLock
 from tests.flows import toy_pipeline
 from tests.flows.processes import FLOW, gone, kill, running, started, taken, until
 
@@ -47,7 +47,7 @@ def test_a_run_that_waits_for_the_gpu_says_so_and_can_be_ended(
     toy_pipeline.change(repo, "train_gan", seed=77)
     env = {"PREFECT_HOME": str(tmp_path / "home")}
     log = tmp_path / "log"
-    file = HeldFile(tmp_path / "home/gpu-slots/0")
+    file = FileLock(tmp_path / "home/gpu-slots/0")
     settings = {PREFECT_API_URL: prefect_api, PREFECT_HOME: tmp_path / "other"}
     with temporary_settings(settings):
         slot = ServerSlot("old", print)
@@ -138,8 +138,8 @@ def test_dvc_of_a_flow_leaves_its_lock_file_whole(repo: Path) -> None:
         "def torn(data, file, **options):\n"
         "    file.write('schema'); file.flush(); os._exit(9)\n"
         "from dvc.utils.serialize import _common, _yaml\n"
-        "whole = p.dump_whole\n"
-        "p.dump_whole = lambda path, data, dumper, **o: whole(path, data, torn, **o)\n"
+        "whole = p.dump_atomically\n"
+        "p.dump_atomically = lambda path, data, dumper, **o: whole(path, data, torn, **o)\n"
         "sys.argv[1:] = ['repro', '--single-item', 'lift']\n"
         "p.main()\n"
     )

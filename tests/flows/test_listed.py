@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.dvc_graph import read_plan, sort_lock
-from flows.dvc_runner import Runner
+from flows.dvc_runner import DvcRunner
 from tests.flows import dag_with_quick_stages, toy_pipeline
 
 LISTS = {
@@ -119,7 +119,7 @@ def test_the_flow_tidies_as_dvc_does(tmp_path: Path, monkeypatch: pytest.MonkeyP
     changed = [stage.address for stage in read_plan().changed]
     assert changed == ["listed@downstream", "lift", "report", "release"]
     for address in changed:
-        Runner(first).repro(address, print)
+        DvcRunner(first).repro(address, print)
     sort_lock()
     assert dag_with_quick_stages.ran(first) == []
     assert (first / "dvc.lock").read_bytes() == lock

@@ -12,7 +12,7 @@ import yaml
 
 from flows import preflight
 from flows.cli import main
-from flows.dvc_graph import TaskOptions, read_options
+from flows.dvc_graph import TaskOptions, read_task_options
 from tasks.stage.errors import InputError
 from tests.flows import toy_pipeline
 
@@ -26,13 +26,13 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def complaint() -> str:
     with pytest.raises(InputError) as caught:
-        preflight.check()
+        preflight.check_clone()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_a_whole_clone_passes(repo: Path) -> None:
-    checked = [line.split()[0] for line in preflight.check()]
+    checked = [line.split()[0] for line in preflight.check_clone()]
     assert checked == ["root", "disk", "params", "batches", "source"]
 
 
@@ -166,5 +166,5 @@ def test_check_says_what_would_run(
 )
 def test_a_typo_in_the_meta_of_a_stage_is_one_line(meta: dict[str, Any], line: str) -> None:
     with pytest.raises(InputError, match=line):
-        read_options("gate@0", {"prefect": meta})
-    assert read_options("gate@0", None) == TaskOptions()
+        read_task_options("gate@0", {"prefect": meta})
+    assert read_task_options("gate@0", None) == TaskOptions()

@@ -8,7 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from flows.search_space import current, distribution, fixed, grid, plain, read, refusal
 from flows.trial_clones import change_params
-from tasks.params import load
+from tasks.params import load_params
 from tasks.stage.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -107,7 +107,7 @@ def test_values_are_written_between_the_comments(tmp_path: Path) -> None:
         "train_gan.learning_rate": 0.00034, "train_gan.projection": False,
         "train_gan.diffaugment.cutout": 0.5,
     }  # fmt: skip
-    assert "projection" not in load()["train_gan"]
+    assert "projection" not in load_params()["train_gan"]
     change_params(path, values)
     after = path.read_text()
     assert [line for line in before.splitlines() if "#" in line] == [

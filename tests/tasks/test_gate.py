@@ -17,7 +17,7 @@ from tasks.common.slice_set import SliceSet, write_slice_set
 from tasks.gate.__main__ import main as gate
 from tasks.gate.judge import Judgement, judge, reference
 from tasks.generate.__main__ import main as generate
-from tasks.params.gate import Gate, Limits
+from tasks.params.gate import Gate, MeasureLimits
 from tasks.stage.errors import InputError
 from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real, rng
 from tests.tasks.known_generators import damaged
@@ -72,7 +72,7 @@ def test_a_generator_of_easy_tumours_is_told_which_ones_it_leaves_out() -> None:
 
 
 def test_without_a_limit_the_ratio_of_chance_is_the_limit() -> None:
-    strict = CONFIG.model_copy(update={"limits": Limits(frechet=None, nearest_ssim=None)})
+    strict = CONFIG.model_copy(update={"limits": MeasureLimits(frechet=None, nearest_ssim=None)})
     blurred = judge(as_synthetic(damaged(oracle(), "blurred", rng())), real(), strict)
     distance = next(iter(blurred.measures.values()))
     assert distance.limit == distance.null95

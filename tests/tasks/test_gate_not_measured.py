@@ -26,7 +26,7 @@ from tasks.gate.needs import (
 from tasks.gate.sets import Drawn, Family, Rule, Sets, evaluate
 from tasks.measures import agreement
 from tasks.measures.intervals import draws, label_groups
-from tasks.params.gate import Gate, Limits
+from tasks.params.gate import Gate, MeasureLimits
 from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real
 from tests.tasks.synthetic_cohort import as_synthetic
 
@@ -109,7 +109,7 @@ def test_draws_without_a_figure_are_counted_and_do_not_spoil_the_others() -> Non
 
 def few_patients(count: int) -> Judgement:
     """Fresh patients judged beside so many validation patients; the limit of chance is asked."""
-    config = QUICK.model_copy(update={"limits": Limits(diversity=None)})
+    config = QUICK.model_copy(update={"limits": MeasureLimits(diversity=None)})
     val = real().val
     people = val.table["subject"].unique()[:count]
     some = val.select(val.table["subject"].isin(people).to_numpy())

@@ -27,7 +27,7 @@ def test_a_mistake_is_named_with_its_remedy(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(InputError) as caught:
-        params.read(Pool)
+        params.read_section(Pool)
     assert words in str(caught.value)
 
 

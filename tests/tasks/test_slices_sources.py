@@ -220,10 +220,10 @@ def test_modalities_in_two_batches_are_one_session_for_slices_and_for_whole_volu
     assert images.shape[1] == 2 and set(table["batch"]) == {"a"}
     assert stats["batches"] == ["a", "b"]
     test = table[table["partition_0"] == "test"]
-    volumes = volumes_of_test_patients(test, params.read(Slices), stats)
+    volumes = volumes_of_test_patients(test, params.read_section(Slices), stats)
     assert {one.subject for one in volumes} == set(test["subject"])
     assert all(one.images.shape[1] == 2 for one in volumes)
-    assert len(volumes_of_test_patients(test, params.read(Slices), {})) == len(volumes), (
+    assert len(volumes_of_test_patients(test, params.read_section(Slices), {})) == len(volumes), (
         "as older slices are read"
     )
 

@@ -360,4 +360,4 @@ def test_what_contradicts_itself_is_refused(wrong: dict[str, object], said: str)
 def test_a_typo_is_named_with_what_was_meant(room: Path) -> None:
     write_params(room, gan={"r1_gama": 3})
     with pytest.raises(InputError, match=r"train_gan\.r1_gama, did you mean 'r1_gamma'"):
-        params.read(TrainGan)
+        params.read_section(TrainGan)

@@ -42,7 +42,7 @@ def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
     """Read, judge, write; the verdict in a word."""
     if out.exists() and not out.is_dir():
         raise errors.InputError(f"{out} is no folder; give --out a folder, new or not")
-    config = params.read(Gate) if params.PARAMS.exists() else Gate(seed=0, threads=1)
+    config = params.read_section(Gate) if params.PARAMS.exists() else Gate(seed=0, threads=1)
     device = str(torch_setup.setup_torch(config.threads))
     read = {"synthetic": image_folders.read(synthetic, name="synthetic")}
     read["real"] = image_folders.read(real, name="real")

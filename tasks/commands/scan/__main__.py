@@ -105,7 +105,7 @@ def folder_of(batch: str) -> Path:
 
 def read_settings() -> Ingest:
     """The section of params.yaml, or what holds without one."""
-    return params.read(Ingest) if params.PARAMS.exists() else Ingest()
+    return params.read_section(Ingest) if params.PARAMS.exists() else Ingest()
 
 
 def read_batch(folder: Path) -> Batch:

@@ -60,13 +60,8 @@ def read_trained_info(folder: Path) -> GeneratorInfo:
     if not stats.exists():
         raise InputError(f"{stats} is missing; run `dvc repro slices`, or {REMEDY}")
     described = json.loads(stats.read_text())
-<<<<<<< HEAD
-    asked, release = params.read(Generate), params.read(Release)
-    weights_sha256 = sha256_of(folder / WEIGHTS_FILE)
-=======
     asked, release = params.read_section(Generate), params.read_section(Release)
-    weights_sha256 = sha256_of(folder / WEIGHTS)
->>>>>>> 83d62e2 (Name the functions of flows, params and stage for what they do)
+    weights_sha256 = sha256_of(folder / WEIGHTS_FILE)
     return GeneratorInfo(
         architecture=config["architecture"],
         modalities=described["modalities"],

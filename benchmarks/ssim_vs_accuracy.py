@@ -73,19 +73,19 @@ def snapshots(train: SliceSet, val: SliceSet, steps: list[int], out: Path) -> It
     """Train a generator and keep it at each of `steps`, as `data/gan/FOLD` does."""
     from tasks.train_gan.distributed import Ranks
     from tasks.train_gan.training_data import to_device
-    from tasks.train_gan.training_loop import fresh
+    from tasks.train_gan.training_loop import new_trainer
 
     asked = params.read_section(TrainGan).model_copy(update={"threads": 1, "steps": steps[-1]})
     examples = to_device(
         train, val, soften=asked.soften, device=torch.device("cpu"), conditions=asked.conditions
     )
-    trainer = fresh(asked, examples, Ranks())
+    trainer = new_trainer(asked, examples, Ranks())
     for step in range(1, steps[-1] + 1):
         trainer.step(step, examples)
         if step in steps:
             folder = out / f"step_{step}"
             folder.mkdir()
-            weights = trainer.sampler().state_dict()
+            weights = trainer.recalibrate_ema().state_dict()
             save_file(
                 {name: value.contiguous() for name, value in weights.items()},
                 folder / "generator.safetensors",

@@ -36,8 +36,8 @@ from benchmarks.train_peers import PEERS, Monai, Tutorial  # noqa: E402
 from tasks.common import torch_setup  # noqa: E402
 from tasks.params.train_gan import TrainGan  # noqa: E402
 from tasks.train_gan.trainer import Trainer  # noqa: E402
-from tasks.train_gan.training_data import Partition, TrainingData  # noqa: E402
-from tasks.train_gan.training_loop import architecture  # noqa: E402
+from tasks.train_gan.training_data import LabelledSlices, TrainingData  # noqa: E402
+from tasks.train_gan.training_loop import build_architecture  # noqa: E402
 from tests.tasks.train_gan_fixtures import write_room  # noqa: E402
 
 OFF = {"brightness": 0, "contrast": 0, "translation": 0, "cutout": 0}
@@ -156,7 +156,7 @@ def contenders(
             given | {"seed": 1, "threads": words.threads, "steps": 10**6, "precision": precision}
         )
         found[f"auglift {precision}"] = ours(asked, examples, device, replay=replay)
-    shape = architecture(asked, examples)
+    shape = build_architecture(asked, examples)
     found["tutorial"] = Tutorial(asked, shape, examples, device)
     found["monai"] = Monai(asked, shape, examples, device)
     return found
@@ -168,15 +168,15 @@ def random_examples(size: int, device: torch.device, n: int = 512) -> TrainingDa
     x = 2 * torch.rand(n, 2, size, size, generator=random) - 1
     labels = torch.arange(n) % 2
     none, tumor = (torch.nonzero(labels == label)[:, 0].to(device) for label in (0, 1))
-    every = Partition(x.to(device), labels.to(device), (none, tumor), 8)
+    every = LabelledSlices(x.to(device), labels.to(device), (none, tumor), 8)
     return TrainingData(every, every)
 
 
 def ours(asked: TrainGan, examples: TrainingData, device: torch.device, *, replay: bool) -> "Step":
     """The stage's own step."""
-    trainer = Trainer(asked, architecture(asked, examples), device)
+    trainer = Trainer(asked, build_architecture(asked, examples), device)
     if not replay:
-        trainer.take = trainer.update
+        trainer.run_update = trainer.update_networks
     numbers = iter(range(1, 10**6))
     return lambda: trainer.step(next(numbers), examples)
 

@@ -1,4 +1,4 @@
-"""The endings of file names by modality, as BIDS has them; release and image folders share them."""
+"""BIDS suffixes of file names by modality, for the release and for image folders."""
 
 from typing import Final
 

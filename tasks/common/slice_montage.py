@@ -1,4 +1,4 @@
-"""Pictures of slices with their mask's outline, for the report and the release."""
+"""Render montages of slices with mask outlines, for the report and the release."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -21,16 +21,16 @@ def slice_montage(
     tile_px: int = TILE_PX,
     gap: int = 4,
 ) -> Image.Image:
-    """Lay slices out in a grid, rows first, each with its outline and its mark.
+    """Arrange slices in a grid, rows first, each with its outline and its mark.
 
     Args:
         images: (N,H,W) in [-1, 1], rows anterior to posterior, columns patient right to left:
-            the radiological convention, the patient's right at the picture's left.
-        masks: (N,H,W), above 0 inside; None draws no outline.
-        marks: one word a tile for its lower corner, such as SYNTHETIC.
+            the radiological convention, with the patient's right at the left of the image.
+        masks: (N,H,W), above 0 inside; None: no outlines.
+        marks: one text a tile for its lower corner, such as SYNTHETIC.
         columns: tiles in a row.
-        tile_px: of a tile in picture pixels.
-        gap: between tiles in picture pixels.
+        tile_px: width and height of a tile in pixels.
+        gap: between tiles in pixels.
     """
     columns = max(1, min(columns, len(images)))
     rows = max(1, -(-len(images) // columns))
@@ -46,7 +46,7 @@ def slice_montage(
 def outlined_tile(
     image: NDArray[np.floating], mask: NDArray[np.integer] | None, *, mark: str, tile_px: int
 ) -> Image.Image:
-    """One slice, enlarged smoothly, with the mask's outline, the mark, and R at the right side."""
+    """Render one enlarged slice with mask outline, mark, and an R at the patient's right."""
     picture = Image.fromarray(to_grey(image)).resize((tile_px, tile_px), Image.Resampling.BICUBIC)
     picture = picture.convert("RGB")
     draw = ImageDraw.Draw(picture)
@@ -65,14 +65,14 @@ def outlined_tile(
 
 
 def to_grey(image: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """(H,W) in [-1, 1] to 8 bits; what is not a number becomes black."""
+    """Convert (H,W) in [-1, 1] to 8 bits; NaN becomes black."""
     clean = np.nan_to_num(image.astype(np.float32), nan=-1.0, posinf=1.0, neginf=-1.0)
     scaled = np.rint((clean.clip(-1, 1) + 1) / 2 * 255).astype(np.uint8)
     return np.asarray(scaled)
 
 
 def evenly_spaced(candidates: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-    """At most `count` of the positions, evenly spaced in their order: chosen by no one's eye."""
+    """Take at most `count` positions, evenly spaced in their order: nobody picks them by eye."""
     if len(candidates) <= count:
         return candidates
     return candidates[np.linspace(0, len(candidates) - 1, count).round().astype(np.intp)]

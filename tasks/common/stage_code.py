@@ -1,4 +1,4 @@
-"""The files of code that decide a stage's result, as `dvc.yaml` lists them."""
+"""List the code files that decide a stage's result, from its `deps` in `dvc.yaml`."""
 
 import hashlib
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ def code_files(stage: str) -> list[Path]:
 
 
 def update_with_files(digest: "hashlib._Hash", files: Iterable[Path]) -> None:
-    """Feed the names and the contents of files to a hash."""
+    """Add the names and contents of files to a hash."""
     for path in files:
         digest.update(path.name.encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())

@@ -1,4 +1,4 @@
-"""How a stage uses torch: which device, how many threads, and always the same bytes."""
+"""Set up torch for a stage: device, thread count, deterministic kernels."""
 
 import os
 
@@ -26,7 +26,7 @@ def setup_torch(threads: int) -> torch.device:
 
 
 def seeded_generator(*seeds: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator seeded by several numbers, so that (seed, fold, epoch) never collide."""
+    """Return a generator seeded by several numbers, so that (seed, fold, epoch) never collide."""
     import numpy as np
 
     state = np.random.SeedSequence([seed % 2**32 for seed in seeds]).generate_state(2)

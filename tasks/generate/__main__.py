@@ -90,7 +90,7 @@ def read_external_slices(
     """All slices of an image folder; sizes, channels and masks must suit the other stages.
 
     Raises:
-        StageError: when they do not.
+        InputError: when they do not.
     """
     from tasks.generate.external_images import read_image_folder
 

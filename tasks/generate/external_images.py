@@ -45,7 +45,7 @@ def read_image_folder(folder: Path) -> ImageFolder:
     empty is a tumour slice, and without masks nothing is known.
 
     Raises:
-        StageError: naming what is missing or does not fit.
+        InputError: naming what is missing or does not fit.
     """
     path = folder / "slices.csv"
     table = read_slice_table(path)
@@ -92,7 +92,7 @@ def channels_first(images: NDArray[Any], path: Path) -> tuple[NDArray[Any], str]
     """An array as (N,C,H,W), and which of the usual orders of axes it was in.
 
     Raises:
-        StageError: when it is in none of them, or may be in two.
+        InputError: when it is in none of them, or may be in two.
     """
     expected = "expected (N,H,W) or (N,C,H,W)"
     if images.ndim not in (3, 4) or not len(images):

@@ -59,7 +59,7 @@ def read_image_files(
         with a column `file`, and what was assumed, in words.
 
     Raises:
-        StageError: where it is not plain which file is what.
+        InputError: where it is not plain which file is what.
     """
     path = folder / "slices.csv"
     found, assumed = group_files(folder, table)

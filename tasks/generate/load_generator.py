@@ -15,7 +15,7 @@ def load_generator(folder: Path, device: torch.device) -> Generator:
     """The generator of `config.json` with the weights of `generator.safetensors`.
 
     Raises:
-        StageError: when the folder holds no generator of ours, or weights of another shape.
+        InputError: when the folder holds no generator of ours, or weights of another shape.
     """
     try:
         config = json.loads((folder / "config.json").read_text())

@@ -34,7 +34,7 @@ def read_slice_table(path: Path) -> pd.DataFrame | None:
     Commas, semicolons or tabs may separate its cells.
 
     Raises:
-        StageError: when it is no such table.
+        InputError: when it is no such table.
     """
     if not path.exists():
         return None
@@ -94,7 +94,7 @@ def join_to_files(
     """Rows in the order of the files `names`: by file name, or by order where only one is possible.
 
     Raises:
-        StageError: when a file has no row or two, a row no file, or the order is ambiguous.
+        InputError: when a file has no row or two, a row no file, or the order is ambiguous.
     """
     column = file_column(table, names)
     if column is None:
@@ -130,7 +130,7 @@ def match_files(cells: Sequence[str], names: Sequence[str], path: Path) -> list[
     """The place in `names` that each cell means: by name, else without folder, ending and case.
 
     Raises:
-        StageError: when a cell means no file or several, or two cells the same.
+        InputError: when a cell means no file or several, or two cells the same.
     """
     exact = {name: place for place, name in enumerate(names)}
     loose: dict[str, list[int]] = {}
@@ -171,7 +171,7 @@ def parse_labels(table: pd.DataFrame, path: Path) -> list[int]:
     """The column `label`: 1 tumour, 0 none, -1 unknown.
 
     Raises:
-        StageError: when it holds anything else.
+        InputError: when it holds anything else.
     """
     found = []
     for cell in table["label"]:
@@ -189,7 +189,7 @@ def parse_subjects(table: pd.DataFrame, path: Path) -> list[str]:
     """The column `subject` as text, whole numbers without `.0`.
 
     Raises:
-        StageError: when a row names nobody.
+        InputError: when a row names nobody.
     """
     subjects = [plain_id(cell) for cell in table["subject"]]
     empty = sum(

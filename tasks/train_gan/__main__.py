@@ -1,8 +1,8 @@
-"""Train a fold's generator on its training slices, watched on its validation slices.
+"""Train a fold's generator on its training slices and evaluate it on its validation slices.
 
 Reads `data/slices`; writes `data/gan/FOLD`: `generator.safetensors` (EMA weights with their own
-batch-norm statistics), `config.json`, `history.csv`, `metrics.json` (the checkpoint that was kept),
-the sample sheets, and `networks.safetensors`, from which another training can start.
+batch-norm statistics), `config.json`, `history.csv`, `metrics.json` (of the best checkpoint), the
+sample sheets, and `networks.safetensors`, from which another training can start.
 """
 
 import json
@@ -19,52 +19,55 @@ INPUTS = ("images.npy", "masks.npy", "slices.parquet")
 
 
 def main(fold: str) -> None:
-    """Train, or note that the slices come from elsewhere."""
-    asked = params.read_section(TrainGan)
+    """Train the fold's generator, or record that the synthetic slices come from a folder."""
+    config = params.read_section(TrainGan)
     source = str(params.read_key("synthetic.source"))
     folder = Path("data/gan") / fold
     if Path(source) != Path("data/gan"):
         with stage_io.atomic_output(folder) as out:
-            write_external(out, source)
+            write_external_source(out, source)
         return
 
     from tasks.train_gan import distributed
 
-    if asked.processes > 1 and not distributed.launched():
-        distributed.launch(asked.processes, fold)
+    if config.processes > 1 and not distributed.is_launched():
+        distributed.launch_processes(config.processes, fold)
         return
 
     from tasks.train_gan import checkpoint
-    from tasks.train_gan.trainer import takes_bf16
+    from tasks.train_gan.trainer import uses_bf16
     from tasks.train_gan.training_data import to_device
     from tasks.train_gan.training_loop import run_secondary_rank, train
 
-    device = torch_setup.setup_torch(asked.threads)
-    mine = distributed.join(asked.processes, device)
-    if not mine.first and mine.broadcast_decision(distributed.GO_ON, device) == distributed.STOP:
+    device = torch_setup.setup_torch(config.threads)
+    ranks = distributed.join_process_group(config.processes, device)
+    if (
+        not ranks.is_first
+        and ranks.broadcast_decision(distributed.CONTINUE, device) == distributed.STOP
+    ):
         return  # the first one has said what is wrong with the slices
-    with mine.ending_together(device):
+    with ranks.stop_all_on_error(device):
         examples = to_device(
             read_slices(fold, "train"),
             read_slices(fold, "val"),
-            soften=asked.soften,
+            soften=config.soften,
             device=device,
-            conditions=asked.conditions,
+            conditions=config.conditions,
         )
     inputs = [Path("data/slices") / name for name in INPUTS]
-    words = [fold, device.type, str(takes_bf16(asked, device)), asked.model_dump_json()]
-    kept = checkpoint.folder_of(words, inputs)
-    if mine.first:
-        mine.broadcast_decision(distributed.GO_ON, device)
+    settings = [fold, device.type, str(uses_bf16(config, device)), config.model_dump_json()]
+    checkpoint_folder = checkpoint.checkpoint_folder(settings, inputs)
+    if ranks.is_first:
+        ranks.broadcast_decision(distributed.CONTINUE, device)
         with stage_io.atomic_output(folder) as out:
-            train(asked, examples, fold, out=out, kept=kept, ranks=mine)
+            train(config, examples, fold, out=out, checkpoint_folder=checkpoint_folder, ranks=ranks)
     else:
-        run_secondary_rank(asked, examples, kept=kept, ranks=mine)
-    distributed.leave(mine)
+        run_secondary_rank(config, examples, checkpoint_folder=checkpoint_folder, ranks=ranks)
+    distributed.leave_process_group(ranks)
 
 
-def write_external(out: Path, source: str) -> None:
-    """Say where the slices come from; there is nothing to train."""
+def write_external_source(out: Path, source: str) -> None:
+    """Write outputs that name the folder of external slices; nothing is trained."""
     from tasks.train_gan.history_columns import COLUMNS
 
     config = {"kind": "external", "source": source}

@@ -1,8 +1,8 @@
-"""An atomic checkpoint, so that a run killed at any moment ends in the same bytes.
+"""Save and load the checkpoint of a training, so that a killed run ends in the same bytes.
 
-It lies in a git-ignored `.checkpoints/HASH/`, where HASH is of everything that decides the
-result: params, input slices, code, torch, threads, device. A checkpoint of another run is
-never found.
+A checkpoint lies in a git-ignored `.checkpoints/HASH/`. HASH covers everything that decides the
+result: params, input slices, code, torch, threads, device. So a run never finds the checkpoint of a
+different run.
 """
 
 import hashlib
@@ -25,41 +25,46 @@ ROOT = Path(".checkpoints")
 FILE = "state.safetensors"
 
 
-def folder_of(words: Iterable[str], inputs: Iterable[Path]) -> Path:
-    """The checkpoint folder of a run: what it was asked, what it reads, what computes it."""
+def checkpoint_folder(settings: Iterable[str], inputs: Iterable[Path]) -> Path:
+    """Return the checkpoint folder of a run.
+
+    Args:
+        settings: texts that decide the result, such as the params.
+        inputs: files that the run reads.
+    """
     digest = hashlib.sha256()
-    for word in (
-        *words,
+    for setting in (
+        *settings,
         torch.__version__,
         platform.machine(),
         torch.backends.cpu.get_cpu_capability(),
     ):
-        digest.update(word.encode() + b"\0")
+        digest.update(setting.encode() + b"\0")
     update_with_files(digest, (*inputs, *code_files("train_gan")))
     return ROOT / digest.hexdigest()[:16]
 
 
-def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write tensors and JSON facts to one file, whole or not at all."""
+def save_checkpoint(folder: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write tensors and JSON metadata to one file atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{FILE}.partial"
     packed = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(packed, partial, metadata={"facts": json.dumps(facts)})
+    save_file(packed, partial, metadata={"facts": json.dumps(metadata)})
     with partial.open("rb") as written:
         os.fsync(written.fileno())
     partial.replace(folder / FILE)
 
 
-def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """What was saved last, or None."""
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return the tensors and metadata of the last checkpoint, or None."""
     try:
         with safe_open(folder / FILE, "pt") as stored:
-            facts = json.loads(stored.metadata()["facts"])
-            return {name: stored.get_tensor(name) for name in stored.keys()}, facts  # noqa: SIM118
+            metadata = json.loads(stored.metadata()["facts"])
+            return {name: stored.get_tensor(name) for name in stored.keys()}, metadata  # noqa: SIM118
     except (FileNotFoundError, SafetensorError):
         return None
 
 
-def remove(folder: Path) -> None:
-    """Forget a run that is complete."""
+def remove_checkpoint(folder: Path) -> None:
+    """Delete the checkpoint of a complete run."""
     discard(folder)

@@ -1,7 +1,7 @@
-"""A GPU's work of a step, recorded once and replayed: one launch in place of thousands.
+"""Record the GPU work of a training step once and replay it: one launch in place of thousands.
 
-A small network's step is over sooner than a host can launch its kernels one by one. What cannot
-be recorded, on whatever version or device, is run as it is.
+A GPU finishes a small network's step sooner than the host can launch its kernels one by one. A
+device or version that cannot record runs plain steps.
 """
 
 import sys
@@ -12,60 +12,65 @@ from torch import Tensor
 
 from tasks.train_gan.step_inputs import StepInputs
 
-WARM_UP = 3  # plain steps of each kind first: libraries choose and allocate in them
+WARM_UP_STEPS = 3  # plain steps of each kind first: libraries choose and allocate in them
 Update = Callable[[StepInputs, bool], Tensor]
 
 
 class CudaGraphStep:
-    """An update that may be replayed.
+    """An update of the networks that is recorded and replayed where the device can.
 
     Args:
-        update: draws and whether this step is penalised -> a tensor. It may not wait for the
-            device, and must leave its results in tensors that stay where they are.
-        device: where it computes; on a CPU every step is run as it is.
+        update: function of the step's inputs and whether this step is penalised; returns a tensor.
+            It may not wait for the device, and must leave its results in tensors that keep their
+            memory.
+        device: where it computes; on a CPU every step is a plain one.
     """
 
     def __init__(self, update: Update, device: torch.device) -> None:
         self.update = update
-        self.able = device.type == "cuda"
-        self.taken = {False: 0, True: 0}
+        self.can_record = device.type == "cuda"
+        self.plain_steps = {False: 0, True: 0}
         self.recorded: dict[bool, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
-        self.inputs: StepInputs | None = None
+        self.static_inputs: StepInputs | None = None
 
-    def __call__(self, draws: StepInputs, penalised: bool) -> Tensor:
-        """The update of one step."""
-        if penalised in self.recorded and self.inputs is not None:
+    def __call__(self, inputs: StepInputs, penalised: bool) -> Tensor:
+        """Run the update of one step."""
+        if penalised in self.recorded and self.static_inputs is not None:
             graph, result = self.recorded[penalised]
-            self.inputs.copy_(draws)
+            self.static_inputs.copy_(inputs)
             graph.replay()
             return result
-        self.taken[penalised] += 1
-        if self.able and self.taken[penalised] > WARM_UP:
+        self.plain_steps[penalised] += 1
+        if self.can_record and self.plain_steps[penalised] > WARM_UP_STEPS:
             try:
-                return self.record(draws, penalised)
+                return self.record_and_replay(inputs, penalised)
             except RuntimeError as error:
-                self.able = False
+                self.can_record = False
                 reason = str(error).splitlines()[0]
                 print(f"train_gan: no CUDA graph, plain steps: {reason}", file=sys.stderr)
-        return self.warm(draws, penalised) if self.able else self.update(draws, penalised)
+        return (
+            self.run_on_side_stream(inputs, penalised)
+            if self.can_record
+            else self.update(inputs, penalised)
+        )
 
-    def warm(self, draws: StepInputs, penalised: bool) -> Tensor:
-        """A plain step on a side stream, as recording asks for."""
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            result = self.update(draws, penalised)
-        torch.cuda.current_stream().wait_stream(side)
+    def run_on_side_stream(self, inputs: StepInputs, penalised: bool) -> Tensor:
+        """Run a plain step on a side stream, as CUDA graphs need before recording."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            result = self.update(inputs, penalised)
+        torch.cuda.current_stream().wait_stream(stream)
         return result
 
-    def record(self, draws: StepInputs, penalised: bool) -> Tensor:
-        """Record the step, then take it: recording itself computes nothing."""
-        if self.inputs is None:
-            self.inputs = draws.clone()
-        self.inputs.copy_(draws)
+    def record_and_replay(self, inputs: StepInputs, penalised: bool) -> Tensor:
+        """Record the step, then replay it: recording itself computes nothing."""
+        if self.static_inputs is None:
+            self.static_inputs = inputs.clone()
+        self.static_inputs.copy_(inputs)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            result = self.update(self.inputs, penalised)
+            result = self.update(self.static_inputs, penalised)
         self.recorded[penalised] = graph, result
         graph.replay()
         return result

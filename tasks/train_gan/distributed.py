@@ -1,9 +1,9 @@
-"""Several processes train one generator: `train_gan.processes`, by the machinery of torchrun.
+"""Train one generator in several processes (`train_gan.processes`) with torchrun's machinery.
 
-Every process draws the whole batch from the same seed and takes every so-manyth slice of it, so
-the result does not depend on their number beyond the rounding of sums. Gradients are averaged by
-one all-reduce of all of them in a row, not by DistributedDataParallel: its hooks fire at the first
-backward pass through a parameter and know nothing of the second one of a gradient penalty.
+Every process makes the random numbers of the whole batch from the same seed and takes every n-th
+slice of it, so the result depends on the number of processes only by the rounding of sums.
+Gradients are averaged by one all-reduce of all of them, not by DistributedDataParallel: its hooks
+fire at the first backward pass through a parameter and miss the second one of a gradient penalty.
 """
 
 import logging
@@ -20,78 +20,78 @@ from torch import Tensor
 
 from tasks.stage.errors import InputError
 
-GO_ON, STOP, START_OVER = 0, 1, 2
-PATIENCE = timedelta(minutes=60)  # the first process may measure for long
+CONTINUE, STOP, RESTART = 0, 1, 2
+TIMEOUT = timedelta(minutes=60)  # the first process may measure for long
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this one is."""
+    """The rank of this process and the number of processes."""
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
 
     @property
-    def first(self) -> bool:
-        """Whether this process watches, saves and writes."""
+    def is_first(self) -> bool:
+        """Whether this process validates, saves and writes."""
         return self.rank == 0
 
-    def share(self, x: Tensor) -> Tensor:
-        """This process's rows.
+    def shard(self, x: Tensor) -> Tensor:
+        """Return this process's rows of a batch.
 
-        Every so-manyth, so that the minibatch standard deviation's groups, which are spread over
-        a batch in the same way, stay whole.
+        It takes every n-th row, because the groups of the minibatch standard deviation are spread
+        over a batch in the same way and so stay whole.
         """
-        return x[self.rank :: self.count]
+        return x[self.rank :: self.world_size]
 
-    def average(self, tensors: Iterable[Tensor]) -> None:
-        """Put the mean over all processes into each tensor."""
-        if self.count == 1:
+    def average_in_place(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by its mean over all processes."""
+        if self.world_size == 1:
             return
-        listed = list(tensors)
-        row = torch.cat([tensor.reshape(-1) for tensor in listed])
-        dist.all_reduce(row)
-        means = torch.split(row / self.count, [tensor.numel() for tensor in listed])
-        for tensor, mean in zip(listed, means, strict=True):
+        to_average = list(tensors)
+        flat = torch.cat([tensor.reshape(-1) for tensor in to_average])
+        dist.all_reduce(flat)
+        means = torch.split(flat / self.world_size, [tensor.numel() for tensor in to_average])
+        for tensor, mean in zip(to_average, means, strict=True):
             tensor.copy_(mean.view_as(tensor))
 
     @contextmanager
-    def ending_together(self, device: torch.device) -> Iterator[None]:
-        """Tell the others to stop before a `StageError` of the first process ends it."""
+    def stop_all_on_error(self, device: torch.device) -> Iterator[None]:
+        """Tell the other processes to stop before an `InputError` ends the first one."""
         try:
             yield
         except InputError:
-            if self.first:
+            if self.is_first:
                 self.broadcast_decision(STOP, device)
             raise
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
-        if self.count > 1:
+        """Wait until every process has come here."""
+        if self.world_size > 1:
             dist.barrier()
 
-    def broadcast_decision(self, word: int, device: torch.device) -> int:
-        """What the first process says; what the others pass does not matter."""
-        if self.count == 1:
-            return word
-        said = torch.tensor(word, device=device)
-        dist.broadcast(said, 0)
-        return int(said)
+    def broadcast_decision(self, decision: int, device: torch.device) -> int:
+        """Return rank 0's decision; the argument of other ranks is ignored."""
+        if self.world_size == 1:
+            return decision
+        shared = torch.tensor(decision, device=device)
+        dist.broadcast(shared, 0)
+        return int(shared)
 
 
-def launched() -> bool:
-    """Whether torchrun, or `launch`, started this process."""
+def is_launched() -> bool:
+    """Return whether torchrun, or `launch_processes`, started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def launch(processes: int, fold: str) -> None:
+def launch_processes(processes: int, fold: str) -> None:
     """Run the stage in several processes of this machine and wait for them.
 
     They are children of this one and end with it. Ends this process with the exit code of the
     first that failed.
 
     Raises:
-        StageError: when there are GPUs, but fewer than processes.
+        InputError: when there are GPUs, but fewer than processes.
     """
     if 0 < (gpus := torch.cuda.device_count()) < processes:
         raise InputError(
@@ -119,13 +119,13 @@ def launch(processes: int, fold: str) -> None:
         raise SystemExit(failure.exitcode if failure.exitcode > 0 else 1) from None
 
 
-def join(processes: int, device: torch.device) -> Ranks:
-    """Meet the other processes, where there are any.
+def join_process_group(processes: int, device: torch.device) -> Ranks:
+    """Join the other processes, where there are any.
 
     Raises:
-        StageError: when torchrun started another number than params.yaml says.
+        InputError: when torchrun started another number than params.yaml says.
     """
-    if not launched():
+    if not is_launched():
         return Ranks()
     count = int(os.environ["WORLD_SIZE"])
     if count != processes:
@@ -133,11 +133,11 @@ def join(processes: int, device: torch.device) -> Ranks:
             f"torchrun started {count} processes, train_gan.processes is {processes}; make them"
             " equal, or run the stage without torchrun: it starts its processes itself"
         )
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     return Ranks(dist.get_rank(), count)
 
 
-def leave(ranks: Ranks) -> None:
-    """Part from the other processes."""
-    if ranks.count > 1:
+def leave_process_group(ranks: Ranks) -> None:
+    """Leave the other processes."""
+    if ranks.world_size > 1:
         dist.destroy_process_group()

@@ -1,15 +1,15 @@
-"""Curves for whoever watches a training now; `history.csv` is the record."""
+"""Write the curves of a running training with DVCLive; `history.csv` is the record."""
 
 from dvclive import Live
 
-from tasks.train_gan.collapse_detection import Row
+from tasks.train_gan.collapse_detection import HistoryRow
 
 
-class Curves(Live):  # type: ignore[misc] # DVCLive has no types
-    """DVCLive's files in `dvclive/train_gan-FOLD`, and nothing else of it.
+class DvcliveLogger(Live):  # type: ignore[misc] # DVCLive has no types
+    """DVCLive's files in `dvclive/train_gan-FOLD`, without its repository features.
 
-    DVCLive also looks for the repository around it: one without commits makes it fail, and a Git
-    folder without DVC it turns into a DVC repository. The curves need neither.
+    DVCLive also looks for the repository around it: one without commits makes it fail, and it turns
+    a Git folder without DVC into a DVC repository. The curves need neither.
     """
 
     def __init__(self, fold: str, *, resume: bool) -> None:
@@ -19,8 +19,8 @@ class Curves(Live):  # type: ignore[misc] # DVCLive has no types
     def _init_dvc(self) -> None:
         self._dvc_repo = None
 
-    def add(self, row: Row) -> None:
-        """Draw one row of the history."""
+    def log_row(self, row: HistoryRow) -> None:
+        """Log one row of the history."""
         self.step = int(row["step"])
         for name, value in row.items():
             if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""The columns of `history.csv`: what is watched while a generator trains."""
+"""The columns of `history.csv`: the validation metrics and losses of a training."""
 
 COLUMNS = {
     "step": "training steps done",

@@ -1,7 +1,7 @@
 """Start from the networks of an earlier training, such as one on the phantom (Wang 2018).
 
-`networks.safetensors` holds the generator and the discriminator as they were at the last step.
-Both matter: a young discriminator would unteach an experienced generator.
+`networks.safetensors` holds the generator and the discriminator as they were at the last step. Both
+are needed: an untrained discriminator would ruin a trained generator.
 """
 
 import hashlib
@@ -15,55 +15,55 @@ from safetensors.torch import save_file
 from tasks.stage.errors import InputError
 from tasks.train_gan.trainer import Trainer
 
-FILE = "networks.safetensors"
-PARTS = ("generator", "discriminator")
+NETWORKS_FILE = "networks.safetensors"
+NETWORKS = ("generator", "discriminator")
 
 
-def save(folder: Path, trainer: Trainer) -> None:
+def save_networks(folder: Path, trainer: Trainer) -> None:
     """Write both networks and their architecture."""
     networks = trainer.networks()
     tensors = {
         f"{part}.{name}": value.detach().cpu().contiguous()
-        for part in PARTS
+        for part in NETWORKS
         for name, value in networks[part].state_dict().items()
     }
-    shape = json.dumps(asdict(trainer.architecture), sort_keys=True)
-    save_file(tensors, folder / FILE, metadata={"architecture": shape})
+    architecture = json.dumps(asdict(trainer.architecture), sort_keys=True)
+    save_file(tensors, folder / NETWORKS_FILE, metadata={"architecture": architecture})
 
 
-def load(trainer: Trainer, path: Path, sha256: str) -> None:
-    """Give a trainer's networks the weights of a file.
+def load_networks(trainer: Trainer, path: Path, sha256: str) -> None:
+    """Load the weights of a file into a trainer's networks.
 
     Raises:
-        StageError: when the file is not the one that was meant, or its networks are of another
+        InputError: when the file is not the one that was meant, or its networks are of another
             architecture.
     """
     try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        actual_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(
             f"train_gan.start_from is {str(path)!r}: {error.strerror}; give the path of a"
-            f" {FILE} that an earlier training wrote to data/gan/FOLD"
+            f" {NETWORKS_FILE} that an earlier training wrote to data/gan/FOLD"
         ) from None
-    if found != sha256:
+    if actual_sha256 != sha256:
         raise InputError(
-            f"{path} has SHA-256 {found}, train_gan.start_sha256 says {sha256}; if these are the"
-            " weights that are meant, write the former into params.yaml"
+            f"{path} has SHA-256 {actual_sha256}, train_gan.start_sha256 says {sha256}; if these"
+            " are the weights that are meant, write the former into params.yaml"
         )
     try:
         with safe_open(path, "pt") as stored:
-            there = json.loads((stored.metadata() or {}).get("architecture", "{}"))
+            stored_architecture = json.loads((stored.metadata() or {}).get("architecture", "{}"))
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
-        raise InputError(f"{path} is no {FILE}: {error}") from None
-    here = json.loads(json.dumps(asdict(trainer.architecture)))
-    for name, value in here.items():
-        if there.get(name) != value:
+        raise InputError(f"{path} is no {NETWORKS_FILE}: {error}") from None
+    architecture = json.loads(json.dumps(asdict(trainer.architecture)))
+    for name, value in architecture.items():
+        if stored_architecture.get(name) != value:
             raise InputError(
-                f"{path} holds networks with {name} {there.get(name)!r}, params.yaml and"
-                f" data/slices ask for {value!r}; make them equal, or train from the beginning"
+                f"{path} holds networks with {name} {stored_architecture.get(name)!r}, params.yaml"
+                f" and data/slices ask for {value!r}; make them equal, or train from the beginning"
             )
-    for part in PARTS:
+    for part in NETWORKS:
         network = trainer.networks()[part]
         network.load_state_dict({name: tensors[f"{part}.{name}"] for name in network.state_dict()})
     trainer.ema.load_state_dict(trainer.generator.state_dict())

@@ -1,4 +1,4 @@
-"""All that is random in a training step, drawn before it."""
+"""Make the batch and all random numbers of a training step before the step runs."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -17,58 +17,60 @@ class StepInputs:
     """A step's slices and random numbers, on the device.
 
     `real` (B,C+1,H,W), `labels` (B,), `conditions` (B,k) or None and `z` (B,latent) are this
-    process's share of the batch; `all_real` and `all_labels` the whole of it. `views` (3,B,13)
-    decide the augmentation of real slices, of generated ones, and of the same again; `mix` (B,).
+    process's share of the batch; `all_real` and `all_labels` are the whole batch. `augmentation`
+    (3,B,13) holds the random numbers that augment the real slices, the generated ones for the
+    discriminator's update, and the generated ones for the generator's; `mix` (B,) is for the
+    gradient penalty.
     """
 
     real: Tensor
     labels: Tensor
     conditions: Tensor | None
     z: Tensor
-    views: Tensor
+    augmentation: Tensor
     mix: Tensor
     all_real: Tensor
     all_labels: Tensor
 
     def copy_(self, other: "StepInputs") -> None:
-        """Take over the other's values, in place."""
+        """Copy another step's values into these tensors."""
         for mine, its in zip(self.tensors(), other.tensors(), strict=True):
             mine.copy_(its)
 
     def clone(self) -> "StepInputs":
-        """The same values elsewhere."""
-        return replace(self, **{name: getattr(self, name).clone() for name in self.names()})
+        """Return a copy in other memory."""
+        return replace(self, **{name: getattr(self, name).clone() for name in self.field_names()})
 
-    def names(self) -> list[str]:
-        """The fields that hold something."""
+    def field_names(self) -> list[str]:
+        """Return the names of the fields that are not None."""
         return [field.name for field in fields(self) if getattr(self, field.name) is not None]
 
     def tensors(self) -> list[Tensor]:
-        """What they hold."""
-        return [getattr(self, name) for name in self.names()]
+        """Return the tensors of these fields."""
+        return [getattr(self, name) for name in self.field_names()]
 
 
-def draw_step_inputs(
-    asked: TrainGan, number: int, examples: TrainingData, ranks: Ranks
+def make_step_inputs(
+    config: TrainGan, number: int, examples: TrainingData, ranks: Ranks
 ) -> StepInputs:
-    """Everything random of a step, from (seed, step) alone.
+    """Make a step's batch and random numbers from (seed, step) alone.
 
-    Each process draws for the whole batch, which costs little, and keeps its share: a slice's
+    Each process makes those of the whole batch, which costs little, and keeps its share: a slice's
     numbers do not depend on how many processes there are.
     """
     device = examples.train.x.device
-    random = seeded_generator(asked.seed, number, device=device)
-    real, labels, conditions = examples.batch(asked.batch, random)
-    z = torch.randn(asked.batch, asked.latent, generator=random, device=device)
-    views = [DiffAugment.random_numbers(asked.batch, random, device) for _ in range(3)]
-    mix = torch.rand(asked.batch, generator=random, device=device)
+    generator = seeded_generator(config.seed, number, device=device)
+    real, labels, conditions = examples.random_batch(config.batch, generator)
+    z = torch.randn(config.batch, config.latent, generator=generator, device=device)
+    augmentation = [DiffAugment.random_numbers(config.batch, generator, device) for _ in range(3)]
+    mix = torch.rand(config.batch, generator=generator, device=device)
     return StepInputs(
-        real=ranks.share(real),
-        labels=ranks.share(labels),
-        conditions=None if conditions is None else ranks.share(conditions),
-        z=ranks.share(z),
-        views=torch.stack([ranks.share(view) for view in views]),
-        mix=ranks.share(mix),
+        real=ranks.shard(real),
+        labels=ranks.shard(labels),
+        conditions=None if conditions is None else ranks.shard(conditions),
+        z=ranks.shard(z),
+        augmentation=torch.stack([ranks.shard(numbers) for numbers in augmentation]),
+        mix=ranks.shard(mix),
         all_real=real,
         all_labels=labels,
     )

@@ -1,4 +1,4 @@
-"""What a generator is worth at a step, measured on validation patients."""
+"""Measure a generator on validation patients during training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from tasks.measures.frechet import frechet_distance
 from tasks.train_gan.trainer import Trainer
 from tasks.train_gan.training_data import TrainingData
 
-N = 128  # generated slices of each label, at most
-ENOUGH = 16  # validation slices of a label, below which no Fréchet distance is measured
-PAIRS = 24
-BATCH = 64
-SUFFIX = {0: "none", 1: "tumor"}
+SAMPLES_PER_LABEL = 128  # generated slices of each label, at most
+MIN_FRECHET_SLICES = 16  # validation slices of a label, below which no Fréchet distance is measured
+SSIM_PAIRS = 24
+SAMPLING_BATCH = 64
+LABEL_SUFFIX = {0: "none", 1: "tumor"}
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,8 @@ class ValidationReference:
     """The real slices of one label that generated ones are compared with.
 
     `train`, `val` (n,C+1,H,W) on the device, equally many, with their conditions (n,k) or None;
-    `spread` the training slices' standard
-    deviation over slices, mean over pixels; `val_features` (n,152 C) or None; `baseline` the
-    Fréchet distance of `train` to `val`.
+    `spread` the training slices' standard deviation over slices, mean over pixels; `val_features`
+    (n,152 C) or None; `baseline` the Fréchet distance of `train` to `val`.
     """
 
     train: Tensor
@@ -41,98 +40,110 @@ class ValidationReference:
     baseline: float
 
 
-def references(examples: TrainingData) -> tuple[ValidationReference, ValidationReference]:
-    """References of labels 0 and 1."""
-    return reference(examples, 0), reference(examples, 1)
+def validation_references(
+    examples: TrainingData,
+) -> tuple[ValidationReference, ValidationReference]:
+    """Return the references of labels 0 and 1."""
+    return validation_reference(examples, 0), validation_reference(examples, 1)
 
 
-def reference(examples: TrainingData, label: int) -> ValidationReference:
-    """Evenly spaced training and validation slices of one label, as many of each."""
-    train, val = examples.train.of(label), examples.val.of(label)
-    n = min(N, len(train), len(val))
+def validation_reference(examples: TrainingData, label: int) -> ValidationReference:
+    """Take evenly spaced training and validation slices of one label, as many of each."""
+    train, val = examples.train.with_label(label), examples.val.with_label(label)
+    n = min(SAMPLES_PER_LABEL, len(train), len(val))
     spread = float(train[:, :-1].std(0).mean())
-    train, val = evenly(train, n), evenly(val, n)
-    train_shown, val_shown = (
-        None if side.conditions is None else evenly(side.conditions[side.rows[label]], n)
-        for side in (examples.train, examples.val)
+    train, val = evenly_spaced_rows(train, n), evenly_spaced_rows(val, n)
+    train_conditions, val_conditions = (
+        None
+        if slices.conditions is None
+        else evenly_spaced_rows(slices.conditions[slices.rows_by_label[label]], n)
+        for slices in (examples.train, examples.val)
     )
     val_features, baseline = None, float("nan")
-    if n >= ENOUGH:
-        val_features = features(pixels(val))
-        baseline = frechet_distance(features(pixels(train)), val_features)
+    if n >= MIN_FRECHET_SLICES:
+        val_features = features(image_pixels(val))
+        baseline = frechet_distance(features(image_pixels(train)), val_features)
     return ValidationReference(
-        train=train, val=val, train_conditions=train_shown, val_conditions=val_shown,
+        train=train, val=val, train_conditions=train_conditions, val_conditions=val_conditions,
         spread=spread, val_features=val_features, baseline=baseline,
     )  # fmt: skip
 
 
-def evenly(x: Tensor, n: int) -> Tensor:
-    """n of the rows, evenly spaced: slices of many patients, not the first patients' only."""
+def evenly_spaced_rows(x: Tensor, n: int) -> Tensor:
+    """Take n of the rows, evenly spaced, so that slices of many patients are among them."""
     return x[torch.linspace(0, max(len(x) - 1, 0), n).round().long()]
 
 
 def validation_row(
-    trainer: Trainer, real: tuple[ValidationReference, ValidationReference]
+    trainer: Trainer, references: tuple[ValidationReference, ValidationReference]
 ) -> dict[str, float]:
-    """One row of `history.csv` without its losses."""
-    sampler = trainer.sampler()
+    """Measure one row of `history.csv`, without its losses."""
+    sampler = trainer.recalibrate_ema()
     row: dict[str, float] = {}
-    drawn_slices = []
-    for label, name in SUFFIX.items():
-        fake = draw(sampler, label, N, latent=trainer.asked.latent, device=trainer.device)
-        held = real[label]
-        drawn_slices.append((fake, drawn_conditions(trainer, label, N)))
+    sampled = []
+    for label, name in LABEL_SUFFIX.items():
+        fake = sample_slices(
+            sampler, label, SAMPLES_PER_LABEL, latent=trainer.config.latent, device=trainer.device
+        )
+        reference = references[label]
+        sampled.append((fake, sampled_conditions(trainer, label, SAMPLES_PER_LABEL)))
         image, mask = fake[:, :-1], fake[:, -1] > 0  # (N,C,H,W), (N,H,W)
         spread = float(image.std(0).mean())
-        row[f"std_z_{name}"] = spread / held.spread
-        row[f"ssim_{name}"] = pairwise_ssim(pixels(fake))
+        row[f"std_z_{name}"] = spread / reference.spread
+        row[f"ssim_{name}"] = pairwise_ssim(image_pixels(fake))
         row[f"mask_area_{name}"] = float(mask.float().mean())
-        drawn = float(mask.any(2).any(1).float().mean())
+        with_mask = float(mask.any(2).any(1).float().mean())
         if label:
             masked = trainer.ema.architecture.masked
-            row["mask_missing"] = 1 - drawn if masked else float("nan")
+            row["mask_missing"] = 1 - with_mask if masked else float("nan")
         else:
-            row["mask_spurious"] = drawn
-        row[f"fd_ratio_{name}"] = frechet_ratio(pixels(fake), held)
-    row["score_train"] = score(trainer, [(one.train, one.train_conditions) for one in real])
-    row["score_val"] = score(trainer, [(one.val, one.val_conditions) for one in real])
-    row["score_fake"] = score(trainer, drawn_slices)
+            row["mask_spurious"] = with_mask
+        row[f"fd_ratio_{name}"] = frechet_ratio(image_pixels(fake), reference)
+    row["score_train"] = mean_score(
+        trainer, [(one.train, one.train_conditions) for one in references]
+    )
+    row["score_val"] = mean_score(trainer, [(one.val, one.val_conditions) for one in references])
+    row["score_fake"] = mean_score(trainer, sampled)
     return row
 
 
 @torch.no_grad()
-def draw(sampler: nn.Module, label: int, n: int, *, latent: int, device: torch.device) -> Tensor:
-    """The first n slices (n,C+1,H,W) of a label: the same z at every step."""
-    labels = torch.full((BATCH,), label, device=device)
-    drawn = [
-        sampler(seeded_noise(range(start, start + BATCH), latent).to(device), labels)
-        for start in range(0, n, BATCH)
+def sample_slices(
+    sampler: nn.Module, label: int, n: int, *, latent: int, device: torch.device
+) -> Tensor:
+    """Sample the first n slices (n,C+1,H,W) of a label, from the same z at every step."""
+    labels = torch.full((SAMPLING_BATCH,), label, device=device)
+    batches = [
+        sampler(seeded_noise(range(start, start + SAMPLING_BATCH), latent).to(device), labels)
+        for start in range(0, n, SAMPLING_BATCH)
     ]
-    return torch.cat(drawn)[:n].float()
+    return torch.cat(batches)[:n].float()
 
 
-def drawn_conditions(trainer: Trainer, label: int, n: int) -> Tensor | None:
-    """The conditions (n,k) of what `draw` draws."""
-    if not trainer.asked.conditions:
+def sampled_conditions(trainer: Trainer, label: int, n: int) -> Tensor | None:
+    """Return the conditions (n,k) of the slices that `sample_slices` samples."""
+    if not trainer.config.conditions:
         return None
     labels = torch.full((n,), label, device=trainer.device)
     return trainer.ema.conditions(
-        seeded_noise(range(n), trainer.asked.latent).to(trainer.device), labels
+        seeded_noise(range(n), trainer.config.latent).to(trainer.device), labels
     )
 
 
 @torch.no_grad()
-def score(trainer: Trainer, by_label: Sequence[tuple[Tensor, Tensor | None]]) -> float:
-    """Mean sigmoid score of slices (n,C+1,H,W) of labels 0 and 1 with their conditions (n,k).
+def mean_score(trainer: Trainer, by_label: Sequence[tuple[Tensor, Tensor | None]]) -> float:
+    """Return the mean sigmoid score of slices (n,C+1,H,W) of labels 0 and 1.
 
-    The batches are made as in training, of that size and with the labels by turns: the minibatch
-    standard deviation of other groups would shift the scores. The rows are repeated until the last
+    Each label has its slices and their conditions (n,k) or None.
+
+    The batches are made as in training, of the same size and with alternating labels: other groups
+    of the minibatch standard deviation would shift the scores. The rows are repeated until the last
     batch is full. NaN where a label has no slices.
     """
     n = min(len(x) for x, _ in by_label)
     if not n:
         return float("nan")
-    size = trainer.asked.batch // trainer.ranks.count
+    size = trainer.config.batch // trainer.ranks.world_size
     pairs = torch.arange(-(-2 * n // size) * size // 2, device=trainer.device) % n
     x = torch.stack([x[pairs] for x, _ in by_label], 1).flatten(0, 1)  # labels 0, 1, 0, 1, ...
     labels = torch.arange(len(x), device=trainer.device) % 2
@@ -150,7 +161,7 @@ def score(trainer: Trainer, by_label: Sequence[tuple[Tensor, Tensor | None]]) ->
 
 
 def frechet_ratio(fake: NDArray[np.float32], real: ValidationReference) -> float:
-    """Fréchet distance to validation slices, over that of as many training slices."""
+    """Return the Fréchet distance to validation slices, over that of as many training slices."""
     if real.val_features is None or not np.isfinite(fake).all():
         return float("nan")
     n = len(real.val_features)
@@ -158,8 +169,8 @@ def frechet_ratio(fake: NDArray[np.float32], real: ValidationReference) -> float
 
 
 def pairwise_ssim(images: NDArray[np.float32]) -> float:
-    """Mean SSIM (Wang 2004) of disjoint pairs of slices (N,C,H,W), first channel."""
-    first, second = images[0 : 2 * PAIRS : 2, 0], images[1 : 2 * PAIRS : 2, 0]
+    """Return the mean SSIM (Wang 2004) of disjoint pairs of slices (N,C,H,W), first channel."""
+    first, second = images[0 : 2 * SSIM_PAIRS : 2, 0], images[1 : 2 * SSIM_PAIRS : 2, 0]
     values = [
         structural_similarity(
             a, b, data_range=2.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
@@ -169,7 +180,7 @@ def pairwise_ssim(images: NDArray[np.float32]) -> float:
     return float(np.mean(values))
 
 
-def pixels(x: Tensor) -> NDArray[np.float32]:
-    """The image channels (N,C,H,W) of slices with masks, on the host."""
-    found: NDArray[np.float32] = x[:, :-1].float().cpu().numpy()
-    return found
+def image_pixels(x: Tensor) -> NDArray[np.float32]:
+    """Copy the image channels (N,C,H,W) of slices with masks to the host."""
+    images: NDArray[np.float32] = x[:, :-1].float().cpu().numpy()
+    return images

@@ -19,13 +19,13 @@ from tasks import params
 from tasks.params.train_gan import RECIPES, TrainGan
 from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
-from tasks.train_gan.collapse_detection import checkpoint_rank, collapse
+from tasks.train_gan.collapse_detection import checkpoint_rank, collapse_reason
 from tasks.train_gan.history_columns import COLUMNS
 from tasks.train_gan.sample_sheet import OUTLINE, sample_sheet
 from tasks.train_gan.trainer import Trainer
 from tasks.train_gan.training_data import soft_masks, to_device
 from tasks.train_gan.training_state import TrainingState
-from tasks.train_gan.validation_metrics import score
+from tasks.train_gan.validation_metrics import mean_score
 from tests.tasks.train_gan_fixtures import SIZE, TINY, write_params, write_room
 
 OUT = Path("data/gan/0")
@@ -171,7 +171,7 @@ def test_every_batch_holds_both_labels_equally(room: Path) -> None:
     examples = to_device(
         read_slices("0", "train"), read_slices("0", "val"), soften=0.9, device=torch.device("cpu")
     )
-    x, labels, conditions = examples.batch(8, torch.Generator().manual_seed(0))
+    x, labels, conditions = examples.random_batch(8, torch.Generator().manual_seed(0))
     assert labels.tolist() == [0, 1] * 4 and conditions is None
     assert ((x[:, -1] > 0).any(2).any(1) == (labels == 1)).all()
 
@@ -209,7 +209,7 @@ def test_slices_are_scored_in_batches_as_in_training(n: int) -> None:
     with torch.no_grad():
         logits = [trainer.score(batch, labels)[0] for batch in mixed.split(8)]
     expected = torch.sigmoid(torch.cat(logits)).mean()
-    assert score(trainer, [(none, None), (tumor, None)]) == pytest.approx(float(expected))
+    assert mean_score(trainer, [(none, None), (tumor, None)]) == pytest.approx(float(expected))
 
 
 def test_one_slice_of_a_label_is_too_few_to_learn_from(room: Path) -> None:
@@ -248,8 +248,8 @@ HEALTHY = {
     ],
 )  # fmt: skip
 def test_collapse_is_told_from_what_the_slices_look_like(ill: dict[str, float]) -> None:
-    assert collapse(dict(HEALTHY)) == ""
-    assert collapse(HEALTHY | ill)
+    assert collapse_reason(dict(HEALTHY)) == ""
+    assert collapse_reason(HEALTHY | ill)
 
 
 def test_the_best_checkpoint_has_the_least_distance_and_without_one_is_the_last() -> None:
@@ -271,14 +271,17 @@ def test_a_run_ends_at_its_steps_on_a_plateau_or_when_its_time_is_up() -> None:
     )
     best, later = HEALTHY | {"step": 200.0}, HEALTHY | {"step": 500.0}
     waiting = TrainingState(step=400, history=[best, HEALTHY | {"step": 400.0}], best_row=best)
-    assert waiting.stop(asked) == ""
-    assert TrainingState(step=500, history=[best, later], best_row=best).stop(asked) == "plateau"
+    assert waiting.stop_reason(asked) == ""
+    assert (
+        TrainingState(step=500, history=[best, later], best_row=best).stop_reason(asked)
+        == "plateau"
+    )
     last = HEALTHY | {"step": 900.0}
-    assert TrainingState(step=900, history=[last], best_row=last).stop(asked) == "steps"
+    assert TrainingState(step=900, history=[last], best_row=last).stop_reason(asked) == "steps"
     slow = TrainingState(step=200, seconds=121, history=[best], best_row=best)
-    assert slow.stop(asked) == "max_minutes"
+    assert slow.stop_reason(asked) == "max_minutes"
     slow.step = 201  # between rows: the last steps are measured before it ends
-    assert slow.stop(asked) == ""
+    assert slow.stop_reason(asked) == ""
 
 
 def test_a_run_whose_time_is_up_before_its_first_row_is_measured_all_the_same(room: Path) -> None:
@@ -305,9 +308,9 @@ def test_a_run_ends_when_its_losses_have_settled() -> None:
     asked = TrainGan.model_validate(TINY | {"steps": 900, "settled": 3})
     still = [HEALTHY | {"loss_d": 1.2 + shift} for shift in (0.0, 0.02, -0.02)]
     moving = [HEALTHY | {"loss_g": 0.9 + shift} for shift in (0.0, 0.1, -0.1)]
-    assert TrainingState(step=100, history=still, best_row=still[0]).stop(asked) == "losses"
-    assert TrainingState(step=100, history=moving, best_row=moving[0]).stop(asked) == ""
-    assert TrainingState(step=100, history=still[:2], best_row=still[0]).stop(asked) == ""
+    assert TrainingState(step=100, history=still, best_row=still[0]).stop_reason(asked) == "losses"
+    assert TrainingState(step=100, history=moving, best_row=moving[0]).stop_reason(asked) == ""
+    assert TrainingState(step=100, history=still[:2], best_row=still[0]).stop_reason(asked) == ""
 
 
 def test_weights_are_sampled_with_the_batch_norm_statistics_of_their_own_draws() -> None:
@@ -316,7 +319,7 @@ def test_weights_are_sampled_with_the_batch_norm_statistics_of_their_own_draws()
     with torch.no_grad():
         for weight in trainer.ema.parameters():
             weight.mul_(3.0)  # averaged weights are never those the statistics were gathered for
-    norm = trainer.sampler().stem[1]
+    norm = trainer.recalibrate_ema().stem[1]
     z = seeded_noise(range(256), 8)
     code = torch.cat([z, torch.eye(2)[torch.arange(256) % 2]], 1)[:, :, None, None]
     drawn = trainer.ema.stem[0](code)  # (256,width,base,base)

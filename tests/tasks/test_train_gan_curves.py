@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.train_gan.dvclive_logger import Curves
+from tasks.train_gan.dvclive_logger import DvcliveLogger
 
 
 @pytest.mark.parametrize(
@@ -17,10 +17,10 @@ def test_curves_need_no_commit_and_make_no_repository(
     monkeypatch.chdir(tmp_path)
     if git:
         subprocess.run(["git", "init", "-q", "."], check=True)
-    with Curves("0", resume=False) as curves:
-        curves.add({"step": 3, "event": "best", "loss_d": 0.5})
-    with Curves("0", resume=True) as curves:
-        curves.add({"step": 6, "event": "", "loss_d": 0.25})
+    with DvcliveLogger("0", resume=False) as curves:
+        curves.log_row({"step": 3, "event": "best", "loss_d": 0.5})
+    with DvcliveLogger("0", resume=True) as curves:
+        curves.log_row({"step": 6, "event": "", "loss_d": 0.25})
     drawn = (tmp_path / "dvclive/train_gan-0/plots/metrics/loss_d.tsv").read_text()
     assert drawn.split() == ["step", "loss_d", "3", "0.5", "6", "0.25"]
     assert not (tmp_path / ".dvc").exists()

@@ -11,12 +11,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.dcgan import Architecture, Discriminator, minibatch_stddev
 from tasks.params.train_gan import TrainGan
-from tasks.train_gan.cuda_graphs import WARM_UP, CudaGraphStep
+from tasks.train_gan.cuda_graphs import WARM_UP_STEPS, CudaGraphStep
 from tasks.train_gan.distributed import Ranks
-from tasks.train_gan.step_inputs import StepInputs, draw_step_inputs
+from tasks.train_gan.step_inputs import StepInputs, make_step_inputs
 from tasks.train_gan.trainer import Trainer
-from tasks.train_gan.training_data import Partition, TrainingData
-from tasks.train_gan.training_loop import architecture
+from tasks.train_gan.training_data import LabelledSlices, TrainingData
+from tasks.train_gan.training_loop import build_architecture
 from tests.tasks.train_gan_fixtures import SIZE, TINY
 
 CPU = torch.device("cpu")
@@ -28,10 +28,10 @@ def trainer(device: torch.device = CPU, **gan: Any) -> tuple[Trainer, TrainingDa
     x = (2 * torch.rand(40, 2, SIZE, SIZE, generator=random) - 1).to(device)
     labels = torch.arange(40, device=device) % 2
     rows = (torch.arange(0, 40, 2, device=device), torch.arange(1, 40, 2, device=device))
-    side = Partition(x, labels, rows, 4)
+    side = LabelledSlices(x, labels, rows, 4)
     examples = TrainingData(side, side)
     asked = TrainGan.model_validate(TINY | {"r1_every": 2, "ada_target": 0.5} | gan)
-    return Trainer(asked, architecture(asked, examples), device), examples
+    return Trainer(asked, build_architecture(asked, examples), device), examples
 
 
 def weights(trained: Trainer) -> list[Tensor]:
@@ -64,18 +64,18 @@ def test_a_step_reads_no_number_back(gan: dict[str, Any]) -> None:
             made.step(number, examples)
     assert waits.seen == []
     with Waits() as waits:
-        made.means()
+        made.mean_losses()
     assert waits.seen or made.summed == 0  # only here, once a row
 
 
 def test_what_is_drawn_for_a_slice_does_not_depend_on_who_draws_it() -> None:
     made, examples = trainer()
-    whole = draw_step_inputs(made.asked, 5, examples, Ranks())
+    whole = make_step_inputs(made.config, 5, examples, Ranks())
     for rank in range(2):
-        part = draw_step_inputs(made.asked, 5, examples, Ranks(rank, 2))
+        part = make_step_inputs(made.config, 5, examples, Ranks(rank, 2))
         for name in ("real", "labels", "z", "mix"):
             assert torch.equal(getattr(part, name), getattr(whole, name)[rank::2])
-        assert torch.equal(part.views, whole.views[:, rank::2])
+        assert torch.equal(part.augmentation, whole.augmentation[:, rank::2])
         assert torch.equal(part.all_real, whole.real)
 
 
@@ -117,18 +117,18 @@ def test_replayed_steps_are_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "graph", taping)
     plain, examples = trainer()
     made, _ = trainer()
-    replayed = CudaGraphStep(taped(made.update), CPU)
+    replayed = CudaGraphStep(taped(made.update_networks), CPU)
     replayed.able = True
-    monkeypatch.setattr(replayed, "warm", replayed.update)
-    made.take = replayed
+    monkeypatch.setattr(replayed, "run_on_side_stream", replayed.update_networks)
+    made.run_update = replayed
     for number in range(1, 15):
         plain.step(number, examples)
         made.step(number, examples)
     assert set(replayed.recorded) == {False, True}
-    assert replayed.taken == {False: WARM_UP + 1, True: WARM_UP + 1}
+    assert replayed.plain_steps == {False: WARM_UP_STEPS + 1, True: WARM_UP_STEPS + 1}
     for expected, found in zip(weights(plain), weights(made), strict=True):
         assert torch.equal(expected, found)
-    assert plain.means() == made.means()
+    assert plain.mean_losses() == made.mean_losses()
     assert torch.equal(plain.adaptive.pack(), made.adaptive.pack())
 
 
@@ -142,10 +142,10 @@ def test_what_cannot_be_recorded_is_run_as_it_is(
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Refusing)
     plain, examples = trainer()
     made, _ = trainer()
-    replayed = CudaGraphStep(made.update, CPU)
+    replayed = CudaGraphStep(made.update_networks, CPU)
     replayed.able = True
-    monkeypatch.setattr(replayed, "warm", replayed.update)
-    made.take = replayed
+    monkeypatch.setattr(replayed, "run_on_side_stream", replayed.update_networks)
+    made.run_update = replayed
     for number in range(1, 10):
         plain.step(number, examples)
         made.step(number, examples)
@@ -192,10 +192,13 @@ def test_on_a_gpu_steps_are_recorded_and_end_where_plain_ones_end() -> None:
     device = torch.device("cuda", 0)
     plain, examples = trainer(device)
     made, _ = trainer(device)
-    plain.take = plain.update
+    plain.run_update = plain.update_networks
     for number in range(1, 15):
         plain.step(number, examples)
         made.step(number, examples)
-    assert isinstance(made.take, CudaGraphStep) and set(made.take.recorded) == {False, True}
+    assert isinstance(made.run_update, CudaGraphStep) and set(made.run_update.recorded) == {
+        False,
+        True,
+    }
     for expected, found in zip(weights(plain), weights(made), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)

@@ -109,7 +109,7 @@ def test_wrong_input_of_two_processes_is_one_line_and_exit_code_2(tmp_path: Path
 
 def test_shares_of_a_batch_are_disjoint_and_keep_the_groups_whole() -> None:
     batch = torch.arange(16)
-    shares = [Ranks(rank, 2).share(batch) for rank in range(2)]
+    shares = [Ranks(rank, 2).shard(batch) for rank in range(2)]
     assert sorted(torch.cat(shares).tolist()) == batch.tolist()
     groups = {frozenset(group) for group in batch.reshape(4, 4).T.tolist()}
     assert groups == {frozenset(g) for share in shares for g in share.reshape(4, 2).T.tolist()}

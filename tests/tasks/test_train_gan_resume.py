@@ -99,12 +99,12 @@ def test_a_checkpoint_in_bfloat16_is_not_taken_up_without_it(
 
     def finished(able: bool) -> tuple[bool, str]:
         """Whether a run on hardware with or without bfloat16 resumed, and what it computed in."""
-        monkeypatch.setattr("tasks.train_gan.trainer.has_bf16", lambda _: able)
+        monkeypatch.setattr("tasks.train_gan.trainer.supports_bf16", lambda _: able)
         train_gan.main("0")
         config = json.loads((OUT / "config.json").read_text())
         return "resuming" in capsys.readouterr().err, config["precision"]
 
-    monkeypatch.setattr("tasks.train_gan.trainer.has_bf16", lambda _: True)
+    monkeypatch.setattr("tasks.train_gan.trainer.supports_bf16", lambda _: True)
     kill_at(4, monkeypatch)
     assert finished(able=False) == (False, "fp32")
     assert finished(able=True) == (True, "bf16")
@@ -128,8 +128,8 @@ def test_a_divergence_starts_once_more_with_the_next_seed_and_says_so(
 
     def breaking(self: Trainer, number: int, examples: object) -> None:
         take(self, number, examples)  # type: ignore[arg-type]
-        if self.asked.seed == 3 and number == 2:
-            self.add("loss_g", torch.tensor(float("nan")))
+        if self.config.seed == 3 and number == 2:
+            self.add_loss("loss_g", torch.tensor(float("nan")))
 
     monkeypatch.setattr(Trainer, "step", breaking)
     train_gan.main("0")
@@ -144,7 +144,7 @@ def test_a_second_divergence_is_one_clear_line_and_leaves_nothing(
 
     def breaking(self: Trainer, number: int, examples: object) -> None:
         take(self, number, examples)  # type: ignore[arg-type]
-        self.add("loss_d", torch.tensor(float("nan")))
+        self.add_loss("loss_d", torch.tensor(float("nan")))
 
     monkeypatch.setattr(Trainer, "step", breaking)
     with pytest.raises(InputError, match=r"failed twice.*loss_d is nan.*learning_rate"):

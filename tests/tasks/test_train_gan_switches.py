@@ -1,4 +1,4 @@
-"""Adaptive augmentation, conditions, and a start from earlier networks."""
+"""AdaptiveAugmentation augmentation, conditions, and a start from earlier networks."""
 
 import hashlib
 import json
@@ -14,8 +14,12 @@ from models.dcgan import Architecture, Generator
 from tasks.params.train_gan import TrainGan
 from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
-from tasks.train_gan.adaptive_augmentation import EVERY, Adaptive
-from tasks.train_gan.conditions import distribution, scales, standardised
+from tasks.train_gan.adaptive_augmentation import DECISION_INTERVAL, AdaptiveAugmentation
+from tasks.train_gan.conditions import (
+    condition_distribution,
+    condition_scales,
+    standardise_conditions,
+)
 from tests.tasks.test_train_gan import OUT
 from tests.tasks.train_gan_fixtures import TINY, write_params, write_room
 
@@ -28,9 +32,9 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_room(tmp_path)
 
 
-def adaptive(**changes: object) -> Adaptive:
+def adaptive(**changes: object) -> AdaptiveAugmentation:
     asked = {"ada_target": 0.5, "ada_images": 320} | changes
-    return Adaptive(TrainGan.model_validate(TINY | asked), torch.device("cpu"))
+    return AdaptiveAugmentation(TrainGan.model_validate(TINY | asked), torch.device("cpu"))
 
 
 def test_augmentation_grows_while_the_scores_of_real_slices_are_sure_and_fades_after() -> None:
@@ -38,10 +42,10 @@ def test_augmentation_grows_while_the_scores_of_real_slices_are_sure_and_fades_a
     sure, unsure = torch.ones(8), torch.tensor([1.0, -1.0] * 4)
     seen = []
     for number in range(1, 61):
-        ada.observe(number, sure if number <= 40 else unsure)
+        ada.update_probability(number, sure if number <= 40 else unsure)
         seen.append(round(float(ada.probability), 6))
-    pace = EVERY * 8 / 320  # of 8 slices a step
-    assert seen[0] == 0.0 and seen[EVERY - 1] == pytest.approx(pace) and seen[39] == 1.0
+    pace = DECISION_INTERVAL * 8 / 320  # of 8 slices a step
+    assert seen[0] == 0.0 and seen[DECISION_INTERVAL - 1] == pytest.approx(pace) and seen[39] == 1.0
     assert seen[43] == pytest.approx(1 - pace) and seen[-1] == pytest.approx(1 - 5 * pace)
 
 
@@ -49,8 +53,8 @@ def test_a_packed_probability_goes_on_as_if_nothing_had_happened() -> None:
     whole, halted = adaptive(), adaptive()
     scores = [torch.randn(8, generator=torch.Generator().manual_seed(i)) + 1 for i in range(20)]
     for number, logits in enumerate(scores, 1):
-        whole.observe(number, logits)
-        halted.observe(number, logits)
+        whole.update_probability(number, logits)
+        halted.update_probability(number, logits)
         if number == 10:
             state = halted.pack()
             halted = adaptive()
@@ -76,10 +80,10 @@ TABLE = pd.DataFrame(
 
 
 def test_areas_enter_as_logarithms_and_slices_without_tumour_at_zero() -> None:
-    scale = scales(TABLE, ["area", "position"])
+    scale = condition_scales(TABLE, ["area", "position"])
     deviation = np.std([4, 5, 6])
     torch.testing.assert_close(scale[0], torch.tensor([5.0, deviation]).float())
-    found = standardised(TABLE, ["area", "position"], scale)
+    found = standardise_conditions(TABLE, ["area", "position"], scale)
     expected = torch.tensor([-1, 0, 1, 0, 0, 0]) / deviation
     torch.testing.assert_close(found[:, 0], expected.float())
     assert abs(float(found[:, 1].mean())) < 1e-6
@@ -89,7 +93,7 @@ def test_the_distribution_holds_means_and_covariances_of_each_label() -> None:
     generator = torch.Generator().manual_seed(0)
     conditions = torch.randn(400, 2, generator=generator) @ torch.tensor([[1.0, 0.5], [0.0, 0.3]])
     labels = torch.arange(400) % 2
-    means, roots = distribution(conditions, labels)
+    means, roots = condition_distribution(conditions, labels)
     for label in (0, 1):
         some = conditions[labels == label]
         torch.testing.assert_close(means[label], some.mean(0))
@@ -106,7 +110,9 @@ def test_a_conditioned_generator_carries_what_its_training_slices_showed(room: P
     weights = load_file(OUT / "generator.safetensors")
     Generator(Architecture(**shape)).load_state_dict(weights)
     table = pd.read_parquet("data/slices/slices.parquet").query("partition_0 == 'train'")
-    torch.testing.assert_close(weights["condition_scale"], scales(table, ["area", "position"]))
+    torch.testing.assert_close(
+        weights["condition_scale"], condition_scales(table, ["area", "position"])
+    )
     assert weights["condition_mean"][0, 0] == 0  # no area where there is no tumour
 
 

@@ -48,7 +48,7 @@ def check_verdict(folder: Path, facts: GeneratorInfo) -> None:
     """Keep a generator that may show patients from leaving by mistake.
 
     Raises:
-        StageError: when the gate did not accept what it draws.
+        InputError: when the gate did not accept what it draws.
     """
     if facts.verdict == generator_source.NOT_JUDGED:
         raise InputError(

@@ -27,7 +27,7 @@ def read_generator_info(folder: Path) -> tuple[GeneratorInfo, Path]:
     """The facts of a generator, and where its weights lie.
 
     Raises:
-        StageError: when there is none, or not one of ours.
+        InputError: when there is none, or not one of ours.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; {REMEDY}")
@@ -48,7 +48,7 @@ def read_trained_info(folder: Path) -> GeneratorInfo:
     """The facts that a clone knows of the generator in `data/gan/FOLD`.
 
     Raises:
-        StageError: when it was trained elsewhere, or the clone lacks what belongs to it.
+        InputError: when it was trained elsewhere, or the clone lacks what belongs to it.
     """
     config = json.loads((folder / "config.json").read_text())
     if config.get("kind") != "dcgan":
@@ -92,7 +92,7 @@ def read_package_info(folder: Path) -> GeneratorInfo:
     """Read the facts of a package.
 
     Raises:
-        StageError: when they cannot be read, or are those of other weights.
+        InputError: when they cannot be read, or are those of other weights.
     """
     try:
         facts = GeneratorInfo.load(folder)
@@ -112,7 +112,7 @@ def sha256_of(weights: Path) -> str:
     """Hash a file of weights.
 
     Raises:
-        StageError: when it is missing.
+        InputError: when it is missing.
     """
     try:
         return hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -124,7 +124,7 @@ def build_checked_generator(facts: GeneratorInfo, weights: Path) -> Generator:
     """The generator itself.
 
     Raises:
-        StageError: when facts and weights do not fit.
+        InputError: when facts and weights do not fit.
     """
     try:
         return build_generator(facts, weights)

@@ -13,7 +13,7 @@ def write_new_folder(out: Path) -> Iterator[Path]:
     """Give a sibling of `out` to write to; move it into place when all went well.
 
     Raises:
-        StageError: when something lies at `out`, or nothing can be written beside it.
+        InputError: when something lies at `out`, or nothing can be written beside it.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise InputError(f"{out} is no folder; name a new one with --out")

@@ -65,7 +65,7 @@ def test_a_step_reads_no_number_back(gan: dict[str, Any]) -> None:
     assert waits.seen == []
     with Waits() as waits:
         made.mean_losses()
-    assert waits.seen or made.summed == 0  # only here, once a row
+    assert waits.seen or made.steps_summed == 0  # only here, once a row
 
 
 def test_what_is_drawn_for_a_slice_does_not_depend_on_who_draws_it() -> None:
@@ -118,8 +118,8 @@ def test_replayed_steps_are_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> N
     plain, examples = trainer()
     made, _ = trainer()
     replayed = CudaGraphStep(taped(made.update_networks), CPU)
-    replayed.able = True
-    monkeypatch.setattr(replayed, "run_on_side_stream", replayed.update_networks)
+    replayed.can_record = True
+    monkeypatch.setattr(replayed, "run_on_side_stream", replayed.update)
     made.run_update = replayed
     for number in range(1, 15):
         plain.step(number, examples)
@@ -143,15 +143,15 @@ def test_what_cannot_be_recorded_is_run_as_it_is(
     plain, examples = trainer()
     made, _ = trainer()
     replayed = CudaGraphStep(made.update_networks, CPU)
-    replayed.able = True
-    monkeypatch.setattr(replayed, "run_on_side_stream", replayed.update_networks)
+    replayed.can_record = True
+    monkeypatch.setattr(replayed, "run_on_side_stream", replayed.update)
     made.run_update = replayed
     for number in range(1, 10):
         plain.step(number, examples)
         made.step(number, examples)
     for expected, found in zip(weights(plain), weights(made), strict=True):
         assert torch.equal(expected, found)
-    assert not replayed.able
+    assert not replayed.can_record
     (line,) = capsys.readouterr().err.splitlines()
     assert "no CUDA graph, plain steps: operation not permitted" in line
 

@@ -1,4 +1,4 @@
-"""Writes small DICOM series and segmentations whose geometry is known, for the ingest tests."""
+"""Write small DICOM series and segmentations of known geometry, for the tests of ingest."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def rotation(rng: np.random.Generator) -> NDArray[np.float64]:
-    """A random rotation matrix (3,3)."""
+    """Return a random rotation matrix (3,3)."""
     q, r = np.linalg.qr(rng.normal(size=(3, 3)))
     q = q * np.sign(np.diag(r))
     if np.linalg.det(q) < 0:
@@ -24,7 +24,7 @@ def rotation(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def anatomy(shape: tuple[int, int, int], seed: int = 0) -> NDArray[np.uint16]:
-    """(slices, rows, columns) without any symmetry."""
+    """Return (slices, rows, columns) without any symmetry."""
     values = np.random.default_rng(seed).integers(0, 2000, shape)
     return (values + 10 * np.arange(shape[0])[:, None, None]).astype(np.uint16)
 
@@ -247,7 +247,7 @@ def write_structures(
     kind: str = "CLOSED_PLANAR",
     interpreted: dict[str, str] | None = None,
 ) -> None:
-    """An RT structure set with contours of (N,3) LPS+ mm for each region; None: never drawn.
+    """Write an RT structure set, with contours of (N,3) LPS+ mm a region; None: never drawn.
 
     `interpreted` is the RT ROI Interpreted Type of regions.
     """

@@ -10,7 +10,7 @@ from tests.tasks.test_ingest_nifti import write_nifti
 
 
 def head(bias: float) -> tuple[np.ndarray, np.ndarray]:
-    """An ellipsoid of two tissues under a field that grows by exp(bias) along i; and its mask."""
+    """Return two tissues under a field that grows by exp(bias) along i, and their mask."""
     i, j, k = np.meshgrid(*(np.linspace(-1, 1, n) for n in (36, 42, 16)), indexing="ij")
     radius = np.sqrt((i / 0.8) ** 2 + (j / 0.9) ** 2 + (k / 0.9) ** 2)
     tissue = np.where(radius < 0.6, 900.0, np.where(radius < 1, 600.0, 0.0))
@@ -19,7 +19,7 @@ def head(bias: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def spread(data: np.ndarray, inside: np.ndarray) -> float:
-    """The coefficient of variation inside one tissue."""
+    """Compute the coefficient of variation inside one tissue."""
     return float(data[inside].std() / data[inside].mean())
 
 

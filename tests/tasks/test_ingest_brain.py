@@ -1,4 +1,4 @@
-"""Brain extraction: off by default, refused in one line where its networks are absent."""
+"""Brain extraction: off by default; missing networks end the stage with one line."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
     return Room(tmp_path)
 
 
-def test_without_its_networks_the_stage_names_the_command(
+def test_without_the_networks_the_stage_names_the_install_command(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_patient(room)
@@ -37,7 +37,7 @@ def test_without_its_networks_the_stage_names_the_command(
     assert room.ingest().brain.isna().all()
 
 
-def test_other_networks_than_the_known_are_refused(
+def test_unknown_networks_are_rejected(
     room: Room, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     one_patient(room)
@@ -48,7 +48,7 @@ def test_other_networks_than_the_known_are_refused(
 
 
 def head(shape: tuple[int, int, int] = (40, 44, 30)) -> tuple[np.ndarray, np.ndarray]:
-    """A skull around a brain, and the brain's mask."""
+    """Return a skull around a brain, and the brain's mask."""
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"), -1)
     radius = np.linalg.norm(grid, axis=-1)
     inside = radius < 0.6
@@ -57,7 +57,7 @@ def head(shape: tuple[int, int, int] = (40, 44, 30)) -> tuple[np.ndarray, np.nda
 
 
 @pytest.mark.parametrize("stripped", [False, True])
-def test_what_lies_outside_goes_unless_it_has_gone_before(
+def test_voxels_outside_the_brain_become_zero_unless_stripped_before(
     monkeypatch: pytest.MonkeyPatch, stripped: bool
 ) -> None:
     data, inside = head()
@@ -69,7 +69,7 @@ def test_what_lies_outside_goes_unless_it_has_gone_before(
     assert after.data.dtype == data.dtype
 
 
-def test_masks_keep_their_largest_part_without_holes() -> None:
+def test_a_brain_mask_is_its_largest_component_without_holes() -> None:
     _, inside = head()
     holed = inside.copy()
     holed[20, 22, 15] = False

@@ -33,7 +33,7 @@ def grid(
     turn: np.ndarray | None = None,
     offset: tuple[float, float, float] = (0, 0, 0),
 ) -> Volume:
-    """An empty image of 80 mm, its middle voxel at `offset` in its own directions."""
+    """Return an empty image of 80 mm, its middle voxel at `offset` in its own directions."""
     turn = np.eye(3) if turn is None else turn
     shape = tuple(int(80 / size) | 1 for size in spacing)
     affine = np.eye(4)
@@ -45,7 +45,7 @@ def grid(
 def circles(
     gap: float, offset: float, turn: np.ndarray, *, radius: float = RADIUS
 ) -> list[np.ndarray]:
-    """The sphere's outlines on planes `gap` mm apart, (N,3) RAS+ mm."""
+    """Return the sphere's outlines on planes `gap` mm apart, (N,3) RAS+ mm."""
     angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     heights = offset + gap * np.arange(-60, 60)
     return [
@@ -57,7 +57,7 @@ def circles(
 
 
 def sphere(image: Volume, radius: float = RADIUS) -> np.ndarray:
-    """Voxels of which at least half lies in the sphere."""
+    """Return the voxels of which at least half lies in the sphere."""
     index = np.indices(image.data.shape).reshape(3, -1)
     inside = np.zeros(index.shape[1])
     offsets = (np.arange(4) + 0.5) / 4 - 0.5
@@ -67,7 +67,7 @@ def sphere(image: Volume, radius: float = RADIUS) -> np.ndarray:
     return (inside >= 32).reshape(image.data.shape)
 
 
-def moved(points: np.ndarray, *by: float) -> np.ndarray:
+def shift(points: np.ndarray, *by: float) -> np.ndarray:
     return points + np.array(by)
 
 
@@ -111,10 +111,10 @@ def test_a_sphere_keeps_its_shape_and_volume_whatever_the_planes(
         assert np.array_equal(along, np.arange(along[0], along[-1] + 1))  # no stripes
 
 
-def test_what_is_drawn_at_once_or_one_by_one_is_the_same() -> None:
+def test_regions_drawn_together_or_one_by_one_give_the_same_mask() -> None:
     image = grid((1.3, 1.1, 4.0))
     rings = circles(2, 0.3, AXIAL, radius=9)
-    shifted = [moved(ring, 12, -9, 6) for ring in circles(2, 0.3, AXIAL, radius=7)]
+    shifted = [shift(ring, 12, -9, 6) for ring in circles(2, 0.3, AXIAL, radius=7)]
     one, other = (rasterise_contours(Contours((tuple(part),)), image) for part in (rings, shifted))
     both = rasterise_contours(Contours((tuple(rings), tuple(shifted))), image)
     assert np.array_equal(both, one | other)
@@ -132,7 +132,7 @@ def test_a_contour_that_is_stored_twice_counts_once() -> None:
 
 
 def test_a_hole_stays_a_hole_between_planes() -> None:
-    """A shell: the inner sphere's contours lie in the outer one's planes."""
+    """Draw a shell: the inner sphere's contours lie in the outer one's planes."""
     image = grid(THIN)
     for gap in (1, 4):
         drawn = (*circles(gap, 0, AXIAL), *circles(gap, 0, AXIAL, radius=9))
@@ -144,8 +144,8 @@ def test_a_hole_stays_a_hole_between_planes() -> None:
 
 def test_pieces_of_one_region_are_not_bridged() -> None:
     image = grid(THIN)
-    low = [moved(ring, -14, 0, -20) for ring in circles(2, 0, AXIAL, radius=7)]
-    high = [moved(ring, 14, 0, 14) for ring in circles(2, 0, AXIAL, radius=7)]
+    low = [shift(ring, -14, 0, -20) for ring in circles(2, 0, AXIAL, radius=7)]
+    high = [shift(ring, 14, 0, 14) for ring in circles(2, 0, AXIAL, radius=7)]
     found = rasterise_contours(Contours((tuple(low + high),)), image) > 0
     apart = rasterise_contours(Contours((tuple(low), tuple(high))), image) > 0
     assert np.array_equal(found, apart)
@@ -159,21 +159,21 @@ def test_a_slice_left_out_inside_a_tumour_is_filled_between() -> None:
     assert dice(found, full) > 0.97
 
 
-def test_planes_too_far_apart_are_refused() -> None:
+def test_planes_too_far_apart_are_rejected() -> None:
     with pytest.raises(RejectionError, match="contours-too-sparse"):
         rasterise_contours(Contours((tuple(circles(12, 0, AXIAL)),)), grid(THIN))
 
 
 def test_a_lesion_thinner_than_half_a_slice_does_not_vanish() -> None:
     image = grid(THICK)
-    disc = [moved(ring, 0, 0, 1) for ring in circles(1, 0, AXIAL, radius=6)[5:7]]
+    disc = [shift(ring, 0, 0, 1) for ring in circles(1, 0, AXIAL, radius=6)[5:7]]
     found = rasterise_contours(Contours((tuple(disc),)), image) > 0
     assert np.flatnonzero(found.any(axis=(0, 1))).tolist() == [image.data.shape[2] // 2]
 
 
 def test_a_region_smaller_than_a_pixel_does_not_vanish() -> None:
     image = grid((4.0, 4.0, 4.0))
-    rings = [moved(ring, 1.0, 1.0, 0.0) for ring in circles(1, 0, AXIAL, radius=1.2)]
+    rings = [shift(ring, 1.0, 1.0, 0.0) for ring in circles(1, 0, AXIAL, radius=1.2)]
     assert rasterise_contours(Contours((tuple(rings),)), image).sum() == 1
 
 
@@ -190,7 +190,7 @@ def test_one_plane_is_as_thick_as_the_slices_it_was_drawn_on() -> None:
         rasterise_contours(Contours(((ring @ SAGITTAL.T @ OBLIQUE,),)), grid(THIN))
 
 
-def test_contours_in_no_plane_are_refused() -> None:
+def test_contours_in_no_plane_are_rejected() -> None:
     rings = circles(3, 0, AXIAL)
     rings[2] = rings[2] + np.outer(np.arange(96) % 2, [0, 0, 4.0])
     with pytest.raises(RejectionError, match="parallel planes"):
@@ -201,8 +201,8 @@ def test_contours_in_no_plane_are_refused() -> None:
         )
 
 
-def test_contours_beside_the_image_are_refused() -> None:
-    rings = [moved(ring, 0, 0, 300.0) for ring in circles(3, 0, AXIAL)]
+def test_contours_beside_the_image_are_rejected() -> None:
+    rings = [shift(ring, 0, 0, 300.0) for ring in circles(3, 0, AXIAL)]
     with pytest.raises(RejectionError, match="mask-outside-image"):
         rasterise_contours(Contours((tuple(rings),)), grid(THIN))
 
@@ -211,7 +211,7 @@ def test_contours_beside_the_image_are_refused() -> None:
 
 
 def outline(affine: np.ndarray, low: tuple[float, float], high: tuple[float, float], k: int):
-    """A rectangle in voxel coordinates on slice k, as (4,3) LPS+ mm."""
+    """Return a rectangle in voxel coordinates on slice k, as (4,3) LPS+ mm."""
     (a, b), (c, d) = low, high
     corners = np.array([[a, b, k, 1], [c, b, k, 1], [c, d, k, 1], [a, d, k, 1]])
     return (corners @ affine.T)[:, :3] * [-1, -1, 1]
@@ -240,7 +240,7 @@ def test_contours_are_filled_on_their_slices_with_holes(room: Room) -> None:
     assert room.codes() == []
 
 
-def test_contours_across_the_slices_are_refused(room: Room) -> None:
+def test_contours_across_the_slices_are_rejected(room: Room) -> None:
     affine = write_series(room.raw / "x", anatomy((6, 20, 24)))
     slanted = outline(affine, (3, 3), (12, 12), 2)
     slanted[2:, 2] += 8
@@ -257,7 +257,7 @@ def test_a_structure_set_of_organs_is_no_tumour_mask(room: Room) -> None:
     assert room.codes() == ["not-a-tumour-mask"]
 
 
-def test_a_derived_structure_is_not_taken_for_the_tumour(room: Room) -> None:
+def test_a_derived_structure_does_not_count_as_tumour(room: Room) -> None:
     affine = write_series(room.raw / "x", anatomy((6, 20, 24)))
     tumour, brain = (
         [outline(affine, low, high, k) for k in (2, 3)]
@@ -300,7 +300,7 @@ def test_a_region_of_a_template_that_was_never_drawn_hides_no_other(room: Room) 
     assert list(room.ingest().mask_status) == ["segmented"]
 
 
-def test_the_interpreted_type_tells_a_tumour(room: Room) -> None:
+def test_the_interpreted_type_gtv_counts_as_tumour(room: Room) -> None:
     affine = write_series(room.raw / "x", anatomy((6, 20, 24)))
     regions = {
         "volume 1": [outline(affine, (3.5, 3.5), (9.5, 9.5), 2)],
@@ -311,7 +311,7 @@ def test_the_interpreted_type_tells_a_tumour(room: Room) -> None:
     assert room.load(room.ingest()["mask"][0])[0].sum() == 36
 
 
-def test_the_owner_names_the_region_that_no_list_knows(room: Room) -> None:
+def test_mask_segments_can_name_an_unknown_region(room: Room) -> None:
     affine = write_series(room.raw / "x", anatomy((6, 20, 24)))
     regions = {
         "Doe 1": [outline(affine, (3.5, 3.5), (9.5, 9.5), 2)],
@@ -336,7 +336,7 @@ def test_contours_of_thick_slices_fill_a_thin_series_of_the_same_frame(room: Roo
     assert slices == [2, 10]
 
 
-def test_a_structure_set_of_two_frames_of_reference_lies_on_that_of_its_regions(
+def test_a_structure_set_of_two_frames_of_reference_uses_that_of_its_regions(
     room: Room,
 ) -> None:
     affine = write_series(room.raw / "x", anatomy((6, 20, 24)), seed="x")

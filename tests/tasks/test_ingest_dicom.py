@@ -30,7 +30,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
     return Room(tmp_path)
 
 
-def assert_equal_to(room: Room, path: str, pixels: np.ndarray, affine: np.ndarray) -> None:
+def assert_volume_equals(room: Room, path: str, pixels: np.ndarray, affine: np.ndarray) -> None:
     expected = canonical(np.transpose(pixels, (2, 1, 0)).astype(np.float64), affine)
     data, found = room.load(path)
     assert np.abs(found - expected.affine).max() < 1e-4
@@ -46,7 +46,7 @@ def test_an_oblique_series_keeps_voxels_and_geometry(room: Room, seed: int) -> N
         room.raw / "x", pixels, orientation=(*turn[:, 0], *turn[:, 1]), gap=rng.uniform(1, 6)
     )
     manifest = room.ingest()
-    assert_equal_to(room, manifest.image[0], pixels, affine)
+    assert_volume_equals(room, manifest.image[0], pixels, affine)
     assert manifest.orientation[0] == "RAS"
     assert np.allclose(
         manifest.spacing_mm[0], nib.affines.voxel_sizes(room.load(manifest.image[0])[1]), atol=1e-4
@@ -57,8 +57,10 @@ def test_an_oblique_series_keeps_voxels_and_geometry(room: Room, seed: int) -> N
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_names_and_numbers_of_files_change_nothing(room: Room, data: st.DataObject) -> None:
-    """Whatever the orientation, and in whatever order files are named, numbered and stored."""
+def test_file_names_numbers_and_order_do_not_change_the_volume(
+    room: Room, data: st.DataObject
+) -> None:
+    """Vary the orientation, and the order in which files are named, numbered and stored."""
     count = data.draw(st.integers(3, 7))
     order = data.draw(st.permutations(range(count)))
     numbers = data.draw(st.lists(st.integers(-5, 9), min_size=count, max_size=count))
@@ -75,7 +77,7 @@ def test_names_and_numbers_of_files_change_nothing(room: Room, data: st.DataObje
     )
     for index, name in enumerate(order):
         (room.raw / f"slice{index:03d}.dcm").rename(room.raw / f"IM{name}")
-    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
 
 
 def test_instance_numbers_do_not_decide_the_order(room: Room) -> None:
@@ -85,7 +87,7 @@ def test_instance_numbers_do_not_decide_the_order(room: Room) -> None:
         dataset.InstanceNumber = [3, 1, 5, 2, 4][index]
 
     affine = write_series(room.raw, pixels, change=shuffle)
-    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
 
 
 def test_missing_instance_numbers_do_not_matter(room: Room) -> None:
@@ -95,7 +97,7 @@ def test_missing_instance_numbers_do_not_matter(room: Room) -> None:
         del dataset.InstanceNumber
 
     affine = write_series(room.raw, pixels, change=drop)
-    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
 
 
 def test_slope_and_intercept_are_those_of_each_slice(room: Room) -> None:
@@ -117,7 +119,7 @@ def test_stored_values_survive_whatever_their_type(room: Room, kind: str) -> Non
     low, high = np.iinfo(kind).min, np.iinfo(kind).max
     pixels = np.linspace(low, high, 5 * 8 * 8).reshape(5, 8, 8).astype(kind)
     affine = write_series(room.raw, pixels)
-    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
 
 
 def test_twelve_bits_with_an_overlay_in_the_high_bits_are_masked(room: Room) -> None:
@@ -129,11 +131,11 @@ def test_twelve_bits_with_an_overlay_in_the_high_bits_are_masked(room: Room) -> 
         dataset.PixelData = values.astype("<u2").tobytes()
 
     affine = write_series(room.raw, pixels, change=dirty)
-    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
 
 
-def refused(room: Room, **settings: object) -> list[str]:
-    """The codes of a batch that holds one good patient beside what is refused."""
+def rejection_codes(room: Room, **settings: object) -> list[str]:
+    """Ingest one good patient beside the rejected files; return the rejection codes."""
     write_series(room.raw / "good", anatomy((4, 8, 8)), patient="good")
     manifest = room.ingest(**settings)
     assert len(manifest) == 1
@@ -141,75 +143,75 @@ def refused(room: Room, **settings: object) -> list[str]:
     return room.codes()
 
 
-def test_a_missing_slice_is_refused(room: Room) -> None:
+def test_a_missing_slice_is_rejected(room: Room) -> None:
     write_series(room.raw / "x", anatomy((9, 8, 8)))
     (room.raw / "x/slice004.dcm").unlink()
-    assert refused(room) == ["missing-slice"]
+    assert rejection_codes(room) == ["missing-slice"]
 
 
-def test_uneven_spacing_is_refused(room: Room) -> None:
+def test_uneven_spacing_is_rejected(room: Room) -> None:
     def move(index: int, dataset: FileDataset) -> None:
         if index == 2:
             x, y, z = dataset.ImagePositionPatient
             dataset.ImagePositionPatient = [x, y, z + 1.5]
 
     write_series(room.raw / "x", anatomy((6, 8, 8)), change=move)
-    assert refused(room) == ["uneven-spacing"]
+    assert rejection_codes(room) == ["uneven-spacing"]
 
 
-def test_a_sheared_stack_is_refused(room: Room) -> None:
+def test_a_sheared_stack_is_rejected(room: Room) -> None:
     write_series(room.raw / "x", anatomy((6, 8, 8)), step=(0.0, 0.4, 5.5))
-    assert refused(room) == ["sheared-stack"]
+    assert rejection_codes(room) == ["sheared-stack"]
 
 
-def test_a_single_slice_is_refused(room: Room) -> None:
+def test_a_single_slice_is_rejected(room: Room) -> None:
     write_series(room.raw / "x", anatomy((1, 8, 8)))
-    assert refused(room) == ["too-few-slices"]
+    assert rejection_codes(room) == ["too-few-slices"]
 
 
-def test_slices_at_one_place_are_no_volume(room: Room) -> None:
+def test_different_slices_at_one_position_are_rejected(room: Room) -> None:
     write_series(room.raw / "x", anatomy((5, 8, 8)), step=(0.0, 0.0, 0.0))
-    assert refused(room) == ["not-a-volume"]
+    assert rejection_codes(room) == ["not-a-volume"]
 
 
-def test_missing_positions_are_refused(room: Room) -> None:
+def test_missing_positions_are_rejected(room: Room) -> None:
     def drop(_: int, dataset: FileDataset) -> None:
         del dataset.ImagePositionPatient
 
     write_series(room.raw / "x", anatomy((5, 8, 8)), change=drop)
-    assert refused(room) == ["geometry"]
+    assert rejection_codes(room) == ["geometry"]
 
 
-def test_a_truncated_file_is_refused_with_its_series(room: Room) -> None:
+def test_a_truncated_file_is_rejected_with_its_series(room: Room) -> None:
     write_series(room.raw / "x", anatomy((5, 64, 64)))
     path = room.raw / "x/slice002.dcm"
     path.write_bytes(path.read_bytes()[:-4000])
-    assert refused(room) == ["truncated"]
+    assert rejection_codes(room) == ["truncated"]
 
 
-def test_burned_in_text_is_refused_unless_allowed(room: Room) -> None:
+def test_burned_in_text_is_rejected_unless_allowed(room: Room) -> None:
     write_series(room.raw / "x", anatomy((3, 8, 8)), BurnedInAnnotation="YES")
-    assert refused(room) == ["burned-in-text"] * 3
+    assert rejection_codes(room) == ["burned-in-text"] * 3
     assert len(room.ingest(allow_burned_in=True)) == 2
 
 
-def test_colour_is_refused(room: Room) -> None:
+def test_colour_is_rejected(room: Room) -> None:
     write_series(room.raw / "x", anatomy((3, 8, 8)), PhotometricInterpretation="RGB")
-    assert refused(room) == ["not-greyscale"]
+    assert rejection_codes(room) == ["not-greyscale"]
 
 
-def test_a_duplicate_slice_is_dropped_and_said(room: Room) -> None:
+def test_a_duplicate_slice_is_dropped_and_reported(room: Room) -> None:
     pixels = anatomy((5, 8, 8))
     affine = write_series(room.raw, pixels)
     write_series(room.raw / "again", pixels[:1])
 
     manifest = room.ingest()
-    assert_equal_to(room, manifest.image[0], pixels, affine)
+    assert_volume_equals(room, manifest.image[0], pixels, affine)
     assert room.codes() == ["duplicate"]
     assert room.accounts_for_every_file()
 
 
-def test_a_duplicate_under_a_new_uid_is_known_by_its_pixels(room: Room) -> None:
+def test_a_duplicate_under_a_new_uid_is_recognised_by_its_pixels(room: Room) -> None:
     pixels = anatomy((5, 8, 8))
     affine = write_series(room.raw, pixels)
 
@@ -217,17 +219,17 @@ def test_a_duplicate_under_a_new_uid_is_known_by_its_pixels(room: Room) -> None:
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
 
     write_series(room.raw / "again", pixels[:1], change=renew)
-    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
     assert room.codes() == ["duplicate"]
 
 
-def test_slices_at_one_place_with_impossible_bits_are_refused(room: Room) -> None:
+def test_slices_at_one_place_with_impossible_bits_are_rejected(room: Room) -> None:
     def change(_: int, dataset: FileDataset) -> None:
         dataset.SOPInstanceUID = generate_uid()
         dataset.BitsAllocated = 3
 
     write_series(room.raw / "x", anatomy((4, 8, 8)), step=(0.0, 0.0, 0.0), change=change)
-    assert refused(room) == ["not-a-volume"]
+    assert rejection_codes(room) == ["not-a-volume"]
 
 
 def test_two_series_in_one_folder_become_two_volumes(room: Room) -> None:
@@ -239,14 +241,14 @@ def test_two_series_in_one_folder_become_two_volumes(room: Room) -> None:
     assert list(manifest.modality) == ["T1", "T2"]
 
 
-def test_a_localiser_in_the_same_series_does_not_spoil_it(room: Room) -> None:
+def test_a_localiser_in_the_same_series_does_not_reject_the_series(room: Room) -> None:
     pixels = anatomy((5, 8, 8))
     affine = write_series(room.raw, pixels)
     write_series(
         room.raw, anatomy((1, 8, 8)), orientation=(0, 1, 0, 0, 0, -1), prefix="scout",
         change=lambda _, dataset: setattr(dataset, "SOPInstanceUID", generate_uid()),
     )  # fmt: skip
-    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
     assert room.codes() == ["too-few-slices"]
 
 
@@ -258,8 +260,8 @@ def test_two_echoes_in_one_series_become_two_volumes(room: Room) -> None:
         change=lambda _, dataset: setattr(dataset, "SOPInstanceUID", generate_uid()),
     )  # fmt: skip
     manifest = room.ingest()
-    assert_equal_to(room, manifest.image[0], first, affine)
-    assert_equal_to(room, manifest.image[1], second, affine)
+    assert_volume_equals(room, manifest.image[0], first, affine)
+    assert_volume_equals(room, manifest.image[1], second, affine)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -273,17 +275,17 @@ def test_an_enhanced_multiframe_series_is_sorted_scaled_and_placed(room: Room, s
     )  # fmt: skip
     manifest = room.ingest()
     scaled = pixels * (1 + np.arange(6))[:, None, None]
-    assert_equal_to(room, manifest.image[0], scaled, affine)
+    assert_volume_equals(room, manifest.image[0], scaled, affine)
     assert list(manifest.source_format) == ["dicom-multiframe"]
     assert list(manifest.modality) == ["T2"]
 
 
-def test_a_multiframe_series_without_one_frame_is_refused(room: Room) -> None:
+def test_a_multiframe_series_without_one_frame_is_rejected(room: Room) -> None:
     write_multiframe(room.raw / "x.dcm", anatomy((6, 9, 10)), order=[0, 1, 2, 4, 5])
-    assert refused(room) == ["missing-slice"]
+    assert rejection_codes(room) == ["missing-slice"]
 
 
-def test_localisers_maps_captures_and_reports_are_refused_by_their_codes(room: Room) -> None:
+def test_localisers_maps_captures_and_reports_are_rejected_by_their_codes(room: Room) -> None:
     def report(_: int, dataset: FileDataset) -> None:
         dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"
         for name in ("Rows", "Columns", "PixelData"):
@@ -296,11 +298,11 @@ def test_localisers_maps_captures_and_reports_are_refused_by_their_codes(room: R
     write_series(room.raw / "r", pixels, seed="r", change=report)
     expected = ["derived-map"] * 3 + ["localiser"] * 3
     expected += ["not-an-image"] * 3 + ["secondary-capture"] * 3
-    assert refused(room) == expected
+    assert rejection_codes(room) == expected
 
 
 def tumour(shape: tuple[int, int, int]) -> np.ndarray:
-    """(slices, rows, columns) with an asymmetric tumour."""
+    """Return (slices, rows, columns) with an asymmetric tumour."""
     mask = np.zeros(shape, np.uint8)
     mask[2:4, 3:6, 2:4] = 1
     mask[3, 6, 7] = 1
@@ -308,7 +310,7 @@ def tumour(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("omit", [False, True])
-def test_a_segmentation_lands_on_its_image(room: Room, omit: bool) -> None:
+def test_a_segmentation_is_placed_on_its_image(room: Room, omit: bool) -> None:
     pixels = anatomy((7, 9, 10))
     turn = rotation(np.random.default_rng(3))
     affine = write_series(room.raw / "x", pixels, orientation=(*turn[:, 0], *turn[:, 1]))
@@ -316,7 +318,7 @@ def test_a_segmentation_lands_on_its_image(room: Room, omit: bool) -> None:
     write_segmentation(room.raw / "x/seg.dcm", room.raw / "x", mask, omit_empty_frames=omit)
     manifest = room.ingest()
     assert list(manifest.mask_status) == ["segmented"]
-    assert_equal_to(room, manifest["mask"][0], mask, affine)
+    assert_volume_equals(room, manifest["mask"][0], mask, affine)
     assert room.accounts_for_every_file()
 
 
@@ -342,7 +344,7 @@ def test_synthetic_data_is_marked(room: Room) -> None:
     assert sorted(room.ingest().synthetic) == [False, True]
 
 
-def test_the_station_tells_the_site_without_its_name(room: Room) -> None:
+def test_the_site_is_a_hash_of_the_station_name(room: Room) -> None:
     write_series(room.raw / "x", anatomy((5, 9, 10)), InstitutionName="St. Elsewhere")
     site = room.ingest().site[0]
     assert site.startswith("site-")

@@ -1,4 +1,4 @@
-"""Enhanced multi-frame objects, and series whose slices do not say that they are one."""
+"""Enhanced multi-frame objects, and series whose slices have a SeriesInstanceUID each."""
 
 import subprocess
 from pathlib import Path
@@ -25,8 +25,8 @@ def reasons(room: Room) -> list[str]:
     return list(pd.read_parquet(room.volumes / "rejected.parquet").reason)
 
 
-def refused(room: Room) -> list[str]:
-    """The codes of a batch that holds one good patient beside what is refused."""
+def rejection_codes(room: Room) -> list[str]:
+    """Ingest one good patient beside the rejected files; return the rejection codes."""
     write_series(room.raw / "good", anatomy((4, 8, 8)), patient="good")
     assert len(room.ingest()) == 1
     assert room.accounts_for_every_file()
@@ -49,7 +49,7 @@ def test_a_multiframe_object_needs_no_frame_of_reference(room: Room, seed: int) 
     assert_equal_to(room, manifest.image[0], pixels * (1 + np.arange(6))[:, None, None], affine)
 
 
-def test_a_multiframe_object_is_as_dcm2niix_makes_it(room: Room) -> None:
+def test_a_multiframe_object_equals_dcm2niix_output(room: Room) -> None:
     dcm2niix = pytest.importorskip("dcm2niix")
     turn = rotation(np.random.default_rng(8))
 
@@ -98,7 +98,7 @@ def test_enhanced_objects_of_one_frame_are_slices_of_one_volume(
     assert room.codes() == []
 
 
-def test_an_enhanced_objects_timing_tells_its_contrast(room: Room) -> None:
+def test_the_contrast_of_an_enhanced_object_follows_from_its_timing(room: Room) -> None:
     def change(dataset: FileDataset) -> None:
         dataset.SeriesDescription = "series 5"
         shared = dataset.SharedFunctionalGroupsSequence[0]
@@ -114,7 +114,7 @@ def test_an_enhanced_objects_timing_tells_its_contrast(room: Room) -> None:
 
 
 def at_one_place(name: str, group: str, attribute: str):
-    """Two volumes in one object, told apart by an attribute."""
+    """Return an edit that puts two volumes into one object, distinguished by an attribute."""
 
     def change(dataset: FileDataset) -> None:
         frames = dataset.PerFrameFunctionalGroupsSequence
@@ -135,17 +135,17 @@ def at_one_place(name: str, group: str, attribute: str):
         ("2 diffusion weightings", "MRDiffusionSequence", "DiffusionBValue"),
     ],
 )
-def test_several_volumes_in_one_object_are_refused_in_words(
+def test_several_volumes_in_one_object_are_rejected_with_the_attribute(
     room: Room, words: str, group: str, attribute: str
 ) -> None:
     change = at_one_place(words, group, attribute)
     write_multiframe(room.raw / "x.dcm", anatomy((6, 9, 10)), change=change)
-    assert refused(room) == ["not-a-volume"]
+    assert rejection_codes(room) == ["not-a-volume"]
     assert words in reasons(room)[0]
 
 
-def broken(kind: str):
-    """Ways in which functional groups are wrong."""
+def break_functional_groups(kind: str):
+    """Return an edit that breaks the functional groups in one way."""
 
     def change(dataset: FileDataset) -> None:
         frames = dataset.PerFrameFunctionalGroupsSequence
@@ -181,17 +181,17 @@ def broken(kind: str):
         ("no groups", "geometry"),
     ],
 )
-def test_wrong_functional_groups_are_refused_by_what_is_wrong(
+def test_wrong_functional_groups_are_rejected_with_the_right_code(
     room: Room, kind: str, code: str
 ) -> None:
-    write_multiframe(room.raw / "x.dcm", anatomy((6, 9, 10)), change=broken(kind))
-    assert refused(room) == [code]
+    write_multiframe(room.raw / "x.dcm", anatomy((6, 9, 10)), change=break_functional_groups(kind))
+    assert rejection_codes(room) == [code]
     assert "Error" not in reasons(room)[0]
 
 
 def test_a_multiframe_object_of_two_frames_has_too_few(room: Room) -> None:
     write_multiframe(room.raw / "x.dcm", anatomy((2, 9, 10)))
-    assert refused(room) == ["too-few-slices"]
+    assert rejection_codes(room) == ["too-few-slices"]
 
 
 # --- a series UID for each slice
@@ -224,7 +224,7 @@ def test_two_series_with_a_uid_a_slice_stay_two(room: Room) -> None:
     assert_equal_to(room, manifest.image[2], second, third)
 
 
-def test_single_slices_that_are_no_volume_are_refused(room: Room) -> None:
+def test_single_slices_that_form_no_volume_are_rejected(room: Room) -> None:
     places = (0.0, 9.0, 31.0)
 
     def scattered(index: int, dataset: FileDataset) -> None:
@@ -233,4 +233,4 @@ def test_single_slices_that_are_no_volume_are_refused(room: Room) -> None:
         dataset.ImagePositionPatient = [x, y, places[index]]
 
     write_series(room.raw / "x", anatomy((3, 8, 8)), change=scattered)
-    assert refused(room) == ["uneven-spacing"]
+    assert rejection_codes(room) == ["uneven-spacing"]

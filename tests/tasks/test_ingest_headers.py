@@ -1,4 +1,4 @@
-"""The quick walk over a header finds what pydicom finds, or leaves the file to pydicom."""
+"""The fast parser of a header finds what pydicom finds, or leaves the file to pydicom."""
 
 import random
 from pathlib import Path
@@ -29,8 +29,8 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
     return Room(tmp_path)
 
 
-def crowd(index: int, dataset: FileDataset) -> None:
-    """Private elements, nested sequences of both kinds of length, umlauts, empty values."""
+def fill_with_odd_elements(index: int, dataset: FileDataset) -> None:
+    """Add private elements, nested sequences of both kinds of length, umlauts, empty values."""
     dataset.SpecificCharacterSet = "ISO_IR 100"
     dataset.SeriesDescription = "Schädel FLAIR"
     dataset.ContrastBolusAgent = ""
@@ -53,42 +53,42 @@ def sources(folder: Path) -> list[Source]:
     return [Source(str(path), path.name) for path in files]
 
 
-def test_a_crowded_header_reads_as_by_pydicom(tmp_path: Path) -> None:
-    write_series(tmp_path / "explicit", anatomy((2, 8, 8)), change=crowd)
-    write_series(tmp_path / "implicit", anatomy((2, 8, 8)), change=crowd)
+def test_a_header_with_odd_elements_is_parsed_as_by_pydicom(tmp_path: Path) -> None:
+    write_series(tmp_path / "explicit", anatomy((2, 8, 8)), change=fill_with_odd_elements)
+    write_series(tmp_path / "implicit", anatomy((2, 8, 8)), change=fill_with_odd_elements)
     rewrite(tmp_path / "implicit", ImplicitVRLittleEndian)
     for source in sources(tmp_path):
         parsed_fast = read_elements(source, TAGS)
         assert parsed_fast is not None
-        by_the_book = header_from_attributes(
+        by_pydicom = header_from_attributes(
             source, DicomAttributes(read_by_pydicom(source, TAGS), parsed_fast=False)
         )
         assert (
             header_from_attributes(source, DicomAttributes(parsed_fast, parsed_fast=True))
-            == by_the_book
+            == by_pydicom
         )
-        assert by_the_book.description.startswith("Schädel FLAIR")
+        assert by_pydicom.description.startswith("Schädel FLAIR")
 
 
 @pytest.mark.skipif(not CONFORMANCE.is_dir(), reason="../shared/data/dicom-conformance is absent")
-def test_headers_of_scanners_read_as_by_pydicom() -> None:
+def test_headers_of_scanners_are_parsed_as_by_pydicom() -> None:
     files = sorted(CONFORMANCE.rglob("*.dcm"))
     for source in (Source(str(path), path.name) for path in files):
         parsed_fast = read_elements(source, TAGS)
         if parsed_fast is not None:
-            by_the_book = header_from_attributes(
+            by_pydicom = header_from_attributes(
                 source, DicomAttributes(read_by_pydicom(source, TAGS), parsed_fast=False)
             )
             assert (
                 header_from_attributes(source, DicomAttributes(parsed_fast, parsed_fast=True))
-                == by_the_book
+                == by_pydicom
             )
     assert len(files) > 40
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_broken_header_is_read_as_by_pydicom_or_left_to_it(tmp_path: Path) -> None:
-    write_series(tmp_path / "x", anatomy((1, 8, 8)), change=crowd)
+def test_a_broken_header_is_parsed_as_by_pydicom_or_left_to_it(tmp_path: Path) -> None:
+    write_series(tmp_path / "x", anatomy((1, 8, 8)), change=fill_with_odd_elements)
     content = (tmp_path / "x/slice000.dcm").read_bytes()
     broken = Source(str(tmp_path / "broken"), "broken")
     rng, agreed = random.Random(1), 0
@@ -98,7 +98,7 @@ def test_a_broken_header_is_read_as_by_pydicom_or_left_to_it(tmp_path: Path) -> 
         if parsed_fast is None:
             continue
         try:
-            by_the_book = header_from_attributes(
+            by_pydicom = header_from_attributes(
                 broken, DicomAttributes(read_by_pydicom(broken, TAGS), parsed_fast=False)
             )
             found = header_from_attributes(broken, DicomAttributes(parsed_fast, parsed_fast=True))
@@ -110,16 +110,16 @@ def test_a_broken_header_is_read_as_by_pydicom_or_left_to_it(tmp_path: Path) -> 
             pydicom.errors.BytesLengthException,
         ):
             continue
-        agreed += found == by_the_book
-        assert found.offset == by_the_book.offset
+        agreed += found == by_pydicom
+        assert found.offset == by_pydicom.offset
         assert (found.rows, found.columns, found.bits) == (
-            by_the_book.rows, by_the_book.columns, by_the_book.bits,
+            by_pydicom.rows, by_pydicom.columns, by_pydicom.bits,
         )  # fmt: skip
     assert agreed > 60
 
 
-def coded(room: Room, **attributes: object) -> list[str]:
-    """The codes of a series with these attributes, beside a good patient."""
+def rejection_codes(room: Room, **attributes: object) -> list[str]:
+    """Return the codes of a series with these attributes, beside a good patient."""
     write_series(room.raw / "x", anatomy((4, 8, 8)), **attributes)
     write_series(room.raw / "good", anatomy((4, 8, 8)), patient="good")
     assert len(room.ingest()) == 1
@@ -137,16 +137,19 @@ def coded(room: Room, **attributes: object) -> list[str]:
         ({"RescaleSlope": 0}, "unsupported-pixels"),
     ],
 )
-def test_pixels_that_mean_something_else_are_refused(
+def test_pixels_that_mean_something_else_are_rejected(
     room: Room, attributes: dict[str, object], code: str
 ) -> None:
-    assert set(coded(room, **attributes)) == {code}
+    assert set(rejection_codes(room, **attributes)) == {code}
 
 
 def test_regions_of_ultrasound_count_as_burned_in_text(room: Room) -> None:
     region = Dataset()
     region.RegionSpatialFormat = 1
-    assert coded(room, SequenceOfUltrasoundRegions=Sequence([region])) == ["burned-in-text"] * 4
+    assert (
+        rejection_codes(room, SequenceOfUltrasoundRegions=Sequence([region]))
+        == ["burned-in-text"] * 4
+    )
 
 
 def test_signed_twelve_bits_keep_their_sign_whatever_lies_above(room: Room) -> None:
@@ -164,7 +167,7 @@ def test_signed_twelve_bits_keep_their_sign_whatever_lies_above(room: Room) -> N
 
 
 def test_a_header_longer_than_the_first_read_is_read(tmp_path: Path) -> None:
-    write_series(tmp_path, anatomy((1, 8, 8)), change=crowd)
+    write_series(tmp_path, anatomy((1, 8, 8)), change=fill_with_odd_elements)
     (source,) = sources(tmp_path)
     assert read_header(source).rows == 8
     assert read_header(source).offset > 8192

@@ -14,12 +14,12 @@ from tasks.params.ingest import LabelConvention
 
 
 def labels(*values: int) -> np.ndarray:
-    """One voxel of each value, and one of nothing."""
+    """Return one voxel of each value, and one background voxel."""
     return np.array([0, *values], np.int16).reshape(1, 1, -1)
 
 
 def merged(values: tuple[int, ...], rule: str | list[int], convention: str | None) -> set[int]:
-    """The values that count as tumour."""
+    """Return the values that count as tumour."""
     data = labels(*values)
     return set(data[binarise_labels(data, rule, convention) != 0].tolist())
 
@@ -44,7 +44,7 @@ def merged(values: tuple[int, ...], rule: str | list[int], convention: str | Non
         ("glistrboost", (1, 2, 4), {1, 2, 4}, {1, 4}, {4}),
     ],
 )
-def test_a_convention_tells_its_regions(
+def test_a_convention_gives_the_values_of_its_regions(
     convention: str, values: tuple[int, ...], whole: set[int], core: set[int], enhancing: set[int]
 ) -> None:
     assert merged(values, "whole", convention) == whole
@@ -73,15 +73,15 @@ def test_a_convention_tells_its_regions(
         (BINARY, (1,), "enhancing"),
     ],
 )
-def test_what_is_not_known_is_refused(
+def test_values_that_no_convention_explains_are_rejected(
     convention: str | None, values: tuple[int, ...], rule: str
 ) -> None:
-    with pytest.raises(RejectionError) as refusal:
+    with pytest.raises(RejectionError) as rejection:
         merged(values, rule, convention)
-    assert refusal.value.code == "labels-unknown"
+    assert rejection.value.code == "labels-unknown"
 
 
-def test_without_a_convention_values_decide_where_they_leave_no_doubt() -> None:
+def test_without_a_convention_unambiguous_values_decide() -> None:
     assert merged((1, 2, 4), "enhancing", None) == {4}
     assert merged((1, 2, 3), "whole", None) == {1, 2, 3}
     assert merged((255,), "whole", None) == {255}
@@ -94,7 +94,7 @@ def test_sources_that_contradict_each_other_agree_on_the_whole_tumour() -> None:
     assert merged((1, 2, 3), "core", "lumiere") == {1, 2}
 
 
-def test_a_list_wins_and_finds_nothing_only_where_the_rest_is_known() -> None:
+def test_a_list_of_values_wins_and_is_empty_only_if_the_convention_has_the_others() -> None:
     assert merged((3, 9), [9], "brats-2024") == {9}
     assert merged((2,), [1, 4], "brats-2012-2020") == set()
     with pytest.raises(RejectionError, match="labels-unknown"):
@@ -105,7 +105,7 @@ def test_a_list_wins_and_finds_nothing_only_where_the_rest_is_known() -> None:
     st.sampled_from([*CONVENTIONS, BINARY, None]),
     st.sets(st.integers(1, 6), min_size=1, max_size=5),
 )
-def test_the_regions_lie_in_each_other_and_never_hold_a_cavity(
+def test_the_regions_are_nested_and_never_hold_a_cavity(
     convention: str | None, values: set[int]
 ) -> None:
     regions = {}
@@ -146,7 +146,7 @@ def test_the_document_holds_the_table_of_conventions() -> None:
     )
 
 
-def test_every_layout_names_a_convention_that_is_known() -> None:
+def test_every_layout_names_a_known_convention() -> None:
     table = Path(__file__).parents[2] / "tasks/ingest/layouts.toml"
     named = set(re.findall(r'^\s*labels = "(.+)"', table.read_text(encoding="utf-8"), re.MULTILINE))
     assert named and named <= {*CONVENTIONS, BINARY}

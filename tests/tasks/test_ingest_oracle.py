@@ -21,7 +21,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
     return Room(tmp_path)
 
 
-def by_dcm2niix(series: Path, out: Path) -> nib.Nifti1Image:
+def convert_with_dcm2niix(series: Path, out: Path) -> nib.Nifti1Image:
     out.mkdir()
     command = [dcm2niix.bin, "-b", "n", "-z", "n", "-f", "x", "-o", str(out), str(series)]
     subprocess.run(command, check=True, capture_output=True)
@@ -29,36 +29,36 @@ def by_dcm2niix(series: Path, out: Path) -> nib.Nifti1Image:
     return nib.as_closest_canonical(nib.load(converted))
 
 
-def assert_as_dcm2niix(room: Room, series: Path) -> None:
+def assert_equals_dcm2niix(room: Room, series: Path) -> None:
     data, affine = room.load(room.ingest().image[0])
-    truth = by_dcm2niix(series, room.root / "dcm2niix")
+    truth = convert_with_dcm2niix(series, room.root / "dcm2niix")
     assert data.shape == truth.shape
     assert np.abs(affine - truth.affine).max() < 1e-4
     assert np.allclose(data, truth.get_fdata(), rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_oblique_series_are_as_dcm2niix_makes_them(room: Room, seed: int) -> None:
+def test_oblique_series_equal_dcm2niix_output(room: Room, seed: int) -> None:
     rng = np.random.default_rng(seed)
     turn = rotation(rng)
     write_series(
         room.raw, anatomy((6, 20, 14), seed), orientation=(*turn[:, 0], *turn[:, 1]),
         spacing=(0.7, 1.3), gap=rng.uniform(1, 6),
     )  # fmt: skip
-    assert_as_dcm2niix(room, room.raw)
+    assert_equals_dcm2niix(room, room.raw)
 
 
-def test_a_slope_for_each_slice_is_as_dcm2niix_applies_it(room: Room) -> None:
+def test_slopes_of_each_slice_equal_dcm2niix_output(room: Room) -> None:
     def scale(index: int, dataset: FileDataset) -> None:
         dataset.RescaleSlope, dataset.RescaleIntercept = 1 + index / 4, index
 
     write_series(room.raw, anatomy((5, 16, 16)), change=scale)
-    assert_as_dcm2niix(room, room.raw)
+    assert_equals_dcm2niix(room, room.raw)
 
 
 @pytest.mark.verify
 @pytest.mark.skipif(not LGG.is_dir(), reason="../shared/data/lgg is absent")
-def test_real_volumes_turned_at_random_are_as_dcm2niix_makes_them(
+def test_real_volumes_rotated_at_random_equal_dcm2niix_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed, path in enumerate(sorted(LGG.glob("sub-*/anat/*.nii.gz"))):
@@ -69,4 +69,4 @@ def test_real_volumes_turned_at_random_are_as_dcm2niix_makes_them(
         pixels = np.asarray(nib.load(path).dataobj).transpose(2, 1, 0).astype(np.uint16)
         room = Room(root)
         write_series(room.raw, pixels, orientation=(*turn[:, 0], *turn[:, 1]))
-        assert_as_dcm2niix(room, room.raw)
+        assert_equals_dcm2niix(room, room.raw)

@@ -1,4 +1,4 @@
-"""Masks that cannot be a tumour's outline in their image, and those that can."""
+"""Masks that cannot be a tumour's outline in their image are rejected; true masks pass."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def one_patient(room: Room, mask: np.ndarray, affine: np.ndarray = AFFINE) -> No
 
 
 def tissue() -> np.ndarray:
-    """A third of the brain, in sheets over both sides, as grey matter is."""
+    """Return a third of the brain, in sheets over both sides, as grey matter is."""
     return BRAIN & (np.sin(places(SHAPE, AFFINE)[..., 1] / 3) > 0.3)
 
 
@@ -67,7 +67,7 @@ def tissue() -> np.ndarray:
         (TRUE[::-1], "mask-ignores-image"),
     ],
 )
-def test_a_mask_that_is_no_outline_is_refused_and_the_image_stays(
+def test_a_mask_that_is_no_outline_is_rejected_and_the_image_stays(
     room: Room, mask: np.ndarray, code: str
 ) -> None:
     one_patient(room, mask)
@@ -82,32 +82,32 @@ def test_a_mask_that_is_no_outline_is_refused_and_the_image_stays(
 
 @pytest.mark.parametrize("contrast", [1.0, 0.3, -0.5])
 @pytest.mark.parametrize("radius", [8.0, 16.0, 30.0])
-def test_true_masks_are_kept_bright_or_dark_small_or_large(contrast: float, radius: float) -> None:
+def test_true_masks_pass_bright_or_dark_small_or_large(contrast: float, radius: float) -> None:
     mask = ball(SHAPE, AFFINE, radius=radius)
     grey = head(SHAPE, AFFINE, contrast=0) + contrast * 300 * mask
-    scene = CheckedImage.of(Volume(grey.astype(np.float32), AFFINE))
-    check_place(mask, scene)
-    assert view_of_outline(mask, scene) == "clear"
+    checked_image = CheckedImage.of(Volume(grey.astype(np.float32), AFFINE))
+    check_place(mask, checked_image)
+    assert view_of_outline(mask, checked_image) == "clear"
 
 
 @pytest.mark.parametrize("change", ["stripped", "z-scored", "inverted"])
-def test_a_head_is_found_whatever_was_done_to_its_greys(change: str) -> None:
+def test_a_head_is_found_under_any_change_of_its_greys(change: str) -> None:
     grey = np.where(BRAIN, IMAGE, 0)
     if change == "z-scored":
         grey = np.where(BRAIN, (IMAGE - IMAGE[BRAIN].mean()) / IMAGE[BRAIN].std(), 0)
     if change == "inverted":
         grey = 1000 - grey
-    scene = CheckedImage.of(Volume(grey.astype(np.float32), AFFINE))
-    check_place(TRUE, scene)
-    assert view_of_outline(TRUE, scene) == "clear"
+    checked_image = CheckedImage.of(Volume(grey.astype(np.float32), AFFINE))
+    check_place(TRUE, checked_image)
+    assert view_of_outline(TRUE, checked_image) == "clear"
     with pytest.raises(RejectionError, match="mask-of-head"):
-        check_place(BRAIN.astype(np.uint8), scene)
+        check_place(BRAIN.astype(np.uint8), checked_image)
     with pytest.raises(RejectionError, match="mask-in-air"):
-        check_place(ball(SHAPE, AFFINE, np.array([-66.0, -70.0, 0.0])), scene)
+        check_place(ball(SHAPE, AFFINE, np.array([-66.0, -70.0, 0.0])), checked_image)
 
 
 def test_one_image_that_shows_the_outline_is_enough(room: Room) -> None:
-    """An oedema shows in a FLAIR, not in a T1; its mask belongs to both."""
+    """Check an oedema: it is visible in a FLAIR, not in a T1; its mask belongs to both."""
     write(room.raw / "P1/P1_FLAIR.nii.gz", IMAGE)
     write(room.raw / "P1/P1_T1.nii.gz", head(SHAPE, AFFINE, contrast=0, seed=1))
     write(room.raw / "P1/P1_seg.nii.gz", TRUE)
@@ -117,7 +117,7 @@ def test_one_image_that_shows_the_outline_is_enough(room: Room) -> None:
     assert room.codes() == ["mask-ignores-image"]
 
 
-def test_a_region_without_an_edge_of_its_own_stays_where_the_whole_tumour_shows(
+def test_a_region_without_its_own_edge_passes_if_the_whole_tumour_is_visible(
     room: Room,
 ) -> None:
     labels = TRUE.astype(np.int16) * 2
@@ -140,11 +140,13 @@ def test_a_region_without_an_edge_of_its_own_stays_where_the_whole_tumour_shows(
         (("elsewhere", "unseen", "clear"), False),
     ],
 )
-def test_images_are_heard_together(views: tuple[str, ...], ignored: bool) -> None:
+def test_a_mask_is_ignored_by_all_its_images_together(
+    views: tuple[str, ...], ignored: bool
+) -> None:
     assert is_ignored(views) == ignored  # type: ignore[arg-type]
 
 
-def test_a_brain_beside_the_tumour_is_left_out_alone(room: Room) -> None:
+def test_a_brain_mask_beside_the_tumour_mask_is_left_out_alone(room: Room) -> None:
     write(room.raw / "P1/P1_FLAIR.nii.gz", IMAGE)
     write(room.raw / "P1/P1_a_mask.nii.gz", TRUE)
     write(room.raw / "P1/P1_b_mask.nii.gz", BRAIN)
@@ -154,13 +156,13 @@ def test_a_brain_beside_the_tumour_is_left_out_alone(room: Room) -> None:
         assert np.array_equal(room.load(flair["mask"])[0], TRUE)
 
 
-def test_a_mask_of_nothing_was_examined_and_is_empty(room: Room) -> None:
+def test_a_mask_without_voxels_is_empty_not_missing(room: Room) -> None:
     one_patient(room, np.zeros(SHAPE))
     assert list(room.ingest().mask_status) == ["empty"]
     assert room.codes() == []
 
 
-def test_a_mask_of_which_a_corner_falls_inside_the_image_is_refused(room: Room) -> None:
+def test_a_mask_of_which_a_corner_falls_inside_the_image_is_rejected(room: Room) -> None:
     away = AFFINE.copy()
     away[0, 3] += 111  # 3 of the tumour's 32 mm still lie in the image, whose edge is at 72 mm
     one_patient(room, TRUE, away)
@@ -169,7 +171,7 @@ def test_a_mask_of_which_a_corner_falls_inside_the_image_is_refused(room: Room) 
 
 
 def identity(kind: str) -> np.ndarray:
-    """What programs write that know of no affine."""
+    """Return an affine that programs write by default."""
     return {
         "numpy": np.eye(4),
         "itk": np.diag([-1.0, -1.0, 1.0, 1.0]),
@@ -181,7 +183,7 @@ def identity(kind: str) -> np.ndarray:
     ("codes", "kind"),
     [("RAS", "numpy"), ("LAS", "itk"), ("LPS", "numpy"), ("LPS", "spacing"), ("PSR", "numpy")],
 )
-def test_a_bare_array_is_laid_on_by_its_order_where_the_image_confirms_it(
+def test_a_mask_without_affine_is_placed_by_voxel_order_if_the_image_confirms_it(
     room: Room, codes: str, kind: str
 ) -> None:
     affine, shape = affine_of(codes), shape_of(codes)
@@ -194,7 +196,7 @@ def test_a_bare_array_is_laid_on_by_its_order_where_the_image_confirms_it(
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "faint", "tiny"])
-def test_a_bare_array_is_refused_where_the_image_does_not_confirm_it(
+def test_a_mask_without_affine_is_rejected_if_the_image_does_not_confirm_it(
     room: Room, damage: str
 ) -> None:
     shape = (12, 14, 10) if damage == "tiny" else SHAPE
@@ -213,7 +215,7 @@ def test_a_bare_array_is_refused_where_the_image_does_not_confirm_it(
 
 
 @pytest.mark.parametrize("codes", ORIENTATIONS)
-def test_only_the_true_placement_is_settled(codes: str) -> None:
+def test_only_the_true_placement_is_confirmed(codes: str) -> None:
     affine, shape = affine_of(codes), shape_of(codes)
     image = Volume(head(shape, affine).astype(np.float32), affine)
     mask = ball(shape, affine)

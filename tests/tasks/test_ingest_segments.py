@@ -1,4 +1,4 @@
-"""DICOM segmentations, written by highdicom, and which of their segments are tumour."""
+"""DICOM segmentations written by highdicom, and the choice of tumour segments."""
 
 from pathlib import Path
 
@@ -87,12 +87,12 @@ def listed(words: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", listed(TUMOURS))
-def test_names_of_tumours_count(name: str) -> None:
+def test_names_of_tumours_count_as_tumour(name: str) -> None:
     assert tumour_segments({1: Segment(name), 2: Segment("Brain")}, "whole") == [1]
 
 
 @pytest.mark.parametrize("name", listed(OTHERS))
-def test_names_of_other_things_do_not(name: str) -> None:
+def test_names_of_other_structures_do_not_count(name: str) -> None:
     assert tumour_segments({1: Segment(name), 2: Segment("GTV")}, "whole") == [2]
     with pytest.raises(RejectionError, match="not-a-tumour-mask"):
         tumour_segments({1: Segment(name)}, "whole")
@@ -119,12 +119,14 @@ def test_names_of_other_things_do_not(name: str) -> None:
         ("", ("", ""), None),
     ],
 )
-def test_codes_tell_what_names_do_not(label: str, code: tuple[str, str], part: str | None) -> None:
+def test_codes_decide_where_names_do_not(
+    label: str, code: tuple[str, str], part: str | None
+) -> None:
     assert tumour_part(Segment(label, normalise_code(*code))) == part
 
 
-def test_the_tables_codes_are_the_standards() -> None:
-    """pydicom's dictionaries (PS3.16) are the oracle for what codes mean."""
+def test_the_codes_in_the_table_are_those_of_the_standard() -> None:
+    """Compare with pydicom's dictionaries (PS3.16), the oracle for the meaning of codes."""
     from pydicom.sr._snomed_dict import mapping
 
     meant = {
@@ -148,7 +150,7 @@ def test_the_tables_codes_are_the_standards() -> None:
     assert not {HIPPOCAMPUS, BRAIN, ("SCT", codes.SCT.Hemorrhage.value)} & set(PART_OF_CODE)
 
 
-def test_the_owner_says_which_segments_are_tumour() -> None:
+def test_mask_segments_lists_the_segments_that_are_tumour() -> None:
     segments = {1: Segment("Segment_1"), 2: Segment("Brain"), 3: Segment("tumor")}
     assert tumour_segments(segments, "whole", ["segment_1"]) == [1]
     assert tumour_segments(segments, "core", [2, "Segment_1 "]) == [1, 2]
@@ -226,7 +228,7 @@ def test_a_segmentation_of_an_organ_is_no_tumour(
 
 
 @pytest.mark.parametrize("omit", [False, True])
-def test_a_segmentation_without_frame_of_reference_lies_where_its_frames_say(
+def test_a_segmentation_without_frame_of_reference_is_placed_by_its_frames(
     room: Room, omit: bool
 ) -> None:
     turn = rotation(np.random.default_rng(3))
@@ -244,7 +246,7 @@ def test_a_segmentation_without_frame_of_reference_lies_where_its_frames_say(
     assert_equal_to(room, manifest["mask"][0], mask, affine)
 
 
-def test_one_plane_of_a_segmentation_is_as_thick_as_it_says(room: Room) -> None:
+def test_one_plane_of_a_segmentation_has_the_declared_thickness(room: Room) -> None:
     affine = write_series(room.raw / "x", anatomy((7, 9, 10)))
     mask = np.zeros((7, 9, 10), np.uint8)
     mask[3, 2:6, 2:6] = 1
@@ -270,7 +272,7 @@ def test_scan_lists_segments_and_what_they_count_as(
     assert rows["Segment_1"] == rows["Brain-GTV"] == "nothing"
 
 
-def test_a_surface_segmentation_is_refused_as_a_mask_that_is_not_read(room: Room) -> None:
+def test_a_surface_segmentation_is_rejected_as_a_mask_that_is_not_read(room: Room) -> None:
     def change(_: int, dataset: FileDataset) -> None:
         dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66.5"
         for name in ("Rows", "Columns", "PixelData"):
@@ -303,7 +305,7 @@ def test_labels_in_a_plain_series_are_a_mask(
         assert_equal_to(room, manifest["mask"][0], mask, affine)
 
 
-def test_greys_whose_description_speaks_of_a_mask_stay_an_image(room: Room) -> None:
+def test_greys_whose_description_names_a_mask_stay_an_image(room: Room) -> None:
     write_series(room.raw / "x", anatomy((7, 9, 10)), SeriesDescription="T1 CE MRA MASK")
     write_series(room.raw / "y", anatomy((7, 9, 10)), seed="y", FrameOfReferenceUID=generate_uid())
     assert len(room.ingest()) == 2

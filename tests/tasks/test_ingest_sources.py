@@ -1,4 +1,4 @@
-"""Archives, override tables, structure sets and segment names."""
+"""Archives, the table series.csv, contrasts, and frames of reference."""
 
 import stat
 import zipfile
@@ -29,7 +29,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
 # --- archives
 
 
-def zip_of(path: Path, folder: Path) -> None:
+def write_zip(path: Path, folder: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(folder.rglob("*")):
@@ -37,12 +37,12 @@ def zip_of(path: Path, folder: Path) -> None:
                 archive.write(file, file.relative_to(folder))
 
 
-def test_an_archive_is_as_good_as_its_folder(room: Room) -> None:
+def test_an_archive_gives_the_same_volumes_as_its_folder(room: Room) -> None:
     folder = room.root / "plain"
     write_series(folder / "x", anatomy((4, 8, 8)))
     write_nifti(folder / "sub-02/anat/sub-02_FLAIR.nii.gz", anatomy((8, 9, 10)))
     write_nifti(folder / "derivatives/sub-02_mask.nii.gz", ball((8, 9, 10), (4, 4, 4)))
-    zip_of(room.raw / "all.zip", folder)
+    write_zip(room.raw / "all.zip", folder)
     manifest = room.ingest()
     assert sorted(manifest.mask_status) == ["missing", "segmented"]
     assert room.codes() == []
@@ -67,7 +67,7 @@ def test_a_disc_with_its_directory_is_read_and_the_directory_is_no_image(room: R
     assert room.accounts_for_every_file()
 
 
-def test_path_tricks_links_and_nested_archives_are_refused_one_by_one(room: Room) -> None:
+def test_path_tricks_links_and_nested_archives_are_rejected_one_by_one(room: Room) -> None:
     one_patient(room)
     with zipfile.ZipFile(room.raw / "evil.zip", "w") as archive:
         archive.writestr("../../escaped_FLAIR.nii", b"x" * 400)
@@ -109,7 +109,7 @@ def test_an_archive_that_inflates_beyond_its_limit_is_stopped(room: Room) -> Non
     assert room.codes() == ["archive-unsafe"]
 
 
-def test_a_broken_archive_is_a_row(room: Room) -> None:
+def test_a_broken_archive_is_one_row_of_the_rejects(room: Room) -> None:
     one_patient(room)
     (room.raw / "broken.zip").write_bytes(b"PK\3\4" + bytes(100))
     room.ingest()
@@ -159,7 +159,7 @@ def test_a_wrong_line_in_series_csv_is_named(room: Room) -> None:
         ("series 7", None, None, None, False, "other"),
     ],
 )
-def test_modalities_are_told_by_description_then_by_sequence(  # noqa: PLR0917
+def test_modalities_follow_from_the_description_then_from_the_timing(  # noqa: PLR0917
     description: str, TR: float, TE: float, TI: float, contrast: bool, modality: str
 ) -> None:
     assert recognise(description, Timing(TR, TE, TI, contrast))[0] == modality
@@ -190,7 +190,9 @@ WITHOUT_AGENT = [
         ("other", ["MRA CE", "ADC T2", "STIR"]),
     ],
 )
-def test_a_contrast_agent_is_told_from_other_words(modality: str, descriptions: list[str]) -> None:
+def test_a_contrast_agent_is_distinguished_from_other_words(
+    modality: str, descriptions: list[str]
+) -> None:
     found = {words: recognise(words, Timing(None, None, None, False))[0] for words in descriptions}
     assert found == dict.fromkeys(descriptions, modality)
 
@@ -207,7 +209,7 @@ def test_a_mask_of_another_frame_of_reference_is_not_used(room: Room) -> None:
     assert sorted(room.ingest().mask_status) == ["missing", "segmented"]
 
 
-def test_the_documents_table_of_codes_is_the_codes() -> None:
+def test_the_document_holds_the_current_table_of_codes() -> None:
     document = (Path(__file__).parents[2] / "docs/ingest.md").read_text(encoding="utf-8")
     assert TABLE_START + table_of_codes() + TABLE_END in document, (
         "run python -m tasks.ingest.core.rejection docs/ingest.md"
@@ -215,7 +217,7 @@ def test_the_documents_table_of_codes_is_the_codes() -> None:
     assert with_table(document) == document
 
 
-def test_probabilities_are_no_labels(room: Room) -> None:
+def test_a_map_of_probabilities_is_not_a_label_mask(room: Room) -> None:
     write_nifti(room.raw / "a_FLAIR.nii.gz", anatomy((5, 9, 10)))
     write_nifti(room.raw / "a_FLAIR_mask.nii.gz", np.full((5, 9, 10), 0.3, np.float32))
     assert list(room.ingest().mask_status) == ["missing"]

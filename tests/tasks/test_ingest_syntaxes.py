@@ -1,4 +1,4 @@
-"""Transfer syntaxes: uncompressed ones as written here, compressed ones as archived."""
+"""Transfer syntaxes: uncompressed ones are written here, compressed ones are archived files."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def conformance_series() -> list[Path]:
 
 
 @pytest.mark.skipif(not CONFORMANCE.is_dir(), reason="../shared/data/dicom-conformance is absent")
-def test_every_conformance_series_is_right_or_refused_by_its_code(room: Room) -> None:
+def test_every_conformance_series_is_exact_or_rejected_with_its_code(room: Room) -> None:
     codes = {"notavolume": "not-a-volume", "slicecount": "too-few-slices"}
     assert len(conformance_series()) == 11
     for series in conformance_series():

@@ -12,7 +12,7 @@ from pydicom.uid import generate_uid
 
 from tests.tasks.dicom_cases import anatomy, rotation, write_multiframe, write_series
 from tests.tasks.ingest_fixtures import Room
-from tests.tasks.test_ingest_dicom import assert_equal_to
+from tests.tasks.test_ingest_dicom import assert_volume_equals
 
 
 @pytest.fixture
@@ -46,7 +46,9 @@ def test_a_multiframe_object_needs_no_frame_of_reference(room: Room, seed: int) 
         order=list(map(int, rng.permutation(6))), change=without_frame_of_reference,
     )  # fmt: skip
     manifest = room.ingest()
-    assert_equal_to(room, manifest.image[0], pixels * (1 + np.arange(6))[:, None, None], affine)
+    assert_volume_equals(
+        room, manifest.image[0], pixels * (1 + np.arange(6))[:, None, None], affine
+    )
 
 
 def test_a_multiframe_object_equals_dcm2niix_output(room: Room) -> None:
@@ -94,7 +96,7 @@ def test_enhanced_objects_of_one_frame_are_slices_of_one_volume(
         if index == 0:
             first = affine
     manifest = room.ingest()
-    assert_equal_to(room, manifest.image[0], pixels * (1 + np.arange(6))[:, None, None], first)
+    assert_volume_equals(room, manifest.image[0], pixels * (1 + np.arange(6))[:, None, None], first)
     assert room.codes() == []
 
 
@@ -207,7 +209,7 @@ def test_slices_with_a_series_uid_each_are_one_volume(room: Room) -> None:
         room.raw, pixels, orientation=(*turn[:, 0], *turn[:, 1]), change=own_series
     )
     manifest = room.ingest()
-    assert_equal_to(room, manifest.image[0], pixels, affine)
+    assert_volume_equals(room, manifest.image[0], pixels, affine)
     assert room.codes() == []
 
 
@@ -219,9 +221,9 @@ def test_two_series_with_a_uid_a_slice_stay_two(room: Room) -> None:
         room.raw, second, seed="c", prefix="c", change=own_series, SeriesDescription="T1"
     )
     manifest = room.ingest()
-    assert_equal_to(room, manifest.image[0], first, affine)
-    assert_equal_to(room, manifest.image[1], second, affine)
-    assert_equal_to(room, manifest.image[2], second, third)
+    assert_volume_equals(room, manifest.image[0], first, affine)
+    assert_volume_equals(room, manifest.image[1], second, affine)
+    assert_volume_equals(room, manifest.image[2], second, third)
 
 
 def test_single_slices_that_form_no_volume_are_rejected(room: Room) -> None:

@@ -147,6 +147,6 @@ def test_the_document_holds_the_table_of_conventions() -> None:
 
 
 def test_every_layout_names_a_known_convention() -> None:
-    table = Path(__file__).parents[2] / "tasks/ingest/layouts.toml"
+    table = Path(__file__).parents[2] / "tasks/ingest/filenames/layouts.toml"
     named = set(re.findall(r'^\s*labels = "(.+)"', table.read_text(encoding="utf-8"), re.MULTILINE))
     assert named and named <= {*CONVENTIONS, BINARY}

@@ -20,7 +20,7 @@ from tests.tasks.dicom_cases import (
     write_structures,
 )
 from tests.tasks.ingest_fixtures import Room
-from tests.tasks.test_ingest_dicom import assert_equal_to, tumour
+from tests.tasks.test_ingest_dicom import assert_volume_equals, tumour
 
 BRATS = {1: "Necrotic tumor core", 2: "Peritumoral edema", 3: "Enhancing tumor"}
 PEDIATRIC = {1: "ET", 2: "NET", 3: "CC", 4: "ED"}
@@ -172,7 +172,7 @@ def test_a_label_map_is_a_mask_and_never_an_image(room: Room) -> None:
     )  # fmt: skip
     manifest = room.ingest()
     assert list(manifest.mask_status) == ["segmented"]
-    assert_equal_to(room, manifest["mask"][0], mask == 1, affine)
+    assert_volume_equals(room, manifest["mask"][0], mask == 1, affine)
     assert room.codes() == []
 
 
@@ -186,7 +186,7 @@ def test_a_fractional_segmentation_is_cut_at_half(room: Room, kind: str) -> None
         room.raw / "x/s.dcm", room.raw / "x", share, kind="FRACTIONAL", fractional_type=kind
     )
     manifest = room.ingest()
-    assert_equal_to(room, manifest["mask"][0], share[..., 0] >= 0.5, affine)
+    assert_volume_equals(room, manifest["mask"][0], share[..., 0] >= 0.5, affine)
 
 
 def test_fractions_of_segments_add_up_only_where_they_do_not_overlap(room: Room) -> None:
@@ -224,7 +224,7 @@ def test_a_segmentation_of_an_organ_is_no_tumour(
     assert room.codes() == ["not-a-tumour-mask"]
     assert room.accounts_for_every_file()
     manifest = room.ingest(mask_segments=list(segments))
-    assert_equal_to(room, manifest["mask"][0], mask, affine)
+    assert_volume_equals(room, manifest["mask"][0], mask, affine)
 
 
 @pytest.mark.parametrize("omit", [False, True])
@@ -243,7 +243,7 @@ def test_a_segmentation_without_frame_of_reference_is_placed_by_its_frames(
         del dataset.FrameOfReferenceUID
         dataset.save_as(path)
     manifest = room.ingest()
-    assert_equal_to(room, manifest["mask"][0], mask, affine)
+    assert_volume_equals(room, manifest["mask"][0], mask, affine)
 
 
 def test_one_plane_of_a_segmentation_has_the_declared_thickness(room: Room) -> None:
@@ -251,7 +251,7 @@ def test_one_plane_of_a_segmentation_has_the_declared_thickness(room: Room) -> N
     mask = np.zeros((7, 9, 10), np.uint8)
     mask[3, 2:6, 2:6] = 1
     write_segmentation(room.raw / "x/s.dcm", room.raw / "x", mask, omit_empty_frames=True)
-    assert_equal_to(room, room.ingest()["mask"][0], mask, affine)
+    assert_volume_equals(room, room.ingest()["mask"][0], mask, affine)
 
 
 def test_scan_lists_segments_and_what_they_count_as(
@@ -302,7 +302,7 @@ def test_labels_in_a_plain_series_are_a_mask(
     assert list(manifest.mask_status) == [status]
     assert room.codes() == codes
     if status == "segmented":
-        assert_equal_to(room, manifest["mask"][0], mask, affine)
+        assert_volume_equals(room, manifest["mask"][0], mask, affine)
 
 
 def test_greys_whose_description_names_a_mask_stay_an_image(room: Room) -> None:

@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_series
 from tests.tasks.ingest_fixtures import Room
-from tests.tasks.test_ingest_dicom import assert_equal_to
+from tests.tasks.test_ingest_dicom import assert_volume_equals
 
 CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"
 
@@ -52,7 +52,7 @@ def test_other_uncompressed_syntaxes_are_read(room: Room, syntax: str) -> None:
     pixels = anatomy((4, 8, 9))
     affine = write_series(room.raw, pixels)
     rewrite(room.raw, syntax)
-    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
@@ -60,7 +60,7 @@ def test_files_without_preamble_and_extension_are_read(room: Room, syntax: str) 
     pixels = anatomy((4, 8, 9))
     affine = write_series(room.raw, pixels)
     rewrite(room.raw, syntax, preamble=False)
-    assert_equal_to(room, room.ingest().image[0], pixels, affine)
+    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
 
 
 def conformance_series() -> list[Path]:

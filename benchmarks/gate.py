@@ -235,17 +235,16 @@ def exhaustive(
     a: Floats, b: Floats, bodies: NDArray[np.bool_], others: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """The highest exact SSIM (N,) over all references, mirrored or not, all shifts of up to 4."""
-    references = shifted_ssim.Candidates.of(b, others, map)
-    shifts = list(product(range(9), repeat=2))
+    shifts = list(product(range(-4, 5), repeat=2))
     best = np.full(len(a), -1.0)
-    for flip in nearest_ssim.MIRRORED:
-        queries = shifted_ssim.Side.of(a, bodies).flipped(flip).shifted(4)
-        flips = np.tile(flip, (len(b), 1))
-        for query in range(len(a)):
-            own = {flip: queries.take(query)}
-            pairs = shifted_ssim.Pairs(own, references, np.arange(len(b)), flips, 4)
-            tried = [(place, i, j) for place in range(len(b)) for i, j in shifts]
-            best[query] = max(best[query], float(pairs.ssim(tried, stride=1).max()))
+    with torch.inference_mode():
+        references = shifted_ssim.References.of(b, others, map)
+        queries = shifted_ssim.Images(a, bodies, 4, set(nearest_ssim.MIRRORED))
+        for flip, query in product(nearest_ssim.MIRRORED, range(len(a))):
+            asked = [(number, flip) for number in range(len(b))]
+            one = nearest_ssim.Query(queries, query, references, asked, 4)
+            found = [value for k in range(len(b)) for _, _, value in one.exact(k, shifts)]
+            best[query] = max(best[query], *found)
     return best
 
 

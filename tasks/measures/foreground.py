@@ -16,7 +16,14 @@ OUTLINE = ("area", "solid", "one_piece", "centre_row", "centre_column")
 def foreground(images: NDArray[np.float32]) -> Bools:
     """The body (N,H,W) in images (N,C,H,W) in [-1, 1]: bright in the mean channel, holes filled."""
     bright = ndimage.gaussian_filter(images.mean(axis=1), 0.7, axes=(1, 2)) > AIR
-    return np.stack([ndimage.binary_fill_holes(image) for image in bright])
+    return np.stack([filled(image) for image in bright])
+
+
+def filled(bright: Bools) -> Bools:
+    """Without its holes: the dark pieces that do not reach the frame; as `binary_fill_holes`."""
+    pieces, _ = ndimage.label(np.pad(~bright, 1, constant_values=True))
+    inside: Bools = (pieces != pieces[0, 0])[1:-1, 1:-1]
+    return inside
 
 
 def outline(bodies: Bools) -> Floats:

@@ -1,11 +1,11 @@
 """The most similar slice of a set by SSIM, under flips and shifts.
 
 Every pair is compared nearly and unshifted (`ssim_pairs`), as it is and mirrored, by few windows.
-The best few of each query are compared by more windows; the best of these, and those that correlate
-best with it (`neighbours`), are moved about: every third shift is looked at, then, of the `CLOSE`
-best, those around the best one. The `EXACT` best of these pairs are compared exactly. A correlation
-finds shifted copies at once; but the shift at which two slices correlate best is seldom the one at
-which their SSIM is highest.
+The best few of each query, and those that correlate best with it (`neighbours`), are moved about
+by more windows (`shifted_ssim`): every third shift is looked at, then those around the `CLOSE` best
+pairs at a shift. The `EXACT` best of these are compared exactly. A correlation finds shifted copies
+at once; but the shift at which two slices correlate best is seldom the one at which their SSIM is
+highest.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,19 @@ import torch
 from numpy.typing import NDArray
 
 from tasks.measures.neighbours import Nearest, Owners, flipped
-from tasks.measures.shifted_ssim import AT_ONCE, Candidates, Flip, Pairs, Side
+from tasks.measures.shifted_ssim import (
+    AT_ONCE,
+    STRIDE,
+    Flip,
+    Images,
+    References,
+    Shift,
+    around,
+    exactly,
+    nearly,
+    unit,
+)
+from tasks.measures.ssim import RADIUS
 from tasks.measures.ssim_pairs import Grid, best_pairs
 from tasks.measures.threads import one_product_each
 
@@ -27,11 +39,11 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.intp]
 
 CHUNK = 2048  # queries at a time; bounds the memory
-LIKELY = 16  # references of a query that are compared by more windows, of the best by few
 FEW = Grid(stride=8, degree=3)  # for all pairs
-CORRELATED = 3  # of the best correlated references of a query are tried
-CLOSE = 4  # of all that were tried, are tried at the shifts around the best one
-EXACT = 3  # of all that were tried, are compared exactly
+LIKELY = 16  # references of a query, of the highest SSIM unshifted, that are moved about
+CORRELATED = 3  # and of those that correlate best with it
+CLOSE = 8  # of all these pairs at a shift, have the shifts around it tried
+EXACT = 4  # pairs at a shift are compared exactly
 MIRRORED: tuple[Flip, ...] = ((False, False), (False, True))
 
 
@@ -54,7 +66,7 @@ def nearest_ssim(
     reference_bodies: Bools,
     *,
     correlated: Nearest,
-    keep: int = 8,
+    keep: int = LIKELY,
     max_shift: int = 4,
     owners: Owners | None = None,
     workers: int = 1,
@@ -76,7 +88,7 @@ def nearest_ssim(
     """
     parts = []
     with torch.inference_mode(), one_product_each(workers) as pool:
-        known = Candidates.of(references, reference_bodies, pool.map)
+        known = References.of(references, reference_bodies, pool.map)
         for start in range(0, len(queries), CHUNK):
             rows = slice(start, start + CHUNK)
             mine = None if owners is None else (owners[0][rows], owners[1])
@@ -84,17 +96,16 @@ def nearest_ssim(
                 best_pairs(
                     (flipped(queries[rows], flip), bodies[rows, :, :: -1 if flip[1] else 1]),
                     (references, reference_bodies),
-                    keep=LIKELY, owners=mine, grid=replace(FEW, device=device), pool=pool,
+                    keep=keep, owners=mine, grid=replace(FEW, device=device), pool=pool,
                 )
                 for flip in MIRRORED
             ]  # fmt: skip
-            places, flips = chosen(correlated, rows, likely)
+            places, flips = chosen(correlated, rows, likely, keep)
             allowed = np.ones(places.shape, dtype=bool)
             if mine is not None:
                 allowed = mine[0][:, None] != mine[1][places]
             scores, shifts = refine(
                 (queries[rows], bodies[rows]), known, (places, flips), allowed,
-                keep=keep, ahead=correlated.rows[:, :CORRELATED].shape[1],
                 max_shift=max_shift, map_=pool.map,
             )  # fmt: skip
             best = scores.argmax(axis=1)
@@ -105,12 +116,12 @@ def nearest_ssim(
 
 
 def chosen(
-    correlated: Nearest, rows: slice, likely: list[tuple[Ints, Floats]]
+    correlated: Nearest, rows: slice, likely: list[tuple[Ints, Floats]], keep: int
 ) -> tuple[Ints, Bools]:
     """Positions (N,K) and flips (N,K,2): the best correlated, then those of the highest SSIM."""
     which = np.repeat(np.arange(len(MIRRORED)), [places.shape[1] for places, _ in likely])
     values = np.concatenate([values for _, values in likely], axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")[:, :LIKELY]
+    order = np.argsort(-values, axis=1, kind="stable")[:, :keep]
     similar = np.take_along_axis(np.concatenate([p for p, _ in likely], axis=1), order, axis=1)
     turned = correlated.transforms[rows, :CORRELATED, :2].astype(bool)
     return (
@@ -121,69 +132,127 @@ def chosen(
 
 def refine(
     queries: tuple[Floats, Bools],
-    references: Candidates,
+    references: References,
     pairs: tuple[Ints, Bools],
     allowed: Bools,
     *,
-    keep: int,
-    ahead: int,
     max_shift: int,
     map_: Callable[..., Any],
 ) -> tuple[Floats, NDArray[np.int16]]:
     """The exact SSIM (N,K) at the best shifts (N,K,2) found; -1 where a pair fell behind.
 
     `queries` are images and bodies, `pairs` positions of references (N,K) and the flips (N,K,2) of
-    the queries. All are compared unshifted; of the `keep` best, and of the `ahead` first ones, each
-    third shift; of the `CLOSE` best, those around the best one; then exactly the best `EXACT`.
-    Pairs that are not `allowed` (N,K), or stand there twice, are left out.
+    the queries. Pairs that are not `allowed` (N,K) are left out.
     """
     (images, bodies), (rows, flips) = queries, pairs
-    n, k = rows.shape
-    scores = np.full((n, k), -1, dtype=np.float32)
-    shifts = np.zeros((n, k, 2), dtype=np.int16)
-    middle, thirds = max_shift, every_third(max_shift)
+    scores = np.full(rows.shape, -1, dtype=np.float32)
+    shifts = np.zeros((*rows.shape, 2), dtype=np.int16)
 
-    def work(query: int) -> None:
-        own = {kind: side.take(query % AT_ONCE) for kind, side in turned.items()}
-        pairs = Pairs(own, references, rows[query], flips[query], max_shift)
-        usable = pairs.first() & allowed[query]
-        likely = [place for place in range(ahead, k) if usable[place]]
-        if len(likely) > keep:
-            plain = pairs.ssim([(place, middle, middle) for place in likely])
-            likely = [likely[index] for index in np.argsort(-plain, kind="stable")[:keep]]
-        tried = [place for place in range(ahead) if usable[place]] + likely
-        rough = pairs.best([(place, i, j) for place in tried for i, j in product(thirds, thirds)])
-        near = [
-            (place, a, b)
-            for place, (_, i, j) in sorted(rough.items(), key=highest)[:CLOSE]
-            for a, b in product(around(i, max_shift), around(j, max_shift))
-        ]
-        found = sorted(pairs.best(near).items(), key=highest)[:EXACT]
-        for place, (_, i, j) in found:
-            shifts[query, place] = max_shift - i, max_shift - j
-            scores[query, place] = pairs.ssim([(place, i, j)], stride=1)[0]
-
-    for start in range(0, n, AT_ONCE):
-        batch = np.arange(n)[start : start + AT_ONCE]
-        few = Side.of(images[batch], bodies[batch])
+    @torch.inference_mode()
+    def work(start: int) -> None:
+        batch = slice(start, start + AT_ONCE)
         kinds: set[Flip] = {(bool(a), bool(b)) for a, b in flips[batch].reshape(-1, 2)}
-        turned = {kind: few.flipped(kind).shifted(max_shift) for kind in kinds}
-        list(map_(work, batch))
+        own = Images(images[batch], bodies[batch], max_shift, kinds)
+        for row in range(start, min(start + AT_ONCE, len(images))):
+            asked = [(int(r), (bool(a), bool(b))) for r, (a, b) in zip(rows[row], flips[row],
+                                                                      strict=True)]  # fmt: skip
+            places = [place for place in np.flatnonzero(allowed[row]).tolist()
+                      if asked.index(asked[place]) == place]  # fmt: skip
+            one = Query(own, row - start, references, asked, max_shift)
+            for place, shift, value in one.best(places):
+                if value > scores[row, place]:
+                    scores[row, place], shifts[row, place] = value, shift
+
+    list(map_(work, range(0, len(images), AT_ONCE)))
     return scores, shifts
 
 
-def highest(found: tuple[int, tuple[float, int, int]]) -> float:
-    """Sort places by falling SSIM."""
-    return -found[1][0]
+class Query:
+    """One image beside the references it may be nearest to.
+
+    Args:
+        images: with its windows.
+        row: its position there.
+        references: the whole set.
+        asked: position and flip of each pair.
+        reach: the largest shift.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        row: int,
+        references: References,
+        asked: list[tuple[int, Flip]],
+        reach: int,
+    ) -> None:
+        self.images, self.row, self.references, self.reach = images, row, references, reach
+        self.numbers = np.array([number for number, _ in asked], dtype=np.intp)
+        self.flips = [flip for _, flip in asked]
+        own = np.stack([images.boxes[flip][row] for flip in set(self.flips)])
+        shape = references.bodies.shape[1:]
+        boxes = np.concatenate([own, references.boxes[self.numbers]])
+        # Without the air around all bodies, wherever the query is shifted.
+        self.pixels = around(boxes, RADIUS + reach, shape)
+        top, bottom, left, right = around(boxes, reach, shape)
+        height, width = references.windows.shape[2:]
+        self.box = (*lattice(top, bottom, height), *lattice(left, right, width))
+        t, b, x, y = self.box
+        self.theirs = references.windows[:, :, t:b, x:y]
+
+    def best(self, places: list[int]) -> list[tuple[int, Shift, float]]:
+        """Places, shifts and exact SSIM of the best pairs among those at `places`."""
+        steps = every_third(self.reach)
+        thirds = [(i, j) for i in steps for j in steps]
+        rough: dict[tuple[int, Shift], float] = {}
+        for flip in set(self.flips):
+            some = [place for place in places if self.flips[place] == flip]
+            for place, values in zip(some, self.near(flip, some, thirds), strict=True):
+                rough |= {(place, s): value for s, value in zip(thirds, values, strict=True)}
+        tried: dict[int, dict[Shift, None]] = {}
+        for place, (i, j) in sorted(rough, key=lambda key: -rough[key])[:CLOSE]:
+            near = product(beside(i, self.reach), beside(j, self.reach))
+            tried.setdefault(place, {}).update(dict.fromkeys(near))
+        fine: dict[tuple[int, Shift], float] = {}
+        for place, about in tried.items():
+            (values,) = self.near(self.flips[place], [place], list(about))
+            fine |= {(place, s): value for s, value in zip(about, values, strict=True)}
+        last: dict[int, list[Shift]] = {}
+        for place, shift in sorted(fine, key=lambda key: -fine[key])[:EXACT]:
+            last.setdefault(place, []).append(shift)
+        return [one for place, shifts in last.items() for one in self.exact(place, shifts)]
+
+    def near(self, flip: Flip, places: list[int], shifts: list[Shift]) -> list[list[float]]:
+        """SSIM of the pairs at places and shifts, nearly."""
+        if not places:
+            return []
+        mine = self.images.at(self.row, flip, shifts, self.box)
+        numbers = torch.from_numpy(self.numbers[places])
+        found: list[list[float]] = nearly(mine[None], self.theirs[numbers][:, None]).tolist()
+        return found
+
+    def exact(self, place: int, shifts: list[Shift]) -> list[tuple[int, Shift, float]]:
+        """Place, shift and exact SSIM of one pair at some shifts."""
+        number, (t, b, x, y) = self.numbers[place], self.pixels
+        mine = self.images.whole(self.row, self.flips[place], shifts, self.pixels)
+        picture = unit(self.references.images[number : number + 1, :, t:b, x:y])[0]
+        values = exactly(mine, picture, self.references.bodies[number, t:b, x:y])
+        return [(place, shift, float(v)) for shift, v in zip(shifts, values, strict=True)]
+
+
+def lattice(first: int, last: int, size: int) -> tuple[int, int]:
+    """Which of so many windows have their centres among the pixels from `first` to `last`."""
+    start = max(-(-(first - RADIUS) // STRIDE), 0)
+    stop = min((last - 1 - RADIUS) // STRIDE + 1, size)
+    return (start, stop) if start < stop else (0, size)
 
 
 def every_third(reach: int) -> list[int]:
-    """Every third of 2R+1 shifts about the middle one, so that each is at most one from these."""
-    return sorted(
-        {*range(reach % 3, 2 * reach + 1, 3), *((0, 2 * reach) if reach % 3 == 2 else ())}
-    )
+    """Every third shift of up to R in either direction, so that each is at most one from these."""
+    return sorted({*range(-reach + reach % 3, reach + 1, 3), *((-reach, reach) if reach % 3 == 2
+                                                             else ())})  # fmt: skip
 
 
-def around(place: int, reach: int) -> range:
-    """A shift and the two beside it."""
-    return range(max(place - 1, 0), min(place + 2, 2 * reach + 1))
+def beside(shift: int, reach: int) -> range:
+    """A shift and the two next to it."""
+    return range(max(shift - 1, -reach), min(shift + 1, reach) + 1)

@@ -1,92 +1,208 @@
-"""SSIM of one image with several others, under flips and shifts of it.
+"""SSIM of images with some others, under flips and shifts of them: nearly, or exactly.
 
-Exactly, or by every fourth window. The local moments of an image are computed once for all its
-shifts; only the products of a pair are filtered for each.
+Nearly: by every fourth window, whose covariance is the sum of the products of both
+images' coefficients in the polynomials of low degree (`ssim_pairs`). The coefficients of every
+window of an image are had once for all its flips and shifts, and those of the others once for all
+images: what is left for a pair at a shift are two dozen passes over some hundred windows.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy.ndimage import correlate1d
+from torch import Tensor
 
-from tasks.measures.ssim import C1, C2, RADIUS, moments, smoother
-from tasks.measures.ssim_pairs import STRIDE
+from tasks.measures.ssim import C1, C2, RADIUS, smoother
+from tasks.measures.ssim_pairs import polynomials
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.intp]
-Array = NDArray[Any]
 Flip = tuple[bool, bool]
+Shift = tuple[int, int]  # pixels, down and to the right
+Box = tuple[int, int, int, int]  # first row, behind the last row, first column, behind the last
 
-AT_ONCE = 64  # images of which every shift, or the moments, are had at once
-PIECE = 12  # shifts of a pair whose products a cache holds
+STRIDE, DEGREE = 4, 3
+AT_ONCE = 4  # images whose every window is described at once: a cache holds them
+# The coefficients that are kept, by degree along rows and columns, but for the mean.
+TERMS = [(i, j) for i, j in np.ndindex(DEGREE + 1, DEGREE + 1) if 0 < i + j <= DEGREE]
+MEAN, VARIANCE, BODY = range(len(TERMS), len(TERMS) + 3)
+PARTS = len(TERMS) + 3
 
 
-@dataclass(frozen=True)
-class Side:
-    """Images (...,H,W) in [0, 1] with their local moments and bodies."""
+@cache
+def filters(size: int) -> Floats:
+    """Tables (DEGREE + 1, size, size) whose products are the coefficients along one axis.
 
-    images: Array
-    means: Array
-    variances: Array
-    bodies: Array
+    At the frame images are reflected, as in `smoother`, which the first table is.
+    """
+    each = [
+        correlate1d(np.eye(size), weights, axis=0, mode="reflect")
+        for weights in polynomials(DEGREE).astype(np.float64)
+    ]
+    return np.stack(each).astype(np.float32)
 
-    @classmethod
-    def of(cls, images: Floats, bodies: Bools) -> "Side":
-        """Of images (N,C,H,W) in [-1, 1]."""
-        known = moments(images)
-        return cls(known.images, known.means, known.variances, bodies)
 
-    def each(self, change: Callable[[Array], Array]) -> "Side":
-        """All four, changed alike."""
-        return Side(*(change(x) for x in (self.images, self.means, self.variances, self.bodies)))
+def windows(images: Floats, down: Floats, across: Floats, *, out: Tensor) -> None:
+    """Put what SSIM needs of the windows of images (N,H,W) in [0, 1] into `out` (N,PARTS,h,w).
 
-    def take(self, rows: int | Ints) -> "Side":
-        """The row, or the rows, at this position."""
-        return self.each(lambda x: x[rows])
-
-    def shifted(self, reach: int) -> "Side":
-        """Every shift of every image, as a view (N,2R+1,2R+1,H,W): the largest ones first."""
-        shape = self.bodies.shape[1:]
-
-        def views(images: Array) -> Array:
-            wide = np.pad(images, ((0, 0), (reach, reach), (reach, reach)), mode="wrap")
-            return np.lib.stride_tricks.sliding_window_view(wide, shape, axis=(1, 2))
-
-        return self.each(views)
-
-    def flipped(self, flip: Flip) -> "Side":
-        """Top and bottom, left and right exchanged; Wang's window is symmetric."""
-        down, across = (slice(None, None, -1 if each else 1) for each in flip)
-        return self.each(lambda x: np.ascontiguousarray(x[..., down, across]))
+    `down` (D,h,H) and `across` (D,w,W) are rows of `filters`. The parts are the coefficients of
+    `TERMS`, mean, variance, and whether the centre lies in the body, which is left to the caller.
+    """
+    rows, columns, picture = (torch.from_numpy(x) for x in (down, across, images))
+    for i, table in enumerate(rows):
+        part = table @ picture  # (N,h,W)
+        for j in range(DEGREE + 1 - i):
+            place = TERMS.index((i, j)) if i + j else MEAN
+            out[:, place] = part @ columns[j].T
+    squares = rows[0] @ picture**2 @ columns[0].T
+    out[:, VARIANCE] = squares - out[:, MEAN] ** 2
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """References (M,...) that queries are compared with.
+class References:
+    """What images are compared with.
 
-    Of the local means and variances only every `STRIDE`-th of either direction (M,h,w) is kept.
+    `images` (M,C,H,W) in [-1, 1]; `bodies` (M,H,W); `windows` (M,PARTS,h,w), every `STRIDE`-th;
+    `boxes` (M,4) around the bodies, in pixels.
     """
 
     images: Floats
-    means: Floats
-    variances: Floats
     bodies: Bools
+    windows: Tensor
+    boxes: Ints
 
     @classmethod
-    def of(cls, images: Floats, bodies: Bools, map_: Callable[..., Any]) -> "Candidates":
-        """Of images (N,C,H,W) in [-1, 1], some at a time."""
-        down, across = (smoother(size)[RADIUS:-RADIUS:STRIDE] for size in images.shape[2:])
+    def of(cls, images: Floats, bodies: Bools, map_: Callable[..., Any]) -> "References":
+        """Describe the windows, some images at a time."""
+        inner = slice(RADIUS, -RADIUS, STRIDE)
+        down, across = (np.ascontiguousarray(filters(size)[:, inner]) for size in images.shape[2:])
 
-        def some(start: int) -> tuple[Floats, Floats]:
-            grey = unit(images[start : start + AT_ONCE])
-            means = filtered(grey, down, across)
-            return means, filtered(grey**2, down, across) - means**2
+        found = torch.empty((len(images), PARTS, down.shape[1], across.shape[1]))
 
-        means, variances = zip(*map_(some, range(0, len(images), AT_ONCE)), strict=True)
-        return cls(images, np.concatenate(means), np.concatenate(variances), bodies)
+        @torch.inference_mode()
+        def some(start: int) -> None:
+            rows = slice(start, start + 8 * AT_ONCE)
+            windows(unit(images[rows]), down, across, out=found[rows])
+            found[rows, BODY] = torch.from_numpy(bodies[rows, inner, inner]).float()
+
+        list(map_(some, range(0, len(images), 8 * AT_ONCE)))
+        return cls(images, bodies, found, boxes(bodies))
+
+
+class Images:
+    """Images with every window described; what a shift moves over the edge comes in again.
+
+    Args:
+        images: (N,C,H,W) in [-1, 1].
+        bodies: (N,H,W).
+        reach: R, the largest shift in each direction.
+        flips: those that are asked for.
+    """
+
+    def __init__(self, images: Floats, bodies: Bools, reach: int, flips: set[Flip]) -> None:
+        plain = unit(images)
+        down, across = (filters(size) for size in plain.shape[1:])
+        # The picture itself lies behind the windows' parts, for the exact figures.
+        every = torch.empty((len(plain), PARTS + 1, *plain.shape[1:]))
+        windows(plain, down, across, out=every)
+        every[:, BODY] = torch.from_numpy(bodies)
+        every[:, PARTS] = torch.from_numpy(plain)
+        self.reach = reach
+        self.turned = {flip: wrapped(turned(every, flip), reach) for flip in flips}
+        self.boxes = {
+            flip: boxes(bodies[:, :: -1 if flip[0] else 1, :: -1 if flip[1] else 1])
+            for flip in flips
+        }
+
+    def at(self, row: int, flip: Flip, shifts: list[Shift], box: Box) -> Tensor:
+        """Every `STRIDE`-th window (S,PARTS,h,w) of one image, flipped and shifted by so much.
+
+        `box` is counted in these windows.
+        """
+        top, bottom, left, right = (STRIDE * side for side in box)
+        one = self.turned[flip][row, :PARTS]
+        y, x = self.reach + RADIUS + top, self.reach + RADIUS + left
+        return torch.stack(
+            [
+                one[:, y - i : y - i + bottom - top : STRIDE, x - j : x - j + right - left : STRIDE]
+                for i, j in shifts
+            ]
+        )
+
+    def whole(self, row: int, flip: Flip, shifts: list[Shift], box: Box) -> Tensor:
+        """Mean, variance, body and picture (S,4,h,w) at every pixel of a box."""
+        top, bottom, left, right = box
+        y, x, one = self.reach + top, self.reach + left, self.turned[flip][row, MEAN:]
+        return torch.stack(
+            [one[:, y - i : y - i + bottom - top, x - j : x - j + right - left] for i, j in shifts]
+        )
+
+
+def turned(every: Tensor, flip: Flip) -> Tensor:
+    """The windows of the mirrored images: odd coefficients change their sign."""
+    axes = [axis for axis, each in zip((2, 3), flip, strict=True) if each]
+    if not axes:
+        return every
+    signs = torch.ones(every.shape[1])
+    for place, (i, j) in enumerate(TERMS):
+        signs[place] = (-1) ** (i * flip[0] + j * flip[1])
+    return every.flip(axes).mul_(signs[:, None, None])
+
+
+def wrapped(every: Tensor, reach: int) -> Tensor:
+    """With `reach` more pixels on every side, which are those of the other side."""
+    for axis in (2, 3):
+        size = every.shape[axis]
+        ends = (every.narrow(axis, size - reach, reach), every, every.narrow(axis, 0, reach))
+        every = torch.cat(ends, dim=axis)
+    return every
+
+
+def nearly(a: Tensor, b: Tensor) -> Tensor:
+    """SSIM (...) of windows (...,PARTS,h,w) with windows of a shape that fits, in bodies only."""
+    total = 2 * a[..., 0, :, :] * b[..., 0, :, :]
+    for place in range(1, len(TERMS)):
+        total.addcmul_(a[..., place, :, :], b[..., place, :, :], value=2)
+    (mean_a, spread_a, body_a), (mean_b, spread_b, body_b) = (
+        x[..., MEAN:, :, :].unbind(-3) for x in (a, b)
+    )
+    total.add_(C2)
+    light = mean_a * mean_b
+    total.mul_(light.mul_(2).add_(C1))
+    bottom = torch.add(spread_a, spread_b + C2)
+    bottom.mul_(torch.add(mean_a**2, mean_b**2 + C1))
+    total.div_(bottom)
+    inside = torch.maximum(body_a, body_b)
+    count = inside.sum(dim=(-2, -1))
+    value = total.mul_(inside).sum(dim=(-2, -1))
+    return value / count.clamp_(min=1)
+
+
+def exactly(a: Tensor, picture: Floats, body: Bools) -> Floats:
+    """SSIM (S,) of what `Images.whole` gives (S,4,h,w) with a picture (h,w) in [0, 1]."""
+    inner = slice(RADIUS, -RADIUS)
+    rows, columns = (torch.from_numpy(smoother(size)[inner]) for size in picture.shape)
+    other = torch.from_numpy(picture)
+
+    def filtered(images: Tensor) -> Tensor:
+        return rows @ images @ columns.T
+
+    mean_a, spread_a, inside = a[:, :3, inner, inner].unbind(1)
+    mean_b = filtered(other)
+    spread_b = filtered(other**2) - mean_b**2
+    light = 2 * mean_a * mean_b
+    maps = (light + C1) * (2 * filtered(a[:, 3] * other) - light + C2)
+    maps /= (spread_a + spread_b + C2) * (mean_a**2 + mean_b**2 + C1)
+    weight = torch.maximum(inside, torch.from_numpy(body[inner, inner]).float())
+    weight[weight.sum(dim=(1, 2)) == 0] = 1
+    average: Floats = ((maps * weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2))).numpy()
+    return average
 
 
 def unit(images: Floats) -> Floats:
@@ -95,106 +211,19 @@ def unit(images: Floats) -> Floats:
     return grey
 
 
-class Pairs:
-    """One query, under flips and shifts, beside K references; what wraps around is air.
-
-    Args:
-        query: by its flip, every shift of it (2R+1,2R+1,H,W).
-        references: what it is compared with.
-        rows: positions (K,) of its references.
-        flips: (K,2) of the query for each.
-        reach: R.
-    """
-
-    def __init__(
-        self,
-        query: dict[Flip, Side],
-        references: Candidates,
-        rows: Ints,
-        flips: Bools,
-        reach: int,
-    ) -> None:
-        self.keys = [(int(row), bool(a), bool(b)) for row, (a, b) in zip(rows, flips, strict=True)]
-        self.query, self.references, self.rows = query, references, rows
-        self.bodies = references.bodies[rows]
-        self.images = unit(references.images[rows])
-        # Without the air around all bodies, wherever the query is shifted.
-        kinds = {key[1:] for key in self.keys}
-        body = np.any([*self.bodies, *(query[kind].bodies[reach, reach] for kind in kinds)], axis=0)
-        self.frame = tuple(span(body.any(axis=axis), RADIUS + reach) for axis in (1, 0))
-
-    def first(self) -> Bools:
-        """Which of the K pairs do not stand there a second time."""
-        return np.array([self.keys.index(key) == place for place, key in enumerate(self.keys)])
-
-    def best(self, tried: list[tuple[int, int, int]]) -> dict[int, tuple[float, int, int]]:
-        """The highest SSIM of each place among those tried (place and shift), and its shift."""
-        found: dict[int, tuple[float, int, int]] = {}
-        for (place, i, j), value in zip(tried, self.ssim(tried), strict=True):
-            if place not in found or value > found[place][0]:
-                found[place] = float(value), i, j
-        return found
-
-    def ssim(self, tried: list[tuple[int, int, int]], *, stride: int = STRIDE) -> Floats:
-        """SSIM (P,) at places and shifts, by every `stride`-th window; a stride of 1 is exact."""
-        values = [
-            self.piece(tried[start : start + PIECE], stride)
-            for start in range(0, len(tried), PIECE)
-        ]
-        return np.concatenate(values) if values else np.empty(0, dtype=np.float32)
-
-    def piece(self, tried: list[tuple[int, int, int]], stride: int) -> Floats:
-        """The SSIM (P,) of so few that a cache holds their products."""
-        few = tuple(slice(x.start + RADIUS, x.stop - RADIUS, stride) for x in self.frame)
-        rows, columns = (smoother(x.stop - x.start)[RADIUS:-RADIUS:stride] for x in self.frame)
-        places = np.array([place for place, _, _ in tried])
-        products = np.empty((len(tried), *(x.stop - x.start for x in self.frame)), np.float32)
-        mean_a, spread_a, inside = (np.empty((len(tried), len(rows), len(columns)), kind)
-                                    for kind in (np.float32, np.float32, bool))  # fmt: skip
-        for p, (place, i, j) in enumerate(tried):
-            own = self.query[self.keys[place][1:]]
-            np.multiply(own.images[i, j][self.frame], self.images[place][self.frame], products[p])
-            mean_a[p], spread_a[p] = own.means[i, j][few], own.variances[i, j][few]
-            np.logical_or(own.bodies[i, j][few], self.bodies[place][few], inside[p])
-        mean_b, spread_b = self.moments(places, stride, few, rows, columns)
-        light = 2 * mean_a * mean_b
-        maps = (light + C1) * (2 * filtered(products, rows, columns) - light + C2)
-        maps /= spread_a + spread_b + C2
-        maps /= mean_a**2 + mean_b**2 + C1
-        maps, weight = (x.reshape(len(tried), -1) for x in (maps, inside.astype(np.float32)))
-        weight[~weight.any(axis=1)] = 1
-        average: Floats = (maps * weight).sum(axis=1) / weight.sum(axis=1)
-        return average
-
-    def moments(
-        self, places: Ints, stride: int, few: tuple[slice, ...], rows: Floats, columns: Floats
-    ) -> tuple[Floats, Floats]:
-        """Means and variances (P,h,w) of the references in the frame's windows."""
-        if stride == STRIDE:  # the windows of all frames lie on one lattice
-            part = tuple(
-                slice((x.start - RADIUS) // STRIDE, (x.start - RADIUS) // STRIDE + size)
-                for x, size in zip(few, (len(rows), len(columns)), strict=True)
-            )
-            numbers = self.rows[places]
-            return (
-                self.references.means[:, *part][numbers],
-                self.references.variances[:, *part][numbers],
-            )
-        images = self.images[:, *self.frame][places]
-        means = filtered(images, rows, columns)
-        return means, filtered(images**2, rows, columns) - means**2
+def boxes(bodies: Bools) -> Ints:
+    """The boxes (N,4) around bodies (N,H,W); the whole image where there is none."""
+    sides = []
+    for axis, size in ((2, bodies.shape[1]), (1, bodies.shape[2])):
+        inside: Bools = np.asarray(bodies.any(axis=axis))
+        sides += [inside.argmax(axis=1), size - inside[:, ::-1].argmax(axis=1)]
+    return np.stack(sides, axis=1)
 
 
-def filtered(images: Floats, rows: Floats, columns: Floats) -> Floats:
-    """Wang's window over images (P,H,W), at the places that `rows` and `columns` stand for."""
-    p, height, width = images.shape
-    across = (images.reshape(p * height, width) @ columns.T).reshape(p, height, -1)
-    found: Floats = rows @ across
-    return found
-
-
-def span(inside: Bools, margin: int) -> slice:
-    """From the first to the last that is true, with a margin that leaves the windows in place."""
-    first, last = int(inside.argmax()), len(inside) - int(inside[::-1].argmax())
-    start, stop = max(first - margin, 0) // STRIDE * STRIDE, min(last + margin, len(inside))
-    return slice(start, stop) if stop - start > 2 * RADIUS else slice(0, len(inside))
+def around(inside: Ints, margin: int, shape: tuple[int, ...]) -> Box:
+    """One box around several boxes (K,4), with a margin, within an image."""
+    (top, left), (bottom, right) = inside[:, ::2].min(axis=0), inside[:, 1::2].max(axis=0)
+    return (
+        max(int(top) - margin, 0), min(int(bottom) + margin, shape[0]),
+        max(int(left) - margin, 0), min(int(right) + margin, shape[1]),
+    )  # fmt: skip

@@ -4,8 +4,12 @@ Upsampling leaves peaks at the highest frequencies (Durall 2020, arXiv 2003.0182
 and the two edges of the spectrum, where a checkerboard lives, are kept beside the radial bands.
 """
 
+from functools import cache
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 Floats = NDArray[np.float64]
 
@@ -13,6 +17,7 @@ BANDS = 12
 # White noise of 2 % of the range has this power under the window: fainter detail, such as a
 # scanner's own noise in the highest bands, does not count as a difference.
 FLOOR = 3e-4
+AT_ONCE = 32  # images whose spectra a cache holds
 
 
 def profile(images: NDArray[np.float32]) -> Floats:
@@ -20,26 +25,35 @@ def profile(images: NDArray[np.float32]) -> Floats:
 
     A Hann window keeps the frame from leaking into the high bands.
     """
-    grey = images.mean(axis=1, dtype=np.float64)
-    height, width = grey.shape[1:]
-    window = np.outer(np.hanning(height), np.hanning(width))
-    power = np.abs(np.fft.fft2((grey + 1) * window)) ** 2 / grey[0].size  # (N,H,W)
+    height, width = images.shape[2:]
+    window = np.outer(np.hanning(height), np.hanning(width)).astype(np.float32)
+    weights = averages(height, width)
+    rows = [np.empty((0, weights.shape[1]))]
+    for start in range(0, len(images), AT_ONCE):
+        grey = images[start : start + AT_ONCE].mean(axis=1, dtype=np.float32)
+        waves = fft.rfft2((grey + 1) * window)  # (B,H,W/2+1)
+        power = (waves.real**2 + waves.imag**2).reshape(len(grey), -1)
+        rows.append(np.log10(power @ weights + FLOOR).astype(np.float64))
+    return np.concatenate(rows)
+
+
+@cache
+def averages(height: int, width: int) -> NDArray[np.float32]:
+    """Weights (H (W/2+1),15) of the powers in half a spectrum: bands, then Nyquist points."""
     radius = np.hypot(*np.meshgrid(np.fft.fftfreq(height), np.fft.fftfreq(width), indexing="ij"))
     band = np.minimum((radius / radius.max() * BANDS).astype(int), BANDS - 1)
-    member = np.stack([(band == index).ravel() for index in range(BANDS)], axis=1)  # (HW,12)
-    bands = power.reshape(len(grey), -1) @ (member / member.sum(axis=0))
+    whole = np.zeros((height, width, BANDS + 3))
+    for index in range(BANDS):
+        whole[..., index] = (band == index) / (band == index).sum()
     mid = (height // 2, width // 2)
     near = (-1, 0, 1)
-    points = [(mid[0], mid[1]), (mid[0], 0), (0, mid[1])]
-    nyquist = np.stack(
-        [
-            np.mean([power[:, (r + i) % height, (c + j) % width] for i in near for j in near], 0)
-            for r, c in points
-        ],
-        axis=1,
-    )
-    logs: Floats = np.log10(np.concatenate([bands, nyquist], axis=1) + FLOOR)
-    return logs
+    for index, (r, c) in enumerate([(mid[0], mid[1]), (mid[0], 0), (0, mid[1])], start=BANDS):
+        for i, j in product(near, near):
+            whole[(r + i) % height, (c + j) % width, index] = 1 / len(near) ** 2
+    half = whole[:, : width // 2 + 1]
+    for column in range(width // 2 + 1, width):  # as strong as the conjugate wave
+        half[:, width - column] += whole[-np.arange(height) % height, column]
+    return (half / (height * width)).reshape(-1, BANDS + 3).astype(np.float32)
 
 
 def spectrum_distance(a: Floats, b: Floats) -> float:

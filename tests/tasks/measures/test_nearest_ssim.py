@@ -138,9 +138,9 @@ def test_a_mirrored_shifted_copy_finds_its_original(size: int) -> None:
 @pytest.mark.parametrize("reach", range(7))
 def test_every_shift_is_at_most_one_pixel_from_those_tried(reach: int) -> None:
     tried = search.every_third(reach)
-    looked_at = {place for one in tried for place in search.around(one, reach)}
-    assert looked_at == set(range(2 * reach + 1))
-    assert reach in tried
+    looked_at = {place for one in tried for place in search.beside(one, reach)}
+    assert looked_at == set(range(-reach, reach + 1))
+    assert 0 in tried
 
 
 @pytest.mark.parametrize("reach", [2, 5])

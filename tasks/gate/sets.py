@@ -184,6 +184,8 @@ def measure(sets: Sets, families: list[Family], config: Gate) -> dict[str, Measu
     """
     synthetic, train, val = (one.table for one in (sets.synthetic, sets.train, sets.val))
     seed, groups = config.seed, compared_labels(sets)
+    patients = min(side["subject"].nunique() for side in (train, val))
+    chances = NULL_DRAWS if patients >= CHANCE_PATIENTS else 0
     drawn = Drawn(
         usable(
             draws(synthetic, train, val, count=POINT_DRAWS, share=1.0, seed=seed, groups=groups)
@@ -194,8 +196,8 @@ def measure(sets: Sets, families: list[Family], config: Gate) -> dict[str, Measu
             )
         ),
         {
-            "train": usable(splits(train, val, count=NULL_DRAWS, seed=seed + 2, groups=groups)),
-            "val": usable(splits(val, None, count=NULL_DRAWS, seed=seed + 3, groups=groups)),
+            "train": usable(splits(train, val, count=chances, seed=seed + 2, groups=groups)),
+            "val": usable(splits(val, None, count=chances, seed=seed + 3, groups=groups)),
         },
     )
     if not drawn.whole:

@@ -4,6 +4,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.params import Section
 
+Score = Literal["realism", "spectrum", "outline", "mask_contrast"]
+
 
 class SliceFilter(BaseModel):
     """Which of the accepted slices may be added: a share of each label, by a score of the gate.
@@ -16,7 +18,7 @@ class SliceFilter(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    score: Literal["realism", "spectrum", "outline", "mask_contrast"]
+    score: Score
     keep: float = Field(gt=0, le=1)
 
 

@@ -7,7 +7,7 @@ a fold that add slices add equally many: controls as many as the synthetic ones.
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from tasks import params
 from tasks.common import arms
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices, write_slice_set
-from tasks.params.pool import Pool, SliceFilter
+from tasks.params.pool import Pool, Score, SliceFilter
 from tasks.pool.control_arms import CONTROLS, control
 from tasks.schemas.samples import GatedSamples, PoolSamples
 from tasks.stage import stage_io
+from tasks.stage.errors import InputError
 from tasks.stage.stage_runtime import run_stage
 
 
@@ -123,7 +124,17 @@ def controls(name: str, counts: dict[str, int], seed: int) -> dict[str, SliceSet
 
 
 def best(accepted: pd.DataFrame, asked: SliceFilter) -> pd.DataFrame:
-    """The best share of each label by one of the gate's scores, rounded up."""
+    """The best share of each label by one of the gate's scores, rounded up.
+
+    Raises:
+        InputError: when `data/gate` holds no such score.
+    """
+    if asked.score not in accepted:
+        there = [name for name in get_args(Score) if name in accepted]
+        raise InputError(
+            f"pool.filter.score is {asked.score!r}, which data/gate does not hold; it holds"
+            f" {', '.join(there) or 'no score'}: change it, or run gate again"
+        )
     rank = accepted.groupby("label")[asked.score].rank(method="first")
     of_label = accepted.groupby("label")["row"].transform("size")
     kept: pd.DataFrame = accepted[rank <= np.ceil(asked.keep * of_label)]

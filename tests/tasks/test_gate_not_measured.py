@@ -109,7 +109,7 @@ def test_draws_without_a_figure_are_counted_and_do_not_spoil_the_others() -> Non
 
 def few_patients(count: int) -> Judgement:
     """Fresh patients judged beside so many validation patients; the limit of chance is asked."""
-    config = QUICK.model_copy(update={"limits": MeasureLimits(diversity=None)})
+    config = QUICK.model_copy(update={"limits": MeasureLimits(diversity=None, spectrum=None)})
     val = real().val
     people = val.table["subject"].unique()[:count]
     some = val.select(val.table["subject"].isin(people).to_numpy())
@@ -118,7 +118,9 @@ def few_patients(count: int) -> Judgement:
 
 def test_what_too_few_patients_cannot_bound_is_said_and_not_let_through() -> None:
     found = few_patients(3)
-    assert "no range of chance" in found.not_measured["diversity"]
+    for name in ("diversity", "spectrum"):  # beside validation, and beside training patients
+        assert "no range of chance" in found.not_measured[name]
+        assert found.measures[name].limit is None
     assert "validation tumours" in found.not_measured["tumor_copies"]
     assert found.verdict == "rejected"
     said = " ".join(found.reasons)

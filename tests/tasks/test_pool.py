@@ -191,6 +191,10 @@ def test_a_filter_adds_the_better_share_of_each_label_only(root: Path) -> None:
     params(root, filter={"score": "charm", "keep": 0.25})
     with pytest.raises(InputError, match=r"filter\.score is 'charm': Input should be 'realism'"):
         main()
+    table.drop(columns="realism").assign(outline=0.5).to_parquet(path, index=False)
+    params(root, filter={"score": "realism", "keep": 0.25})
+    with pytest.raises(InputError, match=r"score is 'realism', .* it holds outline: change it"):
+        main()
 
 
 def test_another_arm_leaves_the_old_arms_bytes_alone(root: Path) -> None:

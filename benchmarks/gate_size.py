@@ -1,16 +1,22 @@
 """How the gate's searches grow with the number of slices: processor seconds and peak memory.
 
-    python -m benchmarks.gate_size --queries 20000 --references 20000 --size 128 --threads 2
-    python -m benchmarks.gate_size --grow 500 1000 2000 --size 128 --threads 2
+    python -m benchmarks.gate_size --queries 20000 --references 20000 --size 64
+    python -m benchmarks.gate_size --memory 250 20000 --size 64
+    python -m benchmarks.gate_size --grow 250 500 1000 --size 64
 
 Slices are some of the phantom's simulator, moved by up to 4 pixels and made noisy until there are
 enough: the searches cost the same whatever the slices show. One row a search, so that a run that
 is stopped has said something. `--grow` measures every pair of the sizes, fits
 a + b queries + c references + d queries x references, and says what that comes to for larger sets.
+`--memory` takes two sizes, each search in blocks of a fixed size: what grows are tables by query
+and by reference. It measures few x few, many x few and few x many, each in a process of its own;
+the peak of many x many is that of the two larger ones without what they share.
 """
 
 import argparse
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from itertools import product
@@ -40,11 +46,15 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--references", type=int, default=2000)
     parser.add_argument("--grow", type=int, nargs="+", help="measure all pairs of these sizes")
+    parser.add_argument("--memory", type=int, nargs=2, metavar=("FEW", "MANY"))
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="a folder for the simulated slices")
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
+    if words.memory:
+        corners(words)
+        return
     source = slices("val", 20_000, SOURCE, words.size, words.keep)
     few = source.images, source.masks
     print("| queries x references | search | processor s | peak memory, GiB |\n|---|---|---|---|")
@@ -63,6 +73,24 @@ def main() -> None:
           f" reference + {found[3] * 1e6:.2f} µs a pair; least squares, none below 0")  # fmt: skip
     for n, m in LARGE:
         print(f"{n} x {m}: {found @ (1, n, m, n * m):.0f} processor s")
+
+
+def corners(words: argparse.Namespace) -> None:
+    """Peak memory of many slices on either side, and what follows for many on both."""
+    few, many = words.memory
+    peaks = {}
+    for n, m in ((few, few), (many, few), (few, many)):
+        command = [sys.executable, "-m", "benchmarks.gate_size", "--queries", str(n),
+                   "--references", str(m), "--size", str(words.size), "--threads",
+                   str(words.threads)]  # fmt: skip
+        if words.keep:
+            command += ["--keep", str(words.keep)]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        rows = [line for line in said.splitlines() if line.startswith(f"| {n} x {m}")]
+        print("\n".join(rows), flush=True)
+        peaks[n, m] = float(rows[-1].split("|")[-2])
+    both = peaks[many, few] + peaks[few, many] - peaks[few, few]
+    print(f"\n{many} x {many}: {both:.2f} GiB")
 
 
 def fill(few: tuple[Floats, NDArray[np.uint8]], n: int, m: int) -> float:

@@ -205,7 +205,7 @@ def count_held(room: Path) -> None:
     from tasks.ingest.discover import find_patients
     from tasks.ingest.files.batch_files import list_batch_files
     from tasks.ingest.files.dicom_index import DicomFileIndex
-    from tasks.ingest.files.zip_archives import workspace
+    from tasks.ingest.files.zip_archives import scratch_folder
     from tasks.ingest.output.batch_report import open_report
     from tasks.ingest.patients.batch_context import BatchContext
     from tasks.ingest.privacy.pseudonyms import DEMO_KEY, Pseudonyms
@@ -227,12 +227,12 @@ def count_held(room: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(b"0")
     for batch in ("dicom", "nifti"):
-        with workspace(batch) as scratch, open_report(batch, names) as account:
+        with scratch_folder(batch) as scratch, open_report(batch, names) as account:
             tables, dicom_files = read_owner_tables(Path(batch)), DicomFileIndex(scratch / "files")
             plan = BatchContext(Path("volumes"), dicom_files, Ingest(), names, [], tables.files)
             tracemalloc.start()
             files_by_kind = list_batch_files(
-                Path(batch), scratch, dicom_files, Ingest(), account.refuse
+                Path(batch), scratch, dicom_files, Ingest(), account.reject
             )
             found = find_patients(files_by_kind, tables, plan, account)
             gc.collect()
@@ -241,7 +241,7 @@ def count_held(room: Path) -> None:
                 bytes_a_file=round(held / len(found) / files))  # fmt: skip
             before = tracemalloc.get_traced_memory()[0]
             for number in range(patients):
-                account.enter(PatientResult(rows=[row_of(names.subject(patient(number)))]))
+                account.add_patient(PatientResult(rows=[row_of(names.subject(patient(number)))]))
             held = tracemalloc.get_traced_memory()[0] - before
             tracemalloc.stop()
     say(bytes_a_volume=round(held / patients))

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from tasks import params
-from tasks.ingest.privacy.private_files import private_folder
+from tasks.ingest.privacy.private_files import make_private_folder
 from tasks.params import Section
 from tasks.stage.errors import InputError
 
@@ -24,7 +24,7 @@ def check_clone() -> list[str]:
         StageError: one line that says what was found, what was expected and what to do.
     """
     found = [check_root(), check_disk()]
-    private_folder()
+    make_private_folder()
     return [*found, check_params(), check_batches(), check_source()]
 
 

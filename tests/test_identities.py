@@ -22,7 +22,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from flows.dvc_runner import DvcRunner
-from tasks.ingest.privacy.pseudonyms import KEY_VARIABLE, fingerprint
+from tasks.ingest.privacy.pseudonyms import KEY_VARIABLE, key_fingerprint
 from tasks.stage.errors import InputError
 from tests.phi_search import below, leaks
 from tests.tasks.dicom_cases import write_segmentation, write_series
@@ -59,7 +59,7 @@ WORDS = [
 KEY = "a secret that only this hospital knows"
 TINY = {
     "data": {"batches": ["b"]},
-    "ingest": {"min_slices": 3, "key_fingerprint": fingerprint(KEY.encode())},
+    "ingest": {"min_slices": 3, "key_fingerprint": key_fingerprint(KEY.encode())},
     "slices": {
         "size": 32, "spacing_mm": 6.0, "modalities": ["FLAIR"], "folds": [0], "val_fraction": 0.3,
         "test_fraction": 0.3, "seed": 1, "training_slices": "in-range",

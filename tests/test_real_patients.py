@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.ingest.privacy.pseudonyms import KEY_VARIABLE, Pseudonyms, fingerprint
+from tasks.ingest.privacy.pseudonyms import KEY_VARIABLE, Pseudonyms, key_fingerprint
 from tests.test_end_to_end import clone, run
 
 LGG = Path(__file__).parents[2] / "shared/data/lgg"
@@ -24,7 +24,7 @@ def test_every_patient_keeps_its_slices_and_tumour_slices(tmp_path: Path) -> Non
     shutil.copytree(LGG, root / "data/raw/lgg")
     tree = yaml.safe_load((root / "params.yaml").read_text())
     tree["data"]["batches"] = ["lgg"]
-    tree["ingest"]["key_fingerprint"] = fingerprint(KEY.encode())
+    tree["ingest"]["key_fingerprint"] = key_fingerprint(KEY.encode())
     tree["slices"] |= {"spacing_mm": 3.6, "val_fraction": 0.13, "test_fraction": 0.48}
     (root / "params.yaml").write_text(yaml.safe_dump(tree))
     done = run(root, "dvc", "repro", "slices", **{KEY_VARIABLE: KEY})

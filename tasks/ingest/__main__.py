@@ -17,9 +17,9 @@ from tasks.ingest.conversion.convert_patient import convert_patient, result_afte
 from tasks.ingest.discover import find_patients
 from tasks.ingest.files.batch_files import list_batch_files
 from tasks.ingest.files.dicom_index import DicomFileIndex
-from tasks.ingest.files.zip_archives import workspace
+from tasks.ingest.files.zip_archives import scratch_folder
 from tasks.ingest.output import write_tables
-from tasks.ingest.output.batch_report import BatchReport, nothing_read, open_report
+from tasks.ingest.output.batch_report import BatchReport, no_volume_message, open_report
 from tasks.ingest.patients.batch_context import BatchContext
 from tasks.ingest.patients.group_by_patient import Patient
 from tasks.ingest.preprocessing.brain_extraction import check_installed
@@ -62,7 +62,7 @@ def main(batch: str) -> None:
     with (
         silence_libraries(),
         atomic_output(VOLUMES / batch) as volumes,
-        workspace(batch) as scratch,
+        scratch_folder(batch) as scratch,
     ):
         tables = read_owner_tables(folder)
         dicom_files = DicomFileIndex(scratch / "dicom_files")
@@ -70,11 +70,11 @@ def main(batch: str) -> None:
             volumes, dicom_files, settings, pseudonyms, tables.series_modalities, tables.files
         )
         with open_report(batch, pseudonyms) as report:
-            files = list_batch_files(folder, scratch, dicom_files, settings, report.refuse)
+            files = list_batch_files(folder, scratch, dicom_files, settings, report.reject)
             patients = find_patients(files, tables, context, report)
             convert_patients(patients, context, report, label=f"ingest@{batch}")
         if not report.volumes:
-            raise InputError(nothing_read(folder, batch, report))
+            raise InputError(no_volume_message(folder, batch, report))
         write_tables.write_manifest(volumes / "manifest.parquet", report.volumes)
         write_tables.write_rejected(volumes / "rejected.parquet", report.rejected)
         (volumes / "facts.json").write_text(json.dumps(report.facts(), indent=1) + "\n")
@@ -93,7 +93,9 @@ def convert_patients(
     )
     with tqdm(total=len(patients), desc=label, unit="patient", disable=None) as bar:
         for patient, result in results:
-            report.enter(result if result is not None else result_after_crash(patient, context))
+            report.add_patient(
+                result if result is not None else result_after_crash(patient, context)
+            )
             bar.set_postfix(rejected=len(report.rejected))
             bar.update()
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.source_file import Source
 from tasks.ingest.dicom.sop_classes import READ_BY_PYDICOM
-from tasks.ingest.files.list_files import Kind
-from tasks.ingest.images2d import collections
+from tasks.ingest.files.list_files import FileKind
+from tasks.ingest.images2d import image2d_scans
 from tasks.ingest.nifti import nifti_scans
 from tasks.ingest.output.batch_report import BatchReport
 from tasks.ingest.patients.batch_context import BatchContext
@@ -24,7 +24,7 @@ from tasks.params.ingest import Ingest
 
 
 def find_patients(
-    files: Mapping[Kind, list[Source]],
+    files: Mapping[FileKind, list[Source]],
     tables: OwnerTables,
     context: BatchContext,
     report: BatchReport,
@@ -35,35 +35,38 @@ def find_patients(
     tables win over both.
     """
     dicom_files, settings = context.dicom_files, context.settings
-    report.use(files["metadata"], "metadata")
-    report.use(files["archive"], "archive")
+    report.record_outcome(files["metadata"], "metadata")
+    report.record_outcome(files["archive"], "archive")
     named_scans = find_named_scans(files, tables, settings, report)
-    identities = identify_dicom_files(dicom_files, settings, tables.files, report.refuse)
+    identities = identify_dicom_files(dicom_files, settings, tables.files, report.reject)
     warn_of_unused_rows(tables.files)
     by_id, unidentified = group_by_patient(
         identities, allow_unknown=settings.allow_unknown_patients
     )
     for group in unidentified:
-        report.refuse(group.rejections(dicom_files))
+        report.reject(group.rejections(dicom_files))
     load_libraries(identities, settings)
     return list_patients(by_id, named_scans, tables.sites, context.pseudonyms)
 
 
 def find_named_scans(
-    files: Mapping[Kind, list[Source]], tables: OwnerTables, settings: Ingest, report: BatchReport
+    files: Mapping[FileKind, list[Source]],
+    tables: OwnerTables,
+    settings: Ingest,
+    report: BatchReport,
 ) -> list[ScanRecord]:
     """Find the images and masks in NIfTI and 2D image files, whose names tell the patient."""
-    of_nifti, rejected_nifti = nifti_scans.survey(
+    of_nifti, rejected_nifti = nifti_scans.find_nifti_scans(
         files["nifti"],
         files["metadata"],
         tables.files,
         allow_unknown=settings.allow_unknown_patients,
     )
-    of_2d, rejected_2d = collections.survey(
+    of_2d, rejected_2d = image2d_scans.find_image2d_scans(
         files["image2d"], settings, tables.images2d, tables.files
     )
     scans = [*of_nifti, *of_2d]
-    report.refuse([*rejected_nifti, *rejected_2d])
+    report.reject([*rejected_nifti, *rejected_2d])
     warn_of_unlabelled_images(scans)
     return scans
 
@@ -78,7 +81,7 @@ def load_libraries(identities: Iterable[Identity], settings: Ingest) -> None:
 
 def warn_of_unlabelled_images(scans: Sequence[ScanRecord]) -> None:
     """Warn of 2D images with neither a known class nor a mask, without their folders' names."""
-    images, folders = collections.without_class(scans)
+    images, folders = image2d_scans.count_unlabelled(scans)
     if images:
         print(
             f"ingest: {images} pictures in {folders} folders have no mask, and no folder's name"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.ingest.privacy.private_files import TABLES, private_folder
+from tasks.ingest.privacy.private_files import DVC_TABLES, make_private_folder
 from tests.flows import dag_with_quick_stages, toy_pipeline
 
 PUBLIC = Path("/var/tmp/dvc/repo")
@@ -53,7 +53,7 @@ def test_an_experiment_runs_in_a_temporary_clone(repo: Path) -> None:
     assert "Ran experiment(s)" in said
     assert ",41," in values(repo)
     assert public() == before
-    assert list((repo / TABLES).rglob("*.db"))
+    assert list((repo / DVC_TABLES).rglob("*.db"))
     assert (repo / ".private").stat().st_mode & 0o077 == 0
 
 
@@ -89,7 +89,7 @@ def test_a_copied_clone_names_its_own_folder_and_a_temporary_one_that_of_its_clo
         if "tmp" in name:
             (root / ".dvc/config.local").write_text(config["second"])
         monkeypatch.chdir(root)
-        private_folder()
+        make_private_folder()
         config[name] = (root / ".dvc/config.local").read_text()
     assert config["first"].split()[-1] == str(tmp_path / "first/.private/dvc")
     assert config["second"].split()[-1] == str(tmp_path / "second/.private/dvc")
@@ -104,11 +104,11 @@ def test_a_folder_that_the_owner_chose_stays_and_so_do_other_settings(
     file = tmp_path / ".dvc/config.local"
     own = "[core]\n    site_cache_dir = /srv/tables\n"
     file.write_text(own)
-    private_folder()
+    make_private_folder()
     assert file.read_text() == own
     remote = "['remote \"beside\"']\n    url = /srv/Süd, 1\n"
     file.write_text(remote)
-    private_folder()
+    make_private_folder()
     assert file.read_text().startswith(remote.splitlines()[0])
     assert "Süd, 1" in file.read_text()
-    assert str(tmp_path / TABLES) in file.read_text()
+    assert str(tmp_path / DVC_TABLES) in file.read_text()

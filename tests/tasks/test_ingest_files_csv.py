@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from tasks.commands.scan import __main__
 from tasks.ingest.privacy.pseudonyms import DEMO_KEY, Pseudonyms
-from tasks.ingest.user_tables.files_csv import as_pattern
+from tasks.ingest.user_tables.files_csv import compile_glob
 from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_segmentation, write_series
 from tests.tasks.ingest_fixtures import Room
@@ -54,7 +54,7 @@ def subjects(*patients: str) -> set[str]:
 def test_a_star_stays_inside_a_name_and_two_cross_folders(
     glob: str, path: str, matches: bool
 ) -> None:
-    assert bool(as_pattern(glob).fullmatch(path)) == matches
+    assert bool(compile_glob(glob).fullmatch(path)) == matches
 
 
 def test_the_table_says_whose_files_are_that_no_layout_explains(room: Room) -> None:

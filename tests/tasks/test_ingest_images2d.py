@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.ingest.images2d.class_folders import class_of
+from tasks.ingest.images2d.class_folders import class_from_path
 from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_series
 from tests.tasks.ingest_fixtures import Room
@@ -171,7 +171,7 @@ def test_a_mask_that_cannot_be_laid_on_its_picture_is_refused(room: Room) -> Non
 def test_a_class_is_told_by_the_nearest_folder_that_names_one(
     folder: str, label: int | None
 ) -> None:
-    assert class_of(f"{folder}/a.png") == label
+    assert class_from_path(f"{folder}/a.png") == label
 
 
 def test_what_jpeg_blurs_is_cut_at_half_the_maximum(room: Room) -> None:

@@ -77,7 +77,7 @@ def test_a_killed_ingest_leaves_nothing_half_written(room: Room) -> None:
 def test_a_second_ingest_of_a_batch_leaves_the_first_one_alone(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage_io, "LAST_WRITER_S", 0.5)
+    monkeypatch.setattr(stage_io, "LOCK_PATIENCE_S", 0.5)
     write_nifti(room.raw / "sub-1_FLAIR.nii.gz", anatomy((5, 9, 10)))
     (room.root / "params.yaml").write_text("ingest: {}\n")
     with atomic_output(room.volumes.relative_to(room.root)):

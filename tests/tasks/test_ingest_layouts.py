@@ -13,11 +13,11 @@ from PIL import Image
 from tasks.ingest.filenames.layouts import (
     TABLE_END,
     TABLE_START,
-    read_table,
-    table_of_layouts,
-    with_table,
+    insert_layout_table,
+    layout_table,
+    read_layouts,
 )
-from tasks.ingest.filenames.recognise import Sidecars, recognise
+from tasks.ingest.filenames.parse_filenames import Sidecars, parse_filenames
 from tasks.ingest.masks.label_conventions import BINARY, CONVENTIONS
 from tasks.ingest.privacy.pseudonyms import DEMO_KEY, Pseudonyms
 from tasks.phantom.simulator import Simulator
@@ -163,7 +163,7 @@ WRITERS: dict[str, Callable[[Path, People, str], None]] = {
 
 
 def test_every_layout_of_the_table_is_written_here_and_says_where_it_is_documented() -> None:
-    layouts, _ = read_table()
+    layouts, _ = read_layouts()
     assert {layout.name for layout in layouts} == set(WRITERS) - VARIANTS
     assert all(layout.documented.startswith(("http", "www")) for layout in layouts)
     assert all(layout.title for layout in layouts)
@@ -171,14 +171,14 @@ def test_every_layout_of_the_table_is_written_here_and_says_where_it_is_document
 
 def test_the_documents_list_of_layouts_is_the_tables() -> None:
     document = (Path(__file__).parents[2] / "docs/ingest.md").read_text(encoding="utf-8")
-    assert TABLE_START + table_of_layouts() + TABLE_END in document, (
+    assert TABLE_START + layout_table() + TABLE_END in document, (
         "run python -m tasks.ingest.filenames.layouts docs/ingest.md"
     )
-    assert with_table(document) == document
+    assert insert_layout_table(document) == document
 
 
 def test_label_conventions_of_layouts_are_known() -> None:
-    named = {layout.labels for layout in read_table()[0]} - {None}
+    named = {layout.labels for layout in read_layouts()[0]} - {None}
     assert named <= {*CONVENTIONS, BINARY}
 
 
@@ -230,8 +230,8 @@ def test_twelve_people_scanned_twice_stand_on_one_side_of_the_split_each(room: R
 def recognised(*paths: str) -> dict[str, tuple[str, str | None, str]]:
     """Patient, session and role by path; a code in the patient's place where it is refused."""
     return {
-        path: (name.trouble[0] if name.trouble else name.patient, name.session, name.role)
-        for path, name in recognise(paths, Sidecars({})).items()
+        path: (name.rejection[0] if name.rejection else name.patient, name.session, name.role)
+        for path, name in parse_filenames(paths, Sidecars({})).items()
     }
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.source_file import Source
-from tasks.ingest.filenames.recognise import ParsedFilename, Sidecars, recognise
+from tasks.ingest.filenames.parse_filenames import ParsedFilename, Sidecars, parse_filenames
 from tasks.ingest.masks.pairing import masks_for_image
 
 IDS: dict[str, Callable[[int], str]] = {
@@ -97,8 +97,8 @@ def batches(draw: st.DrawFn) -> dict[str, tuple[int, int]]:
 
 def check(batch: dict[str, tuple[int, int]]) -> dict[str, ParsedFilename]:
     """No person is two patients, no patient two people; what is refused does not count."""
-    names = recognise(sorted(batch), Sidecars({}))
-    known = {path: name for path, name in names.items() if name.trouble is None}
+    names = parse_filenames(sorted(batch), Sidecars({}))
+    known = {path: name for path, name in names.items() if name.rejection is None}
     patients: dict[int, set[str]] = defaultdict(set)
     people: dict[str, set[int]] = defaultdict(set)
     for path, name in known.items():

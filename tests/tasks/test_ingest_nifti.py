@@ -9,7 +9,7 @@ import yaml
 
 from tasks.ingest.__main__ import main
 from tasks.ingest.core import volume as ours
-from tasks.ingest.privacy.pseudonyms import DEMO_KEY, fingerprint
+from tasks.ingest.privacy.pseudonyms import DEMO_KEY, key_fingerprint
 from tasks.params.ingest import Ingest
 from tasks.schemas.manifest import Manifest
 from tasks.schemas.rejected import Rejected
@@ -294,12 +294,12 @@ def test_another_key_gives_other_pseudonyms_and_must_match_its_fingerprint(
     monkeypatch.setenv("AUGLIFT_KEY", "a secret")
     with pytest.raises(InputError, match="key_fingerprint"):
         room.ingest()
-    manifest = room.ingest(key_fingerprint=fingerprint(b"a secret"))
+    manifest = room.ingest(key_fingerprint=key_fingerprint(b"a secret"))
     assert manifest.subject[0] != with_demo
 
 
 def test_the_default_fingerprint_is_the_demo_keys() -> None:
-    assert Ingest().key_fingerprint == fingerprint(DEMO_KEY)
+    assert Ingest().key_fingerprint == key_fingerprint(DEMO_KEY)
 
 
 def test_a_sidecar_marks_a_synthetic_image(room: Room) -> None:

@@ -7,7 +7,7 @@ import pytest
 from pydicom.dataset import FileDataset
 
 from tasks.ingest.core.placeholder_ids import is_placeholder
-from tasks.ingest.privacy.pseudonyms import fingerprint
+from tasks.ingest.privacy.pseudonyms import key_fingerprint
 from tests.tasks.dicom_cases import anatomy, write_series
 from tests.tasks.ingest_fixtures import Room
 from tests.tasks.test_ingest_nifti import ball, one_patient, write_nifti
@@ -158,6 +158,6 @@ def test_the_public_key_is_warned_of_and_kept_as_a_fact(
         "patients_known": True, "public_key": True,
     }  # fmt: skip
     monkeypatch.setenv("AUGLIFT_KEY", "a secret")
-    room.ingest(key_fingerprint=fingerprint(b"a secret"))
+    room.ingest(key_fingerprint=key_fingerprint(b"a secret"))
     assert "key" not in capfd.readouterr().err
     assert not json.loads((room.volumes / "facts.json").read_text())["public_key"]

@@ -10,8 +10,8 @@ import pytest
 from pydicom.fileset import FileSet
 from pydicom.uid import generate_uid
 
-from tasks.ingest.core.mr_contrast import Timing, recognise
-from tasks.ingest.core.rejection import TABLE_END, TABLE_START, table_of_codes, with_table
+from tasks.ingest.core.mr_contrast import SequenceTiming, recognise_contrast
+from tasks.ingest.core.rejection import TABLE_END, TABLE_START, code_table, insert_code_table
 from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_segmentation, write_series
 from tests.tasks.ingest_fixtures import Room
@@ -162,7 +162,7 @@ def test_a_wrong_line_in_series_csv_is_named(room: Room) -> None:
 def test_modalities_follow_from_the_description_then_from_the_timing(  # noqa: PLR0917
     description: str, TR: float, TE: float, TI: float, contrast: bool, modality: str
 ) -> None:
-    assert recognise(description, Timing(TR, TE, TI, contrast))[0] == modality
+    assert recognise_contrast(description, SequenceTiming(TR, TE, TI, contrast))[0] == modality
 
 
 WITH_AGENT = [
@@ -193,7 +193,10 @@ WITHOUT_AGENT = [
 def test_a_contrast_agent_is_distinguished_from_other_words(
     modality: str, descriptions: list[str]
 ) -> None:
-    found = {words: recognise(words, Timing(None, None, None, False))[0] for words in descriptions}
+    found = {
+        words: recognise_contrast(words, SequenceTiming(None, None, None, False))[0]
+        for words in descriptions
+    }
     assert found == dict.fromkeys(descriptions, modality)
 
 
@@ -211,10 +214,10 @@ def test_a_mask_of_another_frame_of_reference_is_not_used(room: Room) -> None:
 
 def test_the_document_holds_the_current_table_of_codes() -> None:
     document = (Path(__file__).parents[2] / "docs/ingest.md").read_text(encoding="utf-8")
-    assert TABLE_START + table_of_codes() + TABLE_END in document, (
+    assert TABLE_START + code_table() + TABLE_END in document, (
         "run python -m tasks.ingest.core.rejection docs/ingest.md"
     )
-    assert with_table(document) == document
+    assert insert_code_table(document) == document
 
 
 def test_a_map_of_probabilities_is_not_a_label_mask(room: Room) -> None:

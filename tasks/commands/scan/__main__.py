@@ -1,8 +1,8 @@
-"""`auglift scan BATCH`: who is who in a batch, before anything is ingested.
+"""List the patients, visits, contrasts and masks of a batch before anything is ingested.
 
-Prints patients, visits, contrasts, masks and what is not understood, and writes the same as a
-proposed `files.csv` into the batch, for its owner to correct. Both hold names as they are: they are
-for the terminal and for the batch, and nothing else is written.
+`auglift scan BATCH` prints them, with the files that it does not understand, and writes the same as
+a proposed `files.csv` into the batch, for its owner to correct. Both hold names as they are: they
+stay on the terminal and in the batch, and nothing else is written.
 """
 
 import json
@@ -25,51 +25,47 @@ from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.discover import find_patients
 from tasks.ingest.files.batch_files import list_batch_files
 from tasks.ingest.files.dicom_index import DicomFileIndex
-from tasks.ingest.files.zip_archives import workspace
+from tasks.ingest.files.zip_archives import scratch_folder
 from tasks.ingest.masks.segment_names import Segment
 from tasks.ingest.output.batch_report import BatchReport
 from tasks.ingest.patients.batch_context import BatchContext
 from tasks.ingest.patients.group_by_patient import Patient
-from tasks.ingest.patients.patient_scans import (
-    PatientScans,
-    read_patient_scans,
-    session_label,
-)
+from tasks.ingest.patients.patient_scans import PatientScans, read_patient_scans, session_label
 from tasks.ingest.privacy.pseudonyms import Pseudonyms
-from tasks.ingest.user_tables.files_csv import NAME, Row
+from tasks.ingest.user_tables.files_csv import FILES_CSV, FilesRow
 from tasks.ingest.user_tables.owner_tables import read_owner_tables
 from tasks.ingest.worker_pool import map_in_workers, silence_libraries
 from tasks.params.ingest import Ingest
 from tasks.stage.errors import WRONG_INPUT, InputError
 
 RAW = Path("data/raw")
-KEY = b"scan"  # pseudonyms only group files here; none is written
+KEY = b"scan"  # pseudonyms only group files here; none of them is written
 
 
 @dataclass
-class Batch:
-    """What a batch holds: patients with their scans, refused files, and the other files' number."""
+class ScannedBatch:
+    """Content of a batch: patients with scans, rejected files, and the number of other files."""
 
     folder: Path
     patients: list[tuple[Patient, PatientScans]] = field(default_factory=list)
-    refused: list[tuple[str, str, str]] = field(default_factory=list)  # path, code, reason
-    others: int = 0  # files that are no scans: tables, sidecars, archives
-    files: list[str] = field(default_factory=list)  # all of them, archives' entries too
+    rejected: list[tuple[str, str, str]] = field(default_factory=list)  # path, code, reason
+    others: int = 0  # files that are not scans: tables, sidecars, archives
+    files: list[str] = field(default_factory=list)  # all files, with the entries of archives
     segments: list[dict[int, Segment]] = field(default_factory=list)  # of each DICOM mask
 
 
 def main(
     batch: str = typer.Argument(help="A folder of data/raw, or any other folder."),
     *,
-    force: bool = typer.Option(False, "--force", help=f"Write over the {NAME} that is there."),
+    force: bool = typer.Option(False, "--force", help=f"Write over the {FILES_CSV} that is there."),
 ) -> None:
     """Say who is who in a batch, and propose it as files.csv."""
-    found = read_batch(folder_of(batch))
-    rows = list(rows_of(found))
+    scanned = scan_batch(batch_folder(batch))
+    rows = list(propose_rows(scanned))
     console = Console(highlight=False)
-    print_tables(console, found.patients, found.refused, found.others, found.folder)
-    print_segments(console, found.segments, read_settings())
-    path = found.folder / NAME
+    print_tables(console, scanned.patients, scanned.rejected, scanned.others, scanned.folder)
+    print_segments(console, scanned.segments, read_settings())
+    path = scanned.folder / FILES_CSV
     if path.exists() and not force:
         console.print(
             f"{path} is there already and was followed; it stays as it is"
@@ -78,7 +74,7 @@ def main(
             markup=False,
         )
         return
-    proposed_files_csv.write(path, rows)
+    proposed_files_csv.write_files_csv(path, rows)
     console.print(
         f"{path} is written: {len(rows)} rows; correct what is wrong and fill what is empty,"
         " ingest then follows it",
@@ -87,102 +83,102 @@ def main(
     )
 
 
-def folder_of(batch: str) -> Path:
-    """The folder of a batch by its name, or a folder itself.
+def batch_folder(batch: str) -> Path:
+    """Return the folder of a batch given by its name, or the folder itself.
 
     Raises:
-        StageError: neither is there.
+        InputError: neither exists.
     """
     for folder in (RAW / batch, Path(batch)):
         if folder.is_dir():
             return folder
-    there = sorted(path.name for path in RAW.iterdir() if path.is_dir()) if RAW.is_dir() else []
+    batches = sorted(path.name for path in RAW.iterdir() if path.is_dir()) if RAW.is_dir() else []
     raise InputError(
-        f"{RAW / batch} is not there; found in {RAW}: {', '.join(there) or 'none'}; name one of"
+        f"{RAW / batch} is not there; found in {RAW}: {', '.join(batches) or 'none'}; name one of"
         " these, or the path of a folder"
     )
 
 
 def read_settings() -> Ingest:
-    """The section of params.yaml, or what holds without one."""
+    """Read the section of params.yaml, or the defaults without one."""
     return params.read_section(Ingest) if params.PARAMS.exists() else Ingest()
 
 
-def read_batch(folder: Path) -> Batch:
-    """Names and headers of a batch; no pixel but those of slices that may be copies."""
+def scan_batch(folder: Path) -> ScannedBatch:
+    """Read names and headers of a batch; pixels are read only of slices that may be duplicates."""
     settings = read_settings()
-    batch = Batch(folder)
+    batch = ScannedBatch(folder)
     outcomes: dict[str, str] = {}
-    refused: list[tuple[str, str, str]] = []
+    rejected: list[tuple[str, str, str]] = []
 
-    def close(row: Iterable[str]) -> None:
+    def record_file(row: Iterable[str]) -> None:
         name, outcome = row
         outcomes[name] = outcome
 
-    def refuse(row: Iterable[str]) -> None:
+    def record_rejected(row: Iterable[str]) -> None:
         token, name, code = row
-        refused.append((token, name, code))
+        rejected.append((token, name, code))
 
-    with silence_libraries(), workspace(f"scan-{folder.resolve().name}") as scratch:
-        names = Pseudonyms(KEY)
+    with silence_libraries(), scratch_folder(f"scan-{folder.resolve().name}") as scratch:
+        pseudonyms = Pseudonyms(KEY)
         tables, dicom_files = read_owner_tables(folder), DicomFileIndex(scratch / "dicom_files")
-        plan = BatchContext(
-            scratch, dicom_files, settings, names, tables.series_modalities, tables.files
+        context = BatchContext(
+            scratch, dicom_files, settings, pseudonyms, tables.series_modalities, tables.files
         )
-        account = BatchReport(names, close, refuse)
-        files = list_batch_files(folder, scratch, dicom_files, settings, account.refuse)
-        patients = find_patients(files, tables, plan, account)
+        report = BatchReport(pseudonyms, record_file, record_rejected)
+        files = list_batch_files(folder, scratch, dicom_files, settings, report.reject)
+        patients = find_patients(files, tables, context, report)
         batch.others = sum(outcome != "rejected" for outcome in outcomes.values())
-        for patient, (scans, rejected) in look_into_all(patients, plan):
+        for patient, (scans, rejections) in read_all_scans(patients, context):
             batch.patients.append((patient, scans))
             batch.segments += read_segments(scans.masks)
-            account.refuse(rejected)
-            used = {source.name for one in scans.all_scans for source in one.sources}
+            report.reject(rejections)
+            used = {source.name for scan in scans.all_scans for source in scan.sources}
             outcomes.update(dict.fromkeys(used, "scan"))
-    rows = map(json.loads, account.rejected)
+    rows = map(json.loads, report.rejected)
     reasons = {(row["token"], row["code"]): row["reason"] for row in rows}
-    batch.refused = [(name, code, reasons[token, code]) for token, name, code in refused]
+    batch.rejected = [(name, code, reasons[token, code]) for token, name, code in rejected]
     batch.files = list(outcomes)
     batch.patients.sort(
-        key=lambda pair: (not pair[0].known, proposed_files_csv.natural(pair[0].id))
+        key=lambda pair: (not pair[0].known, proposed_files_csv.natural_sort_key(pair[0].id))
     )
     return batch
 
 
-def look_into_all(
-    patients: list[Patient], plan: BatchContext
+def read_all_scans(
+    patients: list[Patient], context: BatchContext
 ) -> Iterator[tuple[Patient, tuple[PatientScans, list[Rejection]]]]:
-    """The headers of all patients, read on all cores; a patient that ends a process is left out."""
-    seconds, memory = plan.settings.max_seconds, plan.settings.worker_memory
+    """Read the headers of all patients on all cores; a patient that kills a worker is left out."""
+    seconds, memory = context.settings.max_seconds, context.settings.worker_memory
     for patient, result in map_in_workers(
-        partial(read_patient_scans, context=plan), patients, seconds=seconds, memory=memory
+        partial(read_patient_scans, context=context), patients, seconds=seconds, memory=memory
     ):
         if result is not None:
             yield patient, result
 
 
-def rows_of(batch: Batch) -> Iterator[Row]:
-    """The proposed rows: those of scans filled in, those of unknown persons empty."""
-    beside: dict[str, set[str]] = defaultdict(set)
+def propose_rows(batch: ScannedBatch) -> Iterator[FilesRow]:
+    """Yield the proposed rows: filled for known scans, empty for unknown patients."""
+    files_by_folder: dict[str, set[str]] = defaultdict(set)
     for name in batch.files:
-        beside[proposed_files_csv.folder_of(name)].add(name)
-    rows: list[Row] = []
+        files_by_folder[proposed_files_csv.parent_folder(name)].add(name)
+    rows: list[FilesRow] = []
     for patient, scans in batch.patients:
-        several = len({one.session for one in scans.all_scans if one.session is not None}) > 1
-        for one in scans.all_scans:
-            session = session_in_table(scans, one, several=several)
-            rows += proposed_files_csv.rows_of(one, patient, session, beside)
-    rows += proposed_files_csv.rows_of_refused(batch.refused, beside)
+        several = len({scan.session for scan in scans.all_scans if scan.session is not None}) > 1
+        for scan in scans.all_scans:
+            session = proposed_session(scans, scan, several=several)
+            rows += proposed_files_csv.rows_of_scan(scan, patient, session, files_by_folder)
+    rows += proposed_files_csv.rows_of_rejected(batch.rejected, files_by_folder)
     yield from sorted(
-        rows, key=lambda row: (proposed_files_csv.natural(row.path), row.channel or 0)
+        rows, key=lambda row: (proposed_files_csv.natural_sort_key(row.path), row.channel or 0)
     )
 
 
-def session_in_table(scans: PatientScans, one: ScanRecord, *, several: bool) -> str | None:
-    """A visit as its owner would write it: the name it has, or for DICOM its number in time."""
-    if one.session is None or not one.headers:
-        return one.session
-    return session_label(scans, one) if several else None
+def proposed_session(scans: PatientScans, scan: ScanRecord, *, several: bool) -> str | None:
+    """Return a visit as the owner would write it: its name, or for DICOM its number in time."""
+    if scan.session is None or not scan.headers:
+        return scan.session
+    return session_label(scans, scan) if several else None
 
 
 if __name__ == "__main__":

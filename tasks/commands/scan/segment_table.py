@@ -1,4 +1,4 @@
-"""Which segments the DICOM masks of a batch hold, for the owner to say which are tumour."""
+"""Print the segments in the DICOM masks of a batch, so that the owner can choose the tumour."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,33 +15,33 @@ from tasks.ingest.masks.segment_names import Segment, tumour_parts, tumour_segme
 from tasks.params.ingest import Ingest
 
 MOST_ROWS = 30
-IN_WORDS = {
+PART_NAMES = {
     "core": "tumour core", "enhancing": "enhancing tumour", "non-enhancing": "non-enhancing tumour",
 }  # fmt: skip
 
 
 def read_segments(masks: Iterable[ScanRecord]) -> list[dict[int, Segment]]:
-    """The segments or regions of each DICOM segmentation and structure set that can be read."""
+    """Read the segments or regions of each DICOM segmentation and structure set, where possible."""
     import pydicom
 
-    read: list[dict[int, Segment]] = []
+    segments: list[dict[int, Segment]] = []
     for mask in masks:
         if not mask.headers or len(mask.sources) > 1:
             continue
         try:
             path = mask.sources[0].path
             dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-            of_file = regions_of if mask.format == "rtstruct" else segments_of
-            read.append(of_file(dataset))
-        except Exception:  # a hostile file may raise anything; ingest says what is wrong with it
+            read_dataset = regions_of if mask.format == "rtstruct" else segments_of
+            segments.append(read_dataset(dataset))
+        except Exception:  # a hostile file may raise anything; ingest reports the error
             continue
-    return read
+    return segments
 
 
 def print_segments(
     console: Console, masks: Sequence[Mapping[int, Segment]], settings: Ingest
 ) -> None:
-    """Print labels with their numbers, whether they count as tumour, and in how many masks."""
+    """Print labels with their numbers, their part of the tumour, and the number of masks."""
     numbers: dict[tuple[str, str], set[int]] = defaultdict(set)
     counts: dict[tuple[str, str], int] = defaultdict(int)
     for mask in masks:
@@ -56,9 +56,9 @@ def print_segments(
         table.add_column(header, overflow="fold", justify="right" if header == "masks" else "left")
     rows = sorted(counts, key=lambda row: (row[1] == "nothing", -counts[row], row))
     for row in rows[:MOST_ROWS]:
-        some = ", ".join(map(str, sorted(numbers[row])[:3]))
+        examples = ", ".join(map(str, sorted(numbers[row])[:3]))
         more = ", …" if len(numbers[row]) > 3 else ""
-        table.add_row(Text(row[0]), f"{some}{more}", row[1], str(counts[row]))
+        table.add_row(Text(row[0]), f"{examples}{more}", row[1], str(counts[row]))
     console.print(table)
     if len(rows) > MOST_ROWS:
         console.print(f"and {len(rows) - MOST_ROWS} labels more")
@@ -67,7 +67,7 @@ def print_segments(
 
 
 def counted_as(number: int, mask: Mapping[int, Segment], settings: Ingest) -> str:
-    """The part of a tumour that ingest takes a segment for, or `nothing`."""
+    """Return the part of a tumour that ingest takes a segment for, or `nothing`."""
     try:
         chosen = tumour_segments(mask, settings.mask_labels, settings.mask_segments)
     except RejectionError:
@@ -75,4 +75,4 @@ def counted_as(number: int, mask: Mapping[int, Segment], settings: Ingest) -> st
     if number not in chosen:
         return "nothing"
     part = tumour_parts(mask).get(number, "tumour")
-    return IN_WORDS.get(part, part)
+    return PART_NAMES.get(part, part)

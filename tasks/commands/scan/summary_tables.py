@@ -1,4 +1,4 @@
-"""What `auglift scan` prints: counts with three examples each."""
+"""Print the tables of `auglift scan`: counts with three examples each."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,43 +10,43 @@ from rich.text import Text
 
 from tasks.ingest.core.rejection import REMEDIES
 from tasks.ingest.core.scan_record import ScanRecord
-from tasks.ingest.filenames.layouts import match_layout, without_ending
-from tasks.ingest.filenames.name_parts import parent_of
-from tasks.ingest.filenames.recognise import FOLDERS
-from tasks.ingest.images2d.collections import without_class
+from tasks.ingest.filenames.layouts import match_layout, strip_format_suffix
+from tasks.ingest.filenames.name_parts import parent_folder
+from tasks.ingest.filenames.parse_filenames import FOLDER_LAYOUT
+from tasks.ingest.images2d.image2d_scans import count_unlabelled
 from tasks.ingest.patients.group_by_patient import Patient
 from tasks.ingest.patients.patient_scans import PatientScans
 
 EXAMPLES = 3
-LONGEST = 60  # letters of an example
+LONGEST = 60  # characters of an example
 
 
 def print_tables(
     console: Console,
     patients: Sequence[tuple[Patient, PatientScans]],
-    refused: Sequence[tuple[str, str, str]],
+    rejected: Sequence[tuple[str, str, str]],
     others: int,
     folder: Path,
 ) -> None:
-    """Print who is who, and what is not understood."""
+    """Print what the batch holds, and what is not understood."""
     table = Table(title=f"{folder}: who is who", title_justify="left", expand=False)
     for header, justify in (("", "left"), ("count", "right"), ("for example", "left")):
         table.add_column(header, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for label, count, examples in lines(patients, others):
-        add(table, label, count, examples)
+    for label, count, examples in summary_rows(patients, others):
+        add_row(table, label, count, examples)
     console.print(table)
-    if refused:
-        console.print(table_of_refusals(refused))
+    if rejected:
+        console.print(rejection_table(rejected))
 
 
-def lines(
+def summary_rows(
     patients: Sequence[tuple[Patient, PatientScans]], others: int
 ) -> Iterable[tuple[str, int, list[str]]]:
-    """Label, count and examples of each row of the first table."""
-    known = [(patient, scans) for patient, scans in patients if is_known(patient, scans)]
-    yield "patients", len(known), [f"{p.id}: {contents(scans)}" for p, scans in known]
-    if unknown := [pair for pair in patients if not is_known(*pair)]:
-        examples = [f"{one.all_scans[0].name}" for _, one in unknown if one.all_scans]
+    """Yield label, count and examples of each row of the first table."""
+    known = [(patient, scans) for patient, scans in patients if is_patient_known(patient, scans)]
+    yield "patients", len(known), [f"{p.id}: {contents_of(scans)}" for p, scans in known]
+    if unknown := [pair for pair in patients if not is_patient_known(*pair)]:
+        examples = [f"{scan.all_scans[0].name}" for _, scan in unknown if scan.all_scans]
         yield "of unknown identity", len(unknown), examples
     visits = [
         f"{patient.id}: {', '.join(several[:EXAMPLES])}{', …' if len(several) > EXAMPLES else ''}"
@@ -55,33 +55,35 @@ def lines(
     ]
     if visits:
         yield "with several visits", len(visits), visits
-    found = [one for _, scans in patients for one in scans.all_scans]
+    scans_found = [scan for _, scans in patients for scan in scans.all_scans]
     images: dict[str, list[ScanRecord]] = defaultdict(list)
-    for one in found:
-        if one.role == "image":
-            images[one.modality].append(one)
+    for scan in scans_found:
+        if scan.role == "image":
+            images[scan.modality].append(scan)
     for modality in sorted(images, key=lambda word: (word == "other", word)):
         label = "images, other contrasts" if modality == "other" else f"images, {modality}"
-        yield label, len(images[modality]), list(map(example, images[modality]))
-    masks = [one for one in found if one.role == "mask"]
-    yield "masks", len(masks), list(map(example, masks))
-    layouts = Counter(layout_of(one) for one in found if one.format in ("nifti", "image2d"))
+        yield label, len(images[modality]), list(map(format_example, images[modality]))
+    masks = [scan for scan in scans_found if scan.role == "mask"]
+    yield "masks", len(masks), list(map(format_example, masks))
+    layouts = Counter(
+        layout_name(scan) for scan in scans_found if scan.format in ("nifti", "image2d")
+    )
     for layout, count in layouts.most_common():
         yield f"named as {layout}", count, []
-    pictures, _ = without_class(found)
-    if pictures:
-        yield "pictures without class or mask", pictures, folders_without_class(found)
+    unlabelled, _ = count_unlabelled(scans_found)
+    if unlabelled:
+        yield "pictures without class or mask", unlabelled, folders_without_class(scans_found)
     yield "tables, sidecars and archives", others, []
 
 
-def is_known(patient: Patient, scans: PatientScans) -> bool:
-    """Whether all that there is of a patient is known to be his or hers."""
-    return patient.known and all(one.patient_known for one in scans.all_scans if not one.headers)
+def is_patient_known(patient: Patient, scans: PatientScans) -> bool:
+    """Check whether all scans of a patient are known to be the patient's."""
+    return patient.known and all(scan.patient_known for scan in scans.all_scans if not scan.headers)
 
 
-def contents(scans: PatientScans) -> str:
-    """`FLAIR, T1, 2 masks` of a patient."""
-    counts = Counter(one.modality for one in scans.images)
+def contents_of(scans: PatientScans) -> str:
+    """Return a patient's content as `FLAIR, T1, 2 masks`."""
+    counts = Counter(scan.modality for scan in scans.images)
     words = [word if count == 1 else f"{count} {word}" for word, count in sorted(counts.items())]
     if scans.masks:
         words.append("1 mask" if len(scans.masks) == 1 else f"{len(scans.masks)} masks")
@@ -89,61 +91,69 @@ def contents(scans: PatientScans) -> str:
 
 
 def visits_of(scans: PatientScans) -> list[str]:
-    """A patient's visits in their order; of DICOM studies the dates."""
-    times = {one.session: one.when for one in scans.all_scans if one.session is not None}
-    headers = {one.session for one in scans.all_scans if one.headers}
+    """Return a patient's visits in their order; the dates of DICOM studies."""
+    times = {
+        scan.session: scan.session_order for scan in scans.all_scans if scan.session is not None
+    }
+    dicom_sessions = {scan.session for scan in scans.all_scans if scan.headers}
     in_order = sorted(times, key=lambda session: (times[session], session))
-    return [times[one].split(" ")[0] or one if one in headers else one for one in in_order]
+    return [
+        times[session].split(" ")[0] or session if session in dicom_sessions else session
+        for session in in_order
+    ]
 
 
-def example(one: ScanRecord) -> str:
-    """A scan's first file, and how many more there are."""
-    channel = "" if one.channel is None or one.format == "image2d" else f" channel {one.channel}"
-    more = f" and {len(one.sources) - 1} more" if len(one.sources) > 1 else ""
-    return f"{shortened(one.name)}{channel}{more}"
+def format_example(scan: ScanRecord) -> str:
+    """Return a scan's first file, and the number of its other files."""
+    channel = "" if scan.channel is None or scan.format == "image2d" else f" channel {scan.channel}"
+    more = f" and {len(scan.sources) - 1} more" if len(scan.sources) > 1 else ""
+    return f"{shorten_path(scan.name)}{channel}{more}"
 
 
-def shortened(path: str) -> str:
-    """The end of a path, where the file's name is."""
+def shorten_path(path: str) -> str:
+    """Return the end of a path, where the file's name is."""
     return path if len(path) <= LONGEST else f"…{path[1 - LONGEST :]}"
 
 
-def layout_of(one: ScanRecord) -> str:
-    """The layout that explains a file's name."""
-    match = match_layout(without_ending(one.name))
-    return FOLDERS if match is None else match.layout.name
+def layout_name(scan: ScanRecord) -> str:
+    """Return the name of the layout that explains a file's name."""
+    match = match_layout(strip_format_suffix(scan.name))
+    return FOLDER_LAYOUT if match is None else match.layout.name
 
 
-def folders_without_class(found: Sequence[ScanRecord]) -> list[str]:
-    """Folders of pictures that name no class."""
-    pictures = (one for one in found if one.format == "image2d" and one.label is None)
-    return sorted({parent_of(one.name) for one in pictures})
+def folders_without_class(scans: Sequence[ScanRecord]) -> list[str]:
+    """Return the folders of 2D images that name no class."""
+    images = (scan for scan in scans if scan.format == "image2d" and scan.label is None)
+    return sorted({parent_folder(scan.name) for scan in images})
 
 
-def table_of_refusals(refused: Sequence[tuple[str, str, str]]) -> Table:
-    """Codes with their files, why, and what to do."""
+def rejection_table(rejected: Sequence[tuple[str, str, str]]) -> Table:
+    """Return the table of codes with their files, reasons and remedies."""
     table = Table(title="not understood, or left out", title_justify="left")
     for header, justify in (("code", "left"), ("files", "right")):
         table.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("for example", overflow="fold")
     table.add_column("why, and what to do", overflow="fold")
     by_reason: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for path, code, reason in refused:
+    for path, code, reason in rejected:
         by_reason[code, reason].append(path)
     for (code, reason), paths in sorted(by_reason.items(), key=lambda item: -len(item[1])):
-        examples = "\n".join(map(shortened, paths[:EXAMPLES]))
-        todo = f"{reason}\n> {REMEDIES[code]}"
-        table.add_row(code, str(len(paths)), Text(printable(examples)), Text(todo))
+        examples = "\n".join(map(shorten_path, paths[:EXAMPLES]))
+        explanation = f"{reason}\n> {REMEDIES[code]}"
+        table.add_row(code, str(len(paths)), Text(to_printable(examples)), Text(explanation))
     return table
 
 
-def add(table: Table, label: str, count: int, examples: Sequence[str]) -> None:
-    """A row with its first examples."""
-    shown = "\n".join(printable(one) for one in examples[:EXAMPLES])
+def add_row(table: Table, label: str, count: int, examples: Sequence[str]) -> None:
+    """Add a row with its first examples."""
+    shown = "\n".join(to_printable(example) for example in examples[:EXAMPLES])
     table.add_row(label, str(count), Text(shown))
 
 
-def printable(text: str) -> str:
-    """Text that any terminal can show: no control characters, no bytes that are no UTF-8."""
+def to_printable(text: str) -> str:
+    """Replace control characters and bytes that are not UTF-8, so that a terminal can show them."""
     safe = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in safe)
+    return "".join(
+        character if character.isprintable() or character == "\n" else ascii(character)[1:-1]
+        for character in safe
+    )

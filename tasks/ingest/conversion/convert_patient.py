@@ -91,7 +91,7 @@ def result_after_crash(patient: Patient, context: BatchContext) -> PatientResult
     discard(context.output_folder / patient.subject)
     reason = "a file of this patient ended two processes"
     named = {source.name: source for scan in patient.named_scans for source in scan.sources}
-    sources = [*context.dicom_files.read(patient.dicom_files), *named.values()]
+    sources = [*context.dicom_files.read_sources(patient.dicom_files), *named.values()]
     return PatientResult(rejected=[Rejection((source,), "crashed", reason) for source in sources])
 
 

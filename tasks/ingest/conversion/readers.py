@@ -15,7 +15,7 @@ from tasks.ingest.dicom.read_volumes import read_multiframe, read_series
 from tasks.ingest.dicom.rtstruct import read_contours
 from tasks.ingest.dicom.segmentation import read_segmentation
 from tasks.ingest.dicom.sop_classes import SEGMENTATIONS
-from tasks.ingest.images2d.collections import read_pictures
+from tasks.ingest.images2d.read_images2d import read_images2d
 from tasks.ingest.masks.label_values import binarise_greys, binarise_labels
 from tasks.ingest.masks.mask_grid import place_mask
 from tasks.ingest.masks.rasterise_contours import Contours, rasterise_contours
@@ -35,7 +35,7 @@ def read_image(scan: ScanRecord, settings: Ingest) -> Volume:
         "dicom": lambda: read_series(scan, max_voxels=settings.max_voxels),
         "dicom-multiframe": lambda: read_multiframe(scan, max_voxels=settings.max_voxels),
         "nifti": lambda: read_nifti(scan, max_voxels=settings.max_voxels, prefer=settings.affine),
-        "image2d": lambda: read_pictures(scan, settings),
+        "image2d": lambda: read_images2d(scan, settings),
     }
     volume = errors_as_rejection(lambda: to_ras(readers[scan.format]()))
     if max(volume.data.shape) > LONGEST_AXIS:

@@ -1,4 +1,4 @@
-"""What a library's error means, in words."""
+"""Put a library's error into words that quote nothing of the file."""
 
 MEANINGS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((MemoryError,), "more memory needed than a worker may take"),
@@ -12,9 +12,9 @@ MEANINGS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
 
 
 def one_line_error(error: Exception) -> str:
-    """An error's meaning without its text, which may quote names.
+    """Return what an error means, without its text, which may quote names.
 
-    The class of an exception tells a user nothing.
+    The class of an exception tells a user nothing, so the meaning is given by its kind.
     """
     for kinds, meaning in MEANINGS:
         if isinstance(error, kinds):

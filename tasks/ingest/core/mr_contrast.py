@@ -1,7 +1,7 @@
-"""Which MR contrast a series or file shows, and by what evidence.
+"""Recognise which MR contrast a series or file shows, and by what evidence.
 
-A name or a description says it outright; otherwise the sequence parameters of a spin or
-gradient echo do (times in ms, bounds wide enough for 1 to 3 tesla).
+A name or a description decides. Where neither names a contrast, the sequence parameters of a spin
+or gradient echo decide (times in ms, bounds wide enough for 1 to 3 tesla).
 """
 
 import re
@@ -10,13 +10,13 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """Repetition, echo and inversion times in ms where known, and whether contrast was given."""
+class SequenceTiming:
+    """Repetition, echo and inversion times in ms where known, and whether an agent was injected."""
 
     TR: float | None = None
     TE: float | None = None
     TI: float | None = None
-    contrast: bool = False
+    contrast_agent: bool = False
 
 
 Modality = Literal["T1", "T1c", "T2", "FLAIR", "other"]
@@ -31,15 +31,15 @@ AGENT = (
     rf"(?:{POST}|(?:ce|gd|gad\w*|km|contrast|kontrast\w*)(?![a-z0-9])"
     r"|c\+|\+\s?(?:c|gd|km)(?![a-z]))"
 )
-NO_AGENT = re.compile(
+WITHOUT_AGENT = re.compile(
     r"(?<![a-z0-9])(?:without|w/o|wo|pre|ohne|non?)[\W_]*"
     r"(?:contrast|kontrast\w*|gad\w*|gd|km|ce)?(?![a-z0-9])"
 )
-NAMES: list[tuple[Modality, str]] = [
+NAME_PATTERNS: list[tuple[Modality, str]] = [
     ("other", r"t2_?star|t2\*|swi|dwi|adc|dti|bold|perf|asl|tof|angio|mra|pd(?![a-z])"),
     ("T1c", r"ct1(?![a-z0-9])|t1.?c(?:e)?(?![a-z])(?![\W_]*spine)|t1(?:gd|gad|km|post)(?![a-z])"),
     ("T1c", rf"{T1}.*(?<![a-z0-9]){AGENT}"),
-    # In front of it initials of patients may stand: less is taken for an agent.
+    # The initials of a patient may come first, so fewer words count as an agent here.
     ("T1c", rf"(?:ce-[\w-]+_|ce[\W_]?|c\+.*|acq-post.*){T1}|(?:\bgd\b|gado|\+c|\b{POST}\b).*{T1}"),
     ("T1", r"t1[\W_]*flair"),  # T1-weighted in spite of its name
     ("FLAIR", r"flair|t2f(?![a-z])|dark.?fluid"),
@@ -48,43 +48,44 @@ NAMES: list[tuple[Modality, str]] = [
 ]
 
 
-def from_name(name: str) -> Modality | None:
-    """The contrast that a file's name or a series' description speaks of; None where silent."""
-    lowered = NO_AGENT.sub(" ", name.lower())
-    for modality, pattern in NAMES:
+def contrast_from_name(name: str) -> Modality | None:
+    """Return the contrast in a file's name or a series' description; None where there is none."""
+    lowered = WITHOUT_AGENT.sub(" ", name.lower())
+    for modality, pattern in NAME_PATTERNS:
         if re.search(rf"(?<![a-z0-9])(?:{pattern})", lowered):
             return modality
     return None
 
 
-def from_timing(timing: Timing) -> Modality | None:
-    """The contrast that repetition, echo and inversion times imply; None where they do not."""
+def contrast_from_timing(timing: SequenceTiming) -> Modality | None:
+    """Return the contrast that repetition, echo and inversion times imply; None where none."""
     TR, TE, TI = timing.TR, timing.TE, timing.TI
     if TE is None or TR is None:
         return None
     if TI and TI >= 1500 and TE >= 60:
         return "FLAIR"
     if TE < 30 and (TR < 1000 or (TI and TI < 1500)):
-        return "T1c" if timing.contrast else "T1"
+        return "T1c" if timing.contrast_agent else "T1"
     if TE >= 60 and TR >= 2000 and not TI:
         return "T2"
     return None
 
 
-def recognise(description: str, timing: Timing) -> tuple[Modality, str]:
-    """The contrast and its evidence: `description`, `sequence TR=… TE=… TI=…` or `none`.
+def recognise_contrast(description: str, timing: SequenceTiming) -> tuple[Modality, str]:
+    """Return the contrast and its evidence: `description`, `sequence TR=… TE=… TI=…` or `none`.
 
-    The description's first line is that of the series. The next ones, which may be of the whole
-    examination, count where it says nothing. A T1 with a contrast agent in the header is T1c.
+    The description's first line belongs to the series. The next lines, which may belong to the
+    whole examination, count only where the first names no contrast. A T1 with a contrast agent in
+    the header is T1c.
     """
     lines = description.splitlines()
-    named = from_name(lines[0]) if lines else None
-    named = named or from_name(" ".join(lines))
-    if named == "T1" and timing.contrast:
+    named = contrast_from_name(lines[0]) if lines else None
+    named = named or contrast_from_name(" ".join(lines))
+    if named == "T1" and timing.contrast_agent:
         return "T1c", "description and contrast agent"
     if named is not None:
         return named, "description"
-    implied = from_timing(timing)
+    implied = contrast_from_timing(timing)
     if implied is not None:
         times = " ".join(
             f"{name}={value:.0f}"

@@ -1,4 +1,4 @@
-"""What ingest may refuse: a short fixed code for each reason, and what to do about it.
+"""Define what ingest rejects: a short fixed code for each reason, and what to do about it.
 
 `python -m tasks.ingest.core.rejection docs/ingest.md` updates the document's table of codes.
 """
@@ -12,213 +12,213 @@ from typing import NamedTuple
 from tasks.ingest.core.source_file import Source
 
 
-class Code(NamedTuple):
+class RejectionCode(NamedTuple):
     """What was found, and what to do about it; both without names of files or patients."""
 
-    found: str
+    finding: str
     remedy: str
 
 
 CODES = {
-    "affine-conflict": Code(
+    "affine-conflict": RejectionCode(
         "sform and qform of a NIfTI file place a voxel more than a voxel apart",
         "say in ingest.affine which of the two is right, sform or qform",
     ),
-    "archive-unsafe": Code(
+    "archive-unsafe": RejectionCode(
         "an entry leads out of the archive, is a link, encrypted or an archive itself; too many "
         "entries; more inflated than `ingest.max_archive_bytes`",
         "unpack the archive by hand into the batch and look at what it holds",
     ),
-    "burned-in-text": Code(
+    "burned-in-text": RejectionCode(
         "Burned In Annotation is YES, or the header has ultrasound regions",
         "remove the text from the pixels, or set ingest.allow_burned_in",
     ),
-    "codec": Code(
+    "codec": RejectionCode(
         "no decoder for the transfer syntax; the deflated one, of which a few bytes may fill the "
         "memory",
         "convert the file to an uncompressed transfer syntax, for example with dcmdjpeg",
     ),
-    "contours-too-sparse": Code(
+    "contours-too-sparse": RejectionCode(
         "contours of one region on planes more than 10 mm apart",
         "draw the region on the slices between, or export it interpolated",
     ),
-    "corrupt": Code(
+    "corrupt": RejectionCode(
         "the file, archive or picture cannot be parsed or decoded",
         "fetch the file from its archive again",
     ),
-    "crashed": Code(
+    "crashed": RejectionCode(
         "a decoder ended two processes, the second time with this patient alone, or ran out of "
         "`ingest.max_seconds`",
         "fetch the file again; if it persists, convert it with another tool",
     ),
-    "derived-map": Code(
+    "derived-map": RejectionCode(
         "Image Type names a computed map (ADC, FA, CBV, …); a parametric map, a dose",
         "none needed: maps computed from images are not images",
     ),
-    "duplicate": Code(
+    "duplicate": RejectionCode(
         "the same SOP instance, equal pixels at the same place, or a file of equal name and bytes "
         "in another folder; one copy is kept",
         "none needed: an equal slice or file was kept",
     ),
-    "empty-file": Code(
+    "empty-file": RejectionCode(
         "0 bytes",
         "fetch the file from its archive again",
     ),
-    "geometry": Code(
+    "geometry": RejectionCode(
         "positions, orientations or spacings are missing, not finite or no rectangle's; no usable "
         "sform or qform; contours in no parallel planes",
         "export the series again with its positions and orientations, contours in parallel planes",
     ),
-    "hidden-file": Code(
+    "hidden-file": RejectionCode(
         "a scan in a folder, or under a name, that begins with a dot",
         "none needed; rename it without the dot if it is a scan of the batch",
     ),
-    "inverted-greyscale": Code(
+    "inverted-greyscale": RejectionCode(
         "MONOCHROME1; dcm2niix takes such values as they are",
         "export the series as MONOCHROME2",
     ),
-    "labels-contradict": Code(
+    "labels-contradict": RejectionCode(
         "equal pictures in folders of both classes",
         "keep the picture in the folder of its true class only",
     ),
-    "labels-unknown": Code(
+    "labels-unknown": RejectionCode(
         "the label convention is not known and the values do not decide, or it does not hold a "
         "value or tell the region; segment names that do not tell the region; values that are no "
         "whole numbers",
         "name the data set's labels in ingest.label_convention, or give ingest.mask_labels as a "
         "list of the values that are tumour; turn probabilities into labels",
     ),
-    "localiser": Code(
+    "localiser": RejectionCode(
         "Image Type says LOCALIZER",
         "none needed: localisers are not volumes",
     ),
-    "mask-format": Code(
+    "mask-format": RejectionCode(
         "a DICOM object that outlines something in a form that is not read: surfaces, height maps",
         "export the mask as a DICOM Segmentation, an RT structure set or NIfTI",
     ),
-    "mask-grid": Code(
+    "mask-grid": RejectionCode(
         "nothing says where the mask lies on the image: an identity affine, or a picture turned by "
         "its EXIF tag; and the image does not settle it",
         "save the mask again with the image's own affine, or in the image's orientation",
     ),
-    "mask-ignores-image": Code(
+    "mask-ignores-image": RejectionCode(
         "the mask's outline follows nothing in any of its images",
         "look at the mask on the image; if it is right, set ingest.check_masks to false",
     ),
-    "mask-in-air": Code(
+    "mask-in-air": RejectionCode(
         "more than half of the mask lies outside the head",
         "look at the mask on the image; if it is right, set ingest.check_masks to false",
     ),
-    "mask-not-drawn": Code(
+    "mask-not-drawn": RejectionCode(
         "a structure set whose tumour was never drawn, or only as points or open lines",
         "draw the tumour as closed contours and export the structure set again",
     ),
-    "mask-of-head": Code(
+    "mask-of-head": RejectionCode(
         "the mask covers most of the head, or spans it as a tissue does",
         "look at the mask on the image; if it is right, set ingest.check_masks to false",
     ),
-    "mask-of-other-size": Code(
+    "mask-of-other-size": RejectionCode(
         "a picture's mask with other numbers of rows or columns",
         "export mask and picture with equal numbers of rows and columns",
     ),
-    "mask-outside-image": Code(
+    "mask-outside-image": RejectionCode(
         "the mask has tumour, none of it inside the image",
         "check that mask and image were drawn in the same space",
     ),
-    "mask-without-image": Code(
+    "mask-without-image": RejectionCode(
         "no readable image of its patient, session and frame of reference",
         "put the image it was drawn on into the same batch",
     ),
-    "missing-slice": Code(
+    "missing-slice": RejectionCode(
         "one gap is a multiple of the others; slice numbers of pictures with gaps",
         "export the whole series again",
     ),
-    "nan-pixels": Code(
+    "nan-pixels": RejectionCode(
         "NaN or infinite voxels",
         "replace values that are not finite before the import",
     ),
-    "no-brain": Code(
+    "no-brain": RejectionCode(
         "brain extraction was asked for and finds none",
         "set ingest.brain_extraction to false, or leave the series out by files.csv",
     ),
-    "not-a-tumour-mask": Code(
+    "not-a-tumour-mask": RejectionCode(
         "the mask's name speaks of something else; no segment or region of it is tumour by its "
         "code or its name",
         "none needed; if it does hold the tumour, rename the mask, or list the labels or numbers "
         "of its segments in ingest.mask_segments",
     ),
-    "not-a-volume": Code(
+    "not-a-volume": RejectionCode(
         "slices or frames share positions, or their sizes or orientations differ",
         "export the slices with their positions, one volume a series",
     ),
-    "not-an-image": Code(
+    "not-an-image": RejectionCode(
         "a DICOM object without pixels: a report, a presentation state",
         "none needed: the file holds no image",
     ),
-    "not-greyscale": Code(
+    "not-greyscale": RejectionCode(
         "colours, and no `ingest.pictures.channel`",
         "export the series as MONOCHROME2",
     ),
-    "outside-batch": Code(
+    "outside-batch": RejectionCode(
         "a link that leads out of the batch",
         "copy what the link points to into the batch",
     ),
-    "patient-ambiguous": Code(
+    "patient-ambiguous": RejectionCode(
         "one Patient ID with two birth dates, names or sexes; an ID whose number may count people "
         "or visits; two folders that could be the patient's; files of one name in several folders",
         "write the patients down in files.csv (`auglift scan BATCH` proposes it), or set "
         "ingest.allow_unknown_patients",
     ),
-    "patient-unknown": Code(
+    "patient-unknown": RejectionCode(
         "no Patient ID and no name, or placeholders such as ANON, 0000, REDACTED; one word as ID "
         "and name in several studies; a name that no layout explains; a picture outside tables "
         "and patterns",
         "write the patients down in files.csv (`auglift scan BATCH` proposes it), those of "
         "pictures also by ingest.pictures.pattern, or set ingest.allow_unknown_patients",
     ),
-    "secondary-capture": Code(
+    "secondary-capture": RejectionCode(
         "a secondary capture: text may be in its pixels",
         "export the original series, or set ingest.allow_burned_in",
     ),
-    "several-volumes": Code(
+    "several-volumes": RejectionCode(
         "a fourth dimension above one whose contrasts nothing names; a picture of several pages",
         "name each contrast in files.csv (a row a channel), or split the file into one volume each",
     ),
-    "sheared-stack": Code(
+    "sheared-stack": RejectionCode(
         "slices drift from their normal by more than 0.2 degrees (gantry tilt)",
         "resample the series to a rectangular grid (gantry tilt correction)",
     ),
-    "skipped": Code(
+    "skipped": RejectionCode(
         "`files.csv` or `series.csv` says `skip`, or the layout holds a better copy or outline of "
         "the same scan",
         "none needed; a row in files.csv with the role image or mask takes it",
     ),
-    "too-few-slices": Code(
+    "too-few-slices": RejectionCode(
         "fewer than `ingest.min_slices`",
         "export the whole series again, or lower ingest.min_slices",
     ),
-    "too-large": Code(
+    "too-large": RejectionCode(
         "more voxels declared than `ingest.max_voxels`, a side above 32767, or more memory needed "
         "than a worker may take",
         "crop the volume, or raise ingest.max_voxels",
     ),
-    "truncated": Code(
+    "truncated": RejectionCode(
         "fewer pixels than declared",
         "fetch the file from its archive again",
     ),
-    "uneven-spacing": Code(
+    "uneven-spacing": RejectionCode(
         "gaps differ by more than 4 % and are no multiples",
         "resample the series to even spacing",
     ),
-    "unknown-format": Code(
+    "unknown-format": RejectionCode(
         "neither DICOM, NIfTI, picture, archive nor known metadata; a pipe, a device, a dead link",
         "convert it to DICOM or NIfTI, or take it out of the batch",
     ),
-    "unreadable": Code(
+    "unreadable": RejectionCode(
         "no right to open the file",
         "give the user who runs the stage the right to read it",
     ),
-    "unsupported-pixels": Code(
+    "unsupported-pixels": RejectionCode(
         "bits other than 8, 16, 32; stored bits that do not end at the High Bit; a modality lookup "
         "table; slope 0; complex or coloured voxels",
         "convert it to integer or real single-channel pixels",
@@ -229,9 +229,9 @@ TABLE_START, TABLE_END = "<!-- codes: generated -->\n", "<!-- codes: end -->\n"
 
 
 class RejectionError(Exception):
-    """A file or series that is not taken: a code from `CODES` and a reason without names.
+    """The rejection of a file or series: a code from `CODES` and a reason without names.
 
-    The reason leaves the machine: it may hold counts and measures, never text from the file.
+    The reason leaves the machine: it may hold counts and measurements, never text from the file.
     """
 
     def __init__(self, code: str, reason: str) -> None:
@@ -244,7 +244,7 @@ class RejectionError(Exception):
 
 @dataclass(frozen=True)
 class Rejection:
-    """Files that were refused together: one row of the rejects table."""
+    """Files that were rejected together: one row of the table of rejected files."""
 
     sources: tuple[Source, ...]
     code: str
@@ -256,20 +256,23 @@ class Rejection:
         return self.sources[0].name
 
 
-def table_of_codes() -> str:
-    """All codes as a Markdown table, in alphabetical order."""
+def code_table() -> str:
+    """Return all codes as a Markdown table, in alphabetical order."""
+    codes = sorted(CODES.items())
     rows = ["| code | what was found | what to do |", "|---|---|---|"]
-    rows += [f"| `{code}` | {found} | {todo} |" for code, (found, todo) in sorted(CODES.items())]
+    rows += [f"| `{code}` | {finding} | {remedy} |" for code, (finding, remedy) in codes]
     return "\n".join(rows) + "\n"
 
 
-def with_table(document: str) -> str:
-    """A document with the table of codes between its two marks replaced by today's."""
+def insert_code_table(document: str) -> str:
+    """Return a document in which the current table of codes stands between its two marks."""
     pattern = re.escape(TABLE_START) + ".*?" + re.escape(TABLE_END)
-    table = TABLE_START + table_of_codes() + TABLE_END
+    table = TABLE_START + code_table() + TABLE_END
     return re.sub(pattern, lambda _: table, document, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        Path(name).write_text(with_table(Path(name).read_text(encoding="utf-8")), encoding="utf-8")
+        Path(name).write_text(
+            insert_code_table(Path(name).read_text(encoding="utf-8")), encoding="utf-8"
+        )

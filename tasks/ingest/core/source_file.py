@@ -1,4 +1,4 @@
-"""A file of a batch."""
+"""Hold where a file of a batch lies, its name inside the batch, and its size."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -8,34 +8,35 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file: where it lies, and its name relative to the batch (a secret: it carries names).
+    """One file of a batch; its name is a secret, because paths hold the names of patients.
 
-    The place is text, and the name its end from `root` characters on, unless `alias` says
-    otherwise: a `Path` takes five times the memory, and a million names are not kept twice.
+    `location` is the path as text, since a `Path` takes five times the memory. The name inside the
+    batch is the part of `location` from character `name_start` on, so a million names are not kept
+    twice. `name_in_archive`, where given, is the name instead.
     """
 
-    place: str
-    alias: str = ""
-    root: int = 0
-    size: int = 0  # bytes, once it is sorted by kind
+    location: str
+    name_in_archive: str = ""
+    name_start: int = 0
+    size: int = 0  # bytes, once the file's format is detected
 
     @property
     def name(self) -> str:
-        """Relative to the batch, or below the archive it came out of."""
-        return self.alias or self.place[self.root :]
+        """The path relative to the batch, or `ARCHIVE!/ENTRY` for a file of an archive."""
+        return self.name_in_archive or self.location[self.name_start :]
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
-        return Path(self.place)
+        """The path on this machine."""
+        return Path(self.location)
 
     def open(self) -> FileIO:
-        """The file's bytes, unbuffered."""
-        return FileIO(self.place)
+        """Open the file for reading bytes, unbuffered."""
+        return FileIO(self.location)
 
 
 def content_digest(source: Source) -> bytes:
-    """SHA-256 of a file; of one that cannot be read, its name's."""
+    """Compute the SHA-256 of a file; of an unreadable one return its name as bytes."""
     try:
         return sha256(source.path.read_bytes()).digest()
     except OSError:

@@ -1,4 +1,4 @@
-"""A volume with its affine: canonical orientation, resampling of masks, and writing."""
+"""Hold a volume with its affine; reorient it, resample masks onto it and write it as NIfTI."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +19,8 @@ GZIP = 31  # window bits that ask for a gzip container; its mtime stays 0
 class Volume:
     """`data` (I,J,K); `affine` (4,4) maps (i,j,k,1) to RAS+ millimetres.
 
-    `stored_affine` is that of the file's array, where axes were flipped or swapped since;
-    `exif_turns` are the EXIF orientations by which pictures were turned.
+    `stored_affine` is the affine of the array as the file stores it, where axes were flipped or
+    swapped since. `exif_turns` are the EXIF orientations by which 2D images were turned.
     """
 
     data: NDArray[np.generic]
@@ -30,7 +30,7 @@ class Volume:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Distance between voxel centres along i, j, k."""
+        """Distance between voxel centres along i, j, k, in mm."""
         x, y, z = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
         return float(x), float(y), float(z)
 
@@ -44,10 +44,10 @@ def to_ras(volume: Volume) -> Volume:
 
 
 def to_smallest_dtype(data: NDArray[np.generic]) -> NDArray[np.generic]:
-    """The same values as int16 where they fit, else as float32.
+    """Return the same values as int16 where they fit, else as float32.
 
     Raises:
-        RefusalError: values that are not finite.
+        RejectionError: values are not finite.
     """
     if data.dtype.kind in "biu":
         low, high = int(data.min()), int(data.max())
@@ -61,13 +61,13 @@ def to_smallest_dtype(data: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def resample_mask(mask: Volume, image: Volume) -> NDArray[np.uint8]:
-    """The mask on the image's grid: nearest voxel by affine, nothing outside the mask's grid.
+    """Resample a mask onto the image's grid: nearest voxel by affine, 0 outside the mask's grid.
 
     Returns:
         (I,J,K) of the image, in {0,1}.
 
     Raises:
-        RefusalError: a mask with tumour of which no voxel falls inside the image.
+        RejectionError: the mask has tumour, but no voxel of it lies inside the image.
     """
     if mask.data.shape == image.data.shape and np.allclose(mask.affine, image.affine, atol=1e-3):
         return np.asarray(mask.data != 0, np.uint8)
@@ -94,7 +94,7 @@ def resample_mask(mask: Volume, image: Volume) -> NDArray[np.uint8]:
 def write_nifti(path: Path, volume: Volume) -> None:
     """Write NIfTI-1, gzipped by ISA-L at level 1: four times faster than zlib's, same size.
 
-    The bytes are those of nibabel's `to_bytes`, put together in one copy of the voxels.
+    The bytes equal those of nibabel's `to_bytes`, but the voxels are copied once only.
     """
     image = nib.Nifti1Image(volume.data, volume.affine)
     image.set_qform(volume.affine, code=1)

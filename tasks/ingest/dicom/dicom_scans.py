@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tasks.ingest.core.mr_contrast import recognise
+from tasks.ingest.core.mr_contrast import recognise_contrast
 from tasks.ingest.core.rejection import Rejection, RejectionError
 from tasks.ingest.core.scan_record import Format, ScanRecord
 from tasks.ingest.dicom.header import Header
@@ -137,13 +137,13 @@ def scan_of_one_file(header: Header) -> ScanRecord:
 def scan_of_stack(stack: list[Header]) -> ScanRecord:
     """Return the record of a stack of slices as an image."""
     first = stack[0]
-    modality, evidence = recognise(first.description, first.timing)
+    modality, evidence = recognise_contrast(first.description, first.timing)
     return ScanRecord(
         role="image",
         format="dicom",
         sources=tuple(header.source for header in stack),
         session=first.study or None,
-        when=first.study_time,
+        session_order=first.study_time,
         modality=modality,
         evidence=evidence,
         frame_of_reference=first.frame_of_reference,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from tasks.ingest.core.error_messages import one_line_error
-from tasks.ingest.core.mr_contrast import Timing
+from tasks.ingest.core.mr_contrast import SequenceTiming
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.source_file import Source
 from tasks.ingest.dicom.attributes import DicomAttributes, read_attributes
@@ -85,7 +85,7 @@ class Header:
     description: str
     synthetic: bool
     burned_in: bool
-    timing: Timing
+    timing: SequenceTiming
     split_by: tuple[tuple[str, str], ...]  # what may distinguish volumes in one series
     instance: int
     frames: int
@@ -133,11 +133,11 @@ def add_first_frame(header: Header) -> Header:
         raise RejectionError("corrupt", f"the functional groups: {one_line_error(error)}") from None
     header = replace(
         header,
-        timing=Timing(
+        timing=SequenceTiming(
             TR=header.timing.TR if frame.repetition_time is None else frame.repetition_time,
             TE=header.timing.TE if frame.echo_time is None else frame.echo_time,
             TI=header.timing.TI if frame.inversion_time is None else frame.inversion_time,
-            contrast=header.timing.contrast,
+            contrast_agent=header.timing.contrast_agent,
         ),
     )
     return header if header.frames > 1 else header_of_single_frame(header, frame)
@@ -187,11 +187,11 @@ def header_from_attributes(source: Source, attributes: DicomAttributes) -> Heade
         synthetic=attributes.text("SyntheticData") == "YES",
         burned_in=attributes.text("BurnedInAnnotation") == "YES"
         or "SequenceOfUltrasoundRegions" in attributes,
-        timing=Timing(
+        timing=SequenceTiming(
             TR=attributes.number("RepetitionTime"),
             TE=attributes.number("EchoTime"),
             TI=attributes.number("InversionTime"),
-            contrast=attributes.text("ContrastBolusAgent").lower() not in NO_CONTRAST,
+            contrast_agent=attributes.text("ContrastBolusAgent").lower() not in NO_CONTRAST,
         ),
         split_by=tuple((name, split_value(attributes, name)) for name in SPLIT_BY),
         instance=int(attributes.number("InstanceNumber") or 0),

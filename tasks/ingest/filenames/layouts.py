@@ -1,4 +1,4 @@
-"""The table `layouts.toml`: how data sets name patients, visits, contrasts and masks.
+"""Read the table `layouts.toml`: how data sets name patients, visits, contrasts and masks.
 
 `python -m tasks.ingest.filenames.layouts docs/ingest.md` updates the document's list of layouts.
 """
@@ -22,8 +22,8 @@ ENDING = re.compile(r"\.(nii|nii\.gz|png|jpe?g|tiff?)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Rule:
-    """Files of a layout whose path `match` finds have this role; the lowest `rank` is taken."""
+class RoleRule:
+    """The role of a layout's files whose path contains `match`; the lowest `rank` is used."""
 
     match: re.Pattern[str]
     role: Role
@@ -33,7 +33,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Layout:
-    """How one data set or tool names its files; `documented` is where it says so."""
+    """How one data set or tool names its files; `documented` is the source of that description."""
 
     name: str
     title: str
@@ -43,13 +43,13 @@ class Layout:
     roles: Mapping[str, Role] = field(default_factory=dict)
     modalities: Mapping[str, Modality] = field(default_factory=dict)
     channels: tuple[str, ...] = ()
-    picture: Mapping[str, Any] = field(default_factory=dict)
-    rules: tuple[Rule, ...] = ()
+    image2d: Mapping[str, Any] = field(default_factory=dict)
+    rules: tuple[RoleRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """What a layout says of a path; None and empty where it says nothing."""
+class LayoutMatch:
+    """What a layout reads from a path; None and empty where it reads nothing."""
 
     layout: Layout
     groups: Mapping[str, str | None]
@@ -62,19 +62,19 @@ class Match:
 
 
 @cache
-def read_table() -> tuple[tuple[Layout, ...], Mapping[str, frozenset[str]]]:
-    """The layouts in their order, and the word lists."""
+def read_layouts() -> tuple[tuple[Layout, ...], Mapping[str, frozenset[str]]]:
+    """Read the layouts in their order, and the word lists."""
     table = tomllib.loads(TABLE.read_text(encoding="utf-8"))
-    layouts = tuple(as_layout(dict(entry)) for entry in table["layout"])
+    layouts = tuple(compile_layout(dict(entry)) for entry in table["layout"])
     words = {name: frozenset(words) for name, words in table["words"].items()}
     return layouts, words
 
 
-def as_layout(entry: dict[str, Any]) -> Layout:
-    """An entry of the table with its patterns compiled."""
+def compile_layout(entry: dict[str, Any]) -> Layout:
+    """Compile the patterns of an entry of the table."""
     flags = re.VERBOSE | re.IGNORECASE | re.DOTALL
     rules = tuple(
-        Rule(**(rule | {"match": re.compile(rule["match"], flags)}))
+        RoleRule(**(rule | {"match": re.compile(rule["match"], flags)}))
         for rule in entry.pop("rules", ())
     )
     pattern = re.compile(rf"(?: .* [^A-Za-z0-9] | ^ ) (?: {entry.pop('pattern')} )", flags)
@@ -82,50 +82,50 @@ def as_layout(entry: dict[str, Any]) -> Layout:
     return Layout(pattern=pattern, rules=rules, channels=channels, **entry)
 
 
-def words(kind: str) -> frozenset[str]:
-    """A list of words in lower case."""
-    return read_table()[1][kind]
+def word_list(kind: str) -> frozenset[str]:
+    """Return a list of words in lower case."""
+    return read_layouts()[1][kind]
 
 
-def without_ending(name: str) -> str:
-    """A path as patterns see it: archives are folders, and the file's ending is gone."""
+def strip_format_suffix(name: str) -> str:
+    """Return a path as the patterns expect it: archives as folders, without the format's suffix."""
     return ENDING.sub("", name.replace(".zip!/", "/"))
 
 
-def match_layout(path: str) -> Match | None:
-    """The first layout that explains a path without ending."""
-    for layout in read_table()[0]:
-        found = layout.pattern.match(path)
-        if found is None:
+def match_layout(path: str) -> LayoutMatch | None:
+    """Match a path without suffix against the layouts; return the first match."""
+    for layout in read_layouts()[0]:
+        match = layout.pattern.match(path)
+        if match is None:
             continue
-        groups = found.groupdict()
+        groups = match.groupdict()
         groups["case"] = groups.get("case") or groups.get("case2")
         role = layout.roles.get((groups.get("role") or "").lower())
         for rule in layout.rules:
             if rule.match.search(path):
                 labels = layout.labels if rule.labels is None else rule.labels or None
-                return Match(layout, groups, rule.role, rule.rank, labels)
-        return Match(layout, groups, role, 0, layout.labels)
+                return LayoutMatch(layout, groups, rule.role, rule.rank, labels)
+        return LayoutMatch(layout, groups, role, 0, layout.labels)
     return None
 
 
-def table_of_layouts() -> str:
-    """All layouts as a Markdown table, in their order."""
+def layout_table() -> str:
+    """Return all layouts as a Markdown table, in their order."""
     rows = ["| layout | names | documented | mask values |", "|---|---|---|---|"]
     rows += [
-        f"| `{one.name}` | {one.title} | {one.documented} | {one.labels or ''} |"
-        for one in read_table()[0]
+        f"| `{layout.name}` | {layout.title} | {layout.documented} | {layout.labels or ''} |"
+        for layout in read_layouts()[0]
     ]
     return "\n".join(rows) + "\n"
 
 
-def with_table(document: str) -> str:
-    """A document with the table of layouts between its two marks replaced by today's."""
+def insert_layout_table(document: str) -> str:
+    """Return a document in which the current table of layouts stands between its two marks."""
     pattern = re.escape(TABLE_START) + ".*?" + re.escape(TABLE_END)
-    table = TABLE_START + table_of_layouts() + TABLE_END
+    table = TABLE_START + layout_table() + TABLE_END
     return re.sub(pattern, lambda _: table, document, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
     for path in map(Path, sys.argv[1:]):
-        path.write_text(with_table(path.read_text(encoding="utf-8")), encoding="utf-8")
+        path.write_text(insert_layout_table(path.read_text(encoding="utf-8")), encoding="utf-8")

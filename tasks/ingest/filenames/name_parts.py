@@ -1,6 +1,6 @@
-"""What the words of a file's name say: its contrast, whether it is a mask, and whose ID is left.
+"""Read contrast, role and ID from the words of one file's name and of its folders.
 
-The words are those of `layouts.toml`; nothing here knows other files than the one it is asked of.
+The words are those of `layouts.toml`. No function here looks at other files of the batch.
 """
 
 import re
@@ -9,69 +9,73 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 
-from tasks.ingest.core.mr_contrast import Modality, from_name
-from tasks.ingest.filenames.layouts import Role, words
+from tasks.ingest.core.mr_contrast import Modality, contrast_from_name
+from tasks.ingest.filenames.layouts import Role, word_list
 
 SEPARATORS = re.compile(r"[_\-.\s,()]+")
 CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 ENTITY_VALUES = r"label-[A-Za-z0-9]+|desc-[A-Za-z0-9]+"
 WORD = re.compile(r"[^_\-.\s,()]+")
 DATE = re.compile(r"(?:19|20)\d\d(?P<mark>[-_.]?)(?:0[1-9]|1[0-2])(?P=mark)(?:[0-2]\d|3[01])")
-REMEMBERED = lru_cache(8192)  # folders and words recur in every path of a batch
+CACHED = lru_cache(8192)  # folders and words recur in every path of a batch
 MOST_WORDS_IN_A_MASKS_NAME = 2  # from its end: `X_label-tumor_mask`
 
 
 @dataclass(frozen=True, slots=True)
-class Stem:
-    """A file's name taken apart.
+class StemParts:
+    """A file's name without suffix, split at the words that describe its content.
 
-    `id` is what stands before the words that say what is shown; empty where the name begins with
-    such a word. `clean` is whether the ID holds none of them. `contrast` and `mask` are whether
-    the name speaks of one.
+    `id` is the text before these words; empty where the name begins with such a word. `is_clean` is
+    whether the ID holds none of them. `has_contrast` and `has_mask` are whether the name holds a
+    word for a contrast or a mask.
     """
 
     id: str
-    clean: bool
-    contrast: bool
-    mask: bool
+    is_clean: bool
+    has_contrast: bool
+    has_mask: bool
 
 
-@REMEMBERED
-def split(name: str) -> tuple[str, ...]:
-    """The words of a name in lower case, `tumorMask` as two."""
-    found: list[str] = []
+@CACHED
+def split_words(name: str) -> tuple[str, ...]:
+    """Split a name into words in lower case; `tumorMask` gives two."""
+    parts: list[str] = []
     for word in SEPARATORS.split(name):
         if word:
             lowered = word.lower()
-            known = lowered in words("mask") or lowered in words("contrast")
-            found += [lowered] if known else [one.lower() for one in CAMEL.findall(word)]
-    return tuple(found)
+            is_listed = lowered in word_list("mask") or lowered in word_list("contrast")
+            parts += [lowered] if is_listed else [part.lower() for part in CAMEL.findall(word)]
+    return tuple(parts)
 
 
 def role_of(path: str) -> Role:
-    """Image, mask, or a mask of something else, by the words of a path without ending."""
+    """Tell image, mask and mask of another structure apart by a path without suffix."""
     *folders, name = path.split("/")
-    parts = split(name)
-    known = set(parts)
-    masks, others, tumours = words("mask"), words("other_structure"), words("tumour")
+    parts = split_words(name)
+    present = set(parts)
+    masks, other_structures, tumours = (
+        word_list("mask"),
+        word_list("other_structure"),
+        word_list("tumour"),
+    )
     in_mask_folder = any(folder.lower() in MASK_FOLDERS for folder in folders)
     ends = parts[-MOST_WORDS_IN_A_MASKS_NAME:]
     begins = parts[:1] if parts[:1] not in (("tumor",), ("tumour",)) else ()
     derived = "derivatives" in folders
     is_mask = (
         bool(masks & set(ends))
-        or bool(masks & known and (derived or masks & set(begins)))
+        or bool(masks & present and (derived or masks & set(begins)))
         or in_mask_folder
     )
     has_contrast = has_contrast_word(parts)
     if not is_mask:
-        return "other-mask" if others & set(parts[-1:]) and not has_contrast else "image"
-    around = tumours & known or any(tumours & set(split(folder)) for folder in folders)
-    if tumours & known:
+        return "other-mask" if other_structures & set(parts[-1:]) and not has_contrast else "image"
+    around = tumours & present or any(tumours & set(split_words(folder)) for folder in folders)
+    if tumours & present:
         return "mask"
-    if others & known or ({"dseg", "probseg"} & known and not around):
+    if other_structures & present or ({"dseg", "probseg"} & present and not around):
         return "other-mask"
-    if in_mask_folder and not masks & known and has_contrast and derived:
+    if in_mask_folder and not masks & present and has_contrast and derived:
         return "image"
     return "mask"
 
@@ -84,49 +88,53 @@ MASK_FOLDERS = {
 
 
 def has_contrast_word(parts: Sequence[str]) -> bool:
-    """Whether one of the words is a contrast."""
-    return bool(words("contrast") & set(parts))
+    """Check whether one of the words is a contrast."""
+    return bool(word_list("contrast") & set(parts))
 
 
 def modality_of(path: str) -> Modality:
-    """The contrast by the file's name, else by the nearest folder that is named like one."""
+    """Return the contrast by the file's name, else by the nearest folder that is named like one."""
     *folders, name = path.split("/")
-    found = from_name(name)
-    if found is not None:
-        return found
+    modality = contrast_from_name(name)
+    if modality is not None:
+        return modality
     for folder in reversed(folders):
-        if is_contrast(folder):
-            return from_name(folder) or "other"
+        if is_contrast_folder(folder):
+            return contrast_from_name(folder) or "other"
     return "other"
 
 
-@REMEMBERED
-def is_contrast(word: str) -> bool:
-    """Whether a folder is named like a contrast: `FLAIR`, `T1-Gd`."""
-    parts = split(word)
+@CACHED
+def is_contrast_folder(word: str) -> bool:
+    """Check whether a folder is named like a contrast: `FLAIR`, `T1-Gd`."""
+    parts = split_words(word)
     return (
         bool(parts)
-        and set(parts) <= words("contrast") | {"gd", "ce", "post", "pre"}
+        and set(parts) <= word_list("contrast") | {"gd", "ce", "post", "pre"}
         and (has_contrast_word(parts))
     )
 
 
-def without_mask_words(full: str) -> str:
-    """`X_FLAIR_mask` to `X_FLAIR`, `X_label-tumor_mask` and `X_tumorMask` to `X`."""
-    listed = "|".join(sorted(words("mask"), key=len, reverse=True))
+def strip_mask_words(stem: str) -> str:
+    """Shorten `X_FLAIR_mask` to `X_FLAIR`, `X_label-tumor_mask` and `X_tumorMask` to `X`."""
+    mask_words = "|".join(sorted(word_list("mask"), key=len, reverse=True))
     while True:
-        shorter = re.sub(rf"[_\-. ](?:{ENTITY_VALUES}|{listed})$", "", full, flags=re.IGNORECASE)
-        if shorter == full:
-            return full
-        full = shorter
+        shorter = re.sub(
+            rf"[_\-. ](?:{ENTITY_VALUES}|{mask_words})$", "", stem, flags=re.IGNORECASE
+        )
+        if shorter == stem:
+            return stem
+        stem = shorter
 
 
-def take_apart(name: str) -> Stem:
-    """A file's name, without ending, as ID and the words behind it."""
-    found = list(WORD.finditer(name))
-    parts = [word[0] for word in found]
-    contrast = next((i for i, word in enumerate(parts) if word.lower() in words("contrast")), None)
-    mask = any(set(split(word)) & words("mask") for word in parts)
+def split_stem(name: str) -> StemParts:
+    """Split a file's name, without suffix, into the ID and the words behind it."""
+    words = list(WORD.finditer(name))
+    parts = [word[0] for word in words]
+    contrast = next(
+        (i for i, word in enumerate(parts) if word.lower() in word_list("contrast")), None
+    )
+    mask = any(set(split_words(word)) & word_list("mask") for word in parts)
     end = len(parts) if contrast is None else contrast
     end = min([end, *(i for i, word in enumerate(parts) if i and is_mask_word(word))])
     start = 0
@@ -134,41 +142,41 @@ def take_apart(name: str) -> Stem:
         start += 1
     while end > start and is_filler(parts[end - 1].lower()):
         end -= 1
-    chosen = parts[start:end]
-    clean = bool(chosen) and not any(
-        is_filler(word.lower()) or set(split(word)) & PARTS_OF_NO_ID for word in chosen
+    id_words = parts[start:end]
+    is_clean = bool(id_words) and not any(
+        is_filler(word.lower()) or set(split_words(word)) & NON_ID_WORDS for word in id_words
     )
-    text = name[found[start].start() : found[end - 1].end()] if chosen else ""
-    return Stem(text, clean, contrast is not None, mask)
+    text = name[words[start].start() : words[end - 1].end()] if id_words else ""
+    return StemParts(text, is_clean, contrast is not None, mask)
 
 
-PARTS_OF_NO_ID = {"reg", "affine", "affineto", "mni", "roi", "mask", "seg", "output", "result"}
+NON_ID_WORDS = {"reg", "affine", "affineto", "mni", "roi", "mask", "seg", "output", "result"}
 
 
-@REMEMBERED
+@CACHED
 def is_mask_word(word: str) -> bool:
-    """`seg`, `tumorMask`: a word made of nothing but words for masks."""
-    parts = split(word)
-    return bool(parts) and set(parts) <= words("mask")
+    """Check whether a word consists of words for masks only: `seg`, `tumorMask`."""
+    parts = split_words(word)
+    return bool(parts) and set(parts) <= word_list("mask")
 
 
 def is_filler(word: str) -> bool:
-    """A word of processing, or one that could be anybody's: `n4`, `reg`, `image`, `mri`."""
-    return word in words("processing") or word in words("nobody")
+    """Check whether a word names processing or fits any patient: `n4`, `reg`, `image`, `mri`."""
+    return word in word_list("processing") or word in word_list("unspecific")
 
 
 def is_numbered(word: str, kind: str, *, alone: bool = True) -> bool:
-    """Whether a word is one of a list with a number behind it, or (`alone`) without: `week-044`."""
-    if alone and word.lower() in words(kind):
+    """Check whether a word is listed, with a number behind it or (`alone`) without: `week-044`."""
+    if alone and word.lower() in word_list(kind):
         return True
     match = re.fullmatch(r"([A-Za-z]+)[-_ .]?(\d+)", word)
-    return match is not None and match[1].lower() in words(kind)
+    return match is not None and match[1].lower() in word_list(kind)
 
 
-@REMEMBERED
+@CACHED
 def is_visit(word: str) -> bool:
-    """Whether a folder's name or a part of an ID tells a visit: `week-044`, `baseline`, a date."""
-    if word.lower() in words("contrast"):
+    """Check whether a folder's name or part of an ID is a visit: `week-044`, `baseline`, a date."""
+    if word.lower() in word_list("contrast"):
         return False
     return (
         DATE.fullmatch(word) is not None
@@ -179,27 +187,27 @@ def is_visit(word: str) -> bool:
     )
 
 
-@REMEMBERED
-def is_person(word: str) -> bool:
-    """Whether a folder's name is a word for a person with a number: `P1`, `patient_003`."""
-    return is_numbered(word, "person", alone=False)
+@CACHED
+def is_numbered_patient(word: str) -> bool:
+    """Check whether a folder's name is a word for a patient with a number: `P1`, `patient_003`."""
+    return is_numbered(word, "patient", alone=False)
 
 
-@REMEMBERED
-def is_structure(word: str) -> bool:
-    """Whether a folder is named for what lies in it, not for whom: `anat`, `images`, `FLAIR`."""
-    listed = words("structure") | words("processing") | words("nobody")
-    if word.lower() in listed or is_contrast(word):
+@CACHED
+def is_content_folder(word: str) -> bool:
+    """Check whether a folder is named for its content, not a patient: `anat`, `images`, `FLAIR`."""
+    listed = word_list("structure") | word_list("processing") | word_list("unspecific")
+    if word.lower() in listed or is_contrast_folder(word):
         return True
-    parts = split(word)
-    return bool(parts) and set(parts) <= listed | words("contrast") | words("mask")
+    parts = split_words(word)
+    return bool(parts) and set(parts) <= listed | word_list("contrast") | word_list("mask")
 
 
-@REMEMBERED
-def is_partition(word: str) -> bool:
-    """Whether a folder is a part of a collection: `train`, `HGG`, `site-3`, `..._Training`."""
-    parts = split(word)
-    if word.lower() in words("partition") or is_numbered(word, "partition"):
+@CACHED
+def is_partition_folder(word: str) -> bool:
+    """Check whether a folder is part of a collection: `train`, `HGG`, `site-3`, `..._Training`."""
+    parts = split_words(word)
+    if word.lower() in word_list("partition") or is_numbered(word, "partition"):
         return True
     return (
         bool(parts)
@@ -208,19 +216,19 @@ def is_partition(word: str) -> bool:
     )
 
 
-def is_collection(word: str) -> bool:
-    """Whether a folder's name says that it holds many people: `glioma_data`, `UCSF_..._TRAIN`."""
-    return bool(set(split(word)) & (words("partition") | words("collection")))
+def is_collection_folder(word: str) -> bool:
+    """Check whether a folder's name means many patients: `glioma_data`, `UCSF_..._TRAIN`."""
+    return bool(set(split_words(word)) & (word_list("partition") | word_list("collection")))
 
 
-def space_of(path: str) -> str:
-    """The standard space that a path speaks of, `mni`, or nothing."""
-    found = re.search(r"(?<![a-z0-9])space-([a-z0-9]+)|(?:(?<![a-z])|to)(mni)", path.lower())
-    if found is None:
+def standard_space(path: str) -> str:
+    """Return the standard space that a path names, `mni`, or an empty text."""
+    match = re.search(r"(?<![a-z0-9])space-([a-z0-9]+)|(?:(?<![a-z])|to)(mni)", path.lower())
+    if match is None:
         return ""
-    return "mni" if "mni" in found[0] else ""
+    return "mni" if "mni" in match[0] else ""
 
 
-def parent_of(name: str) -> str:
-    """The folder of a path, empty at the top."""
+def parent_folder(name: str) -> str:
+    """Return the folder of a path; `.` at the top."""
     return PurePosixPath(name).parent.as_posix()

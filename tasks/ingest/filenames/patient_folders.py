@@ -1,290 +1,319 @@
-"""Patients by folder or by flat name, where no layout of a known data set explains a file.
+"""Assign files to patients by folder or by flat name, where no known layout explains them.
 
-A folder is a patient's when its name is a word for a person with a number (`P1`, `patient_003`),
-or when its files are named by contrast alone (`flair`, `t1_seg`) or repeat its name. Folders such
-as `anat`, `FLAIR`, `train` or `week-044` are no patients. Else the ID is what stands before the
-contrast or the mask word of a flat name, if the IDs of the batch are alike. All files are judged
-together, and what stays open is refused: what is left of a name is never a patient.
+A folder belongs to a patient when its name is a word for a patient with a number (`P1`,
+`patient_003`), or when its files are named by contrast alone (`flair`, `t1_seg`) or repeat its
+name. Folders such as `anat`, `FLAIR`, `train` or `week-044` do not belong to a patient. Otherwise
+the ID is the text before the contrast or the mask word of a flat name, if the IDs of the batch are
+alike. All files are compared, and a file that stays open is rejected: the rest of a name is never
+taken for a patient.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tasks.ingest.filenames.id_patterns import MANY, judge
-from tasks.ingest.filenames.layouts import words
+from tasks.ingest.filenames.id_patterns import MANY_PATIENTS, parse_ids
+from tasks.ingest.filenames.layouts import word_list
 from tasks.ingest.filenames.name_parts import (
-    Stem,
-    is_collection,
+    StemParts,
+    is_collection_folder,
+    is_content_folder,
     is_numbered,
-    is_partition,
-    is_person,
-    is_structure,
+    is_numbered_patient,
+    is_partition_folder,
     is_visit,
     modality_of,
     role_of,
-    take_apart,
+    split_stem,
 )
 
-UNKNOWN = (
+UNKNOWN_LAYOUT = (
     "patient-unknown",
     "no layout explains the name: neither the file nor a folder says whose it is",
 )
-NESTED = ("patient-ambiguous", "two folders could be the patient's: one is a visit, a site or both")
-OPEN_NUMBER = (
+NESTED_FOLDERS = (
+    "patient-ambiguous",
+    "two folders could be the patient's: one is a visit, a site or both",
+)
+AMBIGUOUS_ID = (
     "patient-ambiguous",
     "the ID may be a person, a visit or another spelling: its number or ending leaves it open",
 )
-NAMESAKES = (
+REPEATED_NAME = (
     "patient-ambiguous",
     "files of one name in several folders: one patient or several",
 )
-SHORT = 3  # digits: shorter numbers without a word may count the series of one person
+SHORT = 3  # digits: shorter numbers without a word may count the series of one patient
 
 
 @dataclass(slots=True)
-class Placed:
-    """Whose a file is: an ID and a visit, or why nobody knows."""
+class PatientAssignment:
+    """A file's patient and visit, or the code and reason for which the patient is not known."""
 
     id: str = ""
     session: str | None = None
-    trouble: tuple[str, str] | None = None
+    rejection: tuple[str, str] | None = None
 
 
 @dataclass(slots=True)
-class File:
-    """A path taken apart: folders that may be a patient's, visits, the words of the name."""
+class PathParts:
+    """A path split by what its folders can be: patients, visits; and the words of the name.
+
+    `patient_candidates` are folders that may be a patient's. `patient` is the folder that is named
+    as a numbered patient, empty where there is none.
+    """
 
     path: str
     plain: str
-    stem: Stem
-    image: bool
-    names: list[str] = field(default_factory=list)
+    stem: StemParts
+    is_image: bool
+    patient_candidates: list[str] = field(default_factory=list)
     visits: list[str] = field(default_factory=list)
-    person: str = ""
+    patient: str = ""
 
 
-def place(paths: Mapping[str, str], stems: Mapping[str, str]) -> dict[str, Placed]:
-    """Patient and visit of every path, given with its form without ending.
+def assign_patients(
+    paths: Mapping[str, str], stems: Mapping[str, str]
+) -> dict[str, PatientAssignment]:
+    """Assign every path, given with its form without suffix, to a patient and a visit.
 
-    `stems` holds the names, without ending, in which an ID is to be looked for.
+    `stems` holds the names, without suffix, that may contain an ID.
     """
-    files = [as_file(path, plain, stems[path]) for path, plain in paths.items()]
+    files = [parse_path(path, plain, stems[path]) for path, plain in paths.items()]
     strip_common_folders(files)
-    placed: dict[str, Placed] = {}
-    groups: dict[str, list[File]] = defaultdict(list)
-    flat: list[File] = []
+    assigned: dict[str, PatientAssignment] = {}
+    groups: dict[str, list[PathParts]] = defaultdict(list)
+    flat: list[PathParts] = []
     for file in files:
-        if file.person:
-            placed[file.path] = Placed(file.person, visit_of(file, file.person))
-        elif file.names:
-            groups[file.names[0]].append(file)
+        if file.patient:
+            assigned[file.path] = PatientAssignment(file.patient, visit_of(file, file.patient))
+        elif file.patient_candidates:
+            groups[file.patient_candidates[0]].append(file)
         else:
             flat.append(file)
-    leaves = folders_above(files)
+    above = folders_above(files)
     for folder, group in groups.items():
-        top = [file for file in group if len(file.names) == 1]
-        deep = [file for file in group if len(file.names) > 1]
-        nested = len({tuple(file.names) for file in group}) > 1 or any(
-            len(leaves[tuple(file.names[1:])]) > 1 for file in deep
+        direct = [file for file in group if len(file.patient_candidates) == 1]
+        inner = [file for file in group if len(file.patient_candidates) > 1]
+        nested = len({tuple(file.patient_candidates) for file in group}) > 1 or any(
+            len(above[tuple(file.patient_candidates[1:])]) > 1 for file in inner
         )
-        repeated = all(belongs(file.stem.id, folder) for file in deep if file.image)
-        if not nested or (repeated and deep) or is_patients(folder, top):
-            if is_patients(folder, group if not top or not nested else top):
+        repeated = all(repeats_name(file.stem.id, folder) for file in inner if file.is_image)
+        if not nested or (repeated and inner) or is_patient_folder(folder, direct):
+            if is_patient_folder(folder, group if not direct or not nested else direct):
                 for file in group:
-                    placed[file.path] = Placed(folder, visit_of(file, folder))
+                    assigned[file.path] = PatientAssignment(folder, visit_of(file, folder))
             else:
                 flat += group
         else:
-            flat += top
-            placed |= {file.path: Placed(trouble=NESTED) for file in deep}
-    placed |= by_name(flat)
-    judge_ids(placed)
-    return {path: placed[path] for path in paths}
+            flat += direct
+            assigned |= {file.path: PatientAssignment(rejection=NESTED_FOLDERS) for file in inner}
+    assigned |= assign_by_flat_name(flat)
+    split_off_visits(assigned)
+    return {path: assigned[path] for path in paths}
 
 
-def as_file(path: str, plain: str, stem: str) -> File:
+def parse_path(path: str, plain: str, stem: str) -> PathParts:
     """Sort the folders of a path by what their names can be."""
-    file = File(path, plain, take_apart(stem), role_of(plain) == "image")
+    file = PathParts(path, plain, split_stem(stem), role_of(plain) == "image")
     for folder in plain.split("/")[:-1]:
-        if is_person(folder) and not file.person:
-            file.person = folder
-        elif is_visit(folder) and not is_structure(folder):
+        if is_numbered_patient(folder) and not file.patient:
+            file.patient = folder
+        elif is_visit(folder) and not is_content_folder(folder):
             file.visits.append(folder)
-        elif not is_structure(folder) and not is_partition(folder):
-            if not file.person:
-                file.names.append(folder)
+        elif not is_content_folder(folder) and not is_partition_folder(folder):
+            if not file.patient:
+                file.patient_candidates.append(folder)
             else:
                 file.visits.append(folder)
     return file
 
 
-def strip_common_folders(files: Collection[File]) -> None:
-    """Drop the folders that stand above all files, as far as they can be no patient's.
+def strip_common_folders(files: Collection[PathParts]) -> None:
+    """Drop the folders above all files, as far as they cannot belong to a patient.
 
-    A single folder above others may be a collection of people or one person with visits: what lies
-    in it, or its name, must say that it is a collection.
+    A single folder above others may be a collection of patients or one patient with visits: its
+    content or its name must show that it is a collection.
     """
-    unclear = [file for file in files if not file.person]
-    lists = {tuple(file.names) for file in unclear}
-    if not lists:
+    undecided = [file for file in files if not file.patient]
+    candidate_lists = {tuple(file.patient_candidates) for file in undecided}
+    if not candidate_lists:
         return
     common = 0
-    while len({names[: common + 1] for names in lists}) == 1 and common < max(map(len, lists)):
+    while len({candidates[: common + 1] for candidates in candidate_lists}) == 1 and common < max(
+        map(len, candidate_lists)
+    ):
         common += 1
-    if len(lists) == 1:
+    if len(candidate_lists) == 1:
         common = max(common - 1, 0)
     elif common:
-        shared = next(iter(lists))[:common]
-        direct = [file for file in unclear if tuple(file.names) == shared]
-        if is_patients(shared[-1], direct) or not holds_people(shared[-1], unclear, common):
+        shared = next(iter(candidate_lists))[:common]
+        direct = [file for file in undecided if tuple(file.patient_candidates) == shared]
+        if is_patient_folder(shared[-1], direct) or not holds_patients(
+            shared[-1], undecided, common
+        ):
             common -= 1
-    for file in unclear:
-        file.names = file.names[common:]
+    for file in undecided:
+        file.patient_candidates = file.patient_candidates[common:]
 
 
-def holds_people(folder: str, files: Iterable[File], depth: int) -> bool:
-    """Whether a folder above others is a collection: by its name, by theirs, or by their number."""
-    if is_collection(folder):
+def holds_patients(folder: str, files: Iterable[PathParts], depth: int) -> bool:
+    """Check whether a folder is a collection, by its name, the inner names or their number."""
+    if is_collection_folder(folder):
         return True
     inner: dict[str, bool] = {}
     for file in files:
-        if len(file.names) > depth and file.image:
-            name = file.names[depth]
-            inner[name] = inner.get(name, False) or belongs(file.stem.id, name)
-    return len(inner) >= MANY or (bool(inner) and all(inner.values()))
+        if len(file.patient_candidates) > depth and file.is_image:
+            name = file.patient_candidates[depth]
+            inner[name] = inner.get(name, False) or repeats_name(file.stem.id, name)
+    return len(inner) >= MANY_PATIENTS or (bool(inner) and all(inner.values()))
 
 
-def folders_above(files: Iterable[File]) -> dict[tuple[str, ...], set[str]]:
-    """The first folders above each path of inner ones: of `1` in `Doe/1`, `Roe/1` both people."""
+def folders_above(files: Iterable[PathParts]) -> dict[tuple[str, ...], set[str]]:
+    """Return the first folders above each inner path: for `1` in `Doe/1`, `Roe/1` both patients."""
     above: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for file in files:
-        if len(file.names) > 1:
-            above[tuple(file.names[1:])].add(file.names[0])
+        if len(file.patient_candidates) > 1:
+            above[tuple(file.patient_candidates[1:])].add(file.patient_candidates[0])
     return above
 
 
-def visit_of(file: File, patient: str = "") -> str | None:
-    """The folders that tell a visit, or may do so because they lie below the patient's.
+def visit_of(file: PathParts, patient: str = "") -> str | None:
+    """Join the folders that name a visit, or may do so because they lie below the patient's.
 
-    So does what follows the patient's own name in the file's: `001/001_02_flair`.
+    The text that follows the patient's own name in the file's name belongs to the visit too:
+    `001/001_02_flair`.
     """
-    one = file.stem.id
-    rest = one[len(patient) :] if patient and one.casefold().startswith(patient.casefold()) else ""
-    parts = [*file.names[1:], *file.visits, rest.strip("_-. ")]
+    file_id = file.stem.id
+    rest = (
+        file_id[len(patient) :]
+        if patient and file_id.casefold().startswith(patient.casefold())
+        else ""
+    )
+    parts = [*file.patient_candidates[1:], *file.visits, rest.strip("_-. ")]
     return "_".join(dict.fromkeys(filter(None, parts))) or None
 
 
-def is_patients(folder: str, files: Iterable[File]) -> bool:
-    """Whether a folder is one patient's, by how its files are named."""
+def is_patient_folder(folder: str, files: Iterable[PathParts]) -> bool:
+    """Check whether a folder belongs to one patient, by the names of its files."""
     evidence = False
     for file in files:
-        own = belongs(file.stem.id, folder)
-        told = file.stem.contrast or modality_of(file.plain) != "other"
-        if file.image and (own or (not file.stem.id and told)):
+        repeats = repeats_name(file.stem.id, folder)
+        names_contrast = file.stem.has_contrast or modality_of(file.plain) != "other"
+        if file.is_image and (repeats or (not file.stem.id and names_contrast)):
             evidence = True
-        elif file.image and file.stem.clean and file.stem.contrast:
-            return False  # an ID of somebody else
+        elif file.is_image and file.stem.is_clean and file.stem.has_contrast:
+            return False  # the ID of another patient
     return evidence
 
 
-def belongs(one: str, other: str) -> bool:
-    """Whether a name's ID repeats the folder's: `P3/P3_flair`, `P3_v1/P3_flair`."""
+def repeats_name(one: str, other: str) -> bool:
+    """Check whether a name's ID repeats the folder's: `P3/P3_flair`, `P3_v1/P3_flair`."""
     short, long = sorted((one.casefold(), other.casefold()), key=len)
     return bool(short) and long.startswith(short) and long[len(short) :][:1] in ("", *"_-. ")
 
 
-def judge_ids(placed: dict[str, Placed]) -> None:
-    """Take visits off the IDs, and refuse those that leave the patient open."""
-    judged = judge({one.id for one in placed.values() if one.id})
-    for one in placed.values():
-        if one.id:
-            verdict = judged[one.id]
-            one.trouble = OPEN_NUMBER if verdict.ambiguous else None
-            one.session = "_".join(filter(None, (verdict.session, one.session))) or None
-            one.id = verdict.patient
+def split_off_visits(assigned: dict[str, PatientAssignment]) -> None:
+    """Split visits off the IDs, and reject IDs that leave the patient open."""
+    parsed = parse_ids({assignment.id for assignment in assigned.values() if assignment.id})
+    for assignment in assigned.values():
+        if assignment.id:
+            parsed_id = parsed[assignment.id]
+            assignment.rejection = AMBIGUOUS_ID if parsed_id.ambiguous else None
+            assignment.session = (
+                "_".join(filter(None, (parsed_id.session, assignment.session))) or None
+            )
+            assignment.id = parsed_id.patient
 
 
-def by_name(files: list[File]) -> dict[str, Placed]:
-    """Patients of flat names."""
+def assign_by_flat_name(files: list[PathParts]) -> dict[str, PatientAssignment]:
+    """Assign files with flat names to patients."""
     ids = accepted_ids(files)
-    accepted = alike(ids, others=any(file.stem.id not in ids for file in files))
-    twice = namesakes(files)
-    placed: dict[str, Placed] = {}
+    accepted = similar_ids(ids, others=any(file.stem.id not in ids for file in files))
+    repeated = ids_with_repeated_names(files)
+    assigned: dict[str, PatientAssignment] = {}
     for file in files:
-        one = file.stem.id
-        if one in twice:
-            placed[file.path] = Placed(trouble=NAMESAKES)
-        elif one not in accepted:
-            placed[file.path] = Placed(trouble=UNKNOWN)
+        file_id = file.stem.id
+        if file_id in repeated:
+            assigned[file.path] = PatientAssignment(rejection=REPEATED_NAME)
+        elif file_id not in accepted:
+            assigned[file.path] = PatientAssignment(rejection=UNKNOWN_LAYOUT)
         else:
-            placed[file.path] = Placed(one, visit_of(file))
-    return placed
+            assigned[file.path] = PatientAssignment(file_id, visit_of(file))
+    return assigned
 
 
-def accepted_ids(files: Iterable[File]) -> set[str]:
-    """What stands first in flat names and is an ID: the names say more than that, or have masks."""
+def accepted_ids(files: Iterable[PathParts]) -> set[str]:
+    """Return the beginnings of flat names that are IDs: the names hold more, or have masks."""
     images: dict[str, set[str]] = defaultdict(set)
     masks: set[str] = set()
     for file in files:
-        if not is_candidate(file.stem):
+        if not is_id_candidate(file.stem):
             continue
-        if file.image:
-            images[file.stem.id].add(modality_of(file.plain) if file.stem.contrast else "")
+        if file.is_image:
+            images[file.stem.id].add(modality_of(file.plain) if file.stem.has_contrast else "")
         else:
             masks.add(file.stem.id)
-    paired = {one for one in masks & set(images) if has_number_of_people(one)}
-    shapes = {shape(one) for one in paired}
+    paired = {file_id for file_id in masks & set(images) if has_patient_number(file_id)}
+    patterns = {number_pattern(file_id) for file_id in paired}
     accepted: set[str] = set()
-    for one, contrasts in images.items():
-        if may_be_a_series(one):
-            enough = one in paired or len(contrasts) > 1
+    for file_id, contrasts in images.items():
+        if may_be_series_number(file_id):
+            enough = file_id in paired or len(contrasts) > 1
         else:
-            enough = contrasts != {""} or is_person(one) or shape(one) in shapes
+            enough = (
+                contrasts != {""}
+                or is_numbered_patient(file_id)
+                or number_pattern(file_id) in patterns
+            )
         if enough:
-            accepted.add(one)
-    return accepted | {one for one in masks if is_person(one)}
+            accepted.add(file_id)
+    return accepted | {file_id for file_id in masks if is_numbered_patient(file_id)}
 
 
-def is_candidate(stem: Stem) -> bool:
-    """Whether what stands first in a name could be an ID at all."""
-    return stem.clean and stem.id.lower() not in words("person") | words("visit")
+def is_id_candidate(stem: StemParts) -> bool:
+    """Check whether the first part of a name could be an ID at all."""
+    return stem.is_clean and stem.id.lower() not in word_list("patient") | word_list("visit")
 
 
-def may_be_a_series(one: str) -> bool:
-    """`5`, `S05`, `series_5`: a number that may count what one person was scanned with."""
-    return one.isdigit() or (is_numbered(one, "nobody") and not is_person(one))
+def may_be_series_number(file_id: str) -> bool:
+    """Check for a number that may count one patient's series: `5`, `S05`, `series_5`."""
+    return file_id.isdigit() or (
+        is_numbered(file_id, "unspecific") and not is_numbered_patient(file_id)
+    )
 
 
-def has_number_of_people(one: str) -> bool:
-    """Whether an ID holds a number that is no count of one person's series."""
-    return any(letter.isdigit() for letter in one) and (not one.isdigit() or len(one) >= SHORT)
+def has_patient_number(file_id: str) -> bool:
+    """Check whether an ID holds a number that does not count one patient's series."""
+    return any(letter.isdigit() for letter in file_id) and (
+        not file_id.isdigit() or len(file_id) >= SHORT
+    )
 
 
-def alike(ids: set[str], *, others: bool) -> set[str]:
-    """Numbered IDs; where there are none, single letters, or the only ID.
+def similar_ids(ids: set[str], *, others: bool) -> set[str]:
+    """Return the IDs with numbers; where there are none, single letters, or the only ID.
 
-    `others` is whether names stand beside them that hold no ID: the only one may then be a word
-    like any of theirs, as `mean` in `mean_dwi` is.
+    `others` is whether names without an ID stand beside them: the only ID may then be a common
+    word, as `mean` in `mean_dwi` is.
     """
-    numbered = {one for one in ids if any(letter.isdigit() for letter in one)}
+    numbered = {file_id for file_id in ids if any(letter.isdigit() for letter in file_id)}
     if numbered or (len(ids) == 1 and not others):
         return numbered or ids
-    return ids if all(len(one) == 1 for one in ids) else set()
+    return ids if all(len(file_id) == 1 for file_id in ids) else set()
 
 
-def shape(one: str) -> str:
-    """An ID with every number as one mark."""
-    marked = "".join("#" if letter.isdigit() else letter for letter in one)
+def number_pattern(file_id: str) -> str:
+    """Return an ID with every number replaced by one mark."""
+    marked = "".join("#" if letter.isdigit() else letter for letter in file_id)
     while "##" in marked:
         marked = marked.replace("##", "#")
     return marked
 
 
-def namesakes(files: Iterable[File]) -> set[str]:
-    """IDs of which an image of the same name lies in several folders."""
-    seen: dict[tuple[str, str, str], int] = defaultdict(int)
+def ids_with_repeated_names(files: Iterable[PathParts]) -> set[str]:
+    """Return the IDs of which an image of the same name lies in several folders."""
+    counts: dict[tuple[str, str, str], int] = defaultdict(int)
     for file in files:
-        if file.image and is_candidate(file.stem):
-            seen[file.stem.id, visit_of(file) or "", file.path.rpartition("/")[2]] += 1
-    return {one for (one, _, _), count in seen.items() if count > 1}
+        if file.is_image and is_id_candidate(file.stem):
+            counts[file.stem.id, visit_of(file) or "", file.path.rpartition("/")[2]] += 1
+    return {file_id for (file_id, _, _), count in counts.items() if count > 1}

@@ -8,14 +8,14 @@ from tasks.ingest.core.rejection import Rejection, RejectionError
 from tasks.ingest.core.source_file import Source
 from tasks.ingest.files.dicom_index import DicomFileIndex
 from tasks.ingest.files.list_files import (
-    Kind,
+    FileKind,
+    checked_file_size,
     detect_format,
-    file_size,
     is_hidden,
     is_tool_file,
     list_files,
 )
-from tasks.ingest.files.zip_archives import unpack
+from tasks.ingest.files.zip_archives import unpack_archive
 from tasks.params.ingest import Ingest
 
 Reject = Callable[[Iterable[Rejection]], None]
@@ -23,13 +23,13 @@ Reject = Callable[[Iterable[Rejection]], None]
 
 def list_batch_files(
     folder: Path, unpacked: Path, dicom_files: DicomFileIndex, settings: Ingest, reject: Reject
-) -> dict[Kind, list[Source]]:
+) -> dict[FileKind, list[Source]]:
     """List the files of a batch by format; archives are unpacked into folders below `unpacked`.
 
     DICOM files, which may be very many, are written to the index on disk instead.
     """
-    files: dict[Kind, list[Source]] = defaultdict(list)
-    with dicom_files.filled() as add_dicom_file:
+    files: dict[FileKind, list[Source]] = defaultdict(list)
+    with dicom_files.open_for_writing() as add_dicom_file:
 
         def sort(sources: Iterable[Source], root: Path) -> None:
             for source in sources:
@@ -38,7 +38,12 @@ def list_batch_files(
                     continue
                 hidden = is_hidden(source.name)
                 try:
-                    sized = Source(source.place, source.alias, source.root, file_size(source, root))
+                    sized = Source(
+                        source.location,
+                        source.name_in_archive,
+                        source.name_start,
+                        checked_file_size(source, root),
+                    )
                     file_format = detect_format(sized)
                     if hidden and file_format != "metadata":
                         raise RejectionError("hidden-file", "a name that begins with a dot")
@@ -57,7 +62,7 @@ def list_batch_files(
         archives = files.pop("archive", [])
         for number, archive in enumerate(archives):
             inside = unpacked / str(number)
-            sources, rejected = unpack(archive, inside, settings.max_archive_bytes)
+            sources, rejected = unpack_archive(archive, inside, settings.max_archive_bytes)
             reject(rejected)
             if not any(archive in rejection.sources for rejection in rejected):
                 files["archive"].append(archive)

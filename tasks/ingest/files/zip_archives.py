@@ -1,7 +1,7 @@
-"""Zip archives, unpacked into `.private/` for as long as the stage runs.
+"""Unpack zip archives into `.private/` for as long as the stage runs.
 
-Entries land under numbers, not under their own names, so no name can lead anywhere; what is
-inflated is counted, so no bomb goes off.
+Entries are stored under numbers, not under their own names, so no name can lead out of the folder.
+The unpacked bytes are counted, so that a zip bomb cannot fill the disk.
 """
 
 import errno
@@ -14,17 +14,17 @@ from pathlib import Path, PurePosixPath
 from tasks.ingest.core.error_messages import one_line_error
 from tasks.ingest.core.rejection import Rejection, RejectionError
 from tasks.ingest.core.source_file import Source
-from tasks.ingest.privacy.private_files import private_folder
+from tasks.ingest.privacy.private_files import make_private_folder
 from tasks.stage.stage_io import discard
 
 MAX_ENTRIES = 100_000
-BLOCK = 1 << 20
+BLOCK_BYTES = 1 << 20
 
 
 @contextmanager
-def workspace(batch: str) -> Iterator[Path]:
-    """An empty folder in `.private/` that is gone afterwards."""
-    folder = private_folder() / f"unpacked-{batch}"
+def scratch_folder(batch: str) -> Iterator[Path]:
+    """Make an empty folder in `.private/`, yield it, and delete it at the end."""
+    folder = make_private_folder() / f"unpacked-{batch}"
     discard(folder)
     folder.mkdir(mode=0o700)
     try:
@@ -33,18 +33,20 @@ def workspace(batch: str) -> Iterator[Path]:
         discard(folder)
 
 
-def unpack(archive: Source, folder: Path, max_bytes: int) -> tuple[list[Source], list[Rejection]]:
+def unpack_archive(
+    archive: Source, folder: Path, max_bytes: int
+) -> tuple[list[Source], list[Rejection]]:
     """Write an archive's files into `folder`, which is made; each ends in one of the two lists.
 
-    A file is named `ARCHIVE!/ENTRY`. One entry that is refused does not spoil the others.
+    A file is named `ARCHIVE!/ENTRY`. The rejection of one entry does not affect the others.
     """
     sources: list[Source] = []
     rejected: list[Rejection] = []
     folder.mkdir()
     try:
-        with zipfile.ZipFile(archive.path) as content:
-            named = [(entry, path_of(entry)) for entry in content.infolist()]
-            entries = [(entry, name) for entry, name in named if not name.endswith("/")]
+        with zipfile.ZipFile(archive.path) as zip_file:
+            named_entries = [(entry, entry_path(entry)) for entry in zip_file.infolist()]
+            entries = [(entry, name) for entry, name in named_entries if not name.endswith("/")]
             if len(entries) > MAX_ENTRIES:
                 raise RejectionError("archive-unsafe", f"more than {MAX_ENTRIES} entries")
             budget = max_bytes
@@ -52,13 +54,13 @@ def unpack(archive: Source, folder: Path, max_bytes: int) -> tuple[list[Source],
                 source = Source(str(folder / f"{number:06d}"), f"{archive.name}!/{name}")
                 try:
                     check_entry(entry, name)
-                    budget -= decompress_entry(content, entry, source.path, budget)
-                except RejectionError as refusal:
-                    rejected.append(Rejection((source,), refusal.code, refusal.reason))
+                    budget -= decompress_entry(zip_file, entry, source.path, budget)
+                except RejectionError as rejection:
+                    rejected.append(Rejection((source,), rejection.code, rejection.reason))
                 else:
                     sources.append(source)
-    except RejectionError as refusal:
-        rejected.append(Rejection((archive,), refusal.code, refusal.reason))
+    except RejectionError as rejection:
+        rejected.append(Rejection((archive,), rejection.code, rejection.reason))
     except Exception as error:  # a broken list of entries may raise anything
         if is_full_disk(error):
             raise
@@ -67,13 +69,17 @@ def unpack(archive: Source, folder: Path, max_bytes: int) -> tuple[list[Source],
     return sources, rejected
 
 
-def path_of(entry: zipfile.ZipInfo) -> str:
-    """An entry's name; archives made on Windows separate folders by backslashes."""
+def entry_path(entry: zipfile.ZipInfo) -> str:
+    """Return an entry's name; archives made on Windows separate folders by backslashes."""
     return entry.filename.replace("\\", "/")
 
 
 def check_entry(entry: zipfile.ZipInfo, name: str) -> None:
-    """Refuse what an honest archive of images does not hold."""
+    """Reject an entry that an archive of images has no reason to hold.
+
+    Raises:
+        RejectionError: `archive-unsafe`.
+    """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or ":" in name.partition("/")[0]:
         raise RejectionError("archive-unsafe", "the entry's name leads out of the archive")
@@ -86,13 +92,18 @@ def check_entry(entry: zipfile.ZipInfo, name: str) -> None:
 
 
 def decompress_entry(
-    content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, budget: int
+    zip_file: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, budget: int
 ) -> int:
-    """Write one entry; return its size, which may not exceed the budget whatever it declares."""
+    """Write one entry and return its size in bytes.
+
+    Raises:
+        RejectionError: `archive-unsafe` where the size exceeds the budget, whatever size the entry
+            declares; `corrupt` where it cannot be decompressed.
+    """
     size = 0
     try:
-        with content.open(entry) as packed, target.open("wb") as file:
-            while block := packed.read(BLOCK):
+        with zip_file.open(entry) as packed, target.open("wb") as file:
+            while block := packed.read(BLOCK_BYTES):
                 size += len(block)
                 if size > budget:
                     raise RejectionError("archive-unsafe", "the archive inflates beyond its limit")
@@ -108,5 +119,5 @@ def decompress_entry(
 
 
 def is_full_disk(error: Exception) -> bool:
-    """Whether an error is this machine's; all others are the archive's, offsets of nowhere too."""
+    """Check whether an error says that the disk is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

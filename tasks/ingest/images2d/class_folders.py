@@ -1,4 +1,4 @@
-"""The class that a folder of pictures names: with tumour, or without."""
+"""Read the class of a 2D image, with tumour or without, from the names of its folders."""
 
 import re
 from pathlib import PurePosixPath
@@ -11,31 +11,31 @@ TUMOUR = {
     "astrocytoma", "ependymoma", "medulloblastoma", "schwannoma", "neoplasm", "pathological",
 }  # fmt: skip
 HEALTHY = {"healthy", "normal", "negative", "control", "controls", "notumor", "notumour", "0",
-           "false",            "nontumor",
+           "false", "nontumor",
            "nontumour", "tumorfree", "noncancerous", "nocancer", "no"}  # fmt: skip
-NOT = {"no", "not", "non", "without", "free", "absent", "wo"}
-# Words that say nothing of the class.
+NEGATIONS = {"no", "not", "non", "without", "free", "absent", "wo"}
+# Words without meaning for the class.
 FILLERS = {"brain", "mri", "mr", "mris", "image", "images", "img", "scan", "scans", "with", "class",
            "label", "slice", "slices", "case", "cases", "patient", "patients", "have", "has", "of",
            "primary", "type", "t1", "t2", "t1c", "flair", "pictures"}  # fmt: skip
 
 
-def class_of(name: str) -> int | None:
-    """1 or 0 where a folder's name tells a class, the nearest first; else None."""
+def class_from_path(name: str) -> int | None:
+    """Return 1 or 0 by the nearest folder whose name is a class; None where no folder names one."""
     for folder in reversed(PurePosixPath(name.lower()).parts[:-1]):
-        found = class_of_folder(folder)
-        if found is not None:
-            return found
+        label = class_from_folder(folder)
+        if label is not None:
+            return label
     return None
 
 
-def class_of_folder(folder: str) -> int | None:
-    """`Brain Tumor` 1, `no_tumor` and `Healthy` 0; None where other words stand in the name."""
+def class_from_folder(folder: str) -> int | None:
+    """Return 1 for `Brain Tumor`, 0 for `no_tumor` and `Healthy`; None where other words occur."""
     words = [word for word in re.split(r"[\W_]+", folder.lower()) if word and word not in FILLERS]
     if not words:
         return None
-    negated = bool(set(words) & NOT)
-    rest = [word for word in words if word not in NOT]
+    negated = bool(set(words) & NEGATIONS)
+    rest = [word for word in words if word not in NEGATIONS]
     if not rest:
         return 0 if words == ["no"] else None
     if set(rest) <= HEALTHY:

@@ -1,4 +1,4 @@
-"""The greys of one PNG, JPEG or TIFF, as viewers show them: inks, palettes, EXIF turns."""
+"""Read the grey values of a PNG, JPEG or TIFF as viewers show them: inks, palettes, EXIF turns."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,28 +14,32 @@ ORIENTATION_TAG, UPRIGHT, EXIF_TURNS = 0x0112, 1, range(2, 9)
 PHOTOMETRIC_TAG, WHITE_IS_ZERO = 262, 0
 
 
-def read_plane(
+def read_grey_image(
     source: Source, settings: Ingest, *, mask: bool, channel: int | None = None
 ) -> tuple[NDArray[np.generic], int]:
-    """(rows, columns) of one grey picture as viewers show it, and its EXIF orientation.
+    """Read one grey image (rows, columns) as viewers show it, and its EXIF orientation.
 
-    Of a coloured picture the channel given, or that in `ingest.pictures`; of a coloured mask the
-    highest channel where it is not transparent.
+    Of a coloured image the given channel is read, else that of `ingest.pictures`; of a coloured
+    mask the highest channel where the mask is not transparent.
+
+    Raises:
+        RejectionError: the image cannot be decoded, is too large, has several pages or colours, or
+            leaves open which end of its greys is white.
     """
     try:
-        # by file, not by name: Pillow 13 mistakes the sides of a plain TIFF that it maps and turns
-        with source.path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
-            if getattr(picture, "n_frames", 1) > 1:
+        # by file, not by name: Pillow 13 swaps the sides of a plain TIFF that it maps and turns
+        with source.path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+            if getattr(image, "n_frames", 1) > 1:
                 raise RejectionError("several-volumes", "more than one page in the file")
-            if picture.width * picture.height > settings.max_voxels:
+            if image.width * image.height > settings.max_voxels:
                 raise RejectionError(
                     "too-large", f"more than {settings.max_voxels} pixels declared"
                 )
-            turn = int(picture.getexif().get(ORIENTATION_TAG, UPRIGHT))
-            check_greys(picture)
-            picture.load()  # which turns a TIFF by itself
-            upright = picture if picture.format == "TIFF" else ImageOps.exif_transpose(picture)
-            values = as_values(upright, mask=mask)
+            turn = int(image.getexif().get(ORIENTATION_TAG, UPRIGHT))
+            check_greys(image)
+            image.load()  # which turns a TIFF by itself
+            upright = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
+            values = to_array(upright, mask=mask)
     except RejectionError:
         raise
     except Image.DecompressionBombError:
@@ -58,20 +62,24 @@ def read_plane(
     return np.asarray(colours[..., channel]), turn
 
 
-def check_greys(picture: Image.Image) -> None:
-    """Refuse greys of which it is not sure which end is white."""
-    if picture.mode == "CMYK" and picture.format == "JPEG" and "adobe" not in picture.info:
+def check_greys(image: Image.Image) -> None:
+    """Reject greys of which the white end is not certain.
+
+    Raises:
+        RejectionError: `not-greyscale` or `inverted-greyscale`.
+    """
+    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         raise RejectionError(
             "not-greyscale", "CMYK without Adobe's marker may or may not be inverted"
         )
-    tags = getattr(picture, "tag_v2", {})
-    if tags.get(PHOTOMETRIC_TAG) == WHITE_IS_ZERO and picture.mode[0] in "IF":
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(PHOTOMETRIC_TAG) == WHITE_IS_ZERO and image.mode[0] in "IF":
         raise RejectionError("inverted-greyscale", "a TIFF of more than 8 bits whose zero is white")
 
 
-def as_values(picture: Image.Image, *, mask: bool) -> NDArray[np.generic]:
-    """The picture's values; inks and palettes as the colours that they stand for."""
-    if picture.mode in ("P", "PA"):
-        see_through = mask and (picture.mode == "PA" or "transparency" in picture.info)
-        return np.asarray(picture.convert("RGBA" if see_through else "RGB"))
-    return np.asarray(picture.convert("RGB") if picture.mode == "CMYK" else picture)
+def to_array(image: Image.Image, *, mask: bool) -> NDArray[np.generic]:
+    """Return the image's values; inks and palettes become the colours that they stand for."""
+    if image.mode in ("P", "PA"):
+        has_transparency = mask and (image.mode == "PA" or "transparency" in image.info)
+        return np.asarray(image.convert("RGBA" if has_transparency else "RGB"))
+    return np.asarray(image.convert("RGB") if image.mode == "CMYK" else image)

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 
 from tasks.ingest.core.scan_record import ScanRecord
-from tasks.ingest.filenames.name_parts import parent_of, space_of
-from tasks.ingest.user_tables.files_csv import EVIDENCE
+from tasks.ingest.filenames.name_parts import parent_folder, standard_space
+from tasks.ingest.user_tables.files_csv import OWNER_EVIDENCE
 
 
 def masks_for_image(
@@ -14,7 +14,7 @@ def masks_for_image(
 
     `images` are all images of the patient: a mask in a folder with images belongs to these alone.
     """
-    folders = {parent_of(other.name) for other in images if other.format == "nifti"}
+    folders = {parent_folder(other.name) for other in images if other.format == "nifti"}
     candidates = [
         index
         for index, mask in enumerate(masks)
@@ -36,17 +36,17 @@ def in_same_frame(image: ScanRecord, mask: ScanRecord) -> bool:
 
 def in_same_space(image: ScanRecord, mask: ScanRecord) -> bool:
     """Check whether both names give the same standard space, or none, or `files.csv` pairs them."""
-    if image.format != "nifti" or mask.format != "nifti" or mask.evidence == EVIDENCE:
+    if image.format != "nifti" or mask.format != "nifti" or mask.evidence == OWNER_EVIDENCE:
         return True
-    return space_of(image.name) == space_of(mask.name)
+    return standard_space(image.name) == standard_space(mask.name)
 
 
 def lies_beside_others(image: ScanRecord, mask: ScanRecord, folders: Collection[str]) -> bool:
     """Check whether a mask lies in a folder of other images, which may be another visit."""
     if image.format != "nifti" or mask.format != "nifti":
         return False
-    folder = parent_of(mask.name)
-    return folder in folders and folder != parent_of(image.name)
+    folder = parent_folder(mask.name)
+    return folder in folders and folder != parent_folder(image.name)
 
 
 def is_drawn_on_another(image: ScanRecord, mask: ScanRecord) -> bool:

@@ -1,58 +1,66 @@
-"""NIfTI files as images and masks of patients, by their names, sidecars and `files.csv`."""
+"""Describe NIfTI files as images and masks of patients, by names, sidecars and `files.csv`."""
 
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import cast
 
-from tasks.ingest.core.mr_contrast import Modality
 from tasks.ingest.core.rejection import Rejection
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.source_file import Source, content_digest
-from tasks.ingest.filenames.recognise import ParsedFilename, Sidecars, best_masks, recognise
-from tasks.ingest.user_tables.files_csv import EVIDENCE, FilesTable, Row
+from tasks.ingest.filenames.parse_filenames import (
+    ParsedFilename,
+    Sidecars,
+    best_mask_ranks,
+    parse_filenames,
+)
+from tasks.ingest.user_tables.files_csv import (
+    OWNER_EVIDENCE,
+    OWNER_SKIPS,
+    FilesRow,
+    FilesTable,
+    apply_modality,
+)
 
 SYNTHETIC_KEYS = ("SyntheticData", "Synthetic")
 OTHER_MASK = ("not-a-tumour-mask", "the name speaks of another structure")
-OWNER_SKIPS = ("skipped", "files.csv says so")
 LAYOUT_SKIPS = ("skipped", "the layout keeps it beside the scan itself, in another form")
 WORSE_MASK = ("skipped", "the layout holds a better outline of the same scan")
-COPY = ("duplicate", "a file of equal name and bytes of the same scan lies in another folder")
+DUPLICATE = ("duplicate", "a file of equal name and bytes of the same scan lies in another folder")
 
 
-def survey(
+def find_nifti_scans(
     sources: Sequence[Source], metadata: Sequence[Source], table: FilesTable, *, allow_unknown: bool
 ) -> tuple[list[ScanRecord], list[Rejection]]:
-    """Images, masks and rejections of a batch's NIfTI files; each file is in one of them."""
-    sidecars = Sidecars({one.name: one.path for one in metadata if one.name.endswith(".json")})
-    names = recognise([source.name for source in sources], sidecars)
-    rows = {source.name: table.by_channel(source.name) for source in sources} if table else {}
-    told = {path: with_row(name, rows.get(path)) for path, name in names.items()}
-    ranks = best_masks(told.values())
-    copies = copies_of(sources, told)
-    found: list[ScanRecord] = []
+    """Return the scans and the rejections of a batch's NIfTI files; each file is in one of them."""
+    sidecars = Sidecars({file.name: file.path for file in metadata if file.name.endswith(".json")})
+    names = parse_filenames([source.name for source in sources], sidecars)
+    rows = {source.name: table.rows_by_channel(source.name) for source in sources} if table else {}
+    described = {path: apply_row(name, rows.get(path)) for path, name in names.items()}
+    ranks = best_mask_ranks(described.values())
+    duplicates = find_duplicates(sources, described)
+    scans: list[ScanRecord] = []
     rejected: list[Rejection] = []
     for source in sources:
-        name, statements = told[source.name], rows.get(source.name) or []
-        trouble = trouble_of(name, names[source.name], statements, ranks, allow_unknown)
-        if trouble is None and source.name in copies:
-            trouble = COPY
-        if trouble is not None:
-            rejected.append(Rejection((source,), *trouble))
+        name, file_rows = described[source.name], rows.get(source.name) or []
+        rejection = rejection_of(name, names[source.name], file_rows, ranks, allow_unknown)
+        if rejection is None and source.name in duplicates:
+            rejection = DUPLICATE
+        if rejection is not None:
+            rejected.append(Rejection((source,), *rejection))
         else:
-            found += as_found(source, name, names[source.name], statements, sidecars)
-    return found, rejected
+            scans += make_scan_records(source, name, names[source.name], file_rows, sidecars)
+    return scans, rejected
 
 
-def with_row(name: ParsedFilename, rows: list[Row] | None) -> ParsedFilename:
-    """What a name says, where the owner says nothing else."""
+def apply_row(name: ParsedFilename, rows: list[FilesRow] | None) -> ParsedFilename:
+    """Override a parsed name by the first row of `files.csv` for the file."""
     if not rows:
         return name
     row = rows[0]
     changes: dict[str, object] = {}
     if row.patient is not None:
-        changes |= {"patient": row.patient, "trouble": None}
+        changes |= {"patient": row.patient, "rejection": None}
     if row.session is not None:
         changes["session"] = row.session
     if row.role is not None:
@@ -61,101 +69,104 @@ def with_row(name: ParsedFilename, rows: list[Row] | None) -> ParsedFilename:
     return replace(name, **changes)  # type: ignore[arg-type]
 
 
-def trouble_of(
+def rejection_of(
     name: ParsedFilename,
-    read: ParsedFilename,
-    rows: list[Row],
+    parsed: ParsedFilename,
+    rows: list[FilesRow],
     ranks: Mapping[tuple[str, str | None], int],
     allow_unknown: bool,
 ) -> tuple[str, str] | None:
-    """Why a file is no scan: a code and a reason; None where it is one.
+    """Return the code and reason for which a file is no scan; None where it is one.
 
-    `read` is what the name says without the owner, whose word is in `name` already.
+    `parsed` is the parsed name without the owner's rows; `name` includes them.
     """
-    said = rows[0].role if rows else None
+    owner_role = rows[0].role if rows else None
     if name.role in ("skip", "other-mask"):
-        if read.role == "other-mask":
+        if parsed.role == "other-mask":
             return OTHER_MASK
-        if read.role == "mask" and is_worse(read, ranks):
+        if parsed.role == "mask" and is_worse_mask(parsed, ranks):
             return WORSE_MASK
-        return LAYOUT_SKIPS if read.role == "skip" else OWNER_SKIPS
-    if name.trouble is not None and not allow_unknown:
-        return name.trouble
-    if said is None and name.role == "mask" and is_worse(name, ranks):
+        return LAYOUT_SKIPS if parsed.role == "skip" else OWNER_SKIPS
+    if name.rejection is not None and not allow_unknown:
+        return name.rejection
+    if owner_role is None and name.role == "mask" and is_worse_mask(name, ranks):
         return WORSE_MASK
     return None
 
 
-def is_worse(name: ParsedFilename, ranks: Mapping[tuple[str, str | None], int]) -> bool:
-    """Whether the same scan has a mask of a lower rank."""
+def is_worse_mask(name: ParsedFilename, ranks: Mapping[tuple[str, str | None], int]) -> bool:
+    """Check whether the same scan has a mask of a lower rank."""
     return name.rank > ranks.get((name.patient, name.session), name.rank)
 
 
-def as_found(
-    source: Source, name: ParsedFilename, read: ParsedFilename, rows: list[Row], sidecars: Sidecars
+def make_scan_records(
+    source: Source,
+    name: ParsedFilename,
+    parsed: ParsedFilename,
+    rows: list[FilesRow],
+    sidecars: Sidecars,
 ) -> list[ScanRecord]:
-    """A file as an image or a mask, or as one image a channel."""
+    """Describe a file as an image or a mask, or as one image a channel.
+
+    `parsed` is the parsed name without the owner's rows; `name` includes them.
+    """
     base = ScanRecord(
         role="mask" if name.role == "mask" else "image",
         format="nifti",
         sources=(source,),
         patient=name.patient,
-        patient_known=name.trouble is None,
+        patient_known=name.rejection is None,
         session=name.session,
-        when=natural(name.session or ""),
+        session_order=natural_sort_key(name.session or ""),
         stem=name.stem,
         modality=name.modality,
         evidence=name.evidence,
-        synthetic=is_marked_synthetic(sidecars.beside(source.name)),
+        synthetic=is_marked_synthetic(sidecars.of_image(source.name)),
         label_convention=name.labels if name.role == "mask" else None,
     )
-    if base.role == "mask" and rows and (read.trouble is not None or read.role != "mask"):
-        base = replace(base, evidence=EVIDENCE)  # the owner knows better than the name
-    by_channel = dict(read.channels)
+    if base.role == "mask" and rows and (parsed.rejection is not None or parsed.role != "mask"):
+        base = replace(base, evidence=OWNER_EVIDENCE)  # the owner's row overrides the name
+    by_channel = dict(parsed.channels)
     channels = [row.channel for row in rows if row.channel is not None] or list(by_channel)
     if base.role == "mask" or not channels:
-        return [with_modality(base, rows[0].modality if rows else None)]
-    found = []
+        return [apply_modality(base, rows[0].modality if rows else None)]
+    scans = []
     for channel in channels:
         row = next((row for row in rows if row.channel == channel), rows[0] if rows else None)
-        one = replace(base, channel=channel)
+        scan = replace(base, channel=channel)
         if channel in by_channel:
-            one = replace(one, modality=by_channel[channel], evidence=name.evidence)
-        found.append(with_modality(one, row.modality if row else None))
-    return found
+            scan = replace(scan, modality=by_channel[channel], evidence=name.evidence)
+        scans.append(apply_modality(scan, row.modality if row else None))
+    return scans
 
 
-def with_modality(one: ScanRecord, said: str | None) -> ScanRecord:
-    """The owner's contrast; where it is the one that was read anyway, its evidence stays."""
-    if said is None or said == one.modality:
-        return one
-    return replace(one, modality=cast(Modality, said), evidence=EVIDENCE)
-
-
-def natural(session: str) -> str:
-    """A visit's name that sorts by its numbers: `week-2` before `week-10`."""
+def natural_sort_key(session: str) -> str:
+    """Pad the numbers of a visit's name, so that `week-2` sorts before `week-10`."""
     return re.sub(r"\d+", lambda number: number[0].rjust(10, "0"), session)
 
 
-def copies_of(sources: Sequence[Source], names: Mapping[str, ParsedFilename]) -> set[str]:
-    """Files of which an equal one, of the same scan and with the same name, comes before."""
-    alike: dict[tuple[object, ...], list[Source]] = defaultdict(list)
+def find_duplicates(sources: Sequence[Source], names: Mapping[str, ParsedFilename]) -> set[str]:
+    """Return the files that equal an earlier file of the same scan and name.
+
+    Of equal files the one with the shortest path is kept.
+    """
+    same_name: dict[tuple[object, ...], list[Source]] = defaultdict(list)
     for source in sources:
         name = names[source.name]
-        last = source.name.rpartition("/")[2]
-        alike[name.patient, name.session, name.role, last, source.size].append(source)
-    copies: set[str] = set()
-    for group in alike.values():
+        filename = source.name.rpartition("/")[2]
+        same_name[name.patient, name.session, name.role, filename, source.size].append(source)
+    duplicates: set[str] = set()
+    for group in same_name.values():
         if len(group) > 1:
             seen: set[bytes] = set()
-            for source in sorted(group, key=lambda one: (len(one.name), one.name)):
-                found = content_digest(source)
-                if found in seen:
-                    copies.add(source.name)
-                seen.add(found)
-    return copies
+            for source in sorted(group, key=lambda source: (len(source.name), source.name)):
+                digest = content_digest(source)
+                if digest in seen:
+                    duplicates.add(source.name)
+                seen.add(digest)
+    return duplicates
 
 
 def is_marked_synthetic(sidecar: Mapping[str, object]) -> bool:
-    """Whether a JSON sidecar marks the image as synthetic, as DICOM (0008,001C) does."""
+    """Check whether a JSON sidecar marks the image as synthetic, as DICOM (0008,001C) does."""
     return any(str(sidecar.get(key, "")).upper() in ("YES", "TRUE") for key in SYNTHETIC_KEYS)

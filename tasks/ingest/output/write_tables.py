@@ -1,4 +1,7 @@
-"""The manifest and the rejects as tables with fixed columns and types, also when empty."""
+"""Write the manifest and the rejected files as tables with fixed columns and types.
+
+An empty table has the same columns and types.
+"""
 
 import json
 from io import BytesIO
@@ -34,30 +37,30 @@ REJECTED = pa.schema([(name, pa.string()) for name in ("token", "code", "reason"
 
 
 def manifest_line(row: dict[str, Any]) -> str:
-    """A row of the manifest as JSON text; texts sort by subject and image."""
+    """Return a row of the manifest as JSON text; the texts sort by subject and image."""
     return json.dumps({"subject": row["subject"], "image": row["image"]} | row)
 
 
 def rejected_line(row: dict[str, str]) -> str:
-    """A row of the rejects as JSON text; texts sort by code and token."""
+    """Return a row of the rejected files as JSON text; the texts sort by code and token."""
     return json.dumps({"code": row["code"], "token": row["token"]} | row)
 
 
 def write_manifest(path: Path, lines: list[str]) -> None:
     """Write `manifest.parquet`, sorted by subject and image."""
-    write(path, lines, MANIFEST)
+    write_rows(path, lines, MANIFEST)
 
 
 def write_rejected(path: Path, lines: list[str]) -> None:
     """Write `rejected.parquet`, sorted by code and token."""
-    write(path, lines, REJECTED)
+    write_rows(path, lines, REJECTED)
 
 
-def write(path: Path, lines: list[str], schema: pa.Schema) -> None:
+def write_rows(path: Path, lines: list[str], schema: pa.Schema) -> None:
     """Write rows with the schema's types, which an empty table keeps.
 
-    By way of JSON: a row as text takes a third of the memory, and Arrow's conversion of Python
-    lists imports pandas, a tenth of a small batch.
+    The rows pass through JSON: a row as text takes a third of the memory, and Arrow's conversion of
+    Python lists imports pandas, which takes a tenth of the time of a small batch.
     """
     table = pa.Table.from_batches([], schema)
     if lines:

@@ -13,9 +13,9 @@ from itertools import combinations
 
 from tasks.ingest.core.rejection import Rejection
 from tasks.ingest.core.scan_record import ScanRecord
-from tasks.ingest.files.dicom_index import DicomFileIndex, Entries
+from tasks.ingest.files.dicom_index import DicomFileIndex, RecordRanges
 from tasks.ingest.patients.patient_id import Identity
-from tasks.ingest.privacy.pseudonyms import Pseudonyms, bare_id
+from tasks.ingest.privacy.pseudonyms import Pseudonyms, strip_sub_prefix
 
 MOST_SPELLINGS = 100  # of one patient's identity
 
@@ -25,20 +25,20 @@ class PatientFiles:
     """One patient's DICOM files; `known` is whether their headers identify the patient."""
 
     known: bool
-    files: Entries
+    files: RecordRanges
 
 
 @dataclass(frozen=True)
 class UnidentifiedFiles:
     """DICOM files without an identified patient, with the code and reason of their rejection."""
 
-    files: Entries
+    files: RecordRanges
     code: str
     reason: str
 
     def rejections(self, dicom_files: DicomFileIndex) -> Iterator[Rejection]:
         """Yield one rejection for each file."""
-        for source in dicom_files.read(self.files):
+        for source in dicom_files.read_sources(self.files):
             yield Rejection((source,), self.code, self.reason)
 
 
@@ -54,7 +54,7 @@ class Patient:
     id: str
     known: bool
     site_in_table: str
-    dicom_files: Entries
+    dicom_files: RecordRanges
     named_scans: tuple[ScanRecord, ...]
 
     @property
@@ -64,7 +64,7 @@ class Patient:
 
 
 def group_by_patient(
-    identities: Mapping[Identity, Entries], *, allow_unknown: bool
+    identities: Mapping[Identity, RecordRanges], *, allow_unknown: bool
 ) -> tuple[dict[str, PatientFiles], list[UnidentifiedFiles]]:
     """Group DICOM files by raw patient ID; return the files of no known patient beside them."""
     by_id: dict[str, list[Identity]] = defaultdict(list)
@@ -75,7 +75,7 @@ def group_by_patient(
     unidentified: list[UnidentifiedFiles] = []
 
     def add(patient_id: str, identity: Identity, *, known: bool) -> None:
-        files = patients.setdefault(patient_id, PatientFiles(known, Entries())).files
+        files = patients.setdefault(patient_id, PatientFiles(known, RecordRanges())).files
         files.update(identities[identity])
 
     for identity in identities:
@@ -138,7 +138,7 @@ def list_patients(
     early, and no worker still converts a large patient when the others have finished.
     """
     ids: dict[str, str] = {}
-    dicom_files: dict[str, Entries] = defaultdict(Entries)
+    dicom_files: dict[str, RecordRanges] = defaultdict(RecordRanges)
     scans: dict[str, list[ScanRecord]] = defaultdict(list)
     known: dict[str, bool] = defaultdict(lambda: True)
     for patient_id, patient_files in dicom_patients.items():
@@ -155,7 +155,7 @@ def list_patients(
             subject=subject,
             id=ids[subject],
             known=known[subject],
-            site_in_table=sites.get(bare_id(ids[subject]), ""),
+            site_in_table=sites.get(strip_sub_prefix(ids[subject]), ""),
             dicom_files=dicom_files[subject],
             named_scans=tuple(scans[subject]),
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from tasks.ingest.core.rejection import Rejection, RejectionError
-from tasks.ingest.files.dicom_index import DicomFileIndex, Entries, Entry
+from tasks.ingest.files.dicom_index import DicomFileIndex, IndexRecord, RecordRanges
 from tasks.ingest.patients.patient_id import Identity, identity_from_files_csv, read_identity
 from tasks.ingest.user_tables.files_csv import FilesTable
 from tasks.ingest.worker_pool import map_in_workers
@@ -19,12 +19,12 @@ FILES_A_TASK = 256
 
 def identify_dicom_files(
     dicom_files: DicomFileIndex, settings: Ingest, files_table: FilesTable, reject: Reject
-) -> dict[Identity, Entries]:
+) -> dict[Identity, RecordRanges]:
     """Group DICOM files by the identity in their header; a patient in `files.csv` replaces it."""
-    by_identity: dict[Identity, Entries] = defaultdict(Entries)
+    by_identity: dict[Identity, RecordRanges] = defaultdict(RecordRanges)
     for (source, start, end), result in identity_results(dicom_files, settings):
         if isinstance(result, Identity):
-            row = files_table.says(source.name) if files_table else None
+            row = files_table.row_of(source.name) if files_table else None
             if row is not None and row.patient is not None:
                 identity = identity_from_files_csv(result, row.patient)
             else:
@@ -37,10 +37,12 @@ def identify_dicom_files(
 
 def identity_results(
     dicom_files: DicomFileIndex, settings: Ingest
-) -> Iterator[tuple[Entry, Result]]:
+) -> Iterator[tuple[IndexRecord, Result]]:
     """Yield each file with its identity or rejection; a file that kills two workers is rejected."""
 
-    def run(tasks: Iterable[list[Entry]]) -> Iterator[tuple[list[Entry], list[Result] | None]]:
+    def run(
+        tasks: Iterable[list[IndexRecord]],
+    ) -> Iterator[tuple[list[IndexRecord], list[Result] | None]]:
         seconds, memory = settings.max_seconds, settings.worker_memory
         return map_in_workers(read_identities, tasks, seconds=seconds, memory=memory)
 
@@ -53,14 +55,14 @@ def identity_results(
             yield entry, retried[0] if retried is not None else crash
 
 
-def in_chunks(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
+def in_chunks(entries: Iterable[IndexRecord], size: int) -> Iterator[list[IndexRecord]]:
     """Yield the entries in lists of at most `size`."""
     remaining = iter(entries)
     while chunk := list(islice(remaining, size)):
         yield chunk
 
 
-def read_identities(entries: list[Entry]) -> list[Result]:
+def read_identities(entries: list[IndexRecord]) -> list[Result]:
     """Read the identities of a few files; this is what a worker runs."""
     results: list[Result] = []
     for source, _, _ in entries:

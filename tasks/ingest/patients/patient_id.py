@@ -4,12 +4,12 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tasks.ingest.core.placeholder_ids import is_no_birth_date, is_placeholder
+from tasks.ingest.core.placeholder_ids import is_placeholder, is_placeholder_birth_date
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.source_file import Source
 from tasks.ingest.dicom.attributes import read_attributes
 from tasks.ingest.dicom.fast_parser import ENCAPSULATED, Tags
-from tasks.ingest.privacy.pseudonyms import bare_id
+from tasks.ingest.privacy.pseudonyms import strip_sub_prefix
 
 PATIENT = Tags(
     ("SOPClassUID", 0x00080016, "UI"),
@@ -55,10 +55,10 @@ def read_identity(source: Source) -> Identity:
     attributes = read_attributes(source, PATIENT)
     if not attributes.text("SOPClassUID"):
         raise RejectionError("corrupt", "no SOP Class UID (0008,0016)")
-    words = (bare_id(attributes.text("PatientID")), attributes.text("PatientName"))
+    words = (strip_sub_prefix(attributes.text("PatientID")), attributes.text("PatientName"))
     patient_id, name = ("" if is_placeholder(word) else word for word in words)
     birth_date = attributes.text("PatientBirthDate")
-    birth_date = "" if is_no_birth_date(birth_date) else birth_date
+    birth_date = "" if is_placeholder_birth_date(birth_date) else birth_date
     bare_word = is_bare_word(patient_id, name, birth_date)
     study = ""
     if bare_word or (not patient_id and not name):
@@ -81,7 +81,7 @@ def read_identity(source: Source) -> Identity:
 def identity_from_files_csv(identity: Identity, patient: str) -> Identity:
     """Return the identity of a file whose patient `files.csv` names; the header's is dropped."""
     return Identity(
-        id=bare_id(patient),
+        id=strip_sub_prefix(patient),
         name="",
         birth_date="",
         study="",

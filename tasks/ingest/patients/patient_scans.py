@@ -9,12 +9,11 @@ from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.source_file import Source
 from tasks.ingest.dicom.dicom_scans import find_dicom_scans
 from tasks.ingest.dicom.header import Header, read_header
-from tasks.ingest.nifti.nifti_scans import OWNER_SKIPS, with_modality
 from tasks.ingest.patients.batch_context import BatchContext
 from tasks.ingest.patients.group_by_patient import Patient
-from tasks.ingest.user_tables.files_csv import FilesTable
+from tasks.ingest.user_tables.files_csv import OWNER_SKIPS, FilesTable, apply_modality
 from tasks.ingest.user_tables.older_tables import apply_series_modalities
-from tasks.ingest.user_tables.participants_tsv import site_of
+from tasks.ingest.user_tables.participants_tsv import site_label
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,9 @@ def read_patient_scans(
     patient: Patient, context: BatchContext
 ) -> tuple[PatientScans, list[Rejection]]:
     """Read the headers of a patient's DICOM files; return all images and masks, and rejections."""
-    sources = sorted(context.dicom_files.read(patient.dicom_files), key=lambda source: source.name)
+    sources = sorted(
+        context.dicom_files.read_sources(patient.dicom_files), key=lambda source: source.name
+    )
     sources, skipped = drop_skipped(sources, context.files_table)
     headers, unreadable = read_headers(sources)
     dicom_scans, rejected = find_dicom_scans(
@@ -50,7 +51,7 @@ def read_patient_scans(
     equipment = next((scan.equipment for scan in scans if scan.equipment.strip("|")), "")
     patient_scans = PatientScans(
         subject=patient.subject,
-        site=site_of(patient.site_in_table, equipment, context.pseudonyms),
+        site=site_label(patient.site_in_table, equipment, context.pseudonyms),
         images=tuple(scan for scan in scans if scan.role == "image"),
         masks=tuple(scan for scan in scans if scan.role == "mask"),
     )
@@ -66,7 +67,7 @@ def drop_skipped(
     taken: list[Source] = []
     skipped: dict[str, list[Source]] = defaultdict(list)
     for source in sources:
-        row = files_table.says(source.name)
+        row = files_table.row_of(source.name)
         if row is not None and row.role == "skip":
             skipped[row.path].append(source)
         else:
@@ -88,14 +89,14 @@ def read_headers(sources: Sequence[Source]) -> tuple[list[Header], list[Rejectio
 
 def apply_files_table(scan: ScanRecord, files_table: FilesTable) -> ScanRecord:
     """Set session, role and contrast of a DICOM series from the row of its first file."""
-    row = files_table.says(scan.sources[0].name) if files_table else None
+    row = files_table.row_of(scan.sources[0].name) if files_table else None
     if row is None:
         return scan
     if row.session is not None:
         scan = replace(scan, session=row.session)
     if row.role in ("image", "mask"):
         scan = replace(scan, role="mask" if row.role == "mask" else "image")
-    return with_modality(scan, row.modality) if scan.role == "image" else scan
+    return apply_modality(scan, row.modality) if scan.role == "image" else scan
 
 
 def session_label(scans: PatientScans, image: ScanRecord) -> str | None:
@@ -105,6 +106,8 @@ def session_label(scans: PatientScans, image: ScanRecord) -> str | None:
     times: dict[str, str] = {}
     for scan in scans.all_scans:
         if scan.session is not None:
-            times[scan.session] = min(scan.when, times.get(scan.session, scan.when))
+            times[scan.session] = min(
+                scan.session_order, times.get(scan.session, scan.session_order)
+            )
     sessions = sorted(times, key=lambda session: (times[session], session))
     return f"ses-{sessions.index(image.session) + 1:02d}"

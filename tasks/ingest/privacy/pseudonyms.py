@@ -1,4 +1,4 @@
-"""Names become keyed hashes: nobody without the key can tell or guess whose scan a row is."""
+"""Replace names by keyed hashes: only the holder of the key can tell whose scan a row describes."""
 
 import hmac
 import os
@@ -12,16 +12,16 @@ KEY_FILE = PRIVATE / "pseudonym.key"
 DEMO_KEY = b"auglift demo key: public, so only for data that is public too"
 
 
-def fingerprint(key: bytes) -> str:
-    """Eight hexadecimal digits that tell keys apart and tell nothing about the key."""
+def key_fingerprint(key: bytes) -> str:
+    """Compute eight hexadecimal digits that distinguish keys and reveal nothing about the key."""
     return sha256(b"auglift key fingerprint:" + key).hexdigest()[:8]
 
 
 def load_key(expected: str) -> bytes:
-    """The secret from the environment or `.private/`, else the demo key; checked against params.
+    """Load the secret key from the environment or `.private/`, else the demo key.
 
     Raises:
-        StageError: where it is not the key that `ingest.key_fingerprint` asks for.
+        InputError: the key's fingerprint is not `ingest.key_fingerprint`.
     """
     if KEY_VARIABLE in os.environ:
         key, origin = os.environ[KEY_VARIABLE].encode().strip(), f"the variable {KEY_VARIABLE}"
@@ -29,18 +29,21 @@ def load_key(expected: str) -> bytes:
         key, origin = KEY_FILE.read_bytes().strip(), str(KEY_FILE)
     else:
         key, origin = DEMO_KEY, "the public demo key"
-    found = fingerprint(key)
-    if found != expected:
+    fingerprint = key_fingerprint(key)
+    if fingerprint != expected:
         raise InputError(
-            f"{origin} has the fingerprint {found}, params.yaml has ingest.key_fingerprint"
+            f"{origin} has the fingerprint {fingerprint}, params.yaml has ingest.key_fingerprint"
             f" {expected}; put the right key into {KEY_VARIABLE} or {KEY_FILE}, or set the"
-            f" fingerprint to {found} (all pseudonyms change)"
+            f" fingerprint to {fingerprint} (all pseudonyms change)"
         )
     return key
 
 
 class Pseudonyms:
-    """Keyed hashes (HMAC-SHA256, RFC 2104) of patients, sites and paths, each in its own space."""
+    """Keyed hashes (HMAC-SHA256, RFC 2104) of patients, sites and paths, each kind hashed apart.
+
+    `public` is whether the key is the public demo key.
+    """
 
     def __init__(self, key: bytes) -> None:
         self._key = key
@@ -51,18 +54,18 @@ class Pseudonyms:
         return hmac.new(self._key, message, sha256).hexdigest()[:length]
 
     def subject(self, patient: str) -> str:
-        """`sub-` and 12 digits; `sub-X` and `X` are the same patient."""
-        return "sub-" + self._hash("patient", bare_id(patient), 12)
+        """Return `sub-` and 12 hexadecimal digits; `sub-X` and `X` are the same patient."""
+        return "sub-" + self._hash("patient", strip_sub_prefix(patient), 12)
 
-    def site(self, words: str) -> str:
-        """`site-` and 6 digits for an institution or a station."""
-        return "site-" + self._hash("site", words, 6)
+    def site(self, site_name: str) -> str:
+        """Return `site-` and 6 hexadecimal digits for an institution or a station."""
+        return "site-" + self._hash("site", site_name, 6)
 
     def file_token(self, name: str) -> str:
-        """`file-` and 16 digits for a path inside the batch."""
+        """Return `file-` and 16 hexadecimal digits for a path inside the batch."""
         return "file-" + self._hash("path", name, 16)
 
 
-def bare_id(patient: str) -> str:
-    """A patient's id without BIDS's prefix and without padding."""
+def strip_sub_prefix(patient: str) -> str:
+    """Return a patient's ID without BIDS's prefix `sub-` and without surrounding blanks."""
     return patient.strip().removeprefix("sub-")

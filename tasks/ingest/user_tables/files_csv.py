@@ -1,10 +1,10 @@
-"""`files.csv`: the batch owner's word on every file, which wins over names and headers.
+"""Read `files.csv`, in which the batch's owner describes files; it wins over names and headers.
 
-Columns `path` (inside the batch; `*` stands for a part of a name, `**` for folders too), and, each
-of them empty where the owner says nothing: `patient`, `session`, `modality` (T1, T1c, T2, FLAIR,
-other), `role` (image, mask, skip), `channel` (its number along the fourth axis of a NIfTI file, a
-row a channel; the colour of a picture), `slice` (number of a picture in its volume), `label` (1
-tumour, 0 none). Of several rows for a file, each column is taken from the first that fills it.
+The column `path` names files inside the batch: `*` matches a part of a name, `**` crosses folders.
+All other columns may be empty: `patient`, `session`, `modality` (T1, T1c, T2, FLAIR, other), `role`
+(image, mask, skip), `channel` (the index along the fourth axis of a NIfTI file, a row a channel;
+the colour of a 2D image), `slice` (number of a 2D image in its volume), `label` (1 tumour, 0 none).
+Where several rows match a file, each column is taken from the first row that fills it.
 """
 
 import csv
@@ -14,21 +14,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from tasks.ingest.core.mr_contrast import Modality
+from tasks.ingest.core.scan_record import ScanRecord
 from tasks.stage.errors import InputError
 
-NAME = "files.csv"
+FILES_CSV = "files.csv"
 COLUMNS = ("path", "patient", "session", "modality", "role", "channel", "slice", "label")
 ROLES = ("image", "mask", "skip")
 NUMBERS = ("channel", "slice", "label")
-EVIDENCE = "files.csv"
+OWNER_EVIDENCE = "files.csv"
+OWNER_SKIPS = ("skipped", "files.csv says so")  # code and reason
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What a row says; None where it says nothing."""
+class FilesRow:
+    """A row of `files.csv`; None in columns that are empty, `line` is its line number."""
 
     path: str
     patient: str | None = None
@@ -40,8 +42,8 @@ class Row:
     label: int | None = None
     line: int = 0
 
-    def filled_by(self, other: "Row") -> "Row":
-        """This row, its gaps filled from another."""
+    def fill_gaps_from(self, other: "FilesRow") -> "FilesRow":
+        """Return this row with its empty columns taken from another."""
         gaps = {
             field.name: getattr(other, field.name)
             for field in fields(self)
@@ -51,17 +53,20 @@ class Row:
 
 
 class FilesTable:
-    """The rows of a batch's `files.csv`. A process that it is sent to reads the file anew, once."""
+    """The rows of a batch's `files.csv`.
 
-    def __init__(self, folder: Path, rows: list[Row]) -> None:
+    A pickled table holds its folder only: the process that receives it reads the file anew, once.
+    """
+
+    def __init__(self, folder: Path, rows: list[FilesRow]) -> None:
         self.folder = folder
         self.rows = rows
         self.used: set[int] = set()
-        self._exact: dict[str, list[Row]] = defaultdict(list)
-        self._globs: list[tuple[re.Pattern[str], Row]] = []
+        self._exact: dict[str, list[FilesRow]] = defaultdict(list)
+        self._globs: list[tuple[re.Pattern[str], FilesRow]] = []
         for row in rows:
             if "*" in row.path:
-                self._globs.append((as_pattern(row.path), row))
+                self._globs.append((compile_glob(row.path), row))
             self._exact[row.path].append(row)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -70,69 +75,73 @@ class FilesTable:
     def __bool__(self) -> bool:
         return bool(self.rows)
 
-    def matching(self, name: str) -> list[Row]:
-        """The rows about a file in their order."""
-        found = list(self._exact.get(name, ()))
-        found += [row for pattern, row in self._globs if pattern.fullmatch(name)]
-        self.used.update(row.line for row in found)
-        return sorted(set(found), key=lambda row: row.line)
+    def matching_rows(self, name: str) -> list[FilesRow]:
+        """Return the rows that match a file, in the order of the table."""
+        rows = list(self._exact.get(name, ()))
+        rows += [row for pattern, row in self._globs if pattern.fullmatch(name)]
+        self.used.update(row.line for row in rows)
+        return sorted(set(rows), key=lambda row: row.line)
 
-    def says(self, name: str) -> Row | None:
-        """All rows about a file as one; None where there are none."""
-        return next(iter(self.by_channel(name)), None)
+    def row_of(self, name: str) -> FilesRow | None:
+        """Merge all rows that match a file; None where there are none."""
+        return next(iter(self.rows_by_channel(name)), None)
 
-    def by_channel(self, name: str) -> list[Row]:
-        """The rows about a file as one, or, where they name channels, as one a channel."""
-        rows = self.matching(name)
+    def rows_by_channel(self, name: str) -> list[FilesRow]:
+        """Merge the rows that match a file into one, or one a channel where they name channels."""
+        rows = self.matching_rows(name)
         if not rows:
             return []
         general = [row for row in rows if row.channel is None]
         channels = sorted({row.channel for row in rows if row.channel is not None})
         if not channels:
-            return [merged(general)]
-        return [merged([*(r for r in rows if r.channel == n), *general]) for n in channels]
+            return [merge_rows(general)]
+        return [merge_rows([*(r for r in rows if r.channel == n), *general]) for n in channels]
 
     def unused_lines(self) -> list[int]:
-        """Lines that are about no file of the batch."""
+        """Return the lines that match no file of the batch."""
         return [row.line for row in self.rows if row.line not in self.used]
 
 
-def merged(rows: list[Row]) -> Row:
-    """Rows as one, the first that fills a column winning."""
+def merge_rows(rows: list[FilesRow]) -> FilesRow:
+    """Merge rows; each column is taken from the first row that fills it."""
     first = rows[0]
     for row in rows[1:]:
-        first = first.filled_by(row)
+        first = first.fill_gaps_from(row)
     return first
 
 
-def as_pattern(glob: str) -> re.Pattern[str]:
-    """`*` stays inside a name, `**` crosses folders; `**/` may stand for none."""
+def compile_glob(glob: str) -> re.Pattern[str]:
+    """Compile a glob: `*` stays inside a name, `**` crosses folders, `**/` may match no folder."""
     parts = re.split(r"(\*\*/|\*\*|\*)", glob)
     meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}
     return re.compile("".join(meaning.get(part, re.escape(part)) for part in parts), re.DOTALL)
 
 
 @cache
-def read_cached(folder: Path, _stamp: tuple[int, int]) -> FilesTable:
-    """The table of a batch, read once for each state of the file."""
-    return FilesTable(folder, list(read_rows(folder / NAME)))
+def read_cached_table(folder: Path, _stamp: tuple[int, int]) -> FilesTable:
+    """Read the table of a batch, once for each state of the file."""
+    return FilesTable(folder, list(read_rows(folder / FILES_CSV)))
 
 
 def read_files_table(folder: Path) -> FilesTable:
-    """The batch's table; empty where there is none.
+    """Read the batch's `files.csv`; the table is empty where there is no such file.
 
     Raises:
-        StageError: a line with other columns or values than above.
+        InputError: a line has other columns or values than the module describes.
     """
-    path = folder / NAME
+    path = folder / FILES_CSV
     if not path.is_file():
         return FilesTable(folder, [])
-    found = path.stat()
-    return read_cached(folder, (found.st_mtime_ns, found.st_size))
+    status = path.stat()
+    return read_cached_table(folder, (status.st_mtime_ns, status.st_size))
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """Every row of the file, checked."""
+def read_rows(path: Path) -> Iterator[FilesRow]:
+    """Yield every row of the file, checked.
+
+    Raises:
+        InputError: as in `read_files_table`.
+    """
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.DictReader(file)
         header = [str(name).strip() for name in reader.fieldnames or ()]
@@ -147,11 +156,15 @@ def read_rows(path: Path) -> Iterator[Row]:
                       if isinstance(value, str) or value is None}  # fmt: skip
             if not any(values.values()):
                 continue
-            yield as_row(path, line, values)
+            yield parse_row(path, line, values)
 
 
-def as_row(path: Path, line: int, values: dict[str, str]) -> Row:
-    """A record as a row."""
+def parse_row(path: Path, line: int, values: dict[str, str]) -> FilesRow:
+    """Check the values of one line and convert them.
+
+    Raises:
+        InputError: as in `read_files_table`.
+    """
     if not values.get("path"):
         raise InputError(f"{path}, line {line}: the column path is empty; name a file or a pattern")
     for column, allowed in (("modality", get_args(Modality)), ("role", ROLES)):
@@ -162,11 +175,18 @@ def as_row(path: Path, line: int, values: dict[str, str]) -> Row:
             )
     numbers: dict[str, int | None] = {}
     for column in NUMBERS:
-        word = values.get(column, "")
-        if word and not word.isdecimal():
-            raise InputError(f"{path}, line {line}: {column} is {word!r}; expected a number")
-        numbers[column] = int(word) if word else None
+        text = values.get(column, "")
+        if text and not text.isdecimal():
+            raise InputError(f"{path}, line {line}: {column} is {text!r}; expected a number")
+        numbers[column] = int(text) if text else None
     if numbers["label"] not in (None, 0, 1):
         raise InputError(f"{path}, line {line}: label is {values['label']}; expected 0 or 1")
     texts = {column: values.get(column) or None for column in COLUMNS if column not in NUMBERS}
-    return Row(**(texts | {"path": values["path"]}), **numbers, line=line)  # type: ignore[arg-type]
+    return FilesRow(**(texts | {"path": values["path"]}), **numbers, line=line)  # type: ignore[arg-type]
+
+
+def apply_modality(scan: ScanRecord, modality: str | None) -> ScanRecord:
+    """Set the owner's contrast; where it equals the contrast already there, the evidence stays."""
+    if modality is None or modality == scan.modality:
+        return scan
+    return replace(scan, modality=cast(Modality, modality), evidence=OWNER_EVIDENCE)

@@ -1,8 +1,8 @@
-"""The owner's tables before there was `files.csv`, which wins over them; they are still read.
+"""Read `series.csv` and `pictures.csv`, the owner's tables from before `files.csv`, which wins.
 
-`series.csv` says what a series shows: `series` (a SeriesInstanceUID, or a file's path in the batch,
-with * and ? allowed) and `modality` (T1, T1c, T2, FLAIR, other, or `skip` to leave the series out).
-`pictures.csv` says whose a picture is: `file`, `patient`, `slice`.
+`series.csv` holds what a series shows: `series` (a SeriesInstanceUID, or a file's path in the
+batch, with * and ? allowed) and `modality` (T1, T1c, T2, FLAIR, other, or `skip` to leave the
+series out). `pictures.csv` holds to which patient a 2D image belongs: `file`, `patient`, `slice`.
 """
 
 import csv
@@ -14,17 +14,17 @@ from typing import cast, get_args
 from tasks.ingest.core.mr_contrast import Modality
 from tasks.ingest.core.rejection import Rejection
 from tasks.ingest.core.scan_record import ScanRecord
-from tasks.ingest.user_tables.files_csv import EVIDENCE
+from tasks.ingest.user_tables.files_csv import OWNER_EVIDENCE
 from tasks.stage.errors import InputError
 
 ALLOWED = (*get_args(Modality), "skip")
 
 
 def read_series_modalities(folder: Path) -> list[tuple[str, str]]:
-    """Pairs of series and modality in the order of the file; empty where there is none.
+    """Read pairs of series and modality from `series.csv`, in its order; empty without such a file.
 
     Raises:
-        StageError: columns or modalities that are not as above.
+        InputError: a line has other columns or modalities than the module describes.
     """
     path = folder / "series.csv"
     if not path.is_file():
@@ -45,46 +45,50 @@ def read_series_modalities(folder: Path) -> list[tuple[str, str]]:
 
 
 def apply_series_modalities(
-    found: list[ScanRecord], pairs: list[tuple[str, str]]
+    scans: list[ScanRecord], pairs: list[tuple[str, str]]
 ) -> tuple[list[ScanRecord], list[Rejection]]:
-    """Images with the owner's modality; those to skip as rejections."""
+    """Set the modality of images by `series.csv`; return scans, and skipped ones as rejections."""
     kept: list[ScanRecord] = []
     skipped: list[Rejection] = []
-    for one in found:
-        said = next((modality for series, modality in pairs if speaks_of(series, one)), None)
-        if one.evidence == EVIDENCE:
-            kept.append(one)
-        elif said == "skip":
-            skipped.append(Rejection(one.sources, "skipped", "series.csv says so"))
-        elif said is not None and one.role == "image":
-            kept.append(replace(one, modality=cast(Modality, said), evidence="series.csv"))
+    for scan in scans:
+        modality = next((listed for series, listed in pairs if matches_series(series, scan)), None)
+        if scan.evidence == OWNER_EVIDENCE:
+            kept.append(scan)
+        elif modality == "skip":
+            skipped.append(Rejection(scan.sources, "skipped", "series.csv says so"))
+        elif modality is not None and scan.role == "image":
+            kept.append(replace(scan, modality=cast(Modality, modality), evidence="series.csv"))
         else:
-            kept.append(one)
+            kept.append(scan)
     return kept, skipped
 
 
-def speaks_of(series: str, found: ScanRecord) -> bool:
-    """Whether a line of the table is about this series."""
-    return any(header.series == series for header in found.headers) or any(
-        fnmatchcase(source.name, series) for source in found.sources
+def matches_series(series: str, scan: ScanRecord) -> bool:
+    """Check whether a line's series is a scan's SeriesInstanceUID or matches its paths."""
+    return any(header.series == series for header in scan.headers) or any(
+        fnmatchcase(source.name, series) for source in scan.sources
     )
 
 
 def read_images2d_table(folder: Path) -> dict[str, tuple[str, int | None]]:
-    """`pictures.csv` (columns `file`, `patient`, `slice`): patient and slice number by path."""
-    path = folder / "pictures.csv"
-    if not path.is_file():
+    """Read patient and slice number by path from `pictures.csv`; empty without such a file.
+
+    Raises:
+        InputError: a line has other columns or values than the module describes.
+    """
+    table_path = folder / "pictures.csv"
+    if not table_path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+    with table_path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         rows = list(csv.DictReader(file))
     table: dict[str, tuple[str, int | None]] = {}
     for line, row in enumerate(rows, start=2):
-        name, patient = (row.get("file") or "").strip(), (row.get("patient") or "").strip()
-        number = (row.get("slice") or "").strip()
-        if not name or not patient or (number and not number.isdigit()):
+        path, patient = (row.get("file") or "").strip(), (row.get("patient") or "").strip()
+        slice_number = (row.get("slice") or "").strip()
+        if not path or not patient or (slice_number and not slice_number.isdigit()):
             raise InputError(
-                f"{path}, line {line}: expected the columns file, patient and, where pictures are"
-                " slices, slice (a number); correct the line"
+                f"{table_path}, line {line}: expected the columns file, patient and, where pictures"
+                " are slices, slice (a number); correct the line"
             )
-        table[name] = (patient, int(number) if number else None)
+        table[path] = (patient, int(slice_number) if slice_number else None)
     return table

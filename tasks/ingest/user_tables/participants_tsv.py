@@ -1,17 +1,17 @@
-"""The sites that the batch's owner wrote down, in `participants.tsv`."""
+"""Read the sites in `participants.tsv`, and decide how a site may be written to outputs."""
 
 import csv
 import re
 from pathlib import Path
 
-from tasks.ingest.privacy.pseudonyms import Pseudonyms, bare_id
+from tasks.ingest.privacy.pseudonyms import Pseudonyms, strip_sub_prefix
 
-# "B", "CS", "07", "site-3": no code that could be read as the name of a place.
-CODE = re.compile(r"[A-Za-z]{1,2}|([A-Za-z]{1,2}|site)?[-_]?\d{1,2}")
+# "B", "CS", "07", "site-3": codes too short to be the name of a place.
+SITE_CODE = re.compile(r"[A-Za-z]{1,2}|([A-Za-z]{1,2}|site)?[-_]?\d{1,2}")
 
 
 def read_sites(folder: Path) -> dict[str, str]:
-    """Patient id (without `sub-`) to the column `site`; empty where there is no such table."""
+    """Read the column `site` by patient ID (without `sub-`); empty where there is no such table."""
     path = folder / "participants.tsv"
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
@@ -19,15 +19,19 @@ def read_sites(folder: Path) -> dict[str, str]:
     except (OSError, csv.Error):
         return {}
     return {
-        bare_id(row.get("participant_id") or ""): (row.get("site") or "").strip()
+        strip_sub_prefix(row.get("participant_id") or ""): (row.get("site") or "").strip()
         for row in rows
         if (row.get("site") or "").strip() not in ("", "n/a")
     }
 
 
-def site_of(site: str, equipment: str, names: Pseudonyms) -> str:
-    """The owner's site code as it is; a name, or the equipment, as a keyed hash."""
-    if CODE.fullmatch(site):
+def site_label(site: str, equipment: str, pseudonyms: Pseudonyms) -> str:
+    """Return the owner's site code as it is; hash the name of a site, or else the equipment.
+
+    Returns:
+        `unknown` where there is neither.
+    """
+    if SITE_CODE.fullmatch(site):
         return site
-    words = site or equipment.strip("|")
-    return names.site(words) if words else "unknown"
+    site_name = site or equipment.strip("|")
+    return pseudonyms.site(site_name) if site_name else "unknown"

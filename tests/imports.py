@@ -25,6 +25,38 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def imported_at_run_time(path: Path) -> Iterator[str]:
+    """Like `imported`, without the imports under `if TYPE_CHECKING:`."""
+    waiting: list[ast.AST] = [parse(path)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            waiting += node.orelse
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imports_between(folder: str) -> dict[str, set[str]]:
+    """The packages and modules directly in a folder, each with the others that it imports."""
+    base = ROOT / folder
+    prefix = folder.replace("/", ".") + "."
+    inside = {path.name for path in base.iterdir() if any(path.glob("*.py"))}
+    inside |= {path.stem for path in base.glob("*.py")} - {"__init__"}
+    graph: dict[str, set[str]] = {name: set() for name in inside}
+    for path in base.rglob("*.py"):
+        own = path.relative_to(base).with_suffix("").parts[0]
+        for name in imported_at_run_time(path):
+            other = name.removeprefix(prefix).partition(".")[0]
+            if own in graph and name.startswith(prefix) and other in inside - {own}:
+                graph[own].add(other)
+    return graph
+
+
 def packages(path: Path) -> set[str]:
     """The top-level packages that a file imports."""
     return {name.partition(".")[0] for name in imported(path)}

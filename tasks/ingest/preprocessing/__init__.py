@@ -1,0 +1,3 @@
+"""Corrections of a volume's values that params ask for: bias field and brain extraction. It may
+import `core`.
+"""

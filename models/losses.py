@@ -1,4 +1,4 @@
-"""Adversarial losses, the gradient penalties, and the two auxiliary losses of the seed paper.
+"""Adversarial losses, gradient penalties, and the two auxiliary losses of the seed paper.
 
 All take logits, never sigmoid scores: `logistic` on logits is binary cross-entropy on scores.
 """
@@ -16,7 +16,7 @@ Loss = Literal["logistic", "hinge", "lsgan", "wgan"]
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, *, loss: Loss) -> Tensor:
-    """What the discriminator minimises, given its logits (B,) for real and generated slices."""
+    """Compute the discriminator's loss from its logits (B,) of real and generated slices."""
     match loss:
         case "logistic":  # Goodfellow 2014, eq. 1
             return F.softplus(-real).mean() + F.softplus(fake).mean()
@@ -29,7 +29,7 @@ def discriminator_loss(real: Tensor, fake: Tensor, *, loss: Loss) -> Tensor:
 
 
 def generator_loss(fake: Tensor, *, loss: Loss) -> Tensor:
-    """What the generator minimises, given the discriminator's logits (B,) for its slices."""
+    """Compute the generator's loss from the discriminator's logits (B,) of its slices."""
     match loss:
         case "logistic":  # Goodfellow 2014, section 3: the non-saturating form
             return F.softplus(-fake).mean()
@@ -40,20 +40,20 @@ def generator_loss(fake: Tensor, *, loss: Loss) -> Tensor:
 
 
 def r1_penalty(logits: Tensor, real: Tensor) -> Tensor:
-    """Squared gradient of the real logits at the real slices (Mescheder 2018, eq. 9), over 2.
+    """Compute half the squared gradient of real logits at real slices (Mescheder 2018, eq. 9).
 
     Args:
         logits: (B,), computed from `real`.
         real: (B,C+1,H,W), a leaf that asks for gradients.
     """
-    (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-    return slope.square().sum((1, 2, 3)).mean() / 2
+    (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean() / 2
 
 
 def gradient_penalty(
     score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor
 ) -> Tensor:
-    """How far slopes between real and generated slices are from 1 (Gulrajani 2017, eq. 3).
+    """Penalise gradient norms other than 1 between real and fake slices (Gulrajani 2017, eq. 3).
 
     Args:
         score: slices (B,C+1,H,W) -> logits (B,).
@@ -62,12 +62,12 @@ def gradient_penalty(
     """
     share = mix[:, None, None, None]
     between = (share * real + (1 - share) * fake).detach().requires_grad_()
-    (slope,) = torch.autograd.grad(score(between).sum(), between, create_graph=True)
-    return ((slope.square().sum((1, 2, 3)) + 1e-12).sqrt() - 1).square().mean()
+    (gradient,) = torch.autograd.grad(score(between).sum(), between, create_graph=True)
+    return ((gradient.square().sum((1, 2, 3)) + 1e-12).sqrt() - 1).square().mean()
 
 
 def l1_to_label_mean(fake: Tensor, labels: Tensor, means: Tensor) -> Tensor:
-    """The paper's L1 loss, against a target that exists for unpaired slices.
+    """Compute the paper's L1 loss, against a target that exists for unpaired slices.
 
     Args:
         fake: (B,C+1,H,W) with the labels (B,).
@@ -77,13 +77,13 @@ def l1_to_label_mean(fake: Tensor, labels: Tensor, means: Tensor) -> Tensor:
 
 
 def label_means(real: Tensor, labels: Tensor) -> Tensor:
-    """The mean slice (2,C+1,H,W) of each label in a batch (B,C+1,H,W)."""
+    """Compute the mean slice (2,C+1,H,W) of each label in a batch (B,C+1,H,W)."""
     share = (labels[:, None] == torch.arange(2, device=labels.device)).to(real.dtype)  # (B,2)
     share = share / share.sum(0).clamp(min=1)
     return torch.einsum("bl,bchw->lchw", share, real)
 
 
 def feature_matching(fake: Tensor, real: Tensor) -> Tensor:
-    """Distance of mean features (B,F) of generated and real slices (Salimans 2016, sec. 3.1)."""
+    """Compute the distance of mean features (B,F) of slices (Salimans 2016, section 3.1)."""
     fake_mean, real_mean = (mean_over_ranks(x.mean(0)) for x in (fake, real.detach()))
     return (fake_mean - real_mean).square().mean()

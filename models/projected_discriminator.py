@@ -1,8 +1,8 @@
-"""A discriminator that sees through a frozen network (Projected GAN, Sauer 2021, arXiv 2111.01007).
+"""A discriminator on top of a frozen network (Projected GAN, Sauer 2021, arXiv 2111.01007).
 
 EfficientNet-Lite0 turns slice and mask into maps at three scales. Random mixing that is never
-trained spreads what matters over all channels (cross-channel mixing) and all scales (cross-scale
-mixing), and a small discriminator judges each scale. Distances measured on the same network's
+trained spreads the information over all channels (cross-channel mixing) and all scales (cross-scale
+mixing), and a small discriminator scores each scale. Distances measured on the same network's
 features flatter a generator that was trained against it.
 """
 
@@ -25,7 +25,7 @@ MIXED_CHANNELS = 64
 
 
 class ProjectedDiscriminator(nn.Module):
-    """Slice with mask and label -> a logit for each scale; takes what `Discriminator` takes.
+    """A network from slice and label to a logit for each scale; inputs as `Discriminator`.
 
     Args:
         architecture: `discriminator_norm` may be "none" or "spectral".
@@ -41,44 +41,45 @@ class ProjectedDiscriminator(nn.Module):
             along = nn.init.kaiming_normal_(torch.empty(MIXED_CHANNELS, MIXED_CHANNELS, 3, 3))
             self.register_buffer(f"across_{index}", across)
             self.register_buffer(f"along_{index}", along)
-        said = LABELS + len(architecture.conditions)
+        condition_size = LABELS + len(architecture.conditions)
         sides = [architecture.size // 4, architecture.size // 8, architecture.size // 16]
         self.heads = nn.ModuleList(
-            ScaleDiscriminator(side, said, architecture.discriminator_norm) for side in sides
+            ScaleDiscriminator(side, condition_size, architecture.discriminator_norm)
+            for side in sides
         )
 
     def forward(
         self, x: Tensor, labels: Tensor, conditions: Tensor | None = None, parts: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """Score slices (B,C+1,size,size), each by itself, whatever `parts` they are of.
+        """Score slices (B,C+1,size,size), each by itself, whatever `parts` they belong to.
 
         Returns:
             Logits (B,3) and the features (B,64) that feature matching compares.
         """
-        side = condition_vector(labels, conditions, x.dtype)
+        condition = condition_vector(labels, conditions, x.dtype)
         image, mask = x[:, :-1], x[:, -1]
         # Three colours: all image channels, the last of them, and the mask.
         colours = torch.stack([image.mean(1), image[:, -1], mask], 1)
         maps = self.mix_maps(self.frozen[0].block_outputs(scale_pixels(colours), tuple(TAPS)))
-        logits = [head(m, side) for head, m in zip(self.heads, maps, strict=True)]
+        logits = [head(m, condition) for head, m in zip(self.heads, maps, strict=True)]
         return torch.stack(logits, 1), maps[-1].mean((2, 3))
 
     def mix_maps(self, maps: list[Tensor]) -> list[Tensor]:
-        """Maps of three scales, mixed over channels, then from coarse to fine (B,64,h,w)."""
-        found: list[Tensor] = []
+        """Mix maps of three scales over channels, then from coarse to fine: (B,64,h,w) each."""
+        mixed: list[Tensor] = []
         for index in reversed(range(len(maps))):
             m = F.conv2d(maps[index], self.get_buffer(f"across_{index}").to(maps[index].dtype))
-            if found:
-                m = m + upsample_nearest(found[0])
+            if mixed:
+                m = m + upsample_nearest(mixed[0])
             along = self.get_buffer(f"along_{index}").to(m.dtype)
-            found.insert(0, F.conv2d(m, along, padding=1))
-        return found
+            mixed.insert(0, F.conv2d(m, along, padding=1))
+        return mixed
 
 
 class ScaleDiscriminator(nn.Module):
     """The discriminator of one scale."""
 
-    def __init__(self, side: int, said: int, norm: Norm) -> None:
+    def __init__(self, side: int, condition_size: int, norm: Norm) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         while side % 2 == 0 and side >= 8:
@@ -87,17 +88,17 @@ class ScaleDiscriminator(nn.Module):
         self.trunk = nn.Sequential(*layers)
         self.squash = with_spectral_norm(nn.Linear(MIXED_CHANNELS * side**2, MIXED_CHANNELS), norm)
         self.score = with_spectral_norm(nn.Linear(MIXED_CHANNELS, 1), norm)
-        self.agree = with_spectral_norm(nn.Linear(said, MIXED_CHANNELS, bias=False), norm)
+        self.agree = with_spectral_norm(nn.Linear(condition_size, MIXED_CHANNELS, bias=False), norm)
 
-    def forward(self, maps: Tensor, side: Tensor) -> Tensor:
-        """(B,64,h,w) and what is said about the slices (B,2+k) -> logits (B,)."""
+    def forward(self, maps: Tensor, condition: Tensor) -> Tensor:
+        """Map (B,64,h,w) and condition vectors (B,2+k) to logits (B,)."""
         hidden = F.leaky_relu(self.squash(self.trunk(maps).flatten(1)), 0.2)  # (B,64)
-        agreement: Tensor = (self.agree(side) * hidden).sum(1)
+        agreement: Tensor = (self.agree(condition) * hidden).sum(1)
         logits: Tensor = self.score(hidden)[:, 0] + agreement
         return logits
 
 
 def upsample_nearest(x: Tensor) -> Tensor:
-    """Nearest-neighbour upsampling whose gradient is a plain sum, the same every time."""
+    """Upsample by nearest neighbours with a gradient that is a plain sum, the same every time."""
     B, C, h, w = x.shape
     return x[:, :, :, None, :, None].expand(B, C, h, 2, w, 2).reshape(B, C, 2 * h, 2 * w)

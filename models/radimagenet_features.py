@@ -45,7 +45,7 @@ class RadImageNetFeatures(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (N, 2048 C) of images (N, C, H, W) in [-1, 1], each channel a grey picture."""
+        """Compute features (N, 2048 C) of images (N, C, H, W) in [-1, 1], channel by channel."""
         n, channels, height, width = images.shape
         grey = images.reshape(n * channels, 1, height, width)
         large = F.interpolate(
@@ -57,7 +57,7 @@ class RadImageNetFeatures(nn.Module):
 
 
 def torchvision_name(name: str) -> str:
-    """`backbone.4.0.conv1.weight` as torchvision calls it; other names stay."""
+    """Return torchvision's name of `backbone.4.0.conv1.weight`; other names stay."""
     _, _, rest = name.partition("backbone.")
     number, _, tail = rest.partition(".")
     return f"{LAYER_NAMES[number]}.{tail}" if number in LAYER_NAMES else name

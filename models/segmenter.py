@@ -1,4 +1,4 @@
-"""The tumour segmenter: a 2D U-Net, and the loss that it is trained with."""
+"""Build the tumour segmenter, a 2D U-Net, and compute its training loss."""
 
 import math
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def build_segmenter(channels: int, *, seed: int, widths: Sequence[int] = WIDTHS)
 
 
 def dice_ce_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Dice plus cross-entropy over the whole batch (Isensee 2021, nnU-Net's batch Dice).
+    """Compute Dice plus cross-entropy over the whole batch (Isensee 2021, nnU-Net's batch Dice).
 
     Summed over the batch, the Dice term is defined and smooth although half of the slices hold
     no tumour; slice by slice it would reward an empty answer for those.

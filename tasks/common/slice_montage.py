@@ -47,21 +47,21 @@ def outlined_tile(
     image: NDArray[np.floating], mask: NDArray[np.integer] | None, *, mark: str, tile_px: int
 ) -> Image.Image:
     """Render one enlarged slice with mask outline, mark, and an R at the patient's right."""
-    picture = Image.fromarray(to_grey(image)).resize((tile_px, tile_px), Image.Resampling.BICUBIC)
-    picture = picture.convert("RGB")
-    draw = ImageDraw.Draw(picture)
+    enlarged = Image.fromarray(to_grey(image)).resize((tile_px, tile_px), Image.Resampling.BICUBIC)
+    enlarged = enlarged.convert("RGB")
+    draw = ImageDraw.Draw(enlarged)
     if mask is not None:
         for outline in find_contours(np.pad(mask > 0, 1).astype(float), 0.5):
-            # Undo the padding, go from pixel centres to picture coordinates, (row, col) to (x, y).
+            # Undo the padding, go from pixel centres to image coordinates, (row, col) to (x, y).
             points = (outline - 0.5) * (tile_px / np.array(image.shape)) - 0.5
             draw.line([tuple(point) for point in points[:, ::-1]], fill=OUTLINE, width=2)
     font = ImageFont.load_default(max(10, tile_px // 13))
-    for place, words, anchor in (((4, tile_px - 3), mark, "ls"), ((4, 4), "R", "lt")):
+    for corner, text, anchor in (((4, tile_px - 3), mark, "ls"), ((4, 4), "R", "lt")):
         draw.text(
-            place, words, fill="white", font=font, anchor=anchor, stroke_width=2,
+            corner, text, fill="white", font=font, anchor=anchor, stroke_width=2,
             stroke_fill="black",
         )  # fmt: skip
-    return picture
+    return enlarged
 
 
 def to_grey(image: NDArray[np.floating]) -> NDArray[np.uint8]:

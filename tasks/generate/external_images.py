@@ -1,7 +1,7 @@
-"""Slices made elsewhere: a folder of arrays, or of PNG, JPEG or NIfTI files with `_mask` partners.
+"""Read slices made elsewhere: arrays, or PNG, JPEG or NIfTI files with `_mask` files.
 
-Nothing is resized or guessed silently. What can mean one thing only is read so, and said
-(`assumed`); what can mean two things is refused in one line.
+Nothing is resized or guessed silently. What can mean one thing only is read so, and reported
+(`assumed`); what can mean two things is rejected in one line.
 """
 
 from dataclasses import dataclass, field
@@ -24,11 +24,11 @@ AMBIGUOUS_LOWEST = (-0.5, 0.0)  # a lowest value between these is neither air at
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """What a folder holds, slice by slice.
+    """The content of an image folder, slice by slice.
 
-    `images` (N,C,H,W) float32 in [-1,1]; `masks` (N,H,W) in {0,1} or None; `labels` (N,): 1
-    tumour, 0 none, -1 unknown; `table` N rows: the text of `slices.csv`, and `file` where slices
-    are files. `assumed` says in words what the folder itself does not state.
+    `images` (N,C,H,W) float32 in [-1,1]; `masks` (N,H,W) in {0,1} or None; `labels` (N,): 1 tumour,
+    0 none, -1 unknown; `table` N rows: the text of `slices.csv`, and `file` where slices are files.
+    `assumed` names in words what the folder itself does not state.
     """
 
     images: NDArray[np.float32]
@@ -76,7 +76,7 @@ def read_image_folder(folder: Path) -> ImageFolder:
 def read_arrays(
     folder: Path,
 ) -> tuple[NDArray[Any], NDArray[np.uint8] | None, dict[str, str]]:
-    """`images.npy` as (N,C,H,W), `masks.npy` (N,H,W) when there is one, and the order of axes."""
+    """Read `images.npy` as (N,C,H,W) and `masks.npy` (N,H,W), if any, and the order of axes."""
     images, axes = channels_first(load_array(folder / "images.npy"), folder / "images.npy")
     path = folder / "masks.npy"
     if not path.exists():
@@ -89,10 +89,10 @@ def read_arrays(
 
 
 def channels_first(images: NDArray[Any], path: Path) -> tuple[NDArray[Any], str]:
-    """An array as (N,C,H,W), and which of the usual orders of axes it was in.
+    """Return an array as (N,C,H,W), and which of the usual orders of axes it had.
 
     Raises:
-        InputError: when it is in none of them, or may be in two.
+        InputError: when it has none of them, or may have two.
     """
     expected = "expected (N,H,W) or (N,C,H,W)"
     if images.ndim not in (3, 4) or not len(images):
@@ -122,32 +122,32 @@ def channels_first(images: NDArray[Any], path: Path) -> tuple[NDArray[Any], str]
 
 
 def slices_are_last(images: NDArray[Any]) -> bool:
-    """Whether (N,C,H,W) is (H,C,W,N) in truth: neighbours on the last axis differ most."""
-    some = images[:: max(1, len(images) // 64)].astype(np.float32)
-    if not np.isfinite(some).all():
+    """Return whether (N,C,H,W) is in truth (H,C,W,N): neighbours on the last axis differ most."""
+    sampled = images[:: max(1, len(images) // 64)].astype(np.float32)
+    if not np.isfinite(sampled).all():
         return False
-    along = images[: min(len(images), 64)].astype(np.float32)
-    rows, columns = (float(np.abs(np.diff(some, axis=axis)).mean()) for axis in (2, 3))
-    slices = float(np.abs(np.diff(along, axis=0)).mean()) if len(along) > 1 else 0.0
+    first_slices = images[: min(len(images), 64)].astype(np.float32)
+    rows, columns = (float(np.abs(np.diff(sampled, axis=axis)).mean()) for axis in (2, 3))
+    slices = float(np.abs(np.diff(first_slices, axis=0)).mean()) if len(first_slices) > 1 else 0.0
     return (
         columns > ROUGHNESS_RATIO * max(rows, slices) and slices > rows / 20
     )  # not one slice repeated
 
 
 def load_array(path: Path) -> NDArray[Any]:
-    """An array file; never a pickle."""
+    """Load an array file; a pickle is rejected."""
     try:
-        found: NDArray[Any] = np.load(path, allow_pickle=False)
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError):
         raise InputError(f"{path} is no readable array; write it with numpy.save") from None
-    return found
+    return array
 
 
 def scale_to_unit_range(pixels: NDArray[Any], folder: Path) -> tuple[NDArray[np.float32], str]:
-    """Pixels as float32 in [-1, 1], and which range they were in.
+    """Convert pixels to float32 in [-1, 1], and name the range that they had.
 
-    Bytes are 0 to 255; floats are in [-1, 1], or in [0, 1] where none lies below 0 but the air
-    would. Other integers, and floats that fit neither, have no known range.
+    Bytes are 0 to 255. Floats are in [-1, 1], or in [0, 1] where none lies below 0 although air
+    would. Other integers, and floats that fit neither range, have no known range.
     """
     if pixels.dtype == np.uint8:
         if pixels.max() == 1:

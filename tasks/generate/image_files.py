@@ -1,4 +1,4 @@
-"""Slices as files: PNG, JPEG or NIfTI, one a slice and channel, with `_mask` partners or none."""
+"""Read slices from PNG, JPEG or NIfTI files, one a slice and channel, with or without masks."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from tasks.stage.errors import InputError
 JPEG_EXTENSIONS = (".jpg", ".jpeg")
 EXTENSIONS = (".nii.gz", ".nii", ".png", *JPEG_EXTENSIONS)
 MASK_SUFFIX = "_mask"
-# Files that people keep beside slices; all others that are no slices are counted and said.
+# Usual files beside slices; all others that are no slices are counted and reported.
 IGNORED_FILES = {"slices.csv", "readme.md", "readme", "readme.txt", "license", "sha256sums"}
 
 
@@ -40,7 +40,7 @@ class SliceFiles:
 
     @property
     def name(self) -> str:
-        """The name of its first channel, by which `slices.csv` knows it."""
+        """The file name of the first channel, by which `slices.csv` names the slice."""
         return self.channels[0].name
 
 
@@ -50,73 +50,71 @@ def read_image_files(
     """Read the slices in the text order of their names.
 
     Args:
-        folder: which holds them, itself.
-        table: its `slices.csv`. Further channels are in its columns `file_MODALITY`, in that
-            order; without such columns they are told by BIDS' endings (`x.png`, `x_T1w.png`).
+        folder: the folder that directly holds them.
+        table: its `slices.csv`. Further channels are in its columns `file_MODALITY`, in that order;
+            without such columns they are recognised by BIDS suffixes (`x.png`, `x_T1w.png`).
 
     Returns:
         Images (N,C,H,W) of any type, masks (N,H,W) in {0,1} or None, the table in the same order
-        with a column `file`, and what was assumed, in words.
+        with a column `file`, and the assumptions, in words.
 
     Raises:
-        InputError: where it is not plain which file is what.
+        InputError: where the role of a file is ambiguous.
     """
     path = folder / "slices.csv"
-    found, assumed = group_files(folder, table)
-    names = [one.name for one in found]
+    slice_files, assumed = group_files(folder, table)
+    names = [each.name for each in slice_files]
     if table is None:
         rows = pd.DataFrame(index=range(len(names)))
     else:
         rows, assumed["rows"] = join_to_files(table, names, path)
-    first = [read_channel([one.channels[channel] for one in found])
-             for channel in range(len(found[0].channels))]  # fmt: skip
-    for channel in first[1:]:
-        if channel.shape != first[0].shape or channel.dtype != first[0].dtype:
+    channels = [read_channel([each.channels[channel] for each in slice_files])
+             for channel in range(len(slice_files[0].channels))]  # fmt: skip
+    for channel in channels[1:]:
+        if channel.shape != channels[0].shape or channel.dtype != channels[0].dtype:
             raise InputError(
-                f"{folder}: channels of {first[0].shape[1:]} {first[0].dtype} and of"
+                f"{folder}: channels of {channels[0].shape[1:]} {channels[0].dtype} and of"
                 f" {channel.shape[1:]} {channel.dtype}; expected one size and type"
             )
-    pixels = np.stack(first, axis=1)  # (N,C,H,W)
-    masks = [one.mask for one in found if one.mask is not None]
-    if masks and len(masks) < len(found):
-        lonely = next(one.name for one in found if one.mask is None)
+    pixels = np.stack(channels, axis=1)  # (N,C,H,W)
+    masks = [each.mask for each in slice_files if each.mask is not None]
+    if masks and len(masks) < len(slice_files):
+        unpaired = next(each.name for each in slice_files if each.mask is None)
         raise InputError(
-            f"{folder}: {lonely} has no _mask partner, others do; add it or an empty one"
+            f"{folder}: {unpaired} has no _mask partner, others do; add it or an empty one"
         )
-    drawn = read_masks(masks) if masks else None
-    return pixels, drawn, rows.assign(**{FILE_COLUMN: names}), assumed
+    mask_array = read_masks(masks) if masks else None
+    return pixels, mask_array, rows.assign(**{FILE_COLUMN: names}), assumed
 
 
 def group_files(
     folder: Path, table: pd.DataFrame | None
 ) -> tuple[list[SliceFiles], dict[str, str]]:
-    """Which files are slices, which their further channels, which their masks."""
+    """Group a folder's files into slices with their channels and masks."""
     paths = sorted(path for path in folder.iterdir() if path.is_file())
-    pictures = [path for path in paths if extension(path) and not path.name.startswith(".")]
+    files = [path for path in paths if extension(path) and not path.name.startswith(".")]
     masks = {
-        file_stem(path.name): path
-        for path in pictures
-        if file_stem(path.name).endswith(MASK_SUFFIX)
+        file_stem(path.name): path for path in files if file_stem(path.name).endswith(MASK_SUFFIX)
     }
-    images = [path for path in pictures if not file_stem(path.name).endswith(MASK_SUFFIX)]
+    images = [path for path in files if not file_stem(path.name).endswith(MASK_SUFFIX)]
     if not images:
         raise InputError(
             f"{folder} holds no slices; expected images.npy (all slices in one array), or PNG,"
             " JPEG or NIfTI files, one a slice, themselves in this folder"
         )
-    for name, times in Counter(file_stem(path.name) for path in pictures).items():
+    for name, times in Counter(file_stem(path.name) for path in files).items():
         if times > 1:
-            one, other, *_ = (path.name for path in pictures if file_stem(path.name) == name)
+            one, other, *_ = (path.name for path in files if file_stem(path.name) == name)
             raise InputError(f"{folder}: {one} and {other} differ in their ending only; remove one")
     assumed = {}
     channels, assumed_channels = group_channels(folder, images, table)
     if assumed_channels:
         assumed["channels"] = assumed_channels
-    found = [SliceFiles(group, take_mask(group, masks)) for group in channels]
+    slice_files = [SliceFiles(group, take_mask(group, masks)) for group in channels]
     if masks:
-        lonely = min(path.name for path in masks.values())
+        unpaired = min(path.name for path in masks.values())
         raise InputError(
-            f"{folder}: {lonely} is the mask of no image here; add the image or remove it"
+            f"{folder}: {unpaired} is the mask of no image here; add the image or remove it"
         )
     others = [
         path for path in paths
@@ -125,23 +123,23 @@ def group_files(
     ]  # fmt: skip
     if others:
         assumed["ignored"] = f"{len(others)} files that are no slices, such as *{others[0].suffix}"
-    return found, assumed
+    return slice_files, assumed
 
 
 def take_mask(group: list[Path], masks: dict[str, Path]) -> Path | None:
-    """Take the mask of a slice out of `masks`: named as one of its channels, or as all of them."""
+    """Take a slice's mask out of `masks`: it is named as one of the channels, or as all of them."""
     stems = [file_stem(path.name) for path in group]
-    for word in ("", *(f"_{suffix.casefold()}" for suffix in BIDS_SUFFIX.values())):
+    for suffix in ("", *(f"_{suffix.casefold()}" for suffix in BIDS_SUFFIX.values())):
         for name in stems:
-            if (found := masks.pop(name.removesuffix(word) + MASK_SUFFIX, None)) is not None:
-                return found
+            if (mask := masks.pop(name.removesuffix(suffix) + MASK_SUFFIX, None)) is not None:
+                return mask
     return None
 
 
 def group_channels(
     folder: Path, images: list[Path], table: pd.DataFrame | None
 ) -> tuple[list[list[Path]], str | None]:
-    """The images of each slice, a channel each, and what was assumed of them."""
+    """Group images into the channels of each slice, and name what was assumed."""
     names = [] if table is None else [str(name) for name in table]
     extra = [name for name in names if name.startswith(f"{FILE_COLUMN}_")]
     if table is not None and extra:
@@ -149,17 +147,19 @@ def group_channels(
         columns = [file_column(table, names) or FILE_COLUMN, *extra]
         if columns[0] not in table:
             raise InputError(f"{folder}/slices.csv has a column {extra[0]} but none named file")
-        places = [
+        positions = [
             match_files(table[name].tolist(), names, folder / "slices.csv") for name in columns
         ]
-        groups = [[images[place] for place in group] for group in zip(*places, strict=True)]
+        groups = [
+            [images[position] for position in group] for group in zip(*positions, strict=True)
+        ]
         used = {path for group in groups for path in group}
         if len(used) < sum(map(len, groups)):
             raise InputError(f"{folder}/slices.csv names one file in two places; correct it")
         if len(used) < len(images):
-            lonely = min(path.name for path in images if path not in used)
+            unpaired = min(path.name for path in images if path not in used)
             raise InputError(
-                f"{folder}/slices.csv does not name {lonely}; add it or remove the file"
+                f"{folder}/slices.csv does not name {unpaired}; add it or remove the file"
             )
         return sorted(groups, key=lambda group: group[0].name), None
     return group_channels_by_suffix(folder, images)
@@ -168,63 +168,67 @@ def group_channels(
 def group_channels_by_suffix(
     folder: Path, images: list[Path]
 ) -> tuple[list[list[Path]], str | None]:
-    """Channels told by the endings of names, in the order of DESIGN's list of modalities."""
+    """Group channels by the suffixes of their names, in the order of `BIDS_SUFFIX`."""
     endings = {f"_{suffix.casefold()}": modality for modality, suffix in BIDS_SUFFIX.items()}
     order = ["", *endings]
     groups: dict[str, dict[str, Path]] = {}
     for path in images:
         name = file_stem(path.name)
-        word = max((word for word in endings if name.endswith(word)), key=len, default="")
-        groups.setdefault(name.removesuffix(word), {})[word] = path
+        suffix = max((suffix for suffix in endings if name.endswith(suffix)), key=len, default="")
+        groups.setdefault(name.removesuffix(suffix), {})[suffix] = path
     if all(len(group) == 1 for group in groups.values()):
         return [[path] for path in images], None
     sets = {tuple(sorted(group, key=order.index)) for group in groups.values()}
     if len(sets) > 1:
         most = max(sets, key=len)
-        lacking = min(
+        incomplete = min(
             path.name for group in groups.values() if len(group) < len(most)
             for path in group.values()
         )  # fmt: skip
         raise InputError(
-            f"{folder}: {lacking} has fewer channels than other slices, which have files that end"
-            f" in {most[-1]}; add them, or name the files of each slice in slices.csv (columns"
+            f"{folder}: {incomplete} has fewer channels than other slices, which have files that"
+            f" end in {most[-1]}; add them, or name the files of each slice in slices.csv (columns"
             " file, file_T1w, ...)"
         )
-    (words,) = sets
-    said = ", ".join(endings.get(word, "the name without an ending") for word in words)
-    return [[group[word] for word in words] for group in groups.values()], f"{said} by file names"
+    (suffixes,) = sets
+    channel_names = ", ".join(
+        endings.get(suffix, "the name without an ending") for suffix in suffixes
+    )
+    return [
+        [group[suffix] for suffix in suffixes] for group in groups.values()
+    ], f"{channel_names} by file names"
 
 
 def read_channel(paths: Sequence[Path]) -> NDArray[Any]:
-    """Planes of one shape and type as (N,H,W)."""
+    """Read one channel of all slices, of one shape and type, as (N,H,W)."""
     return np.stack(read_planes(paths))
 
 
 def read_masks(paths: Sequence[Path]) -> NDArray[np.uint8]:
-    """Masks (N,H,W) in {0,1}: what is not 0; of JPEG, whose zeros are noisy, what is bright."""
-    least = [127 if extension(path) in JPEG_EXTENSIONS else 0 for path in paths]
+    """Read masks (N,H,W) in {0,1}: 1 above 0, or above 127 in JPEG, whose zeros are noisy."""
+    thresholds = [127 if extension(path) in JPEG_EXTENSIONS else 0 for path in paths]
     return np.stack(
         [
-            (mask > floor).astype(np.uint8)
-            for mask, floor in zip(read_planes(paths), least, strict=True)
+            (mask > threshold).astype(np.uint8)
+            for mask, threshold in zip(read_planes(paths), thresholds, strict=True)
         ]
     )
 
 
 def read_planes(paths: Sequence[Path]) -> list[NDArray[Any]]:
-    """Planes (H,W) of one shape and type."""
+    """Read planes (H,W) and check that they have one shape and type."""
     planes = [read_plane(path) for path in paths]
-    for found, path in zip(planes, paths, strict=True):
-        if found.shape != planes[0].shape or found.dtype != planes[0].dtype:
+    for plane, path in zip(planes, paths, strict=True):
+        if plane.shape != planes[0].shape or plane.dtype != planes[0].dtype:
             raise InputError(
-                f"{path} is {found.shape} {found.dtype}, {paths[0].name} is {planes[0].shape}"
+                f"{path} is {plane.shape} {plane.dtype}, {paths[0].name} is {planes[0].shape}"
                 f" {planes[0].dtype}; expected one size and type"
             )
     return planes
 
 
 def read_plane(path: Path) -> NDArray[Any]:
-    """One slice (H,W): rows run from anterior to posterior, columns from right to left."""
+    """Read one slice (H,W): rows run from anterior to posterior, columns from right to left."""
     try:
         return read_pixels(path)
     except (OSError, EOFError, SyntaxError, ValueError, ImageFileError, HeaderDataError) as error:
@@ -233,7 +237,7 @@ def read_plane(path: Path) -> NDArray[Any]:
 
 
 def read_pixels(path: Path) -> NDArray[Any]:
-    """What `plane` returns, or whatever the reading library raises."""
+    """Read what `read_plane` returns; the reading library's errors pass."""
     if not extension(path).startswith(".nii"):
         with Image.open(path) as image:
             if image.mode not in ("L", "1"):
@@ -248,5 +252,5 @@ def read_pixels(path: Path) -> NDArray[Any]:
 
 
 def extension(path: Path) -> str:
-    """The ending of a slice's file in lower case, empty for other files."""
-    return next((word for word in EXTENSIONS if path.name.lower().endswith(word)), "")
+    """Return the extension of a slice's file in lower case, empty for other files."""
+    return next((suffix for suffix in EXTENSIONS if path.name.lower().endswith(suffix)), "")

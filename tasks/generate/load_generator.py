@@ -1,4 +1,4 @@
-"""Rebuild a trained generator from `data/gan/FOLD`."""
+"""Load a trained generator from `data/gan/FOLD`."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,11 @@ from tasks.stage.errors import InputError
 
 
 def load_generator(folder: Path, device: torch.device) -> Generator:
-    """The generator of `config.json` with the weights of `generator.safetensors`.
+    """Build the generator of `config.json` with the weights of `generator.safetensors`.
 
     Raises:
-        InputError: when the folder holds no generator of ours, or weights of another shape.
+        InputError: when the folder holds no generator of this pipeline, or weights of another
+            shape.
     """
     try:
         config = json.loads((folder / "config.json").read_text())
@@ -38,6 +39,6 @@ def load_generator(folder: Path, device: torch.device) -> Generator:
             f" `dvc repro --force train_gan@{folder.name}`"
         ) from None
     layout = torch.channels_last
-    ready: Generator = generator.to(device, memory_format=layout)  # type: ignore[call-overload]
-    ready.eval()
-    return ready
+    on_device: Generator = generator.to(device, memory_format=layout)  # type: ignore[call-overload]
+    on_device.eval()
+    return on_device

@@ -1,4 +1,4 @@
-"""From the generator's mask channel to a clean mask that agrees with its label."""
+"""Turn a generator's mask channel into a clean mask, and check it against the label."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ AIR_THRESHOLD = -0.85  # generated air is nearly -1, the darkest fluid inside a 
 def clean_mask(
     soft: NDArray[np.float32], image: NDArray[np.float32], *, min_island_px: int
 ) -> Mask:
-    """Threshold a mask channel, keep what lies in the head, drop small islands.
+    """Threshold a mask channel, keep the part inside the head, and drop small islands.
 
     Args:
         soft: (H,W) in [-1, 1], above 0 inside the tumour.
@@ -24,14 +24,14 @@ def clean_mask(
     mask = (soft > 0) & head_mask(image)
     parts, count = ndimage.label(mask)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
-    kept = sizes >= min_island_px
-    kept[0] = False
-    cleaned: Mask = kept[parts].astype(np.uint8)
+    large_enough = sizes >= min_island_px
+    large_enough[0] = False
+    cleaned: Mask = large_enough[parts].astype(np.uint8)
     return cleaned
 
 
 def head_mask(image: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """The largest connected part of a slice (C,H,W) that is not air, its holes filled."""
+    """Return the largest connected part of a slice (C,H,W) that is not air, with holes filled."""
     parts, count = ndimage.label((image > AIR_THRESHOLD).any(0))
     if count == 0:
         return np.zeros(image.shape[1:], bool)
@@ -41,9 +41,9 @@ def head_mask(image: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def mask_matches_label(mask: Mask, label: int, *, min_tumor_px: int) -> bool:
-    """A tumour slice shows a tumour; another slice has no mask at all.
+    """Return whether a tumour slice shows a tumour and another slice has no mask at all.
 
-    An unasked mask is no blemish to wipe away: the image under it may show the tumour.
+    A mask on a slice without tumour is not simply removed: the image under it may show the tumour.
     """
     area = int(mask.sum())
     return area >= min_tumor_px if label else area == 0

@@ -1,7 +1,6 @@
-"""Draw slices from a trained generator: slice i of a seed is the same whatever the count.
+"""Sample slices from a trained generator: slice i of a seed is the same whatever the count.
 
-An exported generator (`tasks/commands/export`) carries a copy of this file, so it reads
-no params.
+An exported generator (`tasks/commands/export`) carries a copy of this file, so it reads no params.
 """
 
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ BATCH = 64
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingRequest:
-    """Which slices are asked for, and when a mask is good enough (`tasks/params/generate.py`)."""
+    """Which slices to sample, and when a mask is good enough (`tasks/params/generate.py`)."""
 
     count: int
     seed: int
@@ -35,9 +34,9 @@ class SamplingRequest:
 
 @dataclass(frozen=True)
 class GeneratedSlice:
-    """One accepted slice: `image` (C,H,W) float16, `mask` (H,W), what it was drawn from.
+    """One accepted slice: `image` (C,H,W) float16, `mask` (H,W), and the seed that it comes from.
 
-    Of a generator that was shown no masks the mask is empty and says nothing.
+    Of a generator that was trained without masks the mask is empty and means nothing.
     """
 
     image: NDArray[np.float16]
@@ -48,42 +47,38 @@ class GeneratedSlice:
 
 
 def sample_generator(
-    generator: Generator, asked: SamplingRequest, device: torch.device
+    generator: Generator, request: SamplingRequest, device: torch.device
 ) -> Iterator[GeneratedSlice]:
-    """Yield up to `asked.count` slices in order; those that never agree are left out."""
-    for start in range(0, asked.count, BATCH):
-        batch = sample_batch(generator, asked, start, device)
-        for index in range(start, min(start + BATCH, asked.count)):
-            if (drawn := batch.get(index)) is not None:
-                yield drawn
+    """Yield up to `request.count` slices in order, without those that never match their label."""
+    for start in range(0, request.count, BATCH):
+        batch = sample_batch(generator, request, start, device)
+        for index in range(start, min(start + BATCH, request.count)):
+            if (sample := batch.get(index)) is not None:
+                yield sample
 
 
 def sample_batch(
-    generator: Generator, asked: SamplingRequest, start: int, device: torch.device
+    generator: Generator, request: SamplingRequest, start: int, device: torch.device
 ) -> dict[int, GeneratedSlice]:
-    """Slices start, ..., start + 63 that agree with their label within the allowed attempts."""
+    """Sample slices start, ..., start + 63 that match their label within the allowed attempts."""
     indices = range(start, start + BATCH)
-    labels = [label_at(index, asked.tumor_share) for index in indices]
+    labels = [label_at(index, request.tumor_share) for index in indices]
     accepted: dict[int, GeneratedSlice] = {}
-    for attempt in range(asked.attempts):
-        seeds = [slice_seed(asked.seed, index, attempt) for index in indices]
+    for attempt in range(request.attempts):
+        seeds = [slice_seed(request.seed, index, attempt) for index in indices]
         with torch.inference_mode():
             z = seeded_noise(seeds, generator.architecture.latent).to(device)
-            which = torch.tensor(labels, device=device)
-            x = (
-                generator(z, which, requested_conditions(generator, z, which, asked))
-                .float()
-                .cpu()
-                .numpy()
-            )
+            label_tensor = torch.tensor(labels, device=device)
+            conditions = requested_conditions(generator, z, label_tensor, request)
+            x = generator(z, label_tensor, conditions).float().cpu().numpy()  # (64,C+1,H,W)
         for slot, index in enumerate(indices):
             if index in accepted:
                 continue
             image, soft = x[slot, :-1], x[slot, -1]  # (C,H,W), (H,W)
-            mask = clean_mask(soft, image, min_island_px=asked.min_island_px)
+            mask = clean_mask(soft, image, min_island_px=request.min_island_px)
             if not generator.architecture.masked:
                 mask[:] = 0
-            elif not mask_matches_label(mask, labels[slot], min_tumor_px=asked.min_tumor_px):
+            elif not mask_matches_label(mask, labels[slot], min_tumor_px=request.min_tumor_px):
                 continue
             accepted[index] = GeneratedSlice(
                 image.astype(np.float16), mask, labels[slot], seeds[slot], attempt
@@ -94,32 +89,32 @@ def sample_batch(
 
 
 def requested_conditions(
-    generator: Generator, z: Tensor, labels: Tensor, asked: SamplingRequest
+    generator: Generator, z: Tensor, labels: Tensor, request: SamplingRequest
 ) -> Tensor | None:
-    """What the slices are to show (B,k): what is asked for, the rest as z draws it."""
+    """Return the conditions (B,k) of the slices: the requested ones, the others from z."""
     names = generator.architecture.conditions
     if not names:
         return None
-    shown = generator.conditions(z, labels)
-    wanted = {"area": asked.tumor_area_mm2, "position": asked.position_mm}
+    conditions = generator.conditions(z, labels)
+    requested = {"area": request.tumor_area_mm2, "position": request.position_mm}
     for place, name in enumerate(names):
-        if (value := wanted[name]) is None:
+        if (value := requested[name]) is None:
             continue
         mean, deviation = generator.get_buffer("condition_scale")[place]
         # An area enters as its logarithm, and only where there is a tumour
         # (tasks/train_gan/conditions.py).
-        entered = ((np.log(value) if name == "area" else value) - mean) / deviation
-        meant = (labels == 1) | (name != "area")
-        shown[:, place] = torch.where(meant, entered, shown[:, place])
-    return shown
+        standardised = ((np.log(value) if name == "area" else value) - mean) / deviation
+        applies = (labels == 1) | (name != "area")
+        conditions[:, place] = torch.where(applies, standardised, conditions[:, place])
+    return conditions
 
 
 def label_at(index: int, tumor_share: float) -> int:
-    """Labels in a fixed order that keeps the share at every count."""
+    """Return the label of a slice; the fixed order keeps the tumour share at every count."""
     return int(np.floor((index + 1) * tumor_share) > np.floor(index * tumor_share))
 
 
 def slice_seed(seed: int, index: int, attempt: int) -> int:
-    """A seed below 2**63 for each slice and attempt."""
+    """Return a seed below 2**63 for each slice and attempt."""
     low, high = np.random.SeedSequence([seed, index, attempt]).generate_state(2)
     return (int(high) << 32 | int(low)) % 2**63

@@ -1,7 +1,7 @@
-"""`slices.csv` of an image folder: its cells as text, its rows joined to the slices, its ids.
+"""Read `slices.csv` of an image folder: its cells as text, its rows joined to slices, its ids.
 
 Everything is read as text. A reader that takes ids for numbers turns 001 into 1 and 1001 into
-1001.0, and then finds no patient on both sides who is on both.
+1001.0, and then misses a patient who is both in the real and in the synthetic folder.
 """
 
 import csv
@@ -29,12 +29,12 @@ REMEDY = "add a column file with the name of each slice's file"
 
 
 def read_slice_table(path: Path) -> pd.DataFrame | None:
-    """The table as text, with lower-case column names; None without a file.
+    """Read the table as text, with lower-case column names; None without a file.
 
     Commas, semicolons or tabs may separate its cells.
 
     Raises:
-        InputError: when it is no such table.
+        InputError: when the file is no such table.
     """
     if not path.exists():
         return None
@@ -67,7 +67,7 @@ def read_slice_table(path: Path) -> pd.DataFrame | None:
 
 
 def join_to_arrays(table: pd.DataFrame, n: int, path: Path) -> tuple[pd.DataFrame, str]:
-    """Rows in the order of an array's slices: by the column `row` where there is one.
+    """Order rows as an array's slices: by the column `row` where there is one.
 
     Returns:
         The table, and how its rows were joined, in words.
@@ -76,22 +76,22 @@ def join_to_arrays(table: pd.DataFrame, n: int, path: Path) -> tuple[pd.DataFram
     if ROW_COLUMN not in table:
         return table, "in the order of the array"
     try:
-        places = [int(plain_id(cell)) for cell in table[ROW_COLUMN]]
+        positions = [int(plain_id(cell)) for cell in table[ROW_COLUMN]]
     except ValueError:
-        places = []
-    if sorted(places) != list(range(n)):
+        positions = []
+    if sorted(positions) != list(range(n)):
         raise InputError(
             f"{path}: the column row must hold each number from 0 to {n - 1} once; mend it, or"
             " remove it when the rows are in the order of the array"
         )
-    by_place = table.set_axis(places).sort_index()
-    return by_place.reset_index(drop=True), "by the column row"
+    ordered = table.set_axis(positions).sort_index()
+    return ordered.reset_index(drop=True), "by the column row"
 
 
 def join_to_files(
     table: pd.DataFrame, names: Sequence[str], path: Path
 ) -> tuple[pd.DataFrame, str]:
-    """Rows in the order of the files `names`: by file name, or by order where only one is possible.
+    """Order rows as the files `names`: by file name, or in row order where it is unambiguous.
 
     Raises:
         InputError: when a file has no row or two, a row no file, or the order is ambiguous.
@@ -109,87 +109,87 @@ def join_to_files(
                 f" {pair[1]}) or by number; {REMEDY}"
             )
         return table, "in the order of the file names, for want of a column file"
-    places = match_files(table[column].tolist(), names, path)
+    positions = match_files(table[column].tolist(), names, path)
     check_row_count(table, len(names), path)
-    by_place = table.set_axis(places).sort_index()
-    return by_place.reset_index(drop=True), f"by the column {column}"
+    ordered = table.set_axis(positions).sort_index()
+    return ordered.reset_index(drop=True), f"by the column {column}"
 
 
 def file_column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
-    """The column that names files; under another title than `file`, only if its cells do so."""
+    """Return the column that names files; one not titled `file` counts only if its cells do so."""
     if FILE_COLUMN in table:
         return FILE_COLUMN
-    known = {file_stem(name) for name in names}
+    stems = {file_stem(name) for name in names}
     for column in FILE_COLUMNS:
-        if column in table and any(file_stem(cell) in known for cell in table[column]):
+        if column in table and any(file_stem(cell) in stems for cell in table[column]):
             return column
     return None
 
 
 def match_files(cells: Sequence[str], names: Sequence[str], path: Path) -> list[int]:
-    """The place in `names` that each cell means: by name, else without folder, ending and case.
+    """Return the position in `names` of each cell's file: by name, else without folder and ending.
 
     Raises:
-        InputError: when a cell means no file or several, or two cells the same.
+        InputError: when a cell matches no file or several, or two cells match the same file.
     """
-    exact = {name: place for place, name in enumerate(names)}
-    loose: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        loose.setdefault(file_stem(name), []).append(place)
-    found = []
+    exact = {name: position for position, name in enumerate(names)}
+    by_stem: dict[str, list[int]] = {}
+    for position, name in enumerate(names):
+        by_stem.setdefault(file_stem(name), []).append(position)
+    result = []
     for cell in cells:
-        places = [exact[cell]] if cell in exact else loose.get(file_stem(cell), [])
-        if len(places) != 1:
-            many = f"{len(places)} files" if places else "no image"
+        positions = [exact[cell]] if cell in exact else by_stem.get(file_stem(cell), [])
+        if len(positions) != 1:
+            many = f"{len(positions)} files" if positions else "no image"
             raise InputError(f"{path} names {cell!r}, which is {many} in this folder; correct it")
-        found.append(places[0])
-    twice = [names[place] for place, times in Counter(found).items() if times > 1]
+        result.append(positions[0])
+    twice = [names[position] for position, times in Counter(result).items() if times > 1]
     if twice:
         raise InputError(f"{path} has several rows for {twice[0]}; expected one a slice")
-    return found
+    return result
 
 
 def check_row_count(table: pd.DataFrame, n: int, path: Path) -> None:
-    """Refuse a table of another length."""
+    """Reject a table of another length."""
     if len(table) != n:
         raise InputError(f"{path} has {len(table)} rows for {n} slices; expected a row a slice")
 
 
 def file_stem(name: str) -> str:
-    """A file's name without folders, endings of pictures and case."""
+    """Return a file's name in lower case, without folders and image extensions."""
     base = unicodedata.normalize("NFC", name).replace("\\", "/").rsplit("/", 1)[-1].casefold()
     return re.sub(r"\.(nii\.gz|nii|png|jpe?g)$", "", base)
 
 
 def natural_sort_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorts 2 before 10 and a before B, as file managers do."""
+    """Return a sort key with 2 before 10 and a before B, as file managers sort."""
     parts = re.split(r"(\d+)", name.casefold())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def parse_labels(table: pd.DataFrame, path: Path) -> list[int]:
-    """The column `label`: 1 tumour, 0 none, -1 unknown.
+    """Parse the column `label`: 1 tumour, 0 none, -1 unknown.
 
     Raises:
         InputError: when it holds anything else.
     """
-    found = []
+    result = []
     for cell in table["label"]:
         plain = plain_id(cell)
         if plain not in ("-1", "0", "1"):
-            seen = sorted({plain_id(other) for other in table["label"]})[:4]
+            values = sorted({plain_id(other) for other in table["label"]})[:4]
             raise InputError(
-                f"{path}: labels [{', '.join(seen)}]; expected 1 tumour, 0 none, -1 unknown"
+                f"{path}: labels [{', '.join(values)}]; expected 1 tumour, 0 none, -1 unknown"
             )
-        found.append(int(plain))
-    return found
+        result.append(int(plain))
+    return result
 
 
 def parse_subjects(table: pd.DataFrame, path: Path) -> list[str]:
-    """The column `subject` as text, whole numbers without `.0`.
+    """Parse the column `subject` as text; whole numbers lose their `.0`.
 
     Raises:
-        InputError: when a row names nobody.
+        InputError: when a row has no subject.
     """
     subjects = [plain_id(cell) for cell in table["subject"]]
     empty = sum(
@@ -204,7 +204,7 @@ def parse_subjects(table: pd.DataFrame, path: Path) -> list[str]:
 
 
 def plain_id(cell: str) -> str:
-    """An id as people would write it: a whole number that went through a table loses its `.0`."""
+    """Return an id as a person would write it: a whole number from a table loses its `.0`."""
     text = unicodedata.normalize("NFKC", cell).strip()
     if re.fullmatch(r"[+-]?\d+(\.0*)?", text):
         return text.partition(".")[0]
@@ -215,9 +215,10 @@ def plain_id(cell: str) -> str:
 
 
 def comparable_id(subject: str) -> str:
-    """What two spellings of one patient's id have in common.
+    """Return the form that two spellings of one patient's id share.
 
-    Without case, BIDS' `sub-`, separators, and zeros before a number: 001 is 1, sub-P07 is p7.
+    It has no case, no BIDS `sub-`, no separators, and no zeros before a number: 001 is 1, sub-P07
+    is p7.
     """
     text = plain_id(subject).casefold().removeprefix("sub-")
     return re.sub(r"(?<!\d)0+(?=\d)", "", text)

@@ -24,9 +24,9 @@ PROCESSES = 2
 
 def main() -> None:
     """Simulate the cohort and write it to `data/raw/phantom`."""
-    choice = params.read_section(Phantom)
+    config = params.read_section(Phantom)
     with atomic_output(Path("data/raw/phantom")) as root:
-        rows = pd.DataFrame(write_patients(root, choice.patients, seed=choice.seed))
+        rows = pd.DataFrame(write_patients(root, config.patients, seed=config.seed))
         rows.to_csv(root / "participants.tsv", sep="\t", index=False)
         (root / "participants.json").write_text(json.dumps(PARTICIPANTS_COLUMNS, indent=2) + "\n")
         (root / "dataset_description.json").write_text(
@@ -35,9 +35,9 @@ def main() -> None:
 
 
 def write_patients(root: Path, patients: int, *, seed: int) -> list[dict[str, object]]:
-    """Write every patient; returns the rows of `participants.tsv` in their order."""
+    """Write every patient; return the rows of `participants.tsv` in their order."""
     mni_atlas.load_atlas()  # before the fork, so that the processes share it
-    write = partial(write_patient, root, seed=seed)
+    write_one = partial(write_patient, root, seed=seed)
     # Each patient depends on its index alone, so who writes it changes no byte. One BLAS thread
     # each: these products are small, and waiting threads would cost more than they save.
     with (
@@ -46,11 +46,11 @@ def write_patients(root: Path, patients: int, *, seed: int) -> list[dict[str, ob
             PROCESSES, mp_context=get_context("fork"), initializer=init_worker_process
         ) as pool,
     ):
-        return list(pool.map(write, range(patients)))
+        return list(pool.map(write_one, range(patients)))
 
 
 def write_patient(root: Path, index: int, *, seed: int) -> dict[str, object]:
-    """Simulate one patient and write it in the format of its kind; returns its row."""
+    """Simulate one patient and write it in the format of its kind; return its row."""
     patient = Simulator(seed).patient(index)
     rng = np.random.default_rng([seed, index, DISK_STREAM])
     if patient.kind.format == "dicom":
@@ -61,7 +61,7 @@ def write_patient(root: Path, index: int, *, seed: int) -> dict[str, object]:
 
 
 def participants_row(patient: SimulatedPatient) -> dict[str, object]:
-    """One row of `participants.tsv`."""
+    """Return one row of `participants.tsv`."""
     return {
         "participant_id": patient.participant_id,
         "site": patient.kind.site,
@@ -82,7 +82,7 @@ PARTICIPANTS_COLUMNS = {
 
 
 def dataset_description() -> dict[str, object]:
-    """BIDS's `dataset_description.json`."""
+    """Return BIDS's `dataset_description.json`."""
     return {
         "Name": "auglift phantom: simulated FLAIR examinations, no patients",
         "BIDSVersion": "1.10.0",

@@ -1,4 +1,4 @@
-"""A patient as a DICOM series (MR Image Storage, a file a slice) with a DICOM Segmentation.
+"""Write a patient as a DICOM series (MR Image Storage, a file a slice) with a DICOM Segmentation.
 
 These files stand in for a hospital's own, so they are not marked with Synthetic Data
 (0008,001C): `ingest` would rightly mark them synthetic and `slices` keep them out of validation
@@ -41,13 +41,13 @@ def write_dicom(
     segmentation_object(patient, series, seed=seed).save_as(folder / "seg.dcm")
 
 
-def seeded_uid(seed: int, *words: object) -> str:
-    """A UID that depends on the seed and the words only."""
-    return str(generate_uid(entropy_srcs=["auglift phantom", str(seed), *map(str, words)]))
+def seeded_uid(seed: int, *keys: object) -> str:
+    """Return a UID that depends on the seed and the keys only."""
+    return str(generate_uid(entropy_srcs=["auglift phantom", str(seed), *map(str, keys)]))
 
 
 def slice_datasets(patient: SimulatedPatient, *, seed: int, descending: bool) -> list[FileDataset]:
-    """One dataset a slice, from the lowest to the highest."""
+    """Make one dataset a slice, from the lowest to the highest."""
     name = patient.participant_id
     slope = PROTOCOLS[patient.kind.site]["slope"]
     # DICOM rows run towards the patient's back, columns towards the left: (K,Rows,Columns).
@@ -72,7 +72,7 @@ def slice_datasets(patient: SimulatedPatient, *, seed: int, descending: bool) ->
 
 
 def series_header(patient: SimulatedPatient, *, seed: int) -> FileDataset:
-    """What all slices of a series share."""
+    """Make the attributes that all slices of a series share."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -97,7 +97,7 @@ def series_header(patient: SimulatedPatient, *, seed: int) -> FileDataset:
 
 
 def set_identity(image: Dataset, patient: SimulatedPatient, *, seed: int) -> None:
-    """Patient, study, series and frame of reference; PatientID is BIDS's participant_id."""
+    """Set patient, study, series and frame of reference; PatientID is BIDS's participant_id."""
     name = patient.participant_id
     image.SpecificCharacterSet = "ISO_IR 100"
     image.SOPClassUID = MRImageStorage
@@ -121,7 +121,7 @@ def set_identity(image: Dataset, patient: SimulatedPatient, *, seed: int) -> Non
 
 
 def set_acquisition(image: Dataset, site: str) -> None:
-    """How a FLAIR is acquired (MR Image Module, PS3.3 C.8.3.1)."""
+    """Set the attributes of a FLAIR acquisition (MR Image Module, PS3.3 C.8.3.1)."""
     values = PROTOCOLS[site]
     image.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
     image.Modality = "MR"
@@ -147,24 +147,24 @@ def set_acquisition(image: Dataset, site: str) -> None:
 
 
 def image_position(patient: SimulatedPatient, k: int) -> list[str]:
-    """Image Position (Patient) of slice k in LPS mm: the centre of its first pixel."""
+    """Return Image Position (Patient) of slice k in LPS mm: the centre of its first pixel."""
     columns, rows, _ = patient.volume.shape
     world = patient.affine @ np.array([columns - 1, rows - 1, k, 1.0])
     return [decimal_string(v) for v in RAS_TO_LPS @ world[:3]]
 
 
 def decimal_string(value: float) -> str:
-    """A decimal string (DS) of at most 16 characters."""
+    """Format a decimal string (DS) of at most 16 characters."""
     return str(pydicom.valuerep.format_number_as_ds(float(np.round(value, 9)) + 0.0))
 
 
 def segmentation_object(
     patient: SimulatedPatient, series: list[FileDataset], *, seed: int
 ) -> Dataset:
-    """The whole tumour as a binary DICOM Segmentation of the series.
+    """Make a binary DICOM Segmentation of the whole tumour on the series.
 
-    Only frames that hold tumour are written. 'Examined, and no tumour found' is a segmentation
-    with every frame, all of them empty.
+    Only frames that hold tumour are written. A segmentation for 'examined, and no tumour found' has
+    every frame, all of them empty.
     """
     import highdicom as hd
     from highdicom.sr.coding import CodedConcept
@@ -182,7 +182,7 @@ def segmentation_object(
         tracking_uid=seeded_uid(seed, name, "tracking"),
         tracking_id=f"{name} tumor",
     )
-    found = hd.seg.Segmentation(
+    segmentation = hd.seg.Segmentation(
         source_images=series,
         pixel_array=mask,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
@@ -204,13 +204,13 @@ def segmentation_object(
         series_date=DAY,
         series_time=TIME,
     )
-    fix_times_and_uids(found, organization=seeded_uid(seed, name, "dimensions"))
-    return found
+    fix_times_and_uids(segmentation, organization=seeded_uid(seed, name, "dimensions"))
+    return segmentation
 
 
-def fix_times_and_uids(found: Dataset, *, organization: str) -> None:
+def fix_times_and_uids(segmentation: Dataset, *, organization: str) -> None:
     """Replace what highdicom takes from the clock or at random, so that bytes repeat."""
-    for element in found.iterall():
+    for element in segmentation.iterall():
         if element.keyword == "DimensionOrganizationUID":
             element.value = organization
         elif element.VR == "DT":

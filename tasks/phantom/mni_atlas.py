@@ -1,4 +1,4 @@
-"""The average brain: nilearn's MNI152 maps, and what the simulator derives from them once."""
+"""Load the average brain, nilearn's MNI152 maps, and derive the simulator's maps from it once."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -29,14 +29,14 @@ class Atlas:
     caps: Float
     origin_mm: Float
     tumor_sites_mm: Float
-    """(S,3): places in cerebral white matter where a tumour may start."""
+    """(S,3): sites in cerebral white matter where a tumour may start."""
     clearance_mm: Float
     """(S,3): their distance to a ventricle, to the brain's surface, and to the midline."""
 
 
 @cache
 def load_atlas() -> Atlas:
-    """Read the maps that come inside nilearn's package; nothing is downloaded."""
+    """Read the maps that nilearn's package contains; nothing is downloaded."""
     from nilearn.datasets import (
         load_mni152_gm_template,
         load_mni152_template,
@@ -58,7 +58,7 @@ def load_atlas() -> Atlas:
 
 
 def derive_atlas(t1: Float, grey: Float, white: Float, origin: Float) -> Atlas:
-    """Everything the simulator needs, from the three maps (X,Y,Z) at 1 mm."""
+    """Derive the simulator's maps from the three MNI maps (X,Y,Z) at 1 mm."""
     brain = ndimage.binary_fill_holes(t1 > 0.05)
     # Averaging 152 brains blurred the folds; steeper shares give back the sulci of one brain.
     tissue = smoothstep(grey + white, low=0.25, high=0.85)
@@ -70,12 +70,12 @@ def derive_atlas(t1: Float, grey: Float, white: Float, origin: Float) -> Atlas:
     texture = -(t1 - (weights[0] * grey + weights[1] * white + weights[2] * (1 - tissue)))
     texture = np.clip(texture * tissue * brain, -0.2, 0.2)
 
-    inside = ndimage.distance_transform_edt(brain[::2, ::2, ::2]) * 2
-    fluid = (tissue[::2, ::2, ::2] < 0.4) & (inside > 16)
+    depth = ndimage.distance_transform_edt(brain[::2, ::2, ::2]) * 2
+    fluid = (tissue[::2, ::2, ::2] < 0.4) & (depth > 16)
     ventricle = largest_component(fluid)
     to_ventricle = ndimage.distance_transform_edt(~ventricle).astype(np.float32) * 2
     caps = np.exp(-np.maximum(upsample_to_1mm(to_ventricle, brain.shape) - 1, 0) / 2.5) * white
-    places, room = find_tumor_sites(white, to_ventricle, inside.astype(np.float32), origin)
+    sites, clearance = find_tumor_sites(white, to_ventricle, depth.astype(np.float32), origin)
     return Atlas(
         grey=blur_to_slice_thickness(grey),
         white=blur_to_slice_thickness(white),
@@ -83,8 +83,8 @@ def derive_atlas(t1: Float, grey: Float, white: Float, origin: Float) -> Atlas:
         brain=blur_to_slice_thickness(brain.astype(np.float32)),
         caps=blur_to_slice_thickness(caps.astype(np.float32)),
         origin_mm=origin,
-        tumor_sites_mm=places,
-        clearance_mm=room,
+        tumor_sites_mm=sites,
+        clearance_mm=clearance,
     )
 
 
@@ -101,49 +101,50 @@ def blur_to_slice_thickness(volume: Float) -> Float:
 
 
 def upsample_to_1mm(coarse: Float, shape: tuple[int, ...]) -> Float:
-    """From the 2 mm lattice back to 1 mm, each value doubled along every axis."""
+    """Upsample from the 2 mm lattice to 1 mm: each value is repeated along every axis."""
     for axis in range(3):
         coarse = np.repeat(coarse, 2, axis=axis)
     return coarse[tuple(slice(n) for n in shape)]
 
 
 def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest connected component; for deep fluid these are the ventricles."""
+    """Return the largest connected component; for deep fluid it is the ventricles."""
     parts, _ = ndimage.label(mask)
     return np.asarray(parts == 1 + np.bincount(parts.ravel())[1:].argmax(), dtype=np.bool_)
 
 
 def find_tumor_sites(
-    white: Float, to_ventricle: Float, inside: Float, origin: Float
+    white: Float, to_ventricle: Float, depth: Float, origin: Float
 ) -> tuple[Float, Float]:
-    """Places (S,3) in mm and their room (S,3); gliomas start in the hemispheres' white matter."""
-    places = np.argwhere(white[::2, ::2, ::2] > 0.6)
-    x, y, z = (places * 2 + origin).T
+    """Find tumour sites (S,3) in mm with clearance (S,3), in the hemispheres' white matter."""
+    sites = np.argwhere(white[::2, ::2, ::2] > 0.6)
+    x, y, z = (sites * 2 + origin).T
     hemisphere = (np.abs(x) > 11) & (z > -8) & (z < 52) & ~((y < -35) & (z < 8))
-    places = places[hemisphere]
-    index = tuple(places.T)
+    sites = sites[hemisphere]
+    index = tuple(sites.T)
     midline = np.abs(x[hemisphere])
-    room = np.stack([to_ventricle[index], inside[index], midline], axis=1)
-    return (places * 2 + origin).astype(np.float32), room.astype(np.float32)
+    clearance = np.stack([to_ventricle[index], depth[index], midline], axis=1)
+    return (sites * 2 + origin).astype(np.float32), clearance.astype(np.float32)
 
 
 def interpolate_map(volume: Float, origin_mm: Float, points_mm: Float) -> Float:
-    """Trilinear values of a 1 mm map at MNI points (3,...); zero outside the box."""
+    """Interpolate a 1 mm map at MNI points (3,...), trilinear, zero outside the box."""
     voxels = points_mm - origin_mm.reshape(3, *[1] * (points_mm.ndim - 1))
     values = ndimage.map_coordinates(volume, voxels, order=1, mode="constant", output=np.float32)
     return np.asarray(values, dtype=np.float32)
 
 
 def break_symmetry(p: Float, *, ventricle: float) -> Float:
-    """Break the template's mirror symmetry as nature does, the same way in everyone.
+    """Break the template's mirror symmetry as in real brains, the same way in every patient.
 
-    The template is its own mirror image (r = 1.000), so a flipped slice could not be told from a
-    right one. Yakovlevian torque: the right frontal lobe reaches further forward and across, the
-    left occipital lobe further back and across the midline; the left lateral ventricle is the
-    larger one. Exaggerated about twice, so that 3 mm pixels still show it.
+    The template is its own mirror image (r = 1.000), so a flipped slice could not be distinguished
+    from a correct one. Yakovlevian torque: the right frontal lobe reaches further forward and
+    across, the left occipital lobe further back and across the midline; the left lateral ventricle
+    is the larger one. The asymmetry is about twice the natural one, so that 3 mm pixels still show
+    it.
 
-    `p` (3,N) are points in mm; returned are the MNI points (3,N) to sample there. `ventricle`
-    widens (> 0) or narrows (< 0) both ventricles of one patient on top.
+    `p` (3,N) are points in mm; the MNI points (3,N) to sample there are returned. `ventricle`
+    widens (> 0) or narrows (< 0) both ventricles of one patient in addition.
     """
     x, y, z = p
     right = sigmoid(x / 8)

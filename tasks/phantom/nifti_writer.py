@@ -1,4 +1,4 @@
-"""A patient as NIfTI in a BIDS tree, on disk in whatever axis order a site happens to use."""
+"""Write a patient as NIfTI in a BIDS tree, in one of the axis orders that sites use."""
 
 import gzip
 from pathlib import Path
@@ -15,13 +15,13 @@ AXIS_ORDERS = ("RAS", "LPS", "LAS", "LPS", "ASR", "PIR")
 
 
 def image_path(root: Path, patient: SimulatedPatient) -> Path:
-    """Where BIDS keeps the image."""
+    """Return the path of the image in BIDS."""
     name = patient.participant_id
     return root / name / "anat" / f"{name}_FLAIR.nii.gz"
 
 
 def mask_path(root: Path, patient: SimulatedPatient) -> Path:
-    """Where BIDS keeps a mask made by hand, below `derivatives/`."""
+    """Return the path of a manual mask in BIDS, below `derivatives/`."""
     name = patient.participant_id
     folder = root / "derivatives" / "masks" / name / "anat"
     return folder / f"{name}_label-tumor_mask.nii.gz"
@@ -42,10 +42,10 @@ def save_nifti(
     affine: NDArray[np.float64],
     order: str,
 ) -> None:
-    """Write one NIfTI file in the axis order given, without a clock in its gzip header."""
+    """Write one NIfTI file in the given axis order, without a time in its gzip header."""
     image = nib.Nifti1Image(array, affine)
-    wanted = nib.orientations.axcodes2ornt(order)
-    image = image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), wanted))
+    target = nib.orientations.axcodes2ornt(order)
+    image = image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), target))
     image.header.set_xyzt_units("mm", "sec")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))

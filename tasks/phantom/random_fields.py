@@ -1,4 +1,4 @@
-"""Smooth random fields: cubic B-splines on a coarse lattice, evaluated on a fine one."""
+"""Make smooth random fields: cubic B-splines on a coarse lattice, evaluated on a fine one."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ WHITE_NOISE_GAIN = 0.4794**1.5
 
 @dataclass(frozen=True)
 class SmoothField:
-    """A field of unit variance whose values lose their likeness over about `knot_mm`.
+    """A field of unit variance whose values decorrelate over about `knot_mm`.
 
     `coefficients` (C,K,K,K) are the control points around `centre_mm` (3,).
     """
@@ -32,13 +32,13 @@ class SmoothField:
         reach_mm: float,
         centre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
     ) -> "SmoothField":
-        """Draw a field that covers `reach_mm` on either side of the centre."""
+        """Make a random field that covers `reach_mm` on either side of the centre."""
         knots = 2 * int(np.ceil(reach_mm / knot_mm)) + 5
         noise = rng.standard_normal((channels, knots, knots, knots), dtype=np.float32)
         return cls(noise / np.float32(WHITE_NOISE_GAIN), knot_mm, centre_mm)
 
     def on_lattice(self, x: Float, y: Float, z: Float) -> Float:
-        """Evaluate on the lattice of three axes in mm; returns (C, len(x), len(y), len(z))."""
+        """Evaluate on the lattice of three axes in mm; return (C, len(x), len(y), len(z))."""
         wx, wy, wz = (
             self.spline_weights(points - np.float32(centre))  # (P,K)
             for points, centre in zip((x, y, z), self.centre_mm, strict=True)
@@ -49,7 +49,7 @@ class SmoothField:
         return plane.reshape(channels, len(x), len(y), len(z))
 
     def spline_weights(self, offset_mm: Float) -> Float:
-        """Cubic B-spline weights (P,K) of every control point at every position."""
+        """Compute cubic B-spline weights (P,K) of every control point at every position."""
         knots = self.coefficients.shape[1]
         lattice = np.arange(knots, dtype=np.float32) - (knots - 1) / 2
         distance = np.abs(offset_mm[:, None] / np.float32(self.knot_mm) - lattice[None, :])
@@ -59,5 +59,5 @@ class SmoothField:
 
 
 def sigmoid(x: Float) -> Float:
-    """The logistic function, without overflow."""
+    """Compute the logistic function without overflow."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), dtype=np.float32)

@@ -1,7 +1,7 @@
-"""The simulator: any number of patients with a FLAIR volume, an exact tumour mask and an affine.
+"""Simulate any number of patients with a FLAIR volume, an exact tumour mask and an affine.
 
-It writes no files and keeps no state, so it is also the oracle of the tests: patients with an
-index beyond the cohort are fresh ones of the same kind.
+The simulator writes no files and keeps no state, so it is also the oracle of the tests: patients
+with an index beyond the cohort are new ones of the same kinds.
 """
 
 from collections.abc import Iterator
@@ -11,16 +11,16 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.phantom import mni_atlas, tumor
+from tasks.phantom import mni_atlas
 from tasks.phantom.mni_atlas import CENTRE_MM
 from tasks.phantom.random_fields import Float, SmoothField
-from tasks.phantom.tumor import Tumor
+from tasks.phantom.tumor import Tumor, displacement, label_parts, paint_tumor, random_tumor
 
 Format = Literal["dicom", "nifti"]
 
 
 class PatientKind(NamedTuple):
-    """What is crossed: twelve kinds in every block of twelve patients, DICOM a third of them."""
+    """A combination of format, site and tumour: twelve in each block, a third of them DICOM."""
 
     format: Format
     site: str
@@ -76,29 +76,29 @@ class SimulatedPatient:
 
 
 class RandomStream:
-    """Which random numbers a thing is drawn from: leaving a tumour out changes nothing else."""
+    """The random stream of each part of a patient: leaving a tumour out changes nothing else."""
 
     KIND, ANATOMY, GEOMETRY, CONTRAST, NOISE, TUMOR = range(6)
 
 
 @dataclass(frozen=True)
 class Simulator:
-    """Draws patients; equal seeds and indices give equal patients in any order."""
+    """A simulator of patients; equal seeds and indices give equal patients in any order."""
 
     seed: int
 
     def kind(self, index: int) -> PatientKind:
-        """The kind of a patient: a shuffled block of all twelve at a time."""
+        """Return the kind of a patient: each block of twelve holds all kinds, shuffled."""
         block, place = divmod(index, len(KINDS))
         order = self.rng(block, RandomStream.KIND).permutation(len(KINDS))
         return KINDS[int(order[place])]
 
     def rng(self, index: int, stream: int) -> np.random.Generator:
-        """The random numbers of one thing about one patient."""
+        """Return the random numbers of one part of one patient."""
         return np.random.default_rng([self.seed, index, stream])
 
     def patients(self, first: int, count: int) -> Iterator[SimulatedPatient]:
-        """The patients `first` to `first + count - 1`."""
+        """Yield the patients `first` to `first + count - 1`."""
         for index in range(first, first + count):
             yield self.patient(index)
 
@@ -120,20 +120,20 @@ class Simulator:
         points, linear = self.deform_anatomy(index, axes)  # (3,I,J,K) MNI mm
         brain = mni_atlas.interpolate_map(atlas.brain, atlas.origin_mm, points) > 0.5
         labels = np.zeros(brain.shape, dtype=np.uint8)
-        found = None
+        tumor = None
         if kind.tumor:
-            found = tumor.random_tumor(self.rng(index, RandomStream.TUMOR), atlas)
-            centre = nearest_voxel_position(points, found.place_mm, axes)
-            around = voxels_within(axes, centre, found.reach_mm)
+            tumor = random_tumor(self.rng(index, RandomStream.TUMOR), atlas)
+            centre = nearest_voxel_position(points, tumor.place_mm, axes)
+            around = voxels_within(axes, centre, tumor.reach_mm)
             offset = offsets_from(axes, centre, around)
-            pushed = tumor.displacement(found, offset)
+            pushed = displacement(tumor, offset)
             points[:, *around] += np.tensordot(linear, pushed, axes=1)
-        look, scanner = self.simulate_contrast(index, kind.site, atlas)
+        flair, scanner = self.simulate_contrast(index, kind.site, atlas)
         image = np.zeros(brain.shape, dtype=np.float32)
-        image[brain] = mni_atlas.interpolate_map(look, atlas.origin_mm, points[:, brain])
-        if found is not None:
+        image[brain] = mni_atlas.interpolate_map(flair, atlas.origin_mm, points[:, brain])
+        if tumor is not None:
             labels[around], image[around] = insert_tumor(
-                found,
+                tumor,
                 atlas,
                 image[around],
                 points=points[:, *around],
@@ -155,7 +155,7 @@ class Simulator:
         )
 
     def deform_anatomy(self, index: int, axes: tuple[Float, Float, Float]) -> tuple[Float, Float]:
-        """The MNI point (3,I,J,K) seen by every voxel, and the linear part (3,3) of that map."""
+        """Return the MNI point (3,I,J,K) of every voxel, and that map's linear part (3,3)."""
         rng = self.rng(index, RandomStream.ANATOMY)
         # MNI152 is larger than a typical brain, and the torque lengthens it further.
         size = np.exp(rng.normal(-0.055, 0.025)) * np.exp(rng.normal(0, 0.022, 3))
@@ -174,21 +174,21 @@ class Simulator:
     def simulate_contrast(
         self, index: int, site: str, atlas: mni_atlas.Atlas
     ) -> tuple[Float, Scanner]:
-        """The average brain (1 mm lattice) as this patient's FLAIR shows it, free of noise."""
+        """Return the average brain (1 mm) with this patient's FLAIR contrast, and the scanner."""
         rng = self.rng(index, RandomStream.CONTRAST)
         base = SCANNERS[site]
         jitter = np.exp(rng.normal(0, [0.08, 0.025, 0.025, 0.12, 0.2, 0.1]))
         values = [base.fluid, base.grey, base.white, base.noise, base.bias, base.gain]
         scanner = Scanner(*(float(v) for v in values * jitter))
-        look = scanner.fluid + (scanner.grey - scanner.fluid) * atlas.grey
-        look += (scanner.white - scanner.fluid) * atlas.white
-        look += 0.3 * atlas.texture
+        flair = scanner.fluid + (scanner.grey - scanner.fluid) * atlas.grey
+        flair += (scanner.white - scanner.fluid) * atlas.white
+        flair += 0.3 * atlas.texture
         # Age leaves bright caps at the ventricles and a few bright spots: not every bright
         # patch is a tumour.
-        look += float(rng.beta(1.2, 2.5)) * (1.15 * scanner.grey - scanner.white) * atlas.caps
+        flair += float(rng.beta(1.2, 2.5)) * (1.15 * scanner.grey - scanner.white) * atlas.caps
         for _ in range(rng.poisson(3)):
-            add_spot(look, atlas, rng, peak=scanner.grey * float(rng.uniform(0.15, 0.35)))
-        return look, scanner
+            add_spot(flair, atlas, rng, peak=scanner.grey * float(rng.uniform(0.15, 0.35)))
+        return flair, scanner
 
     def acquire(
         self,
@@ -198,7 +198,7 @@ class Simulator:
         axes: tuple[Float, Float, Float],
         scanner: Scanner,
     ) -> Float:
-        """Texture, coil shading, Rician noise and the scanner's gain, inside the brain only."""
+        """Add texture, coil shading, Rician noise and the scanner's gain, inside the brain only."""
         rng = self.rng(index, RandomStream.NOISE)
         texture = SmoothField.random(rng, channels=1, knot_mm=9, reach_mm=125).on_lattice(*axes)[0]
         shading = SmoothField.random(rng, channels=1, knot_mm=60, reach_mm=125).on_lattice(*axes)[0]
@@ -214,10 +214,10 @@ class Simulator:
 def random_geometry(
     rng: np.random.Generator,
 ) -> tuple[tuple[float, float, float], NDArray[np.float64], tuple[Float, Float, Float]]:
-    """Spacing in mm, the affine, and the voxels' positions in the head's own axes in mm.
+    """Choose spacing in mm, the affine, and the voxels' positions along the head's own axes in mm.
 
-    24 to 36 slices, 4 to 6 mm apart; about half of the stacks are oblique, as technicians tilt
-    them to the head.
+    There are 24 to 36 slices, 4 to 6 mm apart. About half of the stacks are oblique, as technicians
+    tilt them to the head.
     """
     between = round(float(rng.uniform(4.0, 6.0)), 2)
     pixel = round(float(rng.uniform(1.35, 1.7)), 3)
@@ -236,13 +236,15 @@ def random_geometry(
 
 
 def rotation(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rotation matrix (3,3) about x, then y, then z."""
+    """Return the rotation matrix (3,3) about x, then y, then z."""
     from scipy.spatial.transform import Rotation
 
     return np.asarray(Rotation.from_euler("xyz", degrees, degrees=True).as_matrix())
 
 
-def add_spot(look: Float, atlas: mni_atlas.Atlas, rng: np.random.Generator, *, peak: float) -> None:
+def add_spot(
+    flair: Float, atlas: mni_atlas.Atlas, rng: np.random.Generator, *, peak: float
+) -> None:
     """Add one bright white-matter spot of 2 to 5 mm to the 1 mm lattice, in place."""
     centre = np.rint(
         atlas.tumor_sites_mm[rng.integers(len(atlas.tumor_sites_mm))] - atlas.origin_mm
@@ -250,13 +252,13 @@ def add_spot(look: Float, atlas: mni_atlas.Atlas, rng: np.random.Generator, *, p
     width = rng.uniform([1.2, 1.2, 2.0], [2.6, 2.6, 3.2])
     box = tuple(slice(int(c) - 8, int(c) + 9) for c in centre)
     r = np.mgrid[-8:9, -8:9, -8:9].astype(np.float32) / width.reshape(3, 1, 1, 1)
-    look[box] += (peak * np.exp(-0.5 * (r**2).sum(0)) * atlas.white[box]).astype(np.float32)
+    flair[box] += (peak * np.exp(-0.5 * (r**2).sum(0)) * atlas.white[box]).astype(np.float32)
 
 
 def nearest_voxel_position(
     points: Float, place_mm: Float, axes: tuple[Float, Float, Float]
 ) -> Float:
-    """Position (3,) in the head's axes of the voxel that shows an MNI place."""
+    """Return the position (3,) in the head's axes of the voxel that shows an MNI point."""
     distance = ((points - place_mm[:, None, None, None]) ** 2).sum(0)
     voxel = np.unravel_index(int(distance.argmin()), distance.shape)
     return np.array([axis[i] for axis, i in zip(axes, voxel, strict=True)], dtype=np.float32)
@@ -265,7 +267,7 @@ def nearest_voxel_position(
 def voxels_within(
     axes: tuple[Float, Float, Float], centre: Float, reach: float
 ) -> tuple[slice, slice, slice]:
-    """The voxels within `reach` mm of a centre along every axis."""
+    """Return the voxels within `reach` mm of a centre along every axis."""
     spans = (np.flatnonzero(np.abs(a - c) <= reach) for a, c in zip(axes, centre, strict=True))
     x, y, z = (slice(int(span[0]), int(span[-1]) + 1) for span in spans)
     return x, y, z
@@ -274,13 +276,13 @@ def voxels_within(
 def offsets_from(
     axes: tuple[Float, Float, Float], centre: Float, around: tuple[slice, slice, slice]
 ) -> Float:
-    """Offsets (3,X,Y,Z) in mm of a window's voxels from the centre."""
+    """Return offsets (3,X,Y,Z) in mm of a window's voxels from the centre."""
     cut = [a[s] - c for a, s, c in zip(axes, around, centre, strict=True)]
     return np.stack(np.meshgrid(*cut, indexing="ij")).astype(np.float32)
 
 
 def insert_tumor(
-    found: Tumor,
+    tumor: Tumor,
     atlas: mni_atlas.Atlas,
     image: Float,
     *,
@@ -289,13 +291,18 @@ def insert_tumor(
     brain: NDArray[np.bool_],
     grey: float,
 ) -> tuple[NDArray[np.uint8], Float]:
-    """Labels and image (X,Y,Z) of the window around a tumour, tissue already pushed aside."""
+    """Return labels and image (X,Y,Z) of the window around a tumour, tissue already displaced."""
     white = mni_atlas.interpolate_map(atlas.white, atlas.origin_mm, points)
     tissue = white + mni_atlas.interpolate_map(atlas.grey, atlas.origin_mm, points)
-    noise = found.shape.on_lattice(offset[0, :, 0, 0], offset[1, 0, :, 0], offset[2, 0, 0])
-    ours = (np.sign(found.place_mm[0]) * points[0] > 1.5).astype(np.float32)
-    labels, core, oedema = tumor.label_parts(
-        found, offset, noise, tissue=tissue * brain, white=white * brain, ours=ours
+    noise = tumor.shape.on_lattice(offset[0, :, 0, 0], offset[1, 0, :, 0], offset[2, 0, 0])
+    same_hemisphere = (np.sign(tumor.place_mm[0]) * points[0] > 1.5).astype(np.float32)
+    labels, core, oedema = label_parts(
+        tumor,
+        offset,
+        noise,
+        tissue=tissue * brain,
+        white=white * brain,
+        same_hemisphere=same_hemisphere,
     )
-    painted = tumor.paint_tumor(found, image, offset, noise, core=core, oedema=oedema, grey=grey)
+    painted = paint_tumor(tumor, image, offset, noise, core=core, oedema=oedema, grey=grey)
     return labels, np.where(brain, painted, image)

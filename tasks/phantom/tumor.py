@@ -1,4 +1,4 @@
-"""A glioma as FLAIR shows it: an irregular core, its rim, and oedema along the white matter."""
+"""Simulate a glioma on FLAIR: an irregular core, its rim, and oedema along the white matter."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class Tumor:
 
     @property
     def reach_mm(self) -> float:
-        """Beyond this distance from the centre nothing changes."""
+        """The distance from the centre beyond which nothing changes."""
         return 2.2 * self.push_mm
 
     @property
@@ -44,12 +44,12 @@ class Tumor:
 
 
 def random_tumor(rng: np.random.Generator, atlas: Atlas) -> Tumor:
-    """Draw a tumour that has room where it lies: it neither fills a ventricle nor the skull."""
+    """Choose a random tumour with enough clearance: it fills neither a ventricle nor the skull."""
     radius = float(6 + 14 * rng.beta(1.3, 1.5))
     allowed = np.zeros(0, dtype=np.intp)
-    needs = np.array([[0.7, 0.6, 0.8]])
+    required = np.array([[0.7, 0.6, 0.8]])
     while not len(allowed):
-        allowed = np.flatnonzero((atlas.clearance_mm > needs * radius + [[2, 3, 3]]).all(1))
+        allowed = np.flatnonzero((atlas.clearance_mm > required * radius + [[2, 3, 3]]).all(1))
         radius *= 1 if len(allowed) else 0.93
     turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
     stretch = np.exp(rng.normal(0, 0.16, 3))
@@ -70,7 +70,7 @@ def random_tumor(rng: np.random.Generator, atlas: Atlas) -> Tumor:
 
 
 def displacement(tumor: Tumor, offset_mm: Float) -> Float:
-    """Where the tissue now at `offset_mm` (3,...) from the centre came from, minus where it is.
+    """Return where the tissue now at `offset_mm` (3,...) came from, minus where it is.
 
     Radial and one-to-one: r (1 - push exp(-(r/s)^2)) grows with r for any push below 1.
     """
@@ -79,9 +79,15 @@ def displacement(tumor: Tumor, offset_mm: Float) -> Float:
 
 
 def label_parts(
-    tumor: Tumor, offset_mm: Float, noise: Float, *, tissue: Float, white: Float, ours: Float
+    tumor: Tumor,
+    offset_mm: Float,
+    noise: Float,
+    *,
+    tissue: Float,
+    white: Float,
+    same_hemisphere: Float,
 ) -> tuple[NDArray[np.uint8], Float, Float]:
-    """Labels and soft weights of the tumour on a lattice.
+    """Compute labels and soft weights of the tumour on a lattice.
 
     Args:
         tumor: the tumour.
@@ -89,7 +95,7 @@ def label_parts(
         noise: `tumor.shape` on the lattice (3,X,Y,Z).
         tissue: share of brain tissue, 0 in fluid (X,Y,Z); the core leaves fluid alone.
         white: share of white matter (X,Y,Z); oedema follows it and spares the cortex.
-        ours: 1 on the tumour's side of the falx, 0 beyond (X,Y,Z).
+        same_hemisphere: 1 on the tumour's side of the falx, 0 beyond (X,Y,Z).
 
     Returns:
         Labels uint8 (0 none, 1 core, 2 rim, 3 oedema), the core's weight and the oedema's weight
@@ -99,7 +105,7 @@ def label_parts(
     ball = np.sqrt((np.tensordot(tumor.axes.T, offset_mm, axes=1) ** 2).sum(0))
     depth = ball - tumor.radius_mm * (1 + OUTLINE * noise[0])
     spread = ball - tumor.radius_mm - tumor.oedema_mm * (1 + 0.5 * noise[1])
-    core = sigmoid(-depth / 0.6) * sigmoid((tissue - 0.35) / 0.06) * ours
+    core = sigmoid(-depth / 0.6) * sigmoid((tissue - 0.35) / 0.06) * same_hemisphere
     oedema = sigmoid(-spread / 0.9) * sigmoid((white - 0.45) / 0.07)
     covered = 1 - (1 - core) * (1 - oedema)
     groups, count = ndimage.label(covered >= 0.5)
@@ -123,7 +129,7 @@ def paint_tumor(
     oedema: Float,
     grey: float,
 ) -> Float:
-    """The image (X,Y,Z) with the tumour in it; `grey` is the brightness of grey matter."""
+    """Return the image (X,Y,Z) with the tumour in it; `grey` is the brightness of grey matter."""
     ball = np.sqrt((np.tensordot(tumor.axes.T, offset_mm, axes=1) ** 2).sum(0))
     texture = 1 + 0.07 * noise[2]
     swollen = grey * tumor.oedema_gain * texture

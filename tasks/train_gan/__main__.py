@@ -45,7 +45,7 @@ def main(fold: str) -> None:
         not ranks.is_first
         and ranks.broadcast_decision(distributed.CONTINUE, device) == distributed.STOP
     ):
-        return  # the first one has said what is wrong with the slices
+        return  # the first process has reported what is wrong with the slices
     with ranks.stop_all_on_error(device):
         examples = to_device(
             read_slices(fold, "train"),

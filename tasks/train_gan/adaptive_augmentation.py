@@ -10,7 +10,7 @@ DECISION_INTERVAL = 4  # steps between two decisions
 
 
 class AdaptiveAugmentation:
-    """The probability of each augmentation, kept on the device.
+    """The probability of each augmentation (section 3.1), kept on the device.
 
     A discriminator that memorises its training slices scores nearly all of them above 0: the mean
     sign r_t of their scores rises towards 1. The probability rises while r_t is above `ada_target`

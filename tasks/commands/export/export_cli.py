@@ -20,7 +20,7 @@ FORMATS = {"monai-bundle": monai_bundle.write_bundle, "medigan": medigan_package
 
 
 def main() -> None:
-    """Read the command line, check, write."""
+    """Parse the command line, check the generator, write the package."""
     parser = argparse.ArgumentParser(
         prog="auglift export",
         description=__doc__,
@@ -30,32 +30,32 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a new or empty folder")
     parser.add_argument("--from", dest="folder", type=Path, default=Path("data/gan/0"))
     parser.add_argument("--anyway", action="store_true", help="also what was not accepted")
-    words = parser.parse_args()
+    options = parser.parse_args()
     die_with_parent()
     try:
-        facts, weights = generator_source.read_generator_info(words.folder)
-        generator_source.build_checked_generator(facts, weights)
-        if not words.anyway:
-            check_verdict(words.folder, facts)
-        with write_new_folder(words.out) as out:
-            FORMATS[words.format](out, facts, weights)
+        info, weights = generator_source.read_generator_info(options.folder)
+        generator_source.build_checked_generator(info, weights)
+        if not options.anyway:
+            check_verdict(options.folder, info)
+        with write_new_folder(options.out) as out:
+            FORMATS[options.format](out, info, weights)
     except InputError as error:
         exit_with_error("export", str(error))
-    print(f"{words.out}: {words.format}, verdict of the gate: {facts.verdict}")
+    print(f"{options.out}: {options.format}, verdict of the gate: {info.verdict}")
 
 
-def check_verdict(folder: Path, facts: GeneratorInfo) -> None:
-    """Keep a generator that may show patients from leaving by mistake.
+def check_verdict(folder: Path, info: GeneratorInfo) -> None:
+    """Reject a generator that may show patients, so that it does not leave by mistake.
 
     Raises:
         InputError: when the gate did not accept what it draws.
     """
-    if facts.verdict == generator_source.NOT_JUDGED:
+    if info.verdict == generator_source.NOT_JUDGED:
         raise InputError(
             f"{folder}: the gate has not judged this generator; run `dvc repro gate`, or add"
             " --anyway, and the package says so"
         )
-    if facts.verdict != "accepted":
+    if info.verdict != "accepted":
         raise InputError(
             f"{folder}: the gate rejected what this generator draws (see `auglift summary`); train"
             " a better one, or add --anyway, and the package says so"

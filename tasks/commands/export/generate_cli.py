@@ -45,7 +45,7 @@ index: with the same generator and seed, an index always gives the same slice.
 
 
 def main() -> None:
-    """Read the command line, draw, write."""
+    """Parse the command line, generate the slices, write them."""
     parser = argparse.ArgumentParser(
         prog="auglift generate",
         description=__doc__,
@@ -61,87 +61,91 @@ def main() -> None:
     )
     parser.add_argument("--position-mm", type=finite_number, help="up from the middle of the brain")
     parser.add_argument("--from", dest="folder", type=Path, default=Path("data/gan/0"))
-    words = parser.parse_args()
+    options = parser.parse_args()
     die_with_parent()
     try:
-        facts, weights = generator_source.read_generator_info(words.folder)
-        with write_new_folder(words.out) as out:
-            tumors = write_slices(out, facts, weights, words)
+        info, weights = generator_source.read_generator_info(options.folder)
+        with write_new_folder(options.out) as out:
+            tumors = write_slices(out, info, weights, options)
     except InputError as error:
         exit_with_error("generate", str(error))
-    print(f"{words.count} slices in {words.out}, {tumors} of them with a tumour")
+    print(f"{options.count} slices in {options.out}, {tumors} of them with a tumour")
 
 
-def write_slices(out: Path, facts: GeneratorInfo, weights: Path, words: argparse.Namespace) -> int:
-    """Draw the slices, and write each as it comes; returns how many show a tumour.
+def write_slices(out: Path, info: GeneratorInfo, weights: Path, options: argparse.Namespace) -> int:
+    """Generate the slices and write each as it comes; return how many show a tumour.
 
-    Of both labels by turns it need not be half: a slice that never agrees with its label is left
-    out, and a poor generator may be able to draw one label only.
+    With both labels by turns it need not be half: a slice that never matches its label is left out,
+    and a poor generator may be able to generate one label only.
     """
-    generator = generator_source.build_checked_generator(facts, weights)
-    digest = facts.weights_sha256
+    generator = generator_source.build_checked_generator(info, weights)
+    digest = info.weights_sha256
     rows = []
     try:
-        wish = facts.sampling_request(
-            count=words.count,
-            label=words.label,
-            seed=words.seed,
-            tumor_area_mm2=words.tumor_area_mm2,
-            position_mm=words.position_mm,
+        request = info.sampling_request(
+            count=options.count,
+            label=options.label,
+            seed=options.seed,
+            tumor_area_mm2=options.tumor_area_mm2,
+            position_mm=options.position_mm,
         )
-        for index, drawn in generate_slices(generator, facts, wish):
-            name = subject_name(facts, wish, index, drawn.label)
-            write_slice(out, name, drawn, facts=facts, kind=words.format, digest=digest)
-            area = int(drawn.mask.sum()) * facts.pixel_mm**2
-            rows.append((name, name, drawn.label, round(area, 1), index))
+        for index, sample in generate_slices(generator, info, request):
+            name = subject_name(info, request, index, sample.label)
+            write_slice(out, name, sample, info=info, kind=options.format, digest=digest)
+            area = int(sample.mask.sum()) * info.pixel_mm**2
+            rows.append((name, name, sample.label, round(area, 1), index))
     except ValueError as error:
-        raise InputError(f"{words.folder}: {error}") from None
+        raise InputError(f"{options.folder}: {error}") from None
     columns = ["name", "subject", "label", "tumor_area_mm2", "index"]
-    write_table(out, pd.DataFrame(sorted(rows), columns=columns), facts=facts, kind=words.format)
-    said = vars(words) | {"digest": digest, "license_words": facts.license_words}
-    said["verdict"] = facts.verdict
-    said["table"] = "participants.tsv" if words.format == "nifti" else "slices.csv"
-    asked = {"--tumor-area-mm2": words.tumor_area_mm2, "--position-mm": words.position_mm}
-    said["more"] = "".join(f" {key} {value:g}" for key, value in asked.items() if value is not None)
-    (out / "README.md").write_text(README.format(version=facts.version, **said))
+    write_table(out, pd.DataFrame(sorted(rows), columns=columns), info=info, kind=options.format)
+    readme_fields = vars(options) | {"digest": digest, "license_words": info.license_words}
+    readme_fields["verdict"] = info.verdict
+    readme_fields["table"] = "participants.tsv" if options.format == "nifti" else "slices.csv"
+    requested = {"--tumor-area-mm2": options.tumor_area_mm2, "--position-mm": options.position_mm}
+    readme_fields["more"] = "".join(
+        f" {key} {value:g}" for key, value in requested.items() if value is not None
+    )
+    (out / "README.md").write_text(README.format(version=info.version, **readme_fields))
     return sum(label for _, _, label, _, _ in rows)
 
 
-def write_table(out: Path, table: pd.DataFrame, *, facts: GeneratorInfo, kind: str) -> None:
-    """Write `slices.csv`, or for NIfTI what BIDS has in its place, `participants.tsv`."""
+def write_table(out: Path, table: pd.DataFrame, *, info: GeneratorInfo, kind: str) -> None:
+    """Write `slices.csv`, or for NIfTI its BIDS counterpart, `participants.tsv`."""
     if kind == "png":
         from tasks.release import png_writer
 
-        png_writer.write_table(out, table, table["name"].tolist(), modalities=facts.modalities)
+        png_writer.write_table(out, table, table["name"].tolist(), modalities=info.modalities)
     elif kind == "dicom":
         table.to_csv(out / "slices.csv", index=False, lineterminator="\n")
     else:
         from tasks.release import nifti_writer
         from tasks.release.data_card import COLUMNS
 
-        people = table.rename(columns={"name": "participant_id"}).drop(columns="subject")
-        people.to_csv(out / "participants.tsv", sep="\t", index=False, lineterminator="\n")
-        told = COLUMNS | {"index": {"Description": "Draws the slice again with the same seed"}}
-        meanings = {str(name): told[str(name)] for name in people}
-        (out / "participants.json").write_text(json.dumps(meanings, indent=2) + "\n")
+        participants = table.rename(columns={"name": "participant_id"}).drop(columns="subject")
+        participants.to_csv(out / "participants.tsv", sep="\t", index=False, lineterminator="\n")
+        column_descriptions = COLUMNS | {
+            "index": {"Description": "Draws the slice again with the same seed"}
+        }
+        descriptions = {str(name): column_descriptions[str(name)] for name in participants}
+        (out / "participants.json").write_text(json.dumps(descriptions, indent=2) + "\n")
         nifti_writer.write_root(
             out,
-            modalities=facts.modalities,
-            version=facts.version,
-            license_words=facts.license_words,
-            digest=facts.weights_sha256,
-            skull_stripped=facts.skull_stripped,
+            modalities=info.modalities,
+            version=info.version,
+            license_words=info.license_words,
+            digest=info.weights_sha256,
+            skull_stripped=info.skull_stripped,
         )
 
 
 def write_slice(
-    out: Path, name: str, drawn: GeneratedSlice, *, facts: GeneratorInfo, kind: str, digest: str
+    out: Path, name: str, sample: GeneratedSlice, *, info: GeneratorInfo, kind: str, digest: str
 ) -> None:
-    """One slice and its mask, as the release writes them."""
+    """Write one slice and its mask in the release's format."""
     if kind == "png":
         from tasks.release import png_writer
 
-        png_writer.write(out, name, drawn.image, drawn.mask, modalities=facts.modalities)
+        png_writer.write(out, name, sample.image, sample.mask, modalities=info.modalities)
     elif kind == "nifti":
         from tasks.release import nifti_writer
 
@@ -150,11 +154,11 @@ def write_slice(
         nifti_writer.write(
             anat,
             name,
-            drawn.image,
-            drawn.mask,
-            modalities=facts.modalities,
-            pixel_mm=facts.pixel_mm,
-            mark=facts.mark,
+            sample.image,
+            sample.mask,
+            modalities=info.modalities,
+            pixel_mm=info.pixel_mm,
+            mark=info.mark,
         )
     else:
         from tasks.release import dicom_writer
@@ -164,46 +168,46 @@ def write_slice(
         dicom_writer.write(
             instances,
             name,
-            drawn.image,
-            drawn.mask,
-            modalities=facts.modalities,
-            label=drawn.label,
+            sample.image,
+            sample.mask,
+            modalities=info.modalities,
+            label=sample.label,
             stamp=dicom_writer.Stamp(
-                digest, facts.version, datetime.date.fromisoformat(facts.date), facts.pixel_mm
+                digest, info.version, datetime.date.fromisoformat(info.date), info.pixel_mm
             ),
         )
 
 
-def positive_integer(word: str) -> int:
-    """A whole number above 0."""
-    if (number := natural_number(word)) == 0:
+def positive_integer(text: str) -> int:
+    """Parse a whole number above 0."""
+    if (number := natural_number(text)) == 0:
         raise argparse.ArgumentTypeError("0 is too few, expected at least 1")
     return number
 
 
-def positive_number(word: str) -> float:
+def positive_number(text: str) -> float:
     """Parse a finite number above 0."""
-    if (number := finite_number(word)) <= 0:
-        raise argparse.ArgumentTypeError(f"{word} is no area, expected square millimetres above 0")
+    if (number := finite_number(text)) <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is no area, expected square millimetres above 0")
     return number
 
 
-def finite_number(word: str) -> float:
+def finite_number(text: str) -> float:
     """Parse a finite number."""
     try:
-        number = float(word)
+        number = float(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{word!r} is no finite number")
+        raise argparse.ArgumentTypeError(f"{text!r} is no finite number")
     return number
 
 
-def natural_number(word: str) -> int:
-    """A whole number, 0 or above."""
-    if not word.isdecimal():
-        raise argparse.ArgumentTypeError(f"{word!r} is no whole number, expected 0, 1, 2, ...")
-    return int(word)
+def natural_number(text: str) -> int:
+    """Parse a whole number, 0 or above."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, expected 0, 1, 2, ...")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where a generator comes from: `data/gan/FOLD` of a clone, or a package that was handed out."""
+"""Find a generator: in `data/gan/FOLD` of a clone, or in an exported package."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ REMEDY = "give --from data/gan/FOLD, or a folder that `auglift export` wrote"
 
 
 def read_generator_info(folder: Path) -> tuple[GeneratorInfo, Path]:
-    """The facts of a generator, and where its weights lie.
+    """Read the description of a generator, and return it with the path of its weights.
 
     Raises:
         InputError: when there is none, or not one of ours.
@@ -33,19 +33,19 @@ def read_generator_info(folder: Path) -> tuple[GeneratorInfo, Path]:
         raise InputError(f"{folder} is no folder; {REMEDY}")
     if (folder / "config.json").exists():
         return read_trained_info(folder), folder / WEIGHTS_FILE
-    packed = sorted(folder.rglob(INFO_FILE))
-    if len(packed) == 1:
-        return read_package_info(packed[0].parent), packed[0].with_name(WEIGHTS_FILE)
+    packages = sorted(folder.rglob(INFO_FILE))
+    if len(packages) == 1:
+        return read_package_info(packages[0].parent), packages[0].with_name(WEIGHTS_FILE)
     if (folder / "release.json").exists() or (folder / "refusal.json").exists():
         raise InputError(
             f"{folder} is a release: it holds slices, never the generator that drew them; ask its"
             " makers for what `auglift export` writes"
         )
-    raise InputError(f"{folder} holds {len(packed)} generators, expected one; {REMEDY}")
+    raise InputError(f"{folder} holds {len(packages)} generators, expected one; {REMEDY}")
 
 
 def read_trained_info(folder: Path) -> GeneratorInfo:
-    """The facts that a clone knows of the generator in `data/gan/FOLD`.
+    """Describe the generator in `data/gan/FOLD` from the clone's config, params and gate.
 
     Raises:
         InputError: when it was trained elsewhere, or the clone lacks what belongs to it.
@@ -59,23 +59,23 @@ def read_trained_info(folder: Path) -> GeneratorInfo:
     stats = folder.parents[1] / "slices/stats.json"
     if not stats.exists():
         raise InputError(f"{stats} is missing; run `dvc repro slices`, or {REMEDY}")
-    described = json.loads(stats.read_text())
-    asked, release = params.read_section(Generate), params.read_section(Release)
+    slice_stats = json.loads(stats.read_text())
+    generate, release = params.read_section(Generate), params.read_section(Release)
     weights_sha256 = sha256_of(folder / WEIGHTS_FILE)
     return GeneratorInfo(
         architecture=config["architecture"],
-        modalities=described["modalities"],
-        pixel_mm=float(described["pixel_mm"]),
-        threads=asked.threads,
-        min_island_px=asked.min_island_px,
-        min_tumor_px=asked.min_tumor_px,
-        attempts=asked.attempts,
+        modalities=slice_stats["modalities"],
+        pixel_mm=float(slice_stats["pixel_mm"]),
+        threads=generate.threads,
+        min_island_px=generate.min_island_px,
+        min_tumor_px=generate.min_tumor_px,
+        attempts=generate.attempts,
         version=release.version,
         date=release.date.isoformat(),
         license_words=release.license,
         verdict=gate_verdict(folder, weights_sha256),
         weights_sha256=weights_sha256,
-        skull_stripped=described.get("skull_stripped"),
+        skull_stripped=slice_stats.get("skull_stripped"),
     )
 
 
@@ -84,28 +84,28 @@ def gate_verdict(folder: Path, weights_sha256: str) -> str:
     metrics = folder.parents[1] / "gate" / folder.name / "metrics.json"
     if not metrics.exists():
         return NOT_JUDGED
-    judged = read_metrics(GateMetrics, metrics)
-    return judged.verdict if judged.generator_sha256 == weights_sha256 else NOT_JUDGED
+    gate_metrics = read_metrics(GateMetrics, metrics)
+    return gate_metrics.verdict if gate_metrics.generator_sha256 == weights_sha256 else NOT_JUDGED
 
 
 def read_package_info(folder: Path) -> GeneratorInfo:
-    """Read the facts of a package.
+    """Read the description of a generator in a package.
 
     Raises:
         InputError: when they cannot be read, or are those of other weights.
     """
     try:
-        facts = GeneratorInfo.load(folder)
+        info = GeneratorInfo.load(folder)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder / INFO_FILE} cannot be read ({error}); export it again"
         ) from None
-    if facts.weights_sha256 != sha256_of(folder / WEIGHTS_FILE):
+    if info.weights_sha256 != sha256_of(folder / WEIGHTS_FILE):
         raise InputError(
             f"{folder / WEIGHTS_FILE} is not the file that {INFO_FILE} beside it describes and the"
             " gate's verdict is about; export the generator again"
         )
-    return facts
+    return info
 
 
 def sha256_of(weights: Path) -> str:
@@ -120,14 +120,14 @@ def sha256_of(weights: Path) -> str:
         raise InputError(f"{weights} is missing; {REMEDY}") from None
 
 
-def build_checked_generator(facts: GeneratorInfo, weights: Path) -> Generator:
-    """The generator itself.
+def build_checked_generator(info: GeneratorInfo, weights: Path) -> Generator:
+    """Build the generator from its description and weights.
 
     Raises:
-        InputError: when facts and weights do not fit.
+        InputError: when info and weights do not fit.
     """
     try:
-        return build_generator(facts, weights)
+        return build_generator(info, weights)
     except (OSError, SafetensorError, RuntimeError, TypeError) as error:
         raise InputError(
             f"{weights} cannot be read as this generator ({str(error).splitlines()[0]}); train or"

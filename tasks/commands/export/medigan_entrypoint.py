@@ -1,4 +1,4 @@
-"""The package's entry for medigan, which calls `generate`."""
+"""The entry point of the package for medigan, which calls `generate`."""
 
 import re
 from itertools import islice
@@ -29,7 +29,7 @@ def generate(
     seed: int = 0,
     **_: Any,
 ) -> list[Sample] | None:
-    """Draw slices with tumour masks.
+    """Generate slices with tumour masks.
 
     Args:
         model_file: `generator.safetensors`; `generator.json` lies beside it.
@@ -44,21 +44,23 @@ def generate(
         (H,W) in {0, 1}, and "1" where there is a tumour, "0" where there is none.
     """
     weights, folder = Path(model_file), Path(output_path)
-    facts = GeneratorInfo.load(weights.parent)
-    before = count_earlier_slices(folder) if save_images else 0
-    wish = facts.sampling_request(count=before + num_samples, label=label, seed=seed)
-    drawn = islice(generate_slices(build_generator(facts, weights), facts, wish), before, None)
+    info = GeneratorInfo.load(weights.parent)
+    skipped = count_earlier_slices(folder) if save_images else 0
+    request = info.sampling_request(count=skipped + num_samples, label=label, seed=seed)
+    samples = islice(generate_slices(build_generator(info, weights), info, request), skipped, None)
     if not save_images:
-        return [(channels_last(one.image), one.mask, str(one.label)) for _, one in drawn]
+        return [
+            (channels_last(sample.image), sample.mask, str(sample.label)) for _, sample in samples
+        ]
     folder.mkdir(parents=True, exist_ok=True)
-    for index, one in drawn:
-        name = subject_name(facts, wish, index, one.label)
-        png_writer.write(folder, name, one.image, one.mask, modalities=facts.modalities)
+    for index, sample in samples:
+        name = subject_name(info, request, index, sample.label)
+        png_writer.write(folder, name, sample.image, sample.mask, modalities=info.modalities)
     return None
 
 
 def count_earlier_slices(folder: Path) -> int:
-    """How many slices earlier batches hold.
+    """Count the slices that earlier batches hold.
 
     medigan asks for 32 at a time, with the same seed, in folders `batch_0`, `batch_1`, ..., whose
     files it puts beside them as `batch_0_NAME`.
@@ -69,6 +71,6 @@ def count_earlier_slices(folder: Path) -> int:
 
 
 def channels_last(image: NDArray[np.float16]) -> NDArray[np.float32]:
-    """(C,H,W) to (H,W,C), and to (H,W) where there is one channel."""
-    turned = np.moveaxis(image.astype(np.float32), 0, -1)
-    return turned[..., 0] if turned.shape[-1] == 1 else turned
+    """Move (C,H,W) to (H,W,C), and to (H,W) where there is one channel."""
+    moved = np.moveaxis(image.astype(np.float32), 0, -1)
+    return moved[..., 0] if moved.shape[-1] == 1 else moved

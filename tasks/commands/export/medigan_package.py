@@ -1,4 +1,4 @@
-"""A folder from which medigan (Osuala 2023, doi 10.1117/1.JMI.10.6.061403) runs a generator.
+"""Write a folder from which medigan (Osuala 2023, doi 10.1117/1.JMI.10.6.061403) runs a generator.
 
 medigan looks for `config/global.json` and `models/MODEL/PACKAGE/` below the current folder, so
 started here it finds both and fetches nothing. The zip file is what a contribution uploads.
@@ -35,7 +35,7 @@ Licence: {license_words}
 """
 
 
-def write_package(out: Path, facts: GeneratorInfo, weights: Path) -> None:
+def write_package(out: Path, info: GeneratorInfo, weights: Path) -> None:
     """Write medigan's two folders to an empty one."""
     (out / "config").mkdir()
     package = out / "models" / MODEL / PACKAGE
@@ -43,24 +43,24 @@ def write_package(out: Path, facts: GeneratorInfo, weights: Path) -> None:
         Path(__file__).with_name("medigan_entrypoint.py"), package, name="__init__"
     )
     shutil.copyfile(weights, package / WEIGHTS_FILE)
-    facts.save(package)
+    info.save(package)
     readme = README.format(
-        modalities=" and ".join(facts.modalities),
-        size=facts.architecture["size"],
+        modalities=" and ".join(info.modalities),
+        size=info.architecture["size"],
         model=MODEL,
         package=PACKAGE,
-        verdict=facts.verdict,
-        license_words=facts.license_words,
+        verdict=info.verdict,
+        license_words=info.license_words,
     )
     for folder in (out, package):
         (folder / "README.md").write_text(readme)
     write_zip(package)
-    entry = json.dumps({MODEL: catalogue_entry(facts)}, indent=4)
+    entry = json.dumps({MODEL: catalogue_entry(info)}, indent=4)
     (out / "config/global.json").write_text(entry + "\n")
 
 
 def write_zip(package: Path) -> None:
-    """The package as a zip file beside it; the same files give the same bytes."""
+    """Write the package as a zip file beside it; the same files give the same bytes."""
     with zipfile.ZipFile(package.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(package.iterdir()):
             member = zipfile.ZipInfo(f"{package.name}/{path.name}")  # dated 1980
@@ -68,10 +68,10 @@ def write_zip(package: Path) -> None:
             archive.writestr(member, path.read_bytes())
 
 
-def catalogue_entry(facts: GeneratorInfo) -> dict[str, Any]:
-    """The model's entry in `global.json`."""
-    size = facts.architecture["size"]
-    words = ["brain", "MRI", *facts.modalities, "tumour", "mask", "synthetic"]
+def catalogue_entry(info: GeneratorInfo) -> dict[str, Any]:
+    """Return the model's entry in `global.json`."""
+    size = info.architecture["size"]
+    tags = ["brain", "MRI", *info.modalities, "tumour", "mask", "synthetic"]
     return {
         "execution": {
             "package_name": PACKAGE,
@@ -86,14 +86,14 @@ def catalogue_entry(facts: GeneratorInfo) -> dict[str, Any]:
                     "base": ["model_file", "num_samples", "output_path", "save_images"],
                     "custom": {"label": "both", "seed": 0},
                 },
-                "input_latent_vector_size": facts.architecture["latent"],
+                "input_latent_vector_size": info.architecture["latent"],
             },
         },
         "selection": {
             "performance": {},
             "use_cases": ["classification", "segmentation"],
             "organ": ["brain"],
-            "modality": ["MRI", *facts.modalities],
+            "modality": ["MRI", *info.modalities],
             "vendors": [],
             "centres": [],
             "function": ["noise to image", "image generation", "data augmentation"],
@@ -105,10 +105,10 @@ def catalogue_entry(facts: GeneratorInfo) -> dict[str, Any]:
             "width": size,
             "depth": None,
             "type": "DCGAN",
-            "license": facts.license_words,
+            "license": info.license_words,
             "dataset_type": "see its makers",
             "privacy_preservation": None,
-            "tags": words,
+            "tags": tags,
             "year": "",
         },
         "description": {
@@ -116,13 +116,13 @@ def catalogue_entry(facts: GeneratorInfo) -> dict[str, Any]:
             "provided_date": None,
             "trained_date": None,
             "provided_after_epoch": None,
-            "version": facts.version,
+            "version": info.version,
             "publication": None,
             "doi": [],
             "inputs": [
                 "label: default=both, help=tumor, none or both",
                 "seed: default=0, help=another seed draws other slices",
             ],
-            "comment": f"SYNTHETIC slices of no person. Verdict of the gate: {facts.verdict}.",
+            "comment": f"SYNTHETIC slices of no person. Verdict of the gate: {info.verdict}.",
         },
     }

@@ -1,4 +1,4 @@
-"""A MONAI bundle (https://docs.monai.io/en/latest/mb_specification.html) of a generator.
+"""Write a generator as a MONAI bundle (https://docs.monai.io/en/latest/mb_specification.html).
 
 The weights are safetensors instead of the specification's `model.pt`, which is a pickle.
 """
@@ -54,33 +54,33 @@ The weights are `models/generator.safetensors`; there is no `model.pt`, which wo
 """
 
 
-def write_bundle(out: Path, facts: GeneratorInfo, weights: Path) -> None:
+def write_bundle(out: Path, info: GeneratorInfo, weights: Path) -> None:
     """Write the bundle to an empty folder."""
     for name in ("configs", "docs", "models"):
         (out / name).mkdir()
     shutil.copyfile(weights, out / "models" / WEIGHTS_FILE)
-    facts.save(out / "models")
+    info.save(out / "models")
     vendored_modules.copy_modules(Path(__file__).with_name("monai_components.py"), out / "scripts")
-    for name, tree in {"inference": INFERENCE, "metadata": metadata(facts)}.items():
+    for name, tree in {"inference": INFERENCE, "metadata": metadata(info)}.items():
         (out / f"configs/{name}.json").write_text(json.dumps(tree, indent=4) + "\n")
     (out / "docs/README.md").write_text(
         README.format(
-            modalities=" and ".join(facts.modalities),
-            size=facts.architecture["size"],
-            pixel_mm=facts.pixel_mm,
-            verdict=facts.verdict,
-            license_words=facts.license_words,
+            modalities=" and ".join(info.modalities),
+            size=info.architecture["size"],
+            pixel_mm=info.pixel_mm,
+            verdict=info.verdict,
+            license_words=info.license_words,
         )
     )
 
 
-def metadata(facts: GeneratorInfo) -> dict[str, Any]:
-    """`metadata.json`, with the keys that the specification wants."""
-    size, channels = facts.architecture["size"], len(facts.modalities)
+def metadata(info: GeneratorInfo) -> dict[str, Any]:
+    """Return `metadata.json` with the keys that the specification requires."""
+    size, channels = info.architecture["size"], len(info.modalities)
     return {
         "schema": SCHEMA,
-        "version": facts.version,
-        "changelog": {facts.version: "exported by auglift"},
+        "version": info.version,
+        "changelog": {info.version: "exported by auglift"},
         "monai_version": version("monai"),
         "pytorch_version": version("torch").partition("+")[0],
         "numpy_version": version("numpy"),
@@ -90,14 +90,14 @@ def metadata(facts: GeneratorInfo) -> dict[str, Any]:
         "task": "Synthesis of 2D brain MRI slices with tumour masks",
         "description": "A conditional DCGAN that draws a slice and its tumour mask together",
         "authors": "auglift",
-        "copyright": facts.license_words,
+        "copyright": info.license_words,
         "data_source": "see docs/README.md",
         "data_type": "nibabel",
         "image_classes": "SYNTHETIC slices in [-1, 1], air at -1",
         "label_classes": "0 no tumour, 1 tumour",
         "pred_classes": "tumour mask: above 0 inside",
         "eval_metrics": {},
-        "intended_use": f"Data augmentation, not diagnosis. Gate's verdict: {facts.verdict}",
+        "intended_use": f"Data augmentation, not diagnosis. Gate's verdict: {info.verdict}",
         "references": ["Radford et al. 2016, arXiv 1511.06434"],
         "network_data_format": {
             "inputs": {
@@ -105,7 +105,7 @@ def metadata(facts: GeneratorInfo) -> dict[str, Any]:
                     "type": "noise",
                     "format": "latent",
                     "modality": "n/a",
-                    "num_channels": facts.architecture["latent"] + LABELS,
+                    "num_channels": info.architecture["latent"] + LABELS,
                     "spatial_shape": [1, 1],
                     "dtype": "float32",
                     "value_range": [],
@@ -125,7 +125,7 @@ def metadata(facts: GeneratorInfo) -> dict[str, Any]:
                     "is_patch_data": False,
                     "channel_def": {
                         str(place): name
-                        for place, name in enumerate([*facts.modalities, "tumour mask"])
+                        for place, name in enumerate([*info.modalities, "tumour mask"])
                     },
                 }
             },

@@ -1,4 +1,4 @@
-"""A folder for someone else: written whole, or not at all, and never over what is there."""
+"""Write a new folder as a whole or not at all, and never over existing files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from tasks.stage.stage_io import discard
 
 @contextmanager
 def write_new_folder(out: Path) -> Iterator[Path]:
-    """Give a sibling of `out` to write to; move it into place when all went well.
+    """Yield a temporary sibling of `out` to write to; move it into place on success.
 
     Raises:
         InputError: when something lies at `out`, or nothing can be written beside it.

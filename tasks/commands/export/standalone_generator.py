@@ -1,8 +1,8 @@
-"""A generator on its own: `generator.json`, `generator.safetensors`, and slices drawn from them.
+"""Sample slices from `generator.json` and `generator.safetensors` alone.
 
-Packages for other tools carry copies of this file and of what it imports, so it needs numpy,
-scipy, safetensors and torch and nothing of auglift. It draws on the processor: slice i of a seed
-is then the same slice on every machine of one type.
+Packages for other tools carry copies of this file and of what it imports, so it needs numpy, scipy,
+safetensors and torch and nothing of auglift. It runs on the processor, so slice i of a seed is the
+same slice on every machine of one type.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorInfo:
-    """What has to be known of a generator besides its weights; `generator.json` holds it.
+    """The description of a generator besides its weights; `generator.json` holds it.
 
     Attributes:
         architecture: the fields of `Architecture`.
@@ -59,7 +59,7 @@ class GeneratorInfo:
 
     @property
     def mark(self) -> str:
-        """What stands in every header."""
+        """The text that marks every header as synthetic."""
         return f"SYNTHETIC by auglift {self.version}, not of any person"
 
     def sampling_request(
@@ -71,13 +71,13 @@ class GeneratorInfo:
         tumor_area_mm2: float | None = None,
         position_mm: float | None = None,
     ) -> SamplingRequest:
-        """Slices of this generator.
+        """Return a request for slices of this generator.
 
         Raises:
             ValueError: when it was not taught what is asked for.
         """
-        asked = {"area": tumor_area_mm2, "position": position_mm}
-        for name, value in asked.items():
+        requested = {"area": tumor_area_mm2, "position": position_mm}
+        for name, value in requested.items():
             if value is not None and name not in self.architecture.get("conditions", ()):
                 raise ValueError(
                     f"this generator was not taught the {name} of what it draws; train one with"
@@ -107,9 +107,9 @@ class GeneratorInfo:
         return cls(**tree)
 
 
-def build_generator(facts: GeneratorInfo, weights: Path) -> Generator:
-    """The generator, ready to draw."""
-    generator = Generator(Architecture(**facts.architecture))
+def build_generator(info: GeneratorInfo, weights: Path) -> Generator:
+    """Build the generator with its weights, in evaluation mode."""
+    generator = Generator(Architecture(**info.architecture))
     generator.load_state_dict(load_file(weights))
     layout = torch.channels_last
     ready: Generator = generator.to(memory_format=layout)
@@ -117,57 +117,57 @@ def build_generator(facts: GeneratorInfo, weights: Path) -> Generator:
 
 
 def generate_slices(
-    generator: Generator, facts: GeneratorInfo, wish: SamplingRequest
+    generator: Generator, info: GeneratorInfo, request: SamplingRequest
 ) -> Iterator[tuple[int, GeneratedSlice]]:
-    """Yield `wish.count` slices that agree with their label, each with its index.
+    """Yield `request.count` slices that match their label, each with its index.
 
     The first slices of a longer list are those of a shorter one: a slice follows from the seed
     and its index alone, and an index whose slice never agrees is left out of every list.
 
     Args:
         generator: from `build`.
-        facts: of that generator.
-        wish: from `facts.wish`.
+        info: of that generator.
+        request: from `info.sampling_request`.
 
     Raises:
         ValueError: when the generator draws none that agrees.
     """
-    found, barren = 0, 0
-    if not wish.count:
+    yielded, empty_batches = 0, 0
+    if not request.count:
         return
     for start in count_from(0, BATCH):
-        with fixed_threads(facts.threads):
-            batch = sample_batch(generator, wish, start, CPU)
-        barren = 0 if batch else barren + 1
-        if barren == MAX_EMPTY_BATCHES:
+        with fixed_threads(info.threads):
+            batch = sample_batch(generator, request, start, CPU)
+        empty_batches = 0 if batch else empty_batches + 1
+        if empty_batches == MAX_EMPTY_BATCHES:
             raise ValueError(
                 f"none of {MAX_EMPTY_BATCHES * BATCH} slices agreed with its label in"
-                f" {wish.attempts} draws each; train the generator longer"
+                f" {request.attempts} draws each; train the generator longer"
             )
         for index in sorted(batch):
             yield index, batch[index]
-            found += 1
-            if found == wish.count:
+            yielded += 1
+            if yielded == request.count:
                 return
 
 
-def subject_name(facts: GeneratorInfo, wish: SamplingRequest, index: int, label: int) -> str:
-    """Name the synthetic subject that a slice is.
+def subject_name(info: GeneratorInfo, request: SamplingRequest, index: int, label: int) -> str:
+    """Return the name of the synthetic subject of a slice.
 
-    The same slice always has the same name, and slices that anything made different, other weights
-    or another tumour area, have different ones.
+    The same slice always has the same name, and slices of other weights or other requested
+    conditions have different names.
     """
-    fields = asdict(wish)
+    fields = asdict(request)
     for name in ("count", "tumor_share", "seed"):  # they decide which slices, not how they look
         del fields[name]
-    shaped_by = json.dumps([facts.weights_sha256, facts.threads, fields], sort_keys=True)
-    key = hashlib.sha256(shaped_by.encode()).hexdigest()[:8]
-    return f"sub-syn{key}s{wish.seed}{LABEL_LETTERS[label]}{index:06d}"
+    appearance = json.dumps([info.weights_sha256, info.threads, fields], sort_keys=True)
+    key = hashlib.sha256(appearance.encode()).hexdigest()[:8]
+    return f"sub-syn{key}s{request.seed}{LABEL_LETTERS[label]}{index:06d}"
 
 
 @contextmanager
 def fixed_threads(threads: int) -> Iterator[None]:
-    """Torch's thread count for a moment."""
+    """Set torch's thread count within a context."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -48,8 +48,8 @@ from tasks.generate.sample_generator import (
     SamplingRequest,
     sample_generator,
 )
-from tasks.measures.features import features
-from tasks.measures.frechet import frechet_distance
+from tasks.measures.features.feature_extraction import features
+from tasks.measures.features.frechet import frechet_distance
 
 FOLD = "0"
 HERE = Path(__file__).parents[1]

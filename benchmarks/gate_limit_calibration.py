@@ -21,13 +21,13 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.phantom_cohorts import cohort
 from tasks.common.slice_set import SliceSet
-from tasks.gate.catalogue import catalogue
-from tasks.gate.described import Described, describe
-from tasks.gate.experts import Experts, meet
-from tasks.gate.sets import Drawn, Sets, evaluate, usable
-from tasks.measures import neighbours
-from tasks.measures.intervals import draws
-from tasks.measures.nearest_ssim import nearest_ssim
+from tasks.gate.measure_catalogue import catalogue
+from tasks.gate.reference_models import Experts, meet
+from tasks.gate.set_measures import Drawn, Sets, evaluate, usable
+from tasks.gate.slice_features import Described, describe
+from tasks.measures.patient_subsampling import draws
+from tasks.measures.similarity import ncc_search
+from tasks.measures.similarity.ssim_search import nearest_ssim
 from tasks.params.gate import Gate
 from tests.tasks.known_generators import collapsed, damaged
 
@@ -155,7 +155,7 @@ def described(made: SliceSet, experts: Experts, train: SliceSet, seen: Described
 
 def like_training(one: Described, train: SliceSet, seen: Described) -> Described:
     """Add the SSIM to the nearest training slice and whether upright."""
-    found = neighbours.nearest(one.images, train.images, max_shift=CONFIG.max_shift)
+    found = ncc_search.nearest(one.images, train.images, max_shift=CONFIG.max_shift)
     near = nearest_ssim(
         one.images, train.images, one.bodies, seen.bodies,
         correlated=found, max_shift=CONFIG.max_shift,

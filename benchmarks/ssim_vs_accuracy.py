@@ -29,11 +29,11 @@ from tasks import params
 from tasks.common.slice_set import SliceSet, read_slices
 from tasks.generate.load_generator import load_generator
 from tasks.generate.sample_generator import SamplingRequest, sample_generator
-from tasks.measures import neighbours
-from tasks.measures.features import features
-from tasks.measures.foreground import foreground
-from tasks.measures.frechet import frechet_distance
-from tasks.measures.nearest_ssim import nearest_ssim
+from tasks.measures.anatomy.body_mask import foreground
+from tasks.measures.features.feature_extraction import features
+from tasks.measures.features.frechet import frechet_distance
+from tasks.measures.similarity import ncc_search
+from tasks.measures.similarity.ssim_search import nearest_ssim
 from tasks.params.train_gan import TrainGan
 
 WISH = SamplingRequest(
@@ -119,7 +119,7 @@ def figures(folder: Path, train: SliceSet, val: SliceSet) -> dict[str, float | s
 
 def mean_ssim(images: np.ndarray, real: SliceSet) -> float:
     """Mean SSIM with the nearest real slice, under flips and shifts, within the body."""
-    found = neighbours.nearest(images, real.images)
+    found = ncc_search.nearest(images, real.images)
     near = nearest_ssim(
         images, real.images, foreground(images), foreground(real.images), correlated=found
     )

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tasks import params
 from tasks.common import torch_setup
+from tasks.common.gate_requirements import CannotJudgeError
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices
-from tasks.gate.judge import Judgement, judge, reference, unjudged
-from tasks.gate.needs import CannotJudgeError
+from tasks.gate.evaluate import Judgement, judge, reference, unjudged
 from tasks.params.gate import Gate
 from tasks.schemas.samples import GatedSamples, Samples
 from tasks.stage import stage_io

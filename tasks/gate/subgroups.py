@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.gate.catalogue import FRECHET
-from tasks.gate.needs import LEAST_OF_LABEL
-from tasks.gate.sets import Drawn, Family, Measure, Sets, evaluate, rounded, usable
-from tasks.measures.intervals import draws, label_groups
+from tasks.common.gate_requirements import LEAST_OF_LABEL
+from tasks.gate.measure_catalogue import FRECHET
+from tasks.gate.set_measures import Drawn, Family, Measure, Sets, evaluate, rounded, usable
+from tasks.measures.patient_subsampling import draws, label_groups
 from tasks.params.gate import Gate
 
 Bools = NDArray[np.bool_]

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from tasks import params
+from tasks.common.gate_requirements import LEAST_PATIENTS
 from tasks.common.slice_set import write_slice_set
-from tasks.gate.needs import LEAST_PATIENTS
 from tasks.params.data import Data
 from tasks.params.slices import Slices
 from tasks.schemas.slices import Slices as SlicesTable

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from tasks.gate.needs import LEAST_PATIENTS, why_no_verdict, why_not_measured, without_chance
+from tasks.common.gate_requirements import (
+    LEAST_PATIENTS,
+    why_no_verdict,
+    why_not_measured,
+    without_chance,
+)
 from tasks.params.slices import Slices
 from tasks.slices.patient_split import FITTED, PartitionPlan
 from tasks.slices.selection import select

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.gate.needs import counted
+from tasks.common.gate_requirements import counted
 from tasks.params.slices import Slices
 from tasks.slices.patient_split import FITTED, PartitionPlan
 from tasks.slices.position_matching import in_range, match_in_blocks

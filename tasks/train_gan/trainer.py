@@ -21,7 +21,7 @@ from models.losses import (
 )
 from models.projected_discriminator import ProjectedDiscriminator
 from models.sync_batch_norm import replace_batch_norms
-from tasks.measures.features import load_extractor
+from tasks.measures.features.feature_extraction import load_extractor
 from tasks.params.train_gan import TrainGan
 from tasks.train_gan.adaptive_augmentation import AdaptiveAugmentation
 from tasks.train_gan.cuda_graphs import CudaGraphStep

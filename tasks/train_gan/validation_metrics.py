@@ -10,8 +10,8 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from models.dcgan import seeded_noise
-from tasks.measures.features import features
-from tasks.measures.frechet import frechet_distance
+from tasks.measures.features.feature_extraction import features
+from tasks.measures.features.frechet import frechet_distance
 from tasks.train_gan.trainer import Trainer
 from tasks.train_gan.training_data import TrainingData
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.efficientnet_features import WIDTH, EfficientNetLite0Features
-from tasks.measures.features import load_extractor
+from tasks.measures.features.feature_extraction import load_extractor
 
 
 @pytest.fixture(scope="module")

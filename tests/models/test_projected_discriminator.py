@@ -6,7 +6,7 @@ import torch
 from models.dcgan import Architecture
 from models.efficientnet_features import EfficientNetLite0Features
 from models.projected_discriminator import ProjectedDiscriminator, upsample_nearest
-from tasks.measures.features import load_extractor
+from tasks.measures.features.feature_extraction import load_extractor
 
 LABELS = torch.tensor([0, 1, 0, 1])
 

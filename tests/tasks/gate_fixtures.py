@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 from tasks.common.slice_set import SliceSet
-from tasks.gate.judge import Judgement, Reference, judge, reference
+from tasks.gate.evaluate import Judgement, Reference, judge, reference
 from tasks.params.gate import Gate
 from tests.tasks.synthetic_cohort import as_synthetic, phantom_slices
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tasks.common.slice_set import SliceSet, write_slice_set
 from tasks.gate.__main__ import main as gate
-from tasks.gate.judge import Judgement, judge, reference
+from tasks.gate.evaluate import Judgement, judge, reference
 from tasks.generate.__main__ import main as generate
 from tasks.params.gate import Gate, MeasureLimits
 from tasks.stage.errors import InputError

@@ -8,24 +8,24 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.common.slice_set import SliceSet, write_slice_set
-from tasks.gate import copies
-from tasks.gate.__main__ import main as gate
-from tasks.gate.catalogue import FRECHET
-from tasks.gate.copies import NearCopies
-from tasks.gate.described import describe
-from tasks.gate.figures import as_labelled
-from tasks.gate.judge import Judgement, judge, reference
-from tasks.gate.needs import (
+from tasks.common.gate_requirements import (
     LEAST_MARKED,
     CannotJudgeError,
     why_no_verdict,
     why_not_measured,
     without_chance,
 )
-from tasks.gate.sets import Drawn, Family, Rule, Sets, evaluate
-from tasks.measures import agreement
-from tasks.measures.intervals import draws, label_groups
+from tasks.common.slice_set import SliceSet, write_slice_set
+from tasks.gate import memorisation
+from tasks.gate.__main__ import main as gate
+from tasks.gate.evaluate import Judgement, judge, reference
+from tasks.gate.measure_catalogue import FRECHET
+from tasks.gate.measure_functions import as_labelled
+from tasks.gate.memorisation import NearCopies
+from tasks.gate.set_measures import Drawn, Family, Rule, Sets, evaluate
+from tasks.gate.slice_features import describe
+from tasks.measures.anatomy import mask_agreement
+from tasks.measures.patient_subsampling import draws, label_groups
 from tasks.params.gate import Gate, MeasureLimits
 from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real
 from tests.tasks.synthetic_cohort import as_synthetic
@@ -187,9 +187,9 @@ def test_near_copies_are_compared_at_equal_n() -> None:
 def test_a_large_set_of_fresh_slices_is_not_called_collapsed() -> None:
     fresh = oracle()
     some = fresh.select(np.arange(0, len(fresh), 6))
-    few = copies.near_copies(some.images, real().held_out)
-    many = copies.near_copies(
-        np.concatenate([fresh.images] * 2), real().held_out, most=copies.MOST_COUNTED
+    few = memorisation.near_copies(some.images, real().held_out)
+    many = memorisation.near_copies(
+        np.concatenate([fresh.images] * 2), real().held_out, most=memorisation.MOST_COUNTED
     )  # each slice twice: a near-copy of everything
     assert many.share_of(len(many.counts)) == 1
     assert many.share_of(len(some)) < 0.3
@@ -242,7 +242,7 @@ def test_the_judge_of_folders_still_refuses_what_it_cannot_judge() -> None:
 
 
 def test_the_segmenter_asks_for_as_many_tumours_as_is_said_beforehand() -> None:
-    assert agreement.MARKED == LEAST_MARKED
+    assert mask_agreement.MARKED == LEAST_MARKED
 
 
 def test_what_the_gate_will_lack_is_known_from_the_table_of_slices() -> None:

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from tasks.common.slice_set import SliceSet
-from tasks.gate import copies
-from tasks.gate.described import describe
-from tasks.gate.judge import judge, reference
+from tasks.gate import memorisation
+from tasks.gate.evaluate import judge, reference
+from tasks.gate.slice_features import describe
 from tasks.params.gate import Gate
 from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real, rng
 from tests.tasks.known_generators import (
@@ -25,14 +25,14 @@ from tests.tasks.synthetic_cohort import as_synthetic, simulated
 
 def called(slices: SliceSet) -> dict[str, np.ndarray]:
     """What each detector of copies says of the slices."""
-    found = copies.liken(
+    found = memorisation.liken(
         slices,
         describe(slices, device="cpu"),
         (real().train, real().seen),
         (real().val, real().unseen),
         max_shift=CONFIG.max_shift,
     )
-    return copies.detected(found, real().thresholds)
+    return memorisation.detected(found, real().thresholds)
 
 
 def share(slices: SliceSet) -> float:
@@ -135,7 +135,7 @@ def test_a_generator_of_one_site_is_far_from_the_other() -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", range(5))
 def test_five_cohorts_are_judged_alike(seed: int) -> None:
-    """Of every kind one, on cohorts of other patients; the whole list is `benchmarks.judge`."""
+    """Check one of every kind; `benchmarks.gate_on_known_generators` has the whole list."""
     train, val, fresh = (
         simulated(*span, seed=seed + 20) for span in ((0, 26), (26, 15), (100, 20))
     )

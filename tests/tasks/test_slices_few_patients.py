@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.gate.needs import why_no_verdict
+from tasks.common.gate_requirements import why_no_verdict
 from tasks.slices.__main__ import main
 from tasks.stage.errors import InputError
 from tests.tasks.slices_fixtures import ask, outputs, write_cohort

@@ -13,7 +13,7 @@ from pathlib import Path
 from tasks import params
 from tasks.commands.judge import image_folders, verdict_page
 from tasks.common import torch_setup
-from tasks.gate.judge import check_size, judge, reference
+from tasks.gate.evaluate import check_size, judge, reference
 from tasks.generate.slice_table import FILE_COLUMN
 from tasks.params.gate import Gate
 from tasks.stage import errors, processes

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.common.slice_set import SliceSet
-from tasks.gate.judge import WORDS, Judgement
+from tasks.gate.evaluate import WORDS, Judgement
 
 PAIRS = 8
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tasks.measures.foreground import foreground, hull_area, outline
-from tasks.measures.tumors import auroc, describe, extent
+from tasks.measures.anatomy.body_mask import foreground, hull_area, outline
+from tasks.measures.anatomy.tumor_shape import auroc, describe, extent
 
 
 def disc(size: int = 64, radius: int = 20) -> np.ndarray:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from tasks.measures import feature_distances
-from tasks.measures.feature_distances import nearest_rows, squared_distances
+from tasks.measures.features import feature_distances
+from tasks.measures.features.feature_distances import nearest_rows, squared_distances
 
 
 @pytest.mark.parametrize("block", [3, 1024])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.measures.frechet import at_infinity, frechet_distance, gaussian_distance
+from tasks.measures.features.frechet import at_infinity, frechet_distance, gaussian_distance
 
 RNG = np.random.default_rng
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.measures.ms_ssim import WEIGHTS, ms_ssim, settings
+from tasks.measures.similarity.ms_ssim import WEIGHTS, ms_ssim, settings
 
 RNG = np.random.default_rng
 

@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.measures.frechet import frechet_distance
-from tasks.measures.intervals import (
+from tasks.measures.anatomy.power_spectrum import profile, spectrum_distance
+from tasks.measures.features.frechet import frechet_distance
+from tasks.measures.features.kid import kernel_distance
+from tasks.measures.features.prdc import prdc
+from tasks.measures.patient_subsampling import (
     draws,
     interval,
     null_range,
@@ -13,9 +16,6 @@ from tasks.measures.intervals import (
     splits,
     thinned,
 )
-from tasks.measures.kid import kernel_distance
-from tasks.measures.prdc import prdc
-from tasks.measures.spectrum import profile, spectrum_distance
 
 RNG = np.random.default_rng
 
@@ -146,8 +146,8 @@ def test_the_interval_of_the_extrapolated_distance_covers_the_closed_form() -> N
     from types import SimpleNamespace
     from typing import Any
 
-    from tasks.gate.figures import extrapolated
-    from tasks.measures.frechet import gaussian_distance
+    from tasks.gate.measure_functions import extrapolated
+    from tasks.measures.features.frechet import gaussian_distance
 
     wide, narrow = np.eye(4) * (1 + 0.25), np.eye(4) * 1.1**2
     truth = gaussian_distance(np.zeros(4), wide, np.ones(4), narrow)

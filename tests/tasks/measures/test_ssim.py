@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from tasks.measures.ssim import moments, ssim
+from tasks.measures.similarity.ssim import moments, ssim
 
 
 def pairs(n: int = 4, size: int = 48) -> tuple[np.ndarray, np.ndarray]:

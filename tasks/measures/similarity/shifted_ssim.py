@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 from torch import Tensor
 
-from tasks.measures.ssim import C1, C2, RADIUS, smoother
-from tasks.measures.ssim_pairs import polynomials
+from tasks.measures.similarity.approximate_ssim import polynomials
+from tasks.measures.similarity.ssim import C1, C2, RADIUS, smoother
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]

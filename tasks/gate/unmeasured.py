@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from tasks.gate.catalogue import FRECHET
-from tasks.gate.copies import DETECTORS, Thresholds
-from tasks.gate.needs import LEAST_HELD_OUT, LEAST_OF_LABEL, mask_known
-from tasks.gate.sets import Measure, Sets
-from tasks.measures.intervals import Groups
+from tasks.common.gate_requirements import LEAST_HELD_OUT, LEAST_OF_LABEL, mask_known
+from tasks.gate.measure_catalogue import FRECHET
+from tasks.gate.memorisation import DETECTORS, Thresholds
+from tasks.gate.set_measures import Measure, Sets
+from tasks.measures.patient_subsampling import Groups
 from tasks.params.gate import Gate
 
 ABOUT_MASKS = (

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasks.measures.ssim import C1, C2, RADIUS, TAPS
-from tasks.measures.threads import one_product_each
+from tasks.measures.blas_threads import one_product_each
+from tasks.measures.similarity.ssim import C1, C2, RADIUS, TAPS
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]

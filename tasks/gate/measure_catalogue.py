@@ -1,12 +1,13 @@
 """The catalogue of set-level measures: how each is had, bounded and called in full."""
 
-from tasks.gate import figures
-from tasks.gate.figures import K, between
-from tasks.gate.sets import Family, Missing, Rule
-from tasks.measures import kid, ms_ssim
-from tasks.measures.features import NAME
-from tasks.measures.frechet import frechet_distance
-from tasks.measures.spectrum import spectrum_distance
+from tasks.gate import measure_functions
+from tasks.gate.measure_functions import K, between
+from tasks.gate.set_measures import Family, Missing, Rule
+from tasks.measures.anatomy.power_spectrum import spectrum_distance
+from tasks.measures.features import kid
+from tasks.measures.features.feature_extraction import NAME
+from tasks.measures.features.frechet import frechet_distance
+from tasks.measures.similarity import ms_ssim
 from tasks.params.gate import Gate
 
 EQUAL = "equal n of each label, by patient; reference: validation patients"
@@ -31,7 +32,7 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Family
             "train",
         ),
         Family(
-            figures.extrapolated(lambda one: one.features),
+            measure_functions.extrapolated(lambda one: one.features),
             {
                 f"FD∞({NAME})": (
                     None,
@@ -50,7 +51,7 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Family
             "train",
         ),
         Family(
-            figures.neighbourhood,
+            measure_functions.neighbourhood,
             {
                 "precision": (None, f"share of slices within {K} feature neighbours; {EQUAL}"),
                 "recall": (None, f"share of real slices within {K} feature neighbours; {EQUAL}"),
@@ -67,7 +68,7 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Family
             "train",
         ),
         Family(
-            figures.diversity,
+            measure_functions.diversity,
             {
                 "diversity": (
                     Rule("low", limits.diversity),
@@ -100,7 +101,7 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Family
             "train",
         ),
         Family(
-            between(lambda one: one.histograms, figures.histogram_distance),
+            between(lambda one: one.histograms, measure_functions.histogram_distance),
             {
                 "intensity": (
                     Rule("high", limits.intensity),
@@ -115,11 +116,11 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Family
         method = f"mean 1 - MS-SSIM ({ms_ssim.settings(side)}) of pairs of one label"
         rule = Rule("low", limits.ms_ssim_diversity)
         entry = {"ms_ssim_diversity": (rule, f"{method}; real: of two patients")}
-        found.insert(5, Family(figures.unlike, entry, "val", every=2))
+        found.insert(5, Family(measure_functions.unlike, entry, "val", every=2))
     for name in hashes:
         if name != FRECHET:
             method = f"Fréchet distance, {weights[name]}; {EQUAL}"
-            figure = between(figures.given(name), frechet_distance)
+            figure = between(measure_functions.given(name), frechet_distance)
             found.append(Family(figure, {name: (None, method)}, "train"))
     return found
 
@@ -142,29 +143,29 @@ def tumours(config: Gate) -> list[Family]:
     return [
         *(
             Family(
-                between(figures.column_of(*names), figures.wasserstein),
+                between(measure_functions.column_of(*names), measure_functions.wasserstein),
                 {key: (Rule("high", bound), f"Wasserstein distance of {words}; {EQUAL}")},
                 "train",
-                missing=figures.without(*names),
+                missing=measure_functions.without(*names),
             )
             for key, (names, bound, words) in columns.items()
         ),
         level(
             "mask_label",
-            figures.as_labelled,
+            measure_functions.as_labelled,
             Rule("low", limits.mask_label),
             "share of slices whose mask is empty or not as the label says",
-            figures.no_masks,
+            measure_functions.no_masks,
         ),
         level(
             "mask_contrast",
-            figures.contrast,
+            measure_functions.contrast,
             Rule("low", limits.mask_contrast),
             "mean |2 AUROC - 1| of the intensities in the mask against a ring around it",
-            figures.without("contrast"),
+            measure_functions.without("contrast"),
         ),
         Family(
-            figures.agreeing,
+            measure_functions.agreeing,
             {
                 "mask_agreement": (
                     Rule("low", limits.mask_agreement),
@@ -173,10 +174,10 @@ def tumours(config: Gate) -> list[Family]:
                 )
             },
             "val",
-            missing=figures.no_segmenter,
+            missing=measure_functions.no_segmenter,
         ),
         Family(
-            figures.imitated,
+            measure_functions.imitated,
             {
                 "site_coverage": (
                     Rule("low", limits.site_coverage),
@@ -185,17 +186,17 @@ def tumours(config: Gate) -> list[Family]:
                 )
             },
             "train",
-            missing=figures.no_sites,
+            missing=measure_functions.no_sites,
         ),
     ]
 
 
 def level(
     name: str,
-    column: figures.Column,
+    column: measure_functions.Column,
     rule: Rule,
     method: str,
     missing: Missing = lambda _: None,
 ) -> Family:
     """A mean of synthetic slices beside that of validation slices."""
-    return Family(figures.level(column), {name: (rule, method)}, "val", missing=missing)
+    return Family(measure_functions.level(column), {name: (rule, method)}, "val", missing=missing)

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.measures.ssim import C1, C2, SIGMA
+from tasks.measures.similarity.ssim import C1, C2, SIGMA
 
 Floats = NDArray[np.float32]
 

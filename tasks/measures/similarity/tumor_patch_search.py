@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, center_of_mass, gaussian_filter
 
-from tasks.measures.threads import one_product_each
+from tasks.measures.blas_threads import one_product_each
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]

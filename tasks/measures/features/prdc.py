@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.measures.feature_distances import squared_distances
+from tasks.measures.features.feature_distances import squared_distances
 
 Floats = NDArray[np.float64]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tasks.measures.features import SHA256, features, load_extractor
+from tasks.measures.features.feature_extraction import SHA256, features, load_extractor
 
 
 def images(n: int = 7) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.measures.sites import confusion, coverage, frequencies, learn
+from tasks.measures.anatomy.site_classifier import confusion, coverage, frequencies, learn
 
 RNG = np.random.default_rng
 

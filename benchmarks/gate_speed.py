@@ -1,6 +1,6 @@
 """How fast the gate is, how near its SSIM, and how much memory it takes: a table in Markdown.
 
-    python -m benchmarks.gate --slices 2000 --size 128 --threads 2
+    python -m benchmarks.gate_speed --slices 2000 --size 128 --threads 2
 
 Slices of the phantom's simulator, each set from other patients. The pairwise rates of scikit-image
 and torchmetrics are measured in the same run with the same settings (Wang's). Every time stands
@@ -26,9 +26,10 @@ from threadpoolctl import threadpool_limits
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from tasks.common.slice_set import SliceSet
-from tasks.gate.judge import judge, reference
-from tasks.measures import foreground, nearest_ssim, neighbours, shifted_ssim, ssim_pairs
-from tasks.measures.ssim import RADIUS
+from tasks.gate.evaluate import judge, reference
+from tasks.measures.anatomy import body_mask
+from tasks.measures.similarity import approximate_ssim, ncc_search, shifted_ssim, ssim_search
+from tasks.measures.similarity.ssim import RADIUS
 from tasks.params.gate import Gate
 from tests.tasks.synthetic_cohort import as_synthetic, simulated
 
@@ -171,14 +172,14 @@ def search(
     made: SliceSet, train: SliceSet, rates: dict[str, float], ceiling: float, threads: int
 ) -> None:
     """Nearest training slices by correlation and by SSIM, under flips and shifts."""
-    bodies = [foreground.foreground(s.images) for s in (made, train)]
+    bodies = [body_mask.foreground(s.images) for s in (made, train)]
     with threadpool_limits(threads):
-        near = timed(lambda: neighbours.nearest(made.images, train.images, workers=threads))
+        near = timed(lambda: ncc_search.nearest(made.images, train.images, workers=threads))
     n, m, size = len(made), len(train), made.images.shape[-1]
     least = near_flops(n, m, size) / ceiling
     line(f"nearest of {n} x {m} by correlation", f"least {least:.1f} s", near, threads)
     exact = timed(
-        lambda: nearest_ssim.nearest_ssim(
+        lambda: ssim_search.nearest_ssim(
             made.images, train.images, *bodies, correlated=near.value, workers=threads
         )
     )
@@ -195,14 +196,14 @@ def search(
 
 def near_flops(n: int, m: int, size: int) -> float:
     """Of the products in `neighbours`: coarse shifts of up to 4 pixels, a quarter for each flip."""
-    factor = max(size // neighbours.COARSE, 1)
+    factor = max(size // ncc_search.COARSE, 1)
     shifts = (2 * -(-4 // factor) + 1) ** 2
     return 2.0 * n * m * (size // factor) ** 2 * shifts
 
 
 def pair_flops(n: int, m: int, size: int) -> float:
     """Of the products over all pairs in `ssim_pairs`, as it is and mirrored, over all windows."""
-    grid = nearest_ssim.FEW
+    grid = ssim_search.FEW
     windows = len(range(RADIUS, size - RADIUS, grid.stride)) ** 2
     terms = (grid.degree + 1) * (grid.degree + 2) // 2  # the constant in the mean's place
     return 2.0 * 2 * n * m * windows * (terms + 4 + 4)
@@ -211,21 +212,21 @@ def pair_flops(n: int, m: int, size: int) -> float:
 def errors(made: SliceSet, train: SliceSet) -> None:
     """Near against exact SSIM of all pairs, and the search against an exhaustive one."""
     a, b = (s.images[:: max(len(s) // SAMPLE, 1)] for s in (made, train))
-    bodies = foreground.foreground(a), foreground.foreground(b)
-    exact = ssim_pairs.ssim_pairs(a, b, *bodies, stride=1, degree=ssim_pairs.ALL)
-    grid = nearest_ssim.FEW
-    nearly = ssim_pairs.ssim_pairs(a, b, *bodies, stride=grid.stride, degree=grid.degree)
+    bodies = body_mask.foreground(a), body_mask.foreground(b)
+    exact = approximate_ssim.ssim_pairs(a, b, *bodies, stride=1, degree=approximate_ssim.ALL)
+    grid = ssim_search.FEW
+    nearly = approximate_ssim.ssim_pairs(a, b, *bodies, stride=grid.stride, degree=grid.degree)
     gap = np.abs(nearly - exact)
     line(f"error of the nearly computed SSIM, {gap.size} pairs",
          f"mean {gap.mean():.4f}, largest {gap.max():.4f},"
          f" r {np.corrcoef(nearly.ravel(), exact.ravel())[0, 1]:.4f}")  # fmt: skip
     rank = (nearly > np.take_along_axis(nearly, exact.argmax(axis=1)[:, None], axis=1)).sum(axis=1)
-    line(f"rank of the exact nearest by it ({len(a)} slices; {nearest_ssim.LIKELY} are looked at"
+    line(f"rank of the exact nearest by it ({len(a)} slices; {ssim_search.LIKELY} are looked at"
          " again)", f"first for {(rank == 0).mean():.1%}, at worst {rank.max() + 1}")  # fmt: skip
     a, b = a[:: len(a) // TRUTH][:TRUTH], b[:AMONG]
-    bodies = foreground.foreground(a), foreground.foreground(b)
-    near = neighbours.nearest(a, b)
-    found = nearest_ssim.nearest_ssim(a, b, *bodies, correlated=near).scores
+    bodies = body_mask.foreground(a), body_mask.foreground(b)
+    near = ncc_search.nearest(a, b)
+    found = ssim_search.nearest_ssim(a, b, *bodies, correlated=near).scores
     gap = exhaustive(a, b, *bodies) - found
     line(f"found, against the best of every flip and shift, {TRUTH} slices in {AMONG}",
          f"lower by {gap.mean():.4f} on average, {gap.max():.4f} at most")  # fmt: skip
@@ -239,10 +240,10 @@ def exhaustive(
     best = np.full(len(a), -1.0)
     with torch.inference_mode():
         references = shifted_ssim.References.of(b, others, map)
-        queries = shifted_ssim.Images(a, bodies, 4, set(nearest_ssim.MIRRORED))
-        for flip, query in product(nearest_ssim.MIRRORED, range(len(a))):
+        queries = shifted_ssim.Images(a, bodies, 4, set(ssim_search.MIRRORED))
+        for flip, query in product(ssim_search.MIRRORED, range(len(a))):
             asked = [(number, flip) for number in range(len(b))]
-            one = nearest_ssim.Query(queries, query, references, asked, 4)
+            one = ssim_search.Query(queries, query, references, asked, 4)
             found = [value for k in range(len(b)) for _, _, value in one.exact(k, shifts)]
             best[query] = max(best[query], *found)
     return best

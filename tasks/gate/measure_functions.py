@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
-from tasks.gate.described import LEVELS, Described
-from tasks.gate.needs import mask_known, outlined
-from tasks.gate.sets import Figure, Missing, Sets
-from tasks.measures import agreement, ms_ssim, sites, tumors
-from tasks.measures.frechet import at_infinity, frechet_distance
-from tasks.measures.intervals import Draw, thinned
-from tasks.measures.prdc import prdc
+from tasks.common.gate_requirements import mask_known, outlined
+from tasks.gate.set_measures import Figure, Missing, Sets
+from tasks.gate.slice_features import LEVELS, Described
+from tasks.measures.anatomy import mask_agreement, site_classifier, tumor_shape
+from tasks.measures.features.frechet import at_infinity, frechet_distance
+from tasks.measures.features.prdc import prdc
+from tasks.measures.patient_subsampling import Draw, thinned
+from tasks.measures.similarity import ms_ssim
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -78,7 +79,7 @@ def given(name: str) -> Column:
 
 def column_of(*names: str) -> Column:
     """Columns of the tumours' figures."""
-    chosen = [tumors.COLUMNS.index(name) for name in names]
+    chosen = [tumor_shape.COLUMNS.index(name) for name in names]
     return lambda one: one.tumors[:, chosen]
 
 
@@ -119,7 +120,7 @@ def no_sites(sets: Sets) -> str | None:
     if "site" not in sets.train.table or "site" not in sets.val.table:
         return "no sites are named"
     if not sets.train.sites.shape[1]:
-        return f"no two sites with {sites.FEWEST_PATIENTS} training patients each"
+        return f"no two sites with {site_classifier.FEWEST_PATIENTS} training patients each"
     return "some site has no validation slices, so that the classifier's errors are not known"
 
 
@@ -133,13 +134,13 @@ def as_labelled(one: Described) -> Floats:
 
 def contrast(one: Described) -> Floats:
     """How far mask and ring differ in intensity, in either direction, as real tumours do."""
-    return np.abs(2 * one.tumors[:, tumors.COLUMNS.index("contrast")] - 1)
+    return np.abs(2 * one.tumors[:, tumor_shape.COLUMNS.index("contrast")] - 1)
 
 
 def agreeing(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
     """Dice of masks with the segmenter's finding."""
-    synthetic = agreement.dice(sets.synthetic.areas[draw.synthetic])
-    real = agreement.dice(sets.val.areas[draw.reference])
+    synthetic = mask_agreement.dice(sets.synthetic.areas[draw.synthetic])
+    real = mask_agreement.dice(sets.val.areas[draw.reference])
     return np.array([synthetic]), np.array([real])
 
 
@@ -154,13 +155,13 @@ def imitated(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
     if not names or len(names) < train.sites.shape[1]:
         return np.array([np.nan]), np.array([np.nan])
     own = val.table["site"].iloc[draw.reference]
-    errors = sites.confusion(val.sites[draw.reference], names, own)
+    errors = site_classifier.confusion(val.sites[draw.reference], names, own)
     sides = []
     for one, rows in ((sets.synthetic, draw.synthetic), (train, draw.other)):
         real = one is train or one is val
         known = one.table["site"].iloc[rows] if real else train.table["site"]
-        expected = sites.frequencies(names, known)
-        sides.append(np.array([sites.coverage(one.sites[rows], errors, expected)]))
+        expected = site_classifier.frequencies(names, known)
+        sides.append(np.array([site_classifier.coverage(one.sites[rows], errors, expected)]))
     return sides[0], sides[1]
 
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.gate.described import Described
-from tasks.gate.needs import CHANCE_PATIENTS, LEAST_OF_LABEL, CannotJudgeError
-from tasks.measures.intervals import (
+from tasks.common.gate_requirements import CHANCE_PATIENTS, LEAST_OF_LABEL, CannotJudgeError
+from tasks.gate.slice_features import Described
+from tasks.measures.patient_subsampling import (
     Draw,
     Groups,
     draws,

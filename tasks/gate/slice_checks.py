@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.common.gate_requirements import mask_known
 from tasks.common.slice_set import SliceSet
-from tasks.gate.copies import Likeness
-from tasks.gate.described import Described
-from tasks.gate.needs import mask_known
-from tasks.measures.feature_distances import nearest_rows
-from tasks.measures.tumors import COLUMNS
+from tasks.gate.memorisation import Likeness
+from tasks.gate.slice_features import Described
+from tasks.measures.anatomy.tumor_shape import COLUMNS
+from tasks.measures.features.feature_distances import nearest_rows
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.ndimage import gaussian_filter1d
 
-from tasks.measures.threads import one_product_each
+from tasks.measures.blas_threads import one_product_each
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.intp]

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from tasks.common.gate_requirements import mask_known
 from tasks.common.slice_set import SliceSet
-from tasks.gate.described import Described
-from tasks.gate.needs import mask_known
-from tasks.measures import agreement, sites
-from tasks.measures.features import Extractor, features, load_extractor
+from tasks.gate.slice_features import Described
+from tasks.measures.anatomy import mask_agreement, site_classifier
+from tasks.measures.features.feature_extraction import Extractor, features, load_extractor
 from tasks.params.gate import Gate
 
 Floats = NDArray[np.float64]
@@ -29,14 +29,14 @@ class Experts:
     """
 
     segmenter: nn.Module | None
-    sites: sites.Sites | None
+    sites: site_classifier.Sites | None
     extractors: tuple[Extractor, ...]
 
     def consult(self, one: Described, slices: SliceSet, *, device: str) -> Described:
         """Add what they say of slices that they were not trained on."""
         areas = one.areas
         if self.segmenter is not None:
-            areas = agreement.overlap(self.segmenter, one.images, slices.masks, device=device)
+            areas = mask_agreement.overlap(self.segmenter, one.images, slices.masks, device=device)
             areas[~mask_known(one.table)] = np.nan
         return replace(
             one,
@@ -62,7 +62,9 @@ def load(config: Gate, *, device: str) -> tuple[Extractor, ...]:
     """The feature networks whose weights are given by path."""
     if not (config.inception or config.radimagenet):
         return ()
-    from tasks.measures.pretrained import load_given  # torchvision's import takes a second
+    from tasks.measures.features.external_feature_networks import (
+        load_given,  # torchvision's import takes a second
+    )
 
     paths: dict[Literal["inception", "radimagenet"], str | None] = {
         "inception": config.inception,
@@ -93,14 +95,14 @@ def meet(
     # A tumour that nobody outlined would be taught as background.
     outlined = train if (known := mask_known(train.table)).all() else train.select(known)
     found = Experts(
-        agreement.train_segmenter(outlined, steps=steps, seed=seed, device=device)
+        mask_agreement.train_segmenter(outlined, steps=steps, seed=seed, device=device)
         if steps
         else None,
-        sites.learn(looks(seen), seen.table),
+        site_classifier.learn(looks(seen), seen.table),
         load(config, device=device),
     )
     ahead = found.consult(unseen, val, device=device)
-    if not agreement.dice(ahead.areas) >= LEAST_DICE:
+    if not mask_agreement.dice(ahead.areas) >= LEAST_DICE:
         found = replace(found, segmenter=None)
         ahead = replace(ahead, areas=unseen.areas)
     if found.sites is not None:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tasks.common.slice_set import SliceSet
-from tasks.measures import foreground, spectrum, tumors
-from tasks.measures.features import features
-from tasks.measures.neighbours import prepare, shrink
+from tasks.measures.anatomy import body_mask, power_spectrum, tumor_shape
+from tasks.measures.features.feature_extraction import features
+from tasks.measures.similarity.ncc_search import prepare, shrink
 
 Floats = NDArray[np.float64]
 
@@ -58,16 +58,16 @@ class Described:
 def describe(slices: SliceSet, *, device: str) -> Described:
     """Measure slices; broken pixels count as air here, the checks report them."""
     images = np.nan_to_num(slices.images, nan=-1, posinf=1, neginf=-1).clip(-1, 1)
-    bodies = foreground.foreground(images)
+    bodies = body_mask.foreground(images)
     with threadpool_limits(1, user_api="blas"):  # many small products
         coarse = shrink(prepare(images)).reshape(len(images), -1)
     return Described(
         table=slices.table,
         images=images,
         features=features(images, device=device),
-        spectra=spectrum.profile(images),
-        outlines=foreground.outline(bodies),
-        tumors=tumors.describe(images, slices.masks, bodies),
+        spectra=power_spectrum.profile(images),
+        outlines=body_mask.outline(bodies),
+        tumors=tumor_shape.describe(images, slices.masks, bodies),
         histograms=histograms(images, bodies),
         coarse=coarse,
         bodies=bodies,

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torchvision.models import resnet50
 from torchvision.models.inception import Inception3
 
-from tasks.measures.features import features
-from tasks.measures.pretrained import load_given
+from tasks.measures.features.external_feature_networks import load_given
+from tasks.measures.features.feature_extraction import features
 from tasks.stage.errors import InputError
 
 X = np.random.default_rng(0).uniform(-1, 1, (2, 1, 40, 40)).astype(np.float32)

@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.measures.neighbours import Nearest, Owners, flipped
-from tasks.measures.shifted_ssim import (
+from tasks.measures.blas_threads import one_product_each
+from tasks.measures.similarity.approximate_ssim import Grid, best_pairs
+from tasks.measures.similarity.ncc_search import Nearest, Owners, flipped
+from tasks.measures.similarity.shifted_ssim import (
     AT_ONCE,
     STRIDE,
     Flip,
@@ -30,9 +32,7 @@ from tasks.measures.shifted_ssim import (
     nearly,
     unit,
 )
-from tasks.measures.ssim import RADIUS
-from tasks.measures.ssim_pairs import Grid, best_pairs
-from tasks.measures.threads import one_product_each
+from tasks.measures.similarity.ssim import RADIUS
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.measures.agreement import dice, padded
+from tasks.measures.anatomy.mask_agreement import dice, padded
 
 
 def test_dice_is_one_for_all_pixels_of_a_set() -> None:
@@ -24,7 +24,7 @@ def test_a_segmenter_finds_what_it_was_shown_and_doubts_exchanged_masks() -> Non
     import pandas as pd
 
     from tasks.common.slice_set import SliceSet
-    from tasks.measures.agreement import overlap, train_segmenter
+    from tasks.measures.anatomy.mask_agreement import overlap, train_segmenter
 
     rng = np.random.default_rng(0)
     images = rng.normal(-0.2, 0.1, (60, 1, 34, 34)).astype(np.float32)

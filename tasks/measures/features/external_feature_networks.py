@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.inception_features import InceptionFeatures
 from models.radimagenet_features import RadImageNetFeatures
-from tasks.measures.features import Extractor
+from tasks.measures.features.feature_extraction import Extractor
 from tasks.stage.errors import InputError
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.measures.neighbours import flipped, folded, moved, nearest
+from tasks.measures.similarity.ncc_search import flipped, folded, moved, nearest
 
 
 def blobs(n: int, size: int = 64) -> np.ndarray:

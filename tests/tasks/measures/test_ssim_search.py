@@ -8,12 +8,12 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 
-from tasks.measures import nearest_ssim as search
-from tasks.measures import ssim_pairs as windows
-from tasks.measures.nearest_ssim import NearestSsim, nearest_ssim
-from tasks.measures.neighbours import moved, nearest
-from tasks.measures.ssim import TAPS, moments, ssim
-from tasks.measures.ssim_pairs import ALL, ssim_pairs
+from tasks.measures.similarity import approximate_ssim as windows
+from tasks.measures.similarity import ssim_search as search
+from tasks.measures.similarity.approximate_ssim import ALL, ssim_pairs
+from tasks.measures.similarity.ncc_search import moved, nearest
+from tasks.measures.similarity.ssim import TAPS, moments, ssim
+from tasks.measures.similarity.ssim_search import NearestSsim, nearest_ssim
 
 
 def textures(n: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from tasks.common.gate_requirements import LEAST_OF_LABEL, CannotJudgeError, why_no_verdict
 from tasks.common.slice_set import LEAST_JUDGED, SliceSet
-from tasks.gate import checks, copies, experts
-from tasks.gate.catalogue import catalogue
-from tasks.gate.described import Described, describe
-from tasks.gate.missing import in_the_way, not_measured, way_out
-from tasks.gate.needs import LEAST_OF_LABEL, CannotJudgeError, why_no_verdict
-from tasks.gate.sets import Measure, Sets, compared_labels, measure
+from tasks.gate import memorisation, reference_models, slice_checks
+from tasks.gate.measure_catalogue import catalogue
+from tasks.gate.set_measures import Measure, Sets, compared_labels, measure
+from tasks.gate.slice_features import Described, describe
 from tasks.gate.subgroups import Subgroup, subgroups
+from tasks.gate.unmeasured import in_the_way, not_measured, way_out
 from tasks.params.gate import Gate
 from tasks.stage.errors import InputError
 
@@ -84,12 +84,12 @@ class Reference:
     val: SliceSet
     seen: Described
     unseen: Described
-    held_out: copies.Likeness
-    thresholds: copies.Thresholds
-    norm: checks.Norm
+    held_out: memorisation.Likeness
+    thresholds: memorisation.Thresholds
+    norm: slice_checks.Norm
     bounds: dict[str, float]
-    twins: copies.NearCopies
-    experts: experts.Experts
+    twins: memorisation.NearCopies
+    experts: reference_models.Experts
 
 
 def reference(train: SliceSet, val: SliceSet, config: Gate, *, device: str = "cpu") -> Reference:
@@ -109,17 +109,28 @@ def reference(train: SliceSet, val: SliceSet, config: Gate, *, device: str = "cp
         raise CannotJudgeError("; ".join(lacking))
     check_size("training", train, val)
     seen, unseen = (describe(side, device=device) for side in (train, val))
-    wise, seen, unseen = experts.meet(train, val, seen, unseen, config, device=device)
-    held_out = copies.liken(
+    wise, seen, unseen = reference_models.meet(train, val, seen, unseen, config, device=device)
+    held_out = memorisation.liken(
         val, unseen, (train, seen), (val, unseen),
         max_shift=config.max_shift, workers=config.threads, held_out=True, device=device,
     )  # fmt: skip
-    norm = checks.norm_of(seen)
-    bounds = checks.bounds(checks.scores(unseen, held_out, norm), tolerance=config.tolerance)
+    norm = slice_checks.norm_of(seen)
+    bounds = slice_checks.bounds(
+        slice_checks.scores(unseen, held_out, norm), tolerance=config.tolerance
+    )
     unseen = with_likeness(unseen, held_out)
-    twins = copies.near_copies(train.images, held_out, workers=config.threads, device=device)
+    twins = memorisation.near_copies(train.images, held_out, workers=config.threads, device=device)
     return Reference(
-        train, val, seen, unseen, held_out, copies.calibrate(held_out), norm, bounds, twins, wise
+        train,
+        val,
+        seen,
+        unseen,
+        held_out,
+        memorisation.calibrate(held_out),
+        norm,
+        bounds,
+        twins,
+        wise,
     )
 
 
@@ -140,20 +151,20 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
     ours = describe(synthetic, device=device)
     ours = real.experts.consult(ours, synthetic, device=device)
     safe = ours.images
-    found = copies.liken(
+    found = memorisation.liken(
         SliceSet(safe, synthetic.masks, synthetic.table), ours,
         (real.train, real.seen), (real.val, real.unseen),
         max_shift=config.max_shift, workers=config.threads, device=device,
     )  # fmt: skip
-    scores = checks.scores(ours, found, real.norm)
-    reasons = checks.reasons(
-        copies=np.any(list(copies.detected(found, real.thresholds).values()), axis=0),
-        broken=checks.broken(synthetic),
-        wrong_mask=checks.wrong_mask(synthetic, ours),
+    scores = slice_checks.scores(ours, found, real.norm)
+    reasons = slice_checks.reasons(
+        copies=np.any(list(memorisation.detected(found, real.thresholds).values()), axis=0),
+        broken=slice_checks.broken(synthetic),
+        wrong_mask=slice_checks.wrong_mask(synthetic, ours),
         scores=scores,
         bounds=real.bounds,
     )
-    twins = copies.near_copies(
+    twins = memorisation.near_copies(
         safe, real.held_out, most=most_counted(len(safe), len(real.train)),
         workers=config.threads, device=device,
     )  # fmt: skip
@@ -169,7 +180,11 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
         measures = measure(sets, families, config)
         parts = subgroups(sets, families, measures, config)
     missing = not_measured(
-        sets, measures, compared_labels(sets), real.thresholds, copies.comparable(real.held_out)
+        sets,
+        measures,
+        compared_labels(sets),
+        real.thresholds,
+        memorisation.comparable(real.held_out),
     )
     words = verdict_reasons(samples, measures, config, twins=(twins, real.twins))
     words += [
@@ -204,7 +219,7 @@ def unjudged(synthetic: SliceSet, why: str) -> Judgement:
         {},
         synthetic.table[["row", "seed", "label"]]
         .reset_index(drop=True)
-        .assign(**dict.fromkeys(checks.SCORES, np.nan), accepted=False, reason=UNJUDGED),
+        .assign(**dict.fromkeys(slice_checks.SCORES, np.nan), accepted=False, reason=UNJUDGED),
         {},
         {},
         {},
@@ -218,7 +233,9 @@ def most_counted(n: int, real: int) -> int:
     With fewer than four times the quotient of the sizes, a slice may well have none in a part.
     """
     return (
-        copies.MOST_COUNTED if n <= real else max(copies.MOST_COUNTED, min(-(-4 * n // real), 64))
+        memorisation.MOST_COUNTED
+        if n <= real
+        else max(memorisation.MOST_COUNTED, min(-(-4 * n // real), 64))
     )
 
 
@@ -235,7 +252,7 @@ def check_size(name: str, side: SliceSet, val: SliceSet) -> None:
         )
 
 
-def with_likeness(one: Described, likeness: copies.Likeness) -> Described:
+def with_likeness(one: Described, likeness: memorisation.Likeness) -> Described:
     """The description with each slice's SSIM to its nearest training slice, and whether upright."""
     found = likeness.to_train
     return replace(
@@ -250,8 +267,8 @@ def with_likeness(one: Described, likeness: copies.Likeness) -> Described:
 def tabulate(
     synthetic: SliceSet,
     train: SliceSet,
-    found: copies.Likeness,
-    thresholds: copies.Thresholds,
+    found: memorisation.Likeness,
+    thresholds: memorisation.Thresholds,
     *,
     scores: pd.DataFrame,
     reasons: list[str | None],
@@ -260,8 +277,8 @@ def tabulate(
     rows = train.table["row"].to_numpy()
     table = synthetic.table[["row", "seed", "label"]].reset_index(drop=True)
     return table.assign(
-        **copies.columns(found, thresholds, rows),
-        **{name: scores[name].to_numpy() for name in checks.SCORES},
+        **memorisation.columns(found, thresholds, rows),
+        **{name: scores[name].to_numpy() for name in slice_checks.SCORES},
         accepted=[reason is None for reason in reasons],
         reason=pd.array(reasons, dtype="str"),
     )
@@ -290,7 +307,7 @@ def verdict_reasons(
     measures: dict[str, Measure],
     config: Gate,
     *,
-    twins: tuple[copies.NearCopies, copies.NearCopies],
+    twins: tuple[memorisation.NearCopies, memorisation.NearCopies],
 ) -> list[str]:
     """Why the set is rejected, in words with figure and limit; nothing when it is accepted."""
     n = len(samples)

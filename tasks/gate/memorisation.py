@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.common.gate_requirements import LEAST_HELD_OUT
 from tasks.common.slice_set import SliceSet
-from tasks.gate.described import Described
-from tasks.gate.needs import LEAST_HELD_OUT
-from tasks.measures import neighbours
-from tasks.measures.feature_distances import nearest_rows
-from tasks.measures.nearest_ssim import nearest_ssim
-from tasks.measures.neighbours import Nearest
-from tasks.measures.patches import nearest_patch
+from tasks.gate.slice_features import Described
+from tasks.measures.features.feature_distances import nearest_rows
+from tasks.measures.similarity import ncc_search
+from tasks.measures.similarity.ncc_search import Nearest
+from tasks.measures.similarity.ssim_search import nearest_ssim
+from tasks.measures.similarity.tumor_patch_search import nearest_patch
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -116,7 +116,7 @@ def liken(
     correlated, similar, tumors, near = [], [], [], []
     mean, std = train[1].features.mean(axis=0), np.maximum(train[1].features.std(axis=0), 1e-3)
     for (side, described), owners in ((train, None), (unseen, own)):
-        found = neighbours.nearest(
+        found = ncc_search.nearest(
             slices.images, side.images,
             max_shift=max_shift, owners=owners, workers=workers, device=device,
         )  # fmt: skip
@@ -283,7 +283,7 @@ def near_copies(
     if len(images) < 2:
         return NearCopies(np.zeros(len(images), dtype=np.intp), most)
     each = np.arange(len(images))
-    own = neighbours.nearest(
+    own = ncc_search.nearest(
         images, images, keep=most, max_shift=0, owners=(each, each), workers=workers, device=device
     )
     close = (1 - own.scores <= bound) & (own.rows != each[:, None])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from tasks.measures import patches
-from tasks.measures.patches import BLUR, MARGIN, nearest_patch
+from tasks.measures.similarity import tumor_patch_search
+from tasks.measures.similarity.tumor_patch_search import BLUR, MARGIN, nearest_patch
 
 
 def brains(n: int, seed: int, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -74,8 +74,8 @@ def test_nothing_is_said_without_a_tumour_or_anyone_to_compare_with() -> None:
 @pytest.mark.parametrize("max_shift", range(6))
 @pytest.mark.parametrize("size", [48, 64, 128, 200, 256])
 def test_every_asked_shift_is_within_reach_on_the_smaller_grid(max_shift: int, size: int) -> None:
-    factor = max(size // patches.SIDE, 1)
-    reach = patches.reach_of(max_shift, (size, size + 8))
+    factor = max(size // tumor_patch_search.SIDE, 1)
+    reach = tumor_patch_search.reach_of(max_shift, (size, size + 8))
     assert max_shift <= reach * factor < max_shift + factor
 
 
@@ -83,7 +83,7 @@ def test_blocks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     images, masks = brains(9, 7)
     others, theirs = brains(8, 8)
     whole = nearest_patch(images, masks, others, theirs, max_shift=1)
-    monkeypatch.setattr(patches, "BLOCK", 3)
+    monkeypatch.setattr(tumor_patch_search, "BLOCK", 3)
     parts = nearest_patch(images, masks, others, theirs, max_shift=1, workers=2)
     np.testing.assert_array_equal(whole.rows, parts.rows)
     np.testing.assert_allclose(whole.scores, parts.scores, atol=1e-5)

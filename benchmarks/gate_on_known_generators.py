@@ -1,9 +1,9 @@
 """Judge the judge: generators whose worth is known, as tables in Markdown.
 
-    python -m benchmarks.judge known DIR --seeds 5
-    python -m benchmarks.judge alarms DIR --draws 100
-    python -m benchmarks.judge slices DIR --slices data/slices --fold 0
-    python -m benchmarks.judge tables DIR
+    python -m benchmarks.gate_on_known_generators known DIR --seeds 5
+    python -m benchmarks.gate_on_known_generators alarms DIR --draws 100
+    python -m benchmarks.gate_on_known_generators slices DIR --slices data/slices --fold 0
+    python -m benchmarks.gate_on_known_generators tables DIR
 
 Each seed of `known` and each draw of `alarms` is a fresh cohort of the phantom's simulator
 (`benchmarks.phantom_cohorts`). `slices` takes real patients from `data/slices`; the oracle is then
@@ -25,7 +25,7 @@ from scipy.stats import binomtest
 
 from benchmarks.phantom_cohorts import cohort
 from tasks.common.slice_set import SliceSet, read_slices
-from tasks.gate.judge import Reference, judge, reference
+from tasks.gate.evaluate import Reference, judge, reference
 from tasks.params.gate import Gate
 from tests.tasks.known_generators import CHANGES, PAIRS, copier, generators
 from tests.tasks.synthetic_cohort import as_synthetic

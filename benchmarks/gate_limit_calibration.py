@@ -22,10 +22,10 @@ from threadpoolctl import threadpool_limits
 from benchmarks.phantom_cohorts import cohort
 from tasks.common.slice_set import SliceSet
 from tasks.gate.measure_catalogue import catalogue
-from tasks.gate.reference_models import Experts, meet
-from tasks.gate.set_measures import Drawn, Sets, evaluate, usable
-from tasks.gate.slice_features import Described, describe
-from tasks.measures.patient_subsampling import draws
+from tasks.gate.reference_models import ReferenceModels, fit_reference_models
+from tasks.gate.set_measures import Sets, SubsampleSet, evaluate_measure_group, usable
+from tasks.gate.slice_features import SliceFeatures, compute_slice_features
+from tasks.measures.patient_subsampling import subsamples
 from tasks.measures.similarity import ncc_search
 from tasks.measures.similarity.ssim_search import nearest_ssim
 from tasks.params.gate import Gate
@@ -86,8 +86,11 @@ def block(everybody: SliceSet, index: int) -> pd.DataFrame:
         everybody.select(everybody.table["subject"].isin(part).to_numpy())
         for part in np.split(people, ends)[:3]
     )
-    seen, unseen = describe(train, device="cpu"), describe(val, device="cpu")
-    experts, seen, unseen = meet(train, val, seen, unseen, CONFIG, device="cpu")
+    seen, unseen = (
+        compute_slice_features(train, device="cpu"),
+        compute_slice_features(val, device="cpu"),
+    )
+    experts, seen, unseen = fit_reference_models(train, val, seen, unseen, CONFIG, device="cpu")
     unseen = like_training(unseen, train, seen)
     families = catalogue(CONFIG, experts.hashes(), side=train.images.shape[-1])
     known = {
@@ -100,7 +103,7 @@ def block(everybody: SliceSet, index: int) -> pd.DataFrame:
             reference = chosen(unseen, n, rng)
             made = pd.Series(rng.permutation(oracle.table["subject"].unique())[:MADE])
             for name, slices in known.items():
-                mine = slices.take(slices.table["owner"].isin(made).to_numpy())
+                mine = slices.select(slices.table["owner"].isin(made).to_numpy())
                 sets = Sets(replace(mine, table=mine.table.drop(columns="owner")), seen, reference)
                 for measure, ratio in ratios(sets, families, seed=repeat).items():
                     rows.append((index, n, repeat, name, measure, ratio))
@@ -146,16 +149,18 @@ def large(own: SliceSet) -> SliceSet:
     return own.select((area == 0) | (area > np.median(area[area > 0])))
 
 
-def described(made: SliceSet, experts: Experts, train: SliceSet, seen: Described) -> Described:
+def described(
+    made: SliceSet, experts: ReferenceModels, train: SliceSet, seen: SliceFeatures
+) -> SliceFeatures:
     """As the gate describes synthetic slices: without patients and sites."""
     bare = SliceSet(made.images, made.masks, made.table[["row", "label", "owner"]])
-    one = experts.consult(describe(bare, device="cpu"), bare, device="cpu")
+    one = experts.apply(compute_slice_features(bare, device="cpu"), bare, device="cpu")
     return like_training(one, train, seen)
 
 
-def like_training(one: Described, train: SliceSet, seen: Described) -> Described:
+def like_training(one: SliceFeatures, train: SliceSet, seen: SliceFeatures) -> SliceFeatures:
     """Add the SSIM to the nearest training slice and whether upright."""
-    found = ncc_search.nearest(one.images, train.images, max_shift=CONFIG.max_shift)
+    found = ncc_search.nearest_by_ncc(one.images, train.images, max_shift=CONFIG.max_shift)
     near = nearest_ssim(
         one.images, train.images, one.bodies, seen.bodies,
         correlated=found, max_shift=CONFIG.max_shift,
@@ -167,20 +172,22 @@ def like_training(one: Described, train: SliceSet, seen: Described) -> Described
     return replace(one, table=table)
 
 
-def chosen(unseen: Described, n: int, rng: np.random.Generator) -> Described:
+def chosen(unseen: SliceFeatures, n: int, rng: np.random.Generator) -> SliceFeatures:
     """Some of the validation patients."""
     people = rng.permutation(unseen.table["subject"].unique())[:n]
-    return unseen.take(unseen.table["subject"].isin(people).to_numpy())
+    return unseen.select(unseen.table["subject"].isin(people).to_numpy())
 
 
 def ratios(sets: Sets, families: list, *, seed: int) -> dict[str, float]:  # type: ignore[type-arg]
     """The ratio of every bounded measure."""
     tables = (sets.synthetic.table, sets.train.table, sets.val.table)
-    drawn = Drawn(usable(draws(*tables, count=POINTS, share=1.0, seed=seed)))
+    drawn = SubsampleSet(usable(subsamples(*tables, count=POINTS, share=1.0, seed=seed)))
     found = {}
     for family in families:
         if any(rule is not None for rule, _ in family.names.values()):
-            found |= {name: one.ratio for name, one in evaluate(sets, family, drawn).items()}
+            found |= {
+                name: one.ratio for name, one in evaluate_measure_group(sets, family, drawn).items()
+            }
     return {name: np.nan if ratio is None else ratio for name, ratio in found.items()}
 
 

@@ -25,7 +25,7 @@ from scipy.stats import binomtest
 
 from benchmarks.phantom_cohorts import cohort
 from tasks.common.slice_set import SliceSet, read_slices
-from tasks.gate.evaluate import Reference, judge, reference
+from tasks.gate.evaluate import Reference, evaluate, prepare_reference
 from tasks.params.gate import Gate
 from tests.tasks.known_generators import CHANGES, PAIRS, copier, generators
 from tests.tasks.synthetic_cohort import as_synthetic
@@ -57,7 +57,10 @@ def main() -> None:
             if (seed, "oracle") not in done(path):
                 train, val, oracle = cohort(seed, words.folder, size=words.size)
                 config = Gate(seed=seed, threads=1, draws=20)
-                add(path, row_of(seed, "oracle", oracle, reference(train, val, config), config))
+                add(
+                    path,
+                    row_of(seed, "oracle", oracle, prepare_reference(train, val, config), config),
+                )
     elif words.what == "slices":
         names = ("train", "val", "test")
         judge_all(
@@ -79,13 +82,13 @@ def judge_all(
     have = done(path)
     for index, (name, (make, expected)) in enumerate(generators(train, oracle).items()):
         if (seed, name) not in have:
-            real = real or reference(train, val, config)
+            real = real or prepare_reference(train, val, config)
             made = make(np.random.default_rng([seed, index]))
             add(path, row_of(seed, name, made, real, config, expected=expected))
     for share in SHARES:
         name = f"oracle, {share:.0%} copies"
         if (seed, name) not in have:
-            real = real or reference(train, val, config)
+            real = real or prepare_reference(train, val, config)
             rng = np.random.default_rng([seed, 99])
             mixed = with_planted_copies(share, oracle, train, rng)
             add(path, row_of(seed, name, mixed, real, config, innocent=len(oracle)))
@@ -102,7 +105,7 @@ def row_of(
     innocent: int | None = None,
 ) -> dict[str, Any]:
     """What the gate says of one generator; of planted copies, how many were found."""
-    found = judge(as_synthetic(made), real, config)
+    found = evaluate(as_synthetic(made), real, config)
     guilty = (found.samples["reason"] == "memorised").to_numpy()
     said = "; ".join(found.reasons)
     innocent = (0 if name.startswith("copy") else len(made)) if innocent is None else innocent

@@ -119,14 +119,16 @@ def searches(few: tuple[Floats, NDArray[np.uint8]], n: int, m: int, threads: int
         print(f"| {n} x {m} | {what} | {took:.1f} | {peak():.2f} |", flush=True)
         return value
 
-    near = timed("correlation", lambda: ncc_search.nearest(queries, references, workers=threads))
+    near = timed(
+        "correlation", lambda: ncc_search.nearest_by_ncc(queries, references, workers=threads)
+    )
     timed("SSIM", lambda: nearest_ssim(queries, references, bodies, others, correlated=near,
                                        workers=threads))  # fmt: skip
     timed("tumours", lambda: tumor_patch_search.nearest_patch(
         queries, ours, references, theirs, max_shift=4, workers=threads))  # fmt: skip
     timed("features", lambda: nearest_rows(*features, keep=3))
     each = np.arange(n)
-    timed("near-copies in the set", lambda: ncc_search.nearest(
+    timed("near-copies in the set", lambda: ncc_search.nearest_by_ncc(
         queries, queries, keep=1, max_shift=0, owners=(each, each), workers=threads))  # fmt: skip
     return total
 
@@ -148,7 +150,7 @@ def varied(
 
 def bodies_of(images: Floats) -> NDArray[np.bool_]:
     """Where the bodies are, some at a time."""
-    parts = [body_mask.foreground(images[s : s + 500]) for s in range(0, len(images), 500)]
+    parts = [body_mask.body_masks(images[s : s + 500]) for s in range(0, len(images), 500)]
     return np.concatenate(parts)
 
 

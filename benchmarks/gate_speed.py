@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from tasks.common.slice_set import SliceSet
-from tasks.gate.evaluate import judge, reference
+from tasks.gate.evaluate import evaluate, prepare_reference
 from tasks.measures.anatomy import body_mask
 from tasks.measures.similarity import approximate_ssim, ncc_search, shifted_ssim, ssim_search
 from tasks.measures.similarity.ssim import RADIUS
@@ -97,10 +97,10 @@ def judged(sides: dict[str, SliceSet], threads: int, device: str = "cpu") -> Non
     train, made, val = (sides[name] for name in ("train", "made", "val"))
     config = Gate(seed=0, threads=threads)
     with threadpool_limits(threads):
-        real = timed(lambda: reference(train, val, config, device=device))
+        real = timed(lambda: prepare_reference(train, val, config, device=device))
         line(f"{len(train)} training and {len(val)} validation slices measured once", "", real,
              threads)  # fmt: skip
-        found = timed(lambda: judge(as_synthetic(made), real.value, config, device=device))
+        found = timed(lambda: evaluate(as_synthetic(made), real.value, config, device=device))
     line(f"{len(made)} synthetic slices judged, {config.draws} draws an interval",
          found.value.verdict, found, threads)  # fmt: skip
     whole = Timed(None, real.clock + found.clock, real.processor + found.processor)
@@ -172,9 +172,9 @@ def search(
     made: SliceSet, train: SliceSet, rates: dict[str, float], ceiling: float, threads: int
 ) -> None:
     """Nearest training slices by correlation and by SSIM, under flips and shifts."""
-    bodies = [body_mask.foreground(s.images) for s in (made, train)]
+    bodies = [body_mask.body_masks(s.images) for s in (made, train)]
     with threadpool_limits(threads):
-        near = timed(lambda: ncc_search.nearest(made.images, train.images, workers=threads))
+        near = timed(lambda: ncc_search.nearest_by_ncc(made.images, train.images, workers=threads))
     n, m, size = len(made), len(train), made.images.shape[-1]
     least = near_flops(n, m, size) / ceiling
     line(f"nearest of {n} x {m} by correlation", f"least {least:.1f} s", near, threads)
@@ -212,7 +212,7 @@ def pair_flops(n: int, m: int, size: int) -> float:
 def errors(made: SliceSet, train: SliceSet) -> None:
     """Near against exact SSIM of all pairs, and the search against an exhaustive one."""
     a, b = (s.images[:: max(len(s) // SAMPLE, 1)] for s in (made, train))
-    bodies = body_mask.foreground(a), body_mask.foreground(b)
+    bodies = body_mask.body_masks(a), body_mask.body_masks(b)
     exact = approximate_ssim.ssim_pairs(a, b, *bodies, stride=1, degree=approximate_ssim.ALL)
     grid = ssim_search.FEW
     nearly = approximate_ssim.ssim_pairs(a, b, *bodies, stride=grid.stride, degree=grid.degree)
@@ -224,8 +224,8 @@ def errors(made: SliceSet, train: SliceSet) -> None:
     line(f"rank of the exact nearest by it ({len(a)} slices; {ssim_search.LIKELY} are looked at"
          " again)", f"first for {(rank == 0).mean():.1%}, at worst {rank.max() + 1}")  # fmt: skip
     a, b = a[:: len(a) // TRUTH][:TRUTH], b[:AMONG]
-    bodies = body_mask.foreground(a), body_mask.foreground(b)
-    near = ncc_search.nearest(a, b)
+    bodies = body_mask.body_masks(a), body_mask.body_masks(b)
+    near = ncc_search.nearest_by_ncc(a, b)
     found = ssim_search.nearest_ssim(a, b, *bodies, correlated=near).scores
     gap = exhaustive(a, b, *bodies) - found
     line(f"found, against the best of every flip and shift, {TRUTH} slices in {AMONG}",

@@ -29,7 +29,7 @@ from tasks import params
 from tasks.common.slice_set import SliceSet, read_slices
 from tasks.generate.load_generator import load_generator
 from tasks.generate.sample_generator import SamplingRequest, sample_generator
-from tasks.measures.anatomy.body_mask import foreground
+from tasks.measures.anatomy.body_mask import body_masks
 from tasks.measures.features.feature_extraction import features
 from tasks.measures.features.frechet import frechet_distance
 from tasks.measures.similarity import ncc_search
@@ -119,9 +119,9 @@ def figures(folder: Path, train: SliceSet, val: SliceSet) -> dict[str, float | s
 
 def mean_ssim(images: np.ndarray, real: SliceSet) -> float:
     """Mean SSIM with the nearest real slice, under flips and shifts, within the body."""
-    found = ncc_search.nearest(images, real.images)
+    found = ncc_search.nearest_by_ncc(images, real.images)
     near = nearest_ssim(
-        images, real.images, foreground(images), foreground(real.images), correlated=found
+        images, real.images, body_masks(images), body_masks(real.images), correlated=found
     )
     return float(near.scores.mean())
 

@@ -12,7 +12,7 @@ from tasks import params
 from tasks.common import torch_setup
 from tasks.common.gate_requirements import CannotJudgeError
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices
-from tasks.gate.evaluate import Judgement, judge, reference, unjudged
+from tasks.gate.evaluate import GateResult, evaluate, not_judged_result, prepare_reference
 from tasks.params.gate import Gate
 from tasks.schemas.samples import GatedSamples, Samples
 from tasks.stage import stage_io
@@ -46,12 +46,14 @@ def main(fold: str) -> None:
 
 def verdict(
     synthetic: SliceSet, train: SliceSet, val: SliceSet, config: Gate, device: str
-) -> Judgement:
+) -> GateResult:
     """Judge the slices; where that cannot be done, the verdict is a rejection that says why."""
     try:
-        return judge(synthetic, reference(train, val, config, device=device), config, device=device)
+        return evaluate(
+            synthetic, prepare_reference(train, val, config, device=device), config, device=device
+        )
     except CannotJudgeError as error:
-        return unjudged(synthetic, str(error))
+        return not_judged_result(synthetic, str(error))
 
 
 def generator_sha256(source: Path) -> str | None:

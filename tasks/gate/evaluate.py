@@ -12,10 +12,10 @@ from tasks.common.gate_requirements import LEAST_OF_LABEL, CannotJudgeError, why
 from tasks.common.slice_set import LEAST_JUDGED, SliceSet
 from tasks.gate import memorisation, reference_models, slice_checks
 from tasks.gate.measure_catalogue import catalogue
-from tasks.gate.set_measures import Measure, Sets, compared_labels, measure
-from tasks.gate.slice_features import Described, describe
+from tasks.gate.set_measures import Measure, Sets, compared_labels, measure_sets
+from tasks.gate.slice_features import SliceFeatures, compute_slice_features
 from tasks.gate.subgroups import Subgroup, subgroups
-from tasks.gate.unmeasured import in_the_way, not_measured, way_out
+from tasks.gate.unmeasured import blocking_parts, not_measured, way_out
 from tasks.params.gate import Gate
 from tasks.stage.errors import InputError
 
@@ -34,7 +34,7 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Judgement:
+class GateResult:
     """The verdict on a set: `metrics.json` and `samples.parquet`.
 
     `not_measured` gives the reason for each part of the verdict that could not be had.
@@ -82,17 +82,19 @@ class Reference:
 
     train: SliceSet
     val: SliceSet
-    seen: Described
-    unseen: Described
-    held_out: memorisation.Likeness
+    seen: SliceFeatures
+    unseen: SliceFeatures
+    held_out: memorisation.Similarity
     thresholds: memorisation.Thresholds
-    norm: slice_checks.Norm
+    norm: slice_checks.TrainingStatistics
     bounds: dict[str, float]
-    twins: memorisation.NearCopies
-    experts: reference_models.Experts
+    twins: memorisation.NearDuplicates
+    experts: reference_models.ReferenceModels
 
 
-def reference(train: SliceSet, val: SliceSet, config: Gate, *, device: str = "cpu") -> Reference:
+def prepare_reference(
+    train: SliceSet, val: SliceSet, config: Gate, *, device: str = "cpu"
+) -> Reference:
     """Measure real slices; every limit of a single slice comes from the validation patients.
 
     Args:
@@ -108,18 +110,22 @@ def reference(train: SliceSet, val: SliceSet, config: Gate, *, device: str = "cp
     if lacking := why_no_verdict(train.table, val.table):
         raise CannotJudgeError("; ".join(lacking))
     check_size("training", train, val)
-    seen, unseen = (describe(side, device=device) for side in (train, val))
-    wise, seen, unseen = reference_models.meet(train, val, seen, unseen, config, device=device)
-    held_out = memorisation.liken(
+    seen, unseen = (compute_slice_features(side, device=device) for side in (train, val))
+    wise, seen, unseen = reference_models.fit_reference_models(
+        train, val, seen, unseen, config, device=device
+    )
+    held_out = memorisation.measure_similarity(
         val, unseen, (train, seen), (val, unseen),
         max_shift=config.max_shift, workers=config.threads, held_out=True, device=device,
     )  # fmt: skip
-    norm = slice_checks.norm_of(seen)
-    bounds = slice_checks.bounds(
-        slice_checks.scores(unseen, held_out, norm), tolerance=config.tolerance
+    norm = slice_checks.training_statistics(seen)
+    bounds = slice_checks.check_bounds(
+        slice_checks.check_scores(unseen, held_out, norm), tolerance=config.tolerance
     )
-    unseen = with_likeness(unseen, held_out)
-    twins = memorisation.near_copies(train.images, held_out, workers=config.threads, device=device)
+    unseen = add_similarity(unseen, held_out)
+    twins = memorisation.near_duplicates(
+        train.images, held_out, workers=config.threads, device=device
+    )
     return Reference(
         train,
         val,
@@ -134,7 +140,9 @@ def reference(train: SliceSet, val: SliceSet, config: Gate, *, device: str = "cp
     )
 
 
-def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "cpu") -> Judgement:
+def evaluate(
+    synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "cpu"
+) -> GateResult:
     """Compare synthetic slices with training slices (copies) and validation patients (all else).
 
     Args:
@@ -148,36 +156,36 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
         StageError: when sizes differ.
     """
     check_size("synthetic", synthetic, real.val)
-    ours = describe(synthetic, device=device)
-    ours = real.experts.consult(ours, synthetic, device=device)
+    ours = compute_slice_features(synthetic, device=device)
+    ours = real.experts.apply(ours, synthetic, device=device)
     safe = ours.images
-    found = memorisation.liken(
+    found = memorisation.measure_similarity(
         SliceSet(safe, synthetic.masks, synthetic.table), ours,
         (real.train, real.seen), (real.val, real.unseen),
         max_shift=config.max_shift, workers=config.threads, device=device,
     )  # fmt: skip
-    scores = slice_checks.scores(ours, found, real.norm)
-    reasons = slice_checks.reasons(
+    scores = slice_checks.check_scores(ours, found, real.norm)
+    reasons = slice_checks.rejection_reasons(
         copies=np.any(list(memorisation.detected(found, real.thresholds).values()), axis=0),
-        broken=slice_checks.broken(synthetic),
+        broken=slice_checks.invalid_image(synthetic),
         wrong_mask=slice_checks.wrong_mask(synthetic, ours),
         scores=scores,
         bounds=real.bounds,
     )
-    twins = memorisation.near_copies(
+    twins = memorisation.near_duplicates(
         safe, real.held_out, most=most_counted(len(safe), len(real.train)),
         workers=config.threads, device=device,
     )  # fmt: skip
     samples = tabulate(
         synthetic, real.train, found, real.thresholds, scores=scores, reasons=reasons
     ).assign(twin=twins.counts > 0)
-    handed_over = judged(with_likeness(ours, found), samples, config)
+    handed_over = judged(add_similarity(ours, found), samples, config)
     sets = Sets(handed_over, real.seen, real.unseen)
     hashes = real.experts.hashes()
     # Hundreds of small eigenproblems: a second BLAS thread waits longer than it works.
     with threadpool_limits(1, user_api="blas"):
         families = catalogue(config, hashes, side=min(safe.shape[2:]))
-        measures = measure(sets, families, config)
+        measures = measure_sets(sets, families, config)
         parts = subgroups(sets, families, measures, config)
     missing = not_measured(
         sets,
@@ -189,9 +197,9 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
     words = verdict_reasons(samples, measures, config, twins=(twins, real.twins))
     words += [
         f"{name}: not measured: {why}; {way_out(name, why, config)}"
-        for name, why in in_the_way(missing, sets, config).items()
+        for name, why in blocking_parts(missing, sets, config).items()
     ]
-    return Judgement(
+    return GateResult(
         "rejected" if words else "accepted",
         words,
         {
@@ -209,10 +217,10 @@ def judge(synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "
     )
 
 
-def unjudged(synthetic: SliceSet, why: str) -> Judgement:
+def not_judged_result(synthetic: SliceSet, why: str) -> GateResult:
     """Reject a set that cannot be judged, with the reason: no slice of it may be handed over."""
     n = len(synthetic)
-    return Judgement(
+    return GateResult(
         "rejected",
         [f"not judged: {why}"],
         {"n": n, "accepted": 0, "memorised": 0},
@@ -252,7 +260,7 @@ def check_size(name: str, side: SliceSet, val: SliceSet) -> None:
         )
 
 
-def with_likeness(one: Described, likeness: memorisation.Likeness) -> Described:
+def add_similarity(one: SliceFeatures, likeness: memorisation.Similarity) -> SliceFeatures:
     """The description with each slice's SSIM to its nearest training slice, and whether upright."""
     found = likeness.to_train
     return replace(
@@ -267,7 +275,7 @@ def with_likeness(one: Described, likeness: memorisation.Likeness) -> Described:
 def tabulate(
     synthetic: SliceSet,
     train: SliceSet,
-    found: memorisation.Likeness,
+    found: memorisation.Similarity,
     thresholds: memorisation.Thresholds,
     *,
     scores: pd.DataFrame,
@@ -284,7 +292,7 @@ def tabulate(
     )
 
 
-def judged(ours: Described, samples: pd.DataFrame, config: Gate) -> Described:
+def judged(ours: SliceFeatures, samples: pd.DataFrame, config: Gate) -> SliceFeatures:
     """What the set-level measures look at: what would be handed over, the accepted images.
 
     When too few are accepted, of all or of one label, the set is rejected anyway; its figures then
@@ -294,7 +302,7 @@ def judged(ours: Described, samples: pd.DataFrame, config: Gate) -> Described:
     shares = frequent(samples).groupby("label")["accepted"].mean()
     if keep.sum() < LEAST_JUDGED or min(keep.mean(), *shares) < config.min_accepted:
         return ours
-    return ours.take(keep)
+    return ours.select(keep)
 
 
 def frequent(samples: pd.DataFrame) -> pd.DataFrame:
@@ -307,7 +315,7 @@ def verdict_reasons(
     measures: dict[str, Measure],
     config: Gate,
     *,
-    twins: tuple[memorisation.NearCopies, memorisation.NearCopies],
+    twins: tuple[memorisation.NearDuplicates, memorisation.NearDuplicates],
 ) -> list[str]:
     """Why the set is rejected, in words with figure and limit; nothing when it is accepted."""
     n = len(samples)
@@ -330,7 +338,7 @@ def verdict_reasons(
     if accepted < max(LEAST_JUDGED, config.min_accepted * n):
         words.append(
             f"too few: {accepted} of {n} images are accepted (at least"
-            f" {config.min_accepted:.0%}); {refused(samples)}"
+            f" {config.min_accepted:.0%}); {reject_reasons(samples)}"
         )
     else:
         for label, side in frequent(samples).groupby("label"):
@@ -338,20 +346,21 @@ def verdict_reasons(
             if passed < config.min_accepted * len(side):
                 words.append(
                     f"one-sided: {passed} of {len(side)} images with label {label} are accepted"
-                    f" (at least {config.min_accepted:.0%}); {refused(side)}"
+                    f" (at least {config.min_accepted:.0%}); {reject_reasons(side)}"
                 )
     for name, one in measures.items():
         if one.holds is False and one.limit is not None and one.ratio is not None:
             low, high = one.limit
             over = high is not None and one.ratio > high
             words.append(
-                f"{name}: {beside(one.ratio, high if over else low)} times that of real slices"
+                f"{name}: {format_ratio(one.ratio, high if over else low)} times that of real"
+                " slices"
                 f" ({'at most' if over else 'at least'} {high if over else low})"
             )
     return words
 
 
-def beside(ratio: float, limit: float | None) -> str:
+def format_ratio(ratio: float, limit: float | None) -> str:
     """A ratio with two places, or with as many as tell it from its limit."""
     places = 2
     while round(ratio, places) == limit and places < MOST_PLACES:
@@ -359,7 +368,7 @@ def beside(ratio: float, limit: float | None) -> str:
     return f"{ratio:.{places}f}"
 
 
-def refused(samples: pd.DataFrame) -> str:
+def reject_reasons(samples: pd.DataFrame) -> str:
     """The commonest faults in words."""
     counts = Counter(samples["reason"].dropna())
     return "refused: " + ", ".join(f"{n} {WORDS[word]}" for word, n in counts.most_common(3))

@@ -1,8 +1,8 @@
 """The catalogue of set-level measures: how each is had, bounded and called in full."""
 
 from tasks.gate import measure_functions
-from tasks.gate.measure_functions import K, between
-from tasks.gate.set_measures import Family, Missing, Rule
+from tasks.gate.measure_functions import K, distance_to_validation
+from tasks.gate.set_measures import LimitRule, MeasureGroup, Missing
 from tasks.measures.anatomy.power_spectrum import spectrum_distance
 from tasks.measures.features import kid
 from tasks.measures.features.feature_extraction import NAME
@@ -14,7 +14,7 @@ EQUAL = "equal n of each label, by patient; reference: validation patients"
 FRECHET = f"FD({NAME})"
 
 
-def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Family]:
+def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[MeasureGroup]:
     """All families of measures.
 
     Args:
@@ -26,12 +26,12 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Family
     weights = {name: f"weights {digest[:12]}" for name, digest in hashes.items()}
     ours = f"ImageNet features, {weights[FRECHET]}; {EQUAL}"
     found = [
-        Family(
-            between(lambda one: one.features, frechet_distance),
-            {FRECHET: (Rule("high", limits.frechet), f"Fréchet distance on {ours}")},
+        MeasureGroup(
+            distance_to_validation(lambda one: one.features, frechet_distance),
+            {FRECHET: (LimitRule("high", limits.frechet), f"Fréchet distance on {ours}")},
             "train",
         ),
-        Family(
+        MeasureGroup(
             measure_functions.extrapolated(lambda one: one.features),
             {
                 f"FD∞({NAME})": (
@@ -45,12 +45,12 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Family
             ratio=False,
             every=2,
         ),
-        Family(
-            between(lambda one: one.features, kid.kernel_distance),
+        MeasureGroup(
+            distance_to_validation(lambda one: one.features, kid.kernel_distance),
             {f"KID({NAME})": (None, f"unbiased MMD², cubic kernel, {ours}")},
             "train",
         ),
-        Family(
+        MeasureGroup(
             measure_functions.neighbourhood,
             {
                 "precision": (None, f"share of slices within {K} feature neighbours; {EQUAL}"),
@@ -67,11 +67,11 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Family
             },
             "train",
         ),
-        Family(
+        MeasureGroup(
             measure_functions.diversity,
             {
                 "diversity": (
-                    Rule("low", limits.diversity),
+                    LimitRule("low", limits.diversity),
                     "mean 1 - correlation of blurred pairs of one label; real: of two patients",
                 )
             },
@@ -80,31 +80,33 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Family
         level(
             "nearest_ssim",
             lambda one: one.table["nearest_train_ssim"].to_numpy(),
-            Rule("both", limits.nearest_ssim),
+            LimitRule("both", limits.nearest_ssim),
             "SSIM (Wang's settings, within the body) with the nearest training slice under flips"
             " and shifts; real: validation slices",
         ),
         level(
             "orientation",
             lambda one: one.table["upright"].to_numpy(),
-            Rule("low", limits.orientation),
+            LimitRule("low", limits.orientation),
             "share of slices nearer to a training slice as they are than upside-down",
         ),
-        Family(
-            between(lambda one: one.spectra, spectrum_distance),
+        MeasureGroup(
+            distance_to_validation(lambda one: one.spectra, spectrum_distance),
             {
                 "spectrum": (
-                    Rule("high", limits.spectrum),
+                    LimitRule("high", limits.spectrum),
                     f"root mean square difference of log radial power; {EQUAL}",
                 )
             },
             "train",
         ),
-        Family(
-            between(lambda one: one.histograms, measure_functions.histogram_distance),
+        MeasureGroup(
+            distance_to_validation(
+                lambda one: one.histograms, measure_functions.histogram_distance
+            ),
             {
                 "intensity": (
-                    Rule("high", limits.intensity),
+                    LimitRule("high", limits.intensity),
                     f"Wasserstein distance of intensities within the body; {EQUAL}",
                 )
             },
@@ -114,18 +116,20 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Family
     ]
     if side >= ms_ssim.LEAST_TAPS:
         method = f"mean 1 - MS-SSIM ({ms_ssim.settings(side)}) of pairs of one label"
-        rule = Rule("low", limits.ms_ssim_diversity)
+        rule = LimitRule("low", limits.ms_ssim_diversity)
         entry = {"ms_ssim_diversity": (rule, f"{method}; real: of two patients")}
-        found.insert(5, Family(measure_functions.unlike, entry, "val", every=2))
+        found.insert(5, MeasureGroup(measure_functions.ms_ssim_diversity, entry, "val", every=2))
     for name in hashes:
         if name != FRECHET:
             method = f"Fréchet distance, {weights[name]}; {EQUAL}"
-            figure = between(measure_functions.given(name), frechet_distance)
-            found.append(Family(figure, {name: (None, method)}, "train"))
+            figure = distance_to_validation(
+                measure_functions.external_features(name), frechet_distance
+            )
+            found.append(MeasureGroup(figure, {name: (None, method)}, "train"))
     return found
 
 
-def tumours(config: Gate) -> list[Family]:
+def tumours(config: Gate) -> list[MeasureGroup]:
     """What masks say, and whether image and mask belong together; and which site is imitated."""
     limits = config.limits
     columns: dict[str, tuple[tuple[str, ...], float | None, str]] = {
@@ -142,9 +146,11 @@ def tumours(config: Gate) -> list[Family]:
     }  # fmt: skip
     return [
         *(
-            Family(
-                between(measure_functions.column_of(*names), measure_functions.wasserstein),
-                {key: (Rule("high", bound), f"Wasserstein distance of {words}; {EQUAL}")},
+            MeasureGroup(
+                distance_to_validation(
+                    measure_functions.column_of(*names), measure_functions.wasserstein
+                ),
+                {key: (LimitRule("high", bound), f"Wasserstein distance of {words}; {EQUAL}")},
                 "train",
                 missing=measure_functions.without(*names),
             )
@@ -152,23 +158,23 @@ def tumours(config: Gate) -> list[Family]:
         ),
         level(
             "mask_label",
-            measure_functions.as_labelled,
-            Rule("low", limits.mask_label),
+            measure_functions.mask_matches_label,
+            LimitRule("low", limits.mask_label),
             "share of slices whose mask is empty or not as the label says",
             measure_functions.no_masks,
         ),
         level(
             "mask_contrast",
             measure_functions.contrast,
-            Rule("low", limits.mask_contrast),
+            LimitRule("low", limits.mask_contrast),
             "mean |2 AUROC - 1| of the intensities in the mask against a ring around it",
             measure_functions.without("contrast"),
         ),
-        Family(
-            measure_functions.agreeing,
+        MeasureGroup(
+            measure_functions.segmenter_agreement,
             {
                 "mask_agreement": (
-                    Rule("low", limits.mask_agreement),
+                    LimitRule("low", limits.mask_agreement),
                     f"Dice of the masks with what a U-Net finds, after {config.segmenter_steps}"
                     " steps on training slices; real: validation slices' own masks",
                 )
@@ -176,11 +182,11 @@ def tumours(config: Gate) -> list[Family]:
             "val",
             missing=measure_functions.no_segmenter,
         ),
-        Family(
-            measure_functions.imitated,
+        MeasureGroup(
+            measure_functions.site_coverage,
             {
                 "site_coverage": (
-                    Rule("low", limits.site_coverage),
+                    LimitRule("low", limits.site_coverage),
                     "smallest share of a site over its share among the training slices, as a"
                     " classifier of these sees it, its errors on validation slices taken out",
                 )
@@ -194,9 +200,11 @@ def tumours(config: Gate) -> list[Family]:
 def level(
     name: str,
     column: measure_functions.Column,
-    rule: Rule,
+    rule: LimitRule,
     method: str,
     missing: Missing = lambda _: None,
-) -> Family:
+) -> MeasureGroup:
     """A mean of synthetic slices beside that of validation slices."""
-    return Family(measure_functions.level(column), {name: (rule, method)}, "val", missing=missing)
+    return MeasureGroup(
+        measure_functions.level(column), {name: (rule, method)}, "val", missing=missing
+    )

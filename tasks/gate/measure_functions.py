@@ -8,26 +8,26 @@ from scipy.stats import wasserstein_distance
 
 from tasks.common.gate_requirements import mask_known, outlined
 from tasks.gate.set_measures import Figure, Missing, Sets
-from tasks.gate.slice_features import LEVELS, Described
+from tasks.gate.slice_features import LEVELS, SliceFeatures
 from tasks.measures.anatomy import mask_agreement, site_classifier, tumor_shape
 from tasks.measures.features.frechet import at_infinity, frechet_distance
 from tasks.measures.features.prdc import prdc
-from tasks.measures.patient_subsampling import Draw, thinned
+from tasks.measures.patient_subsampling import Subsample, thinned
 from tasks.measures.similarity import ms_ssim
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
-Column = Callable[[Described], Floats]
+Column = Callable[[SliceFeatures], Floats]
 
 K = 5  # feature neighbours
 MOST_IN_PAIRS = 30  # slices of a label, in pairs for MS-SSIM
 SHARES = (0.75, 0.75, 0.5, 0.5)  # of a draw's patients, for the line through 1/n
 
 
-def between(column: Column, compare: Callable[[Floats, Floats], float]) -> Figure:
+def distance_to_validation(column: Column, compare: Callable[[Floats, Floats], float]) -> Figure:
     """Synthetic against validation slices, and training against validation slices."""
 
-    def figure(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+    def figure(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
         reference = column(sets.val)[draw.reference]
         synthetic = compare(column(sets.synthetic)[draw.synthetic], reference)
         real = compare(column(sets.train)[draw.other], reference)
@@ -38,9 +38,9 @@ def between(column: Column, compare: Callable[[Floats, Floats], float]) -> Figur
 
 def extrapolated(column: Column) -> Figure:
     """The Fréchet distance at infinite n, from subsets of the draw's patients."""
-    plain = between(column, frechet_distance)
+    plain = distance_to_validation(column, frechet_distance)
 
-    def figure(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+    def figure(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
         tables = (sets.synthetic.table, sets.train.table, sets.val.table)
         parts = [draw] + [
             thinned(draw, tables, share=share, seed=index) for index, share in enumerate(SHARES)
@@ -59,7 +59,7 @@ def extrapolated(column: Column) -> Figure:
 def level(column: Column) -> Figure:
     """The mean of synthetic slices, and that of validation slices."""
 
-    def figure(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+    def figure(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
         sides = (column(sets.synthetic)[draw.synthetic], column(sets.val)[draw.reference])
         synthetic, real = (np.array([mean(side[np.isfinite(side)])]) for side in sides)
         return synthetic, real
@@ -72,7 +72,7 @@ def mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def given(name: str) -> Column:
+def external_features(name: str) -> Column:
     """Features of a network given by path."""
     return lambda one: one.given[name]
 
@@ -100,7 +100,7 @@ def without(*names: str) -> Missing:
 def no_masks(sets: Sets) -> str | None:
     """Say which sides have no slice with a label and a known mask."""
     sides = {"synthetic": sets.synthetic, "validation": sets.val}
-    bare = [name for name, one in sides.items() if not np.isfinite(as_labelled(one)).any()]
+    bare = [name for name, one in sides.items() if not np.isfinite(mask_matches_label(one)).any()]
     return f"no labelled slice with a mask on the side of: {', '.join(bare)}" if bare else None
 
 
@@ -124,7 +124,7 @@ def no_sites(sets: Sets) -> str | None:
     return "some site has no validation slices, so that the classifier's errors are not known"
 
 
-def as_labelled(one: Described) -> Floats:
+def mask_matches_label(one: SliceFeatures) -> Floats:
     """1 where the mask is as the label says, 0 where not, NaN without a label or any masks."""
     label = one.table["label"].to_numpy()
     marked = np.isfinite(one.tumors[:, 0])
@@ -132,19 +132,19 @@ def as_labelled(one: Described) -> Floats:
     return np.where(known, (marked == (label == 1)).astype(float), np.nan)
 
 
-def contrast(one: Described) -> Floats:
+def contrast(one: SliceFeatures) -> Floats:
     """How far mask and ring differ in intensity, in either direction, as real tumours do."""
     return np.abs(2 * one.tumors[:, tumor_shape.COLUMNS.index("contrast")] - 1)
 
 
-def agreeing(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+def segmenter_agreement(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     """Dice of masks with the segmenter's finding."""
     synthetic = mask_agreement.dice(sets.synthetic.areas[draw.synthetic])
     real = mask_agreement.dice(sets.val.areas[draw.reference])
     return np.array([synthetic]), np.array([real])
 
 
-def imitated(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+def site_coverage(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     """How well the least imitated site is covered.
 
     Of synthetic slices the training slices' shares are expected, of real ones their own.
@@ -165,7 +165,7 @@ def imitated(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
     return sides[0], sides[1]
 
 
-def neighbourhood(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+def neighbourhood(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     """Precision, recall, density and coverage."""
     reference = sets.val.features[draw.reference]
     if len(reference) <= K:
@@ -178,34 +178,34 @@ def neighbourhood(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
     return synthetic, real
 
 
-def diversity(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+def diversity(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     """Mean distance between slices of one label; real slices of different patients."""
     sides = []
     for one, rows in ((sets.synthetic, draw.synthetic), (sets.val, draw.reference)):
-        label, owners = one.table["label"].to_numpy()[rows], owners_of(one)[rows]
+        label, owners = one.table["label"].to_numpy()[rows], patient_ids(one)[rows]
         alike = (label[:, None] == label[None]) & (owners[:, None] != owners[None])
         likeness = one.coarse[rows] @ one.coarse[rows].T
         sides.append(np.array([mean((1 - likeness[alike]).astype(np.float64))]))
     return sides[0], sides[1]
 
 
-def unlike(sets: Sets, draw: Draw) -> tuple[Floats, Floats]:
+def ms_ssim_diversity(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     """Mean of 1 - MS-SSIM over pairs of one label (Odena 2017, section 4.2)."""
     sides = []
     for one, rows in ((sets.synthetic, draw.synthetic), (sets.val, draw.reference)):
-        chosen, pairs = partners(one, rows, seed=draw.seed)
+        chosen, pairs = random_partners(one, rows, seed=draw.seed)
         found = ms_ssim.ms_ssim(one.images[chosen], pairs)
         sides.append(np.array([mean(1 - found.astype(np.float64))]))
     return sides[0], sides[1]
 
 
-def partners(one: Described, rows: Ints, *, seed: int) -> tuple[Ints, Ints]:
+def random_partners(one: SliceFeatures, rows: Ints, *, seed: int) -> tuple[Ints, Ints]:
     """At most 30 of the rows of each label, and pairs (P,2) among them of one label.
 
     Each slice is paired with the one after it in a random order, unless it is the same patient's.
     """
     rng = np.random.default_rng(seed)
-    label, owners = one.table["label"].to_numpy(), owners_of(one)
+    label, owners = one.table["label"].to_numpy(), patient_ids(one)
     chosen, pairs, start = [], [], 0
     for value in sorted(set(label[rows].tolist())):
         group = rng.permutation(rows[label[rows] == value])[:MOST_IN_PAIRS]
@@ -218,7 +218,7 @@ def partners(one: Described, rows: Ints, *, seed: int) -> tuple[Ints, Ints]:
     return picked, couples[differ]
 
 
-def owners_of(one: Described) -> NDArray[np.object_]:
+def patient_ids(one: SliceFeatures) -> NDArray[np.object_]:
     """The patient of each slice; synthetic slices are nobody's and count one by one."""
     if "subject" in one.table:
         return one.table["subject"].to_numpy(dtype=object)

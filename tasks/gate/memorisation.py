@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tasks.common.gate_requirements import LEAST_HELD_OUT
 from tasks.common.slice_set import SliceSet
-from tasks.gate.slice_features import Described
+from tasks.gate.slice_features import SliceFeatures
 from tasks.measures.features.feature_distances import nearest_rows
 from tasks.measures.similarity import ncc_search
 from tasks.measures.similarity.ncc_search import Nearest
@@ -43,7 +43,7 @@ FEW = LEAST_HELD_OUT  # held-out slices, below which a detector has no limits
 
 
 @dataclass(frozen=True)
-class Likeness:
+class Similarity:
     """How near N slices are to training slices and to unseen patients.
 
     `to_train`, `to_unseen`: the best correlated slices; `rows` (N,) of each detector's nearest
@@ -93,17 +93,17 @@ class Thresholds:
         return found
 
 
-def liken(
+def measure_similarity(
     slices: SliceSet,
-    ours: Described,
-    train: tuple[SliceSet, Described],
-    unseen: tuple[SliceSet, Described],
+    ours: SliceFeatures,
+    train: tuple[SliceSet, SliceFeatures],
+    unseen: tuple[SliceSet, SliceFeatures],
     *,
     max_shift: int,
     workers: int = 1,
     held_out: bool = False,
     device: str = "cpu",
-) -> Likeness:
+) -> Similarity:
     """Compare slices with training slices and with unseen patients.
 
     `held_out` says that the slices are the unseen ones themselves: nobody is compared with their
@@ -116,7 +116,7 @@ def liken(
     correlated, similar, tumors, near = [], [], [], []
     mean, std = train[1].features.mean(axis=0), np.maximum(train[1].features.std(axis=0), 1e-3)
     for (side, described), owners in ((train, None), (unseen, own)):
-        found = ncc_search.nearest(
+        found = ncc_search.nearest_by_ncc(
             slices.images, side.images,
             max_shift=max_shift, owners=owners, workers=workers, device=device,
         )  # fmt: skip
@@ -155,10 +155,10 @@ def liken(
         name: (both[0].astype(np.float64), both[1].astype(np.float64))
         for name, both in distances.items()
     }
-    return Likeness(correlated[0], correlated[1], rows, pairs)
+    return Similarity(correlated[0], correlated[1], rows, pairs)
 
 
-def calibrate(held_out: Likeness) -> Thresholds:
+def calibrate(held_out: Similarity) -> Thresholds:
     """Thresholds from the likeness of held-out slices to training and to each other."""
     detectors = {}
     for name in DETECTORS:
@@ -179,7 +179,7 @@ def calibrate(held_out: Likeness) -> Thresholds:
     )
 
 
-def comparable(held_out: Likeness) -> dict[str, int]:
+def comparable(held_out: Similarity) -> dict[str, int]:
     """Count the held-out slices that each detector can compare with both sides."""
     return {
         name: int((np.isfinite(a) & np.isfinite(b)).sum())
@@ -187,19 +187,19 @@ def comparable(held_out: Likeness) -> dict[str, int]:
     }
 
 
-def logs(likeness: Likeness, name: str) -> Floats:
+def logs(likeness: Similarity, name: str) -> Floats:
     """Log proportions (N,); a perfect copy is at most a million times as near."""
     return np.log(np.maximum(likeness.proportion(name), 1e-6))
 
 
-def summed(likeness: Likeness, scales: dict[str, tuple[float, float]]) -> Floats:
+def summed(likeness: Similarity, scales: dict[str, tuple[float, float]]) -> Floats:
     """Sum (N,) of the log proportions, each counted in the spread of held-out slices."""
     parts = [(logs(likeness, name) - middle) / spread for name, (middle, spread) in scales.items()]
     total: Floats = np.sum(parts, axis=0)
     return total
 
 
-def detected(likeness: Likeness, thresholds: Thresholds) -> dict[str, Bools]:
+def detected(likeness: Similarity, thresholds: Thresholds) -> dict[str, Bools]:
     """What each detector says of the N slices, and what correlation and features say together."""
     found = {}
     for name, limits in thresholds.detectors.items():
@@ -211,7 +211,7 @@ def detected(likeness: Likeness, thresholds: Thresholds) -> dict[str, Bools]:
     return found
 
 
-def columns(likeness: Likeness, thresholds: Thresholds, rows: Ints) -> dict[str, Any]:
+def columns(likeness: Similarity, thresholds: Thresholds, rows: Ints) -> dict[str, Any]:
     """What `samples.parquet` says of N slices; `rows` (M,) are the training slices' own.
 
     Each detector's ratio of distances, and which of them called the slice a copy; `suspect_by` is
@@ -243,7 +243,7 @@ def columns(likeness: Likeness, thresholds: Thresholds, rows: Ints) -> dict[str,
 
 
 @dataclass(frozen=True)
-class NearCopies:
+class NearDuplicates:
     """How many near-copies each of N slices has in its own set, counted up to `most`."""
 
     counts: Ints
@@ -266,14 +266,14 @@ class NearCopies:
         return float(1 - none[np.minimum(self.counts, self.most)].mean())
 
 
-def near_copies(
+def near_duplicates(
     images: NDArray[np.float32],
-    held_out: Likeness,
+    held_out: Similarity,
     *,
     most: int = MOST_COUNTED,
     workers: int = 1,
     device: str = "cpu",
-) -> NearCopies:
+) -> NearDuplicates:
     """Count each image's (N,) near-copies in its own set: closer by far than real patients are.
 
     The bound is a quarter of the median distance from a held-out slice to the nearest slice of
@@ -281,10 +281,10 @@ def near_copies(
     """
     bound = float(np.median(1 - held_out.to_train.scores[:, 0])) / 4
     if len(images) < 2:
-        return NearCopies(np.zeros(len(images), dtype=np.intp), most)
+        return NearDuplicates(np.zeros(len(images), dtype=np.intp), most)
     each = np.arange(len(images))
-    own = ncc_search.nearest(
+    own = ncc_search.nearest_by_ncc(
         images, images, keep=most, max_shift=0, owners=(each, each), workers=workers, device=device
     )
     close = (1 - own.scores <= bound) & (own.rows != each[:, None])
-    return NearCopies(close.sum(axis=1), most)
+    return NearDuplicates(close.sum(axis=1), most)

@@ -10,7 +10,7 @@ from torch import nn
 
 from tasks.common.gate_requirements import mask_known
 from tasks.common.slice_set import SliceSet
-from tasks.gate.slice_features import Described
+from tasks.gate.slice_features import SliceFeatures
 from tasks.measures.anatomy import mask_agreement, site_classifier
 from tasks.measures.features.feature_extraction import Extractor, features, load_extractor
 from tasks.params.gate import Gate
@@ -22,7 +22,7 @@ LEAST_DICE = 0.2
 
 
 @dataclass(frozen=True)
-class Experts:
+class ReferenceModels:
     """A segmenter of tumours, a classifier of sites, and feature networks given by path.
 
     The first two are None where the training slices do not allow them.
@@ -32,7 +32,7 @@ class Experts:
     sites: site_classifier.Sites | None
     extractors: tuple[Extractor, ...]
 
-    def consult(self, one: Described, slices: SliceSet, *, device: str) -> Described:
+    def apply(self, one: SliceFeatures, slices: SliceSet, *, device: str) -> SliceFeatures:
         """Add what they say of slices that they were not trained on."""
         areas = one.areas
         if self.segmenter is not None:
@@ -41,11 +41,11 @@ class Experts:
         return replace(
             one,
             areas=areas,
-            sites=one.sites if self.sites is None else self.sites.assign(looks(one)),
-            given=self.given(one, device=device),
+            sites=one.sites if self.sites is None else self.sites.assign(site_features(one)),
+            given=self.external_features(one, device=device),
         )
 
-    def given(self, one: Described, *, device: str) -> dict[str, Floats]:
+    def external_features(self, one: SliceFeatures, *, device: str) -> dict[str, Floats]:
         """Features of the networks given by path."""
         return {
             extractor.name: features(one.images, extractor=extractor, device=device)
@@ -58,7 +58,7 @@ class Experts:
         return {extractor.name: extractor.sha256 for extractor in every}
 
 
-def load(config: Gate, *, device: str) -> tuple[Extractor, ...]:
+def load_reference_models(config: Gate, *, device: str) -> tuple[Extractor, ...]:
     """The feature networks whose weights are given by path."""
     if not (config.inception or config.radimagenet):
         return ()
@@ -75,7 +75,7 @@ def load(config: Gate, *, device: str) -> tuple[Extractor, ...]:
     )
 
 
-def looks(one: Described) -> Floats:
+def site_features(one: SliceFeatures) -> Floats:
     """What sites are told apart by: features and intensities (N,D).
 
     Not by spectra: a generator's own blur or noise would be taken for a site's.
@@ -83,9 +83,15 @@ def looks(one: Described) -> Floats:
     return np.concatenate([one.features, one.histograms], axis=1)
 
 
-def meet(
-    train: SliceSet, val: SliceSet, seen: Described, unseen: Described, config: Gate, *, device: str
-) -> tuple[Experts, Described, Described]:
+def fit_reference_models(
+    train: SliceSet,
+    val: SliceSet,
+    seen: SliceFeatures,
+    unseen: SliceFeatures,
+    config: Gate,
+    *,
+    device: str,
+) -> tuple[ReferenceModels, SliceFeatures, SliceFeatures]:
     """Train the experts, and describe training and validation slices by them.
 
     Training slices get the sites that folds without their patients say, and no areas: the
@@ -94,14 +100,14 @@ def meet(
     steps, seed = config.segmenter_steps, config.seed
     # A tumour that nobody outlined would be taught as background.
     outlined = train if (known := mask_known(train.table)).all() else train.select(known)
-    found = Experts(
+    found = ReferenceModels(
         mask_agreement.train_segmenter(outlined, steps=steps, seed=seed, device=device)
         if steps
         else None,
-        site_classifier.learn(looks(seen), seen.table),
-        load(config, device=device),
+        site_classifier.train_site_classifier(site_features(seen), seen.table),
+        load_reference_models(config, device=device),
     )
-    ahead = found.consult(unseen, val, device=device)
+    ahead = found.apply(unseen, val, device=device)
     if not mask_agreement.dice(ahead.areas) >= LEAST_DICE:
         found = replace(found, segmenter=None)
         ahead = replace(ahead, areas=unseen.areas)
@@ -112,4 +118,4 @@ def meet(
             "site" in unseen.table
         ) else np.ones(len(val), dtype=bool)  # fmt: skip
         ahead.sites[foreign] = np.nan
-    return found, replace(seen, given=found.given(seen, device=device)), ahead
+    return found, replace(seen, given=found.external_features(seen, device=device)), ahead

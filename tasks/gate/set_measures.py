@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.common.gate_requirements import CHANCE_PATIENTS, LEAST_OF_LABEL, CannotJudgeError
-from tasks.gate.slice_features import Described
+from tasks.gate.slice_features import SliceFeatures
 from tasks.measures.patient_subsampling import (
-    Draw,
     Groups,
-    draws,
+    Subsample,
     interval,
     label_groups,
     null_range,
     ratio_interval,
     splits,
+    subsamples,
 )
 from tasks.params.gate import Gate
 
@@ -40,13 +40,13 @@ USABLE = 0.5  # share of draws that must give a figure, or their mean says nothi
 class Sets:
     """Synthetic slices, training patients and validation patients, described."""
 
-    synthetic: Described
-    train: Described
-    val: Described
+    synthetic: SliceFeatures
+    train: SliceFeatures
+    val: SliceFeatures
 
 
 @dataclass(frozen=True)
-class Rule:
+class LimitRule:
     """On which side a ratio is bounded, and where; without a bound, by the null range."""
 
     side: Side
@@ -113,13 +113,13 @@ class Measure:
 
 
 # K figures of the synthetic slices of a draw, and the same K of real ones.
-Figure = Callable[[Sets, Draw], tuple[Floats, Floats]]
+Figure = Callable[[Sets, Subsample], tuple[Floats, Floats]]
 # Why figures cannot be had of these sets, None where they can.
 Missing = Callable[[Sets], str | None]
 
 
 @dataclass(frozen=True)
-class Family:
+class MeasureGroup:
     """Measures that are had together: `names` with their rules (None: reported) and methods.
 
     `real` says what stands beside the synthetic slices: `train` patients against the validation
@@ -128,7 +128,7 @@ class Family:
     """
 
     figure: Figure
-    names: Mapping[str, tuple[Rule | None, str]]
+    names: Mapping[str, tuple[LimitRule | None, str]]
     real: Literal["train", "val"]
     ratio: bool = True
     every: int = 1
@@ -136,12 +136,12 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SubsampleSet:
     """All draws that figures are taken from; `null` by what stands beside synthetic slices."""
 
-    whole: list[Draw]
-    halves: list[Draw] = field(default_factory=list)
-    null: dict[str, list[Draw]] = field(default_factory=dict)
+    whole: list[Subsample]
+    halves: list[Subsample] = field(default_factory=list)
+    null: dict[str, list[Subsample]] = field(default_factory=dict)
 
 
 def rounded(value: float | None) -> float | None:
@@ -176,7 +176,7 @@ def compared_labels(sets: Sets) -> Groups:
     return groups
 
 
-def measure(sets: Sets, families: list[Family], config: Gate) -> dict[str, Measure]:
+def measure_sets(sets: Sets, families: list[MeasureGroup], config: Gate) -> dict[str, Measure]:
     """All measures, named as in `metrics.json`.
 
     Raises:
@@ -186,12 +186,14 @@ def measure(sets: Sets, families: list[Family], config: Gate) -> dict[str, Measu
     seed, groups = config.seed, compared_labels(sets)
     patients = min(side["subject"].nunique() for side in (train, val))
     chances = NULL_DRAWS if patients >= CHANCE_PATIENTS else 0
-    drawn = Drawn(
+    drawn = SubsampleSet(
         usable(
-            draws(synthetic, train, val, count=POINT_DRAWS, share=1.0, seed=seed, groups=groups)
+            subsamples(
+                synthetic, train, val, count=POINT_DRAWS, share=1.0, seed=seed, groups=groups
+            )
         ),
         usable(
-            draws(
+            subsamples(
                 synthetic, train, val, count=config.draws, share=0.5, seed=seed + 1, groups=groups
             )
         ),
@@ -206,16 +208,18 @@ def measure(sets: Sets, families: list[Family], config: Gate) -> dict[str, Measu
             " validation; add patients or raise slices.val_fraction"
         )
     with ThreadPoolExecutor(config.threads) as pool:
-        parts = pool.map(lambda family: evaluate(sets, family, drawn), families)
+        parts = pool.map(lambda family: evaluate_measure_group(sets, family, drawn), families)
         return {name: one for part in parts for name, one in part.items()}
 
 
-def usable(drawn: Iterable[Draw]) -> list[Draw]:
+def usable(drawn: Iterable[Subsample]) -> list[Subsample]:
     """Draws that can be compared: of few patients, half may lack a label on one side."""
     return [draw for draw in drawn if len(draw.reference) >= 2]
 
 
-def evaluate(sets: Sets, family: Family, drawn: Drawn) -> dict[str, Measure]:
+def evaluate_measure_group(
+    sets: Sets, family: MeasureGroup, drawn: SubsampleSet
+) -> dict[str, Measure]:
     """The figures at equal n, their intervals from half-sized draws, and what chance does."""
     whole = figures(sets, family, drawn.whole)  # (draws, 2, K)
     halves = figures(sets, family, drawn.halves)
@@ -265,7 +269,7 @@ def evaluate(sets: Sets, family: Family, drawn: Drawn) -> dict[str, Measure]:
     return found
 
 
-def figures(sets: Sets, family: Family, drawn: list[Draw]) -> Floats:
+def figures(sets: Sets, family: MeasureGroup, drawn: list[Subsample]) -> Floats:
     """Figures (draws, 2, K) of some of the draws: synthetic, then real."""
     chosen = islice(drawn, 0, None, family.every)
     rows = [np.stack(family.figure(sets, draw)) for draw in chosen]

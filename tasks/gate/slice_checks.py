@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from tasks.common.gate_requirements import mask_known
 from tasks.common.slice_set import SliceSet
-from tasks.gate.memorisation import Likeness
-from tasks.gate.slice_features import Described
+from tasks.gate.memorisation import Similarity
+from tasks.gate.slice_features import SliceFeatures
 from tasks.measures.anatomy.tumor_shape import COLUMNS
 from tasks.measures.features.feature_distances import nearest_rows
 
@@ -22,7 +22,7 @@ K = 3  # feature neighbours
 
 
 @dataclass(frozen=True)
-class Norm:
+class TrainingStatistics:
     """What training slices look like: means and spreads that the scores are counted in."""
 
     outline: tuple[Floats, Floats]
@@ -32,12 +32,12 @@ class Norm:
     contrast: float
 
 
-def norm_of(train: Described) -> Norm:
+def training_statistics(train: SliceFeatures) -> TrainingStatistics:
     """Means and standard deviations of training slices."""
     mean, std = moments(train.features)
     contrasts = train.tumors[:, CONTRAST]
     known = contrasts[np.isfinite(contrasts)]
-    return Norm(
+    return TrainingStatistics(
         moments(train.outlines),
         moments(train.spectra),
         (mean, std),
@@ -51,7 +51,9 @@ def moments(rows: Floats) -> tuple[Floats, Floats]:
     return rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-3)
 
 
-def scores(slices: Described, likeness: Likeness, norm: Norm) -> pd.DataFrame:
+def check_scores(
+    slices: SliceFeatures, likeness: Similarity, norm: TrainingStatistics
+) -> pd.DataFrame:
     """The five scores of each slice; larger is worse, 0 where a check does not apply."""
     mean, std = norm.features
     _, near = nearest_rows((slices.features - mean) / std, norm.real_features, keep=K)
@@ -72,7 +74,7 @@ def deviation(rows: Floats, norm: tuple[Floats, Floats]) -> Floats:
     return np.abs(rows - norm[0]) / norm[1]
 
 
-def bounds(held_out: pd.DataFrame, *, tolerance: float) -> dict[str, float]:
+def check_bounds(held_out: pd.DataFrame, *, tolerance: float) -> dict[str, float]:
     """The largest score allowed: `tolerance` times as far from the median as the 99th percentile.
 
     Slices without a tumour say nothing about contrast.
@@ -90,7 +92,7 @@ def bounds(held_out: pd.DataFrame, *, tolerance: float) -> dict[str, float]:
     return found
 
 
-def broken(slices: SliceSet) -> Bools:
+def invalid_image(slices: SliceSet) -> Bools:
     """Not a picture at all: NaN, outside [-1, 1], or all the same value."""
     images = slices.images
     finite = np.isfinite(images).all(axis=(1, 2, 3))
@@ -100,7 +102,7 @@ def broken(slices: SliceSet) -> Bools:
     return np.asarray(~finite | outside | flat)
 
 
-def wrong_mask(slices: SliceSet, described: Described) -> Bools:
+def wrong_mask(slices: SliceSet, described: SliceFeatures) -> Bools:
     """A mask that contradicts the label, or lies outside the body by more than a fifth."""
     marked = slices.masks.any(axis=(1, 2))
     label = described.table["label"].to_numpy()
@@ -109,7 +111,7 @@ def wrong_mask(slices: SliceSet, described: Described) -> Bools:
     return np.asarray((known & (marked != (label == 1))) | (inside < 0.8))
 
 
-def reasons(
+def rejection_reasons(
     *,
     copies: Bools,
     broken: Bools,

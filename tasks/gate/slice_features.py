@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from tasks.common.slice_set import SliceSet
 from tasks.measures.anatomy import body_mask, power_spectrum, tumor_shape
 from tasks.measures.features.feature_extraction import features
-from tasks.measures.similarity.ncc_search import prepare, shrink
+from tasks.measures.similarity.ncc_search import blur_and_normalise, downsample
 
 Floats = NDArray[np.float64]
 
@@ -18,7 +18,7 @@ LEVELS = 64  # of the intensity histogram
 
 
 @dataclass(frozen=True)
-class Described:
+class SliceFeatures:
     """N slices: `table` (label, for real ones subject), and figures of each row.
 
     `images` (N,C,H,W) without broken pixels; `features` (N,D); `spectra` (N,15); `outlines`
@@ -41,33 +41,33 @@ class Described:
     sites: Floats
     given: dict[str, Floats] = field(default_factory=dict)
 
-    def take(self, keep: NDArray[np.bool_]) -> "Described":
+    def select(self, keep: NDArray[np.bool_]) -> "SliceFeatures":
         """The rows of a description."""
         arrays = {
             one.name: getattr(self, one.name)[keep]
             for one in fields(self)
             if one.name not in ("table", "given")
         }
-        return Described(
+        return SliceFeatures(
             table=self.table[keep].reset_index(drop=True),
             given={name: rows[keep] for name, rows in self.given.items()},
             **arrays,
         )
 
 
-def describe(slices: SliceSet, *, device: str) -> Described:
+def compute_slice_features(slices: SliceSet, *, device: str) -> SliceFeatures:
     """Measure slices; broken pixels count as air here, the checks report them."""
     images = np.nan_to_num(slices.images, nan=-1, posinf=1, neginf=-1).clip(-1, 1)
-    bodies = body_mask.foreground(images)
+    bodies = body_mask.body_masks(images)
     with threadpool_limits(1, user_api="blas"):  # many small products
-        coarse = shrink(prepare(images)).reshape(len(images), -1)
-    return Described(
+        coarse = downsample(blur_and_normalise(images)).reshape(len(images), -1)
+    return SliceFeatures(
         table=slices.table,
         images=images,
         features=features(images, device=device),
-        spectra=power_spectrum.profile(images),
-        outlines=body_mask.outline(bodies),
-        tumors=tumor_shape.describe(images, slices.masks, bodies),
+        spectra=power_spectrum.radial_log_power(images),
+        outlines=body_mask.outline_shape(bodies),
+        tumors=tumor_shape.tumor_shapes(images, slices.masks, bodies),
         histograms=histograms(images, bodies),
         coarse=coarse,
         bodies=bodies,

@@ -15,8 +15,16 @@ from numpy.typing import NDArray
 
 from tasks.common.gate_requirements import LEAST_OF_LABEL
 from tasks.gate.measure_catalogue import FRECHET
-from tasks.gate.set_measures import Drawn, Family, Measure, Sets, evaluate, rounded, usable
-from tasks.measures.patient_subsampling import draws, label_groups
+from tasks.gate.set_measures import (
+    Measure,
+    MeasureGroup,
+    Sets,
+    SubsampleSet,
+    evaluate_measure_group,
+    rounded,
+    usable,
+)
+from tasks.measures.patient_subsampling import label_groups, subsamples
 from tasks.params.gate import Gate
 
 Bools = NDArray[np.bool_]
@@ -66,7 +74,7 @@ class Subgroup:
 
 
 def subgroups(
-    sets: Sets, families: list[Family], whole: dict[str, Measure], config: Gate
+    sets: Sets, families: list[MeasureGroup], whole: dict[str, Measure], config: Gate
 ) -> dict[str, Subgroup]:
     """Each part's measures beside the whole set's."""
     some = list(parts(sets))
@@ -99,46 +107,48 @@ def parts(sets: Sets) -> Iterator[Part]:
 
 
 def compare(
-    part: Part, sets: Sets, families: list[Family], whole: dict[str, Measure], seed: int
+    part: Part, sets: Sets, families: list[MeasureGroup], whole: dict[str, Measure], seed: int
 ) -> Subgroup:
     """One part."""
     chosen = [
-        one.take(keep)
+        one.select(keep)
         for one, keep in zip((sets.synthetic, sets.train, sets.val), part.rows, strict=True)
     ]
     patients = min(one.table["subject"].nunique() for one in chosen[1:])
     least = min(len(one.table) for one in chosen)
-    rare = rarity(part)
+    rare = underrepresented(part)
     if patients < 2 or least < 10:
         said = f"too few to say: {least} slices, {patients} patients"
         return Subgroup(None, least, patients, rare or said, {})
     synthetic, train, val = (one.table for one in chosen)
     groups = label_groups((synthetic, train, val), least=LEAST_OF_LABEL)
-    drawn = usable(draws(synthetic, train, val, count=DRAWS, share=1.0, seed=seed, groups=groups))
+    drawn = usable(
+        subsamples(synthetic, train, val, count=DRAWS, share=1.0, seed=seed, groups=groups)
+    )
     n = len(drawn[0].reference) if drawn else 0
     if n < 10:
         said = f"too few to say: {n} slices at equal labels"
         return Subgroup(None, n, patients, rare or said, {})
     found: dict[str, Measure] = {}
     for family in families:
-        found |= evaluate(Sets(*chosen), family, Drawn(drawn))
+        found |= evaluate_measure_group(Sets(*chosen), family, SubsampleSet(drawn))
     if part.name.startswith("site "):
         del found["site_coverage"]  # of one site, it says nothing
     ratio = found[FRECHET].ratio
     warning = rare
     if warning is None and (patients < FEW_PATIENTS or n < FEW_SLICES):
         warning = f"few: {patients} patients, {n} slices"
-    return Subgroup(ratio, n, patients, warning or behind(found, whole), found)
+    return Subgroup(ratio, n, patients, warning or worse_than_overall(found, whole), found)
 
 
-def rarity(part: Part) -> str | None:
+def underrepresented(part: Part) -> str | None:
     """Words on a part that the generator hardly makes."""
     if part.share is None or part.share[0] >= RARE * part.share[1]:
         return None
     return f"rare: {part.share[0]:.0%} of synthetic tumours, {part.share[1]:.0%} of real ones"
 
 
-def behind(found: dict[str, Measure], whole: dict[str, Measure]) -> str | None:
+def worse_than_overall(found: dict[str, Measure], whole: dict[str, Measure]) -> str | None:
     """Words on a part whose figures are much worse than those of the whole set."""
     ratio, overall = found[FRECHET].ratio, whole[FRECHET].ratio
     if ratio is not None and overall is not None and ratio > BEHIND * max(overall, 1):

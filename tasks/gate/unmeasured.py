@@ -64,7 +64,7 @@ def missing_labels(sets: Sets, groups: Groups) -> dict[str, str]:
     return found
 
 
-def in_the_way(missing: dict[str, str], sets: Sets, config: Gate) -> dict[str, str]:
+def blocking_parts(missing: dict[str, str], sets: Sets, config: Gate) -> dict[str, str]:
     """Return what is missing, but must be measured for the set to be accepted.
 
     That is what `gate.required` lists, and what a null in `gate.limits` asks the strictest limit

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 
 @contextmanager
-def one_product_each(workers: int) -> Iterator[ThreadPoolExecutor]:
+def single_threaded_blas(workers: int) -> Iterator[ThreadPoolExecutor]:
     """Give a pool of threads in which every matrix product runs in the thread that asks for it.
 
     The products of the searches are small: threads of BLAS or of torch would wait for each other

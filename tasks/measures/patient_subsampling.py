@@ -18,7 +18,7 @@ Groups = tuple[tuple[int, ...], ...]  # labels that are drawn as one; each group
 
 
 @dataclass(frozen=True)
-class Draw:
+class Subsample:
     """Row positions of equal number: synthetic images, other real patients, the reference.
 
     `seed` is for what a figure draws within the draw, `groups` the labels it was drawn by.
@@ -50,7 +50,7 @@ def label_groups(tables: Sequence[pd.DataFrame], *, least: int = 1) -> Groups:
     )
 
 
-def draws(
+def subsamples(
     synthetic: pd.DataFrame,
     other: pd.DataFrame,
     reference: pd.DataFrame,
@@ -59,7 +59,7 @@ def draws(
     share: float,
     seed: int,
     groups: Groups | None = None,
-) -> Iterator[Draw]:
+) -> Iterator[Subsample]:
     """`count` draws with `share` of the reference's patients, as many others, as many images.
 
     The tables have a column `label`, the real ones `subject` too. Each label is drawn equally
@@ -76,7 +76,9 @@ def draws(
         chosen = reference["subject"].isin(rng.permutation(people)[:size]).to_numpy()
         against = other["subject"].isin(rng.permutation(strangers)[:size]).to_numpy()
         every = np.ones(len(synthetic), dtype=bool)
-        yield Draw(*balanced(tables, (every, against, chosen), rng, groups=groups), index, groups)
+        yield Subsample(
+            *balanced(tables, (every, against, chosen), rng, groups=groups), index, groups
+        )
 
 
 def splits(
@@ -86,7 +88,7 @@ def splits(
     count: int,
     seed: int,
     groups: Groups | None = None,
-) -> Iterator[Draw]:
+) -> Iterator[Subsample]:
     """`count` draws with real patients in the place of synthetic images: what chance does.
 
     One half of the patients of `pool` stands for the images, the other half for the other real
@@ -112,10 +114,10 @@ def splits(
             chosen = reference["subject"].isin(known).to_numpy()
             tables, allowed = (pool, pool, reference), (first, second, chosen)
         labels = label_groups(tables) if groups is None else groups
-        yield Draw(*balanced(tables, allowed, rng, groups=labels), index, labels)
+        yield Subsample(*balanced(tables, allowed, rng, groups=labels), index, labels)
 
 
-def thinned(draw: Draw, tables: Tables, *, share: float, seed: int) -> Draw:
+def thinned(draw: Subsample, tables: Tables, *, share: float, seed: int) -> Subsample:
     """A share of the patients of a draw, and as many of its images; each label as in `draws`.
 
     `tables` are those of the synthetic, the other and the reference slices.
@@ -132,7 +134,7 @@ def thinned(draw: Draw, tables: Tables, *, share: float, seed: int) -> Draw:
         allowed.append(inside)
     first, second, third = allowed
     chosen = balanced(tables, (first, second, third), rng, groups=draw.groups)
-    return Draw(*chosen, draw.seed, draw.groups)
+    return Subsample(*chosen, draw.seed, draw.groups)
 
 
 def balanced(

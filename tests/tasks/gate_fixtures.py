@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 from tasks.common.slice_set import SliceSet
-from tasks.gate.evaluate import Judgement, Reference, judge, reference
+from tasks.gate.evaluate import GateResult, Reference, evaluate, prepare_reference
 from tasks.params.gate import Gate
 from tests.tasks.synthetic_cohort import as_synthetic, phantom_slices
 
@@ -15,7 +15,7 @@ CONFIG = Gate(seed=1, threads=1, draws=20)
 @cache
 def real() -> Reference:
     """16 training and 12 validation patients."""
-    return reference(phantom_slices(0, 16), phantom_slices(16, 12), CONFIG)
+    return prepare_reference(phantom_slices(0, 16), phantom_slices(16, 12), CONFIG)
 
 
 @cache
@@ -24,9 +24,9 @@ def oracle() -> SliceSet:
     return phantom_slices(100, 18)
 
 
-def judged(slices: SliceSet) -> Judgement:
+def judged(slices: SliceSet) -> GateResult:
     """The verdict on slices as if a generator had made them."""
-    return judge(as_synthetic(slices), real(), CONFIG)
+    return evaluate(as_synthetic(slices), real(), CONFIG)
 
 
 def rng() -> np.random.Generator:

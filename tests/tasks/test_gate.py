@@ -15,7 +15,7 @@ from PIL import Image
 
 from tasks.common.slice_set import SliceSet, write_slice_set
 from tasks.gate.__main__ import main as gate
-from tasks.gate.evaluate import Judgement, judge, reference
+from tasks.gate.evaluate import GateResult, evaluate, prepare_reference
 from tasks.generate.__main__ import main as generate
 from tasks.params.gate import Gate, MeasureLimits
 from tasks.stage.errors import InputError
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @cache
-def accepted() -> Judgement:
+def accepted() -> GateResult:
     return judged(oracle())
 
 
@@ -73,7 +73,7 @@ def test_a_generator_of_easy_tumours_is_told_which_ones_it_leaves_out() -> None:
 
 def test_without_a_limit_the_ratio_of_chance_is_the_limit() -> None:
     strict = CONFIG.model_copy(update={"limits": MeasureLimits(frechet=None, nearest_ssim=None)})
-    blurred = judge(as_synthetic(damaged(oracle(), "blurred", rng())), real(), strict)
+    blurred = evaluate(as_synthetic(damaged(oracle(), "blurred", rng())), real(), strict)
     distance = next(iter(blurred.measures.values()))
     assert distance.limit == distance.null95
     assert 1 < (distance.limit or (0, 0))[1] < 2  # type: ignore[operator]
@@ -84,7 +84,7 @@ def test_without_a_limit_the_ratio_of_chance_is_the_limit() -> None:
 def test_slices_without_masks_are_not_blamed_for_them() -> None:
     bare = as_synthetic(oracle())
     table = bare.table.assign(masked=False)
-    found = judge(SliceSet(bare.images, np.zeros_like(bare.masks), table), real(), CONFIG)
+    found = evaluate(SliceSet(bare.images, np.zeros_like(bare.masks), table), real(), CONFIG)
     assert found.verdict == "accepted", found.reasons
     assert found.measures["mask_agreement"].ratio is None
     assert found.measures["tumor_size"].ratio is None
@@ -135,7 +135,7 @@ def test_weights_given_by_path_add_their_distance_and_their_hash(tmp_path: Path)
                   inception=str(tmp_path / "fid.safetensors"))  # fmt: skip
     few = np.arange(40)
     sides = [real().train.select(few), real().val.select(few)]
-    found = judge(as_synthetic(oracle().select(few)), reference(*sides, config), config)
+    found = evaluate(as_synthetic(oracle().select(few)), prepare_reference(*sides, config), config)
     fid = found.measures["FID"]
     assert fid.limit is None
     assert fid.ratio is not None and fid.ratio > 0

@@ -18,14 +18,20 @@ from tasks.common.gate_requirements import (
 from tasks.common.slice_set import SliceSet, write_slice_set
 from tasks.gate import memorisation
 from tasks.gate.__main__ import main as gate
-from tasks.gate.evaluate import Judgement, judge, reference
+from tasks.gate.evaluate import GateResult, evaluate, prepare_reference
 from tasks.gate.measure_catalogue import FRECHET
-from tasks.gate.measure_functions import as_labelled
-from tasks.gate.memorisation import NearCopies
-from tasks.gate.set_measures import Drawn, Family, Rule, Sets, evaluate
-from tasks.gate.slice_features import describe
+from tasks.gate.measure_functions import mask_matches_label
+from tasks.gate.memorisation import NearDuplicates
+from tasks.gate.set_measures import (
+    LimitRule,
+    MeasureGroup,
+    Sets,
+    SubsampleSet,
+    evaluate_measure_group,
+)
+from tasks.gate.slice_features import compute_slice_features
 from tasks.measures.anatomy import mask_agreement
-from tasks.measures.patient_subsampling import draws, label_groups
+from tasks.measures.patient_subsampling import label_groups, subsamples
 from tasks.params.gate import Gate, MeasureLimits
 from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real
 from tests.tasks.synthetic_cohort import as_synthetic
@@ -70,7 +76,7 @@ def test_a_set_without_any_tumour_is_not_accepted_beside_patients_who_have_them(
     assert "label_1: not measured: 0 synthetic slices with tumour" in " ".join(found.reasons)
     assert "no outlined tumour on the side of: synthetic" in found.not_measured["tumor_size"]
     lenient = CONFIG.model_copy(update={"required": ()})
-    free = judge(as_synthetic(of_label(oracle(), 0, 90)), real(), lenient)
+    free = evaluate(as_synthetic(of_label(oracle(), 0, 90)), real(), lenient)
     assert free.verdict == "accepted", free.reasons
     assert free.not_measured == found.not_measured
 
@@ -83,37 +89,39 @@ def test_labels_are_drawn_as_often_as_the_scarcest_side_has_them() -> None:
 
     sides = table((2, 45), 10), table((150, 150), 20), table((60, 60), 10)
     assert label_groups(sides, least=10) == ((1,),)
-    (draw,) = draws(*sides, count=1, share=1.0, seed=0, groups=((0,), (1,)))
+    (draw,) = subsamples(*sides, count=1, share=1.0, seed=0, groups=((0,), (1,)))
     assert len(draw.synthetic) == len(draw.other) == len(draw.reference) == 2 + 45
 
 
 def test_draws_without_a_figure_are_counted_and_do_not_spoil_the_others() -> None:
     sets = Sets(real().unseen, real().seen, real().unseen)
     tables = [one.table for one in (sets.synthetic, sets.train, sets.val)]
-    drawn = list(draws(*tables, count=20, share=1.0, seed=0))
+    drawn = list(subsamples(*tables, count=20, share=1.0, seed=0))
     lost = {drawn[3].seed}
 
-    def family(lost: set[int]) -> Family:
-        return Family(
+    def family(lost: set[int]) -> MeasureGroup:
+        return MeasureGroup(
             lambda _, draw: (np.array([np.nan if draw.seed in lost else 2.0]), np.array([1.0])),
-            {"x": (Rule("high", 1.5), "")},
+            {"x": (LimitRule("high", 1.5), "")},
             "train",
         )
 
-    one = evaluate(sets, family(lost), Drawn(drawn))["x"]
+    one = evaluate_measure_group(sets, family(lost), SubsampleSet(drawn))["x"]
     assert (one.ratio, one.draws, one.nan_draws, one.holds) == (2.0, 20, 1, False)
-    most = evaluate(sets, family({draw.seed for draw in drawn[:11]}), Drawn(drawn))["x"]
+    most = evaluate_measure_group(
+        sets, family({draw.seed for draw in drawn[:11]}), SubsampleSet(drawn)
+    )["x"]
     assert most.ratio is None and most.holds is None
     assert most.not_measured == "11 of 20 draws gave no figure"
 
 
-def few_patients(count: int) -> Judgement:
+def few_patients(count: int) -> GateResult:
     """Fresh patients judged beside so many validation patients; the limit of chance is asked."""
     config = QUICK.model_copy(update={"limits": MeasureLimits(diversity=None, spectrum=None)})
     val = real().val
     people = val.table["subject"].unique()[:count]
     some = val.select(val.table["subject"].isin(people).to_numpy())
-    return judge(as_synthetic(oracle()), reference(real().train, some, config), config)
+    return evaluate(as_synthetic(oracle()), prepare_reference(real().train, some, config), config)
 
 
 def test_what_too_few_patients_cannot_bound_is_said_and_not_let_through() -> None:
@@ -149,19 +157,21 @@ def test_tumours_of_one_validation_patient_cannot_be_held_against_each_other() -
         alone = val.select(((val.table["label"] == 0) | (val.table["subject"] == one)).to_numpy())
     said = why_not_measured(real().train.table, alone.table)["tumor_copies"]
     assert "in one patient" in said and "two patients with tumours" in said
-    found = judge(as_synthetic(oracle()), reference(real().train, alone, QUICK), QUICK)
+    found = evaluate(as_synthetic(oracle()), prepare_reference(real().train, alone, QUICK), QUICK)
     assert found.not_measured["tumor_copies"].startswith("0 validation tumours")
 
 
 def test_tumours_without_outlines_are_not_slices_without_tumour() -> None:
     mixed = without_outlines(real().val, 0.5)
-    one = describe(mixed, device="cpu")
+    one = compute_slice_features(mixed, device="cpu")
     known = mixed.table["mask_known"].to_numpy()
-    assert np.isnan(as_labelled(one)[~known]).all()
-    assert np.nanmean(as_labelled(one)) == 1
+    assert np.isnan(mask_matches_label(one)[~known]).all()
+    assert np.nanmean(mask_matches_label(one)) == 1
     train = without_outlines(real().train, 0.5)
-    beside = reference(train, real().val, CONFIG)
-    outlined = reference(train.select(train.table["mask_known"].to_numpy()), real().val, CONFIG)
+    beside = prepare_reference(train, real().val, CONFIG)
+    outlined = prepare_reference(
+        train.select(train.table["mask_known"].to_numpy()), real().val, CONFIG
+    )
     assert beside.experts.segmenter is not None and outlined.experts.segmenter is not None
     for ours, theirs in zip(
         beside.experts.segmenter.parameters(), outlined.experts.segmenter.parameters(), strict=True
@@ -173,7 +183,7 @@ def test_near_copies_are_compared_at_equal_n() -> None:
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(400), rng.integers(1, 6, 400))  # alike within each group
     size = np.bincount(groups)[groups] - 1
-    counted = NearCopies(size, most=8)
+    counted = NearDuplicates(size, most=8)
     assert counted.share_of(len(groups)) == pytest.approx((size > 0).mean())
     for n in (2, 50, 300):
         drawn = []
@@ -181,14 +191,14 @@ def test_near_copies_are_compared_at_equal_n() -> None:
             part = rng.choice(groups, n, replace=False)
             drawn.append((np.bincount(part)[part] > 1).mean())
         assert counted.share_of(n) == pytest.approx(np.mean(drawn), abs=0.01)
-    assert NearCopies(np.full(1000, 8), most=8).share_of(10) == 1  # counted no further
+    assert NearDuplicates(np.full(1000, 8), most=8).share_of(10) == 1  # counted no further
 
 
 def test_a_large_set_of_fresh_slices_is_not_called_collapsed() -> None:
     fresh = oracle()
     some = fresh.select(np.arange(0, len(fresh), 6))
-    few = memorisation.near_copies(some.images, real().held_out)
-    many = memorisation.near_copies(
+    few = memorisation.near_duplicates(some.images, real().held_out)
+    many = memorisation.near_duplicates(
         np.concatenate([fresh.images] * 2), real().held_out, most=memorisation.MOST_COUNTED
     )  # each slice twice: a near-copy of everything
     assert many.share_of(len(many.counts)) == 1
@@ -238,7 +248,7 @@ def test_the_judge_of_folders_still_refuses_what_it_cannot_judge() -> None:
     val = real().val
     with pytest.raises(CannotJudgeError, match="1 validation patient"):
         one = (val.table["subject"] == val.table["subject"][0]).to_numpy()
-        reference(real().train, val.select(one), QUICK)
+        prepare_reference(real().train, val.select(one), QUICK)
 
 
 def test_the_segmenter_asks_for_as_many_tumours_as_is_said_beforehand() -> None:

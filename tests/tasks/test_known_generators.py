@@ -6,8 +6,8 @@ import pytest
 
 from tasks.common.slice_set import SliceSet
 from tasks.gate import memorisation
-from tasks.gate.evaluate import judge, reference
-from tasks.gate.slice_features import describe
+from tasks.gate.evaluate import evaluate, prepare_reference
+from tasks.gate.slice_features import compute_slice_features
 from tasks.params.gate import Gate
 from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real, rng
 from tests.tasks.known_generators import (
@@ -25,9 +25,9 @@ from tests.tasks.synthetic_cohort import as_synthetic, simulated
 
 def called(slices: SliceSet) -> dict[str, np.ndarray]:
     """What each detector of copies says of the slices."""
-    found = memorisation.liken(
+    found = memorisation.measure_similarity(
         slices,
-        describe(slices, device="cpu"),
+        compute_slice_features(slices, device="cpu"),
         (real().train, real().seen),
         (real().val, real().unseen),
         max_shift=CONFIG.max_shift,
@@ -140,10 +140,10 @@ def test_five_cohorts_are_judged_alike(seed: int) -> None:
         simulated(*span, seed=seed + 20) for span in ((0, 26), (26, 15), (100, 20))
     )
     config = Gate(seed=seed, threads=1, draws=20)
-    known, sides = generators(train, fresh), reference(train, val, config)
+    known, sides = generators(train, fresh), prepare_reference(train, val, config)
     for name in ("oracle", "copy, flip+noise", "collapsed", "checkerboard", "masks swapped"):
         make, expected = known[name]
-        found = judge(as_synthetic(make(rng())), sides, config)
+        found = evaluate(as_synthetic(make(rng())), sides, config)
         said = "; ".join(found.reasons)
         assert (found.verdict == "accepted") == (name == "oracle"), (name, said)
         assert not expected or any(word in said for word in expected), (name, said)
@@ -156,9 +156,9 @@ def test_slices_of_128_pixels_are_judged_as_well() -> None:
         simulated(*span, seed=3, size=128, pixel_mm=1.5) for span in ((0, 16), (16, 12), (100, 12))
     )
     config = Gate(seed=2, threads=1, draws=20)
-    known, sides = generators(train, fresh), reference(train, val, config)
+    known, sides = generators(train, fresh), prepare_reference(train, val, config)
     for name, word in (("oracle", ""), ("copy, shift+noise", "memorised"), ("copy, flip+blur",
                        "memorised"), ("collapsed", "collapsed")):  # fmt: skip
-        found = judge(as_synthetic(known[name][0](rng())), sides, config)
+        found = evaluate(as_synthetic(known[name][0](rng())), sides, config)
         assert found.verdict == ("rejected" if word else "accepted"), (name, found.reasons)
         assert not word or found.reasons[0].startswith(word), (name, found.reasons)

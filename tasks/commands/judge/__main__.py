@@ -13,7 +13,7 @@ from pathlib import Path
 from tasks import params
 from tasks.commands.judge import image_folders, verdict_page
 from tasks.common import torch_setup
-from tasks.gate.evaluate import check_size, judge, reference
+from tasks.gate.evaluate import check_size, evaluate, prepare_reference
 from tasks.generate.slice_table import FILE_COLUMN
 from tasks.params.gate import Gate
 from tasks.stage import errors, processes
@@ -74,7 +74,9 @@ def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
             notes.append(
                 f"The {name} slices have no masks: nothing is said about tumours' outlines."
             )
-    found = judge(made, reference(seen, unseen, config, device=device), config, device=device)
+    found = evaluate(
+        made, prepare_reference(seen, unseen, config, device=device), config, device=device
+    )
     out.mkdir(parents=True, exist_ok=True)
     document = found.as_json() | {"notes": notes, "assumed": assumed}
     (out / "verdict.json").write_text(json.dumps(document, indent=1) + "\n")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.common.slice_set import SliceSet
-from tasks.gate.evaluate import WORDS, Judgement
+from tasks.gate.evaluate import WORDS, GateResult
 
 PAIRS = 8
 
@@ -18,7 +18,7 @@ TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def render(
-    found: Judgement,
+    found: GateResult,
     synthetic: SliceSet,
     train: SliceSet,
     notes: list[str],

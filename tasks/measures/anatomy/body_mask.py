@@ -13,7 +13,7 @@ EDGE = 1e-9  # pixels; a centre on the edge of a hull belongs to it
 OUTLINE = ("area", "solid", "one_piece", "centre_row", "centre_column")
 
 
-def foreground(images: NDArray[np.float32]) -> Bools:
+def body_masks(images: NDArray[np.float32]) -> Bools:
     """The body (N,H,W) in images (N,C,H,W) in [-1, 1]: bright in the mean channel, holes filled."""
     bright = ndimage.gaussian_filter(images.mean(axis=1), 0.7, axes=(1, 2)) > AIR
     return np.stack([filled(image) for image in bright])
@@ -26,7 +26,7 @@ def filled(bright: Bools) -> Bools:
     return inside
 
 
-def outline(bodies: Bools) -> Floats:
+def outline_shape(bodies: Bools) -> Floats:
     """Five figures (N,5) of each outline (N,H,W), named in `OUTLINE`; all in [0, 1].
 
     Area as a share of the image, area as a share of the convex hull, the largest piece as a share

@@ -20,7 +20,7 @@ FLOOR = 3e-4
 AT_ONCE = 32  # images whose spectra a cache holds
 
 
-def profile(images: NDArray[np.float32]) -> Floats:
+def radial_log_power(images: NDArray[np.float32]) -> Floats:
     """Log power (N,15) of images (N,C,H,W): 12 radial bands, then the three Nyquist points.
 
     A Hann window keeps the frame from leaking into the high bands.

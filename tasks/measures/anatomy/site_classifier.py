@@ -62,7 +62,7 @@ def classifier() -> "Pipeline":
     )
 
 
-def learn(features: Floats, table: pd.DataFrame) -> Sites | None:
+def train_site_classifier(features: Floats, table: pd.DataFrame) -> Sites | None:
     """Learn the sites of training slices; None where there are not two with enough patients."""
     if "site" not in table or "subject" not in table:
         return None

@@ -12,7 +12,7 @@ COLUMNS = ("share", "row", "column", "inside", "contrast", "solidity", "eccentri
 LEAST = 6  # pixels; smaller ones have no shape
 
 
-def describe(images: NDArray[np.float32], masks: NDArray[np.uint8], bodies: NDArray[np.bool_]
+def tumor_shapes(images: NDArray[np.float32], masks: NDArray[np.uint8], bodies: NDArray[np.bool_]
              ) -> Floats:  # fmt: skip
     """Seven figures (N,7) of each slice, named in `COLUMNS`; NaN where the mask is empty.
 

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasks.measures.blas_threads import one_product_each
+from tasks.measures.blas_threads import single_threaded_blas
 from tasks.measures.similarity.ssim import C1, C2, RADIUS, TAPS
 
 Floats = NDArray[np.float32]
@@ -84,7 +84,7 @@ def ssim_pairs(
     """
     grid = Grid(stride, degree)
     found = np.empty((len(a), len(b)), dtype=np.float32)
-    with torch.inference_mode(), one_product_each(workers) as pool:
+    with torch.inference_mode(), single_threaded_blas(workers) as pool:
         for top in range(0, len(a), CHUNK):
             rows = slice(top, top + CHUNK)
             for left in range(0, len(b), CHUNK):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.ndimage import gaussian_filter1d
 
-from tasks.measures.blas_threads import one_product_each
+from tasks.measures.blas_threads import single_threaded_blas
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.intp]
@@ -65,7 +65,7 @@ class References:
     spectra: NDArray[np.complex64]
 
 
-def nearest(
+def nearest_by_ncc(
     queries: Floats,
     references: Floats,
     *,
@@ -96,10 +96,10 @@ def nearest(
 
     def part(start: int) -> tuple[Ints, Floats, Floats, Floats, NDArray[np.int16]]:
         some = slice(start, start + chunk)
-        return search(prepare(queries[some]), known, keep=keep, max_shift=max_shift,
+        return search(blur_and_normalise(queries[some]), known, keep=keep, max_shift=max_shift,
                       owners=None if owners is None else (owners[0][some], owners[1]))  # fmt: skip
 
-    with one_product_each(workers) as pool:
+    with single_threaded_blas(workers) as pool:
         known = gathered(references, pool, device)
         parts = list(pool.map(part, range(0, len(queries), chunk)))
     return Nearest(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -115,8 +115,8 @@ def gathered(references: Floats, pool: ThreadPoolExecutor, device: str) -> Refer
     """Coarse parts and low frequencies of the references, some at a time."""
 
     def some(start: int) -> tuple[torch.Tensor, NDArray[np.complex64]]:
-        fine = prepare(references[start : start + chunk])
-        return torch.from_numpy(folded(shrink(fine))), low(fft.rfft2(fine), fine.shape[2])
+        fine = blur_and_normalise(references[start : start + chunk])
+        return torch.from_numpy(folded(downsample(fine))), low(fft.rfft2(fine), fine.shape[2])
 
     chunk = BLOCK // 8
     blocks = list(pool.map(some, range(0, len(references), chunk)))
@@ -160,7 +160,7 @@ def folded(images: Floats) -> Floats:
     return found
 
 
-def prepare(images: Floats) -> Floats:
+def blur_and_normalise(images: Floats) -> Floats:
     """Blur, and scale every image to mean 0 and norm 1, so that a product is a correlation."""
     down, across = (blur(size) for size in images.shape[2:])
     return normalise(separable(images.astype(np.float32, copy=False), down, across))
@@ -195,7 +195,7 @@ def normalise(images: Floats) -> Floats:
     return scaled
 
 
-def shrink(images: Floats) -> Floats:
+def downsample(images: Floats) -> Floats:
     """Means of blocks on a grid of at least 32 pixels a side, normalised again."""
     factor = factor_of(*images.shape[2:])
     down, across = (
@@ -215,7 +215,7 @@ def search(
 ) -> tuple[Ints, Floats, Floats, Floats, NDArray[np.int16]]:
     """The fields of `Nearest` for one chunk of queries."""
     keep = min(keep, len(known.spectra))
-    coarse = shrink(fine)
+    coarse = downsample(fine)
     reach = -(-max_shift // factor_of(*fine.shape[2:]))
     candidates = best_coarse(coarse, known.parts, keep=keep, reach=reach, owners=owners)
     pools = []
@@ -298,13 +298,13 @@ def correlate(
     height, width = fine.shape[2:]
     shifts = np.arange(-max_shift, max_shift + 1)
     span = len(shifts)
-    down = waves(shifts, kept_rows(height), height) / height  # (S,F)
-    across = waves(shifts, np.arange(spectra.shape[3]), width) / width  # (S,G)
+    down = inverse_dft_rows(shifts, kept_rows(height), height) / height  # (S,F)
+    across = inverse_dft_rows(shifts, np.arange(spectra.shape[3]), width) / width  # (S,G)
     across[:, 1 : (width + 1) // 2] *= 2  # the other half is conjugate
     scores = np.full((n, keep), -np.inf, dtype=np.float32)
     transforms = np.zeros((n, keep, 4), dtype=np.int16)
     for flip in flips:
-        turned = np.conj(low(fft.rfft2(flipped(fine, flip)), height))
+        turned = np.conj(low(fft.rfft2(apply_flip(fine, flip)), height))
         for k in range(keep):
             near = np.empty((n, span * span), dtype=np.float32)
             for start in range(0, n, FEW):
@@ -328,7 +328,7 @@ def correlate(
     return scores, transforms
 
 
-def waves(places: Ints, frequencies: Ints, size: int) -> NDArray[np.complex64]:
+def inverse_dft_rows(places: Ints, frequencies: Ints, size: int) -> NDArray[np.complex64]:
     """Rows of the inverse discrete Fourier transform (P,F)."""
     rows: NDArray[np.complex64] = np.exp(2j * np.pi * places[:, None] * frequencies / size).astype(
         np.complex64
@@ -336,13 +336,13 @@ def waves(places: Ints, frequencies: Ints, size: int) -> NDArray[np.complex64]:
     return rows
 
 
-def flipped(images: Floats, flip: tuple[bool, bool]) -> Floats:
+def apply_flip(images: Floats, flip: tuple[bool, bool]) -> Floats:
     """Exchange top and bottom, left and right."""
     return images[:, :, :: -1 if flip[0] else 1, :: -1 if flip[1] else 1]
 
 
-def moved(image: Floats, transform: NDArray[np.int16]) -> Floats:
+def apply_transform(image: Floats, transform: NDArray[np.int16]) -> Floats:
     """One image (C,H,W) after a row of `Nearest.transforms`."""
-    turned = flipped(image[None], (bool(transform[0]), bool(transform[1])))
+    turned = apply_flip(image[None], (bool(transform[0]), bool(transform[1])))
     shifted: Floats = np.roll(turned, (int(transform[2]), int(transform[3])), axis=(2, 3))[0]
     return shifted

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.measures.blas_threads import one_product_each
+from tasks.measures.blas_threads import single_threaded_blas
 from tasks.measures.similarity.approximate_ssim import Grid, best_pairs
-from tasks.measures.similarity.ncc_search import Nearest, Owners, flipped
+from tasks.measures.similarity.ncc_search import Nearest, Owners, apply_flip
 from tasks.measures.similarity.shifted_ssim import (
     AT_ONCE,
     STRIDE,
@@ -87,14 +87,14 @@ def nearest_ssim(
         device: where all pairs are compared.
     """
     parts = []
-    with torch.inference_mode(), one_product_each(workers) as pool:
+    with torch.inference_mode(), single_threaded_blas(workers) as pool:
         known = References.of(references, reference_bodies, pool.map)
         for start in range(0, len(queries), CHUNK):
             rows = slice(start, start + CHUNK)
             mine = None if owners is None else (owners[0][rows], owners[1])
             likely = [
                 best_pairs(
-                    (flipped(queries[rows], flip), bodies[rows, :, :: -1 if flip[1] else 1]),
+                    (apply_flip(queries[rows], flip), bodies[rows, :, :: -1 if flip[1] else 1]),
                     (references, reference_bodies),
                     keep=keep, owners=mine, grid=replace(FEW, device=device), pool=pool,
                 )

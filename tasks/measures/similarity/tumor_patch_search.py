@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, center_of_mass, gaussian_filter
 
-from tasks.measures.blas_threads import one_product_each
+from tasks.measures.blas_threads import single_threaded_blas
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -79,7 +79,7 @@ def nearest_patch(
 
     highest = np.full(len(ours), -np.inf, dtype=np.float32)
     places = np.full(len(ours), -1, dtype=np.intp)
-    with one_product_each(workers) as pool:
+    with single_threaded_blas(workers) as pool:
         for start in range(0, len(theirs), BLOCK):
             columns = theirs[start : start + BLOCK]
             known = next(windows(*small(references[columns], reference_masks[columns]),

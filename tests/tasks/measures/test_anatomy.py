@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tasks.measures.anatomy.body_mask import foreground, hull_area, outline
-from tasks.measures.anatomy.tumor_shape import auroc, describe, extent
+from tasks.measures.anatomy.body_mask import body_masks, hull_area, outline_shape
+from tasks.measures.anatomy.tumor_shape import auroc, extent, tumor_shapes
 
 
 def disc(size: int = 64, radius: int = 20) -> np.ndarray:
@@ -15,17 +15,17 @@ def disc(size: int = 64, radius: int = 20) -> np.ndarray:
 def test_a_disc_is_its_own_body_and_dark_holes_belong_to_it() -> None:
     image = np.where(disc(), 0.3, -1.0).astype(np.float32)
     image[30:34, 30:34] = -1
-    body = foreground(image[None, None])[0]
+    body = body_masks(image[None, None])[0]
     assert abs(body.sum() - disc().sum()) / disc().sum() < 0.15
     assert body[31, 31]
 
 
 def test_the_outline_of_a_disc_is_solid_centred_and_in_one_piece() -> None:
-    area, solid, piece, row, column = outline(disc()[None])[0]
+    area, solid, piece, row, column = outline_shape(disc()[None])[0]
     assert area == pytest.approx(disc().mean())
     assert solid > 0.97
     assert (piece, row, column) == (1, pytest.approx(0.5), pytest.approx(0.5))
-    assert outline(np.zeros((1, 8, 8), dtype=bool)).sum() == 0
+    assert outline_shape(np.zeros((1, 8, 8), dtype=bool)).sum() == 0
 
 
 def test_a_bright_tumour_contrasts_and_a_misplaced_mask_does_not() -> None:
@@ -35,15 +35,15 @@ def test_a_bright_tumour_contrasts_and_a_misplaced_mask_does_not() -> None:
     mask[20:28, 30:38] = 1
     image = np.where(body, rng.normal(0, 0.1, body.shape), -1) + mask * 0.8
     images = image.clip(-1, 1).astype(np.float32)[None, None]
-    share, row, _, inside, contrast, solidity, _ = describe(images, mask[None], body[None])[0]
+    share, row, _, inside, contrast, solidity, _ = tumor_shapes(images, mask[None], body[None])[0]
     assert solidity == 1
     assert share == pytest.approx(64 / body.sum())
     assert 0.2 < row < 0.4
     assert inside == 1
     assert contrast > 0.99
     wrong = np.roll(mask, 15, axis=0)
-    assert abs(describe(images, wrong[None], body[None])[0, 4] - 0.5) < 0.2
-    assert np.isnan(describe(images, np.zeros_like(mask)[None], body[None])).all()
+    assert abs(tumor_shapes(images, wrong[None], body[None])[0, 4] - 0.5) < 0.2
+    assert np.isnan(tumor_shapes(images, np.zeros_like(mask)[None], body[None])).all()
 
 
 @pytest.mark.parametrize("speck", [None, (0, 0), (63, 5), (2, 60)])
@@ -56,7 +56,7 @@ def test_a_speck_in_the_air_does_not_move_where_a_tumour_lies(
     if speck is not None:
         body[speck] = True
     image = np.where(body, 0.0, -1.0).astype(np.float32)[None, None]
-    row, column = describe(image, mask[None], body[None])[0, 1:3]
+    row, column = tumor_shapes(image, mask[None], body[None])[0, 1:3]
     assert row == pytest.approx(0.5, abs=0.02)
     assert column == pytest.approx((41.5 - 12) / 39)
 

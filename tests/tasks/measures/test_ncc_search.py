@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.measures.similarity.ncc_search import flipped, folded, moved, nearest
+from tasks.measures.similarity.ncc_search import apply_flip, apply_transform, folded, nearest_by_ncc
 
 
 def blobs(n: int, size: int = 64) -> np.ndarray:
@@ -27,8 +27,8 @@ def test_a_changed_copy_finds_its_original(size: int, transform: tuple[int, ...]
     references = blobs(30, size)
     change = np.array(transform, dtype=np.int16)
     noise = np.random.default_rng(1).normal(0, 0.05, references.shape)
-    queries = np.stack([moved(image, change) for image in references]) * 0.9 - 0.1 + noise
-    found = nearest(queries.astype(np.float32), references)
+    queries = np.stack([apply_transform(image, change) for image in references]) * 0.9 - 0.1 + noise
+    found = nearest_by_ncc(queries.astype(np.float32), references)
     np.testing.assert_array_equal(found.rows[:, 0], np.arange(30))
     assert found.scores[:, 0].min() > 0.98
     assert ((found.inverted > found.upright) == bool(transform[0])).mean() > 0.9
@@ -37,28 +37,30 @@ def test_a_changed_copy_finds_its_original(size: int, transform: tuple[int, ...]
 def test_the_transform_brings_the_query_onto_its_reference() -> None:
     references = blobs(12)
     queries = np.roll(references[..., ::-1], (2, -3), axis=(2, 3))
-    found = nearest(queries, references)
+    found = nearest_by_ncc(queries, references)
     for query, rows, change in zip(queries, found.rows, found.transforms, strict=True):
-        np.testing.assert_allclose(moved(query, change[0]), references[rows[0]], atol=1e-6)
+        np.testing.assert_allclose(
+            apply_transform(query, change[0]), references[rows[0]], atol=1e-6
+        )
 
 
 def test_forbidden_pairs_are_never_returned() -> None:
     images = blobs(10)
-    found = nearest(images, images, owners=(np.arange(10), np.arange(10)), chunk=4)
+    found = nearest_by_ncc(images, images, owners=(np.arange(10), np.arange(10)), chunk=4)
     assert (found.rows[:, 0] != np.arange(10)).all()
     with pytest.raises(ValueError, match="reference"):
-        nearest(images, images, owners=(np.zeros(10, int), np.zeros(10, int)))
+        nearest_by_ncc(images, images, owners=(np.zeros(10, int), np.zeros(10, int)))
 
 
 def test_order_and_chunks_do_not_matter() -> None:
     queries, references = blobs(9)[::-1], blobs(20)
-    whole, parts = (nearest(queries, references, chunk=size) for size in (512, 2))
+    whole, parts = (nearest_by_ncc(queries, references, chunk=size) for size in (512, 2))
     np.testing.assert_array_equal(whole.rows[:, 0], parts.rows[:, 0])
     np.testing.assert_allclose(whole.scores[:, 0], parts.scores[:, 0], atol=1e-5)
 
 
 def test_a_constant_image_is_near_to_nothing() -> None:
-    found = nearest(np.zeros((1, 1, 64, 64), dtype=np.float32), blobs(5))
+    found = nearest_by_ncc(np.zeros((1, 1, 64, 64), dtype=np.float32), blobs(5))
     assert abs(float(found.scores[0, 0])) < 1e-5
 
 
@@ -74,5 +76,5 @@ def test_parts_give_the_products_under_all_flips() -> None:
             (True, True): ee - eo - oe + oo,
         }
         for flip, found in sums.items():
-            expected = flipped(a, flip).reshape(4, -1) @ b.reshape(4, -1).T
+            expected = apply_flip(a, flip).reshape(4, -1) @ b.reshape(4, -1).T
             np.testing.assert_allclose(found, expected, atol=1e-4)

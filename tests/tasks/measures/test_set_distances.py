@@ -4,16 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.measures.anatomy.power_spectrum import profile, spectrum_distance
+from tasks.measures.anatomy.power_spectrum import radial_log_power, spectrum_distance
 from tasks.measures.features.frechet import frechet_distance
 from tasks.measures.features.kid import kernel_distance
 from tasks.measures.features.prdc import prdc
 from tasks.measures.patient_subsampling import (
-    draws,
     interval,
     null_range,
     ratio_interval,
     splits,
+    subsamples,
     thinned,
 )
 
@@ -62,11 +62,15 @@ def test_a_collapsed_set_is_precise_and_covers_little() -> None:
 
 def test_white_noise_has_a_flat_profile_and_a_checkerboard_its_corner() -> None:
     noise = RNG(7).normal(0, 0.5, (40, 1, 64, 64)).astype(np.float32)
-    assert np.ptp(profile(noise).mean(0)[1:]) < 0.15
+    assert np.ptp(radial_log_power(noise).mean(0)[1:]) < 0.15
     board = (np.indices((64, 64)).sum(0) % 2 * 2 - 1) * 0.05
-    gap = profile((noise + board).astype(np.float32)).mean(0) - profile(noise).mean(0)
+    gap = radial_log_power((noise + board).astype(np.float32)).mean(0) - radial_log_power(
+        noise
+    ).mean(0)
     assert gap.argmax() == 12
-    assert spectrum_distance(profile(noise), profile(noise[::-1])) == pytest.approx(0, abs=1e-6)
+    assert spectrum_distance(
+        radial_log_power(noise), radial_log_power(noise[::-1])
+    ) == pytest.approx(0, abs=1e-6)
 
 
 def tables(patients: int, each: int = 4) -> pd.DataFrame:
@@ -77,7 +81,7 @@ def tables(patients: int, each: int = 4) -> pd.DataFrame:
 def test_draws_are_equal_in_number_label_and_patients() -> None:
     synthetic = pd.DataFrame({"label": RNG(8).integers(0, 2, 200)})
     other, reference = tables(20), tables(8)
-    for draw in draws(synthetic, other, reference, count=10, share=0.5, seed=1):
+    for draw in subsamples(synthetic, other, reference, count=10, share=0.5, seed=1):
         sides = ((synthetic, draw.synthetic), (other, draw.other), (reference, draw.reference))
         counts = [table["label"].to_numpy()[rows].sum() for table, rows in sides]
         assert len({len(rows) for _, rows in sides}) == 1
@@ -89,7 +93,7 @@ def test_draws_are_equal_in_number_label_and_patients() -> None:
 
 def test_unlabelled_reals_are_compared_with_everything() -> None:
     reference = tables(6).assign(label=-1)
-    draw = next(draws(tables(9), reference, reference, count=1, share=1.0, seed=0))
+    draw = next(subsamples(tables(9), reference, reference, count=1, share=1.0, seed=0))
     assert len(draw.synthetic) == len(draw.reference) == 24
 
 
@@ -109,7 +113,7 @@ def test_splits_put_other_patients_in_the_place_of_images() -> None:
 def test_a_thinned_draw_keeps_whole_patients_and_equal_labels() -> None:
     synthetic = pd.DataFrame({"label": RNG(8).integers(0, 2, 200)})
     sides = (synthetic, tables(20), tables(8))
-    whole = next(draws(*sides, count=1, share=1.0, seed=1))
+    whole = next(subsamples(*sides, count=1, share=1.0, seed=1))
     part = thinned(whole, sides, share=0.5, seed=2)
     assert set(part.reference) <= set(whole.reference)
     assert set(part.synthetic) <= set(whole.synthetic)
@@ -168,7 +172,7 @@ def test_the_interval_of_the_extrapolated_distance_covers_the_closed_form() -> N
             share: np.array(
                 [
                     figure(sets, draw)[0][0]
-                    for draw in draws(fake, people, people, count=count, share=share, seed=3)
+                    for draw in subsamples(fake, people, people, count=count, share=share, seed=3)
                 ]
             )
             for share, count in ((1.0, 10), (0.5, 40))
@@ -202,7 +206,7 @@ def test_the_interval_covers_the_ratio_of_the_truth() -> None:
                     frechet_distance(sides[0][d.synthetic], sides[2][d.reference]),
                     frechet_distance(sides[1][d.other], sides[2][d.reference]),
                 ]
-                for d in draws(fake, people, people, count=count, share=share, seed=3)
+                for d in subsamples(fake, people, people, count=count, share=share, seed=3)
             ]
             figures.append(np.array(pairs))
         top, bottom = figures[0].mean(axis=0)

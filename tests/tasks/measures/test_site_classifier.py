@@ -4,7 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.measures.anatomy.site_classifier import confusion, coverage, frequencies, learn
+from tasks.measures.anatomy.site_classifier import (
+    confusion,
+    coverage,
+    frequencies,
+    train_site_classifier,
+)
 
 RNG = np.random.default_rng
 
@@ -45,7 +50,7 @@ def test_the_classifiers_errors_are_taken_out() -> None:
 
 def test_a_missing_site_is_seen_where_sites_differ_and_not_where_they_are_alike() -> None:
     for gap, low, high in ((1.5, 0, 0.35), (0, 0.7, 1)):
-        sites = learn(*cohort(RNG(0), 24, gap))
+        sites = train_site_classifier(*cohort(RNG(0), 24, gap))
         assert sites is not None
         unseen, table = cohort(RNG(1), 16, gap)
         made, origin = cohort(RNG(2), 30, gap)
@@ -58,7 +63,7 @@ def test_a_missing_site_is_seen_where_sites_differ_and_not_where_they_are_alike(
 
 def test_training_slices_are_assigned_by_folds_without_their_patients() -> None:
     features, table = cohort(RNG(3), 20, 0.0)  # nothing to learn: only patients to remember
-    sites = learn(features, table)
+    sites = train_site_classifier(features, table)
     assert sites is not None
     right = sites.train[np.arange(len(table)), (table["site"] == "B").astype(int)]
     assert right.mean() < 0.55
@@ -68,5 +73,5 @@ def test_training_slices_are_assigned_by_folds_without_their_patients() -> None:
 
 def test_few_patients_or_no_sites_say_nothing() -> None:
     features, table = cohort(RNG(4), 8, 1.0)
-    assert learn(features, table) is None
-    assert learn(features, table.drop(columns="site")) is None
+    assert train_site_classifier(features, table) is None
+    assert train_site_classifier(features, table.drop(columns="site")) is None

@@ -11,7 +11,7 @@ from skimage.metrics import structural_similarity
 from tasks.measures.similarity import approximate_ssim as windows
 from tasks.measures.similarity import ssim_search as search
 from tasks.measures.similarity.approximate_ssim import ALL, ssim_pairs
-from tasks.measures.similarity.ncc_search import moved, nearest
+from tasks.measures.similarity.ncc_search import apply_transform, nearest_by_ncc
 from tasks.measures.similarity.ssim import TAPS, moments, ssim
 from tasks.measures.similarity.ssim_search import NearestSsim, nearest_ssim
 
@@ -96,7 +96,7 @@ def found_in(
     max_shift: int = 2,
     owners: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> NearestSsim:
-    near = nearest(queries, references, max_shift=max_shift, owners=owners)
+    near = nearest_by_ncc(queries, references, max_shift=max_shift, owners=owners)
     return nearest_ssim(
         queries, references, q, r, correlated=near, max_shift=max_shift, owners=owners
     )
@@ -110,8 +110,8 @@ def test_it_finds_what_an_exhaustive_search_finds() -> None:
     best = np.full(len(queries), -1.0)
     for flip, down, across in product((0, 1), range(-2, 3), range(-2, 3)):
         change = np.array([0, flip, down, across], dtype=np.int16)
-        turned = np.stack([moved(image, change) for image in queries])
-        body = np.stack([moved(one[None], change)[0] for one in own])
+        turned = np.stack([apply_transform(image, change) for image in queries])
+        body = np.stack([apply_transform(one[None], change)[0] for one in own])
         for k in range(len(references)):
             rows = np.full(len(queries), k)
             region = body | bodies[rows]
@@ -125,14 +125,14 @@ def test_it_finds_what_an_exhaustive_search_finds() -> None:
 def test_a_mirrored_shifted_copy_finds_its_original(size: int) -> None:
     references, bodies = textures(15, size, 11)
     change = np.array([0, 1, 3, -4], dtype=np.int16)
-    queries = np.stack([moved(image, change) for image in references])
-    own = np.stack([moved(one[None], change)[0] for one in bodies])
+    queries = np.stack([apply_transform(image, change) for image in references])
+    own = np.stack([apply_transform(one[None], change)[0] for one in bodies])
     noise = np.random.default_rng(12).normal(0, 0.02, queries.shape).astype(np.float32)
     found = found_in(queries + noise * own[:, None], references, own, bodies, max_shift=4)
     np.testing.assert_array_equal(found.rows, np.arange(15))
     assert found.scores.min() > 0.9
     for query, row, transform in zip(queries, found.rows, found.transforms, strict=True):
-        np.testing.assert_array_equal(moved(query, transform), references[row])
+        np.testing.assert_array_equal(apply_transform(query, transform), references[row])
 
 
 @pytest.mark.parametrize("reach", range(7))

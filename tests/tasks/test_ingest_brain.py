@@ -61,7 +61,7 @@ def test_voxels_outside_the_brain_become_zero_unless_stripped_before(
     monkeypatch: pytest.MonkeyPatch, stripped: bool
 ) -> None:
     data, inside = head()
-    monkeypatch.setattr(brain_extraction, "brain_mask", lambda _: inside)
+    monkeypatch.setattr(brain_extraction, "segment_brain", lambda _: inside)
     before = Volume(np.where(inside, data, 0) if stripped else data, np.eye(4))
     after, said = brain_extraction.extract_brain(before)
     assert said == ("stripped before" if stripped else "extracted")

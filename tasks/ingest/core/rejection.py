@@ -43,7 +43,7 @@ CODES = {
         "draw the region on the slices between, or export it interpolated",
     ),
     "corrupt": RejectionCode(
-        "the file, archive or picture cannot be parsed or decoded",
+        "the file, archive or 2D image cannot be parsed or decoded",
         "fetch the file from its archive again",
     ),
     "crashed": RejectionCode(
@@ -78,7 +78,7 @@ CODES = {
         "export the series as MONOCHROME2",
     ),
     "labels-contradict": RejectionCode(
-        "equal pictures in folders of both classes",
+        "equal 2D images in folders of both classes",
         "keep the picture in the folder of its true class only",
     ),
     "labels-unknown": RejectionCode(
@@ -97,12 +97,12 @@ CODES = {
         "export the mask as a DICOM Segmentation, an RT structure set or NIfTI",
     ),
     "mask-grid": RejectionCode(
-        "nothing says where the mask lies on the image: an identity affine, or a picture turned by "
-        "its EXIF tag; and the image does not settle it",
+        "the position of the mask on the image is not known: an identity affine, or a 2D image "
+        "turned by its EXIF tag; and the image does not settle it",
         "save the mask again with the image's own affine, or in the image's orientation",
     ),
     "mask-ignores-image": RejectionCode(
-        "the mask's outline follows nothing in any of its images",
+        "the mask's outline follows no edge in any of its images",
         "look at the mask on the image; if it is right, set ingest.check_masks to false",
     ),
     "mask-in-air": RejectionCode(
@@ -118,7 +118,7 @@ CODES = {
         "look at the mask on the image; if it is right, set ingest.check_masks to false",
     ),
     "mask-of-other-size": RejectionCode(
-        "a picture's mask with other numbers of rows or columns",
+        "a 2D image's mask with other numbers of rows or columns",
         "export mask and picture with equal numbers of rows and columns",
     ),
     "mask-outside-image": RejectionCode(
@@ -130,7 +130,7 @@ CODES = {
         "put the image it was drawn on into the same batch",
     ),
     "missing-slice": RejectionCode(
-        "one gap is a multiple of the others; slice numbers of pictures with gaps",
+        "one gap is a multiple of the others; slice numbers of 2D images with gaps",
         "export the whole series again",
     ),
     "nan-pixels": RejectionCode(
@@ -138,11 +138,11 @@ CODES = {
         "replace values that are not finite before the import",
     ),
     "no-brain": RejectionCode(
-        "brain extraction was asked for and finds none",
+        "brain extraction is switched on and finds no brain",
         "set ingest.brain_extraction to false, or leave the series out by files.csv",
     ),
     "not-a-tumour-mask": RejectionCode(
-        "the mask's name speaks of something else; no segment or region of it is tumour by its "
+        "the mask's name names another structure; no segment or region of it is tumour by its "
         "code or its name",
         "none needed; if it does hold the tumour, rename the mask, or list the labels or numbers "
         "of its segments in ingest.mask_segments",
@@ -164,15 +164,16 @@ CODES = {
         "copy what the link points to into the batch",
     ),
     "patient-ambiguous": RejectionCode(
-        "one Patient ID with two birth dates, names or sexes; an ID whose number may count people "
-        "or visits; two folders that could be the patient's; files of one name in several folders",
+        "one Patient ID with two birth dates, names or sexes; an ID whose number may count "
+        "patients or visits; two folders that could be the patient's; files of one name in several "
+        "folders",
         "write the patients down in files.csv (`auglift scan BATCH` proposes it), or set "
         "ingest.allow_unknown_patients",
     ),
     "patient-unknown": RejectionCode(
         "no Patient ID and no name, or placeholders such as ANON, 0000, REDACTED; one word as ID "
-        "and name in several studies; a name that no layout explains; a picture outside tables "
-        "and patterns",
+        "and name in several studies; a name that no layout explains; a 2D image outside "
+        "tables and patterns",
         "write the patients down in files.csv (`auglift scan BATCH` proposes it), those of "
         "pictures also by ingest.pictures.pattern, or set ingest.allow_unknown_patients",
     ),
@@ -181,7 +182,7 @@ CODES = {
         "export the original series, or set ingest.allow_burned_in",
     ),
     "several-volumes": RejectionCode(
-        "a fourth dimension above one whose contrasts nothing names; a picture of several pages",
+        "a fourth dimension above one without names of its contrasts; a 2D image of several pages",
         "name each contrast in files.csv (a row a channel), or split the file into one volume each",
     ),
     "sheared-stack": RejectionCode(
@@ -211,7 +212,7 @@ CODES = {
         "resample the series to even spacing",
     ),
     "unknown-format": RejectionCode(
-        "neither DICOM, NIfTI, picture, archive nor known metadata; a pipe, a device, a dead link",
+        "neither DICOM, NIfTI, 2D image, archive nor known metadata; a pipe, a device, a dead link",
         "convert it to DICOM or NIfTI, or take it out of the batch",
     ),
     "unreadable": RejectionCode(

@@ -1,4 +1,4 @@
-"""A folder of its own in which the ingest stage runs, and what it wrote there."""
+"""A folder in which a test runs the stage ingest and reads its outputs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from tasks.ingest.__main__ import main
 
 
 @dataclass
-class Room:
+class IngestWorkspace:
     """The current folder of a test, with `data/raw/b` to fill."""
 
     root: Path

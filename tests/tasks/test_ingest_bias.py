@@ -5,7 +5,7 @@ import pytest
 
 from tasks.ingest.core.volume import Volume
 from tasks.ingest.preprocessing.n4_bias_field import correct_bias
-from tests.tasks.ingest_fixtures import Room
+from tests.tasks.ingest_fixtures import IngestWorkspace
 from tests.tasks.test_ingest_nifti import write_nifti
 
 
@@ -41,12 +41,12 @@ def test_n4_is_off_by_default_and_touches_no_mask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    room = Room(tmp_path)
+    workspace = IngestWorkspace(tmp_path)
     data, inside = head(bias=0.8)
     affine = np.diag([1.0, 1.0, 2.0, 1.0])
-    write_nifti(room.raw / "sub-01_FLAIR.nii.gz", data, affine)
-    write_nifti(room.raw / "sub-01_mask.nii.gz", inside.astype(np.uint8), affine)
-    assert np.array_equal(room.load(room.ingest().image[0])[0], data)
-    manifest = room.ingest(n4=True)
-    assert spread(room.load(manifest.image[0])[0], inside) < 0.5 * spread(data, inside)
-    assert np.array_equal(room.load(manifest["mask"][0])[0], inside)
+    write_nifti(workspace.raw / "sub-01_FLAIR.nii.gz", data, affine)
+    write_nifti(workspace.raw / "sub-01_mask.nii.gz", inside.astype(np.uint8), affine)
+    assert np.array_equal(workspace.load(workspace.ingest().image[0])[0], data)
+    manifest = workspace.ingest(n4=True)
+    assert spread(workspace.load(manifest.image[0])[0], inside) < 0.5 * spread(data, inside)
+    assert np.array_equal(workspace.load(manifest["mask"][0])[0], inside)

@@ -10,7 +10,7 @@ from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.volume import Volume, to_ras
 from tasks.ingest.preprocessing import brain_extraction
 from tasks.stage.errors import InputError
-from tests.tasks.ingest_fixtures import Room
+from tests.tasks.ingest_fixtures import IngestWorkspace
 from tests.tasks.test_ingest_nifti import LGG, one_patient, write_nifti
 
 absent = not all(
@@ -22,29 +22,29 @@ with_networks = pytest.mark.skipif(
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
-    return Room(tmp_path)
+    return IngestWorkspace(tmp_path)
 
 
 def test_without_the_networks_the_stage_names_the_install_command(
-    room: Room, monkeypatch: pytest.MonkeyPatch
+    workspace: IngestWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one_patient(room)
+    one_patient(workspace)
     monkeypatch.setattr(brain_extraction, "PACKAGE", "no-such-package")
     with pytest.raises(InputError, match="pip install --no-deps deepbet"):
-        room.ingest(brain_extraction=True)
-    assert room.ingest().brain.isna().all()
+        workspace.ingest(brain_extraction=True)
+    assert workspace.ingest().brain.isna().all()
 
 
 def test_unknown_networks_are_rejected(
-    room: Room, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    workspace: IngestWorkspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    one_patient(room)
+    one_patient(workspace)
     (tmp_path / "other.pt").write_bytes(b"another network")
     monkeypatch.setattr(brain_extraction, "network_path", lambda name: tmp_path / "other.pt")
     with pytest.raises(InputError, match="are others here"):
-        room.ingest(brain_extraction=True)
+        workspace.ingest(brain_extraction=True)
 
 
 def head(shape: tuple[int, int, int] = (40, 44, 30)) -> tuple[np.ndarray, np.ndarray]:
@@ -84,18 +84,18 @@ def test_a_brain_mask_is_its_largest_component_without_holes() -> None:
 @pytest.mark.verify
 @with_networks
 @pytest.mark.skipif(not LGG.is_dir(), reason="../shared/data/lgg is absent")
-def test_a_real_head_loses_its_skull_once(room: Room) -> None:
+def test_a_real_head_loses_its_skull_once(workspace: IngestWorkspace) -> None:
     path = sorted(LGG.glob("sub-*/anat/*_FLAIR.nii.gz"))[0]
     image = nib.load(path)
     whole = to_ras(Volume(np.asarray(image.dataobj).astype(np.int16), image.affine))
-    write_nifti(room.raw / "sub-01_FLAIR.nii.gz", whole.data, whole.affine)
-    first = room.ingest(brain_extraction=True)
+    write_nifti(workspace.raw / "sub-01_FLAIR.nii.gz", whole.data, whole.affine)
+    first = workspace.ingest(brain_extraction=True)
     assert list(first.brain) == ["extracted"]
-    data, affine = room.load(first.image[0])
+    data, affine = workspace.load(first.image[0])
     kept = data > 0
     assert 0.1 < kept.sum() / (whole.data > whole.data.min()).sum() < 0.6
     assert np.array_equal(data[kept], whole.data[kept])
-    write_nifti(room.raw / "sub-01_FLAIR.nii.gz", data, affine)
-    second = room.ingest(brain_extraction=True)
+    write_nifti(workspace.raw / "sub-01_FLAIR.nii.gz", data, affine)
+    second = workspace.ingest(brain_extraction=True)
     assert list(second.brain) == ["stripped before"]
-    assert np.array_equal(room.load(second.image[0])[0], data)
+    assert np.array_equal(workspace.load(second.image[0])[0], data)

@@ -18,38 +18,42 @@ from tests.tasks.dicom_cases import (
     write_segmentation,
     write_series,
 )
-from tests.tasks.ingest_fixtures import Room, canonical
+from tests.tasks.ingest_fixtures import IngestWorkspace, canonical
 
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
-    return Room(tmp_path)
+    return IngestWorkspace(tmp_path)
 
 
-def assert_volume_equals(room: Room, path: str, pixels: np.ndarray, affine: np.ndarray) -> None:
+def assert_volume_equals(
+    workspace: IngestWorkspace, path: str, pixels: np.ndarray, affine: np.ndarray
+) -> None:
     expected = canonical(np.transpose(pixels, (2, 1, 0)).astype(np.float64), affine)
-    data, found = room.load(path)
+    data, found = workspace.load(path)
     assert np.abs(found - expected.affine).max() < 1e-4
     assert np.array_equal(data, expected.get_fdata())
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_an_oblique_series_keeps_voxels_and_geometry(room: Room, seed: int) -> None:
+def test_an_oblique_series_keeps_voxels_and_geometry(workspace: IngestWorkspace, seed: int) -> None:
     rng = np.random.default_rng(seed)
     pixels = anatomy((7, 12, 9), seed)
     turn = rotation(rng)
     affine = write_series(
-        room.raw / "x", pixels, orientation=(*turn[:, 0], *turn[:, 1]), gap=rng.uniform(1, 6)
+        workspace.raw / "x", pixels, orientation=(*turn[:, 0], *turn[:, 1]), gap=rng.uniform(1, 6)
     )
-    manifest = room.ingest()
-    assert_volume_equals(room, manifest.image[0], pixels, affine)
+    manifest = workspace.ingest()
+    assert_volume_equals(workspace, manifest.image[0], pixels, affine)
     assert manifest.orientation[0] == "RAS"
     assert np.allclose(
-        manifest.spacing_mm[0], nib.affines.voxel_sizes(room.load(manifest.image[0])[1]), atol=1e-4
+        manifest.spacing_mm[0],
+        nib.affines.voxel_sizes(workspace.load(manifest.image[0])[1]),
+        atol=1e-4,
     )
 
 
@@ -58,7 +62,7 @@ def test_an_oblique_series_keeps_voxels_and_geometry(room: Room, seed: int) -> N
 )
 @given(data=st.data())
 def test_file_names_numbers_and_order_do_not_change_the_volume(
-    room: Room, data: st.DataObject
+    workspace: IngestWorkspace, data: st.DataObject
 ) -> None:
     """Vary the orientation, and the order in which files are named, numbered and stored."""
     count = data.draw(st.integers(3, 7))
@@ -71,43 +75,43 @@ def test_file_names_numbers_and_order_do_not_change_the_volume(
     def renumber(index: int, dataset: FileDataset) -> None:
         dataset.InstanceNumber = numbers[index]
 
-    shutil.rmtree(room.raw, ignore_errors=True)
+    shutil.rmtree(workspace.raw, ignore_errors=True)
     affine = write_series(
-        room.raw, pixels, orientation=(*turn[:, 0], *turn[:, 1]), gap=gap, change=renumber
+        workspace.raw, pixels, orientation=(*turn[:, 0], *turn[:, 1]), gap=gap, change=renumber
     )
     for index, name in enumerate(order):
-        (room.raw / f"slice{index:03d}.dcm").rename(room.raw / f"IM{name}")
-    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
+        (workspace.raw / f"slice{index:03d}.dcm").rename(workspace.raw / f"IM{name}")
+    assert_volume_equals(workspace, workspace.ingest().image[0], pixels, affine)
 
 
-def test_instance_numbers_do_not_decide_the_order(room: Room) -> None:
+def test_instance_numbers_do_not_decide_the_order(workspace: IngestWorkspace) -> None:
     pixels = anatomy((5, 8, 8))
 
     def shuffle(index: int, dataset: FileDataset) -> None:
         dataset.InstanceNumber = [3, 1, 5, 2, 4][index]
 
-    affine = write_series(room.raw, pixels, change=shuffle)
-    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
+    affine = write_series(workspace.raw, pixels, change=shuffle)
+    assert_volume_equals(workspace, workspace.ingest().image[0], pixels, affine)
 
 
-def test_missing_instance_numbers_do_not_matter(room: Room) -> None:
+def test_missing_instance_numbers_do_not_matter(workspace: IngestWorkspace) -> None:
     pixels = anatomy((5, 8, 8))
 
     def drop(_: int, dataset: FileDataset) -> None:
         del dataset.InstanceNumber
 
-    affine = write_series(room.raw, pixels, change=drop)
-    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
+    affine = write_series(workspace.raw, pixels, change=drop)
+    assert_volume_equals(workspace, workspace.ingest().image[0], pixels, affine)
 
 
-def test_slope_and_intercept_are_those_of_each_slice(room: Room) -> None:
+def test_slope_and_intercept_are_those_of_each_slice(workspace: IngestWorkspace) -> None:
     pixels = anatomy((5, 8, 8))
 
     def scale(index: int, dataset: FileDataset) -> None:
         dataset.RescaleSlope, dataset.RescaleIntercept = 1 + index / 2, -index
 
-    write_series(room.raw, pixels, change=scale)
-    data, _ = room.load(room.ingest().image[0])
+    write_series(workspace.raw, pixels, change=scale)
+    data, _ = workspace.load(workspace.ingest().image[0])
     factors = 1 + np.arange(5)[:, None, None] / 2
     expected = pixels * factors - np.arange(5)[:, None, None]
     assert np.allclose(np.sort(data.ravel()), np.sort(expected.ravel()), rtol=1e-6)
@@ -115,14 +119,16 @@ def test_slope_and_intercept_are_those_of_each_slice(room: Room) -> None:
 
 
 @pytest.mark.parametrize("kind", ["i2", "u2", "u1"])
-def test_stored_values_survive_whatever_their_type(room: Room, kind: str) -> None:
+def test_stored_values_survive_whatever_their_type(workspace: IngestWorkspace, kind: str) -> None:
     low, high = np.iinfo(kind).min, np.iinfo(kind).max
     pixels = np.linspace(low, high, 5 * 8 * 8).reshape(5, 8, 8).astype(kind)
-    affine = write_series(room.raw, pixels)
-    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
+    affine = write_series(workspace.raw, pixels)
+    assert_volume_equals(workspace, workspace.ingest().image[0], pixels, affine)
 
 
-def test_twelve_bits_with_an_overlay_in_the_high_bits_are_masked(room: Room) -> None:
+def test_twelve_bits_with_an_overlay_in_the_high_bits_are_masked(
+    workspace: IngestWorkspace,
+) -> None:
     pixels = anatomy((4, 8, 8))
 
     def dirty(_: int, dataset: FileDataset) -> None:
@@ -130,175 +136,185 @@ def test_twelve_bits_with_an_overlay_in_the_high_bits_are_masked(room: Room) -> 
         values = np.frombuffer(dataset.PixelData, "<u2") | 0x8000
         dataset.PixelData = values.astype("<u2").tobytes()
 
-    affine = write_series(room.raw, pixels, change=dirty)
-    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
+    affine = write_series(workspace.raw, pixels, change=dirty)
+    assert_volume_equals(workspace, workspace.ingest().image[0], pixels, affine)
 
 
-def rejection_codes(room: Room, **settings: object) -> list[str]:
+def rejection_codes(workspace: IngestWorkspace, **settings: object) -> list[str]:
     """Ingest one good patient beside the rejected files; return the rejection codes."""
-    write_series(room.raw / "good", anatomy((4, 8, 8)), patient="good")
-    manifest = room.ingest(**settings)
+    write_series(workspace.raw / "good", anatomy((4, 8, 8)), patient="good")
+    manifest = workspace.ingest(**settings)
     assert len(manifest) == 1
-    assert room.accounts_for_every_file()
-    return room.codes()
+    assert workspace.accounts_for_every_file()
+    return workspace.codes()
 
 
-def test_a_missing_slice_is_rejected(room: Room) -> None:
-    write_series(room.raw / "x", anatomy((9, 8, 8)))
-    (room.raw / "x/slice004.dcm").unlink()
-    assert rejection_codes(room) == ["missing-slice"]
+def test_a_missing_slice_is_rejected(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "x", anatomy((9, 8, 8)))
+    (workspace.raw / "x/slice004.dcm").unlink()
+    assert rejection_codes(workspace) == ["missing-slice"]
 
 
-def test_uneven_spacing_is_rejected(room: Room) -> None:
+def test_uneven_spacing_is_rejected(workspace: IngestWorkspace) -> None:
     def move(index: int, dataset: FileDataset) -> None:
         if index == 2:
             x, y, z = dataset.ImagePositionPatient
             dataset.ImagePositionPatient = [x, y, z + 1.5]
 
-    write_series(room.raw / "x", anatomy((6, 8, 8)), change=move)
-    assert rejection_codes(room) == ["uneven-spacing"]
+    write_series(workspace.raw / "x", anatomy((6, 8, 8)), change=move)
+    assert rejection_codes(workspace) == ["uneven-spacing"]
 
 
-def test_a_sheared_stack_is_rejected(room: Room) -> None:
-    write_series(room.raw / "x", anatomy((6, 8, 8)), step=(0.0, 0.4, 5.5))
-    assert rejection_codes(room) == ["sheared-stack"]
+def test_a_sheared_stack_is_rejected(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "x", anatomy((6, 8, 8)), step=(0.0, 0.4, 5.5))
+    assert rejection_codes(workspace) == ["sheared-stack"]
 
 
-def test_a_single_slice_is_rejected(room: Room) -> None:
-    write_series(room.raw / "x", anatomy((1, 8, 8)))
-    assert rejection_codes(room) == ["too-few-slices"]
+def test_a_single_slice_is_rejected(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "x", anatomy((1, 8, 8)))
+    assert rejection_codes(workspace) == ["too-few-slices"]
 
 
-def test_different_slices_at_one_position_are_rejected(room: Room) -> None:
-    write_series(room.raw / "x", anatomy((5, 8, 8)), step=(0.0, 0.0, 0.0))
-    assert rejection_codes(room) == ["not-a-volume"]
+def test_different_slices_at_one_position_are_rejected(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "x", anatomy((5, 8, 8)), step=(0.0, 0.0, 0.0))
+    assert rejection_codes(workspace) == ["not-a-volume"]
 
 
-def test_missing_positions_are_rejected(room: Room) -> None:
+def test_missing_positions_are_rejected(workspace: IngestWorkspace) -> None:
     def drop(_: int, dataset: FileDataset) -> None:
         del dataset.ImagePositionPatient
 
-    write_series(room.raw / "x", anatomy((5, 8, 8)), change=drop)
-    assert rejection_codes(room) == ["geometry"]
+    write_series(workspace.raw / "x", anatomy((5, 8, 8)), change=drop)
+    assert rejection_codes(workspace) == ["geometry"]
 
 
-def test_a_truncated_file_is_rejected_with_its_series(room: Room) -> None:
-    write_series(room.raw / "x", anatomy((5, 64, 64)))
-    path = room.raw / "x/slice002.dcm"
+def test_a_truncated_file_is_rejected_with_its_series(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "x", anatomy((5, 64, 64)))
+    path = workspace.raw / "x/slice002.dcm"
     path.write_bytes(path.read_bytes()[:-4000])
-    assert rejection_codes(room) == ["truncated"]
+    assert rejection_codes(workspace) == ["truncated"]
 
 
-def test_burned_in_text_is_rejected_unless_allowed(room: Room) -> None:
-    write_series(room.raw / "x", anatomy((3, 8, 8)), BurnedInAnnotation="YES")
-    assert rejection_codes(room) == ["burned-in-text"] * 3
-    assert len(room.ingest(allow_burned_in=True)) == 2
+def test_burned_in_text_is_rejected_unless_allowed(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "x", anatomy((3, 8, 8)), BurnedInAnnotation="YES")
+    assert rejection_codes(workspace) == ["burned-in-text"] * 3
+    assert len(workspace.ingest(allow_burned_in=True)) == 2
 
 
-def test_colour_is_rejected(room: Room) -> None:
-    write_series(room.raw / "x", anatomy((3, 8, 8)), PhotometricInterpretation="RGB")
-    assert rejection_codes(room) == ["not-greyscale"]
+def test_colour_is_rejected(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "x", anatomy((3, 8, 8)), PhotometricInterpretation="RGB")
+    assert rejection_codes(workspace) == ["not-greyscale"]
 
 
-def test_a_duplicate_slice_is_dropped_and_reported(room: Room) -> None:
+def test_a_duplicate_slice_is_dropped_and_reported(workspace: IngestWorkspace) -> None:
     pixels = anatomy((5, 8, 8))
-    affine = write_series(room.raw, pixels)
-    write_series(room.raw / "again", pixels[:1])
+    affine = write_series(workspace.raw, pixels)
+    write_series(workspace.raw / "again", pixels[:1])
 
-    manifest = room.ingest()
-    assert_volume_equals(room, manifest.image[0], pixels, affine)
-    assert room.codes() == ["duplicate"]
-    assert room.accounts_for_every_file()
+    manifest = workspace.ingest()
+    assert_volume_equals(workspace, manifest.image[0], pixels, affine)
+    assert workspace.codes() == ["duplicate"]
+    assert workspace.accounts_for_every_file()
 
 
-def test_a_duplicate_under_a_new_uid_is_recognised_by_its_pixels(room: Room) -> None:
+def test_a_duplicate_under_a_new_uid_is_recognised_by_its_pixels(
+    workspace: IngestWorkspace,
+) -> None:
     pixels = anatomy((5, 8, 8))
-    affine = write_series(room.raw, pixels)
+    affine = write_series(workspace.raw, pixels)
 
     def renew(_: int, dataset: FileDataset) -> None:
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
 
-    write_series(room.raw / "again", pixels[:1], change=renew)
-    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
-    assert room.codes() == ["duplicate"]
+    write_series(workspace.raw / "again", pixels[:1], change=renew)
+    assert_volume_equals(workspace, workspace.ingest().image[0], pixels, affine)
+    assert workspace.codes() == ["duplicate"]
 
 
-def test_slices_at_one_place_with_impossible_bits_are_rejected(room: Room) -> None:
+def test_slices_at_one_place_with_impossible_bits_are_rejected(workspace: IngestWorkspace) -> None:
     def change(_: int, dataset: FileDataset) -> None:
         dataset.SOPInstanceUID = generate_uid()
         dataset.BitsAllocated = 3
 
-    write_series(room.raw / "x", anatomy((4, 8, 8)), step=(0.0, 0.0, 0.0), change=change)
-    assert rejection_codes(room) == ["not-a-volume"]
+    write_series(workspace.raw / "x", anatomy((4, 8, 8)), step=(0.0, 0.0, 0.0), change=change)
+    assert rejection_codes(workspace) == ["not-a-volume"]
 
 
-def test_two_series_in_one_folder_become_two_volumes(room: Room) -> None:
+def test_two_series_in_one_folder_become_two_volumes(workspace: IngestWorkspace) -> None:
     first, second = anatomy((5, 8, 8), 1), anatomy((6, 10, 8), 2)
-    write_series(room.raw, first, seed="a", prefix="a", SeriesDescription="T1")
-    write_series(room.raw, second, seed="b", prefix="b", SeriesDescription="T2")
-    manifest = room.ingest()
+    write_series(workspace.raw, first, seed="a", prefix="a", SeriesDescription="T1")
+    write_series(workspace.raw, second, seed="b", prefix="b", SeriesDescription="T2")
+    manifest = workspace.ingest()
     assert [tuple(shape) for shape in manifest["shape"]] == [(8, 8, 5), (8, 10, 6)]
     assert list(manifest.modality) == ["T1", "T2"]
 
 
-def test_a_localiser_in_the_same_series_does_not_reject_the_series(room: Room) -> None:
+def test_a_localiser_in_the_same_series_does_not_reject_the_series(
+    workspace: IngestWorkspace,
+) -> None:
     pixels = anatomy((5, 8, 8))
-    affine = write_series(room.raw, pixels)
+    affine = write_series(workspace.raw, pixels)
     write_series(
-        room.raw, anatomy((1, 8, 8)), orientation=(0, 1, 0, 0, 0, -1), prefix="scout",
+        workspace.raw, anatomy((1, 8, 8)), orientation=(0, 1, 0, 0, 0, -1), prefix="scout",
         change=lambda _, dataset: setattr(dataset, "SOPInstanceUID", generate_uid()),
     )  # fmt: skip
-    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
-    assert room.codes() == ["too-few-slices"]
+    assert_volume_equals(workspace, workspace.ingest().image[0], pixels, affine)
+    assert workspace.codes() == ["too-few-slices"]
 
 
-def test_two_echoes_in_one_series_become_two_volumes(room: Room) -> None:
+def test_two_echoes_in_one_series_become_two_volumes(workspace: IngestWorkspace) -> None:
     first, second = anatomy((5, 8, 8), 1), anatomy((5, 8, 8), 2)
-    affine = write_series(room.raw, first, prefix="a", EchoTime=20)
+    affine = write_series(workspace.raw, first, prefix="a", EchoTime=20)
     write_series(
-        room.raw, second, prefix="b", EchoTime=90,
+        workspace.raw, second, prefix="b", EchoTime=90,
         change=lambda _, dataset: setattr(dataset, "SOPInstanceUID", generate_uid()),
     )  # fmt: skip
-    manifest = room.ingest()
-    assert_volume_equals(room, manifest.image[0], first, affine)
-    assert_volume_equals(room, manifest.image[1], second, affine)
+    manifest = workspace.ingest()
+    assert_volume_equals(workspace, manifest.image[0], first, affine)
+    assert_volume_equals(workspace, manifest.image[1], second, affine)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_an_enhanced_multiframe_series_is_sorted_scaled_and_placed(room: Room, seed: int) -> None:
+def test_an_enhanced_multiframe_series_is_sorted_scaled_and_placed(
+    workspace: IngestWorkspace, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     pixels = anatomy((6, 9, 10), seed)
     turn = rotation(rng)
     affine = write_multiframe(
-        room.raw / "IM_0001", pixels, orientation=(*turn[:, 0], *turn[:, 1]),
+        workspace.raw / "IM_0001", pixels, orientation=(*turn[:, 0], *turn[:, 1]),
         order=list(map(int, rng.permutation(6))),
     )  # fmt: skip
-    manifest = room.ingest()
+    manifest = workspace.ingest()
     scaled = pixels * (1 + np.arange(6))[:, None, None]
-    assert_volume_equals(room, manifest.image[0], scaled, affine)
+    assert_volume_equals(workspace, manifest.image[0], scaled, affine)
     assert list(manifest.source_format) == ["dicom-multiframe"]
     assert list(manifest.modality) == ["T2"]
 
 
-def test_a_multiframe_series_without_one_frame_is_rejected(room: Room) -> None:
-    write_multiframe(room.raw / "x.dcm", anatomy((6, 9, 10)), order=[0, 1, 2, 4, 5])
-    assert rejection_codes(room) == ["missing-slice"]
+def test_a_multiframe_series_without_one_frame_is_rejected(workspace: IngestWorkspace) -> None:
+    write_multiframe(workspace.raw / "x.dcm", anatomy((6, 9, 10)), order=[0, 1, 2, 4, 5])
+    assert rejection_codes(workspace) == ["missing-slice"]
 
 
-def test_localisers_maps_captures_and_reports_are_rejected_by_their_codes(room: Room) -> None:
+def test_localisers_maps_captures_and_reports_are_rejected_by_their_codes(
+    workspace: IngestWorkspace,
+) -> None:
     def report(_: int, dataset: FileDataset) -> None:
         dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"
         for name in ("Rows", "Columns", "PixelData"):
             delattr(dataset, name)
 
     pixels = anatomy((3, 8, 8))
-    write_series(room.raw / "l", pixels, seed="l", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
-    write_series(room.raw / "m", pixels, seed="m", ImageType=["DERIVED", "PRIMARY", "ADC"])
-    write_series(room.raw / "c", pixels, seed="c", SOPClassUID=CAPTURE)
-    write_series(room.raw / "r", pixels, seed="r", change=report)
+    write_series(
+        workspace.raw / "l", pixels, seed="l", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    )
+    write_series(workspace.raw / "m", pixels, seed="m", ImageType=["DERIVED", "PRIMARY", "ADC"])
+    write_series(workspace.raw / "c", pixels, seed="c", SOPClassUID=CAPTURE)
+    write_series(workspace.raw / "r", pixels, seed="r", change=report)
     expected = ["derived-map"] * 3 + ["localiser"] * 3
     expected += ["not-an-image"] * 3 + ["secondary-capture"] * 3
-    assert rejection_codes(room) == expected
+    assert rejection_codes(workspace) == expected
 
 
 def tumour(shape: tuple[int, int, int]) -> np.ndarray:
@@ -310,42 +326,46 @@ def tumour(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("omit", [False, True])
-def test_a_segmentation_is_placed_on_its_image(room: Room, omit: bool) -> None:
+def test_a_segmentation_is_placed_on_its_image(workspace: IngestWorkspace, omit: bool) -> None:
     pixels = anatomy((7, 9, 10))
     turn = rotation(np.random.default_rng(3))
-    affine = write_series(room.raw / "x", pixels, orientation=(*turn[:, 0], *turn[:, 1]))
+    affine = write_series(workspace.raw / "x", pixels, orientation=(*turn[:, 0], *turn[:, 1]))
     mask = tumour(pixels.shape)
-    write_segmentation(room.raw / "x/seg.dcm", room.raw / "x", mask, omit_empty_frames=omit)
-    manifest = room.ingest()
+    write_segmentation(
+        workspace.raw / "x/seg.dcm", workspace.raw / "x", mask, omit_empty_frames=omit
+    )
+    manifest = workspace.ingest()
     assert list(manifest.mask_status) == ["segmented"]
-    assert_volume_equals(room, manifest["mask"][0], mask, affine)
-    assert room.accounts_for_every_file()
+    assert_volume_equals(workspace, manifest["mask"][0], mask, affine)
+    assert workspace.accounts_for_every_file()
 
 
-def test_an_empty_segmentation_means_examined_without_tumour(room: Room) -> None:
+def test_an_empty_segmentation_means_examined_without_tumour(workspace: IngestWorkspace) -> None:
     pixels = anatomy((5, 9, 10))
-    write_series(room.raw / "x", pixels)
-    write_segmentation(room.raw / "x/seg.dcm", room.raw / "x", np.zeros(pixels.shape, np.uint8))
-    manifest = room.ingest()
+    write_series(workspace.raw / "x", pixels)
+    write_segmentation(
+        workspace.raw / "x/seg.dcm", workspace.raw / "x", np.zeros(pixels.shape, np.uint8)
+    )
+    manifest = workspace.ingest()
     assert list(manifest.mask_status) == ["empty"]
-    assert not room.load(manifest["mask"][0])[0].any()
+    assert not workspace.load(manifest["mask"][0])[0].any()
 
 
-def test_no_segmentation_means_not_examined(room: Room) -> None:
-    write_series(room.raw / "x", anatomy((5, 9, 10)))
-    manifest = room.ingest()
+def test_no_segmentation_means_not_examined(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "x", anatomy((5, 9, 10)))
+    manifest = workspace.ingest()
     assert list(manifest.mask_status) == ["missing"]
     assert manifest["mask"].isna().all()
 
 
-def test_synthetic_data_is_marked(room: Room) -> None:
-    write_series(room.raw / "x", anatomy((5, 9, 10)), SyntheticData="YES")
-    write_series(room.raw / "y", anatomy((5, 9, 10)), patient="P2")
-    assert sorted(room.ingest().synthetic) == [False, True]
+def test_synthetic_data_is_marked(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "x", anatomy((5, 9, 10)), SyntheticData="YES")
+    write_series(workspace.raw / "y", anatomy((5, 9, 10)), patient="P2")
+    assert sorted(workspace.ingest().synthetic) == [False, True]
 
 
-def test_the_site_is_a_hash_of_the_station_name(room: Room) -> None:
-    write_series(room.raw / "x", anatomy((5, 9, 10)), InstitutionName="St. Elsewhere")
-    site = room.ingest().site[0]
+def test_the_site_is_a_hash_of_the_station_name(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "x", anatomy((5, 9, 10)), InstitutionName="St. Elsewhere")
+    site = workspace.ingest().site[0]
     assert site.startswith("site-")
     assert "Elsewhere" not in site

@@ -11,26 +11,26 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import generate_uid
 
 from tests.tasks.dicom_cases import anatomy, rotation, write_multiframe, write_series
-from tests.tasks.ingest_fixtures import Room
+from tests.tasks.ingest_fixtures import IngestWorkspace
 from tests.tasks.test_ingest_dicom import assert_volume_equals
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
-    return Room(tmp_path)
+    return IngestWorkspace(tmp_path)
 
 
-def reasons(room: Room) -> list[str]:
-    return list(pd.read_parquet(room.volumes / "rejected.parquet").reason)
+def reasons(workspace: IngestWorkspace) -> list[str]:
+    return list(pd.read_parquet(workspace.volumes / "rejected.parquet").reason)
 
 
-def rejection_codes(room: Room) -> list[str]:
+def rejection_codes(workspace: IngestWorkspace) -> list[str]:
     """Ingest one good patient beside the rejected files; return the rejection codes."""
-    write_series(room.raw / "good", anatomy((4, 8, 8)), patient="good")
-    assert len(room.ingest()) == 1
-    assert room.accounts_for_every_file()
-    return room.codes()
+    write_series(workspace.raw / "good", anatomy((4, 8, 8)), patient="good")
+    assert len(workspace.ingest()) == 1
+    assert workspace.accounts_for_every_file()
+    return workspace.codes()
 
 
 def without_frame_of_reference(dataset: FileDataset) -> None:
@@ -38,20 +38,22 @@ def without_frame_of_reference(dataset: FileDataset) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_multiframe_object_needs_no_frame_of_reference(room: Room, seed: int) -> None:
+def test_a_multiframe_object_needs_no_frame_of_reference(
+    workspace: IngestWorkspace, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     pixels, turn = anatomy((6, 9, 10), seed), rotation(rng)
     affine = write_multiframe(
-        room.raw / "x.dcm", pixels, orientation=(*turn[:, 0], *turn[:, 1]),
+        workspace.raw / "x.dcm", pixels, orientation=(*turn[:, 0], *turn[:, 1]),
         order=list(map(int, rng.permutation(6))), change=without_frame_of_reference,
     )  # fmt: skip
-    manifest = room.ingest()
+    manifest = workspace.ingest()
     assert_volume_equals(
-        room, manifest.image[0], pixels * (1 + np.arange(6))[:, None, None], affine
+        workspace, manifest.image[0], pixels * (1 + np.arange(6))[:, None, None], affine
     )
 
 
-def test_a_multiframe_object_equals_dcm2niix_output(room: Room) -> None:
+def test_a_multiframe_object_equals_dcm2niix_output(workspace: IngestWorkspace) -> None:
     dcm2niix = pytest.importorskip("dcm2niix")
     turn = rotation(np.random.default_rng(8))
 
@@ -61,13 +63,13 @@ def test_a_multiframe_object_equals_dcm2niix_output(room: Room) -> None:
             del frame.PixelValueTransformationSequence
 
     write_multiframe(
-        room.raw / "x.dcm", anatomy((6, 20, 14)), spacing=(0.7, 1.3),
+        workspace.raw / "x.dcm", anatomy((6, 20, 14)), spacing=(0.7, 1.3),
         orientation=(*turn[:, 0], *turn[:, 1]), change=change,
     )  # fmt: skip
-    data, affine = room.load(room.ingest().image[0])
-    out = room.root / "out"
+    data, affine = workspace.load(workspace.ingest().image[0])
+    out = workspace.root / "out"
     out.mkdir()
-    command = [dcm2niix.bin, "-b", "n", "-z", "n", "-f", "x", "-o", str(out), str(room.raw)]
+    command = [dcm2niix.bin, "-b", "n", "-z", "n", "-f", "x", "-o", str(out), str(workspace.raw)]
     subprocess.run(command, check=True, capture_output=True)
     truth = nib.as_closest_canonical(nib.load(next(out.glob("*.nii"))))
     assert np.abs(affine - truth.affine).max() < 1e-4
@@ -76,7 +78,7 @@ def test_a_multiframe_object_equals_dcm2niix_output(room: Room) -> None:
 
 @pytest.mark.parametrize("with_frame", [True, False])
 def test_enhanced_objects_of_one_frame_are_slices_of_one_volume(
-    room: Room, with_frame: bool
+    workspace: IngestWorkspace, with_frame: bool
 ) -> None:
     pixels, turn = anatomy((6, 9, 10)), rotation(np.random.default_rng(2))
     orientation = (*turn[:, 0], *turn[:, 1])
@@ -90,17 +92,24 @@ def test_enhanced_objects_of_one_frame_are_slices_of_one_volume(
 
         origin = np.array((-50.0, -60.0, 20.0)) + index * 5.5 * turn[:, 2]
         affine = write_multiframe(
-            room.raw / f"{index}.dcm", plane[None], orientation=orientation, origin=tuple(origin),
+            workspace.raw / f"{index}.dcm",
+            plane[None],
+            orientation=orientation,
+            origin=tuple(origin),
             change=change,
-        )  # fmt: skip
+        )
         if index == 0:
             first = affine
-    manifest = room.ingest()
-    assert_volume_equals(room, manifest.image[0], pixels * (1 + np.arange(6))[:, None, None], first)
-    assert room.codes() == []
+    manifest = workspace.ingest()
+    assert_volume_equals(
+        workspace, manifest.image[0], pixels * (1 + np.arange(6))[:, None, None], first
+    )
+    assert workspace.codes() == []
 
 
-def test_the_contrast_of_an_enhanced_object_follows_from_its_timing(room: Room) -> None:
+def test_the_contrast_of_an_enhanced_object_follows_from_its_timing(
+    workspace: IngestWorkspace,
+) -> None:
     def change(dataset: FileDataset) -> None:
         dataset.SeriesDescription = "series 5"
         shared = dataset.SharedFunctionalGroupsSequence[0]
@@ -111,8 +120,8 @@ def test_the_contrast_of_an_enhanced_object_follows_from_its_timing(room: Room) 
         shared.MRTimingAndRelatedParametersSequence = [timing]
         shared.MRModifierSequence = [modifier]
 
-    write_multiframe(room.raw / "x.dcm", anatomy((6, 9, 10)), change=change)
-    assert list(room.ingest().modality) == ["FLAIR"]
+    write_multiframe(workspace.raw / "x.dcm", anatomy((6, 9, 10)), change=change)
+    assert list(workspace.ingest().modality) == ["FLAIR"]
 
 
 def at_one_place(name: str, group: str, attribute: str):
@@ -138,12 +147,12 @@ def at_one_place(name: str, group: str, attribute: str):
     ],
 )
 def test_several_volumes_in_one_object_are_rejected_with_the_attribute(
-    room: Room, words: str, group: str, attribute: str
+    workspace: IngestWorkspace, words: str, group: str, attribute: str
 ) -> None:
     change = at_one_place(words, group, attribute)
-    write_multiframe(room.raw / "x.dcm", anatomy((6, 9, 10)), change=change)
-    assert rejection_codes(room) == ["not-a-volume"]
-    assert words in reasons(room)[0]
+    write_multiframe(workspace.raw / "x.dcm", anatomy((6, 9, 10)), change=change)
+    assert rejection_codes(workspace) == ["not-a-volume"]
+    assert words in reasons(workspace)[0]
 
 
 def break_functional_groups(kind: str):
@@ -184,16 +193,18 @@ def break_functional_groups(kind: str):
     ],
 )
 def test_wrong_functional_groups_are_rejected_with_the_right_code(
-    room: Room, kind: str, code: str
+    workspace: IngestWorkspace, kind: str, code: str
 ) -> None:
-    write_multiframe(room.raw / "x.dcm", anatomy((6, 9, 10)), change=break_functional_groups(kind))
-    assert rejection_codes(room) == [code]
-    assert "Error" not in reasons(room)[0]
+    write_multiframe(
+        workspace.raw / "x.dcm", anatomy((6, 9, 10)), change=break_functional_groups(kind)
+    )
+    assert rejection_codes(workspace) == [code]
+    assert "Error" not in reasons(workspace)[0]
 
 
-def test_a_multiframe_object_of_two_frames_has_too_few(room: Room) -> None:
-    write_multiframe(room.raw / "x.dcm", anatomy((2, 9, 10)))
-    assert rejection_codes(room) == ["too-few-slices"]
+def test_a_multiframe_object_of_two_frames_has_too_few(workspace: IngestWorkspace) -> None:
+    write_multiframe(workspace.raw / "x.dcm", anatomy((2, 9, 10)))
+    assert rejection_codes(workspace) == ["too-few-slices"]
 
 
 # --- a series UID for each slice
@@ -203,30 +214,32 @@ def own_series(_: int, dataset: FileDataset) -> None:
     dataset.SeriesInstanceUID = generate_uid()
 
 
-def test_slices_with_a_series_uid_each_are_one_volume(room: Room) -> None:
+def test_slices_with_a_series_uid_each_are_one_volume(workspace: IngestWorkspace) -> None:
     pixels, turn = anatomy((6, 9, 10)), rotation(np.random.default_rng(2))
     affine = write_series(
-        room.raw, pixels, orientation=(*turn[:, 0], *turn[:, 1]), change=own_series
+        workspace.raw, pixels, orientation=(*turn[:, 0], *turn[:, 1]), change=own_series
     )
-    manifest = room.ingest()
-    assert_volume_equals(room, manifest.image[0], pixels, affine)
-    assert room.codes() == []
+    manifest = workspace.ingest()
+    assert_volume_equals(workspace, manifest.image[0], pixels, affine)
+    assert workspace.codes() == []
 
 
-def test_two_series_with_a_uid_a_slice_stay_two(room: Room) -> None:
+def test_two_series_with_a_uid_a_slice_stay_two(workspace: IngestWorkspace) -> None:
     first, second = anatomy((5, 8, 8), 1), anatomy((5, 8, 8), 2)
-    affine = write_series(room.raw, first, seed="a", prefix="a", change=own_series, SeriesNumber=4)
-    write_series(room.raw, second, seed="b", prefix="b", change=own_series, SeriesNumber=5)
-    third = write_series(
-        room.raw, second, seed="c", prefix="c", change=own_series, SeriesDescription="T1"
+    affine = write_series(
+        workspace.raw, first, seed="a", prefix="a", change=own_series, SeriesNumber=4
     )
-    manifest = room.ingest()
-    assert_volume_equals(room, manifest.image[0], first, affine)
-    assert_volume_equals(room, manifest.image[1], second, affine)
-    assert_volume_equals(room, manifest.image[2], second, third)
+    write_series(workspace.raw, second, seed="b", prefix="b", change=own_series, SeriesNumber=5)
+    third = write_series(
+        workspace.raw, second, seed="c", prefix="c", change=own_series, SeriesDescription="T1"
+    )
+    manifest = workspace.ingest()
+    assert_volume_equals(workspace, manifest.image[0], first, affine)
+    assert_volume_equals(workspace, manifest.image[1], second, affine)
+    assert_volume_equals(workspace, manifest.image[2], second, third)
 
 
-def test_single_slices_that_form_no_volume_are_rejected(room: Room) -> None:
+def test_single_slices_that_form_no_volume_are_rejected(workspace: IngestWorkspace) -> None:
     places = (0.0, 9.0, 31.0)
 
     def scattered(index: int, dataset: FileDataset) -> None:
@@ -234,5 +247,5 @@ def test_single_slices_that_form_no_volume_are_rejected(room: Room) -> None:
         x, y, _ = dataset.ImagePositionPatient
         dataset.ImagePositionPatient = [x, y, places[index]]
 
-    write_series(room.raw / "x", anatomy((3, 8, 8)), change=scattered)
-    assert rejection_codes(room) == ["uneven-spacing"]
+    write_series(workspace.raw / "x", anatomy((3, 8, 8)), change=scattered)
+    assert rejection_codes(workspace) == ["uneven-spacing"]

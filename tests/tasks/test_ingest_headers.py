@@ -16,7 +16,7 @@ from tasks.ingest.dicom.attributes import DicomAttributes, read_by_pydicom
 from tasks.ingest.dicom.fast_parser import read_elements
 from tasks.ingest.dicom.header import TAGS, header_from_attributes, read_header
 from tests.tasks.dicom_cases import anatomy, write_series
-from tests.tasks.ingest_fixtures import Room, canonical
+from tests.tasks.ingest_fixtures import IngestWorkspace, canonical
 from tests.tasks.test_ingest_hostile import corrupt
 from tests.tasks.test_ingest_syntaxes import rewrite
 
@@ -24,9 +24,9 @@ CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
-    return Room(tmp_path)
+    return IngestWorkspace(tmp_path)
 
 
 def fill_with_odd_elements(index: int, dataset: FileDataset) -> None:
@@ -118,13 +118,13 @@ def test_a_broken_header_is_parsed_as_by_pydicom_or_left_to_it(tmp_path: Path) -
     assert agreed > 60
 
 
-def rejection_codes(room: Room, **attributes: object) -> list[str]:
+def rejection_codes(workspace: IngestWorkspace, **attributes: object) -> list[str]:
     """Return the codes of a series with these attributes, beside a good patient."""
-    write_series(room.raw / "x", anatomy((4, 8, 8)), **attributes)
-    write_series(room.raw / "good", anatomy((4, 8, 8)), patient="good")
-    assert len(room.ingest()) == 1
-    assert room.accounts_for_every_file()
-    return room.codes()
+    write_series(workspace.raw / "x", anatomy((4, 8, 8)), **attributes)
+    write_series(workspace.raw / "good", anatomy((4, 8, 8)), patient="good")
+    assert len(workspace.ingest()) == 1
+    assert workspace.accounts_for_every_file()
+    return workspace.codes()
 
 
 @pytest.mark.parametrize(
@@ -138,21 +138,21 @@ def rejection_codes(room: Room, **attributes: object) -> list[str]:
     ],
 )
 def test_pixels_that_mean_something_else_are_rejected(
-    room: Room, attributes: dict[str, object], code: str
+    workspace: IngestWorkspace, attributes: dict[str, object], code: str
 ) -> None:
-    assert set(rejection_codes(room, **attributes)) == {code}
+    assert set(rejection_codes(workspace, **attributes)) == {code}
 
 
-def test_regions_of_ultrasound_count_as_burned_in_text(room: Room) -> None:
+def test_regions_of_ultrasound_count_as_burned_in_text(workspace: IngestWorkspace) -> None:
     region = Dataset()
     region.RegionSpatialFormat = 1
     assert (
-        rejection_codes(room, SequenceOfUltrasoundRegions=Sequence([region]))
+        rejection_codes(workspace, SequenceOfUltrasoundRegions=Sequence([region]))
         == ["burned-in-text"] * 4
     )
 
 
-def test_signed_twelve_bits_keep_their_sign_whatever_lies_above(room: Room) -> None:
+def test_signed_twelve_bits_keep_their_sign_whatever_lies_above(workspace: IngestWorkspace) -> None:
     values = np.random.default_rng(0).integers(-2048, 2048, (4, 8, 8)).astype(np.int16)
 
     def pack(_: int, dataset: FileDataset) -> None:
@@ -160,8 +160,8 @@ def test_signed_twelve_bits_keep_their_sign_whatever_lies_above(room: Room) -> N
         stored = np.frombuffer(dataset.PixelData, "<u2") & 0x0FFF | 0x5000
         dataset.PixelData = stored.astype("<u2").tobytes()
 
-    affine = write_series(room.raw, values, change=pack)
-    data, _ = room.load(room.ingest().image[0])
+    affine = write_series(workspace.raw, values, change=pack)
+    data, _ = workspace.load(workspace.ingest().image[0])
     truth = canonical(np.transpose(values, (2, 1, 0)), affine)
     assert np.array_equal(data, truth.get_fdata())
 

@@ -23,14 +23,14 @@ from tests.tasks.dicom_cases import (
     write_series,
     write_structures,
 )
-from tests.tasks.ingest_fixtures import Room
+from tests.tasks.ingest_fixtures import IngestWorkspace
 from tests.tasks.test_ingest_nifti import ball, one_patient, write_nifti
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
-    return Room(tmp_path)
+    return IngestWorkspace(tmp_path)
 
 
 def nifti_start(shape: tuple[int, int, int], offset: float) -> bytes:
@@ -47,27 +47,27 @@ def nifti_start(shape: tuple[int, int, int], offset: float) -> bytes:
     return bytes(header)
 
 
-def test_gigantic_and_bomb_volumes_are_refused_quickly(room: Room) -> None:
-    one_patient(room)
-    (room.raw / "sub-02_FLAIR.nii").write_bytes(nifti_start((30000, 30000, 30000), 352))
-    (room.raw / "sub-03_FLAIR.nii").write_bytes(nifti_start((400, 400, 400), 352))
+def test_gigantic_and_bomb_volumes_are_rejected_quickly(workspace: IngestWorkspace) -> None:
+    one_patient(workspace)
+    (workspace.raw / "sub-02_FLAIR.nii").write_bytes(nifti_start((30000, 30000, 30000), 352))
+    (workspace.raw / "sub-03_FLAIR.nii").write_bytes(nifti_start((400, 400, 400), 352))
     bomb = gzip.compress(nifti_start((10, 10, 10), 3e9) + bytes(50_000_000), 1)
-    (room.raw / "sub-04_FLAIR.nii.gz").write_bytes(bomb)
+    (workspace.raw / "sub-04_FLAIR.nii.gz").write_bytes(bomb)
     start = time.monotonic()
-    assert len(room.ingest()) == 1
+    assert len(workspace.ingest()) == 1
     assert time.monotonic() - start < 20
-    assert room.codes() == ["corrupt", "too-large", "truncated"]
+    assert workspace.codes() == ["corrupt", "too-large", "truncated"]
 
 
-def test_a_gigantic_declared_image_is_refused(room: Room) -> None:
-    write_series(room.raw / "good", anatomy((4, 8, 8)), patient="good")
-    write_series(room.raw / "x", anatomy((4, 8, 8)), Rows=65535, Columns=65535)
-    assert len(room.ingest()) == 1
-    assert room.codes() == ["too-large"]
+def test_a_gigantic_declared_image_is_rejected(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "good", anatomy((4, 8, 8)), patient="good")
+    write_series(workspace.raw / "x", anatomy((4, 8, 8)), Rows=65535, Columns=65535)
+    assert len(workspace.ingest()) == 1
+    assert workspace.codes() == ["too-large"]
 
 
-def test_pictures_that_claim_too_many_pixels_are_refused(room: Room) -> None:
-    one_patient(room)
+def test_images_that_declare_too_many_pixels_are_rejected(workspace: IngestWorkspace) -> None:
+    one_patient(workspace)
     parts = [
         (b"IHDR", struct.pack(">II", 60000, 60000) + b"\x08\0\0\0\0"),
         (b"IDAT", zlib.compress(bytes(1000))),
@@ -78,35 +78,35 @@ def test_pictures_that_claim_too_many_pixels_are_refused(room: Room) -> None:
         + struct.pack(">I", zlib.crc32(kind + content))
         for kind, content in parts
     ]  # fmt: skip
-    (room.raw / "7_p.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
-    assert len(room.ingest(pictures={"pattern": r"(?P<patient>\d+_p)$"})) == 1
-    assert room.codes() == ["too-large"]
+    (workspace.raw / "7_p.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    assert len(workspace.ingest(pictures={"pattern": r"(?P<patient>\d+_p)$"})) == 1
+    assert workspace.codes() == ["too-large"]
 
 
-def test_a_deflated_file_is_refused_before_it_inflates(room: Room) -> None:
-    write_series(room.raw / "good", anatomy((4, 8, 8)), patient="good")
-    path = room.raw / "good/slice000.dcm"
+def test_a_deflated_file_is_rejected_before_it_inflates(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "good", anatomy((4, 8, 8)), patient="good")
+    path = workspace.raw / "good/slice000.dcm"
     content = path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99", 1)
-    (room.raw / "deflated.dcm").write_bytes(content)
-    assert len(room.ingest()) == 1
-    assert room.codes() == ["codec"]
+    (workspace.raw / "deflated.dcm").write_bytes(content)
+    assert len(workspace.ingest()) == 1
+    assert workspace.codes() == ["codec"]
 
 
-def test_a_fifo_does_not_hang_the_stage(room: Room) -> None:
-    one_patient(room)
-    os.mkfifo(room.raw / "pipe.dcm")
-    room.ingest()
-    assert room.codes() == ["unknown-format"]
+def test_a_fifo_does_not_hang_the_stage(workspace: IngestWorkspace) -> None:
+    one_patient(workspace)
+    os.mkfifo(workspace.raw / "pipe.dcm")
+    workspace.ingest()
+    assert workspace.codes() == ["unknown-format"]
 
 
-def test_hostile_names_stay_inside_the_batch(room: Room) -> None:
-    one_patient(room)
+def test_hostile_names_stay_inside_the_batch(workspace: IngestWorkspace) -> None:
+    one_patient(workspace)
     for name in ("sub-..%2f..%2fx_FLAIR.nii.gz", "sub-$(touch x)_FLAIR.nii.gz", "a\nb.nii.gz"):
-        write_nifti(room.raw / "tmp.nii.gz", anatomy((8, 9, 10)))
-        (room.raw / "tmp.nii.gz").rename(room.raw / name)
+        write_nifti(workspace.raw / "tmp.nii.gz", anatomy((8, 9, 10)))
+        (workspace.raw / "tmp.nii.gz").rename(workspace.raw / name)
     latin = os.fsdecode(b"caf\xe9_FLAIR.nii.gz")  # no UTF-8
-    (room.raw / "a\nb.nii.gz").rename(room.raw / latin)
-    manifest = room.ingest()
+    (workspace.raw / "a\nb.nii.gz").rename(workspace.raw / latin)
+    manifest = workspace.ingest()
     assert manifest.image.str.fullmatch(r"sub-[0-9a-f]{12}/[\w.-]+").all()
     assert len(manifest) == 4
 
@@ -120,12 +120,12 @@ def square(number: int) -> int:
     return number * number
 
 
-def test_a_task_that_kills_or_hangs_its_worker_takes_no_other_along() -> None:
+def test_a_task_that_kills_or_hangs_its_worker_ends_no_other_task() -> None:
     results = list(worker_pool.map_in_workers(square, range(8), seconds=1.0, memory=2**31))
     assert results == list(enumerate([0, 1, 4, None, 16, None, 36, 49]))
 
 
-def test_only_a_few_tasks_are_taken_ahead_of_their_results() -> None:
+def test_only_a_few_tasks_start_ahead_of_their_results() -> None:
     ahead = worker_pool.TASKS_AHEAD * worker_pool.available_cores()
     taken: list[int] = []
 
@@ -206,27 +206,29 @@ def originals(folder: Path) -> list[tuple[str, bytes]]:
     return [(path.name, path.read_bytes()) for path in files]
 
 
-def fuzz(room: Room, cases: int, seed: int) -> None:
+def fuzz(workspace: IngestWorkspace, cases: int, seed: int) -> None:
     rng = random.Random(seed)
-    sources = originals(room.root / "originals")
-    write_nifti(room.raw / "sub-good_FLAIR.nii.gz", anatomy((8, 9, 10)))
+    sources = originals(workspace.root / "originals")
+    write_nifti(workspace.raw / "sub-good_FLAIR.nii.gz", anatomy((8, 9, 10)))
     for case in range(cases):
         name, content = rng.choice(sources)
-        path = room.raw / f"{case // 7}/{case}_{name}"
+        path = workspace.raw / f"{case // 7}/{case}_{name}"
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_bytes(corrupt(content, rng))
     try:
-        room.ingest(max_seconds=20, pictures={"pattern": r"(?P<patient>\d+_p)$"})
+        workspace.ingest(max_seconds=20, pictures={"pattern": r"(?P<patient>\d+_p)$"})
     except InputError as error:
         pytest.fail(str(error))
-    assert room.accounts_for_every_file()
+    assert workspace.accounts_for_every_file()
 
 
-def test_corrupted_files_are_all_accounted_for(room: Room) -> None:
-    fuzz(room, cases=60, seed=0)
+def test_corrupted_files_have_one_outcome_each(workspace: IngestWorkspace) -> None:
+    fuzz(workspace, cases=60, seed=0)
 
 
 @pytest.mark.verify
 @pytest.mark.parametrize("seed", range(1, 9))
-def test_corrupted_files_by_the_hundred_are_all_accounted_for(room: Room, seed: int) -> None:
-    fuzz(room, cases=250, seed=seed)
+def test_corrupted_files_by_the_hundred_have_one_outcome_each(
+    workspace: IngestWorkspace, seed: int
+) -> None:
+    fuzz(workspace, cases=250, seed=seed)

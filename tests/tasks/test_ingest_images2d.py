@@ -10,14 +10,14 @@ from PIL import Image
 from tasks.ingest.images2d.class_folders import class_from_path
 from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_series
-from tests.tasks.ingest_fixtures import Room
+from tests.tasks.ingest_fixtures import IngestWorkspace
 from tests.tasks.test_ingest_nifti import write_nifti
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
-    return Room(tmp_path)
+    return IngestWorkspace(tmp_path)
 
 
 def save(path: Path, values: np.ndarray) -> None:
@@ -37,126 +37,130 @@ KAGGLE = {
 }
 
 
-def test_coloured_tiffs_with_masks_make_one_volume_a_patient(room: Room) -> None:
+def test_coloured_tiffs_with_masks_make_one_volume_a_patient(workspace: IngestWorkspace) -> None:
     volumes = {}
     for patient in ("TCGA_CS_4941", "TCGA_DU_5851"):
         planes = [np.stack([grey(i), grey(i + 50), grey(i + 90)], -1) for i in range(11)]
         volumes[patient] = planes
         for number, plane in enumerate(planes, start=1):
             stem = f"{patient}_19960909/{patient}_19960909_{number}"
-            save(room.raw / f"{stem}.tif", plane)
+            save(workspace.raw / f"{stem}.tif", plane)
             tumour = np.zeros((12, 10), np.uint8)
             tumour[2:5, 6:9] = 255 * (number == 10)
-            save(room.raw / f"{stem}_mask.tif", tumour)
-    manifest = room.ingest(pictures=KAGGLE)
+            save(workspace.raw / f"{stem}_mask.tif", tumour)
+    manifest = workspace.ingest(pictures=KAGGLE)
     assert list(manifest.source_format) == ["image2d"] * 2
     assert list(manifest.modality) == ["FLAIR"] * 2
     assert [list(shape) for shape in manifest["shape"]] == [[10, 12, 11]] * 2
-    data = room.load(manifest.image[0])[0]
-    mask = room.load(manifest["mask"][0])[0]
+    data = workspace.load(manifest.image[0])[0]
+    mask = workspace.load(manifest["mask"][0])[0]
     # RAS: i runs from the picture's right to its left, j from its bottom to its top
     assert np.array_equal(data[:, :, 9], volumes["TCGA_CS_4941"][9][::-1, ::-1, 1].T)
     assert np.array_equal(np.unique(np.nonzero(mask)[2]), [9])
     assert mask[1:4, 7:10, 9].all() and mask.sum() == 9
     assert manifest.patient_known.all()
-    assert room.accounts_for_every_file()
+    assert workspace.accounts_for_every_file()
 
 
-def test_equal_pictures_in_folders_of_both_classes_are_all_refused(room: Room) -> None:
+def test_equal_images_in_folders_of_both_classes_are_all_rejected(
+    workspace: IngestWorkspace,
+) -> None:
     """Under whatever name: keeping one of them would be a guess at its label."""
     for number, name in enumerate(("yes/a.png", "no/a.png", "no/b.png", "yes/c.png")):
-        path = room.raw / name
+        path = workspace.raw / name
         path.parent.mkdir(parents=True, exist_ok=True)
         grey = np.full((40, 40), 90 if number < 2 else 20 * number, np.uint8)
         Image.fromarray(grey).save(path)
-    manifest = room.ingest(allow_unknown_patients=True)
+    manifest = workspace.ingest(allow_unknown_patients=True)
     assert sorted(manifest.label) == [0, 1]
-    assert room.codes() == ["labels-contradict"] * 2
+    assert workspace.codes() == ["labels-contradict"] * 2
 
 
-def test_class_folders_label_single_pictures(room: Room) -> None:
+def test_class_folders_label_single_images(workspace: IngestWorkspace) -> None:
     for index in range(3):
-        save(room.raw / f"yes/p{index}.png", grey(index))
-        save(room.raw / f"no/q{index}.jpg", grey(index + 9))
-    manifest = room.ingest(pictures={"pattern": r"/(?P<patient>[pq]\d+)$"})
+        save(workspace.raw / f"yes/p{index}.png", grey(index))
+        save(workspace.raw / f"no/q{index}.jpg", grey(index + 9))
+    manifest = workspace.ingest(pictures={"pattern": r"/(?P<patient>[pq]\d+)$"})
     assert sorted(manifest.label) == [0, 0, 0, 1, 1, 1]
     assert set(zip(manifest.label, manifest.mask_status, strict=True)) == {
         (0, "empty"), (1, "missing"),
     }  # fmt: skip
     for row in manifest.itertuples():
-        data, affine = room.load(row.image)
+        data, affine = workspace.load(row.image)
         assert data.shape == tuple(row.shape) == (10, 12, 1)
         assert nib.aff2axcodes(affine) == ("R", "A", "S")
         if row.mask_status == "empty":
-            assert room.load(row.mask)[0].shape == (10, 12, 1)
+            assert workspace.load(row.mask)[0].shape == (10, 12, 1)
 
 
-def test_pictures_without_patients_are_refused_unless_allowed(room: Room) -> None:
-    save(room.raw / "yes/a.png", grey(0))
+def test_images_without_patients_are_rejected_unless_allowed(workspace: IngestWorkspace) -> None:
+    save(workspace.raw / "yes/a.png", grey(0))
     with pytest.raises(InputError, match="patient-unknown"):
-        room.ingest()
-    manifest = room.ingest(allow_unknown_patients=True)
+        workspace.ingest()
+    manifest = workspace.ingest(allow_unknown_patients=True)
     assert not manifest.patient_known.any()
 
 
-def test_a_table_names_the_patients_of_pictures(room: Room) -> None:
+def test_a_table_names_the_patients_of_2d_images(workspace: IngestWorkspace) -> None:
     for index in range(3):
-        save(room.raw / f"{index}.png", grey(index))
-    (room.raw / "pictures.csv").write_text("file,patient,slice\n0.png,A,2\n1.png,A,1\n2.png,B,\n")
-    manifest = room.ingest()
+        save(workspace.raw / f"{index}.png", grey(index))
+    (workspace.raw / "pictures.csv").write_text(
+        "file,patient,slice\n0.png,A,2\n1.png,A,1\n2.png,B,\n"
+    )
+    manifest = workspace.ingest()
     assert sorted(shape[2] for shape in manifest["shape"]) == [1, 2]
 
 
-def test_pictures_that_make_no_stack_are_refused(room: Room) -> None:
-    save(room.raw / "A_1.png", grey(0))
-    save(room.raw / "A_3.png", grey(0))
-    save(room.raw / "A_4.png", grey(0))
-    save(room.raw / "B_1.png", grey(0))
-    save(room.raw / "B_2.png", grey(0)[:8])
-    save(room.raw / "C_1.png", np.stack([grey(0), grey(1), grey(2)], -1))
-    (room.raw / "D_1.png").write_bytes(b"\x89PNG but broken")
-    save(room.raw / "E_1.png", grey(0))
+def test_images_that_do_not_form_a_stack_are_rejected(workspace: IngestWorkspace) -> None:
+    save(workspace.raw / "A_1.png", grey(0))
+    save(workspace.raw / "A_3.png", grey(0))
+    save(workspace.raw / "A_4.png", grey(0))
+    save(workspace.raw / "B_1.png", grey(0))
+    save(workspace.raw / "B_2.png", grey(0)[:8])
+    save(workspace.raw / "C_1.png", np.stack([grey(0), grey(1), grey(2)], -1))
+    (workspace.raw / "D_1.png").write_bytes(b"\x89PNG but broken")
+    save(workspace.raw / "E_1.png", grey(0))
     pattern = {"pattern": r"(?P<patient>[A-Z])_(?P<slice>\d)"}
-    assert len(room.ingest(pictures=pattern)) == 1
-    assert room.codes() == ["corrupt", "missing-slice", "not-a-volume", "not-greyscale"]
+    assert len(workspace.ingest(pictures=pattern)) == 1
+    assert workspace.codes() == ["corrupt", "missing-slice", "not-a-volume", "not-greyscale"]
 
 
-def test_a_dicom_without_patient_is_refused_unless_allowed(room: Room) -> None:
-    write_series(room.raw / "x", anatomy((4, 8, 8)), patient="", PatientName="")
-    write_series(room.raw / "y", anatomy((4, 8, 8)), patient="y")
-    assert len(room.ingest()) == 1
-    assert room.codes() == ["patient-unknown"] * 4
-    manifest = room.ingest(allow_unknown_patients=True)
+def test_a_dicom_without_patient_is_rejected_unless_allowed(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "x", anatomy((4, 8, 8)), patient="", PatientName="")
+    write_series(workspace.raw / "y", anatomy((4, 8, 8)), patient="y")
+    assert len(workspace.ingest()) == 1
+    assert workspace.codes() == ["patient-unknown"] * 4
+    manifest = workspace.ingest(allow_unknown_patients=True)
     assert sorted(manifest.patient_known) == [False, True]
 
 
-def test_a_pattern_without_a_patient_group_is_named(room: Room) -> None:
+def test_a_pattern_without_a_patient_group_is_reported(workspace: IngestWorkspace) -> None:
     with pytest.raises(InputError, match=r"ingest\.pictures\.pattern.*\?P<patient>"):
-        room.ingest(pictures={"pattern": r"(\d+)"})
+        workspace.ingest(pictures={"pattern": r"(\d+)"})
 
 
 NUMBERED = {"pattern": r"(?P<patient>[A-Z])_(?P<slice>\d)$"}
 
 
-def test_masks_of_some_slices_lie_on_these(room: Room) -> None:
+def test_masks_of_some_slices_lie_on_these_slices(workspace: IngestWorkspace) -> None:
     for number in range(1, 5):
-        save(room.raw / f"A_{number}.png", grey(number))
+        save(workspace.raw / f"A_{number}.png", grey(number))
     for number in (2, 3):
-        save(room.raw / f"A_{number}_mask.png", np.full((12, 10), 255, np.uint8))
-    manifest = room.ingest(pictures=NUMBERED)
-    mask = room.load(manifest["mask"][0])[0]
+        save(workspace.raw / f"A_{number}_mask.png", np.full((12, 10), 255, np.uint8))
+    manifest = workspace.ingest(pictures=NUMBERED)
+    mask = workspace.load(manifest["mask"][0])[0]
     assert mask.sum(axis=(0, 1)).tolist() == [0, 120, 120, 0]
 
 
-def test_a_mask_that_cannot_be_laid_on_its_picture_is_refused(room: Room) -> None:
+def test_a_mask_that_does_not_fit_its_image_is_rejected(workspace: IngestWorkspace) -> None:
     """Pictures name no geometry, so neither another size nor a volume's grid can be matched."""
-    save(room.raw / "A_1.png", grey(1))
-    save(room.raw / "A_1_mask.png", np.full((6, 5), 255, np.uint8))
-    write_nifti(room.raw / "sub-B_FLAIR.nii.gz", anatomy((5, 9, 10)))
-    save(room.raw / "B_1_mask.png", np.full((12, 10), 255, np.uint8))
-    manifest = room.ingest(pictures=NUMBERED)
+    save(workspace.raw / "A_1.png", grey(1))
+    save(workspace.raw / "A_1_mask.png", np.full((6, 5), 255, np.uint8))
+    write_nifti(workspace.raw / "sub-B_FLAIR.nii.gz", anatomy((5, 9, 10)))
+    save(workspace.raw / "B_1_mask.png", np.full((12, 10), 255, np.uint8))
+    manifest = workspace.ingest(pictures=NUMBERED)
     assert list(manifest.mask_status) == ["missing"] * 2
-    assert room.codes() == ["mask-of-other-size", "mask-without-image"]
+    assert workspace.codes() == ["mask-of-other-size", "mask-without-image"]
 
 
 @pytest.mark.parametrize(
@@ -168,56 +172,60 @@ def test_a_mask_that_cannot_be_laid_on_its_picture_is_refused(room: Room) -> Non
         ("Not Cancer", 0), ("without-tumour", 0), ("brain_mri/normal", 0), ("Kontrolle", None),
     ],
 )  # fmt: skip
-def test_a_class_is_told_by_the_nearest_folder_that_names_one(
+def test_the_nearest_folder_with_a_class_name_gives_the_class(
     folder: str, label: int | None
 ) -> None:
     assert class_from_path(f"{folder}/a.png") == label
 
 
-def test_what_jpeg_blurs_is_cut_at_half_the_maximum(room: Room) -> None:
+def test_blurred_jpeg_masks_are_cut_at_half_the_maximum(workspace: IngestWorkspace) -> None:
     drawn = np.zeros((64, 48), np.uint8)
     drawn[20:37, 10:29] = 255
-    save(room.raw / "A_1.png", drawn // 2)
-    save(room.raw / "A_1_mask.jpg", drawn)
-    with Image.open(room.raw / "A_1_mask.jpg") as stored:
+    save(workspace.raw / "A_1.png", drawn // 2)
+    save(workspace.raw / "A_1_mask.jpg", drawn)
+    with Image.open(workspace.raw / "A_1_mask.jpg") as stored:
         assert (np.asarray(stored) != 0).sum() > (drawn != 0).sum()
-    manifest = room.ingest(pictures=NUMBERED, check_masks=False)  # there is no head
-    assert room.load(manifest["mask"][0])[0].sum() == (drawn != 0).sum()
-    assert len(room.ingest(pictures=NUMBERED, mask_labels=[2])) == 1
-    assert room.codes() == ["labels-unknown"]
+    manifest = workspace.ingest(pictures=NUMBERED, check_masks=False)  # there is no head
+    assert workspace.load(manifest["mask"][0])[0].sum() == (drawn != 0).sum()
+    assert len(workspace.ingest(pictures=NUMBERED, mask_labels=[2])) == 1
+    assert workspace.codes() == ["labels-unknown"]
 
 
-def test_folders_of_no_known_class_are_told_of_in_one_line(
-    room: Room, capfd: pytest.CaptureFixture[str]
+def test_folders_without_a_known_class_are_reported_in_one_line(
+    workspace: IngestWorkspace, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for folder in ("Kontrolle", "Patienten"):
         for index in range(3):
-            save(room.raw / f"{folder}/{folder}{index}.png", grey(index + len(folder)))
-    room.ingest(allow_unknown_patients=True)
+            save(workspace.raw / f"{folder}/{folder}{index}.png", grey(index + len(folder)))
+    workspace.ingest(allow_unknown_patients=True)
     said = capfd.readouterr().err
     assert "6 pictures in 2 folders have no mask, and no folder's name is a known class" in said
     assert "Kontrolle" not in said
 
 
-def test_a_folder_of_masks_holds_masks_of_the_pictures_beside_it(room: Room) -> None:
+def test_a_folder_of_masks_holds_the_masks_of_the_images_beside_it(
+    workspace: IngestWorkspace,
+) -> None:
     for index in range(2):
-        save(room.raw / f"images/scan{index}.png", grey(index))
-        save(room.raw / f"masks/scan{index}.png", np.full((12, 10), 255 * index, np.uint8))
-    manifest = room.ingest(allow_unknown_patients=True)
+        save(workspace.raw / f"images/scan{index}.png", grey(index))
+        save(workspace.raw / f"masks/scan{index}.png", np.full((12, 10), 255 * index, np.uint8))
+    manifest = workspace.ingest(allow_unknown_patients=True)
     assert sorted(manifest.mask_status) == ["empty", "segmented"]
 
 
-def test_the_mask_of_one_picture_is_not_laid_on_another_of_the_patient(room: Room) -> None:
-    save(room.raw / "P1/a.png", grey(1))
-    save(room.raw / "P1/b.png", grey(2))
-    save(room.raw / "P1/a_mask.png", np.full((12, 10), 255, np.uint8))
-    manifest = room.ingest(pictures={"pattern": r"(?P<patient>P\d)/"})
+def test_the_mask_of_one_image_is_not_laid_on_another_of_the_patient(
+    workspace: IngestWorkspace,
+) -> None:
+    save(workspace.raw / "P1/a.png", grey(1))
+    save(workspace.raw / "P1/b.png", grey(2))
+    save(workspace.raw / "P1/a_mask.png", np.full((12, 10), 255, np.uint8))
+    manifest = workspace.ingest(pictures={"pattern": r"(?P<patient>P\d)/"})
     assert sorted(manifest.mask_status) == ["missing", "segmented"]
 
 
-def test_a_second_copy_of_unnamed_pictures_is_dropped(room: Room) -> None:
+def test_a_second_copy_of_images_without_patient_is_dropped(workspace: IngestWorkspace) -> None:
     for folder in ("yes", "brain_tumor_dataset/yes"):
-        save(room.raw / folder / "Y1.png", grey(1))
-    manifest = room.ingest(allow_unknown_patients=True)
+        save(workspace.raw / folder / "Y1.png", grey(1))
+    manifest = workspace.ingest(allow_unknown_patients=True)
     assert len(manifest) == 1
-    assert room.codes() == ["duplicate"]
+    assert workspace.codes() == ["duplicate"]

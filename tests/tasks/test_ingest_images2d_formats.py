@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from tests.tasks.ingest_fixtures import Room
+from tests.tasks.ingest_fixtures import IngestWorkspace
 from tests.tasks.synthetic_heads import affine_of, ball, head
 
 SPACING = (2.0, 2.0, 5.0)
@@ -20,10 +20,10 @@ TURNED = 6  # EXIF: rotate by 90 degrees clockwise to show
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/raw/b").mkdir(parents=True)
-    return Room(tmp_path)
+    return IngestWorkspace(tmp_path)
 
 
 def picture(number: int) -> Image.Image:
@@ -42,18 +42,18 @@ def save_turned(image: Image.Image, path: Path, tag: int = TURNED, **how: object
     stored.save(path, exif=exif, **how)
 
 
-def lies_right(room: Room, manifest: object) -> bool:
+def lies_right(workspace: IngestWorkspace, manifest: object) -> bool:
     """Whether the mask is the ball, mirrored as pictures are."""
-    data, _ = room.load(manifest["mask"][0])  # type: ignore[index]
+    data, _ = workspace.load(manifest["mask"][0])  # type: ignore[index]
     return bool((np.asarray(data)[::-1, ::-1] == DRAWN // 255).all())
 
 
 @pytest.mark.parametrize(
     "ending", ["cmyk.jpg", "palette.png", "grey16.png", "alpha.png", "one.tif"]
 )
-def test_greys_are_those_that_viewers_show(room: Room, ending: str) -> None:
+def test_grey_values_equal_those_that_viewers_show(workspace: IngestWorkspace, ending: str) -> None:
     shown = picture(2)
-    path = room.raw / f"P1_1.{ending.split('.')[1]}"
+    path = workspace.raw / f"P1_1.{ending.split('.')[1]}"
     if ending.startswith("cmyk"):
         shown.convert("RGB").convert("CMYK").save(path, quality=100)
     elif ending.startswith("palette"):
@@ -64,58 +64,60 @@ def test_greys_are_those_that_viewers_show(room: Room, ending: str) -> None:
         shown.convert("LA").save(path)
     else:
         shown.save(path)
-    manifest = room.ingest(pictures=NUMBERED)
-    data, _ = room.load(manifest.image[0])
+    manifest = workspace.ingest(pictures=NUMBERED)
+    data, _ = workspace.load(manifest.image[0])
     greys = np.asarray(data, float)[::-1, ::-1, 0] / (257 if "16" in ending else 1)
     assert np.abs(greys - GREYS[:, :, 2]).max() <= (12 if "palette" in ending else 2)
 
 
-def test_inks_that_are_no_greys_are_refused(room: Room) -> None:
-    Image.merge("CMYK", [picture(k) for k in range(4)]).save(room.raw / "P1_1.jpg")
-    picture(0).save(room.raw / "P2_1.png")
-    assert len(room.ingest(pictures=NUMBERED)) == 1
-    assert room.codes() == ["not-greyscale"]
+def test_inks_that_are_not_grey_are_rejected(workspace: IngestWorkspace) -> None:
+    Image.merge("CMYK", [picture(k) for k in range(4)]).save(workspace.raw / "P1_1.jpg")
+    picture(0).save(workspace.raw / "P2_1.png")
+    assert len(workspace.ingest(pictures=NUMBERED)) == 1
+    assert workspace.codes() == ["not-greyscale"]
 
 
-def test_a_tiff_of_16_bits_whose_zero_is_white_is_refused(room: Room) -> None:
+def test_a_tiff_of_16_bits_whose_zero_is_white_is_rejected(workspace: IngestWorkspace) -> None:
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[262] = 0
     wide = Image.fromarray(np.asarray(picture(0)).astype(np.uint16) * 200)
-    wide.save(room.raw / "P1_1.tif", tiffinfo=tags)
-    picture(0).save(room.raw / "P2_1.png")
-    assert len(room.ingest(pictures=NUMBERED)) == 1
-    assert room.codes() == ["inverted-greyscale"]
+    wide.save(workspace.raw / "P1_1.tif", tiffinfo=tags)
+    picture(0).save(workspace.raw / "P2_1.png")
+    assert len(workspace.ingest(pictures=NUMBERED)) == 1
+    assert workspace.codes() == ["inverted-greyscale"]
 
 
 @pytest.mark.parametrize(("image_ending", "mask_ending"), [("jpg", "png"), ("tif", "tif")])
 @pytest.mark.parametrize("tags", [(6, 6), (6, 1), (1, 6)])
-def test_turned_pictures_and_masks_lie_on_each_other(
-    room: Room, tags: tuple[int, int], image_ending: str, mask_ending: str
+def test_images_and_masks_with_an_exif_turn_lie_on_each_other(
+    workspace: IngestWorkspace, tags: tuple[int, int], image_ending: str, mask_ending: str
 ) -> None:
     for k in range(SHAPE[2]):
-        save_turned(picture(k), room.raw / f"P1_{k}.{image_ending}", tags[0])
-        save_turned(mask(k), room.raw / f"P1_{k}_mask.{mask_ending}", tags[1])
-    manifest = room.ingest(pictures=NUMBERED)
-    assert room.codes() == []
-    assert lies_right(room, manifest)
+        save_turned(picture(k), workspace.raw / f"P1_{k}.{image_ending}", tags[0])
+        save_turned(mask(k), workspace.raw / f"P1_{k}_mask.{mask_ending}", tags[1])
+    manifest = workspace.ingest(pictures=NUMBERED)
+    assert workspace.codes() == []
+    assert lies_right(workspace, manifest)
 
 
-def test_a_mask_drawn_on_the_stored_pixels_of_a_turned_picture_is_refused(room: Room) -> None:
+def test_a_mask_drawn_on_the_stored_pixels_of_an_image_with_an_exif_turn_is_rejected(
+    workspace: IngestWorkspace,
+) -> None:
     """Its program ignored the tag that the picture's viewer follows."""
     for k in range(SHAPE[2]):
         square = Image.new("L", (80, 80))
         drawn = square.copy()
         square.paste(picture(k))
         drawn.paste(mask(k))
-        save_turned(square, room.raw / f"P1_{k}.jpg")
-        drawn.transpose(Image.Transpose.ROTATE_90).save(room.raw / f"P1_{k}_mask.png")
-    assert list(room.ingest(pictures=NUMBERED).mask_status) == ["missing"]
-    assert room.codes() in (["mask-grid"], ["mask-in-air"])
+        save_turned(square, workspace.raw / f"P1_{k}.jpg")
+        drawn.transpose(Image.Transpose.ROTATE_90).save(workspace.raw / f"P1_{k}_mask.png")
+    assert list(workspace.ingest(pictures=NUMBERED).mask_status) == ["missing"]
+    assert workspace.codes() in (["mask-grid"], ["mask-in-air"])
 
 
-def test_what_a_mask_leaves_transparent_was_not_drawn(room: Room) -> None:
+def test_transparent_pixels_of_a_mask_are_not_tumour(workspace: IngestWorkspace) -> None:
     for k in range(SHAPE[2]):
-        picture(k).save(room.raw / f"P1_{k}.png")
+        picture(k).save(workspace.raw / f"P1_{k}.png")
         white = Image.new("L", (64, 80), 255)
-        Image.merge("LA", [white, mask(k)]).save(room.raw / f"P1_{k}_mask.png")
-    assert lies_right(room, room.ingest(pictures=NUMBERED))
+        Image.merge("LA", [white, mask(k)]).save(workspace.raw / f"P1_{k}_mask.png")
+    assert lies_right(workspace, workspace.ingest(pictures=NUMBERED))

@@ -22,7 +22,7 @@ from tasks.ingest.masks.label_conventions import BINARY, CONVENTIONS
 from tasks.ingest.privacy.pseudonyms import DEMO_KEY, Pseudonyms
 from tasks.phantom.simulator import Simulator
 from tasks.slices.__main__ import main as slices
-from tests.tasks.ingest_fixtures import Room
+from tests.tasks.ingest_fixtures import IngestWorkspace
 from tests.tasks.slices_fixtures import BASE
 from tests.tasks.slices_fixtures import patient as ellipsoid
 
@@ -91,9 +91,9 @@ VARIANTS = {"a folder a patient", "folders of names", "a folder a visit", "flat 
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
-    return Room(tmp_path)
+    return IngestWorkspace(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -162,14 +162,14 @@ WRITERS: dict[str, Callable[[Path, People, str], None]] = {
 }
 
 
-def test_every_layout_of_the_table_is_written_here_and_says_where_it_is_documented() -> None:
+def test_every_layout_of_the_table_is_tested_here_and_names_its_documentation() -> None:
     layouts, _ = read_layouts()
     assert {layout.name for layout in layouts} == set(WRITERS) - VARIANTS
     assert all(layout.documented.startswith(("http", "www")) for layout in layouts)
     assert all(layout.title for layout in layouts)
 
 
-def test_the_documents_list_of_layouts_is_the_tables() -> None:
+def test_the_document_holds_the_current_list_of_layouts() -> None:
     document = (Path(__file__).parents[2] / "docs/ingest.md").read_text(encoding="utf-8")
     assert TABLE_START + layout_table() + TABLE_END in document, (
         "run python -m tasks.ingest.filenames.layouts docs/ingest.md"
@@ -183,43 +183,48 @@ def test_label_conventions_of_layouts_are_known() -> None:
 
 
 @pytest.mark.parametrize("layout", sorted(WRITERS))
-def test_the_phantom_under_any_layout_is_the_same_people_with_the_same_masks(
-    room: Room, people: People, layout: str
+def test_the_phantom_under_any_layout_gives_the_same_patients_with_the_same_masks(
+    workspace: IngestWorkspace, people: People, layout: str
 ) -> None:
     visits = layout not in WITHOUT_VISITS
     here = {key: value for key, value in people.items() if visits or key[1] == 1}
-    WRITERS[layout](room.raw, here, layout)
-    manifest = room.ingest()
+    WRITERS[layout](workspace.raw, here, layout)
+    manifest = workspace.ingest()
     flair = manifest[manifest.modality == "FLAIR"]
     assert manifest.patient_known.all()
     assert manifest.subject.nunique() == 3
     scans = flair.groupby("subject").session.nunique().clip(lower=1)
     assert sorted(scans) == ([1, 1, 2] if visits else [1, 1, 1])
     assert set(manifest.mask_status) == {"segmented"}
-    voxels = sorted(int(room.load(path)[0].sum()) for path in flair["mask"])
+    voxels = sorted(int(workspace.load(path)[0].sum()) for path in flair["mask"])
     assert voxels == sorted(int(mask.sum()) for _, mask in here.values())
-    assert set(room.codes()) <= {"duplicate"}
-    assert room.accounts_for_every_file()
+    assert set(workspace.codes()) <= {"duplicate"}
+    assert workspace.accounts_for_every_file()
     if layout == "msd-brain-tumour":
         assert sorted(set(manifest.modality)) == ["FLAIR", "T1", "T1c", "T2"]
         first = flair.iloc[0]
         others = manifest[(manifest.subject == first.subject) & (manifest.modality == "T1")]
-        assert room.load(first.image)[0].sum() > 1.5 * room.load(others.image.iloc[0])[0].sum()
+        assert (
+            workspace.load(first.image)[0].sum()
+            > 1.5 * workspace.load(others.image.iloc[0])[0].sum()
+        )
 
 
-def test_twelve_people_scanned_twice_stand_on_one_side_of_the_split_each(room: Room) -> None:
+def test_each_of_twelve_patients_scanned_twice_lies_in_one_partition(
+    workspace: IngestWorkspace,
+) -> None:
     for person in range(12):
         for visit in (0, 1):
             stem = f"BraTS-GLI-{person:05d}-10{visit}"
             volume, mask = ellipsoid(2 * person + visit, tumor=person % 2 == 0)
-            write(room.raw / f"{stem}/{stem}-t2f.nii.gz", volume.astype(np.int16))
-            write(room.raw / f"{stem}/{stem}-seg.nii.gz", mask)
-    manifest = room.ingest()
+            write(workspace.raw / f"{stem}/{stem}-t2f.nii.gz", volume.astype(np.int16))
+            write(workspace.raw / f"{stem}/{stem}-seg.nii.gz", mask)
+    manifest = workspace.ingest()
     assert len(manifest) == 24
     tree = {"data": {"batches": ["b"]}, "slices": BASE}
-    (room.root / "params.yaml").write_text(yaml.safe_dump(tree))
+    (workspace.root / "params.yaml").write_text(yaml.safe_dump(tree))
     slices()
-    table = pd.read_parquet(room.root / "data/slices/slices.parquet")
+    table = pd.read_parquet(workspace.root / "data/slices/slices.parquet")
     names = Pseudonyms(DEMO_KEY)
     everybody = {names.subject(f"BraTS-GLI-{person:05d}") for person in range(12)}
     assert set(table.subject) <= everybody
@@ -235,7 +240,7 @@ def recognised(*paths: str) -> dict[str, tuple[str, str | None, str]]:
     }
 
 
-def test_what_is_left_of_a_name_in_a_flat_folder_of_one_person_is_no_patient() -> None:
+def test_the_rest_of_a_name_in_a_flat_folder_of_one_patient_is_not_a_patient() -> None:
     names = (
         "ROI_regToT1_AffinetoMNI", "Output_3D_File", "T1", "T1_brain", "c1T1", "FLAIR_to_T1",
         "T1_n4", "5_AX_FLAIR", "S0007_T2", "DICOM_AX_FLAIR_20190512101500_5",
@@ -245,7 +250,7 @@ def test_what_is_left_of_a_name_in_a_flat_folder_of_one_person_is_no_patient() -
     assert {patient for patient, _, _ in found.values()} == {"patient-unknown"}
 
 
-def test_one_name_that_parses_among_others_is_no_patient() -> None:
+def test_a_single_name_that_parses_among_others_is_not_a_patient() -> None:
     """`mean` is no ID because its neighbours have none; alone with its contrast a name is."""
     mixed = recognised("T1.nii.gz", "Output_3D_File.nii.gz", "mean_dwi.nii.gz")
     assert {patient for patient, _, _ in mixed.values()} == {"patient-unknown"}
@@ -253,7 +258,7 @@ def test_one_name_that_parses_among_others_is_no_patient() -> None:
     assert {patient for patient, _, _ in alone.values()} == {"Doe"}
 
 
-def test_flat_ids_are_taken_where_the_names_say_more_than_an_id() -> None:
+def test_flat_ids_are_accepted_where_the_names_hold_more_than_an_id() -> None:
     flat = recognised("P1_flair.nii.gz", "P1_t1.nii.gz", "P1_seg.nii.gz", "P2_flair.nii.gz")
     assert [patient for patient, _, _ in flat.values()] == ["P1", "P1", "P1", "P2"]
     assert flat["P1_seg.nii.gz"][2] == "mask"
@@ -284,45 +289,49 @@ def test_flat_ids_are_taken_where_the_names_say_more_than_an_id() -> None:
         ("derivatives/lesions/sub-1/anat/sub-1_label-lesion_roi", "mask"),
     ],
 )  # fmt: skip
-def test_masks_are_told_from_images_and_tumours_from_other_structures(path: str, role: str) -> None:
+def test_masks_are_separated_from_images_and_tumours_from_other_structures(
+    path: str, role: str
+) -> None:
     assert recognised(f"{path}.nii.gz")[f"{path}.nii.gz"][2] == role
 
 
-def test_the_better_of_two_outlines_is_taken(room: Room, people: People) -> None:
+def test_the_better_of_two_outlines_is_used(workspace: IngestWorkspace, people: People) -> None:
     volume, mask = people[1, 1]
     stem = "TCGA-02-0006/TCGA-02-0006_1996.08.23"
-    write(room.raw / f"{stem}_flair.nii.gz", volume)
-    write(room.raw / f"{stem}_GlistrBoost.nii.gz", np.ones_like(mask))
-    write(room.raw / f"{stem}_GlistrBoost_ManuallyCorrected.nii.gz", mask)
-    manifest = room.ingest()
-    assert room.load(manifest["mask"][0])[0].sum() == mask.sum()
-    assert room.codes() == ["skipped"]
+    write(workspace.raw / f"{stem}_flair.nii.gz", volume)
+    write(workspace.raw / f"{stem}_GlistrBoost.nii.gz", np.ones_like(mask))
+    write(workspace.raw / f"{stem}_GlistrBoost_ManuallyCorrected.nii.gz", mask)
+    manifest = workspace.ingest()
+    assert workspace.load(manifest["mask"][0])[0].sum() == mask.sum()
+    assert workspace.codes() == ["skipped"]
 
 
-def test_a_sidecar_of_dcm2niix_names_the_patient(room: Room, people: People) -> None:
+def test_a_sidecar_of_dcm2niix_names_the_patient(
+    workspace: IngestWorkspace, people: People
+) -> None:
     volume, _ = people[1, 1]
     for number, patient in enumerate(("X7", "X7", "X8")):
         stem = f"export_AX_FLAIR_2020010{number + 1}101500_{number}"
-        write(room.raw / f"{stem}.nii.gz", volume + number)
-        (room.raw / f"{stem}.json").write_text(f'{{"PatientID": "{patient}"}}')
-    manifest = room.ingest()
+        write(workspace.raw / f"{stem}.nii.gz", volume + number)
+        (workspace.raw / f"{stem}.json").write_text(f'{{"PatientID": "{patient}"}}')
+    manifest = workspace.ingest()
     names = Pseudonyms(DEMO_KEY)
     assert manifest.subject.value_counts().to_dict() == {
         names.subject("X7"): 2, names.subject("X8"): 1,
     }  # fmt: skip
 
 
-def test_files_of_tools_are_metadata_and_hidden_scans_are_told_of(
-    room: Room, people: People
+def test_files_of_tools_are_metadata_and_hidden_scans_are_reported(
+    workspace: IngestWorkspace, people: People
 ) -> None:
     volume, _ = people[1, 1]
-    write(room.raw / "sub-01/sub-01_FLAIR.nii.gz", volume)
+    write(workspace.raw / "sub-01/sub-01_FLAIR.nii.gz", volume)
     for folder in (".git/annex/objects/x", ".datalad", "__MACOSX", ".ipynb_checkpoints"):
-        write(room.raw / folder / "sub-09_FLAIR.nii.gz", volume)
+        write(workspace.raw / folder / "sub-09_FLAIR.nii.gz", volume)
     for name in (".DS_Store", "._sub-01_FLAIR.nii.gz", "sub-01/Thumbs.db", ".hidden/notes.xyz"):
-        (room.raw / name).parent.mkdir(exist_ok=True)
-        (room.raw / name).write_bytes(b"\0\1\2")
-    write(room.raw / ".old/sub-02_FLAIR.nii.gz", volume)
-    assert len(room.ingest()) == 1
-    assert room.codes() == ["hidden-file"]
-    assert room.accounts_for_every_file()
+        (workspace.raw / name).parent.mkdir(exist_ok=True)
+        (workspace.raw / name).write_bytes(b"\0\1\2")
+    write(workspace.raw / ".old/sub-02_FLAIR.nii.gz", volume)
+    assert len(workspace.ingest()) == 1
+    assert workspace.codes() == ["hidden-file"]
+    assert workspace.accounts_for_every_file()

@@ -111,7 +111,7 @@ def check(batch: dict[str, tuple[int, int]]) -> dict[str, ParsedFilename]:
 
 @settings(max_examples=300, deadline=None)
 @given(batches())
-def test_one_person_is_one_patient_or_refused(batch: dict[str, tuple[int, int]]) -> None:
+def test_one_patient_stays_one_patient_or_is_rejected(batch: dict[str, tuple[int, int]]) -> None:
     check(batch)
 
 

@@ -15,15 +15,15 @@ from tasks.schemas.manifest import Manifest
 from tasks.schemas.rejected import Rejected
 from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, rotation, write_series
-from tests.tasks.ingest_fixtures import Room, canonical
+from tests.tasks.ingest_fixtures import IngestWorkspace, canonical
 
 LGG = Path(__file__).parents[2] / "../shared/data/lgg"
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
-    return Room(tmp_path)
+    return IngestWorkspace(tmp_path)
 
 
 def write_nifti(path: Path, data: np.ndarray, affine: np.ndarray | None = None) -> np.ndarray:
@@ -46,28 +46,30 @@ def ball(shape: tuple[int, int, int], centre: tuple[float, float, float]) -> np.
     return (np.linalg.norm(grid - np.array(centre), axis=-1) < 3).astype(np.uint8)
 
 
-def one_patient(room: Room, mask: np.ndarray | None = None) -> np.ndarray:
+def one_patient(workspace: IngestWorkspace, mask: np.ndarray | None = None) -> np.ndarray:
     data = anatomy((8, 9, 10)).astype(np.int16)
-    write_nifti(room.raw / "sub-01/anat/sub-01_FLAIR.nii.gz", data)
+    write_nifti(workspace.raw / "sub-01/anat/sub-01_FLAIR.nii.gz", data)
     if mask is not None:
-        write_nifti(room.raw / "derivatives/masks/sub-01/anat/sub-01_label-tumor_mask.nii.gz", mask)
+        write_nifti(
+            workspace.raw / "derivatives/masks/sub-01/anat/sub-01_label-tumor_mask.nii.gz", mask
+        )
     return data
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_volume_is_reoriented_as_nibabel_does(room: Room, seed: int) -> None:
+def test_a_volume_is_reoriented_as_nibabel_does(workspace: IngestWorkspace, seed: int) -> None:
     data = anatomy((6, 7, 8), seed).astype(np.int16)
-    affine = write_nifti(room.raw / "sub-01_FLAIR.nii.gz", data, oblique(seed))
+    affine = write_nifti(workspace.raw / "sub-01_FLAIR.nii.gz", data, oblique(seed))
     expected = canonical(data, affine)
-    found, found_affine = room.load(room.ingest().image[0])
+    found, found_affine = workspace.load(workspace.ingest().image[0])
     assert np.array_equal(found, expected.get_fdata())
     assert np.abs(found_affine - expected.affine).max() < 1e-4
 
 
-def test_the_manifest_has_its_columns(room: Room) -> None:
-    one_patient(room, ball((8, 9, 10), (4, 4, 4)))
-    (room.raw / "participants.tsv").write_text("participant_id\tsite\nsub-01\tB\n")
-    row = room.ingest().iloc[0]
+def test_the_manifest_has_its_columns(workspace: IngestWorkspace) -> None:
+    one_patient(workspace, ball((8, 9, 10), (4, 4, 4)))
+    (workspace.raw / "participants.tsv").write_text("participant_id\tsite\nsub-01\tB\n")
+    row = workspace.ingest().iloc[0]
     assert row.subject.startswith("sub-") and len(row.subject) == 16
     assert row.modality == "FLAIR"
     assert row.mask_status == "segmented"
@@ -76,101 +78,105 @@ def test_the_manifest_has_its_columns(room: Room) -> None:
     assert row.source_format == "nifti"
     assert row.site == "B"
     assert not row.synthetic
-    assert room.codes() == []
-    assert room.accounts_for_every_file()
+    assert workspace.codes() == []
+    assert workspace.accounts_for_every_file()
 
 
-def test_a_batch_twice_gives_the_same_bytes(room: Room) -> None:
-    one_patient(room, ball((8, 9, 10), (4, 4, 4)))
-    (room.raw / "broken.nii.gz").write_bytes(b"no gzip")
-    write_series(room.raw / "x", anatomy((4, 8, 8)))
+def test_a_batch_twice_gives_the_same_bytes(workspace: IngestWorkspace) -> None:
+    one_patient(workspace, ball((8, 9, 10), (4, 4, 4)))
+    (workspace.raw / "broken.nii.gz").write_bytes(b"no gzip")
+    write_series(workspace.raw / "x", anatomy((4, 8, 8)))
 
     def contents() -> dict[str, bytes]:
-        files = [path for path in room.volumes.rglob("*") if path.is_file()]
-        return {str(path.relative_to(room.volumes)): path.read_bytes() for path in files}
+        files = [path for path in workspace.volumes.rglob("*") if path.is_file()]
+        return {str(path.relative_to(workspace.volumes)): path.read_bytes() for path in files}
 
-    room.ingest()
+    workspace.ingest()
     first = contents()
-    room.ingest()
+    workspace.ingest()
     assert contents() == first
 
 
 @pytest.mark.parametrize(
     "name", ["sub-01_FLAIR_mask.nii.gz", "sub-01_mask.nii.gz", "sub-01_FLAIR-seg.nii"]
 )
-def test_a_mask_beside_its_image_is_found(room: Room, name: str) -> None:
+def test_a_mask_beside_its_image_is_found(workspace: IngestWorkspace, name: str) -> None:
     data = anatomy((8, 9, 10)).astype(np.int16)
-    write_nifti(room.raw / "sub-01_FLAIR.nii.gz", data)
-    write_nifti(room.raw / name, ball((8, 9, 10), (4, 4, 4)))
-    assert list(room.ingest().mask_status) == ["segmented"]
+    write_nifti(workspace.raw / "sub-01_FLAIR.nii.gz", data)
+    write_nifti(workspace.raw / name, ball((8, 9, 10), (4, 4, 4)))
+    assert list(workspace.ingest().mask_status) == ["segmented"]
 
 
-def test_brats_names_give_modalities_and_a_mask_for_each(room: Room) -> None:
+def test_brats_names_give_modalities_and_a_mask_for_each(workspace: IngestWorkspace) -> None:
     for word in ("flair", "t1", "t1ce", "t2"):
-        write_nifti(room.raw / f"BraTS_001/BraTS_001_{word}.nii.gz", anatomy((8, 9, 10)))
+        write_nifti(workspace.raw / f"BraTS_001/BraTS_001_{word}.nii.gz", anatomy((8, 9, 10)))
     labels = ball((8, 9, 10), (4, 4, 4)) * 4
     labels[4, 4, 4:6] = 1
-    write_nifti(room.raw / "BraTS_001/BraTS_001_seg.nii.gz", labels)
-    manifest = room.ingest(mask_labels="core", label_convention="brats-2012-2020")
+    write_nifti(workspace.raw / "BraTS_001/BraTS_001_seg.nii.gz", labels)
+    manifest = workspace.ingest(mask_labels="core", label_convention="brats-2012-2020")
     assert sorted(manifest.modality) == ["FLAIR", "T1", "T1c", "T2"]
     assert manifest.subject.nunique() == 1
     assert set(manifest.mask_status) == {"segmented"}
-    whole = room.load(manifest["mask"][0])[0].sum()
-    manifest = room.ingest(mask_labels="enhancing", label_convention="brats-2012-2020")
-    assert room.load(manifest["mask"][0])[0].sum() == whole - 2
+    whole = workspace.load(manifest["mask"][0])[0].sum()
+    manifest = workspace.ingest(mask_labels="enhancing", label_convention="brats-2012-2020")
+    assert workspace.load(manifest["mask"][0])[0].sum() == whole - 2
 
 
-def test_labels_that_are_not_brats_are_refused_for_a_region(room: Room) -> None:
-    one_patient(room, ball((8, 9, 10), (4, 4, 4)) * 7)
-    assert list(room.ingest(mask_labels="core").mask_status) == ["missing"]
-    assert room.codes() == ["labels-unknown"]
-    assert list(room.ingest(mask_labels=[7]).mask_status) == ["segmented"]
+def test_labels_that_are_not_brats_are_rejected_for_a_region(workspace: IngestWorkspace) -> None:
+    one_patient(workspace, ball((8, 9, 10), (4, 4, 4)) * 7)
+    assert list(workspace.ingest(mask_labels="core").mask_status) == ["missing"]
+    assert workspace.codes() == ["labels-unknown"]
+    assert list(workspace.ingest(mask_labels=[7]).mask_status) == ["segmented"]
 
 
-def test_a_mask_on_another_grid_lands_where_it_was_drawn(room: Room) -> None:
+def test_a_mask_on_another_grid_keeps_its_position(workspace: IngestWorkspace) -> None:
     shape = (20, 20, 20)
     image_affine = np.diag([1.0, 1.0, 1.0, 1.0])
     mask_affine = np.diag([-0.5, 0.5, 2.0, 1.0])
     mask_affine[:3, 3] = [19, 0, 0]
-    write_nifti(room.raw / "sub-01_FLAIR.nii.gz", anatomy(shape), image_affine)
+    write_nifti(workspace.raw / "sub-01_FLAIR.nii.gz", anatomy(shape), image_affine)
     mask = np.zeros((40, 40, 10), np.uint8)
     mask[10:20, 6:12, 2:5] = 1  # x 9.5 to 14 mm, y 3 to 5.5 mm, z 4 to 8 mm at the centres
-    write_nifti(room.raw / "sub-01_mask.nii.gz", mask, mask_affine)
-    manifest = room.ingest()
-    i, j, k = np.nonzero(room.load(manifest["mask"][0])[0])
+    write_nifti(workspace.raw / "sub-01_mask.nii.gz", mask, mask_affine)
+    manifest = workspace.ingest()
+    i, j, k = np.nonzero(workspace.load(manifest["mask"][0])[0])
     assert (i.min(), i.max()) == (10, 14)
     assert (j.min(), j.max()) == (3, 5)
     assert (k.min(), k.max()) in ((3, 8), (4, 8), (3, 9), (4, 9))
 
 
-def test_a_mask_that_misses_its_image_is_refused_not_called_empty(room: Room) -> None:
-    one_patient(room)
+def test_a_mask_that_misses_its_image_is_rejected_and_not_called_empty(
+    workspace: IngestWorkspace,
+) -> None:
+    one_patient(workspace)
     far = np.eye(4)
     far[:3, 3] = 900
-    write_nifti(room.raw / "sub-01_mask.nii.gz", ball((8, 9, 10), (4, 4, 4)), far)
-    assert list(room.ingest().mask_status) == ["missing"]
-    assert room.codes() == ["mask-outside-image"]
+    write_nifti(workspace.raw / "sub-01_mask.nii.gz", ball((8, 9, 10), (4, 4, 4)), far)
+    assert list(workspace.ingest().mask_status) == ["missing"]
+    assert workspace.codes() == ["mask-outside-image"]
 
 
-def test_a_mask_of_zeros_is_empty_and_none_is_missing(room: Room) -> None:
-    one_patient(room, np.zeros((8, 9, 10), np.uint8))
-    write_nifti(room.raw / "sub-02/anat/sub-02_FLAIR.nii.gz", anatomy((8, 9, 10)))
-    manifest = room.ingest()
+def test_a_mask_of_zeros_is_empty_and_none_is_missing(workspace: IngestWorkspace) -> None:
+    one_patient(workspace, np.zeros((8, 9, 10), np.uint8))
+    write_nifti(workspace.raw / "sub-02/anat/sub-02_FLAIR.nii.gz", anatomy((8, 9, 10)))
+    manifest = workspace.ingest()
     assert sorted(manifest.mask_status) == ["empty", "missing"]
 
 
-def test_a_brain_mask_is_no_tumour(room: Room) -> None:
-    one_patient(room)
-    write_nifti(room.raw / "derivatives/sub-01_desc-brain_mask.nii.gz", ball((8, 9, 10), (4, 4, 4)))
-    assert list(room.ingest().mask_status) == ["missing"]
-    assert room.codes() == ["not-a-tumour-mask"]
+def test_a_brain_mask_is_not_a_tumour_mask(workspace: IngestWorkspace) -> None:
+    one_patient(workspace)
+    write_nifti(
+        workspace.raw / "derivatives/sub-01_desc-brain_mask.nii.gz", ball((8, 9, 10), (4, 4, 4))
+    )
+    assert list(workspace.ingest().mask_status) == ["missing"]
+    assert workspace.codes() == ["not-a-tumour-mask"]
 
 
-def test_one_patient_in_both_formats_is_one_subject(room: Room) -> None:
-    one_patient(room)
-    write_series(room.raw / "x", anatomy((4, 8, 8)), patient="01")
-    write_series(room.raw / "y", anatomy((4, 8, 8)), patient="sub-01", seed="other")
-    assert room.ingest().subject.nunique() == 1
+def test_one_patient_in_both_formats_is_one_subject(workspace: IngestWorkspace) -> None:
+    one_patient(workspace)
+    write_series(workspace.raw / "x", anatomy((4, 8, 8)), patient="01")
+    write_series(workspace.raw / "y", anatomy((4, 8, 8)), patient="sub-01", seed="other")
+    assert workspace.ingest().subject.nunique() == 1
 
 
 def bad_header(path: Path, change: str) -> None:
@@ -187,114 +193,120 @@ def bad_header(path: Path, change: str) -> None:
 @pytest.mark.parametrize(
     ("change", "code"), [("no-affine", "geometry"), ("huge", "too-large"), ("zero", "geometry")]
 )
-def test_a_bad_header_is_refused(room: Room, change: str, code: str) -> None:
-    one_patient(room)
-    path = room.raw / "sub-02_FLAIR.nii"
+def test_a_bad_header_is_rejected(workspace: IngestWorkspace, change: str, code: str) -> None:
+    one_patient(workspace)
+    path = workspace.raw / "sub-02_FLAIR.nii"
     write_nifti(path, anatomy((8, 9, 10)))
     bad_header(path, change)
-    assert len(room.ingest()) == 1
-    assert room.codes() == [code]
+    assert len(workspace.ingest()) == 1
+    assert workspace.codes() == [code]
 
 
-def test_a_bad_sform_gives_way_to_a_good_qform(room: Room) -> None:
+def test_a_bad_sform_gives_way_to_a_good_qform(workspace: IngestWorkspace) -> None:
     image = nib.Nifti1Image(anatomy((8, 9, 10)).astype(np.int16), np.diag([2.0, 2.0, 3.0, 1.0]))
     image.set_sform(np.zeros((4, 4)), code=1)
     image.set_qform(np.diag([2.0, 2.0, 3.0, 1.0]), code=1)
-    room.raw.mkdir(parents=True)
-    nib.save(image, room.raw / "sub-01_FLAIR.nii.gz")
-    assert list(room.ingest().spacing_mm[0]) == [2.0, 2.0, 3.0]
+    workspace.raw.mkdir(parents=True)
+    nib.save(image, workspace.raw / "sub-01_FLAIR.nii.gz")
+    assert list(workspace.ingest().spacing_mm[0]) == [2.0, 2.0, 3.0]
 
 
-def test_values_that_are_not_finite_are_refused(room: Room) -> None:
-    one_patient(room)
+def test_values_that_are_not_finite_are_rejected(workspace: IngestWorkspace) -> None:
+    one_patient(workspace)
     data = np.ones((8, 9, 10), np.float32)
     data[0, 0, 0] = np.nan
-    write_nifti(room.raw / "sub-02_FLAIR.nii.gz", data)
-    room.ingest()
-    assert room.codes() == ["nan-pixels"]
+    write_nifti(workspace.raw / "sub-02_FLAIR.nii.gz", data)
+    workspace.ingest()
+    assert workspace.codes() == ["nan-pixels"]
 
 
-def test_a_fourth_dimension_of_one_is_dropped_and_of_two_refused(room: Room) -> None:
-    write_nifti(room.raw / "sub-01_FLAIR.nii.gz", anatomy((8, 9, 10))[..., None])
-    write_nifti(room.raw / "sub-02_FLAIR.nii.gz", np.zeros((8, 9, 10, 2), np.int16))
-    assert list(room.ingest()["shape"][0]) == [8, 9, 10]
-    assert room.codes() == ["several-volumes"]
+def test_a_fourth_dimension_of_one_is_dropped_and_of_two_rejected(
+    workspace: IngestWorkspace,
+) -> None:
+    write_nifti(workspace.raw / "sub-01_FLAIR.nii.gz", anatomy((8, 9, 10))[..., None])
+    write_nifti(workspace.raw / "sub-02_FLAIR.nii.gz", np.zeros((8, 9, 10, 2), np.int16))
+    assert list(workspace.ingest()["shape"][0]) == [8, 9, 10]
+    assert workspace.codes() == ["several-volumes"]
 
 
-def test_unreadable_files_are_rows_and_known_metadata_is_not(room: Room) -> None:
-    one_patient(room)
-    (room.raw / "sub-02_FLAIR.nii.gz").write_bytes(b"not gzip at all")
-    (room.raw / "empty.dcm").write_bytes(b"")
-    (room.raw / "garbage.dcm").write_bytes(bytes(range(256)) * 4)
-    (room.raw / "notes.docx").write_bytes(b"PK something")
-    (room.raw / "dataset_description.json").write_text("{}")
-    (room.raw / "README").write_text("read me")
-    whole = (room.raw / "sub-01/anat/sub-01_FLAIR.nii.gz").read_bytes()
-    (room.raw / "sub-03_FLAIR.nii.gz").write_bytes(whole[: len(whole) // 2])
-    assert len(room.ingest()) == 1
-    assert room.codes() == sorted(
+def test_unreadable_files_are_listed_as_rejected_and_known_metadata_is_not(
+    workspace: IngestWorkspace,
+) -> None:
+    one_patient(workspace)
+    (workspace.raw / "sub-02_FLAIR.nii.gz").write_bytes(b"not gzip at all")
+    (workspace.raw / "empty.dcm").write_bytes(b"")
+    (workspace.raw / "garbage.dcm").write_bytes(bytes(range(256)) * 4)
+    (workspace.raw / "notes.docx").write_bytes(b"PK something")
+    (workspace.raw / "dataset_description.json").write_text("{}")
+    (workspace.raw / "README").write_text("read me")
+    whole = (workspace.raw / "sub-01/anat/sub-01_FLAIR.nii.gz").read_bytes()
+    (workspace.raw / "sub-03_FLAIR.nii.gz").write_bytes(whole[: len(whole) // 2])
+    assert len(workspace.ingest()) == 1
+    assert workspace.codes() == sorted(
         ["corrupt", "empty-file", "corrupt", "unknown-format", "truncated"]
     )
-    assert room.accounts_for_every_file()
+    assert workspace.accounts_for_every_file()
 
 
-def test_a_link_out_of_the_batch_is_not_followed(room: Room, tmp_path: Path) -> None:
-    one_patient(room)
+def test_a_link_out_of_the_batch_is_not_followed(
+    workspace: IngestWorkspace, tmp_path: Path
+) -> None:
+    one_patient(workspace)
     outside = tmp_path / "outside/sub-09_FLAIR.nii.gz"
     write_nifti(outside, anatomy((8, 9, 10)))
-    (room.raw / "sub-09_FLAIR.nii.gz").symlink_to(outside)
-    (room.raw / "folder").symlink_to(outside.parent)
-    assert len(room.ingest()) == 1
-    assert room.codes() == ["outside-batch"] * 2
+    (workspace.raw / "sub-09_FLAIR.nii.gz").symlink_to(outside)
+    (workspace.raw / "folder").symlink_to(outside.parent)
+    assert len(workspace.ingest()) == 1
+    assert workspace.codes() == ["outside-batch"] * 2
 
 
-def test_nothing_readable_ends_the_stage_in_one_line(room: Room) -> None:
-    room.raw.mkdir(parents=True)
-    (room.raw / "x.dcm").write_bytes(b"")
+def test_a_batch_without_readable_files_ends_in_one_line(workspace: IngestWorkspace) -> None:
+    workspace.raw.mkdir(parents=True)
+    (workspace.raw / "x.dcm").write_bytes(b"")
     said = r"no volume could be read \(1 empty-file\); for empty-file: fetch the file"
     with pytest.raises(InputError, match=said):
-        room.ingest()
-    (room.raw / "x.dcm").unlink()
+        workspace.ingest()
+    (workspace.raw / "x.dcm").unlink()
     with pytest.raises(InputError, match="holds no image; put DICOM"):
-        room.ingest()
-    assert not room.volumes.exists()
+        workspace.ingest()
+    assert not workspace.volumes.exists()
 
 
-def test_a_missing_batch_names_the_key_and_the_remedy(room: Room) -> None:
-    (room.root / "params.yaml").write_text(yaml.safe_dump({"ingest": {}}))
+def test_a_missing_batch_names_the_key_and_the_remedy(workspace: IngestWorkspace) -> None:
+    (workspace.root / "params.yaml").write_text(yaml.safe_dump({"ingest": {}}))
     with pytest.raises(InputError, match=r"data\.batches.*take it out"):
         main("nowhere")
 
 
-def test_both_tables_are_written_with_their_types_when_empty(room: Room) -> None:
-    one_patient(room)
-    room.ingest()
-    rejected = pd.read_parquet(room.volumes / "rejected.parquet")
+def test_both_tables_are_written_with_their_types_when_empty(workspace: IngestWorkspace) -> None:
+    one_patient(workspace)
+    workspace.ingest()
+    rejected = pd.read_parquet(workspace.volumes / "rejected.parquet")
     assert list(rejected.columns) == ["token", "code", "reason", "remedy"]
     assert not len(rejected)
 
 
-def test_true_paths_stay_in_the_private_folder(room: Room) -> None:
-    one_patient(room)
-    (room.raw / "Doe_Jane.docx").write_bytes(b"text")
-    room.ingest()
-    private = room.private("rejected")
-    rejected = pd.read_parquet(room.volumes / "rejected.parquet")
+def test_true_paths_stay_in_the_private_folder(workspace: IngestWorkspace) -> None:
+    one_patient(workspace)
+    (workspace.raw / "Doe_Jane.docx").write_bytes(b"text")
+    workspace.ingest()
+    private = workspace.private("rejected")
+    rejected = pd.read_parquet(workspace.volumes / "rejected.parquet")
     assert list(private.columns) == ["token", "path", "code"]
     assert list(private.path) == ["Doe_Jane.docx"]
     assert list(private.token) == list(rejected.token)
-    assert not any(b"Doe" in path.read_bytes() for path in room.volumes.rglob("*.parquet"))
+    assert not any(b"Doe" in path.read_bytes() for path in workspace.volumes.rglob("*.parquet"))
 
 
 def test_another_key_gives_other_pseudonyms_and_must_match_its_fingerprint(
-    room: Room, monkeypatch: pytest.MonkeyPatch
+    workspace: IngestWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one_patient(room)
-    with_demo = room.ingest().subject[0]
+    one_patient(workspace)
+    with_demo = workspace.ingest().subject[0]
     monkeypatch.setenv("AUGLIFT_KEY", "a secret")
     with pytest.raises(InputError, match="key_fingerprint"):
-        room.ingest()
-    manifest = room.ingest(key_fingerprint=key_fingerprint(b"a secret"))
+        workspace.ingest()
+    manifest = workspace.ingest(key_fingerprint=key_fingerprint(b"a secret"))
     assert manifest.subject[0] != with_demo
 
 
@@ -302,29 +314,29 @@ def test_the_default_fingerprint_is_the_demo_keys() -> None:
     assert Ingest().key_fingerprint == key_fingerprint(DEMO_KEY)
 
 
-def test_a_sidecar_marks_a_synthetic_image(room: Room) -> None:
-    one_patient(room)
-    (room.raw / "sub-01/anat/sub-01_FLAIR.json").write_text('{"SyntheticData": "YES"}')
-    assert list(room.ingest().synthetic) == [True]
+def test_a_sidecar_marks_a_synthetic_image(workspace: IngestWorkspace) -> None:
+    one_patient(workspace)
+    (workspace.raw / "sub-01/anat/sub-01_FLAIR.json").write_text('{"SyntheticData": "YES"}')
+    assert list(workspace.ingest().synthetic) == [True]
 
 
 @pytest.mark.skipif(not LGG.is_dir(), reason="../shared/data/lgg is absent")
-def test_real_patients_keep_their_slices_and_tumours(room: Room) -> None:
+def test_real_patients_keep_their_slices_and_tumours(workspace: IngestWorkspace) -> None:
     people = pd.read_csv(LGG / "participants.tsv", sep="\t").head(6)
-    room.raw.mkdir(parents=True)
+    workspace.raw.mkdir(parents=True)
     for person in people.participant_id:
         for path in LGG.rglob(f"{person}_*.nii.gz"):
-            target = room.raw / path.relative_to(LGG)
+            target = workspace.raw / path.relative_to(LGG)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
-    manifest = room.ingest()
+    manifest = workspace.ingest()
     slices = sorted(shape[2] for shape in manifest["shape"])
-    tumours = [int(room.load(path)[0].any(axis=(0, 1)).sum()) for path in manifest["mask"]]
+    tumours = [int(workspace.load(path)[0].any(axis=(0, 1)).sum()) for path in manifest["mask"]]
     assert slices == sorted(people.slices)
     assert sorted(tumours) == sorted(people.tumor_slices)
 
 
-def test_the_bytes_written_are_nibabels(tmp_path: Path) -> None:
+def test_the_written_bytes_equal_nibabels(tmp_path: Path) -> None:
     for dtype in (np.int16, np.float32, np.uint8):
         volume = ours.to_ras(ours.Volume(anatomy((6, 7, 8)).astype(dtype), oblique(2)))
         ours.write_nifti(tmp_path / "x.nii.gz", volume)
@@ -335,10 +347,10 @@ def test_the_bytes_written_are_nibabels(tmp_path: Path) -> None:
         assert gzip.decompress((tmp_path / "x.nii.gz").read_bytes()) == image.to_bytes()
 
 
-def test_the_tables_are_what_their_readers_expect(room: Room) -> None:
-    one_patient(room, ball((8, 9, 10), (4, 4, 4)))
-    (room.raw / "broken.dcm").write_bytes(b"")
-    manifest = Manifest.validate(room.ingest(), lazy=True)
+def test_the_tables_fit_the_schemas_of_their_readers(workspace: IngestWorkspace) -> None:
+    one_patient(workspace, ball((8, 9, 10), (4, 4, 4)))
+    (workspace.raw / "broken.dcm").write_bytes(b"")
+    manifest = Manifest.validate(workspace.ingest(), lazy=True)
     assert set(manifest.columns) == set(Manifest.to_schema().columns)
-    rejected = Rejected.validate(pd.read_parquet(room.volumes / "rejected.parquet"))
+    rejected = Rejected.validate(pd.read_parquet(workspace.volumes / "rejected.parquet"))
     assert set(rejected.columns) == set(Rejected.to_schema().columns)

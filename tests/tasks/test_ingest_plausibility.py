@@ -15,7 +15,7 @@ from tasks.ingest.masks.plausibility import (
     is_ignored,
     view_of_outline,
 )
-from tests.tasks.ingest_fixtures import Room
+from tests.tasks.ingest_fixtures import IngestWorkspace
 from tests.tasks.synthetic_heads import (
     HEAD_MM,
     ORIENTATIONS,
@@ -36,9 +36,9 @@ ELSEWHERE = np.array([24.0, 20.0, -4.0])
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
-    return Room(tmp_path)
+    return IngestWorkspace(tmp_path)
 
 
 def write(path: Path, data: np.ndarray, affine: np.ndarray = AFFINE) -> None:
@@ -46,9 +46,9 @@ def write(path: Path, data: np.ndarray, affine: np.ndarray = AFFINE) -> None:
     nib.save(nib.Nifti1Image(data.astype(np.int16), affine), path)
 
 
-def one_patient(room: Room, mask: np.ndarray, affine: np.ndarray = AFFINE) -> None:
-    write(room.raw / "P1_FLAIR.nii.gz", IMAGE)
-    write(room.raw / "P1_FLAIR_mask.nii.gz", mask, affine)
+def one_patient(workspace: IngestWorkspace, mask: np.ndarray, affine: np.ndarray = AFFINE) -> None:
+    write(workspace.raw / "P1_FLAIR.nii.gz", IMAGE)
+    write(workspace.raw / "P1_FLAIR_mask.nii.gz", mask, affine)
 
 
 def tissue() -> np.ndarray:
@@ -68,16 +68,16 @@ def tissue() -> np.ndarray:
     ],
 )
 def test_a_mask_that_is_no_outline_is_rejected_and_the_image_stays(
-    room: Room, mask: np.ndarray, code: str
+    workspace: IngestWorkspace, mask: np.ndarray, code: str
 ) -> None:
-    one_patient(room, mask)
-    manifest = room.ingest()
+    one_patient(workspace, mask)
+    manifest = workspace.ingest()
     assert list(manifest.mask_status) == ["missing"]
     assert manifest["mask"].isna().all()
-    assert room.codes() == [code]
-    assert not list(room.volumes.rglob("*_mask.nii.gz"))
-    assert room.accounts_for_every_file()
-    assert list(room.ingest(check_masks=False).mask_status) == ["segmented"]
+    assert workspace.codes() == [code]
+    assert not list(workspace.volumes.rglob("*_mask.nii.gz"))
+    assert workspace.accounts_for_every_file()
+    assert list(workspace.ingest(check_masks=False).mask_status) == ["segmented"]
 
 
 @pytest.mark.parametrize("contrast", [1.0, 0.3, -0.5])
@@ -106,28 +106,28 @@ def test_a_head_is_found_under_any_change_of_its_greys(change: str) -> None:
         check_place(ball(SHAPE, AFFINE, np.array([-66.0, -70.0, 0.0])), checked_image)
 
 
-def test_one_image_that_shows_the_outline_is_enough(room: Room) -> None:
+def test_one_image_that_shows_the_outline_is_enough(workspace: IngestWorkspace) -> None:
     """Check an oedema: it is visible in a FLAIR, not in a T1; its mask belongs to both."""
-    write(room.raw / "P1/P1_FLAIR.nii.gz", IMAGE)
-    write(room.raw / "P1/P1_T1.nii.gz", head(SHAPE, AFFINE, contrast=0, seed=1))
-    write(room.raw / "P1/P1_seg.nii.gz", TRUE)
-    assert list(room.ingest().mask_status) == ["segmented"] * 2
-    write(room.raw / "P1/P1_seg.nii.gz", TRUE[::-1])
-    assert list(room.ingest().mask_status) == ["missing"] * 2
-    assert room.codes() == ["mask-ignores-image"]
+    write(workspace.raw / "P1/P1_FLAIR.nii.gz", IMAGE)
+    write(workspace.raw / "P1/P1_T1.nii.gz", head(SHAPE, AFFINE, contrast=0, seed=1))
+    write(workspace.raw / "P1/P1_seg.nii.gz", TRUE)
+    assert list(workspace.ingest().mask_status) == ["segmented"] * 2
+    write(workspace.raw / "P1/P1_seg.nii.gz", TRUE[::-1])
+    assert list(workspace.ingest().mask_status) == ["missing"] * 2
+    assert workspace.codes() == ["mask-ignores-image"]
 
 
 def test_a_region_without_its_own_edge_passes_if_the_whole_tumour_is_visible(
-    room: Room,
+    workspace: IngestWorkspace,
 ) -> None:
     labels = TRUE.astype(np.int16) * 2
     labels[ball(SHAPE, AFFINE, radius=9.0) > 0] = 3
-    one_patient(room, labels)
-    manifest = room.ingest(mask_labels="enhancing", label_convention="brats-2024")
+    one_patient(workspace, labels)
+    manifest = workspace.ingest(mask_labels="enhancing", label_convention="brats-2024")
     assert list(manifest.mask_status) == ["segmented"]
-    one_patient(room, labels[::-1])
-    manifest = room.ingest(mask_labels="enhancing", label_convention="brats-2024")
-    assert room.codes() == ["mask-ignores-image"]
+    one_patient(workspace, labels[::-1])
+    manifest = workspace.ingest(mask_labels="enhancing", label_convention="brats-2024")
+    assert workspace.codes() == ["mask-ignores-image"]
 
 
 @pytest.mark.parametrize(
@@ -146,28 +146,30 @@ def test_a_mask_is_ignored_by_all_its_images_together(
     assert is_ignored(views) == ignored  # type: ignore[arg-type]
 
 
-def test_a_brain_mask_beside_the_tumour_mask_is_left_out_alone(room: Room) -> None:
-    write(room.raw / "P1/P1_FLAIR.nii.gz", IMAGE)
-    write(room.raw / "P1/P1_a_mask.nii.gz", TRUE)
-    write(room.raw / "P1/P1_b_mask.nii.gz", BRAIN)
-    manifest = room.ingest()
+def test_a_brain_mask_beside_the_tumour_mask_is_left_out_alone(workspace: IngestWorkspace) -> None:
+    write(workspace.raw / "P1/P1_FLAIR.nii.gz", IMAGE)
+    write(workspace.raw / "P1/P1_a_mask.nii.gz", TRUE)
+    write(workspace.raw / "P1/P1_b_mask.nii.gz", BRAIN)
+    manifest = workspace.ingest()
     flair = manifest[manifest.modality == "FLAIR"].iloc[0]
     if isinstance(flair["mask"], str):
-        assert np.array_equal(room.load(flair["mask"])[0], TRUE)
+        assert np.array_equal(workspace.load(flair["mask"])[0], TRUE)
 
 
-def test_a_mask_without_voxels_is_empty_not_missing(room: Room) -> None:
-    one_patient(room, np.zeros(SHAPE))
-    assert list(room.ingest().mask_status) == ["empty"]
-    assert room.codes() == []
+def test_a_mask_without_voxels_is_empty_not_missing(workspace: IngestWorkspace) -> None:
+    one_patient(workspace, np.zeros(SHAPE))
+    assert list(workspace.ingest().mask_status) == ["empty"]
+    assert workspace.codes() == []
 
 
-def test_a_mask_of_which_a_corner_falls_inside_the_image_is_rejected(room: Room) -> None:
+def test_a_mask_of_which_a_corner_falls_inside_the_image_is_rejected(
+    workspace: IngestWorkspace,
+) -> None:
     away = AFFINE.copy()
     away[0, 3] += 111  # 3 of the tumour's 32 mm still lie in the image, whose edge is at 72 mm
-    one_patient(room, TRUE, away)
-    assert list(room.ingest(check_masks=False).mask_status) == ["missing"]
-    assert room.codes() == ["mask-outside-image"]
+    one_patient(workspace, TRUE, away)
+    assert list(workspace.ingest(check_masks=False).mask_status) == ["missing"]
+    assert workspace.codes() == ["mask-outside-image"]
 
 
 def identity(kind: str) -> np.ndarray:
@@ -184,20 +186,20 @@ def identity(kind: str) -> np.ndarray:
     [("RAS", "numpy"), ("LAS", "itk"), ("LPS", "numpy"), ("LPS", "spacing"), ("PSR", "numpy")],
 )
 def test_a_mask_without_affine_is_placed_by_voxel_order_if_the_image_confirms_it(
-    room: Room, codes: str, kind: str
+    workspace: IngestWorkspace, codes: str, kind: str
 ) -> None:
     affine, shape = affine_of(codes), shape_of(codes)
-    write(room.raw / "P1_FLAIR.nii.gz", head(shape, affine), affine)
-    write(room.raw / "P1_FLAIR_mask.nii.gz", ball(shape, affine), identity(kind))
-    manifest = room.ingest()
-    assert room.codes() == []
-    mask, where = room.load(manifest["mask"][0])
+    write(workspace.raw / "P1_FLAIR.nii.gz", head(shape, affine), affine)
+    write(workspace.raw / "P1_FLAIR_mask.nii.gz", ball(shape, affine), identity(kind))
+    manifest = workspace.ingest()
+    assert workspace.codes() == []
+    mask, where = workspace.load(manifest["mask"][0])
     assert np.array_equal(mask, ball(mask.shape, where))
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "faint", "tiny"])
 def test_a_mask_without_affine_is_rejected_if_the_image_does_not_confirm_it(
-    room: Room, damage: str
+    workspace: IngestWorkspace, damage: str
 ) -> None:
     shape = (12, 14, 10) if damage == "tiny" else SHAPE
     affine = affine_of(spacing=(10.0, 10.0, 10.0)) if damage == "tiny" else affine_of("LAS")
@@ -208,10 +210,10 @@ def test_a_mask_without_affine_is_rejected_if_the_image_does_not_confirm_it(
         mask = mask[:, :-2]
     mask[0, 0, 0] = 1
     contrast = 0.0 if damage == "faint" else 1.0
-    write(room.raw / "P1_FLAIR.nii.gz", head(shape, affine, contrast=contrast), affine)
-    write(room.raw / "P1_FLAIR_mask.nii.gz", mask, np.eye(4))
-    assert list(room.ingest().mask_status) == ["missing"]
-    assert room.codes() == ["mask-grid"]
+    write(workspace.raw / "P1_FLAIR.nii.gz", head(shape, affine, contrast=contrast), affine)
+    write(workspace.raw / "P1_FLAIR_mask.nii.gz", mask, np.eye(4))
+    assert list(workspace.ingest().mask_status) == ["missing"]
+    assert workspace.codes() == ["mask-grid"]
 
 
 @pytest.mark.parametrize("codes", ORIENTATIONS)

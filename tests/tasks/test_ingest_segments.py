@@ -19,7 +19,7 @@ from tests.tasks.dicom_cases import (
     write_series,
     write_structures,
 )
-from tests.tasks.ingest_fixtures import Room
+from tests.tasks.ingest_fixtures import IngestWorkspace
 from tests.tasks.test_ingest_dicom import assert_volume_equals, tumour
 
 BRATS = {1: "Necrotic tumor core", 2: "Peritumoral edema", 3: "Enhancing tumor"}
@@ -29,9 +29,9 @@ HIPPOCAMPUS = ("SCT", "5366008")
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
-    return Room(tmp_path)
+    return IngestWorkspace(tmp_path)
 
 
 # --- names and codes
@@ -161,110 +161,118 @@ def test_mask_segments_lists_the_segments_that_are_tumour() -> None:
 # --- files
 
 
-def test_a_label_map_is_a_mask_and_never_an_image(room: Room) -> None:
+def test_a_label_map_is_a_mask_and_never_an_image(workspace: IngestWorkspace) -> None:
     pixels, mask = anatomy((7, 9, 10)), tumour((7, 9, 10))
-    affine = write_series(room.raw / "x", pixels)
+    affine = write_series(workspace.raw / "x", pixels)
     mask[5, 2:4, 2:4] = 2
     segments = {"Edema": EDEMA, "Hippocampus": HIPPOCAMPUS}
     write_segmentation(
-        room.raw / "x/seg.dcm", room.raw / "x", mask, kind="LABELMAP", segments=segments,
+        workspace.raw / "x/seg.dcm", workspace.raw / "x", mask, kind="LABELMAP", segments=segments,
         series_description="FLAIR tumor segmentation",
     )  # fmt: skip
-    manifest = room.ingest()
+    manifest = workspace.ingest()
     assert list(manifest.mask_status) == ["segmented"]
-    assert_volume_equals(room, manifest["mask"][0], mask == 1, affine)
-    assert room.codes() == []
+    assert_volume_equals(workspace, manifest["mask"][0], mask == 1, affine)
+    assert workspace.codes() == []
 
 
 @pytest.mark.parametrize("kind", ["PROBABILITY", "OCCUPANCY"])
-def test_a_fractional_segmentation_is_cut_at_half(room: Room, kind: str) -> None:
-    affine = write_series(room.raw / "x", anatomy((7, 9, 10)))
+def test_a_fractional_segmentation_is_cut_at_half(workspace: IngestWorkspace, kind: str) -> None:
+    affine = write_series(workspace.raw / "x", anatomy((7, 9, 10)))
     share = np.zeros((7, 9, 10, 1))
     share[1:6, 2:7, 2:8] = 0.3
     share[2:5, 3:6, 3:7] = 0.7
     write_segmentation(
-        room.raw / "x/s.dcm", room.raw / "x", share, kind="FRACTIONAL", fractional_type=kind
+        workspace.raw / "x/s.dcm",
+        workspace.raw / "x",
+        share,
+        kind="FRACTIONAL",
+        fractional_type=kind,
     )
-    manifest = room.ingest()
-    assert_volume_equals(room, manifest["mask"][0], share[..., 0] >= 0.5, affine)
+    manifest = workspace.ingest()
+    assert_volume_equals(workspace, manifest["mask"][0], share[..., 0] >= 0.5, affine)
 
 
-def test_fractions_of_segments_add_up_only_where_they_do_not_overlap(room: Room) -> None:
-    write_series(room.raw / "x", anatomy((7, 9, 10)))
+def test_fractions_of_segments_add_up_only_where_they_do_not_overlap(
+    workspace: IngestWorkspace,
+) -> None:
+    write_series(workspace.raw / "x", anatomy((7, 9, 10)))
     share = np.zeros((7, 9, 10, 2))
     share[2:5, 3:6, 3:7] = 0.3
     share[2, 3:6, 3:7, 0] = 0.6
-    path = room.raw / "x/s.dcm"
-    write_segmentation(path, room.raw / "x", share, kind="FRACTIONAL")
+    path = workspace.raw / "x/s.dcm"
+    write_segmentation(path, workspace.raw / "x", share, kind="FRACTIONAL")
     for overlap, voxels in (("NO", 36), ("UNDEFINED", 12), ("YES", 12)):
         dataset = pydicom.dcmread(path)
         dataset.SegmentsOverlap = overlap
         dataset.save_as(path)
-        assert room.load(room.ingest()["mask"][0])[0].sum() == voxels
+        assert workspace.load(workspace.ingest()["mask"][0])[0].sum() == voxels
 
 
-def test_fractions_that_never_reach_half_do_not_count_as_no_tumour(room: Room) -> None:
-    write_series(room.raw / "x", anatomy((7, 9, 10)))
+def test_fractions_that_never_reach_half_do_not_count_as_no_tumour(
+    workspace: IngestWorkspace,
+) -> None:
+    write_series(workspace.raw / "x", anatomy((7, 9, 10)))
     share = np.full((7, 9, 10, 1), 0.2)
-    write_segmentation(room.raw / "x/s.dcm", room.raw / "x", share, kind="FRACTIONAL")
-    assert list(room.ingest().mask_status) == ["missing"]
-    assert room.codes() == ["labels-unknown"]
+    write_segmentation(workspace.raw / "x/s.dcm", workspace.raw / "x", share, kind="FRACTIONAL")
+    assert list(workspace.ingest().mask_status) == ["missing"]
+    assert workspace.codes() == ["labels-unknown"]
 
 
 @pytest.mark.parametrize(
     "segments", [{"hippocampus": HIPPOCAMPUS}, {"Whole brain": BRAIN}, {"Segment_1": BRAIN}]
 )
 def test_a_segmentation_of_an_organ_is_no_tumour(
-    room: Room, segments: dict[str, tuple[str, str]]
+    workspace: IngestWorkspace, segments: dict[str, tuple[str, str]]
 ) -> None:
-    affine = write_series(room.raw / "x", anatomy((7, 9, 10)))
+    affine = write_series(workspace.raw / "x", anatomy((7, 9, 10)))
     mask = tumour((7, 9, 10))
-    write_segmentation(room.raw / "x/s.dcm", room.raw / "x", mask, segments=segments)
-    assert list(room.ingest().mask_status) == ["missing"]
-    assert room.codes() == ["not-a-tumour-mask"]
-    assert room.accounts_for_every_file()
-    manifest = room.ingest(mask_segments=list(segments))
-    assert_volume_equals(room, manifest["mask"][0], mask, affine)
+    write_segmentation(workspace.raw / "x/s.dcm", workspace.raw / "x", mask, segments=segments)
+    assert list(workspace.ingest().mask_status) == ["missing"]
+    assert workspace.codes() == ["not-a-tumour-mask"]
+    assert workspace.accounts_for_every_file()
+    manifest = workspace.ingest(mask_segments=list(segments))
+    assert_volume_equals(workspace, manifest["mask"][0], mask, affine)
 
 
 @pytest.mark.parametrize("omit", [False, True])
 def test_a_segmentation_without_frame_of_reference_is_placed_by_its_frames(
-    room: Room, omit: bool
+    workspace: IngestWorkspace, omit: bool
 ) -> None:
     turn = rotation(np.random.default_rng(3))
     affine = write_series(
-        room.raw / "x", anatomy((7, 9, 10)), orientation=(*turn[:, 0], *turn[:, 1])
+        workspace.raw / "x", anatomy((7, 9, 10)), orientation=(*turn[:, 0], *turn[:, 1])
     )
     mask = tumour((7, 9, 10))
     mask[6, 1, 1] = 1  # so that planes 4 and 5 are left out between others
-    write_segmentation(room.raw / "x/s.dcm", room.raw / "x", mask, omit_empty_frames=omit)
-    for path in (room.raw / "x").glob("*.dcm"):
+    write_segmentation(workspace.raw / "x/s.dcm", workspace.raw / "x", mask, omit_empty_frames=omit)
+    for path in (workspace.raw / "x").glob("*.dcm"):
         dataset = pydicom.dcmread(path)
         del dataset.FrameOfReferenceUID
         dataset.save_as(path)
-    manifest = room.ingest()
-    assert_volume_equals(room, manifest["mask"][0], mask, affine)
+    manifest = workspace.ingest()
+    assert_volume_equals(workspace, manifest["mask"][0], mask, affine)
 
 
-def test_one_plane_of_a_segmentation_has_the_declared_thickness(room: Room) -> None:
-    affine = write_series(room.raw / "x", anatomy((7, 9, 10)))
+def test_one_plane_of_a_segmentation_has_the_declared_thickness(workspace: IngestWorkspace) -> None:
+    affine = write_series(workspace.raw / "x", anatomy((7, 9, 10)))
     mask = np.zeros((7, 9, 10), np.uint8)
     mask[3, 2:6, 2:6] = 1
-    write_segmentation(room.raw / "x/s.dcm", room.raw / "x", mask, omit_empty_frames=True)
-    assert_volume_equals(room, room.ingest()["mask"][0], mask, affine)
+    write_segmentation(workspace.raw / "x/s.dcm", workspace.raw / "x", mask, omit_empty_frames=True)
+    assert_volume_equals(workspace, workspace.ingest()["mask"][0], mask, affine)
 
 
 def test_scan_lists_segments_and_what_they_count_as(
-    room: Room, capsys: pytest.CaptureFixture[str]
+    workspace: IngestWorkspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tasks.commands.scan.__main__ import main
 
-    write_series(room.raw / "x", anatomy((7, 9, 10)))
+    write_series(workspace.raw / "x", anatomy((7, 9, 10)))
     segments = {"Segment_1": BRAIN, "ET": NEOPLASM}
     mask = tumour((7, 9, 10))
     mask[5, 1, 1] = 2
-    write_segmentation(room.raw / "x/s.dcm", room.raw / "x", mask, segments=segments)
-    write_structures(room.raw / "x/r.dcm", room.raw / "x", {"Brain-GTV": None})
+    write_segmentation(workspace.raw / "x/s.dcm", workspace.raw / "x", mask, segments=segments)
+    write_structures(workspace.raw / "x/r.dcm", workspace.raw / "x", {"Brain-GTV": None})
     main("b", force=False)
     lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if "│" in line]
     rows = {cells[0].strip(): cells[2].strip() for cells in lines if len(cells) == 4}
@@ -272,16 +280,18 @@ def test_scan_lists_segments_and_what_they_count_as(
     assert rows["Segment_1"] == rows["Brain-GTV"] == "nothing"
 
 
-def test_a_surface_segmentation_is_rejected_as_a_mask_that_is_not_read(room: Room) -> None:
+def test_a_surface_segmentation_is_rejected_as_a_mask_that_is_not_read(
+    workspace: IngestWorkspace,
+) -> None:
     def change(_: int, dataset: FileDataset) -> None:
         dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66.5"
         for name in ("Rows", "Columns", "PixelData"):
             delattr(dataset, name)
 
-    write_series(room.raw / "x", anatomy((7, 9, 10)))
-    write_series(room.raw / "s", anatomy((1, 9, 10)), seed="s", change=change)
-    assert list(room.ingest().mask_status) == ["missing"]
-    assert room.codes() == ["mask-format"]
+    write_series(workspace.raw / "x", anatomy((7, 9, 10)))
+    write_series(workspace.raw / "s", anatomy((1, 9, 10)), seed="s", change=change)
+    assert list(workspace.ingest().mask_status) == ["missing"]
+    assert workspace.codes() == ["mask-format"]
 
 
 @pytest.mark.parametrize(
@@ -293,19 +303,21 @@ def test_a_surface_segmentation_is_rejected_as_a_mask_that_is_not_read(room: Roo
     ],
 )
 def test_labels_in_a_plain_series_are_a_mask(
-    room: Room, description: str, codes: list[str], status: str
+    workspace: IngestWorkspace, description: str, codes: list[str], status: str
 ) -> None:
-    affine = write_series(room.raw / "x", anatomy((7, 9, 10)))
+    affine = write_series(workspace.raw / "x", anatomy((7, 9, 10)))
     mask = tumour((7, 9, 10)).astype(np.uint16)
-    write_series(room.raw / "s", mask, seed="s", SeriesDescription=description)
-    manifest = room.ingest()
+    write_series(workspace.raw / "s", mask, seed="s", SeriesDescription=description)
+    manifest = workspace.ingest()
     assert list(manifest.mask_status) == [status]
-    assert room.codes() == codes
+    assert workspace.codes() == codes
     if status == "segmented":
-        assert_volume_equals(room, manifest["mask"][0], mask, affine)
+        assert_volume_equals(workspace, manifest["mask"][0], mask, affine)
 
 
-def test_greys_whose_description_names_a_mask_stay_an_image(room: Room) -> None:
-    write_series(room.raw / "x", anatomy((7, 9, 10)), SeriesDescription="T1 CE MRA MASK")
-    write_series(room.raw / "y", anatomy((7, 9, 10)), seed="y", FrameOfReferenceUID=generate_uid())
-    assert len(room.ingest()) == 2
+def test_greys_whose_description_names_a_mask_stay_an_image(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "x", anatomy((7, 9, 10)), SeriesDescription="T1 CE MRA MASK")
+    write_series(
+        workspace.raw / "y", anatomy((7, 9, 10)), seed="y", FrameOfReferenceUID=generate_uid()
+    )
+    assert len(workspace.ingest()) == 2

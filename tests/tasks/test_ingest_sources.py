@@ -14,16 +14,16 @@ from tasks.ingest.core.mr_contrast import SequenceTiming, recognise_contrast
 from tasks.ingest.core.rejection import TABLE_END, TABLE_START, code_table, insert_code_table
 from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_segmentation, write_series
-from tests.tasks.ingest_fixtures import Room
+from tests.tasks.ingest_fixtures import IngestWorkspace
 from tests.tasks.test_ingest_nifti import ball, one_patient, write_nifti
 
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
-    return Room(tmp_path)
+    return IngestWorkspace(tmp_path)
 
 
 # --- archives
@@ -37,106 +37,110 @@ def write_zip(path: Path, folder: Path) -> None:
                 archive.write(file, file.relative_to(folder))
 
 
-def test_an_archive_gives_the_same_volumes_as_its_folder(room: Room) -> None:
-    folder = room.root / "plain"
+def test_an_archive_gives_the_same_volumes_as_its_folder(workspace: IngestWorkspace) -> None:
+    folder = workspace.root / "plain"
     write_series(folder / "x", anatomy((4, 8, 8)))
     write_nifti(folder / "sub-02/anat/sub-02_FLAIR.nii.gz", anatomy((8, 9, 10)))
     write_nifti(folder / "derivatives/sub-02_mask.nii.gz", ball((8, 9, 10), (4, 4, 4)))
-    write_zip(room.raw / "all.zip", folder)
-    manifest = room.ingest()
+    write_zip(workspace.raw / "all.zip", folder)
+    manifest = workspace.ingest()
     assert sorted(manifest.mask_status) == ["missing", "segmented"]
-    assert room.codes() == []
-    outcomes = room.private("files").set_index("path").outcome
+    assert workspace.codes() == []
+    outcomes = workspace.private("files").set_index("path").outcome
     assert outcomes["all.zip"] == "archive"
     assert len(outcomes) == 7
-    assert not (room.root / ".private/unpacked-b").exists()
+    assert not (workspace.root / ".private/unpacked-b").exists()
 
 
-def test_a_disc_with_its_directory_is_read_and_the_directory_is_no_image(room: Room) -> None:
+def test_a_disc_with_its_directory_is_read_and_the_directory_is_no_image(
+    workspace: IngestWorkspace,
+) -> None:
     disc = FileSet()
     for patient in ("P1", "P2"):
-        write_series(room.root / patient, anatomy((4, 8, 8)), patient=patient, seed=patient)
-        for path in sorted((room.root / patient).glob("*.dcm")):
+        write_series(workspace.root / patient, anatomy((4, 8, 8)), patient=patient, seed=patient)
+        for path in sorted((workspace.root / patient).glob("*.dcm")):
             disc.add(path)
-    disc.write(room.raw / "disc")
-    assert not list(room.raw.rglob("*.dcm"))
-    manifest = room.ingest()
+    disc.write(workspace.raw / "disc")
+    assert not list(workspace.raw.rglob("*.dcm"))
+    manifest = workspace.ingest()
     assert manifest.subject.nunique() == 2
-    assert room.codes() == []
-    assert room.private("files").set_index("path").outcome["disc/DICOMDIR"] == "metadata"
-    assert room.accounts_for_every_file()
+    assert workspace.codes() == []
+    assert workspace.private("files").set_index("path").outcome["disc/DICOMDIR"] == "metadata"
+    assert workspace.accounts_for_every_file()
 
 
-def test_path_tricks_links_and_nested_archives_are_rejected_one_by_one(room: Room) -> None:
-    one_patient(room)
-    with zipfile.ZipFile(room.raw / "evil.zip", "w") as archive:
+def test_path_tricks_links_and_nested_archives_are_rejected_one_by_one(
+    workspace: IngestWorkspace,
+) -> None:
+    one_patient(workspace)
+    with zipfile.ZipFile(workspace.raw / "evil.zip", "w") as archive:
         archive.writestr("../../escaped_FLAIR.nii", b"x" * 400)
         archive.writestr("/etc/escaped_FLAIR.nii", b"x" * 400)
         archive.writestr("inner.zip", b"PK\3\4")
         link = zipfile.ZipInfo("link_FLAIR.nii")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "/etc/passwd")
-    before = set(room.root.iterdir())
-    assert len(room.ingest()) == 1
-    assert room.codes() == ["archive-unsafe"] * 4
-    new = {path.name for path in set(room.root.iterdir()) - before}
+    before = set(workspace.root.iterdir())
+    assert len(workspace.ingest()) == 1
+    assert workspace.codes() == ["archive-unsafe"] * 4
+    new = {path.name for path in set(workspace.root.iterdir()) - before}
     assert new == {".private", ".locks", "params.yaml"}
 
 
-def test_backslashes_in_an_archive_made_on_windows_are_folders(room: Room) -> None:
+def test_backslashes_in_an_archive_made_on_windows_are_folders(workspace: IngestWorkspace) -> None:
     for name in ("P1/flair", "P1/t1", "P1/flair_seg", "P2/flair"):
         data = ball((8, 9, 10), (4, 4, 4)) if "seg" in name else anatomy((8, 9, 10), len(name))
-        write_nifti(room.root / f"plain/{name}.nii.gz", data)
-    room.raw.mkdir(parents=True)
-    with zipfile.ZipFile(room.raw / "ward.zip", "w") as archive:
+        write_nifti(workspace.root / f"plain/{name}.nii.gz", data)
+    workspace.raw.mkdir(parents=True)
+    with zipfile.ZipFile(workspace.raw / "ward.zip", "w") as archive:
         archive.writestr(zipfile.ZipInfo("ward\\P1\\"), b"")
-        for path in sorted((room.root / "plain").rglob("*.nii.gz")):
+        for path in sorted((workspace.root / "plain").rglob("*.nii.gz")):
             info = zipfile.ZipInfo("x")
-            relative = path.relative_to(room.root / "plain")
+            relative = path.relative_to(workspace.root / "plain")
             info.filename = "ward\\" + str(relative).replace("/", "\\")
             archive.writestr(info, path.read_bytes())
-    manifest = room.ingest()
+    manifest = workspace.ingest()
     assert manifest.subject.nunique() == 2
     assert sorted(manifest.mask_status) == ["missing", "missing", "segmented"]
-    assert room.codes() == []
+    assert workspace.codes() == []
 
 
-def test_an_archive_that_inflates_beyond_its_limit_is_stopped(room: Room) -> None:
-    one_patient(room)
-    with zipfile.ZipFile(room.raw / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+def test_an_archive_that_inflates_beyond_its_limit_is_stopped(workspace: IngestWorkspace) -> None:
+    one_patient(workspace)
+    with zipfile.ZipFile(workspace.raw / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.dcm", bytes(30_000_000))
-    assert len(room.ingest(max_archive_bytes=1_000_000)) == 1
-    assert room.codes() == ["archive-unsafe"]
+    assert len(workspace.ingest(max_archive_bytes=1_000_000)) == 1
+    assert workspace.codes() == ["archive-unsafe"]
 
 
-def test_a_broken_archive_is_one_row_of_the_rejects(room: Room) -> None:
-    one_patient(room)
-    (room.raw / "broken.zip").write_bytes(b"PK\3\4" + bytes(100))
-    room.ingest()
-    assert room.codes() == ["corrupt"]
+def test_a_broken_archive_is_one_row_of_the_rejects(workspace: IngestWorkspace) -> None:
+    one_patient(workspace)
+    (workspace.raw / "broken.zip").write_bytes(b"PK\3\4" + bytes(100))
+    workspace.ingest()
+    assert workspace.codes() == ["corrupt"]
 
 
 # --- what a series shows
 
 
-def test_series_csv_wins_over_all_evidence(room: Room) -> None:
-    write_series(room.raw / "a", anatomy((4, 8, 8)), seed="a", SeriesDescription="T2 TSE")
-    write_series(room.raw / "b", anatomy((4, 8, 8)), seed="b", SeriesDescription="T1")
-    write_series(room.raw / "c", anatomy((4, 8, 8)), seed="c", SeriesDescription="T1")
-    uid = pydicom.dcmread(room.raw / "a/slice000.dcm").SeriesInstanceUID
-    (room.raw / "series.csv").write_text(f"series,modality\n{uid},FLAIR\nb/*,skip\n")
-    manifest = room.ingest()
+def test_series_csv_wins_over_all_evidence(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "a", anatomy((4, 8, 8)), seed="a", SeriesDescription="T2 TSE")
+    write_series(workspace.raw / "b", anatomy((4, 8, 8)), seed="b", SeriesDescription="T1")
+    write_series(workspace.raw / "c", anatomy((4, 8, 8)), seed="c", SeriesDescription="T1")
+    uid = pydicom.dcmread(workspace.raw / "a/slice000.dcm").SeriesInstanceUID
+    (workspace.raw / "series.csv").write_text(f"series,modality\n{uid},FLAIR\nb/*,skip\n")
+    manifest = workspace.ingest()
     assert sorted(zip(manifest.modality, manifest.evidence, strict=True)) == [
         ("FLAIR", "series.csv"), ("T1", "description"),
     ]  # fmt: skip
-    assert room.codes() == ["skipped"]
+    assert workspace.codes() == ["skipped"]
 
 
-def test_a_wrong_line_in_series_csv_is_named(room: Room) -> None:
-    one_patient(room)
-    (room.raw / "series.csv").write_text("series,modality\nx,T7\n")
+def test_a_wrong_line_in_series_csv_is_named(workspace: IngestWorkspace) -> None:
+    one_patient(workspace)
+    (workspace.raw / "series.csv").write_text("series,modality\nx,T7\n")
     with pytest.raises(InputError, match=r"series\.csv, line 2: .*T1c"):
-        room.ingest()
+        workspace.ingest()
 
 
 @pytest.mark.parametrize(
@@ -203,13 +207,15 @@ def test_a_contrast_agent_is_distinguished_from_other_words(
 # --- masks and codes
 
 
-def test_a_mask_of_another_frame_of_reference_is_not_used(room: Room) -> None:
-    write_series(room.raw / "x", anatomy((6, 9, 10)), seed="x")
-    write_series(room.raw / "y", anatomy((6, 9, 10)), seed="y", FrameOfReferenceUID=generate_uid())
+def test_a_mask_of_another_frame_of_reference_is_not_used(workspace: IngestWorkspace) -> None:
+    write_series(workspace.raw / "x", anatomy((6, 9, 10)), seed="x")
+    write_series(
+        workspace.raw / "y", anatomy((6, 9, 10)), seed="y", FrameOfReferenceUID=generate_uid()
+    )
     mask = np.zeros((6, 9, 10), np.uint8)
     mask[2:4, 3:6, 3:6] = 1
-    write_segmentation(room.raw / "seg.dcm", room.raw / "y", mask)
-    assert sorted(room.ingest().mask_status) == ["missing", "segmented"]
+    write_segmentation(workspace.raw / "seg.dcm", workspace.raw / "y", mask)
+    assert sorted(workspace.ingest().mask_status) == ["missing", "segmented"]
 
 
 def test_the_document_holds_the_current_table_of_codes() -> None:
@@ -220,8 +226,8 @@ def test_the_document_holds_the_current_table_of_codes() -> None:
     assert insert_code_table(document) == document
 
 
-def test_a_map_of_probabilities_is_not_a_label_mask(room: Room) -> None:
-    write_nifti(room.raw / "a_FLAIR.nii.gz", anatomy((5, 9, 10)))
-    write_nifti(room.raw / "a_FLAIR_mask.nii.gz", np.full((5, 9, 10), 0.3, np.float32))
-    assert list(room.ingest().mask_status) == ["missing"]
-    assert room.codes() == ["labels-unknown"]
+def test_a_map_of_probabilities_is_not_a_label_mask(workspace: IngestWorkspace) -> None:
+    write_nifti(workspace.raw / "a_FLAIR.nii.gz", anatomy((5, 9, 10)))
+    write_nifti(workspace.raw / "a_FLAIR_mask.nii.gz", np.full((5, 9, 10), 0.3, np.float32))
+    assert list(workspace.ingest().mask_status) == ["missing"]
+    assert workspace.codes() == ["labels-unknown"]

@@ -11,16 +11,16 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_series
-from tests.tasks.ingest_fixtures import Room
+from tests.tasks.ingest_fixtures import IngestWorkspace
 from tests.tasks.test_ingest_dicom import assert_volume_equals
 
 CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
-    return Room(tmp_path)
+    return IngestWorkspace(tmp_path)
 
 
 def rewrite(folder: Path, syntax: str, *, preamble: bool = True) -> None:
@@ -48,19 +48,21 @@ def rewrite(folder: Path, syntax: str, *, preamble: bool = True) -> None:
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
-def test_other_uncompressed_syntaxes_are_read(room: Room, syntax: str) -> None:
+def test_other_uncompressed_syntaxes_are_read(workspace: IngestWorkspace, syntax: str) -> None:
     pixels = anatomy((4, 8, 9))
-    affine = write_series(room.raw, pixels)
-    rewrite(room.raw, syntax)
-    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
+    affine = write_series(workspace.raw, pixels)
+    rewrite(workspace.raw, syntax)
+    assert_volume_equals(workspace, workspace.ingest().image[0], pixels, affine)
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
-def test_files_without_preamble_and_extension_are_read(room: Room, syntax: str) -> None:
+def test_files_without_preamble_and_extension_are_read(
+    workspace: IngestWorkspace, syntax: str
+) -> None:
     pixels = anatomy((4, 8, 9))
-    affine = write_series(room.raw, pixels)
-    rewrite(room.raw, syntax, preamble=False)
-    assert_volume_equals(room, room.ingest().image[0], pixels, affine)
+    affine = write_series(workspace.raw, pixels)
+    rewrite(workspace.raw, syntax, preamble=False)
+    assert_volume_equals(workspace, workspace.ingest().image[0], pixels, affine)
 
 
 def conformance_series() -> list[Path]:
@@ -68,19 +70,21 @@ def conformance_series() -> list[Path]:
 
 
 @pytest.mark.skipif(not CONFORMANCE.is_dir(), reason="../shared/data/dicom-conformance is absent")
-def test_every_conformance_series_is_exact_or_rejected_with_its_code(room: Room) -> None:
+def test_every_conformance_series_is_exact_or_rejected_with_its_code(
+    workspace: IngestWorkspace,
+) -> None:
     codes = {"notavolume": "not-a-volume", "slicecount": "too-few-slices"}
     assert len(conformance_series()) == 11
     for series in conformance_series():
-        room.raw.parent.mkdir(parents=True, exist_ok=True)
-        room.raw.unlink(missing_ok=True)
-        room.raw.symlink_to(series.resolve())
+        workspace.raw.parent.mkdir(parents=True, exist_ok=True)
+        workspace.raw.unlink(missing_ok=True)
+        workspace.raw.symlink_to(series.resolve())
         if series.parts[-3] == "failing":
             with pytest.raises(InputError, match=codes[series.parts[-2]]):
-                room.ingest()
+                workspace.ingest()
             continue
-        manifest = room.ingest()
+        manifest = workspace.ingest()
         truth = nib.as_closest_canonical(nib.load(f"{series}_ground_truth.nii.gz"))
-        data, affine = room.load(manifest.image[0])
+        data, affine = workspace.load(manifest.image[0])
         assert np.abs(affine - truth.affine).max() < 1e-4, series
         assert np.array_equal(data, truth.get_fdata().astype(data.dtype)), series

@@ -38,7 +38,7 @@ from tasks.params.train_gan import TrainGan  # noqa: E402
 from tasks.train_gan.trainer import Trainer  # noqa: E402
 from tasks.train_gan.training_data import LabelledSlices, TrainingData  # noqa: E402
 from tasks.train_gan.training_loop import build_architecture  # noqa: E402
-from tests.tasks.train_gan_fixtures import write_room  # noqa: E402
+from tests.tasks.train_gan_fixtures import write_workspace  # noqa: E402
 
 OFF = {"brightness": 0, "contrast": 0, "translation": 0, "cutout": 0}
 WORKLOADS: dict[str, dict[str, Any]] = {
@@ -185,7 +185,7 @@ def startup(threads: int) -> str:
     """How long the real stage takes from its process's start to the end of its first step."""
     with tempfile.TemporaryDirectory() as folder:
         gan = {"threads": threads, "width": 16, "batch": 16, "precision": "auto"}
-        write_room(Path(folder), gan=gan)
+        write_workspace(Path(folder), gan=gan)
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         started = time.time()
         done = subprocess.run(

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from models.dcgan import Architecture, Generator
+from models.dcgan import Generator
+from tasks.generate.sample_generator import build_generator
 from tasks.stage.errors import InputError
 
 
@@ -30,15 +30,9 @@ def load_generator(folder: Path, device: torch.device) -> Generator:
             f" `dvc repro train_gan@{folder.name}`"
         )
     try:
-        architecture = Architecture(**config["architecture"])
-        generator = Generator(architecture)
-        generator.load_state_dict(load_file(folder / "generator.safetensors"))
+        return build_generator(config["architecture"], folder / "generator.safetensors", device)
     except (OSError, SafetensorError, RuntimeError, TypeError, KeyError) as error:
         raise InputError(
             f"{folder} cannot be read as a generator ({str(error).splitlines()[0]}); run"
             f" `dvc repro --force train_gan@{folder.name}`"
         ) from None
-    layout = torch.channels_last
-    on_device: Generator = generator.to(device, memory_format=layout)  # type: ignore[call-overload]
-    on_device.eval()
-    return on_device

@@ -5,13 +5,16 @@ An exported generator (`tasks/commands/export`) carries a copy of this file, so 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
 
-from models.dcgan import Generator, seeded_noise
+from models.dcgan import Architecture, Generator, seeded_noise
 from tasks.generate.mask_cleanup import Mask, clean_mask, mask_matches_label
 
 # Batches are always full: a batch of 7 and one of 64 round differently.
@@ -44,6 +47,21 @@ class GeneratedSlice:
     label: int
     seed: int
     redraws: int
+
+
+def build_generator(architecture: dict[str, Any], weights: Path, device: torch.device) -> Generator:
+    """Build a generator of an architecture with its weights, in evaluation mode.
+
+    Args:
+        architecture: the fields of `Architecture`.
+        weights: a safetensors file.
+        device: where it runs.
+    """
+    generator = Generator(Architecture(**architecture))
+    generator.load_state_dict(load_file(weights))
+    layout = torch.channels_last
+    on_device: Generator = generator.to(device, memory_format=layout)  # type: ignore[call-overload]
+    return on_device.eval()
 
 
 def sample_generator(

@@ -19,7 +19,7 @@ def test_one_logit_a_slice_at_any_size_and_channel_count():
         assert network(torch.zeros(3, 2, size, size)).shape == (3, 1)
 
 
-def test_a_slices_logit_hangs_on_itself_alone():
+def test_the_logit_of_a_slice_does_not_depend_on_its_batch():
     """Synthetic slices in a batch must not shift what the network says of real ones."""
     network = build_classifier(1, seed=0).train()
     images = torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(0))

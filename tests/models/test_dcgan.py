@@ -47,7 +47,7 @@ def conditioned(**changes: bool) -> Architecture:
     )  # fmt: skip
 
 
-def test_the_last_places_of_z_draw_the_conditions_of_each_label() -> None:
+def test_the_last_places_of_z_give_the_conditions_of_each_label() -> None:
     generator = Generator(conditioned())
     generator.get_buffer("condition_mean").copy_(torch.tensor([[0.0, 0.5], [1.0, -0.5]]))
     root = torch.tensor([[[0.0, 0.0], [0.0, 0.2]], [[0.5, 0.0], [0.3, 0.4]]])

@@ -41,7 +41,7 @@ def test_a_mirrored_slice_is_mirrored_along_one_axis(flip: str, axis: int) -> No
     assert all(m != k for m, k in zip(mirrored, kept, strict=True)) and 0 < sum(mirrored) < 32
 
 
-def test_an_operation_strikes_as_often_as_its_probability_says() -> None:
+def test_an_operation_is_applied_as_often_as_its_probability_says() -> None:
     x = stack(2000)
     seen = DiffAugment(brightness=0.5)(x, rng(), torch.tensor(0.3))
     struck = (seen != x).flatten(1).any(1).float().mean()
@@ -63,7 +63,7 @@ def test_a_shift_is_a_shift_and_air_comes_in() -> None:
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])
-def test_probability_switches_everything(probability: float) -> None:
+def test_a_probability_of_0_or_1_switches_every_operation(probability: float) -> None:
     x = stack(32)
     seen = DiffAugment(**ALL)(x, rng(), probability)  # type: ignore[arg-type]
     assert torch.allclose(seen, x, atol=1e-6) is (probability == 0.0)
@@ -79,5 +79,5 @@ def test_gradients_reach_every_slice_and_are_the_same_twice() -> None:
     assert torch.equal(*grads)
 
 
-def test_nothing_asked_changes_nothing() -> None:
+def test_no_operation_changes_nothing() -> None:
     assert torch.equal(DiffAugment()(stack(), rng()), stack())

@@ -44,6 +44,6 @@ def test_each_channel_has_features_of_its_own(network: EfficientNetLite0Features
     torch.testing.assert_close(both[:, WIDTH:], network(images[:, 1:]), rtol=1e-4, atol=1e-5)
 
 
-def test_missing_weights_are_refused() -> None:
+def test_missing_weights_are_rejected() -> None:
     with pytest.raises(RuntimeError, match="Missing key"):
         EfficientNetLite0Features({})

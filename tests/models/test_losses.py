@@ -70,7 +70,7 @@ def test_l1_compares_with_the_mean_of_its_own_label() -> None:
     assert math.isclose(float(l1_to_label_mean(at_means + 0.3, labels, means)), 0.3, rel_tol=1e-5)
 
 
-def test_feature_matching_is_zero_for_equal_means_and_spares_the_real_side() -> None:
+def test_feature_matching_is_zero_for_equal_means_and_gives_real_slices_no_gradient() -> None:
     real = torch.randn(6, 5, requires_grad=True)
     fake = real.detach()[torch.randperm(6)].requires_grad_()
     assert float(feature_matching(fake, real)) < 1e-10

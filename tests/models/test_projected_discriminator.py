@@ -33,7 +33,7 @@ def test_each_of_three_scales_scores_each_slice(
     assert logits.shape == (4, 3) and len(features) == 4
 
 
-def test_what_is_frozen_stays_so_and_slices_and_heads_get_gradients(
+def test_the_frozen_network_stays_frozen_and_slices_and_heads_get_gradients(
     network: EfficientNetLite0Features,
 ) -> None:
     judge = ProjectedDiscriminator(shape(), network).train().requires_grad_(True)
@@ -57,6 +57,6 @@ def test_the_mask_and_the_label_change_every_score(network: EfficientNetLite0Fea
     assert torch.allclose(logits[0], logits[2]) and not torch.isclose(logits[0], logits[1]).any()
 
 
-def test_doubling_repeats_every_pixel() -> None:
+def test_nearest_upsampling_repeats_every_pixel() -> None:
     x = torch.randn(2, 3, 4, 4)
     assert torch.equal(upsample_nearest(x), x.repeat_interleave(2, 2).repeat_interleave(2, 3))

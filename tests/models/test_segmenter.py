@@ -31,7 +31,7 @@ def test_the_loss_is_small_for_the_truth_and_large_for_its_opposite():
     assert dice_ce_loss(wrong, masks).item() > 10
 
 
-def test_an_empty_answer_is_worth_less_than_a_hesitant_one():
+def test_an_empty_prediction_has_a_larger_loss_than_an_uncertain_one():
     masks = torch.zeros(2, 1, 16, 16)
     masks[0, :, 4:8, 4:8] = 1
     hesitant = masks * 4 - 3

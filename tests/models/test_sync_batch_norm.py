@@ -25,7 +25,9 @@ def test_every_batch_norm_is_replaced_and_keeps_its_weights_and_names() -> None:
         assert name == same and torch.equal(before, after)
 
 
-def test_alone_it_is_pytorchs_batch_norm_forwards_backwards_and_in_evaluation() -> None:
+def test_in_one_process_it_equals_pytorchs_batch_norm_forwards_backwards_and_in_evaluation() -> (
+    None
+):
     plain, synced = both()
     x = 3 * torch.randn(4, 3, 8, 8) + 1
     for network in (plain, synced):
@@ -38,6 +40,6 @@ def test_alone_it_is_pytorchs_batch_norm_forwards_backwards_and_in_evaluation() 
     torch.testing.assert_close(synced.eval()(x), plain.eval()(x))
 
 
-def test_of_one_process_the_mean_is_its_own() -> None:
+def test_the_mean_over_one_process_is_its_own() -> None:
     x = torch.randn(3)
     assert mean_over_ranks(x) is x

@@ -50,7 +50,7 @@ def alone(folder: Path, *words: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone with an accepted generator of two channels, both exports, and drawn slices."""
     root = clone(tmp_path_factory.mktemp("clone"), modalities=("FLAIR", "T1"))
     accept(root, "accepted")
@@ -77,9 +77,9 @@ def files(folder: Path, pattern: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.rglob(pattern)}
 
 
-def test_the_bundles_modules_write_the_slices_of_the_command(room: Path) -> None:
+def test_the_bundles_modules_write_the_slices_of_the_command(workspace: Path) -> None:
     """Loaded under another name, as no tool would: they find each other all the same."""
-    folder = room / "bundle/scripts"
+    folder = workspace / "bundle/scripts"
     for name, file in (
         ("elsewhere", "__init__"),
         ("elsewhere.monai_components", "monai_components"),
@@ -92,34 +92,34 @@ def test_the_bundles_modules_write_the_slices_of_the_command(room: Path) -> None
         if file == "monai_components":
             module.__package__ = "elsewhere"
         spec.loader.exec_module(module)
-    network = module.SliceGenerator(str(room / "bundle/models"))
-    module.write(network, str(room / "written"), count=5, label="both", seed=7)
-    assert files(room / "written", "*.nii.gz") == files(room / "nifti", "*.nii.gz")
+    network = module.SliceGenerator(str(workspace / "bundle/models"))
+    module.write(network, str(workspace / "written"), count=5, label="both", seed=7)
+    assert files(workspace / "written", "*.nii.gz") == files(workspace / "nifti", "*.nii.gz")
     code = torch.cat([torch.randn(3, 8), torch.eye(2)[[0, 1, 1]]], 1)
     assert network(code[..., None, None]).shape == (3, 3, 32, 32)
 
 
 @pytest.mark.verify
-def test_the_bundle_runs_alone_and_writes_the_slices_of_the_command(room: Path) -> None:
+def test_the_bundle_runs_alone_and_writes_the_slices_of_the_command(workspace: Path) -> None:
     alone(
-        room / "bundle", "-m", "monai.bundle", "run", "--config_file", "configs/inference.json",
-        "--meta_file", "configs/metadata.json", "--count", "5", "--seed", "7",
+        workspace / "bundle", "-m", "monai.bundle", "run", "--config_file",
+        "configs/inference.json", "--meta_file", "configs/metadata.json", "--count", "5", "--seed", "7",
     )  # fmt: skip
-    drawn = files(room / "bundle/output", "*.nii.gz")
+    drawn = files(workspace / "bundle/output", "*.nii.gz")
     assert len(drawn) == 5 * 3
-    assert drawn == files(room / "nifti", "*.nii.gz")
+    assert drawn == files(workspace / "nifti", "*.nii.gz")
 
 
 @pytest.mark.verify
-def test_the_bundles_network_does_what_its_metadata_say(room: Path) -> None:
+def test_the_bundles_network_does_what_its_metadata_say(workspace: Path) -> None:
     alone(
-        room / "bundle", "-m", "monai.bundle", "verify_net_in_out", "network_def", "--config_file",
-        "configs/inference.json", "--meta_file", "configs/metadata.json", "--device", "cpu",
+        workspace / "bundle", "-m", "monai.bundle", "verify_net_in_out", "network_def",
+        "--config_file", "configs/inference.json", "--meta_file", "configs/metadata.json", "--device", "cpu",
     )  # fmt: skip
 
 
-def test_the_bundles_metadata_have_every_key_of_the_specification(room: Path) -> None:
-    found = json.loads((room / "bundle/configs/metadata.json").read_text())
+def test_the_bundles_metadata_have_every_key_of_the_specification(workspace: Path) -> None:
+    found = json.loads((workspace / "bundle/configs/metadata.json").read_text())
     assert found.keys() >= MANDATORY
     data = found["network_data_format"]
     assert data["inputs"]["image"].keys() >= TENSOR
@@ -154,24 +154,28 @@ print(" ".join(label for _, _, label in samples))
 """
 
 
-def test_the_medigan_package_runs_alone_and_draws_the_slices_of_the_command(room: Path) -> None:
-    labels = alone(room / "medigan", "-c", MEDIGAN).split()
-    drawn = files(room / "medigan/output", "*.png")
+def test_the_medigan_package_runs_alone_and_writes_the_slices_of_the_command(
+    workspace: Path,
+) -> None:
+    labels = alone(workspace / "medigan", "-c", MEDIGAN).split()
+    drawn = files(workspace / "medigan/output", "*.png")
     assert len(drawn) == 5 * 3
-    assert drawn == files(room / "png", "*.png")
-    batched = files(room / "medigan/batched", "*.png")
+    assert drawn == files(workspace / "png", "*.png")
+    batched = files(workspace / "medigan/batched", "*.png")
     assert {name.split("_", 2)[2]: data for name, data in batched.items()} == drawn
-    with np.load(room / "medigan/samples.npz") as samples:
+    with np.load(workspace / "medigan/samples.npz") as samples:
         images, masks = samples["images"], samples["masks"]
     assert images.shape == (5, 32, 32, 2) and np.abs(images).max() <= 1
     assert [str(int(mask.any())) for mask in masks] == labels
-    png = np.asarray(Image.open(sorted((room / "png").glob("*_mask.png"))[0]))
+    png = np.asarray(Image.open(sorted((workspace / "png").glob("*_mask.png"))[0]))
     assert any(np.array_equal(mask * 255, png) for mask in masks)
 
 
 @pytest.mark.parametrize("package", ["bundle/scripts", f"medigan/models/{MODEL}/{PACKAGE}"])
-def test_a_package_needs_nothing_of_auglift_and_holds_no_pickle(room: Path, package: str) -> None:
-    modules = sorted((room / package).glob("*.py"))
+def test_a_package_needs_nothing_of_auglift_and_holds_no_pickle(
+    workspace: Path, package: str
+) -> None:
+    modules = sorted((workspace / package).glob("*.py"))
     assert len(modules) > 4
     for path in modules:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -182,43 +186,45 @@ def test_a_package_needs_nothing_of_auglift_and_holds_no_pickle(room: Path, pack
             elif isinstance(node, ast.ImportFrom):
                 there = [node.module] if node.module else [alias.name for alias in node.names]
                 assert all((path.parent / f"{name}.py").exists() for name in there)
-    assert not [path for path in room.rglob("*") if path.suffix in (".pt", ".pth", ".pkl", ".ts")]
+    assert not [
+        path for path in workspace.rglob("*") if path.suffix in (".pt", ".pth", ".pkl", ".ts")
+    ]
 
 
-def test_the_zip_file_is_the_package(room: Path) -> None:
-    package = room / "medigan/models" / MODEL / PACKAGE
+def test_the_zip_file_is_the_package(workspace: Path) -> None:
+    package = workspace / "medigan/models" / MODEL / PACKAGE
     with zipfile.ZipFile(package.with_suffix(".zip")) as archive:
         packed = {name: archive.read(name) for name in archive.namelist()}
     assert packed == {f"{PACKAGE}/{p.name}": p.read_bytes() for p in package.glob("*.*")}
 
 
 @pytest.mark.parametrize("package", ["bundle", "medigan"])
-def test_slices_are_drawn_from_a_package_as_from_the_clone(
-    room: Path, package: str, tmp_path: Path
+def test_a_package_gives_the_same_slices_as_the_clone(
+    workspace: Path, package: str, tmp_path: Path
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)  # no clone here
-        words = ("--count", 5, "--seed", 7, "--out", "out", "--from", room / package)
+        words = ("--count", 5, "--seed", 7, "--out", "out", "--from", workspace / package)
         call(generate_cli, *words)
-    assert files(tmp_path / "out", "*.png") == files(room / "png", "*.png")
+    assert files(tmp_path / "out", "*.png") == files(workspace / "png", "*.png")
 
 
 @pytest.mark.parametrize("name", ["bundle", "medigan"])
-def test_exports_repeat_byte_for_byte(room: Path, name: str, tmp_path: Path) -> None:
+def test_exports_repeat_byte_for_byte(workspace: Path, name: str, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(room)
+        patch.chdir(workspace)
         kind = "monai-bundle" if name == "bundle" else name
         call(export_cli, "--format", kind, "--out", tmp_path / "again")
     again = {str(p.relative_to(tmp_path / "again")) for p in (tmp_path / "again").rglob("*.*")}
     assert again
     for path in again:
-        assert (tmp_path / "again" / path).read_bytes() == (room / name / path).read_bytes()
+        assert (tmp_path / "again" / path).read_bytes() == (workspace / name / path).read_bytes()
 
 
 @pytest.mark.parametrize(
     ("verdict", "said"), [("rejected", "the gate rejected"), ("", "has not judged")]
 )
-def test_what_the_gate_did_not_accept_leaves_only_when_asked_for_and_says_so(
+def test_only_anyway_exports_what_the_gate_did_not_accept_and_marks_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -238,7 +244,7 @@ def test_what_the_gate_did_not_accept_leaves_only_when_asked_for_and_says_so(
     assert f"drew: {verdict or 'not judged'}" in Path("out/README.md").read_text()
 
 
-def test_a_verdict_on_other_weights_is_none_on_these(
+def test_a_verdict_on_other_weights_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Fresh random weights beside the accepted verdict of their predecessor."""
@@ -256,10 +262,10 @@ def test_a_verdict_on_other_weights_is_none_on_these(
     assert "not judged" in Path("drawn/README.md").read_text()
 
 
-def test_a_package_whose_weights_were_exchanged_is_refused(
-    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_package_with_exchanged_weights_is_rejected(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    packed = shutil.copytree(room / "bundle", tmp_path / "bundle")
+    packed = shutil.copytree(workspace / "bundle", tmp_path / "bundle")
     weights = packed / "models/generator.safetensors"
     save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
     with pytest.raises(SystemExit) as ended:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tasks.commands.export import generate_cli
 from tasks.commands.export.generator_source import read_generator_info
-from tasks.commands.export.standalone_generator import build_generator, generate_slices
+from tasks.commands.export.standalone_generator import generate_slices, load_packed_generator
 from tasks.common.slice_set import read_slice_set
 from tasks.generate import __main__ as stage_generate
 from tasks.generate.external_images import read_image_folder
@@ -47,15 +47,15 @@ def only_slices(files: dict[str, bytes]) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("label", ["tumor", "both"])
 def test_the_slices_of_a_short_list_are_the_first_of_a_long_one(here: Path, label: str) -> None:
-    facts, weights = read_generator_info(Path("data/gan/0"))
-    generator = build_generator(facts, weights)
+    info, weights = read_generator_info(Path("data/gan/0"))
+    generator = load_packed_generator(info, weights)
     long = list(
-        generate_slices(generator, facts, facts.sampling_request(count=65, label=label, seed=7))
+        generate_slices(generator, info, info.sampling_request(count=65, label=label, seed=7))
     )
     for count in (1, 7, 64, 65):
         short = list(
             generate_slices(
-                generator, facts, facts.sampling_request(count=count, label=label, seed=7)
+                generator, info, info.sampling_request(count=count, label=label, seed=7)
             )
         )
         assert len(short) == count
@@ -75,7 +75,7 @@ def test_files_repeat_byte_for_byte_and_do_not_depend_on_the_count(here: Path, k
     assert only_slices(few).items() <= only_slices(many).items()
 
 
-def test_another_seed_draws_other_slices(here: Path) -> None:
+def test_another_seed_gives_other_slices(here: Path) -> None:
     one, other = (
         only_slices(ask(here / str(seed), "--count", 3, "--seed", seed)) for seed in (1, 2)
     )
@@ -90,12 +90,12 @@ def test_an_index_has_the_same_slice_whether_labels_alternate_or_not(here: Path)
     assert all(both[name] == tumor[name] for name in shared)
 
 
-def test_the_stage_and_the_command_draw_the_same_slices(here: Path) -> None:
+def test_the_stage_and_the_command_generate_the_same_slices(here: Path) -> None:
     stage_generate.main("0")
     found = read_slice_set(Path("data/synthetic/0"), "samples.parquet")
-    facts, weights = read_generator_info(Path("data/gan/0"))
-    wish = facts.sampling_request(count=len(found), label="both", seed=5)
-    drawn = list(generate_slices(build_generator(facts, weights), facts, wish))
+    info, weights = read_generator_info(Path("data/gan/0"))
+    wish = info.sampling_request(count=len(found), label="both", seed=5)
+    drawn = list(generate_slices(load_packed_generator(info, weights), info, wish))
     assert [one.seed for _, one in drawn] == found.table["seed"].tolist()
     for row, (_, one) in enumerate(drawn):
         assert np.array_equal(one.image, found.images[row])
@@ -121,7 +121,7 @@ def test_every_file_says_that_it_is_synthetic(here: Path) -> None:
         assert (here / kind / "README.md").read_text().splitlines()[2].startswith("SYNTHETIC.")
 
 
-def test_the_pictures_are_an_image_folder_that_the_judge_reads(here: Path) -> None:
+def test_the_png_files_are_an_image_folder_that_judge_reads(here: Path) -> None:
     ask(here / "out", "--count", 9)
     found, table = read_image_folder(here / "out"), pd.read_csv(here / "out/slices.csv")
     assert found.labels.tolist() == table["label"].tolist()
@@ -141,7 +141,7 @@ def test_the_pictures_are_an_image_folder_that_the_judge_reads(here: Path) -> No
         (["--count", "1", "--from", "data"], "data holds 0 generators, expected one"),
     ],
 )
-def test_wrong_words_end_with_two_and_one_line(
+def test_wrong_options_end_with_two_and_one_line(
     here: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -162,7 +162,7 @@ def test_a_folder_that_is_not_empty_is_left_as_it_is(
     assert [path.name for path in here.iterdir()] == ["mine.txt"]
 
 
-def test_a_release_has_no_generator_and_says_whom_to_ask(
+def test_a_release_has_no_generator_and_names_whom_to_ask(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "release").mkdir()
@@ -173,7 +173,7 @@ def test_a_release_has_no_generator_and_says_whom_to_ask(
     assert "ask its makers for what `auglift export` writes" in capsys.readouterr().err
 
 
-def test_a_generator_that_draws_no_tumours_ends_and_leaves_nothing(
+def test_a_generator_without_tumour_slices_ends_and_leaves_nothing(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.commands.export.standalone_generator.MAX_EMPTY_BATCHES", 2)
@@ -237,7 +237,7 @@ def test_every_value_of_a_dicom_file_fits_its_representation(
 
 
 @pytest.mark.parametrize("word", ["-5", "0", "nan", "inf", "large"])
-def test_an_area_that_is_none_is_refused(
+def test_an_invalid_area_is_rejected(
     here: Path, capsys: pytest.CaptureFixture[str], word: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -14,25 +14,25 @@ from tasks.generate.external_images import read_image_folder
 from tasks.generate.mask_cleanup import clean_mask, mask_matches_label
 from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
-from tests.tasks.train_gan_fixtures import SIZE, fake_generator, write_params, write_room
+from tests.tasks.train_gan_fixtures import SIZE, fake_generator, write_params, write_workspace
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def drawn(room: Path, **keys: object) -> SliceSet:
+def drawn(workspace: Path, **keys: object) -> SliceSet:
     """What the stage writes with these `generate` params."""
-    write_params(room, **({"min_tumor_px": 1} | keys))
+    write_params(workspace, **({"min_tumor_px": 1} | keys))
     generate.main("0")
-    return read_slice_set(room / "data/synthetic/0", "samples.parquet")
+    return read_slice_set(workspace / "data/synthetic/0", "samples.parquet")
 
 
-def test_a_slice_is_the_same_whatever_the_count(room: Path) -> None:
-    fake_generator(room)
-    few, many = drawn(room, count=10), drawn(room, count=130)
+def test_a_slice_is_the_same_whatever_the_count(workspace: Path) -> None:
+    fake_generator(workspace)
+    few, many = drawn(workspace, count=10), drawn(workspace, count=130)
     assert len(few) and few.table["seed"].isin(many.table["seed"]).all()
     for row, seed in enumerate(few.table["seed"]):
         twin = int(np.flatnonzero(many.table["seed"] == seed)[0])
@@ -40,59 +40,59 @@ def test_a_slice_is_the_same_whatever_the_count(room: Path) -> None:
         assert np.array_equal(few.masks[row], many.masks[twin])
 
 
-def test_another_seed_draws_other_slices(room: Path) -> None:
-    fake_generator(room)
-    assert not set(drawn(room).table["seed"]) & set(drawn(room, seed=6).table["seed"])
+def test_another_seed_gives_other_slices(workspace: Path) -> None:
+    fake_generator(workspace)
+    assert not set(drawn(workspace).table["seed"]) & set(drawn(workspace, seed=6).table["seed"])
 
 
-def test_masks_agree_with_labels_and_redraws_are_recorded(room: Path) -> None:
-    fake_generator(room)
-    found = drawn(room)
+def test_masks_agree_with_labels_and_redraws_are_recorded(workspace: Path) -> None:
+    fake_generator(workspace)
+    found = drawn(workspace)
     assert np.array_equal(found.masks.any((1, 2)), found.table["label"] == 1)
-    summary = json.loads((room / "data/synthetic/0/summary.json").read_text())
+    summary = json.loads((workspace / "data/synthetic/0/summary.json").read_text())
     assert summary["redraws"] == found.table["redraws"].sum()
     assert sum(summary["written"].values()) == len(found)
-    weights = (room / "data/gan/0/generator.safetensors").read_bytes()
+    weights = (workspace / "data/gan/0/generator.safetensors").read_bytes()
     assert summary["generator_sha256"] == hashlib.sha256(weights).hexdigest()
 
 
 def test_a_generator_without_masks_leaves_its_tumour_slices_out(
-    room: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake_generator(room)
-    found = drawn(room, min_tumor_px=SIZE * SIZE + 1, count=20, attempts=2)
+    fake_generator(workspace)
+    found = drawn(workspace, min_tumor_px=SIZE * SIZE + 1, count=20, attempts=2)
     assert not (found.table["label"] == 1).any()
     assert "never agreed" in capsys.readouterr().err
 
 
-def test_labels_without_masks_train_a_generator_whose_masks_say_nothing(room: Path) -> None:
-    write_room(room)
-    masks = room / "data/slices/masks.npy"
+def test_labels_without_masks_train_a_generator_whose_masks_say_nothing(workspace: Path) -> None:
+    write_workspace(workspace)
+    masks = workspace / "data/slices/masks.npy"
     np.save(masks, np.zeros_like(np.load(masks)))
     train_gan.main("0")
     generate.main("0")
-    found = read_slice_set(room / "data/synthetic/0", "samples.parquet")
+    found = read_slice_set(workspace / "data/synthetic/0", "samples.parquet")
     assert set(found.table["label"]) == {0, 1}
     assert not found.table["masked"].any()
     assert not found.masks.any()
-    history = pd.read_csv(room / "data/gan/0/history.csv")
+    history = pd.read_csv(workspace / "data/gan/0/history.csv")
     assert history["mask_missing"].isna().all()
     assert not history["event"].fillna("").str.contains("no mask").any()
 
 
-def test_a_missing_generator_is_said_with_its_remedy(room: Path) -> None:
+def test_a_missing_generator_is_reported_with_its_remedy(workspace: Path) -> None:
     with pytest.raises(InputError, match=r"dvc repro train_gan@0"):
-        drawn(room)
+        drawn(workspace)
 
 
-def test_a_damaged_generator_is_said(room: Path) -> None:
-    fake_generator(room)
-    (room / "data/gan/0/generator.safetensors").write_bytes(b"half a file")
+def test_a_damaged_generator_is_reported(workspace: Path) -> None:
+    fake_generator(workspace)
+    (workspace / "data/gan/0/generator.safetensors").write_bytes(b"half a file")
     with pytest.raises(InputError, match="cannot be read as a generator"):
-        drawn(room)
+        drawn(workspace)
 
 
-def test_small_islands_and_what_lies_in_the_air_are_removed() -> None:
+def test_small_islands_and_masks_in_the_air_are_removed() -> None:
     image = np.full((1, 32, 32), -1.0, np.float32)
     image[:, 6:26, 6:26] = 0.0
     soft = np.full((32, 32), -1.0, np.float32)
@@ -114,39 +114,39 @@ def test_dark_fluid_inside_the_head_is_no_air() -> None:
 @pytest.mark.parametrize(
     ("area", "label", "expected"), [(0, 0, True), (1, 0, False), (4, 1, False), (5, 1, True)]
 )
-def test_agreement(area: int, label: int, expected: bool) -> None:
+def test_a_mask_matches_its_label_by_its_area(area: int, label: int, expected: bool) -> None:
     mask = np.zeros((8, 8), np.uint8)
     mask.flat[:area] = 1
     assert mask_matches_label(mask, label, min_tumor_px=5) is expected
 
 
-def elsewhere(room: Path, n: int = 6) -> tuple[np.ndarray, np.ndarray]:
+def elsewhere(workspace: Path, n: int = 6) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (n, SIZE, SIZE)).astype(np.uint8)
     masks = np.zeros((n, SIZE, SIZE), np.uint8)
     masks[::2, 10:14, 8:14] = 1
-    (room / "other").mkdir()
+    (workspace / "other").mkdir()
     return images, masks
 
 
-def test_slices_made_elsewhere_are_taken_as_they_are(room: Path) -> None:
-    images, masks = elsewhere(room)
-    np.save(room / "other/images.npy", images)
-    np.save(room / "other/masks.npy", masks)
-    found = drawn(room, source="other", count=2)
+def test_external_slices_are_used_unchanged(workspace: Path) -> None:
+    images, masks = elsewhere(workspace)
+    np.save(workspace / "other/images.npy", images)
+    np.save(workspace / "other/masks.npy", masks)
+    found = drawn(workspace, source="other", count=2)
     assert len(found) == 6  # a given folder is never cut short
     assert np.allclose(found.images[:, 0], images / 127.5 - 1, atol=1e-3)
     assert np.array_equal(found.masks, masks)
     assert found.table["label"].tolist() == [1, 0, 1, 0, 1, 0]
 
 
-def test_pictures_and_nifti_files_read_as_the_arrays_they_were(room: Path) -> None:
-    images, masks = elsewhere(room)
-    np.save(room / "other/images.npy", images)
-    np.save(room / "other/masks.npy", masks)
-    expected = read_image_folder(room / "other")
+def test_png_and_nifti_files_read_as_the_arrays_they_were(workspace: Path) -> None:
+    images, masks = elsewhere(workspace)
+    np.save(workspace / "other/images.npy", images)
+    np.save(workspace / "other/masks.npy", masks)
+    expected = read_image_folder(workspace / "other")
     for kind in ("png", "nii.gz"):
-        folder = room / kind
+        folder = workspace / kind
         folder.mkdir()
         for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
             for name, plane in ((f"s{index}", image), (f"s{index}_mask", mask * 255)):
@@ -162,45 +162,47 @@ def test_pictures_and_nifti_files_read_as_the_arrays_they_were(room: Path) -> No
         assert np.array_equal(found.labels, expected.labels)
 
 
-def refused(room: Path) -> str:
+def refused(workspace: Path) -> str:
     with pytest.raises(InputError) as caught:
-        drawn(room, source="other")
+        drawn(workspace, source="other")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_another_size_is_refused_and_never_resized(room: Path) -> None:
-    elsewhere(room)
-    np.save(room / "other/images.npy", np.zeros((4, 48, 48), np.uint8))
-    np.save(room / "other/masks.npy", np.zeros((4, 48, 48), np.uint8))
-    message = refused(room)
+def test_another_size_is_rejected_and_never_resized(workspace: Path) -> None:
+    elsewhere(workspace)
+    np.save(workspace / "other/images.npy", np.zeros((4, 48, 48), np.uint8))
+    np.save(workspace / "other/masks.npy", np.zeros((4, 48, 48), np.uint8))
+    message = refused(workspace)
     assert "1 x 48 x 48" in message and "1 x 32 x 32" in message
 
 
-def test_intensities_of_unknown_range_are_refused(room: Path) -> None:
-    images, masks = elsewhere(room)
-    np.save(room / "other/images.npy", images.astype(np.float32))
-    np.save(room / "other/masks.npy", masks)
-    assert "[-1, 1]" in refused(room)
+def test_intensities_of_unknown_range_are_rejected(workspace: Path) -> None:
+    images, masks = elsewhere(workspace)
+    np.save(workspace / "other/images.npy", images.astype(np.float32))
+    np.save(workspace / "other/masks.npy", masks)
+    assert "[-1, 1]" in refused(workspace)
 
 
-def test_tumour_slices_without_masks_are_refused_while_a_segmenter_is_trained(room: Path) -> None:
-    images, _ = elsewhere(room)
-    np.save(room / "other/images.npy", images)
-    assert "slices.csv" in refused(room)
-    pd.DataFrame({"label": [0, 1] * 3}).to_csv(room / "other/slices.csv", index=False)
-    assert "downstream.tasks" in refused(room)
+def test_tumour_slices_without_masks_are_rejected_while_a_segmenter_is_trained(
+    workspace: Path,
+) -> None:
+    images, _ = elsewhere(workspace)
+    np.save(workspace / "other/images.npy", images)
+    assert "slices.csv" in refused(workspace)
+    pd.DataFrame({"label": [0, 1] * 3}).to_csv(workspace / "other/slices.csv", index=False)
+    assert "downstream.tasks" in refused(workspace)
 
 
-def test_a_folder_that_is_not_there_or_empty_is_refused(room: Path) -> None:
-    assert "no folder" in refused(room)
-    (room / "other").mkdir()
-    assert "holds no slices" in refused(room)
+def test_a_folder_that_is_not_there_or_empty_is_rejected(workspace: Path) -> None:
+    assert "no folder" in refused(workspace)
+    (workspace / "other").mkdir()
+    assert "holds no slices" in refused(workspace)
 
 
-def test_a_picture_without_its_mask_is_named(room: Path) -> None:
-    images, masks = elsewhere(room)
-    Image.fromarray(images[0]).save(room / "other/a.png")
-    Image.fromarray(masks[0]).save(room / "other/a_mask.png")
-    Image.fromarray(images[1]).save(room / "other/b.png")
-    assert "b.png has no _mask partner" in refused(room)
+def test_an_image_without_its_mask_is_named(workspace: Path) -> None:
+    images, masks = elsewhere(workspace)
+    Image.fromarray(images[0]).save(workspace / "other/a.png")
+    Image.fromarray(masks[0]).save(workspace / "other/a_mask.png")
+    Image.fromarray(images[1]).save(workspace / "other/b.png")
+    assert "b.png has no _mask partner" in refused(workspace)

@@ -13,7 +13,7 @@ from tasks.generate.load_generator import load_generator
 from tasks.generate.sample_generator import SamplingRequest, requested_conditions, sample_generator
 from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
-from tests.tasks.train_gan_fixtures import SIZE, fake_generator, write_params, write_room
+from tests.tasks.train_gan_fixtures import SIZE, fake_generator, write_params, write_workspace
 
 WISH = SamplingRequest(
     count=20, seed=1, tumor_share=0.5, min_island_px=1, min_tumor_px=0, attempts=1
@@ -35,7 +35,7 @@ def asked(**values: float) -> SamplingRequest:
     return SamplingRequest(**(vars(WISH) | values))  # type: ignore[arg-type]
 
 
-def test_what_is_asked_for_is_standardised_as_in_training_and_the_rest_is_drawn() -> None:
+def test_requested_conditions_are_standardised_as_in_training_and_the_others_come_from_z() -> None:
     generator, z = conditioned(), torch.randn(4, 8)
     free = requested_conditions(generator, z, LABELS, WISH)
     assert free is not None and torch.equal(free, generator.conditions(z, LABELS))
@@ -46,12 +46,12 @@ def test_what_is_asked_for_is_standardised_as_in_training_and_the_rest_is_drawn(
     assert placed is not None and torch.equal(placed[:, 1], torch.full((4,), -1.0))
 
 
-def test_a_generator_without_conditions_is_asked_for_none() -> None:
+def test_a_generator_without_conditions_gets_none() -> None:
     plain = Generator(Architecture(size=SIZE, latent=8, width=4))
     assert requested_conditions(plain, torch.randn(4, 8), LABELS, WISH) is None
 
 
-def test_an_asked_area_changes_tumour_slices_only() -> None:
+def test_a_requested_area_changes_tumour_slices_only() -> None:
     generator, cpu = conditioned(), torch.device("cpu")
     torch.nn.init.normal_(generator.head.weight, 0, 2)
     free, large = (
@@ -64,7 +64,7 @@ def test_an_asked_area_changes_tumour_slices_only() -> None:
     assert all(same[seed] == (free[seed].label == 0) for seed in shared)
 
 
-def test_asking_a_generator_for_what_it_never_learnt_is_one_clear_line(
+def test_a_condition_that_the_generator_never_learnt_is_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -75,12 +75,12 @@ def test_asking_a_generator_for_what_it_never_learnt_is_one_clear_line(
 
 
 @pytest.mark.verify
-def test_after_some_training_tumours_are_as_large_as_asked(
+def test_after_some_training_tumours_have_the_requested_area(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     training = {"steps": 300, "width": 8, "batch": 16, "latent": 16, "watch_every": 300}
-    write_room(tmp_path, gan=training | {"conditions": ["area"]})
+    write_workspace(tmp_path, gan=training | {"conditions": ["area"]})
     train_gan.main("0")
     generator = load_generator(tmp_path / "data/gan/0", torch.device("cpu"))
     asked_px, drawn_px = [], []

@@ -80,7 +80,7 @@ def resample_exactly(
     return values.reshape(patient.mask.shape)
 
 
-def test_patients_are_equal_byte_for_byte_whoever_writes_them(batch: Path, tmp_path: Path) -> None:
+def test_patients_are_equal_byte_for_byte_in_any_process(batch: Path, tmp_path: Path) -> None:
     """Here one process in reverse order, there the stage's two: no clock, no order, no chance."""
     for index in reversed(range(PATIENTS)):
         write_patient(tmp_path, index, seed=SEED)
@@ -100,7 +100,7 @@ def test_participants_are_listed_as_bids_asks(batch: Path, truth: list[Simulated
     assert json.loads((batch / "dataset_description.json").read_text())["BIDSVersion"]
 
 
-def test_format_site_and_tumour_do_not_give_each_other_away(batch: Path) -> None:
+def test_format_site_and_tumour_are_independent(batch: Path) -> None:
     table = pd.read_csv(batch / "participants.tsv", sep="\t")
     counts = table.groupby(["format", "site", "tumor"]).size()
     assert counts["dicom"].tolist() == [1] * 4
@@ -163,7 +163,7 @@ def test_segmentations_lie_on_their_series(batch: Path, truth: list[SimulatedPat
         assert found.NumberOfFrames == (occupied or patient.mask.shape[2])
 
 
-def test_stand_ins_for_patients_are_named_phantoms_but_not_marked_synthetic(
+def test_simulated_patients_are_named_phantoms_but_not_marked_synthetic(
     batch: Path, truth: list[SimulatedPatient]
 ) -> None:
     for patient in of_format(truth, "dicom"):
@@ -173,7 +173,7 @@ def test_stand_ins_for_patients_are_named_phantoms_but_not_marked_synthetic(
         assert (0x0008, 0x001C) not in first
 
 
-def test_no_clock_is_left_in_any_file(batch: Path) -> None:
+def test_no_file_holds_the_time_of_writing(batch: Path) -> None:
     for path in batch.rglob("*.dcm"):
         for element in pydicom.dcmread(path, stop_before_pixels=True).iterall():
             if element.VR in ("DA", "DT") and element.value:

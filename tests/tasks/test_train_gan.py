@@ -26,15 +26,15 @@ from tasks.train_gan.trainer import Trainer
 from tasks.train_gan.training_data import soft_masks, to_device
 from tasks.train_gan.training_state import TrainingState
 from tasks.train_gan.validation_metrics import mean_score
-from tests.tasks.train_gan_fixtures import SIZE, TINY, write_params, write_room
+from tests.tasks.train_gan_fixtures import SIZE, TINY, write_params, write_workspace
 
 OUT = Path("data/gan/0")
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    return write_room(tmp_path)
+    return write_workspace(tmp_path)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -45,7 +45,7 @@ def hashes(folder: Path) -> dict[str, str]:
     }
 
 
-def test_two_runs_write_the_same_bytes(room: Path) -> None:
+def test_two_runs_write_the_same_bytes(workspace: Path) -> None:
     train_gan.main("0")
     first = hashes(OUT)
     train_gan.main("0")
@@ -56,7 +56,7 @@ def test_two_runs_write_the_same_bytes(room: Path) -> None:
     }  # fmt: skip
 
 
-def test_what_is_written_rebuilds_the_generator_and_tells_its_history(room: Path) -> None:
+def test_the_outputs_rebuild_the_generator_and_hold_its_history(workspace: Path) -> None:
     train_gan.main("0")
     config = json.loads((OUT / "config.json").read_text())
     assert config["kind"] == "dcgan" and config["state"] in ("ok", "collapsed")
@@ -73,17 +73,17 @@ def test_what_is_written_rebuilds_the_generator_and_tells_its_history(room: Path
         assert picture.size[0] > 10 * SIZE
 
 
-def test_the_seed_changes_the_bytes(room: Path) -> None:
+def test_the_seed_changes_the_bytes(workspace: Path) -> None:
     train_gan.main("0")
     first = hashes(OUT)["generator.safetensors"]
-    write_params(room, gan={"seed": 4})
+    write_params(workspace, gan={"seed": 4})
     train_gan.main("0")
     assert hashes(OUT)["generator.safetensors"] != first
 
 
 @pytest.mark.parametrize("recipe", [r for r in RECIPES if r not in ("small_data", "projected")])
-def test_every_recipe_trains(room: Path, recipe: str) -> None:
-    write_params(room, gan={"recipe": recipe, "steps": 2})
+def test_every_recipe_trains(workspace: Path, recipe: str) -> None:
+    write_params(workspace, gan={"recipe": recipe, "steps": 2})
     train_gan.main("0")
     assert json.loads((OUT / "config.json").read_text())["recipe"] == recipe
 
@@ -97,7 +97,7 @@ def test_every_switch_trains_on_several_channels(
         "feature_matching": 1.0, "r1_every": 1, "loss": "hinge", "precision": "bf16",
         "ema_half_life": 0, "diffaugment": {"flip": True}, "steps": 3,
     }  # fmt: skip
-    write_room(tmp_path, gan=switches, channels=2)
+    write_workspace(tmp_path, gan=switches, channels=2)
     train_gan.main("0")
     history = pd.read_csv(OUT / "history.csv")
     assert (history[["l1", "r1", "feature_matching"]] > 0).all(axis=None)
@@ -105,22 +105,22 @@ def test_every_switch_trains_on_several_channels(
 
 def test_a_step_at_128_pixels_trains_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_room(tmp_path, gan={"steps": 1, "batch": 4}, zoom=4, per_label=8)
+    write_workspace(tmp_path, gan={"steps": 1, "batch": 4}, zoom=4, per_label=8)
     train_gan.main("0")
     assert json.loads((OUT / "config.json").read_text())["architecture"]["size"] == 128
 
 
-def test_a_discriminator_with_the_judges_eyes_is_announced(
-    room: Path, capsys: pytest.CaptureFixture[str]
+def test_a_discriminator_on_the_gates_features_is_announced(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_params(room, gan={"recipe": "projected", "steps": 1})
+    write_params(workspace, gan={"recipe": "projected", "steps": 1})
     train_gan.main("0")
     assert "flatters the ratio" in capsys.readouterr().err
     assert json.loads((OUT / "config.json").read_text())["architecture"]["pretrained_features"]
 
 
-def test_slices_from_elsewhere_need_no_training(room: Path) -> None:
-    write_params(room, source="elsewhere")
+def test_slices_from_elsewhere_need_no_training(workspace: Path) -> None:
+    write_params(workspace, source="elsewhere")
     train_gan.main("0")
     config = json.loads((OUT / "config.json").read_text())
     assert config == {"kind": "external", "source": "elsewhere"}
@@ -128,23 +128,23 @@ def test_slices_from_elsewhere_need_no_training(room: Path) -> None:
     assert json.loads((OUT / "metrics.json").read_text()) == {}
 
 
-def relabel(room: Path, label: int) -> None:
-    path = room / "data/slices/slices.parquet"
+def relabel(workspace: Path, label: int) -> None:
+    path = workspace / "data/slices/slices.parquet"
     pd.read_parquet(path).assign(label=label).to_parquet(path, index=False)
 
 
 @pytest.mark.parametrize(("label", "missing"), [(0, "tumour"), (1, "without tumour"), (-1, "")])
 def test_a_label_without_training_slices_is_one_clear_line(
-    room: Path, label: int, missing: str
+    workspace: Path, label: int, missing: str
 ) -> None:
-    relabel(room, label)
+    relabel(workspace, label)
     with pytest.raises(InputError, match=f"no .*{missing}.* add patients to data.batches"):
         train_gan.main("0")
     assert not OUT.exists()
 
 
-def test_slices_that_hold_no_numbers_are_no_divergence(room: Path) -> None:
-    path = room / "data/slices/images.npy"
+def test_slices_with_nan_are_not_taken_for_a_divergence(workspace: Path) -> None:
+    path = workspace / "data/slices/images.npy"
     images = np.load(path)
     images[0, 0, 3, 3] = np.nan
     np.save(path, images)
@@ -152,8 +152,10 @@ def test_slices_that_hold_no_numbers_are_no_divergence(room: Path) -> None:
         train_gan.main("0")
 
 
-def test_few_validation_slices_leave_the_distance_out_and_keep_the_last_step(room: Path) -> None:
-    path = room / "data/slices/slices.parquet"
+def test_few_validation_slices_leave_the_distance_out_and_keep_the_last_step(
+    workspace: Path,
+) -> None:
+    path = workspace / "data/slices/slices.parquet"
     table = pd.read_parquet(path)
     held = table.index[table["partition_0"] == "val"]
     table.loc[held[6:], "partition_0"] = "unused"
@@ -165,7 +167,7 @@ def test_few_validation_slices_leave_the_distance_out_and_keep_the_last_step(roo
     assert json.loads((OUT / "config.json").read_text())["best_step"] == 6
 
 
-def test_every_batch_holds_both_labels_equally(room: Path) -> None:
+def test_every_batch_holds_both_labels_equally(workspace: Path) -> None:
     from tasks.common.slice_set import read_slices
 
     examples = to_device(
@@ -177,7 +179,7 @@ def test_every_batch_holds_both_labels_equally(room: Path) -> None:
 
 
 @given(arrays(np.uint8, (2, 9, 11), elements=st.integers(0, 1)), st.floats(0.1, 1.0))
-def test_a_softened_mask_cut_at_zero_is_the_drawn_one(
+def test_a_softened_mask_cut_at_zero_is_the_original_one(
     masks: NDArray[np.uint8], peak: float
 ) -> None:
     """Also of one pixel, of a line, of the whole slice: `generate` cuts there."""
@@ -212,8 +214,8 @@ def test_slices_are_scored_in_batches_as_in_training(n: int) -> None:
     assert mean_score(trainer, [(none, None), (tumor, None)]) == pytest.approx(float(expected))
 
 
-def test_one_slice_of_a_label_is_too_few_to_learn_from(room: Path) -> None:
-    path = room / "data/slices/slices.parquet"
+def test_one_slice_of_a_label_is_too_few_to_learn_from(workspace: Path) -> None:
+    path = workspace / "data/slices/slices.parquet"
     table = pd.read_parquet(path)
     held = table.index[(table["partition_0"] == "train") & (table["label"] == 1)]
     table.loc[held[1:], "partition_0"] = "unused"
@@ -247,7 +249,7 @@ HEALTHY = {
         {"mask_spurious": 0.9}, {"score_train": 0.999, "score_fake": 0.001},
     ],
 )  # fmt: skip
-def test_collapse_is_told_from_what_the_slices_look_like(ill: dict[str, float]) -> None:
+def test_collapse_is_detected_from_the_metrics_of_the_slices(ill: dict[str, float]) -> None:
     assert collapse_reason(dict(HEALTHY)) == ""
     assert collapse_reason(HEALTHY | ill)
 
@@ -284,8 +286,10 @@ def test_a_run_ends_at_its_steps_on_a_plateau_or_when_its_time_is_up() -> None:
     assert slow.stop_reason(asked) == ""
 
 
-def test_a_run_whose_time_is_up_before_its_first_row_is_measured_all_the_same(room: Path) -> None:
-    write_params(room, gan={"steps": 900, "watch_every": 900, "max_minutes": 1e-6})
+def test_a_run_whose_time_is_up_before_its_first_row_is_measured_all_the_same(
+    workspace: Path,
+) -> None:
+    write_params(workspace, gan={"steps": 900, "watch_every": 900, "max_minutes": 1e-6})
     train_gan.main("0")
     config = json.loads((OUT / "config.json").read_text())
     assert (config["stopped_by"], config["steps"], config["best_step"]) == ("max_minutes", 2, 2)
@@ -313,7 +317,7 @@ def test_a_run_ends_when_its_losses_have_settled() -> None:
     assert TrainingState(step=100, history=still[:2], best_row=still[0]).stop_reason(asked) == ""
 
 
-def test_weights_are_sampled_with_the_batch_norm_statistics_of_their_own_draws() -> None:
+def test_weights_are_sampled_with_the_batch_norm_statistics_of_their_own_samples() -> None:
     asked = TrainGan.model_validate(TINY | {"steps": 10})
     trainer = Trainer(asked, Architecture(size=SIZE, width=4, latent=8), torch.device("cpu"))
     with torch.no_grad():
@@ -326,7 +330,7 @@ def test_weights_are_sampled_with_the_batch_norm_statistics_of_their_own_draws()
     torch.testing.assert_close(norm.running_mean, drawn.mean((0, 2, 3)), atol=1e-5, rtol=1e-4)
 
 
-def test_learning_rates_fall_to_nothing_over_the_last_steps() -> None:
+def test_learning_rates_fall_to_zero_over_the_last_steps() -> None:
     asked = TrainGan.model_validate(TINY | {"steps": 100, "decay": 0.4, "learning_rate": 0.01})
     trainer = Trainer(asked, Architecture(size=SIZE, width=4, latent=8), torch.device("cpu"))
     rates = []
@@ -355,12 +359,12 @@ def test_a_written_key_wins_over_its_recipe() -> None:
         ({"start_from": "networks.safetensors"}, "sha256sum"),
     ],
 )
-def test_what_contradicts_itself_is_refused(wrong: dict[str, object], said: str) -> None:
+def test_contradicting_params_are_rejected(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         TrainGan.model_validate(TINY | wrong)
 
 
-def test_a_typo_is_named_with_what_was_meant(room: Path) -> None:
-    write_params(room, gan={"r1_gama": 3})
+def test_a_typo_is_named_with_what_was_meant(workspace: Path) -> None:
+    write_params(workspace, gan={"r1_gama": 3})
     with pytest.raises(InputError, match=r"train_gan\.r1_gama, did you mean 'r1_gamma'"):
         params.read_section(TrainGan)

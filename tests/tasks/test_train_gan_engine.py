@@ -55,7 +55,7 @@ class Waits(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("gan", [{}, {"recipe": "paper"}, {"loss": "hinge", "precision": "bf16"}])
-def test_a_step_reads_no_number_back(gan: dict[str, Any]) -> None:
+def test_a_step_copies_nothing_from_the_device(gan: dict[str, Any]) -> None:
     if gan.get("recipe") == "paper":
         gan = gan | {"r1_gamma": 0, "ada_target": 0}
     made, examples = trainer(**gan)
@@ -68,7 +68,7 @@ def test_a_step_reads_no_number_back(gan: dict[str, Any]) -> None:
     assert waits.seen or made.steps_summed == 0  # only here, once a row
 
 
-def test_what_is_drawn_for_a_slice_does_not_depend_on_who_draws_it() -> None:
+def test_random_numbers_of_a_slice_do_not_depend_on_the_number_of_processes() -> None:
     made, examples = trainer()
     whole = make_step_inputs(made.config, 5, examples, Ranks())
     for rank in range(2):
@@ -132,7 +132,7 @@ def test_replayed_steps_are_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> N
     assert torch.equal(plain.adaptive.pack(), made.adaptive.pack())
 
 
-def test_what_cannot_be_recorded_is_run_as_it_is(
+def test_a_step_that_cannot_be_recorded_runs_as_a_plain_step(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Refusing:

@@ -18,17 +18,17 @@ from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
 from tasks.train_gan.distributed import Ranks
 from tests.tasks.test_train_gan import OUT, hashes
-from tests.tasks.train_gan_fixtures import TINY, run, write_params, write_room
+from tests.tasks.train_gan_fixtures import TINY, run, write_params, write_workspace
 
 HERE = Path(__file__).parents[2]
 
 
-def trained(room: Path, gan: dict[str, Any]) -> dict[str, torch.Tensor]:
+def trained(workspace: Path, gan: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The networks that the stage, as DVC runs it, ends with."""
-    write_params(room, gan=gan)
-    done = run("train_gan", room)
+    write_params(workspace, gan=gan)
+    done = run("train_gan", workspace)
     assert done.returncode == 0, done.stderr
-    return load_file(room / OUT / "networks.safetensors")
+    return load_file(workspace / OUT / "networks.safetensors")
 
 
 def furthest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
@@ -55,7 +55,7 @@ def test_two_processes_end_where_one_ends_but_for_rounding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gan: dict[str, Any], near: float
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_room(tmp_path, gan=gan)
+    write_workspace(tmp_path, gan=gan)
     train_gan.main("0")
     alone = load_file(OUT / "networks.safetensors")
     rows = pd.read_csv(OUT / "history.csv")
@@ -69,7 +69,7 @@ def test_two_processes_end_where_one_ends_but_for_rounding(
 @pytest.mark.verify
 def test_two_processes_killed_and_started_again_end_in_the_same_bytes(tmp_path: Path) -> None:
     gan = {"processes": 2, "steps": 60, "watch_every": 20, "sheet_every": 20}
-    write_room(tmp_path, gan=gan)
+    write_workspace(tmp_path, gan=gan)
     trained(tmp_path, gan)
     whole = hashes(tmp_path / OUT)
     driver = (
@@ -98,7 +98,7 @@ def test_two_processes_killed_and_started_again_end_in_the_same_bytes(tmp_path: 
 
 @pytest.mark.verify
 def test_wrong_input_of_two_processes_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    write_room(tmp_path, gan={"processes": 2})
+    write_workspace(tmp_path, gan={"processes": 2})
     path = tmp_path / "data/slices/slices.parquet"
     pd.read_parquet(path).assign(label=0).to_parquet(path, index=False)
     done = run("train_gan", tmp_path)
@@ -115,7 +115,7 @@ def test_shares_of_a_batch_are_disjoint_and_keep_the_groups_whole() -> None:
     assert groups == {frozenset(g) for share in shares for g in share.reshape(4, 2).T.tolist()}
 
 
-def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+def test_a_batch_that_cannot_be_shared_is_rejected() -> None:
     with pytest.raises(ValidationError, match="batch must be a multiple of 12 for 3 processes"):
         TrainGan.model_validate(TINY | {"processes": 3})
     assert TrainGan.model_validate(TINY | {"processes": 2}).processes == 2
@@ -127,7 +127,7 @@ def test_another_number_of_processes_is_another_run(
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.chdir(tmp_path)
-    write_room(tmp_path, gan={"processes": 2})
+    write_workspace(tmp_path, gan={"processes": 2})
     with pytest.raises(InputError, match="torchrun started 4 processes"):
         train_gan.main("0")
     assert not (tmp_path / OUT).exists()

@@ -18,7 +18,7 @@ from tasks.train_gan import __main__ as train_gan
 from tasks.train_gan import training_loop
 from tasks.train_gan.trainer import Trainer
 from tests.tasks.test_train_gan import OUT, hashes
-from tests.tasks.train_gan_fixtures import write_params, write_room
+from tests.tasks.train_gan_fixtures import write_params, write_workspace
 
 HERE = Path(__file__).parents[2]
 DRIVER = """
@@ -30,10 +30,10 @@ main("0")
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training_loop, "SAVE_SECONDS", 0.0)
-    return write_room(tmp_path)
+    return write_workspace(tmp_path)
 
 
 class Killed(BaseException):
@@ -67,9 +67,9 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_killed_at_several_steps_it_ends_in_the_same_bytes(
-    room: Path, monkeypatch: pytest.MonkeyPatch, gan: dict[str, object]
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, gan: dict[str, object]
 ) -> None:
-    write_params(room, gan=gan | {"steps": 7})
+    write_params(workspace, gan=gan | {"steps": 7})
     train_gan.main("0")
     whole = hashes(OUT)
     OUT.rename("elsewhere")
@@ -81,21 +81,21 @@ def test_killed_at_several_steps_it_ends_in_the_same_bytes(
 
 
 def test_other_params_or_slices_never_resume_a_foreign_checkpoint(
-    room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kill_at(4, monkeypatch)
-    write_params(room, gan={"r1_gamma": 1.0})
+    write_params(workspace, gan={"r1_gamma": 1.0})
     train_gan.main("0")
     assert "resuming" not in capsys.readouterr().err
-    write_params(room)
+    write_params(workspace)
     train_gan.main("0")
     assert "resuming at step 3" in capsys.readouterr().err
 
 
-def test_a_checkpoint_in_bfloat16_is_not_taken_up_without_it(
-    room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_checkpoint_in_bfloat16_is_not_resumed_without_it(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_params(room, gan={"precision": "auto"})
+    write_params(workspace, gan={"precision": "auto"})
 
     def finished(able: bool) -> tuple[bool, str]:
         """Whether a run on hardware with or without bfloat16 resumed, and what it computed in."""
@@ -110,7 +110,9 @@ def test_a_checkpoint_in_bfloat16_is_not_taken_up_without_it(
     assert finished(able=True) == (True, "bf16")
 
 
-def test_half_a_checkpoint_is_started_afresh(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_checkpoint_is_started_afresh(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train_gan.main("0")
     whole = hashes(OUT)
     OUT.rename("elsewhere")
@@ -122,7 +124,7 @@ def test_half_a_checkpoint_is_started_afresh(room: Path, monkeypatch: pytest.Mon
 
 
 def test_a_divergence_starts_once_more_with_the_next_seed_and_says_so(
-    room: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take = Trainer.step
 
@@ -138,7 +140,7 @@ def test_a_divergence_starts_once_more_with_the_next_seed_and_says_so(
 
 
 def test_a_second_divergence_is_one_clear_line_and_leaves_nothing(
-    room: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take = Trainer.step
 
@@ -152,21 +154,21 @@ def test_a_second_divergence_is_one_clear_line_and_leaves_nothing(
     assert not OUT.exists()
 
 
-def start(room: Path) -> "subprocess.Popen[bytes]":
+def start(workspace: Path) -> "subprocess.Popen[bytes]":
     environment = os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER], cwd=room, env=environment, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", DRIVER], cwd=workspace, env=environment, stderr=subprocess.DEVNULL
     )
 
 
-def kill_until_done(room: Path, *, kills: int, seed: int) -> int:
+def kill_until_done(workspace: Path, *, kills: int, seed: int) -> int:
     """Start, kill -9 after a random time, start again, ...; returns how many kills struck."""
     dice, struck = random.Random(seed), 0
     while True:
-        process = start(room)
+        process = start(workspace)
         try:
             if struck < kills:
-                wait_for_checkpoint(room, process)
+                wait_for_checkpoint(workspace, process)
                 time.sleep(dice.uniform(0, 0.4))
                 process.send_signal(signal.SIGKILL)
             code = process.wait(timeout=240)
@@ -178,11 +180,11 @@ def kill_until_done(room: Path, *, kills: int, seed: int) -> int:
         struck += 1
 
 
-def wait_for_checkpoint(room: Path, process: "subprocess.Popen[bytes]") -> None:
+def wait_for_checkpoint(workspace: Path, process: "subprocess.Popen[bytes]") -> None:
     """Until this process has written one; its predecessors' are older."""
     since = time.time()
     while process.poll() is None:
-        found = list(room.glob(".checkpoints/*/state.safetensors"))
+        found = list(workspace.glob(".checkpoints/*/state.safetensors"))
         if found and found[0].stat().st_mtime > since:
             return
         time.sleep(0.01)
@@ -191,10 +193,10 @@ def wait_for_checkpoint(room: Path, process: "subprocess.Popen[bytes]") -> None:
 @pytest.mark.parametrize(
     ("kills", "steps"), [(1, 40), pytest.param(20, 600, marks=pytest.mark.verify)]
 )
-def test_kill_9_at_random_moments_changes_no_byte(room: Path, kills: int, steps: int) -> None:
-    write_params(room, gan={"steps": steps, "watch_every": 20, "sheet_every": 20})
+def test_kill_9_at_random_moments_changes_no_byte(workspace: Path, kills: int, steps: int) -> None:
+    write_params(workspace, gan={"steps": steps, "watch_every": 20, "sheet_every": 20})
     train_gan.main("0")
-    whole = hashes(room / OUT)
-    (room / OUT).rename(room / "elsewhere")
-    assert kill_until_done(room, kills=kills, seed=1) >= 1
-    assert hashes(room / OUT) == whole
+    whole = hashes(workspace / OUT)
+    (workspace / OUT).rename(workspace / "elsewhere")
+    assert kill_until_done(workspace, kills=kills, seed=1) >= 1
+    assert hashes(workspace / OUT) == whole

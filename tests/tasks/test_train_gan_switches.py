@@ -21,15 +21,15 @@ from tasks.train_gan.conditions import (
     standardise_conditions,
 )
 from tests.tasks.test_train_gan import OUT
-from tests.tasks.train_gan_fixtures import TINY, write_params, write_room
+from tests.tasks.train_gan_fixtures import TINY, write_params, write_workspace
 
 NETWORKS = OUT / "networks.safetensors"
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    return write_room(tmp_path)
+    return write_workspace(tmp_path)
 
 
 def adaptive(**changes: object) -> AdaptiveAugmentation:
@@ -37,7 +37,7 @@ def adaptive(**changes: object) -> AdaptiveAugmentation:
     return AdaptiveAugmentation(TrainGan.model_validate(TINY | asked), torch.device("cpu"))
 
 
-def test_augmentation_grows_while_the_scores_of_real_slices_are_sure_and_fades_after() -> None:
+def test_augmentation_grows_while_real_slices_score_high_and_falls_after() -> None:
     ada = adaptive()
     sure, unsure = torch.ones(8), torch.tensor([1.0, -1.0] * 4)
     seen = []
@@ -49,7 +49,7 @@ def test_augmentation_grows_while_the_scores_of_real_slices_are_sure_and_fades_a
     assert seen[43] == pytest.approx(1 - pace) and seen[-1] == pytest.approx(1 - 5 * pace)
 
 
-def test_a_packed_probability_goes_on_as_if_nothing_had_happened() -> None:
+def test_a_restored_probability_continues_unchanged() -> None:
     whole, halted = adaptive(), adaptive()
     scores = [torch.randn(8, generator=torch.Generator().manual_seed(i)) + 1 for i in range(20)]
     for number, logits in enumerate(scores, 1):
@@ -62,9 +62,11 @@ def test_a_packed_probability_goes_on_as_if_nothing_had_happened() -> None:
     assert torch.equal(whole.pack(), halted.pack())
 
 
-def test_without_a_target_every_slice_is_augmented(room: Path) -> None:
+def test_without_a_target_every_slice_is_augmented(workspace: Path) -> None:
     assert float(adaptive(ada_target=0.0).probability) == 1.0
-    write_params(room, gan={"ada_target": 0.5, "ada_images": 320, "watch_every": 4, "steps": 8})
+    write_params(
+        workspace, gan={"ada_target": 0.5, "ada_images": 320, "watch_every": 4, "steps": 8}
+    )
     train_gan.main("0")
     often = pd.read_csv(OUT / "history.csv")["augment"]
     assert set(often) <= {0.0, 0.1, 0.2}
@@ -102,8 +104,10 @@ def test_the_distribution_holds_means_and_covariances_of_each_label() -> None:
         )
 
 
-def test_a_conditioned_generator_carries_what_its_training_slices_showed(room: Path) -> None:
-    write_params(room, gan={"conditions": ["area", "position"], "steps": 2})
+def test_a_conditioned_generator_carries_the_distribution_of_its_training_slices(
+    workspace: Path,
+) -> None:
+    write_params(workspace, gan={"conditions": ["area", "position"], "steps": 2})
     train_gan.main("0")
     shape = json.loads((OUT / "config.json").read_text())["architecture"]
     assert shape["conditions"] == ["area", "position"]
@@ -121,11 +125,11 @@ def started(path: Path) -> dict[str, object]:
     return {"start_from": str(path), "start_sha256": digest}
 
 
-def test_a_training_starts_from_the_networks_of_an_earlier_one(room: Path) -> None:
+def test_a_training_starts_from_the_networks_of_an_earlier_one(workspace: Path) -> None:
     train_gan.main("0")
     before = NETWORKS.rename("earlier.safetensors")
     still = {"steps": 1, "learning_rate": 1e-12, "discriminator_rate": 1e-12, "seed": 9}
-    write_params(room, gan=started(before) | still)
+    write_params(workspace, gan=started(before) | still)
     train_gan.main("0")
     old, new = load_file(before), load_file(NETWORKS)
     assert old.keys() == new.keys()
@@ -144,19 +148,19 @@ def test_a_training_starts_from_the_networks_of_an_earlier_one(room: Path) -> No
     ],
 )
 def test_other_networks_than_those_meant_are_one_clear_line(
-    room: Path, changes: dict[str, object], said: str
+    workspace: Path, changes: dict[str, object], said: str
 ) -> None:
-    write_params(room, gan={"steps": 1})
+    write_params(workspace, gan={"steps": 1})
     train_gan.main("0")
     before = NETWORKS.rename("earlier.safetensors")
-    write_params(room, gan=started(before) | changes)
+    write_params(workspace, gan=started(before) | changes)
     with pytest.raises(InputError, match=said):
         train_gan.main("0")
 
 
-def test_a_file_that_holds_no_networks_is_one_clear_line(room: Path) -> None:
+def test_a_file_that_holds_no_networks_is_one_clear_line(workspace: Path) -> None:
     other = Path("other.safetensors")
     other.write_bytes(b"half a file")
-    write_params(room, gan=started(other))
+    write_params(workspace, gan=started(other))
     with pytest.raises(InputError, match=r"is no networks\.safetensors"):
         train_gan.main("0")

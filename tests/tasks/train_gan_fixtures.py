@@ -20,7 +20,7 @@ TINY: dict[str, Any] = {
 SIZE = 32
 
 
-def write_room(
+def write_workspace(
     root: Path,
     *,
     gan: dict[str, Any] | None = None,

@@ -12,7 +12,7 @@ from tasks.commands.export.standalone_generator import (
     INFO_FILE,
     WEIGHTS_FILE,
     GeneratorInfo,
-    build_generator,
+    load_packed_generator,
 )
 from tasks.params.generate import Generate
 from tasks.params.release import Release
@@ -127,7 +127,7 @@ def build_checked_generator(info: GeneratorInfo, weights: Path) -> Generator:
         InputError: when info and weights do not fit.
     """
     try:
-        return build_generator(info, weights)
+        return load_packed_generator(info, weights)
     except (OSError, SafetensorError, RuntimeError, TypeError) as error:
         raise InputError(
             f"{weights} cannot be read as this generator ({str(error).splitlines()[0]}); train or"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tasks.commands.export.standalone_generator import (
     GeneratorInfo,
-    build_generator,
     generate_slices,
+    load_packed_generator,
     subject_name,
 )
 from tasks.release import png_writer
@@ -47,7 +47,9 @@ def generate(
     info = GeneratorInfo.load(weights.parent)
     skipped = count_earlier_slices(folder) if save_images else 0
     request = info.sampling_request(count=skipped + num_samples, label=label, seed=seed)
-    samples = islice(generate_slices(build_generator(info, weights), info, request), skipped, None)
+    samples = islice(
+        generate_slices(load_packed_generator(info, weights), info, request), skipped, None
+    )
     if not save_images:
         return [
             (channels_last(sample.image), sample.mask, str(sample.label)) for _, sample in samples

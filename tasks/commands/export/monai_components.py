@@ -9,8 +9,8 @@ from models.dcgan import LABELS
 from tasks.commands.export.standalone_generator import (
     WEIGHTS_FILE,
     GeneratorInfo,
-    build_generator,
     generate_slices,
+    load_packed_generator,
     subject_name,
 )
 from tasks.release import nifti_writer
@@ -22,7 +22,7 @@ class SliceGenerator(nn.Module):
     def __init__(self, folder: str) -> None:
         super().__init__()
         self.info = GeneratorInfo.load(Path(folder))
-        self.generator = build_generator(self.info, Path(folder) / WEIGHTS_FILE)
+        self.generator = load_packed_generator(self.info, Path(folder) / WEIGHTS_FILE)
 
     def forward(self, code: Tensor) -> Tensor:
         """Map (B,latent+2,1,1), noise and label scores, to slices with masks (B,C+1,size,size)."""

@@ -15,10 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
-from models.dcgan import Architecture, Generator
-from tasks.generate.sample_generator import BATCH, GeneratedSlice, SamplingRequest, sample_batch
+from models.dcgan import Generator
+from tasks.generate.sample_generator import (
+    BATCH,
+    GeneratedSlice,
+    SamplingRequest,
+    build_generator,
+    sample_batch,
+)
 
 INFO_FILE, WEIGHTS_FILE = "generator.json", "generator.safetensors"
 TUMOR_SHARES = {"tumor": 1.0, "none": 0.0, "both": 0.5}
@@ -107,13 +112,9 @@ class GeneratorInfo:
         return cls(**tree)
 
 
-def build_generator(info: GeneratorInfo, weights: Path) -> Generator:
-    """Build the generator with its weights, in evaluation mode."""
-    generator = Generator(Architecture(**info.architecture))
-    generator.load_state_dict(load_file(weights))
-    layout = torch.channels_last
-    ready: Generator = generator.to(memory_format=layout)
-    return ready.eval()
+def load_packed_generator(info: GeneratorInfo, weights: Path) -> Generator:
+    """Build the generator with its weights on the processor, in evaluation mode."""
+    return build_generator(info.architecture, weights, CPU)
 
 
 def generate_slices(
@@ -125,7 +126,7 @@ def generate_slices(
     and its index alone, and an index whose slice never agrees is left out of every list.
 
     Args:
-        generator: from `build`.
+        generator: from `load_packed_generator`.
         info: of that generator.
         request: from `info.sampling_request`.
 

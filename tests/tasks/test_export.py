@@ -93,7 +93,7 @@ def test_the_bundles_modules_write_the_slices_of_the_command(workspace: Path) ->
             module.__package__ = "elsewhere"
         spec.loader.exec_module(module)
     network = module.SliceGenerator(str(workspace / "bundle/models"))
-    module.write(network, str(workspace / "written"), count=5, label="both", seed=7)
+    module.write_slices(network, str(workspace / "written"), count=5, label="both", seed=7)
     assert files(workspace / "written", "*.nii.gz") == files(workspace / "nifti", "*.nii.gz")
     code = torch.cat([torch.randn(3, 8), torch.eye(2)[[0, 1, 1]]], 1)
     assert network(code[..., None, None]).shape == (3, 3, 32, 32)
@@ -103,7 +103,8 @@ def test_the_bundles_modules_write_the_slices_of_the_command(workspace: Path) ->
 def test_the_bundle_runs_alone_and_writes_the_slices_of_the_command(workspace: Path) -> None:
     alone(
         workspace / "bundle", "-m", "monai.bundle", "run", "--config_file",
-        "configs/inference.json", "--meta_file", "configs/metadata.json", "--count", "5", "--seed", "7",
+        "configs/inference.json", "--meta_file", "configs/metadata.json",
+        "--count", "5", "--seed", "7",
     )  # fmt: skip
     drawn = files(workspace / "bundle/output", "*.nii.gz")
     assert len(drawn) == 5 * 3
@@ -114,7 +115,8 @@ def test_the_bundle_runs_alone_and_writes_the_slices_of_the_command(workspace: P
 def test_the_bundles_network_does_what_its_metadata_say(workspace: Path) -> None:
     alone(
         workspace / "bundle", "-m", "monai.bundle", "verify_net_in_out", "network_def",
-        "--config_file", "configs/inference.json", "--meta_file", "configs/metadata.json", "--device", "cpu",
+        "--config_file", "configs/inference.json", "--meta_file", "configs/metadata.json",
+        "--device", "cpu",
     )  # fmt: skip
 
 

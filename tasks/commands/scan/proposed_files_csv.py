@@ -20,11 +20,11 @@ LEFT_OUT = ("skipped", "not-a-tumour-mask")
 
 
 def rows_of_scan(
-    scan: ScanRecord, patient: Patient, session: str | None, beside: Mapping[str, set[str]]
+    scan: ScanRecord, patient: Patient, session: str | None, files_by_folder: Mapping[str, set[str]]
 ) -> Iterator[FilesRow]:
     """Yield the rows of a scan: one a file, or one for a folder that holds nothing else.
 
-    `beside` holds all files of the batch by their folder.
+    `files_by_folder` holds all files of the batch.
     """
     known = patient.known if scan.headers else scan.patient_known
     identity = patient.id if scan.headers else scan.patient
@@ -42,35 +42,40 @@ def rows_of_scan(
             number = None if alone else scan.first_slice + position
             yield replace(row, path=source.name, slice=number, label=scan.label)
         return
-    for path in to_globs([source.name for source in scan.sources], beside):
+    for path in to_globs([source.name for source in scan.sources], files_by_folder):
         yield replace(row, path=path)
 
 
 def rows_of_rejected(
-    rejected: Iterable[tuple[str, str, str]], beside: Mapping[str, set[str]]
+    rejected: Iterable[tuple[str, str, str]], files_by_folder: Mapping[str, set[str]]
 ) -> Iterator[FilesRow]:
     """Yield rows of rejected files: to be filled in, or left out as they are."""
     rejected = list(rejected)
     open_paths = [path for path, code, _ in rejected if code in TO_FILL_IN]
     single_files = [path for path in open_paths if path.lower().endswith(NAMED_ONE_BY_ONE)]
     other_files = [path for path in open_paths if not path.lower().endswith(NAMED_ONE_BY_ONE)]
-    for path in [*single_files, *to_globs(other_files, beside)]:
+    for path in [*single_files, *to_globs(other_files, files_by_folder)]:
         yield FilesRow(path)
     for path, code, _ in rejected:
         if code in LEFT_OUT:
             yield FilesRow(path, role="skip")
 
 
-def to_globs(paths: Iterable[str], beside: Mapping[str, set[str]]) -> Iterator[str]:
+def to_globs(paths: Iterable[str], files_by_folder: Mapping[str, set[str]]) -> Iterator[str]:
     """Yield `folder/*` for a folder whose files, more than one, are all given; else each file."""
     by_folder: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         by_folder[parent_folder(path)].append(path)
-    for folder, given in by_folder.items():
-        if folder and "*" not in folder and len(given) > 1 and set(given) == beside[folder]:
+    for folder, paths_in_folder in by_folder.items():
+        if (
+            folder
+            and "*" not in folder
+            and len(paths_in_folder) > 1
+            and set(paths_in_folder) == files_by_folder[folder]
+        ):
             yield f"{folder}/*"
         else:
-            yield from given
+            yield from paths_in_folder
 
 
 def parent_folder(path: str) -> str:

@@ -28,7 +28,7 @@ class ScanRecord:
       sessions of a patient in time.
 
     Content:
-    - `modality` is the MR contrast, `evidence` what told it.
+    - `modality` is the MR contrast, `evidence` the source from which it was read.
     - `synthetic` is whether the header or the sidecar marks the image as synthetic.
     - `label` is the class of a 2D image: 1 tumour, 0 none, None where no folder or table names it.
     - `label_convention` names the meaning of a mask's values where the layout of its name tells it.

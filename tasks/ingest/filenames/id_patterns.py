@@ -138,10 +138,10 @@ def normalised_spelling(base: str) -> str:
 
 def extended_ids(bases: Collection[str]) -> set[str]:
     """Return the IDs that extend another ID, `P1_x` beside `P1`, and the IDs that they extend."""
-    found: set[str] = set()
-    known = set(bases)
+    extended: set[str] = set()
+    all_ids = set(bases)
     for base in bases:
         for match in re.finditer(r"[_\-. ]", base):
-            if base[: match.start()] in known:
-                found |= {base, base[: match.start()]}
-    return found
+            if base[: match.start()] in all_ids:
+                extended |= {base, base[: match.start()]}
+    return extended

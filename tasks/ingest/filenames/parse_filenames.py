@@ -40,7 +40,7 @@ BASE_SESSION = "0"  # of scans without a visit beside scans of the same patient 
 
 @dataclass(frozen=True, slots=True)
 class ParsedFilename:
-    """What a path says; `patient` and `session` are secrets.
+    """The content of a path; `patient` and `session` are secrets.
 
     `channels` are indices along the fourth axis with their contrasts, where the file holds several.
     `rejection` is a code and a reason where the patient is not known; `patient` then only separates

@@ -207,9 +207,9 @@ def is_patient_folder(folder: str, files: Iterable[PathParts]) -> bool:
     return evidence
 
 
-def repeats_name(one: str, other: str) -> bool:
+def repeats_name(stem_id: str, folder: str) -> bool:
     """Check whether a name's ID repeats the folder's: `P3/P3_flair`, `P3_v1/P3_flair`."""
-    short, long = sorted((one.casefold(), other.casefold()), key=len)
+    short, long = sorted((stem_id.casefold(), folder.casefold()), key=len)
     return bool(short) and long.startswith(short) and long[len(short) :][:1] in ("", *"_-. ")
 
 

@@ -32,7 +32,7 @@ IMAGE_FOLDERS = {"images", "image", "imgs", "img"}
 
 @dataclass(frozen=True, slots=True)
 class Image2D:
-    """What names and tables say of a 2D image; `patient` is empty where it is not known.
+    """A 2D image by its names and tables; `patient` is empty where it is not known.
 
     `slice_number` is its place in a volume, None where it stands alone. `stem` is the part of the
     path that an image and its mask share.
@@ -54,12 +54,12 @@ class Image2D:
 def find_image2d_scans(
     sources: list[Source],
     settings: Ingest,
-    older: dict[str, tuple[str, int | None]],
+    images2d_table: dict[str, tuple[str, int | None]],
     table: FilesTable,
 ) -> tuple[list[ScanRecord], list[Rejection]]:
     """Return the scans and the rejections of a batch's 2D images; each file is in one of them.
 
-    `older` is `pictures.csv`, `table` is `files.csv`.
+    `images2d_table` is `pictures.csv`, `table` is `files.csv`.
     """
     rejected: list[Rejection] = []
     images: list[Image2D] = []
@@ -68,7 +68,7 @@ def find_image2d_scans(
         if row is not None and row.role == "skip":
             rejected.append(Rejection((source,), *OWNER_SKIPS))
             continue
-        images.append(parse_image2d(source, settings, older, table, row))
+        images.append(parse_image2d(source, settings, images2d_table, table, row))
     duplicates, contradicted = find_duplicates(images), find_class_contradictions(images)
     stacks: dict[tuple[object, ...], list[Image2D]] = defaultdict(list)
     for image in images:
@@ -82,7 +82,7 @@ def find_image2d_scans(
             reason = "a picture without a patient"
             rejected.append(Rejection((image.source,), "patient-unknown", reason))
         else:
-            # without a slice number a picture stands alone, under its own stem
+            # without a slice number an image stands alone, under its own stem
             alone = image.stem if image.slice_number is None else ""
             patient = image.patient or image.stem
             key = (
@@ -136,7 +136,7 @@ def make_scan_record(stack: list[Image2D]) -> ScanRecord:
 def parse_image2d(
     source: Source,
     settings: Ingest,
-    older: dict[str, tuple[str, int | None]],
+    images2d_table: dict[str, tuple[str, int | None]],
     table: FilesTable,
     row: FilesRow | None,
 ) -> Image2D:
@@ -184,7 +184,9 @@ def parse_image2d(
             image, patient=pattern_match["patient"], session=None, slice_number=slice_number
         )
     images = [stem_path + suffix for suffix in SUFFIXES]
-    listed = next((older[key] for key in (source.name, *images) if key in older), None)
+    listed = next(
+        (images2d_table[key] for key in (source.name, *images) if key in images2d_table), None
+    )
     if listed is not None:
         image = replace(image, patient=listed[0], session=None, slice_number=listed[1])
     if row is None and role == "mask" and table:

@@ -22,7 +22,7 @@ class BatchReport:
     `write_file` and `write_rejected` append to the tables in `.private/`.
     """
 
-    names: Pseudonyms
+    pseudonyms: Pseudonyms
     write_file: Callable[[Sequence[str]], object]
     write_rejected: Callable[[Sequence[str]], object]
     volumes: list[str] = field(default_factory=list)
@@ -36,7 +36,7 @@ class BatchReport:
     def reject(self, rejections: Iterable[Rejection]) -> None:
         """Record one row a rejected file or series, under the token of its first file."""
         for rejection in rejections:
-            token = self.names.file_token(rejection.sources[0].name)
+            token = self.pseudonyms.file_token(rejection.sources[0].name)
             row = {"token": token, "code": rejection.code, "reason": rejection.reason}
             self.rejected.append(
                 write_tables.rejected_line(row | {"remedy": REMEDIES[rejection.code]})
@@ -71,7 +71,7 @@ class BatchReport:
             "files": self.files,
             "rejected": dict(sorted(self.codes.items())),
             "patients_known": self.all_known,
-            "public_key": self.names.public,
+            "public_key": self.pseudonyms.public,
         }
 
     def summary(self) -> str:
@@ -88,13 +88,13 @@ class BatchReport:
 
 
 @contextmanager
-def open_report(batch: str, names: Pseudonyms) -> Iterator[BatchReport]:
+def open_report(batch: str, pseudonyms: Pseudonyms) -> Iterator[BatchReport]:
     """Open a report that writes `rejected-BATCH.csv` and `files-BATCH.csv` into `.private/`."""
     with (
         open_private_table(f"files-{batch}.csv", ("path", "outcome")) as write_file,
         open_private_table(f"rejected-{batch}.csv", ("token", "path", "code")) as write_rejected,
     ):
-        yield BatchReport(names, write_file, write_rejected)
+        yield BatchReport(pseudonyms, write_file, write_rejected)
 
 
 def no_volume_message(folder: Path, batch: str, report: BatchReport) -> str:

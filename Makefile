@@ -1,5 +1,4 @@
-# make demo   install, run the pipeline on the embedded phantom, print what came of it
-# make test   lint, types, tests; `make verify` adds the long proofs
+# `make help` lists the targets by the comments behind their names.
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,31 +11,34 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DVC_NO_ANALYTICS := 1
 export OMP_WAIT_POLICY := PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# The stages' `python` is the environment's, whether or not it is activated.
+# The stages' `python` is that of the environment, whether or not it is activated.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: install demo lint test verify clean
+.PHONY: help install demo lint test verify clean
 
-install: $(STAMP)
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# A rejection (exit code 3) is a result: the demo says so and ends well.
-demo: $(STAMP)
+install: $(STAMP) ## install auglift and its tools into .venv
+
+# A rejection (exit code 3) is a result: the demo prints it and exits with 0.
+demo: $(STAMP) ## install, run the pipeline on the embedded phantom, print the verdict and the lift
 	@$(BIN)/auglift run --workers $(WORKERS) || [ $$? -eq 3 ]
 	@$(BIN)/auglift summary
 
-lint: $(STAMP)
+lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+test: lint ## check style and types, then run the tests
 	$(BIN)/pytest -m "not verify" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-verify: $(STAMP)
+verify: $(STAMP) ## run the tests and the long proofs
 	$(BIN)/pytest
 
-clean:
+clean: ## remove caches, locks, checkpoints and curves; data stays
 	rm -rf .prefect .locks .checkpoints dvclive .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(STAMP): pyproject.toml constraints.txt

@@ -1,4 +1,4 @@
-"""`auglift`: the commands of a clone. What is heavy is imported by the command that needs it."""
+"""`auglift`: the commands of a clone. Each command imports what is heavy when it runs."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ app.command()(tune)
 @app.command()
 def run(workers: Workers = 0) -> None:
     """Run what changed in the pipeline, as a Prefect flow."""
-    from flows.pipeline import run as run_pipeline
+    from flows.pipeline import run_pipeline
 
     raise typer.Exit(run_pipeline(workers))
 
@@ -58,33 +58,33 @@ def scan(
     run_module("tasks.commands.scan", [*(["--force"] if force else []), "--", batch])
 
 
-passes_on = app.command(
+command_of_module = app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
 )
 
 
-@passes_on
+@command_of_module
 def judge(context: typer.Context) -> None:
     """Judge a folder of synthetic images: --real DIR --synthetic DIR [--train DIR] [--out DIR]."""
     run_module("tasks.commands.judge", context.args)
 
 
-@passes_on
+@command_of_module
 def generate(context: typer.Context) -> None:
     """Draw slices: --count N --out DIR [--label tumor] [--seed S] [--format nifti] [--from DIR]."""
     run_module("tasks.commands.export.generate_cli", context.args)
 
 
-@passes_on
+@command_of_module
 def export(context: typer.Context) -> None:
     """Pack the generator for other tools: --format monai-bundle|medigan --out DIR [--from DIR]."""
     run_module("tasks.commands.export.export_cli", context.args)
 
 
-def run_module(module: str, words: list[str]) -> None:
-    """Run a command in a process of its own: it needs libraries that no front door imports."""
-    command = [sys.executable, "-m", module, *words]
+def run_module(module: str, arguments: list[str]) -> None:
+    """Run a command in a process of its own, because it needs torch; leave with its exit code."""
+    command = [sys.executable, "-m", module, *arguments]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 

@@ -1,6 +1,6 @@
-"""What DVC knows: the DAG of `dvc.yaml`, what changed in it, and the order of `dvc.lock`.
+"""Read the DAG of `dvc.yaml` and what changed in it from DVC, and sort `dvc.lock`.
 
-The only module that imports `dvc.repo`, which is not a public API of DVC.
+This is the only module that imports `dvc.repo`, which is not a public API of DVC.
 """
 
 import sys
@@ -24,7 +24,7 @@ from tasks.stage.errors import InputError
 
 
 class TaskOptions(BaseModel):
-    """`meta: {prefect: ...}` of a stage: how Prefect runs it."""
+    """How Prefect runs a stage: its `meta: {prefect: ...}` in `dvc.yaml`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     tags: frozenset[str] = frozenset()
@@ -50,39 +50,41 @@ class Plan:
 
     @property
     def changed(self) -> tuple[Stage, ...]:
-        """What has to run: changed stages and everything that follows from them."""
+        """The stages to run: those that changed and all that depend on them."""
         return tuple(stage for stage in self.stages if stage.changed)
 
 
 def print_to_stderr(message: str) -> None:
-    """Print a line where progress belongs."""
+    """Print a progress message on stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
 def read_plan(say: Callable[[str], None] = print_to_stderr) -> Plan:
-    """The root stages and their ancestors: a sub-pipeline counts only where it is needed.
+    """Read the root stages and their ancestors, and which of them changed.
+
+    Stages of a sub-pipeline are part of the plan only where a root stage needs them.
 
     Args:
-        say: Is told while another dvc command holds the repository.
+        say: Receives a message while another dvc command holds the repository.
 
     Raises:
-        StageError: when DVC cannot make sense of the repository, in DVC's words.
+        InputError: when DVC cannot read the repository, with DVC's message.
     """
     while True:
         drop_dead_entries(Path())
         try:
             return read_plan_once(say)
         except LockError as error:
-            found = parse_busy_message(str(error))
-            assert found is not None, error
-            wait_for_others(Path(), found, say, threading.Event())
+            in_use = parse_busy_message(str(error))
+            assert in_use is not None, error
+            wait_for_others(Path(), in_use, say, threading.Event())
 
 
 def read_plan_once(say: Callable[[str], None]) -> Plan:
-    """The same, unless another dvc command uses a path whose hash is asked for.
+    """Read the plan without waiting for paths that another dvc command uses.
 
     Raises:
-        LockError: when one does.
+        LockError: when another dvc command uses a path whose hash is needed.
     """
     stages: dict[str, Stage] = {}
     with open_locked_repo(say) as repo:
@@ -101,7 +103,11 @@ def read_plan_once(say: Callable[[str], None]) -> Plan:
 
 
 def read_task_options(address: str, meta: object) -> TaskOptions:
-    """The Prefect part of a stage's `meta`."""
+    """Check the Prefect part of a stage's `meta`.
+
+    Raises:
+        InputError: naming the key, its value and the allowed keys.
+    """
     found = meta.get("prefect", {}) if isinstance(meta, dict) else {}
     try:
         return TaskOptions.model_validate(found)
@@ -117,8 +123,8 @@ def read_task_options(address: str, meta: object) -> TaskOptions:
 def sort_lock(say: Callable[[str], None] = print_to_stderr) -> None:
     """Put the entries of `dvc.lock` into the order in which `dvc repro` writes them.
 
-    Stages that ran side by side were written as they ended. Entries of stages that are no
-    longer in `dvc.yaml` stay, behind the others.
+    DVC writes the entries of stages that run in parallel in the order in which they end. Entries
+    of stages that are no longer in `dvc.yaml` stay, after the others.
     """
     with open_locked_repo(say) as repo:
         order = plan_repro(get_active_graph(repo.index.graph), root_stages(repo))
@@ -143,10 +149,14 @@ def root_stages(repo: Repo) -> list[Any]:
 
 @contextmanager
 def open_locked_repo(say: Callable[[str], None]) -> Iterator[Repo]:
-    """The repository of the current folder, locked; what DVC cannot do becomes one line."""
+    """Open and lock the repository of the current folder.
+
+    Raises:
+        InputError: when DVC cannot read the repository, with DVC's message in one line.
+    """
     try:
         with Repo() as repo, ExitStack() as held:
-            repo.lock._friendly = False  # its own words name no holder
+            repo.lock._friendly = False  # DVC's own message names no holder
 
             def attempt() -> str | None:
                 try:

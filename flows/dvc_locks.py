@@ -1,9 +1,9 @@
-"""DVC's locks: who holds them, and entries whose holders are dead.
+"""Find who holds DVC's locks, and drop the entries of dead processes.
 
-DVC locks a repository for moments (`.dvc/tmp/lock`, freed by the kernel when its holder ends) and
-the paths of a stage for as long as it runs (`.dvc/tmp/rwlock`, a list of process ids that a killed
-process leaves behind). DVC drops an entry when no process has its id. After a restart of the
-machine another process may have it; then every command waits for a stranger.
+DVC locks a repository for moments (`.dvc/tmp/lock`, which the kernel frees when its holder ends)
+and the paths of a stage for as long as the stage runs (`.dvc/tmp/rwlock`, a list of process ids
+that a killed process leaves behind). DVC drops an entry when no process has its id. After a
+restart of the machine an unrelated process may have the id; then every dvc command waits for it.
 """
 
 import json
@@ -21,28 +21,30 @@ from dvc.rwlock import SCHEMA
 
 from flows.waiting import wait_until
 
-# What DVC says when another command has the repository or a stage's paths, or tore their list.
+# DVC's messages when another command holds the repository or paths, or left a torn list of paths.
 BUSY_MESSAGE = re.compile(
     r"'(?P<path>[^']*)' is busy, it is being blocked by:|Unable to acquire lock"
     r"|Unable to read RWLock-file|RWLock-file .* format error"
 )
 BLOCKER = re.compile(r"^\s*\(PID (\d+)\): ", re.MULTILINE)
-QUIET_PERIOD_S = 3.0  # between two stages, a command holds nothing for a moment
+QUIET_PERIOD_S = (
+    3.0  # a command that runs several stages holds nothing for a moment between two of them
+)
 
 DVC_TMP = Path(".dvc/tmp")
-CLOCK_TOLERANCE_S = 2.0  # how far a process's start and a file's time may disagree
+CLOCK_TOLERANCE_S = 2.0  # how far a process's start time and a file's time may disagree
 
 
 @dataclass(frozen=True)
 class PathsInUse:
-    """What DVC said is in use: a path, or "" for the repository, and the processes named."""
+    """A path in use, "" for the repository, and the ids of the processes that DVC named."""
 
     path: str
     pids: frozenset[int]
 
 
 def parse_busy_message(message: str) -> PathsInUse | None:
-    """Read DVC's message that something is in use; None when it says something else."""
+    """Parse DVC's message that something is in use; return None for any other message."""
     found = BUSY_MESSAGE.search(message)
     if found is None:
         return None
@@ -52,7 +54,9 @@ def parse_busy_message(message: str) -> PathsInUse | None:
 def wait_for_others(
     root: Path, busy: PathsInUse, say: Callable[[str], None], ended: threading.Event
 ) -> None:
-    """Wait until the commands that hold something have let go of all; without any, a moment.
+    """Wait until the commands that use a path hold no path any more.
+
+    Where no such command is found, wait for a moment without any lock.
 
     Raises:
         StageFailed: when `ended` was set.
@@ -75,12 +79,12 @@ def wait_for_others(
 
 
 def any_running(pids: frozenset[int]) -> bool:
-    """Whether any of some processes still runs; of none it is not known, so it counts as yes."""
+    """Check whether any of some processes still runs; True when no process is named."""
     return not pids or any(psutil.pid_exists(pid) for pid in pids)
 
 
 def lock_holder(root: Path) -> str:
-    """Who holds the repository's lock, in words."""
+    """Describe the process that holds the repository's lock."""
     try:
         pid = int((root / DVC_TMP / "lock").read_text().split()[0])
         words = psutil.Process(pid).cmdline()
@@ -90,7 +94,7 @@ def lock_holder(root: Path) -> str:
 
 
 def shorten_command(command: str) -> str:
-    """A command without the path of its interpreter, on one short line."""
+    """Return a command line without its interpreter and its paths, at most 80 characters."""
     words = [word.rpartition("/")[2] for word in command.split()]
     if words and words[0].startswith("python"):
         words = words[1:]
@@ -98,7 +102,7 @@ def shorten_command(command: str) -> str:
 
 
 def describe_holders(root: Path, pids: frozenset[int]) -> list[str]:
-    """The commands of some processes that still hold paths, in words."""
+    """Describe those of some processes that still hold paths."""
     drop_dead_entries(root)
     found = {
         entry["pid"]: f"`{shorten_command(entry['cmd'])}` (process {entry['pid']})"
@@ -111,7 +115,7 @@ def describe_holders(root: Path, pids: frozenset[int]) -> list[str]:
 def drop_dead_entries(root: Path) -> None:
     """Remove entries of processes that ended from the list of paths in use.
 
-    A list that was torn by a kill holds nothing that can be trusted; it is removed.
+    A list that a kill left torn cannot be trusted; it is removed.
     """
     path = root / DVC_TMP / "rwlock"
     if not path.exists():
@@ -144,18 +148,18 @@ def drop_dead_entries(root: Path) -> None:
 
 
 def read_entries(path: Path) -> dict[str, Any] | None:
-    """DVC's list of paths in use; None when it cannot be read."""
+    """Read DVC's list of paths in use; return None when it cannot be read."""
     try:
         lock: dict[str, Any] = SCHEMA(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return {"read": {}, "write": {}}
-    except Exception:  # whatever a torn file gives: no JSON, no text, another shape
+    except Exception:  # a torn file may be no JSON, no text, or of another shape
         return None
     return lock
 
 
 def iterate_entries(lock: dict[str, Any] | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every path with every process that holds it."""
+    """Yield every path with the entry of every process that holds it."""
     if lock is None:
         return
     yield from lock["write"].items()
@@ -165,10 +169,12 @@ def iterate_entries(lock: dict[str, Any] | None) -> Iterator[tuple[str, dict[str
 
 
 def is_live_holder(entry: dict[str, Any], written: float) -> bool:
-    """Whether the process that wrote an entry still runs, and is no namesake of it.
+    """Check whether the process that wrote an entry still runs.
+
+    A later process may have the same id: its start time and its command line are compared.
 
     Args:
-        entry: `pid` and `cmd`, the words of the process.
+        entry: `pid` and `cmd`, the command line of the process.
         written: When the list was last written, in seconds since 1970.
     """
     try:
@@ -177,9 +183,9 @@ def is_live_holder(entry: dict[str, Any], written: float) -> bool:
             return False
         if process.create_time() > written + CLOCK_TOLERANCE_S:
             return False
-        running, noted = " ".join(process.cmdline()).split(), entry["cmd"].split()
+        running, recorded = " ".join(process.cmdline()).split(), entry["cmd"].split()
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         return True
-    return bool(running) and running[-1:] == noted[-1:]
+    return bool(running) and running[-1:] == recorded[-1:]

@@ -1,6 +1,6 @@
-"""Run DVC as a child of a flow: it ends with the flow and writes its files whole.
+"""Run DVC as a child of a flow: it ends with the flow and writes its files atomically.
 
-Usage: `python -m flows.dvc_process WORDS`, as `dvc WORDS`. `flows.dvc_runner` starts it.
+Usage: `python -m flows.dvc_process ARGUMENTS`, as `dvc ARGUMENTS`. `flows.dvc_runner` starts it.
 """
 
 import os
@@ -13,14 +13,14 @@ from tasks.stage.processes import PARENT, die_with_parent
 
 
 def main() -> int:
-    """Run DVC with this process's words; returns its exit code."""
+    """Run DVC with this process's arguments; return its exit code."""
     die_with_parent()
     from dvc.cli import main as dvc
     from dvc.utils.serialize import _common, _yaml
 
     _common._dump_data = _yaml._dump_data = dump_atomically
     os.environ[PARENT] = str(os.getpid())  # for the stage
-    sys.argv[0] = "dvc"  # what DVC's locks and messages call it
+    sys.argv[0] = "dvc"  # the name in DVC's locks and messages
     return int(dvc())
 
 
@@ -29,7 +29,7 @@ def dump_atomically(
 ) -> None:
     """Write a file of DVC to a temporary name, then rename it.
 
-    DVC empties `dvc.lock` before it writes it anew. A kill in between would leave a torn file,
+    DVC itself empties `dvc.lock` before it writes it. A kill in between would leave a torn file,
     with which no DVC command works.
     """
     target = Path(os.path.realpath(path))

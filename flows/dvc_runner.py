@@ -1,4 +1,4 @@
-"""Stages as child processes: one `dvc repro --single-item` each, ended as a whole group."""
+"""Run stages as child processes: one `dvc repro --single-item` each, ended as a process group."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from tasks.stage.processes import PARENT
 
 PROGRESS_INTERVAL_S = 15.0
 SIGTERM_GRACE_S = 10.0
-# What DVC says after each single stage and what holds for the whole run only.
+# DVC's own messages around a stage, which say nothing of the stage or hold for a whole run only.
 DVC_MESSAGES = re.compile(
     r"^> |^\s*git add |^\s*dvc config core.autostage|Running stage '|Generating lock file '"
     r"|Updating lock file '|To track the changes with git|To enable auto staging|Use `dvc push`"
@@ -27,42 +27,42 @@ DVC_MESSAGES = re.compile(
 
 
 class DvcRunner:
-    """Runs stages, several at once if asked from several threads, and can end them all."""
+    """Runs stages, several at once when called from several threads, and can end them all."""
 
     def __init__(self, root: Path | None = None) -> None:
-        """`root` is the repository whose stages run; None stands for the current folder."""
+        """Set the repository whose stages run; None stands for the current folder."""
         self._root = root or Path()
         self._children: set[subprocess.Popen[str]] = set()
         self._guard = threading.Lock()
         self.ended = threading.Event()
 
     def repro(self, address: str, say: Callable[[str], None]) -> None:
-        """Run one stage through DVC and hand its output on, a line at a time.
+        """Run one stage through DVC and pass its output to `say`, a line at a time.
 
-        Where another dvc command has its paths, wait for that one.
+        Where another dvc command uses the stage's paths, wait for that command.
 
         Raises:
             StageFailed: with the last line that the stage printed.
         """
-        while (busy := self._try(address, say)) is not None:
-            wait_for_others(self._root, busy, say, self.ended)
+        while (in_use := self._run_once(address, say)) is not None:
+            wait_for_others(self._root, in_use, say, self.ended)
 
-    def _try(self, address: str, say: Callable[[str], None]) -> PathsInUse | None:
-        """Run a stage; returns what it has to wait for, if anything."""
+    def _run_once(self, address: str, say: Callable[[str], None]) -> PathsInUse | None:
+        """Run a stage once; return the paths in use that it has to wait for, if any."""
         child = self._start(address)
         assert child.stdout is not None
         last = ""
         code: int | None = None
-        refusal: list[str] = []
+        busy_lines: list[str] = []
         try:
             for line in read_lines(child.stdout):
-                if refusal or dvc_locks.parse_busy_message(line):
-                    refusal.append(line)
+                if busy_lines or dvc_locks.parse_busy_message(line):
+                    busy_lines.append(line)
                 elif failure := re.search(r"^ERROR: .*exited with (-?\d+)$", line):
                     code = int(failure[1])
-                elif own := strip_progress_bar(line):
-                    say(own)
-                    last = own
+                elif stage_output := strip_dvc_message(line):
+                    say(stage_output)
+                    last = stage_output
             status = child.wait()
         finally:
             self._end(child)
@@ -71,12 +71,12 @@ class DvcRunner:
         label = address.rsplit(":", 1)[-1]
         if self.ended.is_set():
             raise StageFailed(f"{label}: ended with the run", ENDED)
-        if refusal:
-            return dvc_locks.parse_busy_message("\n".join(refusal))
-        said = last.removeprefix(f"{label}: ").removeprefix("ERROR: ") or "it said nothing"
+        if busy_lines:
+            return dvc_locks.parse_busy_message("\n".join(busy_lines))
+        reason = last.removeprefix(f"{label}: ").removeprefix("ERROR: ") or "it said nothing"
         if code == WRONG_INPUT:
-            raise StageFailed(f"{label}: {said}", code)
-        raise StageFailed(f"{label} failed (exit {status if code is None else code}): {said}", 1)
+            raise StageFailed(f"{label}: {reason}", code)
+        raise StageFailed(f"{label} failed (exit {status if code is None else code}): {reason}", 1)
 
     def end(self) -> None:
         """End every stage that still runs, and start no other."""
@@ -88,7 +88,7 @@ class DvcRunner:
 
     def _start(self, address: str) -> subprocess.Popen[str]:
         command = ["--wait-for-lock", "repro", "--single-item", address]
-        # The stages' `python` is the one that runs the flow, inside a virtual environment or not.
+        # The stages' `python` is the one that runs the flow, in a virtual environment or not.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         with self._guard:
             if self.ended.is_set():
@@ -113,7 +113,7 @@ class DvcRunner:
         return child
 
     def _end(self, child: subprocess.Popen[str]) -> None:
-        """End what is left of a child and of everything it started."""
+        """End a child and all processes that it started."""
         if child.poll() is None:
             end_group(child)
         with self._guard:
@@ -121,12 +121,12 @@ class DvcRunner:
 
 
 def end_group(child: subprocess.Popen[str]) -> None:
-    """SIGTERM to a child's process group, SIGKILL to what is still there some seconds later."""
+    """Send SIGTERM to a child's process group, and SIGKILL to what still runs 10 seconds later."""
     try:
         os.killpg(child.pid, signal.SIGTERM)
         deadline = time.monotonic() + SIGTERM_GRACE_S
         while time.monotonic() < deadline:
-            child.poll()  # reaps it: a zombie would keep the group alive
+            child.poll()  # reaps the child: a zombie would keep the group alive
             os.killpg(child.pid, 0)
             time.sleep(0.1)
         os.killpg(child.pid, signal.SIGKILL)
@@ -136,21 +136,24 @@ def end_group(child: subprocess.Popen[str]) -> None:
         child.wait()
 
 
-def strip_progress_bar(line: str) -> str:
-    """What the stage itself said: a progress bar leaves DVC's next words on its own line."""
-    chatter = DVC_MESSAGES.search(line)
-    return line[: chatter.start()].rstrip() if chatter else line
+def strip_dvc_message(line: str) -> str:
+    """Return what the stage itself printed on a line.
+
+    After a progress bar, DVC's next message stands on the bar's line.
+    """
+    message = DVC_MESSAGES.search(line)
+    return line[: message.start()].rstrip() if message else line
 
 
 def read_lines(stream: IO[str]) -> Iterator[str]:
-    """The lines of a child, with the redrawings of a progress bar thinned out."""
+    """Yield the lines of a child's output; of a progress bar, one line in 15 seconds."""
     stream.reconfigure(newline="")  # type: ignore[attr-defined] # keep \r apart from \n
-    drawn = time.monotonic()
+    last_progress = time.monotonic()
     for raw in stream:
         line = raw.rstrip()
         if raw.endswith("\r"):
-            if time.monotonic() - drawn < PROGRESS_INTERVAL_S:
+            if time.monotonic() - last_progress < PROGRESS_INTERVAL_S:
                 continue
-            drawn = time.monotonic()
+            last_progress = time.monotonic()
         if line:
             yield line

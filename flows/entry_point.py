@@ -1,4 +1,4 @@
-"""What every entry point shares: exit codes, error lines, signals and the option `--workers`."""
+"""Share what every entry point needs: exit codes, error lines, signals, the option `--workers`."""
 
 import signal
 from collections.abc import Callable

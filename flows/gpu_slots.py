@@ -1,8 +1,8 @@
-"""The slots of the limit `gpu`: how many trainers run at once.
+"""Hold the slots of the limit `gpu`, which says how many trainers run at once.
 
-A temporary server serves one machine: there a slot is a locked file in `PREFECT_HOME`, which the
-kernel frees when its holder ends. On a server of the user's, which other machines may share, it is
-a slot of the server's global concurrency limit (`flows.prefect_gpu_slots`).
+A temporary Prefect server serves one machine. There a slot is a locked file in `PREFECT_HOME`,
+which the kernel frees when its holder ends. On the user's own server, which other machines may
+share, a slot is one of the server's global concurrency limit (`flows.prefect_gpu_slots`).
 """
 
 import threading
@@ -16,32 +16,34 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_HOME
 
 from flows.prefect_gpu_slots import GPU, ServerSlot
-from flows.prefect_server import is_shared
+from flows.prefect_server import is_users_server
 from flows.waiting import FileLock, local_time, wait_until, waiting_message
 
 
 class Slot(Protocol):
-    """One slot, to be taken and freed."""
+    """One slot of the limit `gpu`."""
 
     def attempt(self) -> str | None:
-        """Take the slot; returns None, or in words what is to be waited for."""
+        """Take the slot; return None, or a message that says what to wait for."""
 
     def free(self) -> None:
         """Give the slot back."""
 
 
 @contextmanager
-def gpu_slot(say: Callable[[str], None], ended: threading.Event) -> Iterator[None]:
-    """Hold one of the slots of the limit `gpu`; wait for it where all are taken.
+def hold_gpu_slot(say: Callable[[str], None], ended: threading.Event) -> Iterator[None]:
+    """Hold one of the slots of the limit `gpu`; wait where all are taken.
 
     Args:
-        say: Is told what is waited for, and since when another run holds it.
-        ended: Set when the run ends, which ends the wait.
+        say: Receives a message that names the run that holds the slot, and since when.
+        ended: An event that is set when the run ends, which ends the wait.
 
     Raises:
         StageFailed: when the run ended first.
     """
-    slot: Slot = ServerSlot(run_name(), say) if is_shared() else LocalSlot(run_name())
+    slot: Slot = (
+        ServerSlot(prefect_run_name(), say) if is_users_server() else LocalSlot(prefect_run_name())
+    )
     try:
         wait_until(slot.attempt, say, ended, poll_s=1)
         yield
@@ -49,8 +51,8 @@ def gpu_slot(say: Callable[[str], None], ended: threading.Event) -> Iterator[Non
         slot.free()
 
 
-def run_name() -> str:
-    """The names that Prefect gave the flow's run and the task's."""
+def prefect_run_name() -> str:
+    """Return the names that Prefect gave to the flow run and to the task run."""
     flow, task = FlowRunContext.get(), TaskRunContext.get()
     names = [flow.flow_run.name if flow and flow.flow_run else "unnamed"]
     if task is not None:
@@ -74,10 +76,10 @@ class LocalSlot:
         holders = []
         for number in range(limit.limit):
             file = FileLock(PREFECT_HOME.value() / "gpu-slots" / str(number))
-            if file.take(f"run {self._run} since {local_time()}"):
+            if file.acquire(f"run {self._run} since {local_time()}"):
                 self._file = file
                 return None
-            holders.append(file.holder())
+            holders.append(file.read_holder())
         return (
             waiting_message("the GPU", holders) if holders else f"the limit {GPU} of Prefect is 0"
         )
@@ -85,11 +87,11 @@ class LocalSlot:
     def free(self) -> None:
         """Unlock the file."""
         if self._file is not None:
-            self._file.free()
+            self._file.release()
 
 
 def ensure_gpu_limit(trainers: int = 1) -> None:
-    """Some trainers at a time, unless the user's server already says how many."""
+    """Set the limit `gpu` on the server, unless the server has one already."""
     with get_client(sync_client=True) as client:
         try:
             client.read_global_concurrency_limit_by_name(GPU)

@@ -1,7 +1,7 @@
-"""The data engineer's door: the DAG of `dvc.yaml` as a Prefect flow.
+"""Run the DAG of `dvc.yaml` as a Prefect flow.
 
-DVC says what changed; each changed stage becomes a Prefect task that runs it through DVC.
-Caching stays DVC's alone, so that after a run through either door the other has nothing to do.
+DVC says what changed; each changed stage becomes a Prefect task that runs the stage through DVC.
+DVC alone caches, so that `dvc repro` has nothing to do after a flow, nor a flow after `dvc repro`.
 """
 
 import os
@@ -33,7 +33,7 @@ from flows.entry_point import (
     print_error,
     run_command,
 )
-from flows.gpu_slots import ensure_gpu_limit, gpu_slot, run_name
+from flows.gpu_slots import ensure_gpu_limit, hold_gpu_slot, prefect_run_name
 from flows.prefect_gpu_slots import GPU
 from flows.prefect_server import ensure_server
 from flows.run_failure import ENDED, StageFailed, hide_tracebacks
@@ -44,35 +44,35 @@ RUN_LOCK = Path(".locks/run")
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def run_stage(stage: Stage, runner: DvcRunner) -> None:
-    """Run one stage through DVC; one that asks for the GPU waits until it is free."""
+def run_dvc_stage(stage: Stage, runner: DvcRunner) -> None:
+    """Run one stage through DVC; a stage with the tag `gpu` waits for a slot of that limit."""
     logger = get_run_logger()
     slot: AbstractContextManager[None] = nullcontext()
     if GPU in stage.options.tags:
-        slot = gpu_slot(logger.info, runner.ended)
+        slot = hold_gpu_slot(logger.info, runner.ended)
     with slot:
         runner.repro(stage.address, logger.info)
 
 
 @flow(name="auglift", persist_result=False)
 def pipeline(workers: int = 0) -> State[Any]:
-    """Run what changed, siblings at once, and end as the gate decides.
+    """Run what changed, independent stages in parallel, and end in the state the gate decides.
 
     Args:
         workers: How many stages run at once; 0 for as many as there are processors.
 
     Returns:
         A state named `Rejected` of type FAILED when the gate rejected the images, so that
-        alerts fire; `WrongInput`, also FAILED, when no second try can help.
+        alerts fire; `WrongInput`, also FAILED, when a retry cannot help.
     """
     hide_tracebacks()
     logger = get_run_logger()
     try:
         preflight.check_clone()
-        with only_run(logger.info):
+        with exclusive_run(logger.info):
             plan = read_plan(logger.info)
             logger.info("%d of %d stages to run", len(plan.changed), len(plan.stages))
-            run_changed(plan, workers or os.cpu_count() or 1)
+            run_changed_stages(plan, workers or os.cpu_count() or 1)
             sort_lock(logger.info)
     except InputError as error:
         return Failed(name="WrongInput", message=str(error))
@@ -80,48 +80,51 @@ def pipeline(workers: int = 0) -> State[Any]:
         name = "WrongInput" if error.code == WRONG_INPUT else "Failed"
         return Failed(name=name, message=str(error))
     verdict = summary.read_summary()
-    prefect_artifacts.publish(verdict)
+    prefect_artifacts.publish_artifacts(verdict)
     if verdict.rejected:
         return Failed(name="Rejected", message=verdict.line)
     return Completed(message=verdict.line)
 
 
 @contextmanager
-def only_run(say: Callable[[str], None]) -> Iterator[None]:
-    """Wait until no other flow runs in this clone, and clear away what a killed one left."""
+def exclusive_run(say: Callable[[str], None]) -> Iterator[None]:
+    """Wait until no other flow runs in this clone, then hold the clone.
+
+    What a killed flow left in DVC's list of paths in use is removed.
+    """
     lock = FileLock(RUN_LOCK)
 
     def attempt() -> str | None:
-        if lock.take(f"run {run_name()} since {local_time()}"):
+        if lock.acquire(f"run {prefect_run_name()} since {local_time()}"):
             return None
-        return waiting_message("this clone", [lock.holder()])
+        return waiting_message("this clone", [lock.read_holder()])
 
     wait_until(attempt, say, threading.Event())
     try:
         dvc_locks.drop_dead_entries(Path())
         yield
     finally:
-        lock.free()
+        lock.release()
 
 
 def wait_for_other_run(say: Callable[[str], None]) -> None:
-    """Wait until no flow runs in this clone, without holding it."""
+    """Wait until no flow runs in this clone, without holding the clone."""
 
     def attempt() -> str | None:
         if is_locked(RUN_LOCK):
-            return waiting_message("this clone", [FileLock(RUN_LOCK).holder()])
+            return waiting_message("this clone", [FileLock(RUN_LOCK).read_holder()])
         return None
 
     wait_until(attempt, say, threading.Event())
 
 
-def run_changed(plan: Plan, workers: int) -> None:
-    """Run the changed stages, each as soon as what it needs is there.
+def run_changed_stages(plan: Plan, workers: int) -> None:
+    """Run the changed stages, each as soon as its inputs are ready.
 
-    After a failure no stage is started; those that run may end.
+    After a failure no further stage is started; stages that run may end.
 
     Raises:
-        StageFailed: the first failure.
+        StageFailed: for the first failure.
     """
     changed = {stage.address: stage for stage in plan.changed}
     if any(GPU in stage.options.tags for stage in plan.changed):
@@ -140,7 +143,9 @@ def run_changed(plan: Plan, workers: int) -> None:
             while ready and running < workers and not failures:
                 stage = changed[ready.pop(0)]
                 parents = [futures[address] for address in stage.needs & changed.keys()]
-                future = as_task(stage).submit(stage, runner, wait_for=parents, return_state=False)
+                future = stage_task(stage).submit(
+                    stage, runner, wait_for=parents, return_state=False
+                )
                 future.add_done_callback(completion_callback(ended, stage.address))
                 futures[stage.address] = future
                 running += 1
@@ -162,14 +167,14 @@ def run_changed(plan: Plan, workers: int) -> None:
 def completion_callback(
     ended: "queue.Queue[str]", address: str
 ) -> Callable[[PrefectFuture[Any]], None]:
-    """A callback that says which stage ended."""
+    """Return a callback that puts a stage's address on the queue when the stage ends."""
     return lambda _: ended.put(address)
 
 
-def as_task(stage: Stage) -> Task[[Stage, DvcRunner], None]:
-    """The task of a stage, with what its `meta: {prefect: ...}` asks for."""
+def stage_task(stage: Stage) -> Task[[Stage, DvcRunner], None]:
+    """Return the Prefect task of a stage, with the options of its `meta: {prefect: ...}`."""
     options = stage.options
-    return run_stage.with_options(
+    return run_dvc_stage.with_options(
         name=stage.address.partition("@")[0],
         task_run_name=stage.address,
         tags=options.tags,
@@ -180,15 +185,16 @@ def as_task(stage: Stage) -> Task[[Stage, DvcRunner], None]:
 
 
 def should_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Another try helps unless the input is wrong or the run was ended."""
+    """Check whether a retry may help: not after wrong input, nor when the run was ended."""
     failure = state.result(raise_on_failure=False)
     return not (isinstance(failure, StageFailed) and failure.code in (WRONG_INPUT, ENDED))
 
 
-def run(workers: int = 0) -> int:
-    """Check, run what changed, and say how it ended; returns the exit code.
+def run_pipeline(workers: int = 0) -> int:
+    """Check the clone, run what changed and print the verdict.
 
-    0 accepted or nothing to do, 2 wrong input, 3 rejected, 1 anything else.
+    Returns:
+        The exit code: 0 accepted or nothing to do, 2 wrong input, 3 rejected, 1 anything else.
     """
     end_on_sigterm()
     try:
@@ -220,7 +226,7 @@ def run(workers: int = 0) -> int:
 
 def command(workers: Workers = 0) -> None:
     """Run what changed in the pipeline, as a Prefect flow."""
-    raise typer.Exit(run(workers))
+    raise typer.Exit(run_pipeline(workers))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a Prefect run leaves beside its logs: the verdict, the lift, a sheet, the report's place."""
+"""Publish the artifacts of a Prefect run: verdict, lift, sample sheets, a link to the report."""
 
 import base64
 from pathlib import Path
@@ -13,9 +13,11 @@ from prefect.artifacts import (
 from flows.summary import REPORT, Summary, format_figures
 
 
-def publish(summary: Summary) -> None:
-    """Write the run's artifacts; they need no network, pictures travel as data URIs."""
-    create_markdown_artifact(markdown(summary), key="verdict", description="The gate's verdict")
+def publish_artifacts(summary: Summary) -> None:
+    """Publish the run's artifacts; images are data URIs, so that they need no network."""
+    create_markdown_artifact(
+        verdict_markdown(summary), key="verdict", description="The gate's verdict"
+    )
     create_table_artifact(
         [
             {"task": task, "metric": metric, "arm": arm, "figure": format_figures(figures)}
@@ -36,8 +38,8 @@ def publish(summary: Summary) -> None:
             )
 
 
-def markdown(summary: Summary) -> str:
-    """The verdict with a table of the gate's measures per fold."""
+def verdict_markdown(summary: Summary) -> str:
+    """Return the verdict as Markdown, with a table of the gate's measures per fold."""
     lines = ["# Verdict", "", summary.line]
     for fold, gate in summary.gates.items():
         lines += ["", f"## Fold {fold}: {gate.verdict}", ""]

@@ -1,16 +1,16 @@
-"""Slots of the limit `gpu` on a server of the user's, which die with their holder.
+"""Hold slots of the limit `gpu` on the user's own Prefect server, and free those of dead holders.
 
 The limit is Prefect's own, so that every flow on the server may share it. Prefect counts the taken
-slots in its database and keeps the leases that free them in the server's memory: a slot whose
-holder is killed is free a minute later, but never if the server is killed too. Therefore each
+slots in its database and keeps the leases that free them in the server's memory. A slot whose
+holder is killed is free a minute later, but never when the server is killed too. Therefore each
 holder also leaves a record on the server, a Prefect variable `auglift-gpu-...`, which says who
-holds which lease, and which a waiting run uses to give back the slots of dead holders:
+holds which lease. A waiting run uses the records to return the slots of dead holders:
 
-- On the holder's machine, a locked file tells at once whether the holder lives.
-- Elsewhere, the record must be renewed; after `STALE_S` without it the holder counts as dead.
+- On the holder's machine, a locked file shows at once whether the holder lives.
+- On another machine, the holder counts as dead when it has not renewed the record for `STALE_S`.
 
-Whether the server forgot a lease (it was restarted; its slot is still counted) or ended it (its
-slot was given back) is told by a second lease, the witness, which holds no slot and lasts a day.
+A second lease, the witness, holds no slot and lasts a day. It shows whether the server forgot a
+lease (it was restarted, and still counts the slot) or ended it (and returned the slot).
 """
 
 import contextvars
@@ -35,18 +35,18 @@ from flows.waiting import FileLock, is_locked, waiting_message
 
 GPU = "gpu"
 PREFIX = "auglift-gpu-"
-WITNESS = "auglift-witness"  # no limit bears this name
+WITNESS = "auglift-witness"  # no limit has this name
 LEASE_S = 60.0  # the shortest that Prefect allows
 WITNESS_S = 86400.0  # the longest
-RENEWED_EVERY_S = 15.0
+RENEW_INTERVAL_S = 15.0
 STALE_S = 90.0
 TIMEOUT_S = 10.0
-SILENCE_LIMIT_S = 120.0  # how long a waiting run bears a server that does not answer
+SILENCE_LIMIT_S = 120.0  # how long a waiting run tolerates a server that does not answer
 GONE, LOCKED, TOO_MANY = 410, 423, 422
 
 
-class Record(BaseModel):
-    """Who holds a slot; `since` is in UTC, `lock` a file on `machine`."""
+class HolderRecord(BaseModel):
+    """Which run holds a slot; `since` is in UTC, `lock` is a file on `machine`."""
 
     model_config = ConfigDict(frozen=True)
     run: str
@@ -58,18 +58,18 @@ class Record(BaseModel):
 
     @property
     def holder(self) -> str:
-        """The holder in words, with the time on this machine's clock."""
+        """The holder's run, and since when by this machine's clock."""
         return f"run {self.run} since {self.since.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 class ServerSlot:
-    """A slot on the user's server."""
+    """A slot on the user's Prefect server."""
 
     def __init__(self, run: str, say: Callable[[str], None]) -> None:
         self._run, self._say = run, say
         self._name = f"{PREFIX}{uuid.uuid4().hex[:12]}"
         self._lock = FileLock(PREFECT_HOME.value() / "gpu-slots" / self._name)
-        self._record: Record | None = None
+        self._record: HolderRecord | None = None
         self._is_counted = True  # whether the server still counts the slot as taken
         self._swept = False
         self._silent_since: datetime | None = None
@@ -77,19 +77,19 @@ class ServerSlot:
         self._thread: threading.Thread | None = None
 
     def attempt(self) -> str | None:
-        """Take a slot; where all are taken, give back those of dead holders and try again."""
+        """Take a slot; where all are taken, return those of dead holders and try again."""
         try:
-            with server() as client:
+            with server_client() as client:
                 if not self._swept:
-                    sweep(client)
+                    free_dead_slots(client)
                     self._swept = True
                 if self._take(client):
                     return None
-                living, given_back = sweep(client)
+                living, given_back = free_dead_slots(client)
                 if given_back and self._take(client):
                     return None
         except httpx.HTTPError as error:
-            return self._bear(error)
+            return self._tolerate_silence(error)
         self._silent_since = None
         if living:
             return waiting_message("the GPU", [record.holder for record in living])
@@ -99,44 +99,44 @@ class ServerSlot:
         )
 
     def free(self) -> None:
-        """Give the slot back; should the server not answer, the next run that waits does it."""
+        """Return the slot; where the server does not answer, the next waiting run returns it."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(TIMEOUT_S)
         try:
             if self._record is not None:
-                with server() as client:
+                with server_client() as client:
                     self._renew(client)
-                    if self._is_counted and not renew(client, self._record.lease, LEASE_S):
-                        give_back_forgotten(client)
-                    release(client, self._record.lease)
-                    release(client, self._record.witness)
-                    delete(client, self._name)
+                    if self._is_counted and not renew_lease(client, self._record.lease, LEASE_S):
+                        return_forgotten_slot(client)
+                    release_lease(client, self._record.lease)
+                    release_lease(client, self._record.witness)
+                    delete_record(client, self._name)
         except httpx.HTTPError:
             self._say("the Prefect server did not take back the GPU slot; the next run frees it")
-        self._lock.free()
+        self._lock.release()
         self._lock.path.unlink(missing_ok=True)
 
     def _take(self, client: Any) -> bool:
-        """Ask the server for a slot and leave a record; no slot is needed where is no limit."""
-        lease = acquire(client, [GPU], LEASE_S)
+        """Take a slot of the server and leave a record; return False when all are taken."""
+        lease = acquire_lease(client, [GPU], LEASE_S)
         if lease is None:
             return False
-        self._record = Record(
+        self._record = HolderRecord(
             run=self._run,
             since=datetime.now(UTC),
-            machine=machine(),
+            machine=machine_id(),
             lock=self._lock.path.absolute(),
             lease=lease,
-            witness=acquire(client, [WITNESS], WITNESS_S) or lease,
+            witness=acquire_lease(client, [WITNESS], WITNESS_S) or lease,
         )
-        self._lock.take(self._record.holder)
+        self._lock.acquire(self._record.holder)
         value = self._record.model_dump(mode="json")
         try:
             client.request("POST", "/variables/", json={"name": self._name, "value": value})
         except httpx.HTTPError:
             self._record = None
-            release(client, lease)  # or it runs out in a minute
+            release_lease(client, lease)  # otherwise the lease ends in a minute
             raise
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=lambda: context.run(self._keep), daemon=True)
@@ -145,19 +145,19 @@ class ServerSlot:
 
     def _keep(self) -> None:
         """Renew lease and record until the slot is freed."""
-        while not self._stop.wait(RENEWED_EVERY_S):
+        while not self._stop.wait(RENEW_INTERVAL_S):
             try:
-                with server() as client:
+                with server_client() as client:
                     self._renew(client)
             except httpx.HTTPError:
-                continue  # it may be restarted at this moment
+                continue  # the server may be restarting
 
     def _renew(self, client: Any) -> None:
-        """Renew the lease; where the server ended it, as after a sleep, ask for another."""
+        """Renew the lease; where the server ended it, as after a sleep, take another."""
         assert self._record is not None
-        witnessed = renew(client, self._record.witness, WITNESS_S)
-        if not renew(client, self._record.lease, LEASE_S) and witnessed:
-            lease = acquire(client, [GPU], LEASE_S)
+        witnessed = renew_lease(client, self._record.witness, WITNESS_S)
+        if not renew_lease(client, self._record.lease, LEASE_S) and witnessed:
+            lease = acquire_lease(client, [GPU], LEASE_S)
             if lease is None and self._is_counted:
                 self._say("the Prefect server ended this run's GPU slot and gave it to another run")
             self._is_counted = lease is not None
@@ -165,11 +165,11 @@ class ServerSlot:
         value = self._record.model_dump(mode="json")
         client.request("PATCH", f"/variables/name/{self._name}", json={"value": value})
 
-    def _bear(self, error: httpx.HTTPError) -> str:
-        """Wait for a server that is away or overloaded for a moment.
+    def _tolerate_silence(self, error: httpx.HTTPError) -> str:
+        """Return a waiting message while the server does not answer.
 
         Raises:
-            StageFailed: when it is away for longer.
+            StageFailed: when the server has not answered for `SILENCE_LIMIT_S`.
         """
         self._silent_since = self._silent_since or datetime.now(UTC)
         if datetime.now(UTC) - self._silent_since > timedelta(seconds=SILENCE_LIMIT_S):
@@ -177,60 +177,65 @@ class ServerSlot:
         return "waiting for the Prefect server, which does not answer as it should"
 
 
-def sweep(client: Any) -> tuple[list[Record], bool]:
-    """Give back the slots of dead holders.
+def free_dead_slots(client: Any) -> tuple[list[HolderRecord], bool]:
+    """Return the slots of dead holders to the server.
 
     Returns:
-        The records of the living, and whether any slot was given back.
+        The records of living holders, and whether any slot was returned.
     """
     answer = client.request(
         "POST", "/variables/filter", json={"variables": {"name": {"like_": f"{PREFIX}%"}}}
     )
     server_time = parsedate_to_datetime(answer.headers["date"])
-    living: list[Record] = []
-    dead: list[tuple[str, Record]] = []
+    living: list[HolderRecord] = []
+    dead: list[tuple[str, HolderRecord]] = []
     for variable in answer.json():
         try:
-            record = Record.model_validate(variable["value"])
+            record = HolderRecord.model_validate(variable["value"])
         except ValidationError:
-            continue  # a variable of the user's that happens to be called so
+            continue  # a variable of the user's with such a name
         age = server_time - datetime.fromisoformat(variable["updated"])
-        if is_living(record, age.total_seconds()):
+        if is_holder_alive(record, age.total_seconds()):
             living.append(record)
         else:
             dead.append((variable["name"], record))
     for name, record in dead:
-        give_back(client, name, record, len(living))
+        return_dead_slot(client, name, record, len(living))
     return living, bool(dead)
 
 
-def is_living(record: Record, age_s: float) -> bool:
-    """Whether a holder lives.
+def is_holder_alive(record: HolderRecord, age_s: float) -> bool:
+    """Check whether a holder lives.
 
     Args:
         record: Its record.
         age_s: How long ago the record was renewed, in seconds.
     """
-    held = is_locked(record.lock) if record.machine == machine() else None
+    held = is_locked(record.lock) if record.machine == machine_id() else None
     return age_s < STALE_S if held is None else held
 
 
-def give_back(client: Any, name: str, record: Record, living: int) -> None:
-    """Give back the slot of a dead holder, once, whoever else sees that it is dead."""
-    known = renew(client, record.lease, LEASE_S) or renew(client, record.witness, WITNESS_S)
-    if not delete(client, name):
+def return_dead_slot(client: Any, name: str, record: HolderRecord, living: int) -> None:
+    """Return the slot of a dead holder, once, even where several runs see that it is dead."""
+    known = renew_lease(client, record.lease, LEASE_S) or renew_lease(
+        client, record.witness, WITNESS_S
+    )
+    if not delete_record(client, name):
         return
     if known:
-        release(client, record.lease)
-        release(client, record.witness)
-    elif taken_slots(client) > living:
-        give_back_forgotten(client)
-    if record.machine == machine():
+        release_lease(client, record.lease)
+        release_lease(client, record.witness)
+    elif count_taken_slots(client) > living:
+        return_forgotten_slot(client)
+    if record.machine == machine_id():
         record.lock.unlink(missing_ok=True)
 
 
-def acquire(client: Any, limits: list[str], seconds: float) -> str | None:
-    """Take a slot of a limit, or of none where there is no such limit; returns the lease."""
+def acquire_lease(client: Any, limits: list[str], seconds: float) -> str | None:
+    """Take a slot of a limit; return its lease, or None when all slots are taken.
+
+    Where no such limit exists, the lease holds no slot.
+    """
     try:
         answer = client.increment_concurrency_slots_with_lease(
             names=limits, slots=1, mode="concurrency", lease_duration=seconds
@@ -242,8 +247,8 @@ def acquire(client: Any, limits: list[str], seconds: float) -> str | None:
     return str(answer.json()["lease_id"])
 
 
-def renew(client: Any, lease: str, seconds: float) -> bool:
-    """Renew a lease; False when the server does not know it."""
+def renew_lease(client: Any, lease: str, seconds: float) -> bool:
+    """Renew a lease; return False when the server does not know it."""
     try:
         client.renew_concurrency_lease(lease_id=uuid.UUID(lease), lease_duration=seconds)
     except httpx.HTTPStatusError as error:
@@ -253,26 +258,26 @@ def renew(client: Any, lease: str, seconds: float) -> bool:
     return True
 
 
-def release(client: Any, lease: str) -> None:
-    """End a lease and give back what it holds; one that is not known holds nothing."""
+def release_lease(client: Any, lease: str) -> None:
+    """End a lease and return its slot; a lease that the server does not know holds none."""
     client.release_concurrency_slots_with_lease(lease_id=uuid.UUID(lease))
 
 
-def taken_slots(client: Any) -> int:
-    """How many slots the server counts as taken."""
+def count_taken_slots(client: Any) -> int:
+    """Return how many slots the server counts as taken."""
     try:
         return int(client.read_global_concurrency_limit_by_name(GPU).active_slots)
     except ObjectNotFound:
         return 0
 
 
-def give_back_forgotten(client: Any) -> None:
-    """Give back a slot whose lease the server forgot when it was restarted."""
+def return_forgotten_slot(client: Any) -> None:
+    """Return a slot whose lease the server forgot when it was restarted."""
     client.release_concurrency_slots(names=[GPU], slots=1, occupancy_seconds=1.0)
 
 
-def delete(client: Any, name: str) -> bool:
-    """Delete a record; False when another process did."""
+def delete_record(client: Any, name: str) -> bool:
+    """Delete a record; return False when another process deleted it first."""
     try:
         client.request("DELETE", f"/variables/name/{name}")
     except httpx.HTTPStatusError as error:
@@ -283,8 +288,8 @@ def delete(client: Any, name: str) -> bool:
 
 
 @contextmanager
-def server() -> Iterator[Any]:
-    """A client that does not try long: what asks here asks again, or lets the next run do it."""
+def server_client() -> Iterator[Any]:
+    """Open a client with few retries, because its callers repeat what fails."""
     with (
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 3}),
         get_client(sync_client=True, httpx_settings={"timeout": TIMEOUT_S}) as client,
@@ -292,7 +297,7 @@ def server() -> Iterator[Any]:
         yield client
 
 
-def machine() -> str:
-    """This machine since it was started."""
+def machine_id() -> str:
+    """Return an id of this machine since its last boot."""
     started = Path("/proc/sys/kernel/random/boot_id")
     return started.read_text().strip() if started.exists() else socket.gethostname()

@@ -1,4 +1,4 @@
-"""A Prefect server for as long as this process lives, unless the user has one."""
+"""Start a Prefect server that ends with this process, unless the user has one."""
 
 import atexit
 import os
@@ -18,10 +18,10 @@ from flows.proxy_bypass import bypass_proxy_of
 from tasks.stage.errors import InputError
 from tasks.stage.processes import PARENT
 
-# Prefect can start such a server by itself; it then imports the whole server into the flow's
-# process too, and leaves the server behind when that process is killed. This one is killed with
-# it: all that it knows is in its database.
-SERVER = (
+# Prefect can start a temporary server by itself. It then imports the whole server into the flow's
+# process too, and leaves the server running when that process is killed. The server here is killed
+# with the flow's process: all its state is in its database.
+SERVER_CODE = (
     "from signal import SIGKILL;"
     " from tasks.stage.processes import die_with_parent as d; d(SIGKILL);"
     " import uvicorn as u; "
@@ -32,26 +32,26 @@ START_LIMIT_S = 180.0
 ANSWER_LIMIT_S = 10.0
 
 # Holds the address of this process's temporary server, for it and its children.
-TEMPORARY = "AUGLIFT_TEMPORARY_SERVER"
+TEMPORARY_SERVER_VARIABLE = "AUGLIFT_TEMPORARY_SERVER"
 
 
 def ensure_server() -> None:
-    """Use the server of `PREFECT_API_URL` or of the user's profile; else start one.
+    """Use the server of `PREFECT_API_URL` or of the user's profile; else start a temporary one.
 
     The temporary server ends with this process, after Prefect has sent it the last logs. It
     keeps its runs in `PREFECT_HOME`: `prefect server start` with the same home shows them.
 
     Raises:
-        StageError: when the user's server does not answer, or the temporary one does not start.
+        InputError: when the user's server does not answer, or the temporary one does not start.
     """
     if url := PREFECT_API_URL.value():
         bypass_proxy_of(url)
-        check_answer(url)
+        check_server_answers(url)
         return
-    port = free_port()
+    port = find_free_port()
     url = f"http://127.0.0.1:{port}/api"
     child = subprocess.Popen(
-        [sys.executable, "-c", SERVER.format(port=port)],
+        [sys.executable, "-c", SERVER_CODE.format(port=port)],
         env={
             **os.environ,
             "PREFECT_UI_ENABLED": "0",
@@ -60,23 +60,23 @@ def ensure_server() -> None:
         },
         start_new_session=True,
     )
-    atexit.register(stop, child)
+    atexit.register(stop_server, child)
     wait_until_healthy(child, url)
-    os.environ["PREFECT_API_URL"] = os.environ[TEMPORARY] = url
-    os.environ["PREFECT_UI_URL"] = ""  # it shows no pages that a log could point to
+    os.environ["PREFECT_API_URL"] = os.environ[TEMPORARY_SERVER_VARIABLE] = url
+    os.environ["PREFECT_UI_URL"] = ""  # a temporary server has no pages for a log to link to
     refresh_global_settings_context()
 
 
-def is_shared() -> bool:
-    """Whether the server is the user's, which other flows and machines may use too."""
-    return PREFECT_API_URL.value() not in (None, os.environ.get(TEMPORARY))
+def is_users_server() -> bool:
+    """Check whether the server is the user's own, which other flows and machines may use."""
+    return PREFECT_API_URL.value() not in (None, os.environ.get(TEMPORARY_SERVER_VARIABLE))
 
 
-def check_answer(url: str) -> None:
-    """Ask the user's server whether it is there.
+def check_server_answers(url: str) -> None:
+    """Check that the user's server answers.
 
     Raises:
-        StageError: when it is not, in one line without a password that the address may hold.
+        InputError: when it does not, in one line without the address's password.
     """
     parts = urlsplit(url)
     shown = url.replace(f"{parts.username}:{parts.password}@", "") if parts.password else url
@@ -90,7 +90,7 @@ def check_answer(url: str) -> None:
             get_client(sync_client=True, httpx_settings={"timeout": ANSWER_LIMIT_S}) as client,
         ):
             client.api_version()
-    except Exception as error:  # whatever a wrong address makes of a client
+    except Exception as error:  # a wrong address may raise anything
         said = " ".join(str(error).split()).partition(" For more information")[0]
         raise InputError(
             f"PREFECT_API_URL is {shown}, where no Prefect server answers"
@@ -98,8 +98,8 @@ def check_answer(url: str) -> None:
         ) from None
 
 
-def stop(child: subprocess.Popen[bytes]) -> None:
-    """End the server; it has nothing to lose that is not in its database."""
+def stop_server(child: subprocess.Popen[bytes]) -> None:
+    """End the server; all its state is in its database."""
     child.terminate()
     try:
         child.wait(5)
@@ -109,10 +109,10 @@ def stop(child: subprocess.Popen[bytes]) -> None:
 
 
 def wait_until_healthy(child: subprocess.Popen[bytes], url: str) -> None:
-    """Return when the server answers.
+    """Wait until the server answers.
 
     Raises:
-        StageError: when it ended or did not answer in time.
+        InputError: when it ended or did not answer within `START_LIMIT_S`.
     """
     deadline = time.monotonic() + START_LIMIT_S
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -128,8 +128,8 @@ def wait_until_healthy(child: subprocess.Popen[bytes], url: str) -> None:
     )
 
 
-def free_port() -> int:
-    """A port of this machine that nothing listens on."""
+def find_free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

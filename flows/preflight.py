@@ -1,4 +1,4 @@
-"""What can be known to be wrong before anything starts, each in one line."""
+"""Check a clone before a run: folder, disk, `params.yaml`, batches, source of slices."""
 
 import importlib
 import os
@@ -18,18 +18,19 @@ GENERATORS = Path("data/gan")
 def check_clone() -> list[str]:
     """Check the folder, the disk, every section of `params.yaml`, the batches and the source.
 
-    Returns what was found well, a line each.
+    Returns:
+        One line for each check.
 
     Raises:
-        StageError: one line that says what was found, what was expected and what to do.
+        InputError: one line that says what was found, what was expected and what to do.
     """
-    found = [check_root(), check_disk()]
+    lines = [check_root(), check_disk()]
     make_private_folder()
-    return [*found, check_params(), check_batches(), check_source()]
+    return [*lines, check_params(), check_batches(), check_source()]
 
 
 def check_root() -> str:
-    """The current folder is the root of a clone."""
+    """Check that the current folder is the root of a clone."""
     for needed in ("dvc.yaml", "params.yaml", ".dvc", ".git"):
         if not Path(needed).exists():
             raise InputError(f"{needed} is not here; run from the root of a clone of auglift")
@@ -39,7 +40,7 @@ def check_root() -> str:
 
 
 def check_disk() -> str:
-    """The disk can be written and has room for the first stages."""
+    """Check that the disk can be written and has room for the first stages."""
     try:
         with tempfile.TemporaryFile(dir=".") as probe:
             probe.write(b"\0" * 4096)
@@ -60,7 +61,7 @@ def check_disk() -> str:
 
 
 def check_params() -> str:
-    """Every section is valid, whether its stage has to run or not."""
+    """Check every section of `params.yaml`, whether its stage has to run or not."""
     for key, value in params.leaf_values(params.load_params()):
         if not isinstance(value, str | int | float | bool | None):
             raise InputError(
@@ -73,19 +74,19 @@ def check_params() -> str:
 
 
 def section_model(name: str) -> type[Section]:
-    """The model of a section: `tasks/params/NAME.py` holds one, and its `section` is NAME."""
+    """Return the model of a section: the class in `tasks/params/NAME.py` with `section` NAME."""
     module = importlib.import_module(f"tasks.params.{name}")
-    found = [
+    models = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Section) and value is not Section
         and getattr(value, "section", None) == name
     ]  # fmt: skip
-    return found[0]
+    return models[0]
 
 
 def check_batches() -> str:
-    """Every listed batch lies in `data/raw`, or a pipeline file there makes it."""
+    """Check that every listed batch lies in `data/raw` or is made by `data/raw/dvc.yaml`."""
     batches: list[str] = params.read_key("data.batches")
     raw = Path("data/raw")
     for batch in batches:
@@ -101,7 +102,7 @@ def check_batches() -> str:
 
 
 def check_source() -> str:
-    """The folder of synthetic slices is there, or `train_gan` makes it."""
+    """Check that the folder of synthetic slices exists, or that `train_gan` makes it."""
     source = Path(str(params.read_key("synthetic.source")))
     if source != GENERATORS and not source.is_dir():
         raise InputError(
@@ -112,7 +113,7 @@ def check_source() -> str:
 
 
 def batches_dvc_makes() -> list[str]:
-    """The batches that `data/raw/dvc.yaml` makes: its stages are named like them."""
+    """Return the batches that `data/raw/dvc.yaml` makes: its stages are named like them."""
     import yaml
 
     return list(yaml.safe_load(Path("data/raw/dvc.yaml").read_text())["stages"])

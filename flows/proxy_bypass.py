@@ -1,4 +1,4 @@
-"""Keep requests to this machine away from the proxy of a hospital's network."""
+"""Keep requests to this machine away from a network's proxy, such as a hospital's."""
 
 import ipaddress
 import os
@@ -9,10 +9,10 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 
 
 def bypass_proxy(hosts: tuple[str, ...] = LOOPBACK) -> None:
-    """Add hosts to `NO_PROXY` and `no_proxy`, where the environment names a proxy.
+    """Add hosts to `NO_PROXY` and `no_proxy` where the environment names a proxy.
 
-    Child processes inherit it. Both spellings get the union of what either held: libraries read
-    one or the other. Without a proxy nothing changes, because a `NO_PROXY` alone would switch off
+    Child processes inherit both. Libraries read one spelling or the other, so each gets the union
+    of both values. Without a proxy nothing changes, because a `NO_PROXY` alone would switch off
     the proxies of macOS's system settings.
     """
     if not any(name.lower().endswith("_proxy") for name in os.environ):
@@ -30,14 +30,14 @@ def bypass_proxy(hosts: tuple[str, ...] = LOOPBACK) -> None:
 
 
 def bypass_proxy_of(url: str) -> None:
-    """Do the same for the host of an address, where it is this machine by another name."""
+    """Add the host of an address to `NO_PROXY` where it is another name of this machine."""
     host = urlsplit(url).hostname
     if host is not None and is_loopback(host):
         bypass_proxy((*LOOPBACK, host))
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address stands for this machine's loopback interface only."""
+    """Check whether a host name or address resolves to this machine's loopback interface only."""
     try:
         answers = socket.getaddrinfo(host, None)
     except (OSError, UnicodeError):

@@ -1,12 +1,12 @@
-"""How a stage or a run ends when it does not end well."""
+"""Define the failure of a stage, and log it without a traceback."""
 
 import logging
 
-ENDED = -1  # the code of a stage that was ended with its run
+ENDED = -1  # the code of a stage that was stopped together with its run
 
 
-class StageFailed(Exception):  # noqa: N818 - it is what happened, as Prefect shows it
-    """A stage that did not end well; `code` is its exit code, or `ENDED`."""
+class StageFailed(Exception):  # noqa: N818 - Prefect shows this name
+    """A stage that failed; `code` is its exit code, or `ENDED`."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -14,10 +14,10 @@ class StageFailed(Exception):  # noqa: N818 - it is what happened, as Prefect sh
 
 
 class WithoutTraceback(logging.Filter):
-    """Logs of a stage that failed, or of a server that is gone, without a call stack."""
+    """Log filter that hides the traceback of a failed stage or of a lost server."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Drop the traceback of what needs none; every record passes."""
+        """Drop the traceback where the message says all; every record passes."""
         from httpx import TransportError  # Prefect has imported it by then
 
         if record.exc_info and isinstance(record.exc_info[1], StageFailed | TransportError):
@@ -29,6 +29,6 @@ WITHOUT_TRACEBACK = WithoutTraceback()
 
 
 def hide_tracebacks() -> None:
-    """Let Prefect's loggers of flows and tasks say how a stage failed in one line."""
+    """Let Prefect's loggers of flows and tasks report a failed stage in one line."""
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(WITHOUT_TRACEBACK)

@@ -1,4 +1,4 @@
-"""What a run came to: the gate's verdict, the lift, and where the results lie."""
+"""Summarise a run: the gate's verdict, the lift, and where the results lie."""
 
 import json
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ MAY_LEAK = (
 
 @dataclass(frozen=True)
 class Summary:
-    """The gate's words per fold and the lift, as the stages wrote them."""
+    """The gate's metrics per fold and the lift, as the stages wrote them."""
 
     gates: dict[str, GateMetrics]
     lift: Lift | None
@@ -29,12 +29,12 @@ class Summary:
 
     @property
     def rejected(self) -> bool:
-        """One rejected fold rejects the run."""
+        """Whether the run is rejected: one rejected fold is enough."""
         return any(gate.verdict == "rejected" for gate in self.gates.values())
 
     @property
     def line(self) -> str:
-        """The verdict in one line, and the warning that goes with all figures if there is one."""
+        """The verdict in one line, with the warning of a possible leak where it applies."""
         return self._verdict if self.patients_known else f"{self._verdict} {MAY_LEAK}"
 
     @property
@@ -42,8 +42,8 @@ class Summary:
         if not self.gates:
             return "The gate has not judged yet."
         accepted = sum(gate.images.accepted for gate in self.gates.values())
-        drawn = sum(gate.images.n for gate in self.gates.values())
-        line = f"{accepted} of {drawn} synthetic slices passed one by one"
+        total = sum(gate.images.n for gate in self.gates.values())
+        line = f"{accepted} of {total} synthetic slices passed one by one"
         if not self.rejected:
             return f"Accepted: {line}."
         reasons = [
@@ -68,7 +68,7 @@ class Summary:
 
 
 def read_summary() -> Summary:
-    """Read the metrics of the listed folds; what no stage has written yet is left out."""
+    """Read the metrics of the listed folds; files that are not written yet are left out."""
     folds: list[str] = [str(fold) for fold in params.read_key("slices.folds")]
     paths = {fold: GATE / fold / "metrics.json" for fold in folds}
     return Summary(
@@ -82,7 +82,7 @@ def read_summary() -> Summary:
 
 
 def format_summary(summary: Summary) -> str:
-    """The summary for a terminal: verdict, claims, lift per arm, and the places to look."""
+    """Format the summary for a terminal: verdict, claims, lift per arm, report and release."""
     lines = [summary.line]
     for fold, gate in summary.gates.items():
         lines += [
@@ -106,20 +106,20 @@ def format_summary(summary: Summary) -> str:
 
 
 def format_figures(figures: ArmFigure) -> str:
-    """An arm's mean, and its lift over `real` with the interval."""
+    """Format an arm's mean, and its lift over `real` with the interval."""
     if figures.mean is None:
         return figures.status
-    said = f"{figures.mean:.3f}"
+    text = f"{figures.mean:.3f}"
     if figures.lift_over_real is not None and figures.lift_ci95 is not None:
-        said += f", lift {format_interval(figures.lift_over_real, figures.lift_ci95)}"
-    return said if figures.status == "ok" else f"{said} ({figures.status})"
+        text += f", lift {format_interval(figures.lift_over_real, figures.lift_ci95)}"
+    return text if figures.status == "ok" else f"{text} ({figures.status})"
 
 
 def format_interval(value: float, ci95: tuple[float, float]) -> str:
-    """A signed change with its interval."""
+    """Format a signed change with its 95 % interval."""
     return f"{value:+.3f} (95 % CI {ci95[0]:+.3f} to {ci95[1]:+.3f})"
 
 
 def result_location(path: Path) -> str:
-    """Where something lies, or that it is not there."""
+    """Return where a result lies, or that it is not written yet."""
     return str(path.resolve()) if path.exists() else f"{path} (not written yet)"

@@ -39,13 +39,13 @@ def tune(
 ) -> None:
     """Search train_gan's keys for the least Fréchet ratio to validation patients."""
     from flows import search_space as spaces
-    from flows.tuning_flow import run
+    from flows.tuning_flow import run_search
     from flows.tuning_study import Search
 
     search = Search(
-        name=spaces.plain(name),
-        space=spaces.read(set_ or (), space),
-        fixed=spaces.fixed(fix or ()),
+        name=spaces.check_search_name(name),
+        space=spaces.read_space(set_ or (), space),
+        fixed=spaces.parse_fixed_values(fix or ()),
         fold=fold,
         sampler=sampler,
         trials=trials,
@@ -54,7 +54,7 @@ def tune(
         prunes=prune,
         seed=seed,
     )
-    raise typer.Exit(run(search, apply=apply))
+    raise typer.Exit(run_search(search, apply=apply))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Search keys of `params.yaml` for a better generator: trials side by side, resumable.
+"""Search keys of `params.yaml` for a better generator: parallel trials that can be resumed.
 
-Optuna proposes, DVC trains: each trial is a Prefect task that runs `train_gan` in a clone of its
-own, and ends as a DVC experiment. What was not finished is taken up again by the next start, from
-the trainer's checkpoint.
+Optuna proposes values and DVC trains: each trial is a Prefect task that runs `train_gan` in a
+clone of its own, and becomes a DVC experiment. The next start resumes unfinished trials from the
+trainer's checkpoints.
 """
 
 import os
@@ -25,143 +25,152 @@ from flows import preflight, tuning_results
 from flows.dvc_graph import Plan, read_plan, sort_lock
 from flows.dvc_runner import DvcRunner
 from flows.entry_point import DONE, OTHER, end_on_sigterm, print_error
-from flows.gpu_slots import ensure_gpu_limit, gpu_slot
-from flows.pipeline import completion_callback, only_run, run_changed
+from flows.gpu_slots import ensure_gpu_limit, hold_gpu_slot
+from flows.pipeline import completion_callback, exclusive_run, run_changed_stages
 from flows.prefect_server import ensure_server
 from flows.run_failure import StageFailed, hide_tracebacks
-from flows.search_space import refusal
-from flows.trial_clones import TrialClones, change_params, check_commit, key_of
-from flows.tuning_study import Search, open_study, planned, propose_first, requeue_unfinished
-from flows.tuning_trial import Job, Outcome, train
+from flows.search_space import invalid_reason
+from flows.trial_clones import TrialClones, check_commit, values_hash, write_params
+from flows.tuning_study import Search, enqueue_first, open_study, requeue_unfinished, trial_param
+from flows.tuning_trial import TrialJob, TrialOutcome, train_trial
 from tasks import params
 from tasks.stage.errors import WRONG_INPUT, InputError
 from tasks.stage.stage_io import file_lock
 
-TOLERATED = 3  # trials in a row that fail for another reason than their values
+MAX_FAILURES = 3  # trials in a row that may fail for another reason than their values
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def run_trial(job: Job) -> Outcome:
-    """Train with one trial's values; on a GPU, when one is free."""
+def run_trial(job: TrialJob) -> TrialOutcome:
+    """Train with one trial's values; where there is a GPU, wait for a slot of it."""
     logger = get_run_logger()
     slot: AbstractContextManager[None] = nullcontext()
     if has_gpu():
-        slot = gpu_slot(logger.info, job.runner.ended)
+        slot = hold_gpu_slot(logger.info, job.runner.ended)
     with slot:
-        return train(job, logger.info)
+        return train_trial(job, logger.info)
 
 
 @flow(name="auglift-tune", persist_result=False, validate_parameters=False)
 def tune(search: Search, study: optuna.Study) -> None:
-    """Bring the trials' inputs up to date, then propose and train until enough trials ended."""
+    """Bring the trials' inputs up to date, then run trials until enough have ended."""
     hide_tracebacks()
     logger = get_run_logger()
-    with only_run(logger.info):
+    with exclusive_run(logger.info):
         plan = read_plan(logger.info)
         stages = {stage.address: stage for stage in plan.stages}
         if search.address not in stages:
             raise InputError(f"there is no stage {search.address}; --fold is one of slices.folds")
-        needed = Plan(tuple(s for s in plan.stages if s.address in ancestors(plan, search.address)))
-        run_changed(needed, search.workers)
+        needed = Plan(
+            tuple(s for s in plan.stages if s.address in stage_ancestors(plan, search.address))
+        )
+        run_changed_stages(needed, search.workers)
         if needed.changed:
             sort_lock(logger.info)
-    spaces = TrialClones(search.folder, search.address)
-    if spaces.prepare(stages[search.address].needs, search.fixed):
+    clones = TrialClones(search.folder, search.address)
+    if clones.create_base(stages[search.address].needs, search.fixed):
         logger.info(
             "going on with the code, the params and the slices that %s began with", search.name
         )
     if has_gpu():
         ensure_gpu_limit(search.workers)
     requeue_unfinished(study)
-    propose_first(search, study)
-    SearchLoop(search, study, spaces).run()
+    enqueue_first(search, study)
+    SearchLoop(search, study, clones).run()
 
 
 class SearchLoop:
-    """The trials that run, and when to start another."""
+    """The loop of a search: starts trials and records how they end."""
 
-    def __init__(self, search: Search, study: optuna.Study, spaces: TrialClones) -> None:
-        self.search, self.study, self.spaces = search, study, spaces
-        self.running: dict[str, tuple[optuna.Trial, DvcRunner, PrefectFuture[Outcome]]] = {}
+    def __init__(self, search: Search, study: optuna.Study, clones: TrialClones) -> None:
+        self.search, self.study, self.clones = search, study, clones
+        self.running: dict[str, tuple[optuna.Trial, DvcRunner, PrefectFuture[TrialOutcome]]] = {}
         self.ended: queue.Queue[str] = queue.Queue()
         self.until = time.monotonic() + 60 * search.minutes if search.minutes else None
         self.failures = 0
 
     def run(self) -> None:
-        """Keep the workers busy until enough trials ended.
+        """Run trials, several at once, until enough have ended.
 
         Raises:
-            StageFailed: when one trial after another fails.
+            StageFailed: when `MAX_FAILURES` trials in a row fail.
         """
         try:
             while True:
                 while len(self.running) < self.search.workers and self.wants_more():
-                    self.start()
+                    self.start_trial()
                 if not self.running:
                     return
-                self.finish(self.ended.get())
+                self.finish_trial(self.ended.get())
         finally:
             for _, runner, _ in self.running.values():
                 runner.end()
 
     def wants_more(self) -> bool:
-        """Whether another trial is to begin."""
+        """Check whether another trial is to start."""
         if self.until is not None and time.monotonic() > self.until:
             return False
         states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
         if self.search.sampler == "grid" and TrialState.WAITING not in states:
             return False
-        return len(tuning_results.ended(self.study)) + len(self.running) < self.search.most
+        return (
+            len(tuning_results.ended_trials(self.study)) + len(self.running)
+            < self.search.max_trials
+        )
 
-    def start(self) -> None:
-        """Begin the next trial; one whose values are known already ends at once."""
+    def start_trial(self) -> None:
+        """Start the next trial; one with invalid or already tried values ends at once."""
         trial = self.study.ask(self.search.space)
-        values = tuning_results.values_of(trial)
-        key = key_of(values)
+        values = tuning_results.trial_values(trial)
+        key = values_hash(values)
         while key in self.running:
-            self.finish(self.ended.get())
-        if reason := refusal(self.search.fixed | values):
-            self.tell(trial, Outcome(TrialState.PRUNED, reason=reason))
+            self.finish_trial(self.ended.get())
+        if reason := invalid_reason(self.search.fixed | values):
+            self.record_outcome(trial, TrialOutcome(TrialState.PRUNED, reason=reason))
             return
         for known in self.study.get_trials(deepcopy=False):
-            if known.state == TrialState.COMPLETE and tuning_results.values_of(known) == values:
-                said = known.user_attrs
-                same = Outcome(
+            if known.state == TrialState.COMPLETE and tuning_results.trial_values(known) == values:
+                attributes = known.user_attrs
+                same = TrialOutcome(
                     known.state,
                     known.value,
                     f"as trial {known.number}",
-                    said["experiment"],
-                    said["collapsed"],
+                    attributes["experiment"],
+                    attributes["collapsed"],
                 )
-                self.tell(trial, same)
+                self.record_outcome(trial, same)
                 return
-        runner = DvcRunner(self.spaces.root / "trials" / key)
-        self.spaces.open(values)
-        job = Job(self.spaces, self.search.fold, values, trial, runner, self.search.prunes)
+        runner = DvcRunner(self.clones.root / "trials" / key)
+        self.clones.open_clone(values)
+        job = TrialJob(self.clones, self.search.fold, values, trial, runner, self.search.prunes)
         named = run_trial.with_options(name="trial", task_run_name=f"trial-{trial.number}-{key}")
         future = named.submit(job, return_state=False)
         future.add_done_callback(completion_callback(self.ended, key))
         self.running[key] = (trial, runner, future)
 
-    def finish(self, key: str) -> None:
-        """Note how a trial ended."""
+    def finish_trial(self, key: str) -> None:
+        """Record how a trial ended.
+
+        Raises:
+            StageFailed: when `MAX_FAILURES` trials in a row failed.
+        """
         trial, _, future = self.running.pop(key)
         future.wait()
         outcome = future.result()
-        self.tell(trial, outcome)
+        self.record_outcome(trial, outcome)
         self.failures = self.failures + 1 if outcome.state == TrialState.FAIL else 0
-        if self.failures == TOLERATED:
-            raise StageFailed(f"{TOLERATED} trials in a row failed: {outcome.reason}", 1)
+        if self.failures == MAX_FAILURES:
+            raise StageFailed(f"{MAX_FAILURES} trials in a row failed: {outcome.reason}", 1)
 
-    def tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
-        """Pass an outcome on to the study."""
+    def record_outcome(self, trial: optuna.Trial, outcome: TrialOutcome) -> None:
+        """Write a trial's outcome to the study and to the log."""
         trial.set_user_attr("reason", outcome.reason)
         trial.set_user_attr("experiment", outcome.experiment)
         trial.set_user_attr("collapsed", outcome.collapsed)
         if outcome.state == TrialState.COMPLETE:
-            trial.set_constraint("collapsed", float(outcome.collapsed))  # 0 is well
+            trial.set_constraint("collapsed", float(outcome.collapsed))  # at most 0 is feasible
         self.study.tell(trial, outcome.value, state=outcome.state)
-        shown = tuning_results.cell(outcome.value)
+        shown = tuning_results.format_cell(outcome.value)
         get_run_logger().info(
             "trial %d: %s %s %s",
             trial.number,
@@ -171,40 +180,45 @@ class SearchLoop:
         )
 
 
-def ancestors(plan: Plan, address: str) -> set[str]:
-    """The stages that a stage needs, and what those need."""
+def stage_ancestors(plan: Plan, address: str) -> set[str]:
+    """Return the stages that a stage depends on, directly or not."""
     needs = {stage.address: stage.needs for stage in plan.stages}
-    found: set[str] = set()
+    ancestors: set[str] = set()
     waiting = list(needs[address])
     while waiting:
-        if (one := waiting.pop()) not in found:
-            found.add(one)
-            waiting += needs[one]
-    return found
+        if (ancestor := waiting.pop()) not in ancestors:
+            ancestors.add(ancestor)
+            waiting += needs[ancestor]
+    return ancestors
 
 
 def has_gpu() -> bool:
-    """Whether the trainers will find a GPU; a front door asks no torch."""
+    """Check whether this machine has an NVIDIA GPU, without importing torch."""
     return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
 
 
-def run(search: Search, *, apply: bool) -> int:
-    """Search, show what was found, write the best values when asked; returns the exit code."""
+def run_search(search: Search, *, apply: bool) -> int:
+    """Run a search and write its results; return the exit code.
+
+    Args:
+        search: Its settings.
+        apply: Whether to write the best values to `params.yaml`.
+    """
     try:
         preflight.check_clone()
         check_commit()
-        if said := refusal(search.fixed):
-            raise InputError(said)
+        if reason := invalid_reason(search.fixed):
+            raise InputError(reason)
         if not search.workers:
-            room = 1 if has_gpu() else (os.cpu_count() or 1) // planned(search, "threads")
-            search = replace(search, workers=max(1, room))
+            capacity = 1 if has_gpu() else (os.cpu_count() or 1) // trial_param(search, "threads")
+            search = replace(search, workers=max(1, capacity))
         taken = f"{search.folder} is being searched by another process; wait for it, or take --name"
         with file_lock(search.folder / "lock", taken):
             end_on_sigterm()
             study = open_study(search)
             ensure_server()
             state: State[Any] = tune(search, study, return_state=True)
-            tuning_results.show(study, search.folder)
+            tuning_results.write_results(study, search.folder)
     except InputError as error:
         return print_error(str(error), WRONG_INPUT)
     except KeyboardInterrupt:
@@ -213,7 +227,7 @@ def run(search: Search, *, apply: bool) -> int:
         failure = state.result(raise_on_failure=False)
         wrong = isinstance(failure, InputError)
         return print_error(str(failure), WRONG_INPUT if wrong else OTHER)
-    if apply and (chosen := tuning_results.best(study)) is not None:
-        change_params(params.PARAMS, tuning_results.values_of(chosen))
+    if apply and (chosen := tuning_results.best_trial(study)) is not None:
+        write_params(params.PARAMS, tuning_results.trial_values(chosen))
         print("params.yaml has these values now")
     return DONE

@@ -1,4 +1,4 @@
-"""What a search has found: a table, pictures on one page, and the values ready to apply."""
+"""Write the results of a search: a table, plots on one page, the best values."""
 
 import base64
 import csv
@@ -15,62 +15,62 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
-from flows.search_space import Values, rounded
+from flows.search_space import Values, round_value
 
-SHOWN = 15
+MAX_TABLE_ROWS = 15
 STATES = {TrialState.COMPLETE: "done", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
 
 
-def values_of(trial: FrozenTrial | Trial) -> Values:
-    """What a trial writes into `params.yaml`."""
-    return {key: rounded(value) for key, value in trial.params.items()}
+def trial_values(trial: FrozenTrial | Trial) -> Values:
+    """Return the values that a trial sets in `params.yaml`."""
+    return {key: round_value(value) for key, value in trial.params.items()}
 
 
-def ended(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that ended, the best first; what a later trial took up again is not among them."""
-    everything = study.get_trials(deepcopy=False)
-    taken_up = {trial.user_attrs.get("takes_up") for trial in everything}
-    found = [t for t in everything if t.state in STATES and t.number not in taken_up]
-    return sorted(found, key=rank)
+def ended_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that ended, best first, without those that a later trial resumed."""
+    trials = study.get_trials(deepcopy=False)
+    resumed = {trial.user_attrs.get("takes_up") for trial in trials}
+    ended = [t for t in trials if t.state in STATES and t.number not in resumed]
+    return sorted(ended, key=trial_rank)
 
 
-def rank(trial: FrozenTrial) -> tuple[int, float, int]:
-    """Trials that ended well by their figure, then those that collapsed, then the others."""
+def trial_rank(trial: FrozenTrial) -> tuple[int, float, int]:
+    """Rank completed trials by their ratio, then collapsed ones, then all others."""
     done = trial.state == TrialState.COMPLETE and trial.value is not None
     value = trial.value if done and trial.value is not None else math.inf
     return (int(not done) + int(trial.user_attrs.get("collapsed", False)), value, trial.number)
 
 
-def best(study: optuna.Study) -> FrozenTrial | None:
-    """The best trial that ended well and did not collapse."""
-    first = next(iter(ended(study)), None)
-    return first if first is not None and rank(first)[0] == 0 else None
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """Return the best trial that completed and did not collapse, if any."""
+    first = next(iter(ended_trials(study)), None)
+    return first if first is not None and trial_rank(first)[0] == 0 else None
 
 
-def state_of(trial: FrozenTrial) -> str:
-    """How a trial ended, in a word."""
+def trial_state(trial: FrozenTrial) -> str:
+    """Return how a trial ended, in a word."""
     return "collapsed" if trial.user_attrs.get("collapsed") else STATES[trial.state]
 
 
-def rows(study: optuna.Study) -> list[dict[str, Any]]:
-    """A row a trial, as the table and the CSV file have it."""
+def result_rows(study: optuna.Study) -> list[dict[str, Any]]:
+    """Return one row per trial, as table and CSV file show it."""
     return [
         {
             "trial": trial.number,
             "frechet_ratio": trial.value if trial.state == TrialState.COMPLETE else None,
-            "state": state_of(trial),
+            "state": trial_state(trial),
             "steps": max(trial.intermediate_values, default=None),
-            **values_of(trial),
+            **trial_values(trial),
             "experiment": trial.user_attrs.get("experiment", ""),
             "remark": trial.user_attrs.get("reason", ""),
         }
-        for trial in ended(study)
+        for trial in ended_trials(study)
     ]
 
 
-def show(study: optuna.Study, folder: Path) -> None:
-    """Print the table and what to do next; write table and pictures to `folder`."""
-    found = rows(study)
+def write_results(study: optuna.Study, folder: Path) -> None:
+    """Write table, plots and page to `folder`; print the table and what to do next."""
+    found = result_rows(study)
     if not found:
         print("no trial has ended yet")
         return
@@ -80,47 +80,51 @@ def show(study: optuna.Study, folder: Path) -> None:
         table = csv.DictWriter(file, names, lineterminator="\n")
         table.writeheader()
         table.writerows(found)
-    notes = pictures(study, folder)
+    notes = plot_study(study, folder)
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=120)
-    console.print(as_table(study.study_name, found[:SHOWN]))
-    if len(found) > SHOWN:
-        print(f"{len(found) - SHOWN} more trials in {folder / 'trials.csv'}")
-    (folder / "index.html").write_text(page(study.study_name, found, folder, notes))
+    console.print(results_table(study.study_name, found[:MAX_TABLE_ROWS]))
+    if len(found) > MAX_TABLE_ROWS:
+        print(f"{len(found) - MAX_TABLE_ROWS} more trials in {folder / 'trials.csv'}")
+    (folder / "index.html").write_text(html_page(study.study_name, found, folder, notes))
     print(f"pictures  {folder / 'index.html'}")
-    chosen = best(study)
-    print(advice(chosen) if chosen is not None else "no trial ended with a generator worth keeping")
+    chosen = best_trial(study)
+    print(
+        format_best_values(chosen)
+        if chosen is not None
+        else "no trial ended with a generator worth keeping"
+    )
 
 
-def as_table(title: str, found: list[dict[str, Any]]) -> Table:
-    """The best trials for a terminal."""
+def results_table(title: str, found: list[dict[str, Any]]) -> Table:
+    """Return the best trials as a table for a terminal."""
     table = Table(title=f"{title}: Fréchet ratio to validation patients, training slices = 1")
     names = list(dict.fromkeys(name for row in found for name in row if name != "experiment"))
     for name in names:
         table.add_column(name.removeprefix("train_gan."), overflow="fold")
     for row in found:
-        table.add_row(*(cell(row.get(name)) for name in names))
+        table.add_row(*(format_cell(row.get(name)) for name in names))
     return table
 
 
-def cell(value: Any) -> str:
-    """A figure of four digits, a word as it is, a dash for nothing."""
+def format_cell(value: Any) -> str:
+    """Format a number with four digits, a word as it is, nothing as a dash."""
     if value is None or value == "":
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def advice(chosen: FrozenTrial) -> str:
-    """The best values as DVC's command line takes them, and as `params.yaml` has them."""
-    values = values_of(chosen)
+def format_best_values(chosen: FrozenTrial) -> str:
+    """Format the best values for DVC's command line and for `params.yaml`."""
+    values = trial_values(chosen)
     words = " ".join(f"-S {key}={value}" for key, value in values.items())
-    lines = [f"best      trial {chosen.number}, Fréchet ratio {cell(chosen.value)}"]
+    lines = [f"best      trial {chosen.number}, Fréchet ratio {format_cell(chosen.value)}"]
     lines += [f"  dvc exp run {words}", "or `auglift tune --apply`, which writes to params.yaml:"]
     return "\n".join([*lines, *(f"  {key}: {value}" for key, value in values.items())])
 
 
-def pictures(study: optuna.Study, folder: Path) -> list[str]:
-    """Draw history, curves, importance and parallel coordinates; says what could not be drawn."""
+def plot_study(study: optuna.Study, folder: Path) -> list[str]:
+    """Plot history, curves, importance and parallel coordinates; return notes on missing plots."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -153,8 +157,8 @@ def pictures(study: optuna.Study, folder: Path) -> list[str]:
     return notes
 
 
-def page(title: str, found: list[dict[str, Any]], folder: Path, notes: list[str]) -> str:
-    """One page that needs no other file."""
+def html_page(title: str, found: list[dict[str, Any]], folder: Path, notes: list[str]) -> str:
+    """Return the results as one HTML page that needs no other file."""
     names = list(dict.fromkeys(name for row in found for name in row))
     text = io.StringIO()
     text.write(
@@ -170,7 +174,7 @@ def page(title: str, found: list[dict[str, Any]], folder: Path, notes: list[str]
         + "".join(f"<th>{html.escape(name.removeprefix('train_gan.'))}" for name in names)
     )
     for row in found:
-        cells = (html.escape(cell(row.get(name))) for name in names)
+        cells = (html.escape(format_cell(row.get(name))) for name in names)
         text.write("<tr>" + "".join(f"<td>{each}" for each in cells))
     text.write("</table>")
     for note in notes:

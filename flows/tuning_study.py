@@ -8,20 +8,20 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from flows.search_space import SECTION, Space, Values, current, grid, set_values
+from flows.search_space import SECTION, Space, Values, current_values, grid_points, set_values
 from tasks import params
 from tasks.params.train_gan import TrainGan
 from tasks.stage.errors import InputError
 
-FOLDER = Path(".tune")
-STARTUP = 4  # whole trials before one may be stopped
-HEAD_START = 0.3  # of the steps, before a trial may be stopped
-TRIALS = 20  # unless another number is asked for; a grid is tried whole
+SEARCHES = Path(".tune")
+TRIALS_BEFORE_PRUNING = 4  # completed trials before one may be stopped
+STEPS_SHARE_BEFORE_PRUNING = 0.3  # share of a trial's steps before it may be stopped
+DEFAULT_TRIALS = 20  # without --trials; a grid is tried whole
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What was asked for; 0 `trials` are as many as the sampler usually has."""
+    """The settings of a search; `trials` 0 stands for the sampler's default number."""
 
     name: str
     space: Space
@@ -36,8 +36,8 @@ class Search:
 
     @property
     def folder(self) -> Path:
-        """Where study, clones and results lie."""
-        return FOLDER / self.name
+        """The folder of study, clones and results."""
+        return SEARCHES / self.name
 
     @property
     def address(self) -> str:
@@ -45,38 +45,38 @@ class Search:
         return f"{SECTION}@{self.fold}"
 
     @property
-    def most(self) -> float:
-        """Trials in all, those of earlier runs included."""
-        return self.trials or (math.inf if self.sampler == "grid" else TRIALS)
+    def max_trials(self) -> float:
+        """The number of trials in all, those of earlier runs included."""
+        return self.trials or (math.inf if self.sampler == "grid" else DEFAULT_TRIALS)
 
-    def said(self) -> str:
-        """What must not change while a search goes on."""
-        words = {key: repr(found) for key, found in sorted(self.space.items())}
-        return f"{words} {sorted(self.fixed.items())} fold {self.fold} {self.sampler}"
+    def fixed_settings(self) -> str:
+        """Describe the settings that must not change when a search is resumed."""
+        space = {key: repr(values) for key, values in sorted(self.space.items())}
+        return f"{space} {sorted(self.fixed.items())} fold {self.fold} {self.sampler}"
 
 
 def requeue_unfinished(study: optuna.Study) -> None:
-    """Put trials that an earlier run left unfinished back in line; their clones are still there."""
+    """Enqueue again the trials that an earlier run left unfinished; their clones still exist."""
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         if trial.params:
             study.enqueue_trial(trial.params, user_attrs={"takes_up": trial.number})
 
 
-def propose_first(search: Search, study: optuna.Study) -> None:
-    """The whole grid; or the values of today, which the others have to beat."""
+def enqueue_first(search: Search, study: optuna.Study) -> None:
+    """Enqueue the whole grid, or the current values, which the other trials have to beat."""
     if search.sampler == "grid":
-        for values in grid(search.space):
+        for values in grid_points(search.space):
             study.enqueue_trial(values, skip_if_exists=True)
-    elif not study.get_trials(deepcopy=False) and (today := current(search.space)):
-        study.enqueue_trial(today)
+    elif not study.get_trials(deepcopy=False) and (current := current_values(search.space)):
+        study.enqueue_trial(current)
 
 
 def open_study(search: Search) -> optuna.Study:
-    """The study of this name, as it was left, or new.
+    """Open the study of a search, or create it.
 
     Raises:
-        StageError: when it was begun with another space.
+        InputError: when it was begun with another space, fixed values or sampler.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search.folder.mkdir(parents=True, exist_ok=True)
@@ -85,29 +85,31 @@ def open_study(search: Search) -> optuna.Study:
         study_name=search.name,
         load_if_exists=True,
         direction="minimize",
-        pruner=optuna.pruners.MedianPruner(STARTUP, int(HEAD_START * planned(search, "steps"))),
+        pruner=optuna.pruners.MedianPruner(
+            TRIALS_BEFORE_PRUNING, int(STEPS_SHARE_BEFORE_PRUNING * trial_param(search, "steps"))
+        ),
     )
     begun = len(study.get_trials(deepcopy=False))
-    if study.user_attrs.setdefault("said", search.said()) != search.said():
+    if study.user_attrs.setdefault("said", search.fixed_settings()) != search.fixed_settings():
         raise InputError(
             f"the search {search.name!r} was begun with another space, other fixed values or"
             f" another sampler; name a new one with --name, or remove {search.folder}"
         )
-    study.set_user_attr("said", search.said())
-    # What is drawn at random goes on; the same seed again would repeat the first proposals.
-    study.sampler = sampler(search.sampler, search.seed + begun)
+    study.set_user_attr("said", search.fixed_settings())
+    # With the same seed, a resumed search would propose its first values again.
+    study.sampler = make_sampler(search.sampler, search.seed + begun)
     return study
 
 
-def sampler(name: str, seed: int) -> BaseSampler:
-    """How values are proposed; several trials at once keep out of each other's way."""
+def make_sampler(name: str, seed: int) -> BaseSampler:
+    """Return the sampler; TPE's constant liar keeps parallel trials apart."""
     if name == "tpe":
         return TPESampler(seed=seed, constant_liar=True)
     return RandomSampler(seed=seed)
 
 
-def planned(search: Search, key: str) -> int:
-    """A whole number of `train_gan` that holds for all trials."""
+def trial_param(search: Search, key: str) -> int:
+    """Return an integer key of `train_gan` that all trials share."""
     tree = params.load_params()
     set_values(tree, search.fixed)
     return int(getattr(TrainGan.model_validate(tree[SECTION]), key))

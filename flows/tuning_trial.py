@@ -1,7 +1,7 @@
-"""One trial of a search: train in its clone, watch how it comes on, stop it when it lags.
+"""Run one trial of a search: train in its clone, report its curve, stop it when it lags.
 
-The measure is the Fréchet ratio: the distance to slices of validation patients, training slices
-being 1, mean over the labels. Test patients are never looked at.
+The objective is the Fréchet ratio: the distance to slices of validation patients divided by the
+distance of training slices to them, mean over the labels. Test patients are never used.
 """
 
 import csv
@@ -26,8 +26,8 @@ POLL_S = 1.0
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a trial ended: its figure, what is to be said of it, the experiment that holds it."""
+class TrialOutcome:
+    """How a trial ended: its Fréchet ratio, the reason, the DVC experiment that holds it."""
 
     state: TrialState
     value: float | None = None
@@ -37,10 +37,10 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a trial needs."""
+class TrialJob:
+    """The inputs of a trial."""
 
-    workspaces: TrialClones
+    clones: TrialClones
     fold: str
     values: Values
     trial: Trial
@@ -48,57 +48,66 @@ class Job:
     prunes: bool
 
 
-def train(job: Job, say: Callable[[str], None]) -> Outcome:
-    """Train with a trial's values until it is done, or lags behind the others.
+def train_trial(job: TrialJob, say: Callable[[str], None]) -> TrialOutcome:
+    """Train with a trial's values until training ends or lags behind the other trials.
 
     Raises:
-        StageFailed: when the whole search was ended; the trial goes on with the next start.
+        StageFailed: when the whole search was ended; the next start resumes the trial.
     """
-    folder = job.workspaces.open(job.values)
+    folder = job.clones.open_clone(job.values)
     done, lags = threading.Event(), threading.Event()
-    watcher = threading.Thread(target=watch, args=(job, folder, done, lags), daemon=True)
+    watcher = threading.Thread(target=report_curves, args=(job, folder, done, lags), daemon=True)
     watcher.start()
     try:
-        job.runner.repro(job.workspaces.address, say)
+        job.runner.repro(job.clones.address, say)
     except StageFailed as error:
         if lags.is_set():
-            job.workspaces.close(job.values)
-            return Outcome(TrialState.PRUNED, reason="lags behind the others")
+            job.clones.remove_clone(job.values)
+            return TrialOutcome(TrialState.PRUNED, reason="lags behind the others")
         if error.code == ENDED:
             raise
-        # Training that fails twice over is a figure of merit too: these values do not work.
+        # The trainer exits with 2 when training failed twice: a result, these values do not work.
         state = TrialState.PRUNED if error.code == WRONG_INPUT else TrialState.FAIL
-        return Outcome(state, reason=str(error))
+        return TrialOutcome(state, reason=str(error))
     finally:
         done.set()
         watcher.join()
-    value, collapsed = trial_rank(folder / "data/gan" / job.fold)
+    value, collapsed = read_result(folder / "data/gan" / job.fold)
     if not math.isfinite(value):
-        return Outcome(TrialState.FAIL, reason="no Fréchet ratio: too few validation slices")
-    words = f"Fréchet ratio {value:.4g} to validation patients"
-    experiment = job.workspaces.record(job.values, words)
-    job.workspaces.close(job.values)
-    return Outcome(TrialState.COMPLETE, value, collapsed, experiment, bool(collapsed))
+        return TrialOutcome(TrialState.FAIL, reason="no Fréchet ratio: too few validation slices")
+    message = f"Fréchet ratio {value:.4g} to validation patients"
+    experiment = job.clones.save_experiment(job.values, message)
+    job.clones.remove_clone(job.values)
+    return TrialOutcome(TrialState.COMPLETE, value, collapsed, experiment, bool(collapsed))
 
 
-def watch(job: Job, folder: Path, done: threading.Event, lags: threading.Event) -> None:
-    """Report each new figure while the trainer runs; end the trainer when it lags."""
+def report_curves(
+    job: TrialJob, folder: Path, done: threading.Event, lags: threading.Event
+) -> None:
+    """Report the best ratio at each step while the trainer runs; end it when it lags.
+
+    Args:
+        job: The trial.
+        folder: Its clone.
+        done: An event that ends the watch.
+        lags: An event that is set when the trainer was ended.
+    """
     curves = folder / f"dvclive/train_gan-{job.fold}/plots/metrics"
-    told, best = -1, math.inf
+    reported, best = -1, math.inf
     while not done.wait(POLL_S):
-        for step, value in sorted(figures(curves).items()):
-            if step > told:
-                told, best = step, min(best, value)
+        for step, value in sorted(read_curves(curves).items()):
+            if step > reported:
+                reported, best = step, min(best, value)
                 job.trial.report(best, step)
-        # Also without a new figure: the others may have come on in the meantime.
-        if job.prunes and told >= 0 and job.trial.should_prune():
+        # Checked also without a new value: the other trials may have improved meanwhile.
+        if job.prunes and reported >= 0 and job.trial.should_prune():
             lags.set()
             job.runner.end()
             return
 
 
-def figures(curves: Path) -> dict[int, float]:
-    """The mean Fréchet ratio of every step so far, from the trainer's curves."""
+def read_curves(curves: Path) -> dict[int, float]:
+    """Read the mean Fréchet ratio of every step so far from the trainer's curves."""
     series = []
     for name in RATIOS:
         try:
@@ -108,19 +117,19 @@ def figures(curves: Path) -> dict[int, float]:
         rows = [line.split("\t") for line in lines[1:]]
         series.append({int(row[0]): float(row[1]) for row in rows if len(row) == 2 and row[1]})
     shared = set.intersection(*map(set, series))
-    means = {step: mean(found[step] for found in series) for step in shared}
+    means = {step: mean_ratio(found[step] for found in series) for step in shared}
     return {step: value for step, value in means.items() if math.isfinite(value)}
 
 
-def trial_rank(folder: Path) -> tuple[float, str]:
-    """The mean Fréchet ratio of the checkpoint that was kept, and why it counts as collapsed."""
+def read_result(folder: Path) -> tuple[float, str]:
+    """Read the mean Fréchet ratio of the best checkpoint, and the reason if it collapsed."""
     config = json.loads((folder / "config.json").read_text())
     with (folder / "history.csv").open(newline="") as file:
-        (kept,) = (row for row in csv.DictReader(file) if int(row["step"]) == config["best_step"])
-    return mean(float(kept[name] or "nan") for name in RATIOS), config["reason"] or ""
+        (best,) = (row for row in csv.DictReader(file) if int(row["step"]) == config["best_step"])
+    return mean_ratio(float(best[name] or "nan") for name in RATIOS), config["reason"] or ""
 
 
-def mean(ratios: Iterable[float]) -> float:
-    """Of the labels that have one, as the trainer chooses its checkpoint; NaN where none has."""
-    known = [ratio for ratio in ratios if math.isfinite(ratio)]
-    return sum(known) / len(known) if known else math.nan
+def mean_ratio(ratios: Iterable[float]) -> float:
+    """Average the finite ratios, as the trainer does to choose its checkpoint; NaN for none."""
+    finite = [ratio for ratio in ratios if math.isfinite(ratio)]
+    return sum(finite) / len(finite) if finite else math.nan

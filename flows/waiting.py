@@ -1,4 +1,4 @@
-"""Wait for what another process holds: said to the user, and ended with the run."""
+"""Wait for what another process holds: the wait is reported, and ends with the run."""
 
 import fcntl
 import os
@@ -25,34 +25,35 @@ def wait_until(
     """Repeat an attempt until it succeeds.
 
     Args:
-        attempt: Returns None once it succeeded, else what it waits for, in words.
-        say: Gets these words at once, when they change, and again every five minutes.
-        ended: Set by another thread to give up; signals reach the main thread anyway.
+        attempt: Returns None once it succeeded, else a message that says what it waits for.
+        say: Receives the message at once, when it changes, and again every five minutes.
+        ended: An event that another thread sets to give up.
+        poll_s: Seconds between two attempts.
 
     Raises:
         StageFailed: with `ENDED`, when `ended` was set.
     """
-    said, said_at = None, 0.0
-    while (reason := attempt()) is not None:
-        if reason != said or time.monotonic() - said_at > REPEAT_AFTER_S:
-            said, said_at = reason, time.monotonic()
-            say(reason)
+    last_message, said_at = None, 0.0
+    while (message := attempt()) is not None:
+        if message != last_message or time.monotonic() - said_at > REPEAT_AFTER_S:
+            last_message, said_at = message, time.monotonic()
+            say(message)
         if ended.wait(poll_s):
             raise StageFailed("ended with the run while it waited", ENDED)
 
 
 class FileLock:
-    """A file locked by this process, with a line that tells others who holds it.
+    """A lock file with a line that says who holds it.
 
-    The kernel frees the lock when the process ends, however it ends.
+    The kernel frees the lock when the holding process ends, however it ends.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: IO[str] | None = None
 
-    def take(self, holder: str) -> bool:
-        """Lock the file and write the line; False when another process has it."""
+    def acquire(self, holder: str) -> bool:
+        """Lock the file and write the holder's line; return False when another process holds it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = self.path.open("a+", encoding="utf-8")
         try:
@@ -66,14 +67,14 @@ class FileLock:
         self._file = file
         return True
 
-    def holder(self) -> str:
-        """The line of whoever holds the file, or held it last."""
+    def read_holder(self) -> str:
+        """Read the line of the process that holds the file, or held it last."""
         try:
             return self.path.read_text(encoding="utf-8").strip() or "another process"
         except OSError:
             return "another process"
 
-    def free(self) -> None:
+    def release(self) -> None:
         """Unlock the file."""
         if self._file is not None:
             self._file.close()
@@ -81,7 +82,7 @@ class FileLock:
 
 
 def is_locked(path: Path) -> bool | None:
-    """Whether a living process holds a file's lock; None when the file cannot be asked."""
+    """Check whether a living process holds a file's lock; None when that cannot be told."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -98,10 +99,10 @@ def is_locked(path: Path) -> bool | None:
 
 
 def local_time() -> str:
-    """The time on this machine's clock, to the second."""
+    """Return this machine's local time, to the second."""
     return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def waiting_message(what: str, holders: list[str]) -> str:
-    """What a run says that waits for others."""
+    """Return the message of a run that waits for others."""
     return f"waiting for {what}, held by {' and by '.join(holders)}"

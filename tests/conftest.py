@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server that all flow runs of the suite use."""
-    from flows.prefect_server import SERVER, wait_until_healthy
+    from flows.prefect_server import SERVER_CODE, wait_until_healthy
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -30,7 +30,7 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}/api"
     home = tmp_path_factory.mktemp("prefect")
     child = subprocess.Popen(
-        [sys.executable, "-c", SERVER.format(port=port)],
+        [sys.executable, "-c", SERVER_CODE.format(port=port)],
         env={**os.environ, "PREFECT_HOME": str(home), "PREFECT_UI_ENABLED": "0"},
     )
     try:

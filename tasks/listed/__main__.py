@@ -1,9 +1,10 @@
-"""`listed@FOLDER`: only what `params.yaml` lists stays in a folder that later stages read whole.
+"""Stage `listed@FOLDER`: keep only what `params.yaml` lists in a folder of stage outputs.
 
-A stage that collects siblings depends on their common folder. What is no longer listed (a batch,
-a fold, an arm, a task) would stay in it, and DVC would hash it there and nowhere else: the next
-machine would compute everything again. It is moved to `.unlisted/FOLDER/`, and `dvc.lock` holds
-the folder as it is afterwards. DVC brings a moved output back from its cache once it is listed.
+A stage that collects the outputs of sibling stages depends on their common folder. What is no
+longer listed (a batch, a fold, an arm, a task) would stay in that folder, and DVC would hash it on
+this machine only: the next machine would compute everything again. So it is moved to
+`.unlisted/FOLDER/`, and `dvc.lock` holds the folder as it is afterwards. Once a moved output is
+listed again, DVC restores it from its cache.
 
 Reads and tidies `data/FOLDER`; writes `data/listed/FOLDER.json`, the names in it.
 """
@@ -21,7 +22,7 @@ UNLISTED = Path(".unlisted")
 
 
 def main(folder: str) -> None:
-    """Move aside what is not listed and write the names of what is."""
+    """Move aside what is not listed, and write the listed names."""
     names = listed_names(folder)
     with atomic_output(DATA / "listed" / f"{folder}.json") as out:
         for path in sorted((DATA / folder).iterdir()):
@@ -31,7 +32,7 @@ def main(folder: str) -> None:
 
 
 def listed_names(folder: str) -> list[str]:
-    """The names that may stand in a folder, sorted."""
+    """Return the sorted names that `params.yaml` allows in a folder."""
     if folder == "volumes":
         names = params.read_key("data.batches")
     elif folder == "downstream":
@@ -43,7 +44,7 @@ def listed_names(folder: str) -> list[str]:
 
 
 def move_aside(path: Path, target: Path) -> None:
-    """Move a file or folder to a place that may hold an older one of its name."""
+    """Move a file or folder, and replace an older one of its name."""
     target.parent.mkdir(parents=True, exist_ok=True)
     discard(target)
     shutil.move(path, target)

@@ -1,4 +1,4 @@
-"""`params.yaml` as frozen models, one section a file, so that a stage depends on its own only."""
+"""Read `params.yaml` as frozen models, one section a file, so that a stage depends on its own."""
 
 import re
 from collections.abc import Iterator
@@ -35,21 +35,21 @@ def read_section(model: type[S]) -> S:
     """Read and check one section.
 
     Raises:
-        StageError: naming the key, what was found and what is allowed.
+        InputError: naming the key, what was found and what is allowed.
     """
     tree = load_params()
     try:
         return model.model_validate(tree.get(model.section, {}))
     except ValidationError as error:
-        # A mistyped key is both unknown and missing: what was typed helps more.
+        # A mistyped key is both unknown and missing; the message shows the unknown one.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         raise InputError(explain_error(model, errors[0])) from None
 
 
 def read_key(key: str) -> Any:
-    """Read one leaf of another stage's section, such as `slices.folds`, as it stands.
+    """Read one key of another stage's section, such as `slices.folds`, without checks.
 
-    That stage has checked it already: it ran before.
+    That stage ran before and has checked the key.
     """
     value: Any = load_params()
     for word in key.split("."):
@@ -60,11 +60,11 @@ def read_key(key: str) -> Any:
 
 
 def load_params() -> dict[str, Any]:
-    """Parse `params.yaml` as DVC does, and refuse what no stage could make sense of.
+    """Parse `params.yaml` as DVC does, and check what concerns every stage.
 
     Raises:
-        StageError: no YAML, a key that stands twice, a section that nothing reads, or text with
-            line breaks or other characters that cannot be seen.
+        InputError: for invalid YAML, a duplicate key, an unknown section, or text with line breaks
+            or other characters that cannot be seen.
     """
     tree = parse_yaml()
     if not isinstance(tree, dict):
@@ -85,10 +85,10 @@ def load_params() -> dict[str, Any]:
 
 
 def parse_yaml() -> Any:
-    """What `params.yaml` holds, by the parser that DVC uses: others read `010` or `on` otherwise.
+    """Parse `params.yaml` with the parser of DVC; others read `010` or `on` differently.
 
     Raises:
-        StageError: naming the line, and the key where one stands twice.
+        InputError: naming the line, and a duplicate key.
     """
     try:
         return YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8-sig"))
@@ -104,15 +104,15 @@ def parse_yaml() -> Any:
             f" on line {line}; remove one of the two (DVC says only that the file is corrupted)"
         ) from None
     except MarkedYAMLError as error:
-        said = " ".join(f"{error.context or ''} {error.problem or ''}".split())
+        reason = " ".join(f"{error.context or ''} {error.problem or ''}".split())
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise InputError(f"params.yaml is not valid YAML: line {line}: {said}") from None
+        raise InputError(f"params.yaml is not valid YAML: line {line}: {reason}") from None
     except YAMLError as error:
         raise InputError(f"params.yaml is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def leaf_values(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a tree of dictionaries and lists, with its dotted key."""
+    """Yield every value of a tree of dictionaries and lists, with its dotted key."""
     if isinstance(tree, dict | list):
         for word, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
             yield from leaf_values(value, f"{key}.{word}".lstrip("."))
@@ -121,7 +121,7 @@ def leaf_values(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def explain_error(model: type[Section], error: ErrorDetails) -> str:
-    """One line for pydantic's first complaint: the key, what was found, what is allowed."""
+    """Explain an error of pydantic in one line: the key, what was found, what is allowed."""
     key = ".".join([model.section, *map(str, error["loc"])])
     if error["type"] == "extra_forbidden":
         fields = tuple(keys_at(model, error["loc"][:-1]))
@@ -130,17 +130,17 @@ def explain_error(model: type[Section], error: ErrorDetails) -> str:
         return f"params.yaml: unknown key {key}{did_you_mean(word, fields)}; allowed: {allowed}"
     if error["type"] == "missing":
         return f"params.yaml: {key} is missing; add it (tasks/params/{model.section}.py says how)"
-    said = error["msg"].removeprefix("Value error, ")
-    return f"params.yaml: {key} is {truncate(repr(error['input']))}: {said}"
+    reason = error["msg"].removeprefix("Value error, ")
+    return f"params.yaml: {key} is {truncate(repr(error['input']))}: {reason}"
 
 
 def truncate(text: str, most: int = 80) -> str:
-    """The text, cut where it would drown what is said of it."""
+    """Return a text, cut to `most` characters."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the model allows at a location inside it."""
+    """Return the keys that a model allows at a location inside it."""
     current: type[BaseModel] = model
     for word in location:
         field = current.model_fields.get(str(word))
@@ -152,7 +152,7 @@ def keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str
 
 
 def did_you_mean(word: str, names: tuple[str, ...]) -> str:
-    """A 'did you mean' for a word close to one of the names."""
+    """Return a 'did you mean' where a word is close to one of the names, else ""."""
     from difflib import get_close_matches
 
     close = get_close_matches(word, names, n=1)

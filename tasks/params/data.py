@@ -7,14 +7,14 @@ from tasks.stage.item_names import check_item_name
 
 
 def check_batches_differ(names: list[str]) -> list[str]:
-    """Refuse a list that names a batch twice, also where only capitals tell two names apart."""
+    """Reject a list that names a batch twice, also where two names differ only by capitals."""
     if len({name.casefold() for name in names}) < len(names):
         raise ValueError("batches must differ from each other, and not by capitals alone")
     return names
 
 
 def check_batch_name(name: object) -> str:
-    """Let a word pass; a year alone, such as 2024, is a number to YAML."""
+    """Check a batch's name; a year alone, such as 2024, is a number in YAML."""
     if not isinstance(name, str):
         raise ValueError(f'a name is expected; write it in quotes: "{name}"')
     return check_item_name(name)

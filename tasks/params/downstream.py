@@ -9,12 +9,12 @@ Task = Literal["classify", "segment"]
 
 
 def check_arm(name: str) -> str:
-    """Let an arm's name pass, or complain in its parser's words."""
+    """Check an arm's name; the error is its parser's."""
     return Arm.parse(name).name
 
 
 def check_distinct(values: list[str] | list[int]) -> list[str] | list[int]:
-    """Refuse a list that names something twice."""
+    """Reject a list with duplicates."""
     if len(set(values)) != len(values):
         raise ValueError("each value may stand once only")
     return values
@@ -24,10 +24,11 @@ class TaskTraining(BaseModel):
     """How one task's networks are trained: the same in all arms.
 
     Attributes:
-        steps: optimiser steps; the schedule needs a few.
+        steps: optimiser steps; the one-cycle schedule needs at least 8.
         batch: slices a step; a multiple of 4 (real and added, with and without tumour).
         learning_rate: peak of the one-cycle schedule.
-        evaluations: how often, evenly over the steps, validation patients judge the weights.
+        evaluations: how often the weights are evaluated on validation patients, evenly over the
+            steps.
         strategy: `mixed` batches are half real and half added; `pretrain` takes the first half
             of the steps on added slices alone and the second on real ones. Arms with one source
             are the same under both.
@@ -46,8 +47,8 @@ class Downstream(Section):
 
     Attributes:
         reruns: spare seeds, those after the largest of `seeds`. Every arm trains them, so that
-            one can stand in, in all arms alike, for a seed with which some arm learnt nothing.
-        permutations: how often the arm `random-labels` draws its labels; fewer than 20 could not
+            one can stand in, in all arms alike, for a seed with which some arm did not learn.
+        permutations: how often the arm `random-labels` permutes its labels; fewer than 20 cannot
             tell chance from a leak.
     """
 
@@ -65,5 +66,5 @@ class Downstream(Section):
 
     @property
     def all_seeds(self) -> list[int]:
-        """The seeds and the spare ones."""
+        """The seeds and the spare seeds."""
         return [*self.seeds, *range(max(self.seeds) + 1, max(self.seeds) + 1 + self.reruns)]

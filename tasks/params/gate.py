@@ -1,4 +1,4 @@
-"""The judge's limits: what they let through, and why, stands in `docs/judge.md`."""
+"""The section `gate`: the limits of its measures. `docs/judge.md` says what they let through."""
 
 from typing import ClassVar, Literal
 
@@ -8,14 +8,13 @@ from tasks.params import Section
 
 
 class MeasureLimits(BaseModel):
-    """Bounds on a measure's ratio to real against real; 1 is as good as real slices.
+    """Limits of each measure's ratio to its real-versus-real value; 1 is as good as real slices.
 
-    Null asks for the strictest: the range in which 95 % of the ratios of these real patients to
-    each other lie.
+    `null`: the limit is the range that holds 95 % of the ratios between real patients.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    # The DCGANs of medigan's zoo lie between 2 and 5.3 (its own extractor): no worse than those.
+    # The DCGANs of medigan reach 2 to 5.3 (by its own extractor): the limit is the worst of them.
     frechet: float | None = Field(default=5.3, gt=1)
     diversity: float | None = Field(default=0.4, ge=0, lt=1)
     ms_ssim_diversity: float | None = Field(default=0.4, ge=0, lt=1)
@@ -27,18 +26,18 @@ class MeasureLimits(BaseModel):
     tumor_position: float | None = Field(default=6.0, gt=1)
     tumor_solidity: float | None = Field(default=8.0, gt=1)
     tumor_eccentricity: float | None = Field(default=8.0, gt=1)
-    # A share of images, and a contrast: a ratio of .8 means a fifth of it is gone.
+    # A share of images, and a contrast: a ratio of .8 means that a fifth of it is lost.
     mask_label: float | None = Field(default=0.8, ge=0, lt=1)
     mask_contrast: float | None = Field(default=0.85, ge=0, lt=1)
     # Shifted or exchanged masks reach a tenth of the agreement of real ones.
     mask_agreement: float | None = Field(default=0.6, ge=0, lt=1)
     # Generators of one site reach 0 to .58, fresh patients at least .78 (docs/judge.md).
     site_coverage: float | None = Field(default=0.65, ge=0, lt=1)
-    # Two-sided: above lies copying, below lies what no real slice is like.
+    # Two-sided: above the range slices are copies, below it they resemble no real slice.
     nearest_ssim: tuple[float, float] | None = (0.75, 1.2)
 
 
-# Parts of a verdict that can be asked for; `frechet` is the distance on the bundled features.
+# Parts of a verdict that can be required; `frechet` is the distance on the bundled features.
 VerdictPart = Literal[
     "label_0", "label_1", "tumor_copies",
     "frechet", "diversity", "ms_ssim_diversity", "nearest_ssim", "orientation", "spectrum",
@@ -52,22 +51,22 @@ REQUIRED: tuple[VerdictPart, ...] = (
 
 
 class Gate(Section):
-    """How synthetic slices are judged."""
+    """How synthetic slices are evaluated."""
 
     section: ClassVar[str] = "gate"
     seed: int = Field(ge=0)
     threads: int = Field(ge=1, le=64)
-    draws: int = Field(default=60, ge=20, le=10_000)  # subsamples behind each interval
+    draws: int = Field(default=60, ge=20, le=10_000)  # subsamples for each interval
     max_shift: int = Field(default=4, ge=0, le=32)  # pixels; of the search for copies
     # An image may lie this many times as far out as the 99th percentile of held-out slices.
     tolerance: float = Field(default=2.0, ge=1, le=10)
     max_memorised: float = Field(default=0.05, ge=0, le=0.2)  # share of all images
     max_twins: float = Field(default=0.3, ge=0, le=1)  # share with a near-copy, above that of real
     min_accepted: float = Field(default=0.5, gt=0, le=1)  # share of all images
-    # What must be measured before a set is accepted; other parts may stand as not measured.
+    # What must be measured before a set is accepted; other parts may be `not measured`.
     required: tuple[VerdictPart, ...] = REQUIRED
-    segmenter_steps: int = Field(default=100, ge=0, le=100_000)  # 0: do not ask a segmenter
-    # Files of weights for distances beside the bundled one; null: not computed.
+    segmenter_steps: int = Field(default=100, ge=0, le=100_000)  # 0: no segmenter is trained
+    # Weight files for further distances besides the bundled one; null: not computed.
     inception: str | None = None
     radimagenet: str | None = None
     limits: MeasureLimits = MeasureLimits()

@@ -6,7 +6,7 @@ from tasks.params import Section
 
 
 class Generate(Section):
-    """How many slices are drawn, and when a drawn mask is good enough."""
+    """How many slices are sampled, and when a sampled mask is good enough."""
 
     section: ClassVar[str] = "generate"
     count: int = Field(ge=1)  # slices of each fold
@@ -14,9 +14,9 @@ class Generate(Section):
     threads: int = Field(ge=1, le=256)
     tumor_share: float = Field(default=0.5, ge=0, le=1)
     min_island_px: int = Field(default=3, ge=1)  # smaller parts of a mask are removed
-    min_tumor_px: int = Field(default=5, ge=1)  # a tumour slice with less is drawn again
-    attempts: int = Field(default=8, ge=1)  # draws of a slice, the first included
-    # For a generator that knows these conditions (train_gan.conditions); without a number they
-    # are drawn as the training slices showed them.
+    min_tumor_px: int = Field(default=5, ge=1)  # a tumour slice with less is sampled again
+    attempts: int = Field(default=8, ge=1)  # samples of a slice, the first included
+    # For a generator that takes these conditions (train_gan.conditions); null: their values are
+    # sampled from those of the training slices.
     tumor_area_mm2: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    position_mm: FiniteFloat | None = None  # up from the middle of the brain
+    position_mm: FiniteFloat | None = None  # upwards from the middle of the brain

@@ -22,11 +22,12 @@ LabelConvention = Literal[
 
 
 class Images2D(BaseModel):
-    """How 2D collections are read.
+    """How collections of 2D images are read.
 
-    `pattern` is a regular expression with a group `patient` and, where pictures are slices, a
-    group `slice`; it is searched in a picture's path without its ending. `channel` is taken of
-    coloured pictures whose channels differ.
+    Attributes:
+        pattern: a regular expression with a group `patient` and, where the images are slices, a
+            group `slice`; it is searched in an image's path without its ending.
+        channel: the channel that is read of a colour image whose channels differ.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,18 +52,22 @@ class Images2D(BaseModel):
 class Ingest(Section):
     """How raw files become volumes.
 
-    `mask_labels` says which labels of a mask are tumour: a region, or a list of values.
-    `mask_segments` lists what is tumour in DICOM segmentations and RT structure sets that hold one
-    of these: labels (case plays no part) or numbers. Others are judged by their codes and names.
-    `label_convention` says what the values of all masks mean (docs/ingest.md); null: what the
-    layout of each file says.
-    `affine` says which of a NIfTI file's two forms is right where they disagree; null: refuse it.
-    `check_masks` refuses masks that lie in air, cover the head or ignore the image.
-    `n4` corrects the bias field of every image (seconds to a minute each).
-    `brain_extraction` takes the skull off every volume that still has it, by the networks of
-    deepbet, which are installed apart (seconds a volume; see docs/ingest.md).
-    `max_seconds` is what one patient may take.
-    `key_fingerprint` is that of the pseudonym key; the default is the public demo key's.
+    Attributes:
+        mask_labels: which labels of a mask are tumour: a region, or a list of values.
+        mask_segments: what is tumour in DICOM segmentations and RT structure sets that hold one
+            of these: labels (in any case) or numbers. Others are classified by their codes and
+            names.
+        label_convention: what the values of all masks mean (docs/ingest.md); null: as the layout
+            of each file says.
+        affine: which of a NIfTI file's two affines is right where they disagree; null: the file
+            is rejected.
+        check_masks: reject masks that lie in air, cover the head or ignore the image.
+        n4: correct the bias field of every image (seconds to a minute each).
+        brain_extraction: remove the skull of every volume that still has one, with the networks
+            of deepbet, which are installed apart (seconds a volume; see docs/ingest.md).
+        max_seconds: the time limit of one patient.
+        key_fingerprint: the fingerprint of the pseudonym key; the default is the public demo
+            key's.
     """
 
     section: ClassVar[str] = "ingest"
@@ -84,5 +89,5 @@ class Ingest(Section):
 
     @property
     def worker_memory(self) -> int:
-        """Bytes that a worker may take: a few copies of the largest volume, and libraries."""
+        """Bytes that a worker may use: a few copies of the largest volume, and libraries."""
         return 32 * self.max_voxels + 2**31

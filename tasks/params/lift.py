@@ -9,7 +9,7 @@ class Lift(Section):
     """How the arms are compared.
 
     Attributes:
-        draws: bootstrap draws; 2000 resolve a p-value of .05 to about .005.
+        draws: bootstrap replicates; 2000 resolve a p-value of .05 to about .005.
         min_patients: with fewer test patients no interval is given.
     """
 

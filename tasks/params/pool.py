@@ -8,7 +8,7 @@ Score = Literal["realism", "spectrum", "outline", "mask_contrast"]
 
 
 class SliceFilter(BaseModel):
-    """Which of the accepted slices may be added: a share of each label, by a score of the gate.
+    """Which of the accepted slices may be added: a share of each label, ranked by a gate score.
 
     Attributes:
         score: a column of `data/gate/FOLD/samples.parquet`: how far a slice lies from training

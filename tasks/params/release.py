@@ -9,7 +9,7 @@ from tasks.params import Section
 
 
 class Release(Section):
-    """What the released data set says of itself."""
+    """What the released data set states about itself."""
 
     section: ClassVar[str] = "release"
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$", description="of the data set")

@@ -7,7 +7,7 @@ from tasks.stage.item_names import check_item_name
 
 
 def check_fold_name(name: object) -> int | str:
-    """A fold's name as it stands: `"01"` is not 1, for DVC names folders by what is written."""
+    """Check a fold's name; `"01"` is not 1, because DVC names folders by what is written."""
     if isinstance(name, str):
         return check_item_name(name)
     if isinstance(name, bool) or not isinstance(name, int) or name < 0:
@@ -16,7 +16,7 @@ def check_fold_name(name: object) -> int | str:
 
 
 def read_off_as_text(value: object) -> object:
-    """YAML reads a bare `off` as false."""
+    """Return "off" for false, which is how YAML reads a bare `off`."""
     return "off" if value is False else value
 
 
@@ -24,7 +24,7 @@ Fold = Annotated[int | str, PlainValidator(check_fold_name)]
 
 
 class Slices(Section):
-    """How volumes become slices of one grid, and which patient is on which side."""
+    """How volumes become slices of one grid, and which partition each patient is in."""
 
     section: ClassVar[str] = "slices"
     size: int = Field(ge=16, le=512, multiple_of=16)  # pixels a side
@@ -33,10 +33,10 @@ class Slices(Section):
     folds: list[Fold] = Field(min_length=1)  # one name: a hold-out split; several: cross-fitting
     val_fraction: float = Field(gt=0, lt=1)  # of all patients
     test_fraction: float = Field(gt=0, lt=1)  # of all patients; several folds ignore it
-    # How many patients a fold trains and validates on; 0: all that are not for testing.
+    # Patients that a fold trains and validates on; 0: all that are not test patients.
     train_patients: int = Field(default=0, ge=0)
-    draw: int = Field(default=0, ge=0)  # which ones: the seed of that choice
-    # body: each body fills the window, for pictures of unknown scale; mm are nominal then.
+    draw: int = Field(default=0, ge=0)  # the seed of that choice of patients
+    # body: each body fills the window, for images of unknown scale; mm are nominal then.
     scale: Literal["mm", "body"] = "mm"
     intensity: Literal["z-score", "nyul"] = "z-score"
     clip_percentiles: tuple[float, float] = (0.5, 99.5)  # of the voxels inside the brain
@@ -48,7 +48,7 @@ class Slices(Section):
     negatives_per_positive: float = Field(default=1.0, gt=0, le=10)
     caliper: float = Field(default=0.5, gt=0)  # largest matching distance, standard deviations
     unmatched_tumors: Literal["drop", "keep"] = "drop"  # keep: position may tell the label
-    # What two patients whose volumes show the same head do to the run.
+    # What happens when the volumes of two patients show the same head.
     same_head: Annotated[Literal["stop", "warn", "off"], BeforeValidator(read_off_as_text)] = "stop"
     seed: int = Field(ge=0)
 

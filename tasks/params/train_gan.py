@@ -1,4 +1,4 @@
-"""The generator's training: a recipe, and whatever is said beside it."""
+"""The section `train_gan`: a recipe, and the keys that override it."""
 
 from typing import Any, ClassVar, Literal
 
@@ -6,8 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.params import Section
 
-# `small_data` is the default of every field below. A key written in params.yaml wins over its
-# recipe.
+# `small_data` is the default of every field below. A key in params.yaml overrides the recipe.
 RECIPES: dict[str, dict[str, Any]] = {
     "small_data": {},
     # The seed paper's: Radford's DCGAN with L1 and feature matching.
@@ -52,7 +51,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "discriminator_norm": "spectral",
         "r1_gamma": 0.0,
     },
-    # Sauer 2021: the discriminator sees through a frozen network that knows ImageNet.
+    # Sauer 2021: the discriminator reads the features of a frozen network trained on ImageNet.
     "projected": {
         "loss": "hinge",
         "learning_rate": 5e-4,
@@ -67,7 +66,7 @@ Condition = Literal["area", "position"]
 
 
 class DiffAugmentStrengths(BaseModel):
-    """What both real and generated slices undergo before they are scored; 0 is off."""
+    """Augmentation of real and generated slices before the discriminator scores them; 0 is off."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     brightness: float = Field(default=0.2, ge=0, le=2)
@@ -75,7 +74,7 @@ class DiffAugmentStrengths(BaseModel):
     translation: float = Field(default=0.125, ge=0, le=0.5)  # share of the side
     cutout: float = Field(default=0.25, ge=0, lt=1)  # share of the side
     flip: bool = False  # left to right
-    upside_down: bool = False  # recipe `paper` only: generated brains stand on their heads too
+    upside_down: bool = False  # recipe `paper` only: generated brains may be upside down too
 
 
 class TrainGan(Section):
@@ -88,7 +87,7 @@ class TrainGan(Section):
     processes: int = Field(default=1, ge=1, le=64)  # each trains on its share of every batch
     steps: int = Field(ge=1)
     batch: int = Field(default=16, ge=4)
-    precision: Literal["fp32", "bf16", "auto"] = "auto"  # bf16 where the hardware multiplies it
+    precision: Literal["fp32", "bf16", "auto"] = "auto"  # auto: bf16 where the hardware supports it
 
     latent: int = Field(default=64, ge=1)
     width: int = Field(default=16, ge=4, le=256)
@@ -96,10 +95,10 @@ class TrainGan(Section):
     excitation: bool = False
     discriminator_norm: Literal["none", "batch", "spectral"] = "none"
     minibatch_stddev: bool = True
-    projection: bool = True  # the label scores by an inner product; otherwise as planes
-    pretrained_features: bool = False  # the discriminator sees through EfficientNet-Lite0
+    projection: bool = True  # the label enters by an inner product; otherwise as extra channels
+    pretrained_features: bool = False  # the discriminator reads features of EfficientNet-Lite0
     conditions: tuple[Condition, ...] = ()  # besides the label: tumour area, position in the brain
-    start_from: str = ""  # networks.safetensors of an earlier training, perhaps on the phantom
+    start_from: str = ""  # networks.safetensors of an earlier training, such as on the phantom
     start_sha256: str = ""  # of that file
 
     loss: Literal["logistic", "hinge", "lsgan", "wgan"] = "logistic"
@@ -110,18 +109,26 @@ class TrainGan(Section):
     feature_matching: float = Field(default=0.0, ge=0)
     learning_rate: float = Field(default=1e-3, gt=0, le=0.1)
     discriminator_rate: float = Field(default=1e-3, gt=0, le=0.1)
-    decay: float = Field(default=0.4, ge=0, le=1)  # last share of the steps: rates fall to 0
+    decay: float = Field(
+        default=0.4, ge=0, le=1
+    )  # in this last share of the steps, learning rates fall to 0
     beta1: float = Field(default=0.0, ge=0, lt=1)
     beta2: float = Field(default=0.99, ge=0, lt=1)
 
     diffaugment: DiffAugmentStrengths = DiffAugmentStrengths()
     ada_target: float = Field(default=0.0, ge=0, lt=1)  # 0: augment always (Karras 2020: 0.6)
-    ada_images: int = Field(default=8000, ge=1)  # seen while the probability goes from 0 to 1
+    ada_images: int = Field(
+        default=8000, ge=1
+    )  # images shown while the probability rises from 0 to 1
     soften: float = Field(default=0.9, gt=0, le=1)  # peak of softened masks; 1: crisp masks
     ema_half_life: int = Field(default=60, ge=0)  # steps; 0: the last weights
-    patience: int = Field(default=0, ge=0)  # rows without a better one before it stops; 0: off
-    settled: int = Field(default=0, ge=0)  # rows whose losses stay the same end it; 0: off
-    max_minutes: float = Field(default=0, ge=0)  # 0: off; a run that it ends is not repeatable
+    patience: int = Field(
+        default=0, ge=0
+    )  # rows of history.csv without improvement before it stops; 0: off
+    settled: int = Field(default=0, ge=0)  # rows with unchanged losses before it stops; 0: off
+    max_minutes: float = Field(
+        default=0, ge=0
+    )  # 0: off; a training that it ends is not reproducible
     watch_every: int = Field(default=100, ge=1)  # steps between rows of history.csv
     sheet_every: int = Field(default=400, ge=1)  # steps between sample sheets
 
@@ -163,7 +170,7 @@ class TrainGan(Section):
         return self
 
     def _batch_can_be_shared(self) -> None:
-        # The minibatch standard deviation's groups of four must stay whole.
+        # The minibatch standard deviation needs whole groups of four slices in each process.
         share = self.processes * (4 if self.minibatch_stddev else 1)
         if self.batch % share:
             raise ValueError(f"batch must be a multiple of {share} for {self.processes} processes")

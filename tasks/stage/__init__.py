@@ -1,1 +1,4 @@
-"""What every stage needs to run: errors, item names, inputs and outputs, child processes."""
+"""What every stage needs to run: errors, item names, inputs and outputs, child processes.
+
+It imports nothing else of the project.
+"""

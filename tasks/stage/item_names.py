@@ -1,33 +1,39 @@
-"""Names of items (batch, fold, task, arm): what they may be, and how DVC comes to know them.
+"""Check the names of items (batch, fold, task, arm), and write the outputs that guard them in DVC.
 
-Items come from `params.yaml` and become parts of commands and paths, so each must be a word
-(`check_item_name`). `dvc.yaml` hands them on as `--batch NAME`, which DVC quotes for the shell, and
-declares of each the output `data/names/STAGE/item-NAME.word`: `.dvcignore` lets DVC write there
-only what is a word, so DVC refuses any other name before it removes or runs anything.
+Items come from `params.yaml` and become parts of commands and paths, so each must be a plain word
+(`check_item_name`). `dvc.yaml` passes them as `--batch NAME`, which DVC quotes for the shell. Each
+item stage also has the output `data/names/STAGE/item-NAME.word`. `.dvcignore` allows only plain
+words there, so DVC rejects any other name before it removes or runs anything.
 """
 
 import os
 import re
 from pathlib import Path
 
-# Files that DVC takes for its own or, by .dvcignore, for rubbish.
+# Endings of DVC's own files, and of files that .dvcignore excludes.
 RESERVED_ENDINGS = (".dvc", ".partial", ".pyc", ".word", "dvc.yaml", "dvc.lock", "dvcfile")
 
 
 NAME_OUTPUTS = Path("data/names")
 
 
-def write_name_output(name: str, items: list[str]) -> None:
-    """Write the output that DVC knows an item's name by."""
-    note = NAME_OUTPUTS / name / f"item-{'-'.join(items)}.word"
-    note.parent.mkdir(parents=True, exist_ok=True)
-    partial = note.with_name(f"{note.name}.{os.getpid()}.partial")  # ranks of a training write too
+def write_name_output(stage: str, items: list[str]) -> None:
+    """Write the output `data/names/STAGE/item-NAME.word` of a stage's items."""
+    path = NAME_OUTPUTS / stage / f"item-{'-'.join(items)}.word"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(
+        f"{path.name}.{os.getpid()}.partial"
+    )  # each rank of a training writes it
     partial.write_text("-".join(items) + "\n")
-    partial.replace(note)
+    partial.replace(path)
 
 
 def check_item_name(word: str, *, besides: str = "") -> str:
-    """Let a name pass that can be part of a command and of a path: letters of any script are fine.
+    """Check that a name can be part of a command and of a path; return it.
+
+    Args:
+        word: The name; letters of any script are allowed.
+        besides: Further characters that are allowed.
 
     Raises:
         ValueError: saying what a name may be.

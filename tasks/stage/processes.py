@@ -1,4 +1,4 @@
-"""Child and parent processes: a stage and its workers end with the process that started them."""
+"""Let a stage and its workers end with the process that started them."""
 
 import ctypes
 import os
@@ -11,13 +11,13 @@ PARENT = "AUGLIFT_PARENT"
 
 
 def init_worker_process() -> None:
-    """Begin a worker process: it dies with its parent, and Ctrl-C is the parent's to answer."""
+    """Set up a worker process: it dies with its parent, which alone answers Ctrl-C."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process of this machine has not ended; a zombie has."""
+    """Check whether a process of this machine runs; a zombie does not."""
     try:
         os.kill(pid, 0)
         status = Path(f"/proc/{pid}/stat")
@@ -31,8 +31,8 @@ def is_running(pid: int) -> bool:
 def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
     """Ask Linux for a signal when the parent ends, so that no orphaned trainer lives on.
 
-    A parent that ended before this call sends nothing. Where `AUGLIFT_PARENT` names it, the
-    caller is ended at once.
+    A parent that ended before this call causes no signal. Where `AUGLIFT_PARENT` names that parent,
+    this process is ended at once.
     """
     parent = int(os.environ.pop(PARENT, "0"))
     if sys.platform == "linux":

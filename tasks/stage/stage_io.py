@@ -1,4 +1,4 @@
-"""Inputs and outputs of a stage: errors that name the file, whole outputs, locks."""
+"""Read inputs and write outputs of a stage: errors that name the file, atomic outputs, locks."""
 
 import fcntl
 import os
@@ -10,16 +10,16 @@ from pathlib import Path
 
 from tasks.stage.errors import InputError
 
-# How long an output may still be in the hands of a trainer whose DVC was killed.
+# How long a trainer whose DVC was killed may still hold its output.
 LOCK_PATIENCE_S = 30.0
 
 
 @contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
-    """Give a temporary sibling of `path` to write to; move it into place when all went well.
+    """Yield a temporary sibling of `path` to write to; move it into place when all went well.
 
-    `path` with a suffix is a file, without one a folder (the folder exists when given).
-    Only one process may write a path at a time: a second one fails with a `StageError`.
+    A `path` with a suffix is a file; without one it is a folder, which is created first.
+    Only one process may write a path at a time: a second one fails with an `InputError`.
     """
     partial = path.with_name(f".{path.name}.partial")
     with output_lock(path):
@@ -38,9 +38,9 @@ def atomic_output(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def output_lock(path: Path) -> Iterator[None]:
-    """Hold the lock of an output for as long as it is being written.
+    """Hold the lock of an output while it is being written.
 
-    A trainer whose DVC was killed a moment ago may still hold it: half a minute is waited.
+    A trainer whose DVC was killed a moment ago may still hold the lock: wait half a minute.
     """
     lock = Path(".locks") / str(path).replace("/", "__")
     taken = f"{path} is being written by another process; wait for it or end it, then rerun"
@@ -50,14 +50,15 @@ def output_lock(path: Path) -> Iterator[None]:
 
 @contextmanager
 def file_lock(lock: Path, otherwise: str, *, patience_s: float = 0) -> Iterator[None]:
-    """Hold a lock; where another process does, fail with a `StageError` that says `otherwise`.
-
-    The kernel frees the lock when its holder ends, however it ends.
+    """Hold a lock file. The kernel frees the lock when its holder ends, however it ends.
 
     Args:
-        lock: The lock's file; it is made where it is missing.
-        otherwise: What the error says.
-        patience_s: How long to wait for the other process, in seconds.
+        lock: The file; it is created where it is missing.
+        otherwise: The message of the error.
+        patience_s: How long to wait for another process that holds the lock, in seconds.
+
+    Raises:
+        InputError: when another process still holds the lock.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience_s
@@ -78,7 +79,7 @@ def file_lock(lock: Path, otherwise: str, *, patience_s: float = 0) -> Iterator[
 
 
 def apply_umask(path: Path) -> None:
-    """Let the umask say who may read a file or a folder's files, whatever library wrote them."""
+    """Give a file, or a folder's files, the mode of the umask, whatever library wrote them."""
     mask = os.umask(0o077)
     os.umask(mask)
     for file in [path, *path.rglob("*")]:
@@ -87,7 +88,7 @@ def apply_umask(path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a file or a folder if it is there."""
+    """Remove a file or a folder if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -96,10 +97,10 @@ def discard(path: Path) -> None:
 
 @contextmanager
 def explain_read_errors(path: Path) -> Iterator[None]:
-    """Say of an input that cannot be read which one it is and how to have it back.
+    """Turn errors of reading a file into one line that names the file and the remedy.
 
     Raises:
-        StageError: when the file is missing, or anything else goes wrong inside.
+        InputError: when the file is missing, or reading it fails in any way.
     """
     try:
         yield
@@ -108,7 +109,7 @@ def explain_read_errors(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
-            f"{path} is damaged: {said}; remove it and run `dvc checkout` or `dvc repro`"
+            f"{path} is damaged: {reason}; remove it and run `dvc checkout` or `dvc repro`"
         ) from None

@@ -1,13 +1,8 @@
-"""What every stage shares: how it starts, reads an input, writes an output, fails.
+"""Start a stage: read its items from the command line, run it, turn failures into exit codes.
 
 A stage is a function `main` whose parameters are the stage's items (a fold, a batch, ...).
-It is run from the repository's root, dies with the process that started it, and either writes
-its output whole or leaves nothing.
-
-Items come from `params.yaml` and become parts of commands and paths, so each must be a word
-(`check_word`). `dvc.yaml` hands them on as `--batch NAME`, which DVC quotes for the shell, and
-declares of each the output `data/names/STAGE/item-NAME.word`: `.dvcignore` lets DVC write there
-only what is a word, so DVC refuses any other name before it removes or runs anything.
+It runs from the repository's root, dies with the process that started it, and either writes its
+output completely or leaves nothing.
 """
 
 import errno
@@ -23,7 +18,7 @@ from tasks.stage.processes import die_with_parent
 
 
 def run_stage(main: Callable[..., None]) -> None:
-    """Run a stage's `main` with the command line's words and leave with its exit code.
+    """Run a stage's `main` with the items of the command line; exit with the stage's code.
 
     Exit codes: 0 done, 2 wrong input and 130 interrupted (one line on stderr), 1 anything else (a
     traceback).
@@ -32,7 +27,9 @@ def run_stage(main: Callable[..., None]) -> None:
     name = name.removesuffix(".py")
     expected = list(inspect.signature(main).parameters)
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which tasks/__init__.py had put off
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # tasks/__init__.py ignored it during imports
     items = read_items(name, expected, sys.argv[1:])
     label = "@".join([name, "-".join(items)]) if items else name
     try:
@@ -52,7 +49,10 @@ def run_stage(main: Callable[..., None]) -> None:
 
 
 def read_items(name: str, expected: list[str], words: list[str]) -> list[str]:
-    """The items on a command line, one behind the other or as `--fold 0`; each must be a word."""
+    """Read the items of a command line, given in order or as `--fold 0`, and check each name.
+
+    Exits with 2 where an item is missing or its name is not allowed.
+    """
     usage = " ".join(["python -m", f"tasks.{name}", *map(str.upper, expected)])
     if len(words) == 2 * len(expected) and words[::2] == [f"--{item}" for item in expected]:
         words = words[1::2]
@@ -69,6 +69,6 @@ def read_items(name: str, expected: list[str], words: list[str]) -> list[str]:
 
 
 def exit_with_error(label: str, message: str, code: int = WRONG_INPUT) -> None:
-    """Print one line and leave with an exit code."""
+    """Print one line on stderr and exit with a code."""
     print(f"{label}: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(code)

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from flows.prefect_server import SERVER, free_port, wait_until_healthy
+from flows.prefect_server import SERVER_CODE, find_free_port, wait_until_healthy
 from tests.flows import toy_pipeline
 
 FLOW = ("flows.pipeline", "--workers", "2")
@@ -53,14 +53,14 @@ class Server:
     """A user's Prefect server, which can be killed and started again on the same state."""
 
     def __init__(self, home: Path) -> None:
-        self.home, self.port = home, free_port()
+        self.home, self.port = home, find_free_port()
         self.url = f"http://127.0.0.1:{self.port}/api"
         self.start()
 
     def start(self) -> None:
         """Start it and wait until it answers."""
         self._process = subprocess.Popen(
-            [sys.executable, "-c", SERVER.format(port=self.port)],
+            [sys.executable, "-c", SERVER_CODE.format(port=self.port)],
             env=toy_pipeline.environment(PREFECT_HOME=str(self.home), PREFECT_UI_ENABLED="0"),
             start_new_session=True,
         )

@@ -56,14 +56,14 @@ def test_a_run_that_waits_for_the_gpu_says_so_and_can_be_ended(
             ensure_gpu_limit()
             assert slot.attempt() is None
         else:
-            assert file.take("run old since 2026-01-02 03:04:05")
+            assert file.acquire("run old since 2026-01-02 03:04:05")
         with started(repo, *FLOW, log=log, **env) as flow:
             said = "waiting for the GPU, held by run old since 20"
             assert until(lambda: said in log.read_text(), LONG_S)
             flow.send_signal(number)
             assert flow.wait(30) == 1
         slot.free()
-        file.free()
+        file.release()
     assert "Traceback" not in log.read_text()
     assert log.read_text().splitlines()[-1].startswith("auglift: ended before it was done")
 

@@ -101,7 +101,7 @@ def test_a_holder_on_another_machine_is_dead_once_its_record_is_old(
     api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with holder(api, tmp_path / "a", "quick-fox"):
-        monkeypatch.setattr(prefect_gpu_slots, "machine", lambda: "another")
+        monkeypatch.setattr(prefect_gpu_slots, "machine_id", lambda: "another")
         assert "quick-fox" in waits("new")
         monkeypatch.setattr(prefect_gpu_slots, "STALE_S", -2.0)
         assert_free()
@@ -111,7 +111,7 @@ def test_a_holder_asks_again_when_the_server_ended_its_lease(
     api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(prefect_gpu_slots, "RENEWED_EVERY_S", 0.2)
+    monkeypatch.setattr(prefect_gpu_slots, "RENEW_INTERVAL_S", 0.2)
     slot = ServerSlot("old", said.append)
     assert slot.attempt() is None
     (record,) = records(api)

@@ -6,8 +6,16 @@ import pytest
 import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from flows.search_space import current, distribution, fixed, grid, plain, read, refusal
-from flows.trial_clones import change_params
+from flows.search_space import (
+    check_search_name,
+    current_values,
+    grid_points,
+    invalid_reason,
+    parse_distribution,
+    parse_fixed_values,
+    read_space,
+)
+from flows.trial_clones import write_params
 from tasks.params import load_params
 from tasks.stage.errors import InputError
 
@@ -33,19 +41,19 @@ def clone(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_lists_and_ranges_are_read_with_the_type_of_their_key(words: str, expected: object) -> None:
-    assert read([words], None) == {words.partition("=")[0]: expected}
+    assert read_space([words], None) == {words.partition("=")[0]: expected}
 
 
 def test_a_file_says_the_same_and_the_command_line_wins(tmp_path: Path) -> None:
     file = tmp_path / "space.yaml"
     file.write_text("train_gan.batch: [8, 16]\ntrain_gan.learning_rate: 1e-4..1e-2:log\n")
-    expected = read(["train_gan.batch=8,16", "train_gan.learning_rate=1e-4..1e-2:log"], None)
-    assert read([], file) == expected
-    assert read(["train_gan.batch=32"], file)["train_gan.batch"].choices == (32,)
+    expected = read_space(["train_gan.batch=8,16", "train_gan.learning_rate=1e-4..1e-2:log"], None)
+    assert read_space([], file) == expected
+    assert read_space(["train_gan.batch=32"], file)["train_gan.batch"].choices == (32,)
 
 
 def test_the_default_space_is_valid_and_holds_the_values_of_today() -> None:
-    assert current(read([], None)) is not None
+    assert current_values(read_space([], None)) is not None
 
 
 @pytest.mark.parametrize(
@@ -64,36 +72,36 @@ def test_the_default_space_is_valid_and_holds_the_values_of_today() -> None:
 )
 def test_what_cannot_be_searched_is_one_line(words: str, said: str) -> None:
     with pytest.raises(InputError) as caught:
-        read([words], None)
+        read_space([words], None)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_values_for_all_trials_are_single_ones() -> None:
-    assert fixed(["train_gan.steps=80"]) == {"train_gan.steps": 80}
+    assert parse_fixed_values(["train_gan.steps=80"]) == {"train_gan.steps": 80}
     for word in ("train_gan.steps", "train_gan.steps=8,9", "train_gan.steps=8..9"):
         with pytest.raises(InputError, match="expected KEY=VALUE"):
-            fixed([word])
+            parse_fixed_values([word])
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "-a"])
 def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="letters, digits and hyphens"):
-        plain(name)
+        check_search_name(name)
 
 
 def test_a_combination_that_params_refuse_is_found_before_it_is_trained() -> None:
-    said = refusal({"train_gan.discriminator_norm": "batch", "train_gan.r1_gamma": 1.0})
+    said = invalid_reason({"train_gan.discriminator_norm": "batch", "train_gan.r1_gamma": 1.0})
     assert "gradient" in said and "{" not in said
-    assert refusal({"train_gan.r1_gamma": 1.0}) == ""
+    assert invalid_reason({"train_gan.r1_gamma": 1.0}) == ""
 
 
 def test_a_grid_is_every_combination_and_a_range_its_ends_and_middle() -> None:
     space = {
-        "train_gan.learning_rate": distribution("train_gan.learning_rate", "1e-4..1e-2:log"),
-        "train_gan.batch": distribution("train_gan.batch", "8..24:step=8"),
-        "train_gan.projection": distribution("train_gan.projection", "true,false"),
+        "train_gan.learning_rate": parse_distribution("train_gan.learning_rate", "1e-4..1e-2:log"),
+        "train_gan.batch": parse_distribution("train_gan.batch", "8..24:step=8"),
+        "train_gan.projection": parse_distribution("train_gan.projection", "true,false"),
     }
-    points = grid(space)
+    points = grid_points(space)
     assert len(points) == 3 * 3 * 2
     assert sorted({point["train_gan.learning_rate"] for point in points}) == [1e-4, 1e-3, 1e-2]
     assert sorted({point["train_gan.batch"] for point in points}) == [8, 16, 24]
@@ -108,7 +116,7 @@ def test_values_are_written_between_the_comments(tmp_path: Path) -> None:
         "train_gan.diffaugment.cutout": 0.5,
     }  # fmt: skip
     assert "projection" not in load_params()["train_gan"]
-    change_params(path, values)
+    write_params(path, values)
     after = path.read_text()
     assert [line for line in before.splitlines() if "#" in line] == [
         line for line in after.splitlines() if "#" in line

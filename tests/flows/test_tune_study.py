@@ -9,11 +9,11 @@ import pytest
 from optuna.trial import TrialState
 
 from flows import tuning_results
-from flows.search_space import read
+from flows.search_space import read_space
 from flows.trial_clones import TrialClones, check_commit
 from flows.tuning_flow import SearchLoop
-from flows.tuning_study import Search, open_study, propose_first, requeue_unfinished
-from flows.tuning_trial import Outcome
+from flows.tuning_study import Search, enqueue_first, open_study, requeue_unfinished
+from flows.tuning_trial import TrialOutcome
 from tasks.stage.errors import InputError
 from tests.flows import toy_trainer
 
@@ -25,15 +25,15 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
     root = toy_trainer.make(tmp_path / "repo")
     monkeypatch.chdir(root)
     return Search(
-        name="toy", space=read(WORDS, None), fixed={}, fold="0", sampler="tpe", trials=5,
+        name="toy", space=read_space(WORDS, None), fixed={}, fold="0", sampler="tpe", trials=5,
         minutes=0, workers=1, prunes=True, seed=0,
     )  # fmt: skip
 
 
 def test_the_values_of_today_are_tried_first_and_once(search: Search) -> None:
     study = open_study(search)
-    propose_first(search, study)
-    propose_first(search, study)
+    enqueue_first(search, study)
+    enqueue_first(search, study)
     trials = study.get_trials()
     assert len(trials) == 1
     first = study.ask(search.space)
@@ -47,7 +47,7 @@ def test_a_trial_that_was_running_is_waiting_again_with_its_values(search: Searc
     requeue_unfinished(again)
     states = [trial.state for trial in again.get_trials()]
     assert states == [TrialState.FAIL, TrialState.WAITING]
-    assert tuning_results.ended(again) == []  # the one given up does not count
+    assert tuning_results.ended_trials(again) == []  # the one given up does not count
     assert again.ask(search.space).params == left.params
 
 
@@ -55,7 +55,7 @@ def test_a_search_goes_on_with_its_own_space_only(search: Search) -> None:
     open_study(search)
     open_study(replace(search, trials=9, workers=4))
     for other in (
-        replace(search, space=read(WORDS[:1], None)),
+        replace(search, space=read_space(WORDS[:1], None)),
         replace(search, fixed={"train_gan.steps": 8}),
         replace(search, sampler="random"),
     ):
@@ -82,10 +82,10 @@ def test_a_collapsed_generator_ranks_behind_every_other_and_is_never_the_best(
         trial.set_user_attr("collapsed", collapsed)
         state = TrialState.PRUNED if value is None else TrialState.COMPLETE
         study.tell(trial, value, state=state)
-    assert [trial.value for trial in tuning_results.ended(study)][:3] == [3.0, 5.0, 2.0]
-    chosen = tuning_results.best(study)
+    assert [trial.value for trial in tuning_results.ended_trials(study)][:3] == [3.0, 5.0, 2.0]
+    chosen = tuning_results.best_trial(study)
     assert chosen is not None and chosen.value == 3.0
-    assert "train_gan.batch" in tuning_results.advice(chosen)
+    assert "train_gan.batch" in tuning_results.format_best_values(chosen)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -94,7 +94,7 @@ def test_known_values_are_not_trained_again_and_forbidden_ones_not_at_all(
 ) -> None:
     """Four combinations, three of them known and one forbidden: nine more trials need nothing."""
     words = ("train_gan.discriminator_norm=none,batch", "train_gan.r1_gamma=0,0.1")
-    search = replace(search, space=read(words, None), sampler=sampler, trials=12)
+    search = replace(search, space=read_space(words, None), sampler=sampler, trials=12)
     study = open_study(search)
     searching = SearchLoop(search, study, TrialClones(search.folder, search.address))
     monkeypatch.setattr("flows.tuning_flow.get_run_logger", lambda: logging.getLogger("toy"))
@@ -103,13 +103,13 @@ def test_known_values_are_not_trained_again_and_forbidden_ones_not_at_all(
         values = {"train_gan.discriminator_norm": norm, "train_gan.r1_gamma": gamma}
         study.enqueue_trial(values)
         trial = study.ask(search.space)
-        searching.tell(trial, Outcome(TrialState.COMPLETE, 1.0, "", "e"))
+        searching.record_outcome(trial, TrialOutcome(TrialState.COMPLETE, 1.0, "", "e"))
         known[trial.number] = values
     while searching.wants_more():
-        searching.start()
+        searching.start_trial()
     assert not searching.running
-    assert len(tuning_results.rows(study)) == 12
-    for row in tuning_results.rows(study):
+    assert len(tuning_results.result_rows(study)) == 12
+    for row in tuning_results.result_rows(study):
         if row["state"] == "stopped":
             assert (row["train_gan.discriminator_norm"], row["train_gan.r1_gamma"]) == (
                 "batch",
@@ -126,11 +126,11 @@ def test_a_grid_is_tried_whole_or_as_many_as_asked_for(
 ) -> None:
     monkeypatch.setattr("flows.tuning_flow.get_run_logger", lambda: logging.getLogger("toy"))
     words = ("train_gan.learning_rate=1e-3,2e-3", "train_gan.batch=8,16")
-    search = replace(search, space=read(words, None), sampler="grid", trials=trials)
+    search = replace(search, space=read_space(words, None), sampler="grid", trials=trials)
     study = open_study(search)
-    propose_first(search, study)
+    enqueue_first(search, study)
     searching = SearchLoop(search, study, TrialClones(search.folder, search.address))
     while searching.wants_more():
         trial = study.ask(search.space)
-        searching.tell(trial, Outcome(TrialState.COMPLETE, 1.0, "", "e"))
-    assert len(tuning_results.ended(study)) == tried
+        searching.record_outcome(trial, TrialOutcome(TrialState.COMPLETE, 1.0, "", "e"))
+    assert len(tuning_results.ended_trials(study)) == tried

@@ -1,1 +1,4 @@
-"""What several stages share beside files: slice sets, arms, the torch set-up, contact sheets."""
+"""Code that several stages share: slice sets, arms, torch setup, slice montages, stage code.
+
+It imports `tasks.params`, `tasks.schemas` and `tasks.stage`, never a stage.
+"""

@@ -1,0 +1,1 @@
+"""Stage: sample synthetic slices from a trained generator, or read them from a folder."""

@@ -1,0 +1,1 @@
+"""Stage: train a conditional DCGAN on the training slices of a fold."""

@@ -105,7 +105,7 @@ class Trainer:
         """Update discriminator, then generator; nothing here waits for the device or is random.
 
         Returns:
-            The real slices' logits.
+            Logits (B,) of the real slices.
         """
         config, probability = self.config, self.adaptive.probability
         real, labels, conditions = inputs.real, inputs.labels, inputs.conditions
@@ -114,14 +114,13 @@ class Trainer:
         fake = fake.float()
 
         self.discriminator.requires_grad_(True)
-        seen_real = self.augment.apply(real, inputs.augmentation[0], probability).requires_grad_(
-            penalised
-        )
+        seen_real = self.augment.apply(real, inputs.augmentation[0], probability)  # (B,C+1,H,W)
+        seen_real.requires_grad_(penalised)
         seen_fake = self.augment.apply(fake.detach(), inputs.augmentation[1], probability)
-        real_logits, fake_logits = self.score_both(seen_real, seen_fake, inputs)
+        real_logits, fake_logits = self.score_both(seen_real, seen_fake, inputs)  # (B,) each
         loss_d = total = discriminator_loss(real_logits, fake_logits, loss=config.loss)
         if penalised:
-            # Lazy (Karras 2020, appendix B): seldom, and as many times stronger.
+            # Lazy R1 (Karras 2020, appendix B): every r1_every steps, that many times stronger.
             r1 = r1_penalty(real_logits, seen_real)
             total = total + config.r1_gamma * config.r1_every * r1
             self.add_loss("r1", r1 * config.r1_every)
@@ -132,7 +131,7 @@ class Trainer:
             total = total + config.gradient_penalty * penalty
         self.optimiser_step(self.discriminator_adam, total)
 
-        # Its own gradients are not needed while the generator learns from it.
+        # The discriminator needs no gradients of its own while the generator learns from it.
         self.discriminator.requires_grad_(False)
         seen_fake = self.augment.apply(fake, inputs.augmentation[2], probability)
         fake_logits, fake_features = self.score(seen_fake, labels, conditions)

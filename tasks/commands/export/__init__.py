@@ -1,0 +1,1 @@
+"""Commands `auglift generate` and `auglift export`: slices on demand, packages for other tools."""

@@ -3,7 +3,7 @@
 Writes a MONAI bundle, or a folder from which medigan runs the generator. Both hold the weights as
 safetensors, copies of the few modules that draw, and what must be known of the slices; neither
 needs auglift. A generator that the gate did not accept stays, unless --anyway is given: its
-slices may be copies of patients'. Exit codes: 0 done, 2 wrong input, said in one line.
+slices may be copies of patients'. Exit codes: 0 done, 2 wrong input, reported in one line.
 """
 
 import argparse

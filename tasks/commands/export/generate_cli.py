@@ -2,7 +2,7 @@
 
 Draws from the generator of a clone (`data/gan/FOLD`) or of a package that `auglift export`
 wrote, on the processor. The first slices of a long list are those of a short one with the same
-seed. Every file is marked as synthetic. Exit codes: 0 done, 2 wrong input, said in one line.
+seed. Every file is marked as synthetic. Exit codes: 0 done, 2 wrong input, reported in one line.
 """
 
 import argparse

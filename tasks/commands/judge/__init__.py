@@ -1,0 +1,1 @@
+"""The command `auglift judge`: the gate on two folders of images from any source."""

@@ -1,1 +1,0 @@
-"""`auglift judge`: the gate on folders of images, whatever made them; no stage of the DAG."""

@@ -44,5 +44,5 @@ clean: ## remove caches, locks, checkpoints and curves; data stays
 $(STAMP): pyproject.toml constraints.txt
 	@sh .ci/venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	@$(BIN)/python -c 'from tasks.ingest.privacy.pseudonyms import private_folder; private_folder()'
+	@$(BIN)/python -c 'from tasks.ingest.privacy.private_files import make_private_folder as make; make()'
 	@touch $@

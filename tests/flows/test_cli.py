@@ -64,3 +64,10 @@ def test_what_is_heavy_is_imported_only_by_the_command_that_needs_it(
     imported = set(done.stdout.splitlines()[-1].split())
     assert "typer" in imported
     assert imported & HEAVY <= allowed
+
+
+def test_make_help_lists_every_target() -> None:
+    lines = (ROOT / "Makefile").read_text().splitlines()
+    (targets,) = (line.split()[1:] for line in lines if line.startswith(".PHONY:"))
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [line.split()[1] for line in done.stdout.splitlines()] == targets

@@ -57,6 +57,7 @@ def test_an_experiment_runs_in_a_temporary_clone(repo: Path) -> None:
     assert (repo / ".private").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.verify
 @pytest.mark.timeout(300)
 def test_experiments_run_from_a_queue(repo: Path) -> None:
     before = public()

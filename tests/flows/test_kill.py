@@ -98,6 +98,7 @@ def test_a_run_waits_for_dvc_repro_and_finds_its_work_done(repo: Path, tmp_path:
     assert "Nothing to do" in log.read_text()
 
 
+@pytest.mark.verify
 def test_a_stage_waits_for_a_dvc_repro_that_came_later(
     repo: Path, tmp_path: Path, prefect_api: str
 ) -> None:
@@ -118,7 +119,7 @@ def test_a_stage_waits_for_a_dvc_repro_that_came_later(
     assert "up to date" in toy_pipeline.call(repo, "dvc", "repro").stdout
 
 
-@pytest.mark.parametrize("kind", ["dead", "torn"])
+@pytest.mark.parametrize("kind", ["dead", pytest.param("torn", marks=pytest.mark.verify)])
 def test_what_a_dead_dvc_left_is_no_obstacle(repo: Path, prefect_api: str, kind: str) -> None:
     toy_pipeline.change(repo, "lift", seed=63)
     zombie = subprocess.Popen([sys.executable, "-c", ""])
@@ -152,7 +153,7 @@ def test_dvc_of_a_flow_leaves_its_lock_file_whole(repo: Path) -> None:
     assert (repo / "dvc.lock").read_bytes() == before
 
 
-@pytest.mark.parametrize("server", ["temporary", "own"])
+@pytest.mark.parametrize("server", ["temporary", pytest.param("own", marks=pytest.mark.verify)])
 def test_a_run_after_a_kill_at_any_moment(
     finished: Path, tmp_path: Path, prefect_api: str, server: str
 ) -> None:

@@ -107,6 +107,7 @@ def test_each_list_may_grow_and_shrink(kind: str, tmp_path: Path) -> None:
     assert (first / "dvc.lock").read_bytes() == long_lock
 
 
+@pytest.mark.verify
 def test_the_flow_tidies_as_dvc_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = start(tmp_path / "first")
     monkeypatch.chdir(first)

@@ -12,7 +12,9 @@ from tests.flows import toy_pipeline
 from tests.flows.processes import FLOW, gone, running, started
 
 
-def test_either_door_leaves_the_same_lock_and_nothing_to_do(finished: Path, tmp_path: Path) -> None:
+def test_flow_and_dvc_repro_leave_the_same_lock_and_nothing_to_do(
+    finished: Path, tmp_path: Path
+) -> None:
     other = toy_pipeline.make(tmp_path / "repo")
     assert toy_pipeline.call(other, "dvc", "repro").returncode == 0
     for lock in ("dvc.lock", "data/raw/dvc.lock"):
@@ -72,7 +74,10 @@ def test_a_stage_that_fails_by_chance_is_tried_again(repo: Path, prefect_api: st
     assert toy_pipeline.call(repo, *FLOW, PREFECT_API_URL=prefect_api).returncode == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGINT, marks=pytest.mark.verify), signal.SIGTERM, signal.SIGKILL],
+)
 def test_a_flow_that_is_ended_leaves_no_stage_behind(
     repo: Path, prefect_api: str, number: signal.Signals
 ) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.prefect_server import check_server_answers
 from flows.proxy_bypass import bypass_proxy, bypass_proxy_of, is_loopback
+from tasks.stage.errors import InputError
 from tests.flows import toy_pipeline
 from tests.flows.processes import FLOW
 
@@ -112,30 +115,32 @@ def test_another_name_of_this_machine_is_not_asked_for_at_the_proxy(
     assert not is_loopback("192.0.2.7")
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("http://127.0.0.1:9/api", "http://127.0.0.1:9/api"),
-        ("http://bob:secret@127.0.0.1:9/api", "http://127.0.0.1:9/api"),
-        ("nonsense", "nonsense"),
-    ],
-)
-def test_a_server_that_is_not_there_is_one_line(repo: Path, url: str, shown: str) -> None:
+def test_a_run_whose_server_is_not_there_ends_with_one_line(repo: Path) -> None:
     toy_pipeline.change(repo, "lift", seed=52)
+    url = "http://bob:secret@127.0.0.1:9/api"
     done = toy_pipeline.call(repo, *FLOW, PREFECT_API_URL=url)
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith(
-        f"auglift: PREFECT_API_URL is {shown}, where no Prefect server answers ("
-    )
+    assert line.startswith("auglift: PREFECT_API_URL is http://127.0.0.1:9/api, where no Prefect")
     assert "prefect server start" in line
     assert "secret" not in line
 
 
-def test_what_answers_but_is_no_prefect_server_is_one_line_too(repo: Path, proxy: str) -> None:
-    toy_pipeline.change(repo, "lift", seed=53)
-    done = toy_pipeline.call(repo, *FLOW, PREFECT_API_URL=f"{proxy}/api")
-    assert done.returncode == 2
-    assert "502 Bad Gateway" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "nonsense"])
+def test_the_address_of_a_server_that_is_not_there_is_named_in_one_line(url: str) -> None:
+    message = complaint_about(url)
+    assert message.startswith(f"PREFECT_API_URL is {url}, where no Prefect server answers (")
+    assert "prefect server start" in message
+
+
+def test_what_answers_but_is_no_prefect_server_is_one_line_too(proxy: str) -> None:
+    assert "502 Bad Gateway" in complaint_about(f"{proxy}/api")
+
+
+def complaint_about(url: str) -> str:
+    """Return the one line in which a server's address is rejected."""
+    with temporary_settings({PREFECT_API_URL: url}), pytest.raises(InputError) as caught:
+        check_server_answers(url)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

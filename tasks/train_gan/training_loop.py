@@ -20,7 +20,6 @@ from tasks.train_gan import checkpoint, pretrained_init
 from tasks.train_gan.collapse_detection import HistoryRow, collapse_reason, nonfinite_metric
 from tasks.train_gan.conditions import condition_distribution
 from tasks.train_gan.distributed import CONTINUE, RESTART, STOP, Ranks
-from tasks.train_gan.dvclive_logger import DvcliveLogger
 from tasks.train_gan.history_columns import COLUMNS
 from tasks.train_gan.sample_sheet import SLICES, sample_sheet
 from tasks.train_gan.trainer import Trainer
@@ -53,6 +52,8 @@ def train(
     Raises:
         InputError: when it diverges a second time.
     """
+    from tasks.train_gan.dvclive_logger import DvcliveLogger  # only rank 0 writes curves
+
     ranks = ranks or Ranks()
     trainer, state = resume_or_start(config, examples, checkpoint_folder, ranks)
     print_start(trainer, examples, state, fold)

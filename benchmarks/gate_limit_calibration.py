@@ -1,13 +1,13 @@
-"""Where limits would lie if they came from chance alone, and what they would catch.
+"""Compute the limits of measures that chance alone would give, and what they would detect.
 
     python -m benchmarks.gate_limit_calibration DIR --blocks 10
 
-Patients come from simulated cohorts in DIR (`benchmarks.phantom_cohorts`), results go there, a
-block a
-file: a later run continues. A block trains on 26 patients; ten times for each number of validation
-patients it draws those and 30 more, whose slices are an oracle's. The ratios of its slices to real
-ones are the null distribution: the limit of a measure is their 95 % quantile. The same slices,
-damaged a little, show its power. Verdicts on single slices are left out: sets alone are judged.
+Patients come from simulated cohorts in DIR (`benchmarks.phantom_cohorts`). Results are written
+there, one file per block, so a later run continues. A block trains on 26 patients. For each number
+of validation patients it draws ten times those patients and 30 more, whose slices are the oracle.
+The ratios of the oracle to real slices are the null distribution; their 95 % quantile is the limit
+of a measure from chance. The same slices, slightly damaged, show the power of such a limit. Checks
+of single slices are left out: only sets are judged.
 """
 
 import argparse
@@ -32,34 +32,39 @@ from tasks.params.gate import Gate
 from tests.tasks.known_generators import collapsed, damaged
 
 CONFIG = Gate(seed=0, threads=1)
-TRAIN, VALIDATION, ORACLE, MADE = 26, 60, 60, 30  # patients of a block; of an oracle's draw
+TRAIN, VALIDATION, ORACLE, MADE = (
+    26,
+    60,
+    60,
+    30,
+)  # patients of a block; last, of one draw of the oracle
 NUMBERS = (8, 12, 20, 40)
 REPEATS = 10
-POINTS = 6  # draws averaged into a figure
+POINTS = 6  # subsamples averaged into a figure
 MASKS = ("mask_label", "mask_contrast", "mask_agreement")
 
 
 def main() -> None:
-    """Run the blocks that are not there yet, then print the tables."""
+    """Run the missing blocks, then print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--blocks", type=int, default=10)
     parser.add_argument("--cohorts", type=int, default=5)
-    words = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    paths = [words.folder / f"calibration-{index}.csv" for index in range(words.blocks)]
+    paths = [arguments.folder / f"calibration-{index}.csv" for index in range(arguments.blocks)]
     missing = [index for index, path in enumerate(paths) if not path.exists()]
     if missing:
-        everybody = pool([1000 + index for index in range(words.cohorts)], words.folder)
+        everybody = pool([1000 + index for index in range(arguments.cohorts)], arguments.folder)
         for index in missing:
             with threadpool_limits(1, user_api="blas"):
                 block(everybody, index).to_csv(paths[index], index=False)
     found = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
-    show(found, blocks=words.blocks)
+    show(found, blocks=arguments.blocks)
 
 
 def pool(seeds: list[int], folder: Path) -> SliceSet:
-    """All patients of some cohorts as one set."""
+    """Return all patients of some cohorts as one set."""
     sides = [
         SliceSet(one.images, one.masks, one.table.assign(subject=f"{seed}-" + one.table["subject"]))
         for seed in seeds
@@ -69,7 +74,7 @@ def pool(seeds: list[int], folder: Path) -> SliceSet:
 
 
 def joined(sides: list[SliceSet]) -> SliceSet:
-    """Several sets as one."""
+    """Concatenate several sets."""
     return SliceSet(
         np.concatenate([side.images for side in sides]),
         np.concatenate([side.masks for side in sides]),
@@ -78,7 +83,7 @@ def joined(sides: list[SliceSet]) -> SliceSet:
 
 
 def block(everybody: SliceSet, index: int) -> pd.DataFrame:
-    """Ratios of every generator at every number of validation patients, for one training set."""
+    """Compute every generator's ratios for one training set, at every number of patients."""
     rng = np.random.default_rng(index)
     people = rng.permutation(everybody.table["subject"].unique())
     ends = np.cumsum([TRAIN, VALIDATION, ORACLE])
@@ -111,7 +116,7 @@ def block(everybody: SliceSet, index: int) -> pd.DataFrame:
 
 
 def generators(oracle: SliceSet, rng: np.random.Generator) -> dict[str, SliceSet]:
-    """An oracle and weak generators; `owner` is the patient a slice was made from."""
+    """Return the oracle and weak generators; `owner` is the patient a slice was made from."""
     own = SliceSet(oracle.images, oracle.masks, oracle.table.assign(owner=oracle.table["subject"]))
     site = own.table["site"].to_numpy()
     weak = {
@@ -127,7 +132,7 @@ def generators(oracle: SliceSet, rng: np.random.Generator) -> dict[str, SliceSet
         "large tumours": large(own),
     }  # fmt: skip
     repeated = collapsed(own, len(own), rng)
-    # Every draw of patients must see all ten pictures.
+    # Every draw of patients must contain all ten images.
     anyone = rng.permutation(own.table["owner"])
     weak["ten images"] = SliceSet(
         repeated.images, repeated.masks, repeated.table.assign(owner=anyone)
@@ -136,7 +141,7 @@ def generators(oracle: SliceSet, rng: np.random.Generator) -> dict[str, SliceSet
 
 
 def softer(own: SliceSet, sigma: float) -> SliceSet:
-    """A light blur."""
+    """Blur the images lightly."""
     from scipy.ndimage import gaussian_filter
 
     blurred = gaussian_filter(own.images, sigma, axes=(2, 3), mode="nearest")
@@ -144,7 +149,7 @@ def softer(own: SliceSet, sigma: float) -> SliceSet:
 
 
 def large(own: SliceSet) -> SliceSet:
-    """Without the smaller half of the tumours."""
+    """Drop the smaller half of the tumours."""
     area = own.masks.sum(axis=(1, 2))
     return own.select((area == 0) | (area > np.median(area[area > 0])))
 
@@ -152,7 +157,7 @@ def large(own: SliceSet) -> SliceSet:
 def described(
     made: SliceSet, experts: ReferenceModels, train: SliceSet, seen: SliceFeatures
 ) -> SliceFeatures:
-    """As the gate describes synthetic slices: without patients and sites."""
+    """Compute features as the gate does for synthetic slices: without patients and sites."""
     bare = SliceSet(made.images, made.masks, made.table[["row", "label", "owner"]])
     one = experts.apply(compute_slice_features(bare, device="cpu"), bare, device="cpu")
     return like_training(one, train, seen)
@@ -173,13 +178,13 @@ def like_training(one: SliceFeatures, train: SliceSet, seen: SliceFeatures) -> S
 
 
 def chosen(unseen: SliceFeatures, n: int, rng: np.random.Generator) -> SliceFeatures:
-    """Some of the validation patients."""
+    """Choose `n` of the validation patients at random."""
     people = rng.permutation(unseen.table["subject"].unique())[:n]
     return unseen.select(unseen.table["subject"].isin(people).to_numpy())
 
 
 def ratios(sets: Sets, families: list, *, seed: int) -> dict[str, float]:  # type: ignore[type-arg]
-    """The ratio of every bounded measure."""
+    """Compute the ratio of every measure that has a limit."""
     tables = (sets.synthetic.table, sets.train.table, sets.val.table)
     drawn = SubsampleSet(usable(subsamples(*tables, count=POINTS, share=1.0, seed=seed)))
     found = {}
@@ -192,7 +197,7 @@ def ratios(sets: Sets, families: list, *, seed: int) -> dict[str, float]:  # typ
 
 
 def show(found: pd.DataFrame, *, blocks: int) -> None:
-    """The null quantiles, then what they and the limits of `params` catch."""
+    """Print the null quantiles, then what they and the limits of `params.yaml` reject."""
     rules = {
         name: rule
         for family in catalogue(CONFIG, {next(iter(found["measure"].unique())): "0" * 12}, side=64)
@@ -235,14 +240,14 @@ def show(found: pd.DataFrame, *, blocks: int) -> None:
 
 
 def outside(row: object, limit: tuple[float | None, float | None]) -> bool:
-    """Whether a ratio leaves a limit."""
+    """Check whether a ratio is outside a limit."""
     low, high = limit
     ratio = row.ratio  # type: ignore[attr-defined]
     return bool((low is not None and ratio < low) or (high is not None and ratio > high))
 
 
 def cell(group: pd.DataFrame) -> str:
-    """How many draws are rejected, and by what."""
+    """Format the share of rejected draws, and the measure that rejects most often."""
     rate = group.groupby(["block", "repeat"])["broken"].any().mean()
     alone = group.groupby("measure")["broken"].mean()
     return f"{rate:.0%} ({alone.idxmax()} {alone.max():.0%})" if rate else "0%"

@@ -1,4 +1,4 @@
-"""Judge the judge: generators whose worth is known, as tables in Markdown.
+"""Run the gate on generators of known quality, and print tables in Markdown.
 
     python -m benchmarks.gate_on_known_generators known DIR --seeds 5
     python -m benchmarks.gate_on_known_generators alarms DIR --draws 100
@@ -6,10 +6,9 @@
     python -m benchmarks.gate_on_known_generators tables DIR
 
 Each seed of `known` and each draw of `alarms` is a fresh cohort of the phantom's simulator
-(`benchmarks.phantom_cohorts`). `slices` takes real patients from `data/slices`; the oracle is then
-the
-test patients. Every judgement is a row of a CSV file in DIR as soon as it is made: a run that was
-stopped goes on where it ended, and `tables` prints what there is.
+(`benchmarks.phantom_cohorts`). `slices` takes real patients from `data/slices`; the test patients
+are then the oracle. Every verdict is appended to a CSV file in DIR at once, so a stopped run
+continues where it ended; `tables` prints the rows so far.
 """
 
 import argparse
@@ -35,7 +34,7 @@ SHARES = (0.05, 0.1, 0.25, 0.5)
 
 
 def main() -> None:
-    """Judge what is not judged yet, or print the tables."""
+    """Run the gate where a verdict is missing, or print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=("known", "alarms", "slices", "tables"))
     parser.add_argument("folder", type=Path)
@@ -44,38 +43,38 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--slices", type=Path)
     parser.add_argument("--fold", default="0")
-    words = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    words.folder.mkdir(parents=True, exist_ok=True)
-    if words.what == "known":
-        for seed in range(words.seeds):
-            path = words.folder / f"known-{words.size}.csv"
-            judge_all(path, seed, lambda s=seed: cohort(s, words.folder, size=words.size))  # type: ignore[misc]
-    elif words.what == "alarms":
-        for seed in range(FIRST_ORACLE, FIRST_ORACLE + words.draws):
-            path = words.folder / f"alarms-{words.size}.csv"
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    if arguments.what == "known":
+        for seed in range(arguments.seeds):
+            path = arguments.folder / f"known-{arguments.size}.csv"
+            judge_all(path, seed, lambda s=seed: cohort(s, arguments.folder, size=arguments.size))  # type: ignore[misc]
+    elif arguments.what == "alarms":
+        for seed in range(FIRST_ORACLE, FIRST_ORACLE + arguments.draws):
+            path = arguments.folder / f"alarms-{arguments.size}.csv"
             if (seed, "oracle") not in done(path):
-                train, val, oracle = cohort(seed, words.folder, size=words.size)
+                train, val, oracle = cohort(seed, arguments.folder, size=arguments.size)
                 config = Gate(seed=seed, threads=1, draws=20)
                 add(
                     path,
                     row_of(seed, "oracle", oracle, prepare_reference(train, val, config), config),
                 )
-    elif words.what == "slices":
+    elif arguments.what == "slices":
         names = ("train", "val", "test")
         judge_all(
-            words.folder / f"slices-{words.fold}.csv",
-            int(words.fold),
-            lambda: tuple(read_slices(words.fold, name, words.slices) for name in names),  # type: ignore[return-value]
+            arguments.folder / f"slices-{arguments.fold}.csv",
+            int(arguments.fold),
+            lambda: tuple(read_slices(arguments.fold, name, arguments.slices) for name in names),  # type: ignore[return-value]
         )
     else:
-        tables(words.folder)
+        tables(arguments.folder)
 
 
 def judge_all(
     path: Path, seed: int, sides: Callable[[], tuple[SliceSet, SliceSet, SliceSet]]
 ) -> None:
-    """A row for each known generator, and for copies planted among the oracle's images."""
+    """Add a row for each known generator, and for copies planted among the oracle's images."""
     train, val, oracle = sides()
     config = Gate(seed=seed, threads=1, draws=20)
     real = None
@@ -104,7 +103,7 @@ def row_of(
     expected: tuple[str, ...] = (),
     innocent: int | None = None,
 ) -> dict[str, Any]:
-    """What the gate says of one generator; of planted copies, how many were found."""
+    """Return the row of one generator: the verdict, and the shares of copies found and accused."""
     found = evaluate(as_synthetic(made), real, config)
     guilty = (found.samples["reason"] == "memorised").to_numpy()
     said = "; ".join(found.reasons)
@@ -129,7 +128,7 @@ def row_of(
 def with_planted_copies(
     share: float, oracle: SliceSet, train: SliceSet, rng: np.random.Generator
 ) -> SliceSet:
-    """The oracle's images, then copies of all kinds in equal parts."""
+    """Return the oracle's images, followed by copies of all kinds in equal parts."""
     count = round(share / (1 - share) * len(oracle))
     hows = rng.permutation([*CHANGES, *PAIRS])
     parts = [copier(train, how, -(-count // len(hows)), rng) for how in hows]
@@ -146,7 +145,7 @@ def with_planted_copies(
 
 
 def done(path: Path) -> set[tuple[int, str]]:
-    """Which judgements the file holds already."""
+    """Return the seeds and generators whose verdicts the file holds."""
     if not path.exists():
         return set()
     rows = pd.read_csv(path)
@@ -154,13 +153,13 @@ def done(path: Path) -> set[tuple[int, str]]:
 
 
 def add(path: Path, row: dict[str, Any]) -> None:
-    """Append one judgement."""
+    """Append one verdict."""
     pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
     print(row["seed"], row["generator"], row["verdict"], row["reasons"][:100], flush=True)
 
 
 def tables(folder: Path) -> None:
-    """What the files hold, in Markdown."""
+    """Print the files as tables in Markdown."""
     for path in sorted(folder.glob("*.csv")):
         rows = pd.read_csv(path)
         print(f"\n{path.name}\n")
@@ -171,7 +170,7 @@ def tables(folder: Path) -> None:
 
 
 def show(rows: pd.DataFrame) -> None:
-    """One line a generator over all seeds."""
+    """Print one line per generator over all seeds."""
     print(
         "| generator | rejected | for the right reason | accepted | found | accused | called by |"
     )
@@ -195,7 +194,7 @@ def show(rows: pd.DataFrame) -> None:
 
 
 def spread(values: pd.Series) -> str:
-    """Mean, and the worst to the best where they differ."""
+    """Format the mean, with lowest and highest value where they differ."""
     if values.isna().all():
         return ""
     low, high = f"{values.min():.1%}", f"{values.max():.1%}"
@@ -203,7 +202,7 @@ def spread(values: pd.Series) -> str:
 
 
 def alarms(rows: pd.DataFrame) -> None:
-    """How often the oracle is accepted, and the quantiles of each measure's ratio."""
+    """Print how often the oracle is accepted, and the quantiles of each measure's ratio."""
     accepted = int((rows["verdict"] == "accepted").sum())
     chance = binomtest(accepted, len(rows)).proportion_ci(method="exact")
     print(f"Oracle accepted in {accepted} of {len(rows)} cohorts, 95 % interval (Clopper-Pearson)")

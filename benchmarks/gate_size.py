@@ -1,16 +1,17 @@
-"""How the gate's searches grow with the number of slices: processor seconds and peak memory.
+"""Measure how the gate's searches grow with the number of slices: processor seconds and memory.
 
     python -m benchmarks.gate_size --queries 20000 --references 20000 --size 64
     python -m benchmarks.gate_size --memory 250 20000 --size 64
     python -m benchmarks.gate_size --grow 250 500 1000 --size 64
 
-Slices are some of the phantom's simulator, moved by up to 4 pixels and made noisy until there are
-enough: the searches cost the same whatever the slices show. One row a search, so that a run that
-is stopped has said something. `--grow` measures every pair of the sizes, fits
-a + b queries + c references + d queries x references, and says what that comes to for larger sets.
-`--memory` takes two sizes, each search in blocks of a fixed size: what grows are tables by query
-and by reference. It measures few x few, many x few and few x many, each in a process of its own;
-the peak of many x many is that of the two larger ones without what they share.
+Slices of the phantom's simulator are shifted by up to 4 pixels and made noisy until there are
+enough: the cost of the searches does not depend on what the slices show. Each search prints its own
+row, so that a stopped run leaves results. `--grow` measures every pair of the sizes, fits
+a + b queries + c references + d queries x references, and extrapolates to larger sets.
+`--memory` takes two sizes. Each search works in blocks of a fixed size, so memory grows only by
+tables per query and per reference. The command measures few x few, many x few and few x many, each
+in a process of its own; the peak of many x many is the sum of the two larger ones without few x
+few.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from tasks.measures.similarity.ssim_search import nearest_ssim
 
 Floats = NDArray[np.float32]
 
-SOURCE = 500  # slices that are varied
+SOURCE = 500  # simulated slices from which all others are made
 FEATURES = 152
 LARGE = ((2000, 2000), (20_000, 20_000), (10_000, 50_000))
 
@@ -51,21 +52,23 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="a folder for the simulated slices")
-    words = parser.parse_args()
-    torch.set_num_threads(words.threads)
-    if words.memory:
-        corners(words)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.memory:
+        measure_memory(arguments)
         return
-    source = slices("val", 20_000, SOURCE, words.size, words.keep)
+    source = slices("val", 20_000, SOURCE, arguments.size, arguments.keep)
     few = source.images, source.masks
     print("| queries x references | search | processor s | peak memory, GiB |\n|---|---|---|---|")
-    if not words.grow:
-        print(f"| | slices in memory | | {fill(few, words.queries, words.references):.2f} |")
-        searches(few, words.queries, words.references, words.threads)
+    if not arguments.grow:
+        print(
+            f"| | slices in memory | | {fill(few, arguments.queries, arguments.references):.2f} |"
+        )
+        searches(few, arguments.queries, arguments.references, arguments.threads)
         return
     rows, seconds = [], []
-    for n, m in product(words.grow, repeat=2):
-        seconds.append(searches(few, n, m, words.threads))
+    for n, m in product(arguments.grow, repeat=2):
+        seconds.append(searches(few, n, m, arguments.threads))
         rows.append((1, n, m, n * m))
     terms = np.array(rows, dtype=float)
     scale = terms.max(axis=0)
@@ -76,16 +79,16 @@ def main() -> None:
         print(f"{n} x {m}: {found @ (1, n, m, n * m):.0f} processor s")
 
 
-def corners(words: argparse.Namespace) -> None:
-    """Peak memory of many slices on either side, and what follows for many on both."""
-    few, many = words.memory
+def measure_memory(arguments: argparse.Namespace) -> None:
+    """Measure peak memory with many queries or many references, and derive that of many of both."""
+    few, many = arguments.memory
     peaks = {}
     for n, m in ((few, few), (many, few), (few, many)):
         command = [sys.executable, "-m", "benchmarks.gate_size", "--queries", str(n),
-                   "--references", str(m), "--size", str(words.size), "--threads",
-                   str(words.threads)]  # fmt: skip
-        if words.keep:
-            command += ["--keep", str(words.keep)]
+                   "--references", str(m), "--size", str(arguments.size), "--threads",
+                   str(arguments.threads)]  # fmt: skip
+        if arguments.keep:
+            command += ["--keep", str(arguments.keep)]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         rows = [line for line in said.splitlines() if line.startswith(f"| {n} x {m}")]
         print("\n".join(rows), flush=True)
@@ -95,14 +98,14 @@ def corners(words: argparse.Namespace) -> None:
 
 
 def fill(few: tuple[Floats, NDArray[np.uint8]], n: int, m: int) -> float:
-    """Peak memory, GiB, with nothing but both sets of slices and their bodies."""
+    """Measure peak memory, GiB, with only both sets of slices and their bodies."""
     sides = [varied(few, count, seed) for seed, count in enumerate((n, m))]
     bodies = [bodies_of(side[0]) for side in sides]
     return peak() if bodies else 0.0
 
 
 def searches(few: tuple[Floats, NDArray[np.uint8]], n: int, m: int, threads: int) -> float:
-    """Every search of n slices among m; processor seconds of all."""
+    """Run every search of n slices among m; return the processor seconds of all."""
     (queries, ours), (references, theirs) = (varied(few, c, s) for s, c in enumerate((n, m)))
     bodies, others = bodies_of(queries), bodies_of(references)
     rng = np.random.default_rng(2)
@@ -136,7 +139,7 @@ def searches(few: tuple[Floats, NDArray[np.uint8]], n: int, m: int, threads: int
 def varied(
     few: tuple[Floats, NDArray[np.uint8]], count: int, seed: int
 ) -> tuple[Floats, NDArray[np.uint8]]:
-    """So many slices and masks: the few, moved and made noisy."""
+    """Return `count` slices and masks: the few, shifted and made noisy."""
     rng = np.random.default_rng(seed)
     images = np.empty((count, *few[0].shape[1:]), dtype=np.float32)
     masks = np.empty((count, *few[1].shape[1:]), dtype=np.uint8)
@@ -149,13 +152,13 @@ def varied(
 
 
 def bodies_of(images: Floats) -> NDArray[np.bool_]:
-    """Where the bodies are, some at a time."""
+    """Compute body masks, 500 images at a time."""
     parts = [body_mask.body_masks(images[s : s + 500]) for s in range(0, len(images), 500)]
     return np.concatenate(parts)
 
 
 def peak() -> float:
-    """The most memory held so far, GiB."""
+    """Return the peak memory so far, GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 

@@ -1,11 +1,12 @@
-"""How fast the gate is, how near its SSIM, and how much memory it takes: a table in Markdown.
+"""Measure the gate's speed, the error of its SSIM, and its memory: a table in Markdown.
 
     python -m benchmarks.gate_speed --slices 2000 --size 128 --threads 2
 
-Slices of the phantom's simulator, each set from other patients. The pairwise rates of scikit-image
-and torchmetrics are measured in the same run with the same settings (Wang's). Every time stands
-twice: by the clock, and in processor seconds over the threads, which a busy machine changes little.
-The least that the search must cost is its matrix products at the rate of this machine's largest.
+The slices come from the phantom's simulator, each set from other patients. The pairwise rates of
+scikit-image and torchmetrics are measured in the same run with the same settings (Wang's). Every
+time is given twice: by the clock, and in processor seconds per thread, which a busy machine changes
+little. The lower bound of the search's time is that of its matrix products at the rate of a large
+one.
 """
 
 import argparse
@@ -36,13 +37,13 @@ from tests.tasks.synthetic_cohort import as_synthetic, simulated
 Floats = NDArray[np.float32]
 
 EACH = 26  # slices of a patient
-SAMPLE = 200  # slices a side, on which near and exact SSIM are compared
+SAMPLE = 200  # slices per set, on which approximate and exact SSIM are compared
 TRUTH, AMONG = 4, 60  # queries searched exhaustively, in so many slices
 
 
 @dataclass(frozen=True)
 class Timed:
-    """What came of it, and seconds by the clock and of the processor."""
+    """A result, and the seconds it took by the clock and of the processor."""
 
     value: Any
     clock: float
@@ -50,7 +51,7 @@ class Timed:
 
 
 def timed(work: Callable[[], Any]) -> Timed:
-    """Run once."""
+    """Run `work` once and time it."""
     clock, processor = time.perf_counter(), time.process_time()
     value = work()
     return Timed(value, time.perf_counter() - clock, time.process_time() - processor)
@@ -66,34 +67,34 @@ def main() -> None:
     parser.add_argument("--peers", type=int, default=100, help="pairs for the other libraries")
     parser.add_argument("--search-only", action="store_true", help="leave out the whole gate")
     parser.add_argument("--keep", type=Path, help="a folder for the simulated slices")
-    words = parser.parse_args()
-    torch.set_num_threads(words.threads)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     sides = {
-        name: slices(name, first, count, words.size, words.keep)
+        name: slices(name, first, count, arguments.size, arguments.keep)
         for name, first, count in (
-            ("train", 0, words.slices),
-            ("made", 10_000, words.slices),
-            ("val", 20_000, words.validation),
+            ("train", 0, arguments.slices),
+            ("made", 10_000, arguments.slices),
+            ("val", 20_000, arguments.validation),
         )
     }
     before = peak()
     print("| what | figure | by the clock, s | processor s / thread |\n|---|---|---|---|")
-    ceiling = gemm_rate(words.threads)
-    line(f"largest matrix product, {words.threads} threads", f"{ceiling / 1e9:.0f} GFLOP/s")
-    rates = peers(sides["made"].images, sides["train"].images, words.peers)
-    search(sides["made"], sides["train"], rates, ceiling, words.threads)
+    ceiling = gemm_rate(arguments.threads)
+    line(f"largest matrix product, {arguments.threads} threads", f"{ceiling / 1e9:.0f} GFLOP/s")
+    rates = peers(sides["made"].images, sides["train"].images, arguments.peers)
+    search(sides["made"], sides["train"], rates, ceiling, arguments.threads)
     errors(sides["made"], sides["train"])
-    if not words.search_only:
-        judged(sides, words.threads)
+    if not arguments.search_only:
+        judged(sides, arguments.threads)
     line("peak memory", f"{peak():.0f} MiB, {before:.0f} before the first search")
-    if torch.cuda.is_available() and not words.search_only:
-        judged(sides, words.threads, device="cuda")
+    if torch.cuda.is_available() and not arguments.search_only:
+        judged(sides, arguments.threads, device="cuda")
     else:
         line("on a GPU", "not measured")
 
 
 def judged(sides: dict[str, SliceSet], threads: int, device: str = "cpu") -> None:
-    """The whole gate: every measure with its interval, and the verdict."""
+    """Time the whole gate: every measure with its interval, and the verdict."""
     train, made, val = (sides[name] for name in ("train", "made", "val"))
     config = Gate(seed=0, threads=threads)
     with threadpool_limits(threads):
@@ -108,18 +109,18 @@ def judged(sides: dict[str, SliceSet], threads: int, device: str = "cpu") -> Non
 
 
 def line(what: str, figure: str, took: Timed | None = None, threads: int = 1) -> None:
-    """One row."""
+    """Print one row of the table."""
     times = ("", "") if took is None else (f"{took.clock:.1f}", f"{took.processor / threads:.1f}")
     print(f"| {what} | {figure} | {times[0]} | {times[1]} |", flush=True)
 
 
 def peak() -> float:
-    """The most memory held so far, MiB."""
+    """Return the peak memory so far, MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def slices(name: str, first: int, count: int, size: int, keep: Path | None) -> SliceSet:
-    """So many slices of as few patients as give them."""
+    """Simulate `count` slices of as few patients as suffice, or read them from `keep`."""
     path = None if keep is None else keep / f"{name}-{size}-{count}.npz"
     if path is not None and path.exists():
         with np.load(path, allow_pickle=False) as saved:
@@ -140,7 +141,7 @@ def slices(name: str, first: int, count: int, size: int, keep: Path | None) -> S
 
 
 def gemm_rate(threads: int) -> float:
-    """FLOP/s of a large single-precision product, the best of three."""
+    """Measure FLOP/s of a large single-precision product, the best of three."""
     n = 3000
     a = np.random.default_rng(0).random((n, n), dtype=np.float32)
     with threadpool_limits(threads):
@@ -148,7 +149,7 @@ def gemm_rate(threads: int) -> float:
 
 
 def peers(queries: Floats, references: Floats, count: int) -> dict[str, float]:
-    """Pairs a processor second of the other libraries."""
+    """Measure the pairs per processor second of the other libraries."""
     a, b = ((side[:count] + 1) / 2 for side in (queries, references))
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     one = timed(
@@ -171,7 +172,7 @@ def peers(queries: Floats, references: Floats, count: int) -> dict[str, float]:
 def search(
     made: SliceSet, train: SliceSet, rates: dict[str, float], ceiling: float, threads: int
 ) -> None:
-    """Nearest training slices by correlation and by SSIM, under flips and shifts."""
+    """Time the search for nearest training slices by correlation and by SSIM."""
     bodies = [body_mask.body_masks(s.images) for s in (made, train)]
     with threadpool_limits(threads):
         near = timed(lambda: ncc_search.nearest_by_ncc(made.images, train.images, workers=threads))
@@ -195,22 +196,22 @@ def search(
 
 
 def near_flops(n: int, m: int, size: int) -> float:
-    """Of the products in `neighbours`: coarse shifts of up to 4 pixels, a quarter for each flip."""
+    """Count FLOPs of the products in `ncc_search`: coarse shifts of up to 4 pixels, all flips."""
     factor = max(size // ncc_search.COARSE, 1)
     shifts = (2 * -(-4 // factor) + 1) ** 2
     return 2.0 * n * m * (size // factor) ** 2 * shifts
 
 
 def pair_flops(n: int, m: int, size: int) -> float:
-    """Of the products over all pairs in `ssim_pairs`, as it is and mirrored, over all windows."""
+    """Count FLOPs of the products over all pairs in `approximate_ssim`, with mirrored pairs."""
     grid = ssim_search.FEW
     windows = len(range(RADIUS, size - RADIUS, grid.stride)) ** 2
-    terms = (grid.degree + 1) * (grid.degree + 2) // 2  # the constant in the mean's place
+    terms = (grid.degree + 1) * (grid.degree + 2) // 2  # with the constant in the place of the mean
     return 2.0 * 2 * n * m * windows * (terms + 4 + 4)
 
 
 def errors(made: SliceSet, train: SliceSet) -> None:
-    """Near against exact SSIM of all pairs, and the search against an exhaustive one."""
+    """Compare approximate with exact SSIM, and the search with an exhaustive one."""
     a, b = (s.images[:: max(len(s) // SAMPLE, 1)] for s in (made, train))
     bodies = body_mask.body_masks(a), body_mask.body_masks(b)
     exact = approximate_ssim.ssim_pairs(a, b, *bodies, stride=1, degree=approximate_ssim.ALL)
@@ -235,15 +236,15 @@ def errors(made: SliceSet, train: SliceSet) -> None:
 def exhaustive(
     a: Floats, b: Floats, bodies: NDArray[np.bool_], others: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """The highest exact SSIM (N,) over all references, mirrored or not, all shifts of up to 4."""
+    """Find the highest exact SSIM (N,) over all references, mirrored or not, shifts of up to 4."""
     shifts = list(product(range(-4, 5), repeat=2))
     best = np.full(len(a), -1.0)
     with torch.inference_mode():
         references = shifted_ssim.References.of(b, others, map)
         queries = shifted_ssim.Images(a, bodies, 4, set(ssim_search.MIRRORED))
         for flip, query in product(ssim_search.MIRRORED, range(len(a))):
-            asked = [(number, flip) for number in range(len(b))]
-            one = ssim_search.Query(queries, query, references, asked, 4)
+            pairs = [(number, flip) for number in range(len(b))]
+            one = ssim_search.Query(queries, query, references, pairs, 4)
             found = [value for k in range(len(b)) for _, _, value in one.exact(k, shifts)]
             best[query] = max(best[query], *found)
     return best

@@ -1,7 +1,7 @@
-"""What the gate needs of real slices, and what to change where a split does not give it.
+"""Numbers of real slices and patients that the gate needs, and what to change for more.
 
-Known once `slices` has split the patients, which says it then: a generator that nobody can judge
-is trained for nothing. Needs no torch.
+The numbers are known as soon as `slices` has split the patients, so that stage reports what is
+lacking before a generator is trained that cannot be judged. This module needs no torch.
 """
 
 import numpy as np
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from tasks.common.slice_set import LEAST_JUDGED
 from tasks.stage.errors import InputError
 
-LEAST_PATIENTS = 2  # validation patients: nobody is compared with their own slices
+LEAST_PATIENTS = 2  # validation patients: no patient is compared with their own slices
 CHANCE_PATIENTS = 4  # training and validation patients each, for the range of chance (`null95`)
-LEAST_OF_LABEL = 10  # slices of a label on every side, below which it is left out of comparisons
-LEAST_HELD_OUT = 20  # validation slices a detector of copies has limits from; or their tumours
+LEAST_OF_LABEL = 10  # slices of a label in each set; a label with fewer is left out of comparisons
+LEAST_HELD_OUT = 20  # validation slices, or tumours, from which a copy detector gets its limits
 LEAST_MARKED = 10  # outlined training tumours, for the segmenter behind `mask_agreement`
 
 WIDEN = "raise slices.val_fraction or slices.train_patients, or add patients"
@@ -22,14 +22,14 @@ FILL = "set slices.training_slices to auto where it is not, or add patients"
 
 
 class CannotJudgeError(InputError):
-    """Too little on one side to judge any set by: a rejection with this reason, not a fault."""
+    """Too few slices or patients to judge a set: a rejection with this reason, not a fault."""
 
 
 def mask_known(table: pd.DataFrame) -> NDArray[np.bool_]:
-    """Return for each slice (N,) whether its mask says where tumours are, be it an empty one.
+    """Return for each slice (N,) whether its mask is known; an empty mask may be known too.
 
-    By the column `mask_known` of `data/slices`, or `masked` of an image folder; without either all
-    masks are known.
+    The column is `mask_known` in `data/slices` and `masked` in image folders. Without either column
+    all masks are known.
     """
     for column in ("mask_known", "masked"):
         if column in table:
@@ -43,15 +43,16 @@ def outlined(table: pd.DataFrame) -> int:
 
 
 def comparable_tumors(val: pd.DataFrame) -> int:
-    """Count the outlined tumours that can be held against those of another validation patient."""
+    """Count the outlined tumours that can be compared with those of another validation patient."""
     shown = val[(val["label"] == 1).to_numpy() & mask_known(val)]
     return len(shown) if shown["subject"].nunique() > 1 else 0
 
 
 def counted(train: pd.DataFrame, val: pd.DataFrame) -> int:
-    """Count the slices that the gate needs, each kind no further than it is needed.
+    """Count the slices that the gate needs, each kind up to the number it needs.
 
-    Of two choices of slices of the same patients, the one that counts more lets more be measured.
+    Of two selections of slices of the same patients, more can be measured with the one of the
+    higher count.
     """
     found = min(comparable_tumors(val), LEAST_HELD_OUT)
     for side in (train, val):
@@ -61,11 +62,11 @@ def counted(train: pd.DataFrame, val: pd.DataFrame) -> int:
 
 
 def why_no_verdict(train: pd.DataFrame, val: pd.DataFrame) -> list[str]:
-    """Say why no set can be judged beside these slices; empty where one can.
+    """Return why no set can be compared with these slices; empty where one can.
 
     Args:
         train: rows of `slices.parquet` that the generator sees.
-        val: rows of patients it never sees.
+        val: rows of patients that it never sees.
     """
     found = []
     patients = val["subject"].nunique()
@@ -92,7 +93,7 @@ def why_no_verdict(train: pd.DataFrame, val: pd.DataFrame) -> list[str]:
 
 
 def why_not_measured(train: pd.DataFrame, val: pd.DataFrame) -> dict[str, str]:
-    """Say which parts of a verdict cannot be had beside these slices, each with its reason."""
+    """Return the parts of a verdict that these slices do not suffice for, each with the reason."""
     found = {}
     for label, kind in ((0, "without tumour"), (1, "with tumour")):
         sides = {"training": train, "validation": val}
@@ -121,12 +122,12 @@ def why_not_measured(train: pd.DataFrame, val: pd.DataFrame) -> dict[str, str]:
 
 
 def needed(count: int, least: int) -> str:
-    """Say how many are needed, and how many more that is."""
+    """Return in words how many are needed, and how many more that is."""
     return f"at least {least} are needed ({least - count} more)"
 
 
 def without_chance(train: pd.DataFrame, val: pd.DataFrame) -> str | None:
-    """Say that patients are too few for the limit that a null in `gate.limits` asks for."""
+    """Return why patients are too few for a limit of null in `gate.limits`; else None."""
     few = min(side["subject"].nunique() for side in (train, val))
     if few >= CHANCE_PATIENTS:
         return None

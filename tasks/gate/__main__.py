@@ -1,8 +1,8 @@
-"""Judge one fold's synthetic slices beside real ones, and say why.
+"""Compare the synthetic slices of one fold with real slices and give a verdict with reasons.
 
 Reads `data/slices` and `data/synthetic/FOLD`; writes `data/gate/FOLD/`. A rejection is a result:
-it is written and the stage ends well. So is a set that cannot be judged, of too few patients for
-example: it is rejected with that reason.
+the stage writes it and ends with exit code 0. A set that cannot be judged, for example because
+there are too few patients, is rejected with that reason.
 """
 
 import json
@@ -47,7 +47,7 @@ def main(fold: str) -> None:
 def verdict(
     synthetic: SliceSet, train: SliceSet, val: SliceSet, config: Gate, device: str
 ) -> GateResult:
-    """Judge the slices; where that cannot be done, the verdict is a rejection that says why."""
+    """Judge the slices; reject them, with the reason, when they cannot be judged."""
     try:
         return evaluate(
             synthetic, prepare_reference(train, val, config, device=device), config, device=device
@@ -57,9 +57,10 @@ def verdict(
 
 
 def generator_sha256(source: Path) -> str | None:
-    """Return the hash of the weights that drew the slices of `data/synthetic/FOLD`, if any did.
+    """Return the SHA-256 of the weights that made `data/synthetic/FOLD`; None for external images.
 
-    With it a verdict cannot pass to another generator that comes to lie in `data/gan/FOLD`.
+    The hash ties the verdict to this generator, so that a generator which later replaces it in
+    `data/gan/FOLD` does not inherit the verdict.
     """
     summary = source / "summary.json"
     if not summary.exists():

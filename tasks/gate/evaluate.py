@@ -1,4 +1,4 @@
-"""Judge synthetic slices: every slice, then the set, then one verdict with reasons in words."""
+"""Judge synthetic slices: each slice, then the set, then one verdict with reasons in words."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ WORDS = {
 class GateResult:
     """The verdict on a set: `metrics.json` and `samples.parquet`.
 
-    `not_measured` gives the reason for each part of the verdict that could not be had.
+    `not_measured` gives the reason for each part of the verdict that could not be measured.
     """
 
     verdict: Literal["accepted", "rejected"]
@@ -51,12 +51,12 @@ class GateResult:
     not_measured: dict[str, str]
 
     def unsaid(self) -> dict[str, str]:
-        """What was not measured and is no reason for a rejection either."""
+        """Return the parts that were not measured and are no reason for a rejection."""
         said = " ".join(self.reasons)
         return {name: why for name, why in self.not_measured.items() if why not in said}
 
     def as_json(self) -> dict[str, Any]:
-        """As `metrics.json` holds it."""
+        """Return the content of `metrics.json`."""
         return {
             "verdict": self.verdict,
             "reasons": self.reasons,
@@ -72,12 +72,12 @@ class GateResult:
 
 @dataclass(frozen=True)
 class Reference:
-    """Real slices, measured once: what any number of synthetic sets is judged by.
+    """Real slices, measured once, with which any number of synthetic sets can be compared.
 
-    `train` is what the generator saw, `val` patients it never saw; `bounds` are the largest
-    scores of a single slice, `thresholds` those of the search for copies; `twins` counts the
-    near-copies of training slices among the others, such as the next slice of a patient;
-    `experts` have learnt from `train`.
+    `train` are the slices that the generator saw, `val` those of patients it never saw. `bounds`
+    are the highest scores allowed for a single slice, `thresholds` those of the copy detectors.
+    `twins` counts the near-copies of each training slice among the other training slices, such as
+    the next slice of the same patient. `experts` were trained on `train`.
     """
 
     train: SliceSet
@@ -98,14 +98,14 @@ def prepare_reference(
     """Measure real slices; every limit of a single slice comes from the validation patients.
 
     Args:
-        train: what the generator saw; table with `row`, `subject`, `label`.
-        val: patients it never saw; same columns.
+        train: slices that the generator saw; table with `row`, `subject`, `label`.
+        val: slices of patients it never saw; same columns.
         config: the limits.
         device: where the feature network runs.
 
     Raises:
-        CannotJudgeError: when there is too little to judge by.
-        StageError: when sizes differ.
+        CannotJudgeError: when there are too few real slices or patients.
+        InputError: when sizes differ.
     """
     if lacking := why_no_verdict(train.table, val.table):
         raise CannotJudgeError("; ".join(lacking))
@@ -152,8 +152,8 @@ def evaluate(
         device: where the feature network runs.
 
     Raises:
-        CannotJudgeError: when there is too little to judge.
-        StageError: when sizes differ.
+        CannotJudgeError: when there are too few synthetic slices.
+        InputError: when sizes differ.
     """
     check_size("synthetic", synthetic, real.val)
     ours = compute_slice_features(synthetic, device=device)
@@ -182,7 +182,7 @@ def evaluate(
     handed_over = judged(add_similarity(ours, found), samples, config)
     sets = Sets(handed_over, real.seen, real.unseen)
     hashes = real.experts.hashes()
-    # Hundreds of small eigenproblems: a second BLAS thread waits longer than it works.
+    # These are hundreds of small eigenproblems: a second BLAS thread waits longer than it works.
     with threadpool_limits(1, user_api="blas"):
         families = catalogue(config, hashes, side=min(safe.shape[2:]))
         measures = measure_sets(sets, families, config)
@@ -218,7 +218,7 @@ def evaluate(
 
 
 def not_judged_result(synthetic: SliceSet, why: str) -> GateResult:
-    """Reject a set that cannot be judged, with the reason: no slice of it may be handed over."""
+    """Return the rejection, for reason `why`, of a set that cannot be judged; no slice passes."""
     n = len(synthetic)
     return GateResult(
         "rejected",
@@ -236,9 +236,10 @@ def not_judged_result(synthetic: SliceSet, why: str) -> GateResult:
 
 
 def most_counted(n: int, real: int) -> int:
-    """How many near-copies to count: more where the set is larger than what it is compared with.
+    """Return up to how many near-copies are counted: more when the set exceeds the training set.
 
-    With fewer than four times the quotient of the sizes, a slice may well have none in a part.
+    With fewer than four times the quotient of the sizes, a slice may well have no near-copy in a
+    subset.
     """
     return (
         memorisation.MOST_COUNTED
@@ -248,7 +249,12 @@ def most_counted(n: int, real: int) -> int:
 
 
 def check_size(name: str, side: SliceSet, val: SliceSet) -> None:
-    """Refuse what cannot be judged, in one line."""
+    """Check that a set has enough slices, of the size of the validation slices.
+
+    Raises:
+        CannotJudgeError: when it has too few slices.
+        InputError: when channels, rows or columns differ.
+    """
     if len(side) < LEAST_JUDGED:
         raise CannotJudgeError(
             f"{len(side)} {name} slices, at least {LEAST_JUDGED} are needed to judge; add slices"
@@ -261,7 +267,7 @@ def check_size(name: str, side: SliceSet, val: SliceSet) -> None:
 
 
 def add_similarity(one: SliceFeatures, likeness: memorisation.Similarity) -> SliceFeatures:
-    """The description with each slice's SSIM to its nearest training slice, and whether upright."""
+    """Add each slice's SSIM with its nearest training slice, and whether the slice is upright."""
     found = likeness.to_train
     return replace(
         one,
@@ -281,7 +287,7 @@ def tabulate(
     scores: pd.DataFrame,
     reasons: list[str | None],
 ) -> pd.DataFrame:
-    """`samples.parquet`: a row an image, in the order of the images."""
+    """Return the table of `samples.parquet`: one row per image, in the order of the images."""
     rows = train.table["row"].to_numpy()
     table = synthetic.table[["row", "seed", "label"]].reset_index(drop=True)
     return table.assign(
@@ -293,10 +299,10 @@ def tabulate(
 
 
 def judged(ours: SliceFeatures, samples: pd.DataFrame, config: Gate) -> SliceFeatures:
-    """What the set-level measures look at: what would be handed over, the accepted images.
+    """Return the images that set-level measures use: the accepted ones, which would be released.
 
-    When too few are accepted, of all or of one label, the set is rejected anyway; its figures then
-    show all of it, or what is wrong with the refused ones would be in none.
+    When too few are accepted, of all or of one label, the set is rejected anyway. All images are
+    then measured, so that the figures show what is wrong with the rejected ones.
     """
     keep = samples["accepted"].to_numpy()
     shares = frequent(samples).groupby("label")["accepted"].mean()
@@ -306,7 +312,7 @@ def judged(ours: SliceFeatures, samples: pd.DataFrame, config: Gate) -> SliceFea
 
 
 def frequent(samples: pd.DataFrame) -> pd.DataFrame:
-    """The images of labels that have enough of them for a share to say something."""
+    """Return the images of those labels that have enough images for a meaningful share."""
     return samples[samples.groupby("label")["row"].transform("size") >= LEAST_OF_LABEL]
 
 
@@ -317,7 +323,7 @@ def verdict_reasons(
     *,
     twins: tuple[memorisation.NearDuplicates, memorisation.NearDuplicates],
 ) -> list[str]:
-    """Why the set is rejected, in words with figure and limit; nothing when it is accepted."""
+    """Return why the set is rejected, in words with figure and limit; empty when it is accepted."""
     n = len(samples)
     counts = Counter(samples["reason"].dropna())
     words = []
@@ -361,7 +367,7 @@ def verdict_reasons(
 
 
 def format_ratio(ratio: float, limit: float | None) -> str:
-    """A ratio with two places, or with as many as tell it from its limit."""
+    """Format a ratio with two decimal places, or with as many as distinguish it from its limit."""
     places = 2
     while round(ratio, places) == limit and places < MOST_PLACES:
         places += 1
@@ -369,6 +375,6 @@ def format_ratio(ratio: float, limit: float | None) -> str:
 
 
 def reject_reasons(samples: pd.DataFrame) -> str:
-    """The commonest faults in words."""
+    """Return the three most frequent faults in words."""
     counts = Counter(samples["reason"].dropna())
     return "refused: " + ", ".join(f"{n} {WORDS[word]}" for word, n in counts.most_common(3))

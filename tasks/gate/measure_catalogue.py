@@ -1,4 +1,4 @@
-"""The catalogue of set-level measures: how each is had, bounded and called in full."""
+"""The catalogue of set-level measures: how each is computed, limited and described."""
 
 from tasks.gate import measure_functions
 from tasks.gate.measure_functions import K, distance_to_validation
@@ -15,12 +15,12 @@ FRECHET = f"FD({NAME})"
 
 
 def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[MeasureGroup]:
-    """All families of measures.
+    """Return all groups of measures, in the order of `metrics.json`.
 
     Args:
-        config: with the limits.
+        config: the limits and the number of steps of the segmenter.
         hashes: SHA-256 of the weights behind each Fréchet distance.
-        side: height or width of the slices in pixels, the smaller one.
+        side: height or width of the slices in pixels, whichever is smaller.
     """
     limits = config.limits
     weights = {name: f"weights {digest[:12]}" for name, digest in hashes.items()}
@@ -130,7 +130,7 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Measur
 
 
 def tumours(config: Gate) -> list[MeasureGroup]:
-    """What masks say, and whether image and mask belong together; and which site is imitated."""
+    """Return the measures of tumour shape, of agreement of image and mask, and of site coverage."""
     limits = config.limits
     columns: dict[str, tuple[tuple[str, ...], float | None, str]] = {
         "tumor_size": (("share",), limits.tumor_size, "tumour area as a share of the body"),
@@ -204,7 +204,7 @@ def level(
     method: str,
     missing: Missing = lambda _: None,
 ) -> MeasureGroup:
-    """A mean of synthetic slices beside that of validation slices."""
+    """Return a measure that compares means over synthetic slices and over validation slices."""
     return MeasureGroup(
         measure_functions.level(column), {name: (rule, method)}, "val", missing=missing
     )

@@ -1,4 +1,4 @@
-"""How the figures of a draw are had: of synthetic slices, and the same of real ones."""
+"""Functions that compute one subsample's figures, of synthetic slices and of real slices."""
 
 from collections.abc import Callable
 
@@ -21,11 +21,11 @@ Column = Callable[[SliceFeatures], Floats]
 
 K = 5  # feature neighbours
 MOST_IN_PAIRS = 30  # slices of a label, in pairs for MS-SSIM
-SHARES = (0.75, 0.75, 0.5, 0.5)  # of a draw's patients, for the line through 1/n
+SHARES = (0.75, 0.75, 0.5, 0.5)  # of a subsample's patients, for the line through 1/n
 
 
 def distance_to_validation(column: Column, compare: Callable[[Floats, Floats], float]) -> Figure:
-    """Synthetic against validation slices, and training against validation slices."""
+    """Return a figure: distance of synthetic, and of training, slices to validation slices."""
 
     def figure(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
         reference = column(sets.val)[draw.reference]
@@ -37,7 +37,7 @@ def distance_to_validation(column: Column, compare: Callable[[Floats, Floats], f
 
 
 def extrapolated(column: Column) -> Figure:
-    """The Fréchet distance at infinite n, from subsets of the draw's patients."""
+    """Return a figure: the Fréchet distance at infinite n, from subsets of the patients."""
     plain = distance_to_validation(column, frechet_distance)
 
     def figure(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
@@ -57,7 +57,7 @@ def extrapolated(column: Column) -> Figure:
 
 
 def level(column: Column) -> Figure:
-    """The mean of synthetic slices, and that of validation slices."""
+    """Return a figure: the mean over synthetic slices, and that over validation slices."""
 
     def figure(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
         sides = (column(sets.synthetic)[draw.synthetic], column(sets.val)[draw.reference])
@@ -68,23 +68,23 @@ def level(column: Column) -> Figure:
 
 
 def mean(values: Floats) -> float:
-    """The mean, NaN of nothing."""
+    """Return the mean; NaN when there are no values."""
     return float(values.mean()) if len(values) else float("nan")
 
 
 def external_features(name: str) -> Column:
-    """Features of a network given by path."""
+    """Select the features of an external network by the name of its distance."""
     return lambda one: one.given[name]
 
 
 def column_of(*names: str) -> Column:
-    """Columns of the tumours' figures."""
+    """Select columns of the tumour figures by name."""
     chosen = [tumor_shape.COLUMNS.index(name) for name in names]
     return lambda one: one.tumors[:, chosen]
 
 
 def without(*names: str) -> Missing:
-    """Say which sides have no tumour with these figures."""
+    """Return a check that names the sets without any tumour that has these figures."""
     column = column_of(*names)
 
     def missing(sets: Sets) -> str | None:
@@ -98,14 +98,14 @@ def without(*names: str) -> Missing:
 
 
 def no_masks(sets: Sets) -> str | None:
-    """Say which sides have no slice with a label and a known mask."""
+    """Name the sets without any slice that has a label and a known mask; None when all have one."""
     sides = {"synthetic": sets.synthetic, "validation": sets.val}
     bare = [name for name, one in sides.items() if not np.isfinite(mask_matches_label(one)).any()]
     return f"no labelled slice with a mask on the side of: {', '.join(bare)}" if bare else None
 
 
 def no_segmenter(sets: Sets) -> str | None:
-    """Say why no segmenter was asked."""
+    """Return why there is no agreement with the segmenter; None when there is."""
     if np.isfinite(sets.val.areas).any():
         return no_masks(sets)
     return (
@@ -116,7 +116,7 @@ def no_segmenter(sets: Sets) -> str | None:
 
 
 def no_sites(sets: Sets) -> str | None:
-    """Say why sites could not be told apart."""
+    """Return why the coverage of sites could not be measured."""
     if "site" not in sets.train.table or "site" not in sets.val.table:
         return "no sites are named"
     if not sets.train.sites.shape[1]:
@@ -125,7 +125,7 @@ def no_sites(sets: Sets) -> str | None:
 
 
 def mask_matches_label(one: SliceFeatures) -> Floats:
-    """1 where the mask is as the label says, 0 where not, NaN without a label or any masks."""
+    """Return per slice (N,) 1 if the mask matches the label, else 0; NaN if either is unknown."""
     label = one.table["label"].to_numpy()
     marked = np.isfinite(one.tumors[:, 0])
     known = (label >= 0) & mask_known(one.table)
@@ -133,21 +133,21 @@ def mask_matches_label(one: SliceFeatures) -> Floats:
 
 
 def contrast(one: SliceFeatures) -> Floats:
-    """How far mask and ring differ in intensity, in either direction, as real tumours do."""
+    """Return per slice (N,) how far mask and ring differ in intensity, |2 AUROC - 1| in [0, 1]."""
     return np.abs(2 * one.tumors[:, tumor_shape.COLUMNS.index("contrast")] - 1)
 
 
 def segmenter_agreement(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
-    """Dice of masks with the segmenter's finding."""
+    """Compute the Dice score of the masks with the segmenter's output."""
     synthetic = mask_agreement.dice(sets.synthetic.areas[draw.synthetic])
     real = mask_agreement.dice(sets.val.areas[draw.reference])
     return np.array([synthetic]), np.array([real])
 
 
 def site_coverage(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
-    """How well the least imitated site is covered.
+    """Compute how well the least imitated site is covered.
 
-    Of synthetic slices the training slices' shares are expected, of real ones their own.
+    The expected shares are those of the training slices; for real slices, their own.
     """
     train, val = sets.train, sets.val
     learnt = np.flatnonzero(np.isfinite(train.sites).all(axis=1))
@@ -166,7 +166,7 @@ def site_coverage(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
 
 
 def neighbourhood(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
-    """Precision, recall, density and coverage."""
+    """Compute precision, recall, density and coverage; NaN with at most `K` reference slices."""
     reference = sets.val.features[draw.reference]
     if len(reference) <= K:
         return np.full(4, np.nan), np.full(4, np.nan)
@@ -179,7 +179,7 @@ def neighbourhood(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
 
 
 def diversity(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
-    """Mean distance between slices of one label; real slices of different patients."""
+    """Compute the mean of 1 - correlation between slices of one label and of different patients."""
     sides = []
     for one, rows in ((sets.synthetic, draw.synthetic), (sets.val, draw.reference)):
         label, owners = one.table["label"].to_numpy()[rows], patient_ids(one)[rows]
@@ -190,7 +190,7 @@ def diversity(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
 
 
 def ms_ssim_diversity(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
-    """Mean of 1 - MS-SSIM over pairs of one label (Odena 2017, section 4.2)."""
+    """Compute the mean of 1 - MS-SSIM over pairs of one label (Odena 2017, section 4.2)."""
     sides = []
     for one, rows in ((sets.synthetic, draw.synthetic), (sets.val, draw.reference)):
         chosen, pairs = random_partners(one, rows, seed=draw.seed)
@@ -200,9 +200,9 @@ def ms_ssim_diversity(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
 
 
 def random_partners(one: SliceFeatures, rows: Ints, *, seed: int) -> tuple[Ints, Ints]:
-    """At most 30 of the rows of each label, and pairs (P,2) among them of one label.
+    """Choose at most 30 rows of each label, and pairs (P,2) of them that share a label.
 
-    Each slice is paired with the one after it in a random order, unless it is the same patient's.
+    Each slice is paired with the next one in a random order, unless both are of one patient.
     """
     rng = np.random.default_rng(seed)
     label, owners = one.table["label"].to_numpy(), patient_ids(one)
@@ -219,20 +219,23 @@ def random_partners(one: SliceFeatures, rows: Ints, *, seed: int) -> tuple[Ints,
 
 
 def patient_ids(one: SliceFeatures) -> NDArray[np.object_]:
-    """The patient of each slice; synthetic slices are nobody's and count one by one."""
+    """Return the patient of each slice; a synthetic slice has none and counts as its own."""
     if "subject" in one.table:
         return one.table["subject"].to_numpy(dtype=object)
     return np.arange(len(one.table)).astype(object)
 
 
 def histogram_distance(a: Floats, b: Floats) -> float:
-    """Wasserstein distance of two mean histograms on [-1, 1]: the area between their sums."""
+    """Compute the Wasserstein distance of two mean histograms on [-1, 1].
+
+    It is the area between their cumulative sums.
+    """
     gap = np.abs(np.cumsum(a.mean(0)) - np.cumsum(b.mean(0)))
     return float(gap.sum() * 2 / (LEVELS - 1))
 
 
 def wasserstein(a: Floats, b: Floats) -> float:
-    """Mean over the columns of the one-dimensional Wasserstein distances; NaN rows do not count."""
+    """Compute the mean of the columns' one-dimensional Wasserstein distances, without NaN rows."""
     a, b = (side[np.isfinite(side).all(axis=1)] for side in (a, b))
     if not len(a) or not len(b):
         return float("nan")

@@ -1,17 +1,17 @@
-"""Which synthetic slices repeat a training slice, or a training patient's tumour.
+"""Detect synthetic slices that copy a training slice or a training patient's tumour.
 
-No single detector sees every kind of copy, so four look at each slice: the correlation of whole
+No single detector finds every kind of copy, so four examine each slice: the correlation of whole
 slices after a light blur, their SSIM, their features, and the correlation of the tumour alone.
 Each compares the nearest training slice with the nearest slice of patients the generator never
-saw, because smooth images are near to everything. All limits come from held-out patients, who are
-compared with others only. A detector calls a slice a copy when
+saw, because smooth images are near to everything. All limits come from held-out patients, and no
+patient is compared with their own slices. A detector reports a copy when
 
-- it is nearer to a training slice than held-out slices are, and in proportion much nearer to it
-  than to the unseen patients, or
-- that proportion is beyond doubt: well below the lowest among held-out slices.
+- the slice is nearer to a training slice than held-out slices are, and its distance to that slice
+  is a much smaller proportion of its distance to the unseen patients, or
+- that proportion is well below the lowest proportion among held-out slices.
 
-A fifth verdict is the sum of what correlation and features say: a copy that was turned or scaled
-is somewhat too near in both, when in neither it is near enough.
+A fifth detector sums the log proportions of correlation and features: a copy that was turned or
+scaled is somewhat too near in both, but not near enough in either.
 """
 
 from dataclasses import dataclass
@@ -46,10 +46,10 @@ FEW = LEAST_HELD_OUT  # held-out slices, below which a detector has no limits
 class Similarity:
     """How near N slices are to training slices and to unseen patients.
 
-    `to_train`, `to_unseen`: the best correlated slices; `rows` (N,) of each detector's nearest
-    training slice, -1 where there is no tumour; `distances` of each detector to training and to
-    unseen patients, each (N,), at least 0 (1 - similarity, or between features), NaN where there
-    is no tumour.
+    `to_train`, `to_unseen`: the best correlated slices. `rows` (N,): position of each detector's
+    nearest training slice, -1 where there is no tumour. `distances`: of each detector to training
+    and to unseen patients, each (N,), at least 0 (1 - similarity, or the distance of features),
+    NaN where there is no tumour.
     """
 
     to_train: Nearest
@@ -58,14 +58,14 @@ class Similarity:
     distances: dict[str, tuple[Floats, Floats]]
 
     def proportion(self, name: str) -> Floats:
-        """Distance to training over distance to unseen patients (N,)."""
+        """Return the distance to training over the distance to unseen patients (N,)."""
         to_train, to_unseen = self.distances[name]
         return to_train / np.maximum(to_unseen, 1e-6)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """One detector's, from held-out patients."""
+    """The limits of one detector, from held-out patients."""
 
     near: float
     proportion: float
@@ -74,15 +74,18 @@ class Limits:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The limits of each detector that has any; middle and spread of the log proportions that are
-    summed, and the limit of their sum."""  # fmt: skip
+    """The limits of each detector that has any, and of the sum of log proportions.
+
+    `scales` holds the median and spread of each log proportion in the sum, `together` the limit of
+    the sum.
+    """
 
     detectors: dict[str, Limits]
     scales: dict[str, tuple[float, float]]
     together: float
 
     def as_bounds(self) -> dict[str, float]:
-        """As `metrics.json` holds them."""
+        """Return the limits by the names they have in `metrics.json`."""
         found = {"memorised_together": self.together}
         for name, one in self.detectors.items():
             found |= {
@@ -106,8 +109,8 @@ def measure_similarity(
 ) -> Similarity:
     """Compare slices with training slices and with unseen patients.
 
-    `held_out` says that the slices are the unseen ones themselves: nobody is compared with their
-    own slices.
+    `held_out`: the slices are the unseen ones themselves, so no patient is compared with their own
+    slices.
     """
     own = None
     if held_out:
@@ -159,7 +162,7 @@ def measure_similarity(
 
 
 def calibrate(held_out: Similarity) -> Thresholds:
-    """Thresholds from the likeness of held-out slices to training and to each other."""
+    """Compute thresholds from the similarity of held-out slices to training and to each other."""
     detectors = {}
     for name in DETECTORS:
         to_train, ratio = held_out.distances[name][0], held_out.proportion(name)
@@ -180,7 +183,7 @@ def calibrate(held_out: Similarity) -> Thresholds:
 
 
 def comparable(held_out: Similarity) -> dict[str, int]:
-    """Count the held-out slices that each detector can compare with both sides."""
+    """Count the held-out slices that each detector can compare with training and unseen slices."""
     return {
         name: int((np.isfinite(a) & np.isfinite(b)).sum())
         for name, (a, b) in held_out.distances.items()
@@ -188,19 +191,19 @@ def comparable(held_out: Similarity) -> dict[str, int]:
 
 
 def logs(likeness: Similarity, name: str) -> Floats:
-    """Log proportions (N,); a perfect copy is at most a million times as near."""
+    """Compute log proportions (N,), with the proportion clipped at 1e-6 for perfect copies."""
     return np.log(np.maximum(likeness.proportion(name), 1e-6))
 
 
 def summed(likeness: Similarity, scales: dict[str, tuple[float, float]]) -> Floats:
-    """Sum (N,) of the log proportions, each counted in the spread of held-out slices."""
+    """Compute the sum (N,) of log proportions, each standardised by the held-out slices."""
     parts = [(logs(likeness, name) - middle) / spread for name, (middle, spread) in scales.items()]
     total: Floats = np.sum(parts, axis=0)
     return total
 
 
 def detected(likeness: Similarity, thresholds: Thresholds) -> dict[str, Bools]:
-    """What each detector says of the N slices, and what correlation and features say together."""
+    """Return which of N slices each detector reports, and the sum of correlation and features."""
     found = {}
     for name, limits in thresholds.detectors.items():
         with np.errstate(invalid="ignore"):  # NaN, where there is no tumour, is no copy
@@ -212,11 +215,11 @@ def detected(likeness: Similarity, thresholds: Thresholds) -> dict[str, Bools]:
 
 
 def columns(likeness: Similarity, thresholds: Thresholds, rows: Ints) -> dict[str, Any]:
-    """What `samples.parquet` says of N slices; `rows` (M,) are the training slices' own.
+    """Return the columns of `samples.parquet` on copies; `rows` (M,) number the training slices.
 
-    Each detector's ratio of distances, and which of them called the slice a copy; `suspect_by` is
-    the detector whose ratio is lowest beside its limit, `suspicion` that quotient (a copy has less
-    than 1), `suspect_row` the training slice it means.
+    They hold each detector's ratio of distances and which detectors report the slice. `suspect_by`
+    is the detector whose ratio is lowest relative to its limit, `suspicion` that quotient (below 1
+    for a copy), `suspect_row` the training slice that this detector finds nearest.
     """
     ratios = {name: likeness.proportion(name) for name in DETECTORS}
     names = list(thresholds.detectors)
@@ -250,11 +253,11 @@ class NearDuplicates:
     most: int
 
     def share_of(self, n: int) -> float:
-        """Share of slices with a near-copy in sets of `n` drawn from this one, on average.
+        """Return the mean share of slices with a near-copy in random subsets of `n` slices.
 
-        A larger set has more of them, so that shares are compared at equal n. A slice with k
+        Larger sets have more near-copies, so shares are compared at equal n. A slice with k
         near-copies among the N - 1 others has none among n - 1 of them with the probability of
-        the hypergeometric distribution. One with `most` or more counts as having one.
+        the hypergeometric distribution. A slice with `most` or more counts as having one.
         """
         total = len(self.counts)
         n = min(n, total)
@@ -274,10 +277,10 @@ def near_duplicates(
     workers: int = 1,
     device: str = "cpu",
 ) -> NearDuplicates:
-    """Count each image's (N,) near-copies in its own set: closer by far than real patients are.
+    """Count each image's (N,) near-copies in its own set.
 
-    The bound is a quarter of the median distance from a held-out slice to the nearest slice of
-    another patient.
+    Two images are near-copies when their distance is at most a quarter of the median distance
+    from a held-out slice to its nearest training slice.
     """
     bound = float(np.median(1 - held_out.to_train.scores[:, 0])) / 4
     if len(images) < 2:

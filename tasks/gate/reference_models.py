@@ -1,4 +1,4 @@
-"""What is learnt from the training slices to compare sets by: tumours, sites, given features."""
+"""Models fitted to training slices (tumour segmenter, site classifier) and external features."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,15 +17,15 @@ from tasks.params.gate import Gate
 
 Floats = NDArray[np.float64]
 
-# A segmenter that finds less than this of unseen patients' tumours can say nothing about masks.
+# A segmenter with a lower Dice score on unseen patients is no evidence about masks.
 LEAST_DICE = 0.2
 
 
 @dataclass(frozen=True)
 class ReferenceModels:
-    """A segmenter of tumours, a classifier of sites, and feature networks given by path.
+    """A tumour segmenter, a site classifier, and feature networks whose weights are given by path.
 
-    The first two are None where the training slices do not allow them.
+    The first two are None where the training slices do not suffice to train them.
     """
 
     segmenter: nn.Module | None
@@ -33,7 +33,7 @@ class ReferenceModels:
     extractors: tuple[Extractor, ...]
 
     def apply(self, one: SliceFeatures, slices: SliceSet, *, device: str) -> SliceFeatures:
-        """Add what they say of slices that they were not trained on."""
+        """Add the models' outputs for slices that they were not trained on."""
         areas = one.areas
         if self.segmenter is not None:
             areas = mask_agreement.overlap(self.segmenter, one.images, slices.masks, device=device)
@@ -46,20 +46,20 @@ class ReferenceModels:
         )
 
     def external_features(self, one: SliceFeatures, *, device: str) -> dict[str, Floats]:
-        """Features of the networks given by path."""
+        """Compute the features of the external networks, by the name of each distance."""
         return {
             extractor.name: features(one.images, extractor=extractor, device=device)
             for extractor in self.extractors
         }
 
     def hashes(self) -> dict[str, str]:
-        """The SHA-256 of the weights behind each distance."""
+        """Return the SHA-256 of the weights behind each distance."""
         every = (load_extractor(), *self.extractors)
         return {extractor.name: extractor.sha256 for extractor in every}
 
 
 def load_reference_models(config: Gate, *, device: str) -> tuple[Extractor, ...]:
-    """The feature networks whose weights are given by path."""
+    """Load the feature networks whose weights `gate.inception` and `gate.radimagenet` name."""
     if not (config.inception or config.radimagenet):
         return ()
     from tasks.measures.features.external_feature_networks import (
@@ -76,9 +76,9 @@ def load_reference_models(config: Gate, *, device: str) -> tuple[Extractor, ...]
 
 
 def site_features(one: SliceFeatures) -> Floats:
-    """What sites are told apart by: features and intensities (N,D).
+    """Return the inputs (N,D) of the site classifier: features and intensity histograms.
 
-    Not by spectra: a generator's own blur or noise would be taken for a site's.
+    Spectra are left out: a generator's own blur or noise would be taken for that of a site.
     """
     return np.concatenate([one.features, one.histograms], axis=1)
 
@@ -92,13 +92,13 @@ def fit_reference_models(
     *,
     device: str,
 ) -> tuple[ReferenceModels, SliceFeatures, SliceFeatures]:
-    """Train the experts, and describe training and validation slices by them.
+    """Train the models, and add their outputs to training and validation slices.
 
-    Training slices get the sites that folds without their patients say, and no areas: the
-    segmenter knows their masks by heart.
+    Training slices get the site probabilities of folds that left their patients out. They get no
+    areas, because the segmenter was trained on their masks.
     """
     steps, seed = config.segmenter_steps, config.seed
-    # A tumour that nobody outlined would be taught as background.
+    # A tumour without an outline would be learnt as background.
     outlined = train if (known := mask_known(train.table)).all() else train.select(known)
     found = ReferenceModels(
         mask_agreement.train_segmenter(outlined, steps=steps, seed=seed, device=device)

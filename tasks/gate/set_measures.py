@@ -1,4 +1,4 @@
-"""Set-level measures: synthetic slices beside unseen patients, real ones beside the same."""
+"""Set-level measures: synthetic slices against unseen patients, and real slices against them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,18 +27,20 @@ Floats = NDArray[np.float64]
 Bound = tuple[float | None, float | None]
 Side = Literal["low", "high", "both"]
 
-POINT_DRAWS = 20  # averaged into the figure: which images are drawn should not matter
+POINT_DRAWS = 20  # averaged into the figure, so that it does not depend on which images are chosen
 NULL_DRAWS = 40  # splits of real patients
 NO_CHANCE = (
     f"no range of chance to bound it by, which takes {CHANCE_PATIENTS} training and"
     f" {CHANCE_PATIENTS} validation patients; give it a number in gate.limits"
 )
-USABLE = 0.5  # share of draws that must give a figure, or their mean says nothing of the set
+USABLE = (
+    0.5  # share of subsamples that must give a figure; the mean of fewer does not describe the set
+)
 
 
 @dataclass(frozen=True)
 class Sets:
-    """Synthetic slices, training patients and validation patients, described."""
+    """Features of synthetic slices, of training patients and of validation patients."""
 
     synthetic: SliceFeatures
     train: SliceFeatures
@@ -47,13 +49,13 @@ class Sets:
 
 @dataclass(frozen=True)
 class LimitRule:
-    """On which side a ratio is bounded, and where; without a bound, by the null range."""
+    """Which end of a ratio is limited, and at what value; without a `bound`, by the null range."""
 
     side: Side
     bound: float | tuple[float, float] | None
 
     def limit(self, null: Bound | None) -> Bound | None:
-        """(lowest, highest), None where it is open."""
+        """Return (lowest, highest); an end without a limit is None."""
         if self.bound is None:
             return null
         if isinstance(self.bound, tuple):
@@ -63,12 +65,12 @@ class LimitRule:
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of the synthetic set (`value`) beside the same of real patients (`baseline`).
+    """A figure of the synthetic set (`value`) and the same figure of real patients (`baseline`).
 
-    `ratio` = value / baseline with its interval `ci95`; `limit` bounds it: (lowest, highest), None
-    where it is only reported. `null95` is where 95 % of ratios of real to real patients lie.
-    Of `draws`, `nan_draws` gave no figure and do not count. `not_measured` says why nothing can be
-    said: the figure, or the limit it would need, cannot be had.
+    `ratio` = value / baseline with its interval `ci95`; `limit` = (lowest, highest) bounds the
+    ratio, None for a measure that is only reported. 95 % of the ratios of real to real patients
+    lie in `null95`. Of `draws` subsamples, `nan_draws` gave no figure and do not count.
+    `not_measured` is the reason why the figure, or the limit it needs, could not be computed.
     """
 
     value: float | None
@@ -87,14 +89,14 @@ class Measure:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the ratio is within the limit; None where one of the two is not there."""
+        """Whether the ratio is within the limit; None without a ratio or without a limit."""
         if self.limit is None or self.ratio is None:
             return None
         low, high = self.limit
         return (low is None or self.ratio >= low) and (high is None or self.ratio <= high)
 
     def as_json(self) -> dict[str, Any]:
-        """As `metrics.json` holds it."""
+        """Return the entry of `metrics.json`."""
         return {
             "value": rounded(self.value),
             "value_ci95": ends(self.value_ci95),
@@ -112,19 +114,19 @@ class Measure:
         }
 
 
-# K figures of the synthetic slices of a draw, and the same K of real ones.
+# K figures of the synthetic slices of a subsample, and the same K of real ones.
 Figure = Callable[[Sets, Subsample], tuple[Floats, Floats]]
-# Why figures cannot be had of these sets, None where they can.
+# Why these sets give no figures; None where they do.
 Missing = Callable[[Sets], str | None]
 
 
 @dataclass(frozen=True)
 class MeasureGroup:
-    """Measures that are had together: `names` with their rules (None: reported) and methods.
+    """Measures computed by one function: `names` with their rules (None: reported) and methods.
 
-    `real` says what stands beside the synthetic slices: `train` patients against the validation
-    ones, or the `val` patients themselves. Without `ratio` the baseline may be 0.
-    Every `every`-th draw is used, where one is expensive. `missing` says why nothing is had.
+    `real` names the real slices of the baseline: `train` patients against the validation patients,
+    or the `val` patients themselves. Without `ratio` the baseline may be 0. An expensive figure is
+    computed from every `every`-th subsample. `missing` returns why there is no figure.
     """
 
     figure: Figure
@@ -137,7 +139,7 @@ class MeasureGroup:
 
 @dataclass(frozen=True)
 class SubsampleSet:
-    """All draws that figures are taken from; `null` by what stands beside synthetic slices."""
+    """All subsamples that figures are computed from; `null` by the real slices of the baseline."""
 
     whole: list[Subsample]
     halves: list[Subsample] = field(default_factory=list)
@@ -145,12 +147,12 @@ class SubsampleSet:
 
 
 def rounded(value: float | None) -> float | None:
-    """Six significant digits: the rest is rounding of this machine."""
+    """Round to six significant digits: the rest depends on the machine; None for no number."""
     return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
 
 
 def ends(bounds: Bound | tuple[float, float] | None) -> list[float | None] | None:
-    """Both ends of an interval, rounded."""
+    """Return both ends of an interval, rounded."""
     return None if bounds is None else [rounded(end) for end in bounds]
 
 
@@ -177,7 +179,7 @@ def compared_labels(sets: Sets) -> Groups:
 
 
 def measure_sets(sets: Sets, families: list[MeasureGroup], config: Gate) -> dict[str, Measure]:
-    """All measures, named as in `metrics.json`.
+    """Compute all measures, by the names they have in `metrics.json`.
 
     Raises:
         CannotJudgeError: when no label has enough slices on every side.
@@ -213,14 +215,14 @@ def measure_sets(sets: Sets, families: list[MeasureGroup], config: Gate) -> dict
 
 
 def usable(drawn: Iterable[Subsample]) -> list[Subsample]:
-    """Draws that can be compared: of few patients, half may lack a label on one side."""
+    """Return the subsamples with at least two slices: half of few patients may lack a label."""
     return [draw for draw in drawn if len(draw.reference) >= 2]
 
 
 def evaluate_measure_group(
     sets: Sets, family: MeasureGroup, drawn: SubsampleSet
 ) -> dict[str, Measure]:
-    """The figures at equal n, their intervals from half-sized draws, and what chance does."""
+    """Compute figures at equal n, intervals from half-sized subsamples, and the null range."""
     whole = figures(sets, family, drawn.whole)  # (draws, 2, K)
     halves = figures(sets, family, drawn.halves)
     null = figures(
@@ -270,14 +272,14 @@ def evaluate_measure_group(
 
 
 def figures(sets: Sets, family: MeasureGroup, drawn: list[Subsample]) -> Floats:
-    """Figures (draws, 2, K) of some of the draws: synthetic, then real."""
+    """Compute figures (draws, 2, K) of every `every`-th subsample: synthetic, then real."""
     chosen = islice(drawn, 0, None, family.every)
     rows = [np.stack(family.figure(sets, draw)) for draw in chosen]
     return np.array(rows).reshape(-1, 2, len(family.names))
 
 
 def quotients(pairs: Floats) -> Floats:
-    """Ratios (draws,) of pairs (draws, 2)."""
+    """Compute the ratios (draws,) of pairs (draws, 2)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         found: Floats = pairs[:, 0] / pairs[:, 1]
     return found

@@ -1,4 +1,4 @@
-"""What is wrong with a single slice, each fault with a score whose limit held-out slices set."""
+"""Faults of a single slice, each with a score whose limit comes from held-out slices."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ K = 3  # feature neighbours
 
 @dataclass(frozen=True)
 class TrainingStatistics:
-    """What training slices look like: means and spreads that the scores are counted in."""
+    """Means and standard deviations of training slices, by which scores are standardised."""
 
     outline: tuple[Floats, Floats]
     spectrum: tuple[Floats, Floats]
@@ -33,7 +33,7 @@ class TrainingStatistics:
 
 
 def training_statistics(train: SliceFeatures) -> TrainingStatistics:
-    """Means and standard deviations of training slices."""
+    """Compute means and standard deviations of training slices."""
     mean, std = moments(train.features)
     contrasts = train.tumors[:, CONTRAST]
     known = contrasts[np.isfinite(contrasts)]
@@ -47,14 +47,14 @@ def training_statistics(train: SliceFeatures) -> TrainingStatistics:
 
 
 def moments(rows: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of each column."""
+    """Compute mean and standard deviation of each column; the latter is at least 0.001."""
     return rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-3)
 
 
 def check_scores(
     slices: SliceFeatures, likeness: Similarity, norm: TrainingStatistics
 ) -> pd.DataFrame:
-    """The five scores of each slice; larger is worse, 0 where a check does not apply."""
+    """Compute the five scores of each slice; larger is worse, 0 where a check does not apply."""
     mean, std = norm.features
     _, near = nearest_rows((slices.features - mean) / std, norm.real_features, keep=K)
     contrast = np.abs(slices.tumors[:, CONTRAST] - norm.contrast)
@@ -70,14 +70,15 @@ def check_scores(
 
 
 def deviation(rows: Floats, norm: tuple[Floats, Floats]) -> Floats:
-    """How many standard deviations from the mean, per column."""
+    """Return the distance from the mean in standard deviations, per column."""
     return np.abs(rows - norm[0]) / norm[1]
 
 
 def check_bounds(held_out: pd.DataFrame, *, tolerance: float) -> dict[str, float]:
-    """The largest score allowed: `tolerance` times as far from the median as the 99th percentile.
+    """Return the highest score allowed by each check.
 
-    Slices without a tumour say nothing about contrast.
+    It is `tolerance` times as far from the median as the 99th percentile of held-out slices.
+    Slices without a tumour do not count for the contrast.
     """
     found = {}
     for name in SCORES:
@@ -93,7 +94,7 @@ def check_bounds(held_out: pd.DataFrame, *, tolerance: float) -> dict[str, float
 
 
 def invalid_image(slices: SliceSet) -> Bools:
-    """Not a picture at all: NaN, outside [-1, 1], or all the same value."""
+    """Return which slices (N,) are no valid image: NaN, outside [-1, 1], or of one value only."""
     images = slices.images
     finite = np.isfinite(images).all(axis=(1, 2, 3))
     safe = np.nan_to_num(images, nan=0, posinf=9, neginf=-9)
@@ -103,7 +104,7 @@ def invalid_image(slices: SliceSet) -> Bools:
 
 
 def wrong_mask(slices: SliceSet, described: SliceFeatures) -> Bools:
-    """A mask that contradicts the label, or lies outside the body by more than a fifth."""
+    """Return which masks (N,) contradict the label or lie outside the body by more than a fifth."""
     marked = slices.masks.any(axis=(1, 2))
     label = described.table["label"].to_numpy()
     inside = described.tumors[:, INSIDE]
@@ -119,7 +120,10 @@ def rejection_reasons(
     scores: pd.DataFrame,
     bounds: dict[str, float],
 ) -> list[str | None]:
-    """The first fault of each slice; a copy is called a copy whatever else is wrong with it."""
+    """Return the fault of each slice, None for a sound one.
+
+    Of several faults the first counts: an invalid image, then a copy, then the order below.
+    """
     faults: dict[str, Bools] = {"broken": broken, "memorised": copies}
     for name in ("upside_down", "outline", "spectrum", "realism"):
         faults[name] = (scores[name] > bounds[name]).to_numpy()

@@ -1,4 +1,4 @@
-"""Everything that is measured on each slice, once, before sets are compared."""
+"""Features of each slice, computed once before slices and sets are compared."""
 
 from dataclasses import dataclass, field, fields
 
@@ -19,13 +19,13 @@ LEVELS = 64  # of the intensity histogram
 
 @dataclass(frozen=True)
 class SliceFeatures:
-    """N slices: `table` (label, for real ones subject), and figures of each row.
+    """N slices: `table` (label, for real slices also subject), and features of each row.
 
-    `images` (N,C,H,W) without broken pixels; `features` (N,D); `spectra` (N,15); `outlines`
+    `images` (N,C,H,W) without invalid pixels; `features` (N,D); `spectra` (N,15); `outlines`
     (N,5); `tumors` (N,7), NaN where there is no mask; `histograms` (N,64), each a distribution
-    over the body; `coarse` (N,K) blurred, mean 0, norm 1; `bodies` (N,H,W). By the experts:
-    `areas` (N,2) for the Dice of the segmenter's finding; `sites` (N,S) probabilities; `given`
-    features (N,D) by the name of their distance.
+    over the body; `coarse` (N,K) blurred, mean 0, norm 1; `bodies` (N,H,W). From the reference
+    models: `areas` (N,2) for the Dice score of the segmenter's output; `sites` (N,S)
+    probabilities; `given` features (N,D) by the name of their distance.
     """
 
     table: pd.DataFrame
@@ -42,7 +42,7 @@ class SliceFeatures:
     given: dict[str, Floats] = field(default_factory=dict)
 
     def select(self, keep: NDArray[np.bool_]) -> "SliceFeatures":
-        """The rows of a description."""
+        """Return the features of the rows where `keep` (N,) is true."""
         arrays = {
             one.name: getattr(self, one.name)[keep]
             for one in fields(self)
@@ -56,7 +56,7 @@ class SliceFeatures:
 
 
 def compute_slice_features(slices: SliceSet, *, device: str) -> SliceFeatures:
-    """Measure slices; broken pixels count as air here, the checks report them."""
+    """Compute features of slices; invalid pixels count as air here, `slice_checks` reports them."""
     images = np.nan_to_num(slices.images, nan=-1, posinf=1, neginf=-1).clip(-1, 1)
     bodies = body_mask.body_masks(images)
     with threadpool_limits(1, user_api="blas"):  # many small products
@@ -77,7 +77,7 @@ def compute_slice_features(slices: SliceSet, *, device: str) -> SliceFeatures:
 
 
 def histograms(images: NDArray[np.float32], bodies: NDArray[np.bool_]) -> Floats:
-    """The distribution (N,64) of the body's intensities in [-1, 1], mean channel."""
+    """Compute the distribution (N,64) of intensities in [-1, 1] over the body, mean channel."""
     level = ((images.mean(axis=1) + 1) / 2 * (LEVELS - 1)).round().astype(int)
     rows = [
         np.bincount(values[body], minlength=LEVELS)[:LEVELS] / max(body.sum(), 1)

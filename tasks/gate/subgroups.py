@@ -1,8 +1,8 @@
-"""Every measure for parts of the set: who is served badly by a generator that looks good.
+"""Compute every measure for subgroups, to find those that a generator imitates badly.
 
-Parts are labels, thirds of tumour size, and sites. Synthetic images have a label and a tumour size,
-but no site: for a site, all of them are compared with that site's patients, so a generator that
-imitates the largest site only is far from the rest.
+Subgroups are labels, thirds of tumour size, and sites. Synthetic images have a label and a tumour
+size, but no site: for a site, all of them are compared with the patients of that site, so a
+generator that imitates only the largest site is far from the others.
 """
 
 from collections.abc import Iterator
@@ -30,14 +30,14 @@ from tasks.params.gate import Gate
 Bools = NDArray[np.bool_]
 
 DRAWS = 4
-FEW_PATIENTS, FEW_SLICES = 5, 30  # below either, a figure says little
-BEHIND = 2.0  # times the whole set's ratio: worth a warning
-RARE = 0.25  # of the share among real slices: worth a warning
+FEW_PATIENTS, FEW_SLICES = 5, 30  # below either number, a figure is uncertain
+BEHIND = 2.0  # times the ratio of the whole set: a warning
+RARE = 0.25  # times the share among real slices: a warning
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of synthetic, training and validation slices; `share` of each part is comparable."""
+    """Rows of synthetic, training and validation slices that belong to one subgroup."""
 
     name: str
     rows: tuple[Bools, Bools, Bools]
@@ -46,7 +46,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Subgroup:
-    """The measures of one part, `ratio` that of the Fréchet distance; None where not to be had."""
+    """The measures of one part; `ratio` is that of the Fréchet distance, None if not measured."""
 
     ratio: float | None
     n: int
@@ -55,7 +55,7 @@ class Subgroup:
     measures: dict[str, Measure]
 
     def as_json(self) -> dict[str, Any]:
-        """As `metrics.json` holds it."""
+        """Return the entry of `metrics.json`."""
         return {
             "ratio": rounded(self.ratio),
             "n": self.n,
@@ -76,7 +76,7 @@ class Subgroup:
 def subgroups(
     sets: Sets, families: list[MeasureGroup], whole: dict[str, Measure], config: Gate
 ) -> dict[str, Subgroup]:
-    """Each part's measures beside the whole set's."""
+    """Compute each part's measures and compare them with those of the whole set."""
     some = list(parts(sets))
     with ThreadPoolExecutor(config.threads) as pool:
         found = pool.map(lambda part: compare(part, sets, families, whole, config.seed), some)
@@ -84,7 +84,7 @@ def subgroups(
 
 
 def parts(sets: Sets) -> Iterator[Part]:
-    """The parts that the validation slices have."""
+    """Yield the parts that occur among the validation slices."""
     sides = (sets.synthetic, sets.train, sets.val)
     for label in sorted(set(sets.val.table["label"])):
         synthetic, train, val = (one.table["label"].to_numpy() == label for one in sides)
@@ -109,7 +109,7 @@ def parts(sets: Sets) -> Iterator[Part]:
 def compare(
     part: Part, sets: Sets, families: list[MeasureGroup], whole: dict[str, Measure], seed: int
 ) -> Subgroup:
-    """One part."""
+    """Compute the measures of one part and its warning."""
     chosen = [
         one.select(keep)
         for one, keep in zip((sets.synthetic, sets.train, sets.val), part.rows, strict=True)
@@ -133,7 +133,7 @@ def compare(
     for family in families:
         found |= evaluate_measure_group(Sets(*chosen), family, SubsampleSet(drawn))
     if part.name.startswith("site "):
-        del found["site_coverage"]  # of one site, it says nothing
+        del found["site_coverage"]  # meaningless within one site
     ratio = found[FRECHET].ratio
     warning = rare
     if warning is None and (patients < FEW_PATIENTS or n < FEW_SLICES):
@@ -142,14 +142,14 @@ def compare(
 
 
 def underrepresented(part: Part) -> str | None:
-    """Words on a part that the generator hardly makes."""
+    """Return a warning when the generator makes too few slices of a part; else None."""
     if part.share is None or part.share[0] >= RARE * part.share[1]:
         return None
     return f"rare: {part.share[0]:.0%} of synthetic tumours, {part.share[1]:.0%} of real ones"
 
 
 def worse_than_overall(found: dict[str, Measure], whole: dict[str, Measure]) -> str | None:
-    """Words on a part whose figures are much worse than those of the whole set."""
+    """Return a warning when a part is much worse than the whole set; else None."""
     ratio, overall = found[FRECHET].ratio, whole[FRECHET].ratio
     if ratio is not None and overall is not None and ratio > BEHIND * max(overall, 1):
         return f"served worse: {ratio:.1f} beside {overall:.1f} for all"

@@ -1,4 +1,4 @@
-"""Why parts of a verdict could not be had, and which of them stand in the way of acceptance."""
+"""Parts of a verdict that could not be measured, why, and which of them prevent acceptance."""
 
 import pandas as pd
 
@@ -22,7 +22,7 @@ def not_measured(
     thresholds: Thresholds,
     held_out: dict[str, int],
 ) -> dict[str, str]:
-    """Say of each label, detector of copies and measure that is missing why it is.
+    """Return the reason for each label, copy detector and measure that is missing.
 
     Args:
         sets: what was compared.
@@ -46,7 +46,7 @@ def not_measured(
 
 
 def missing_labels(sets: Sets, groups: Groups) -> dict[str, str]:
-    """Say which labels of the validation slices were left out of the comparisons."""
+    """Return which labels were left out of the comparisons of sets, each with the reason."""
     sides = {"synthetic": sets.synthetic, "training": sets.train, "validation": sets.val}
     labels = {name: one.table["label"].to_numpy() for name, one in sides.items()}
     if any((column < 0).all() for column in labels.values()):
@@ -65,10 +65,10 @@ def missing_labels(sets: Sets, groups: Groups) -> dict[str, str]:
 
 
 def blocking_parts(missing: dict[str, str], sets: Sets, config: Gate) -> dict[str, str]:
-    """Return what is missing, but must be measured for the set to be accepted.
+    """Return the missing parts that must be measured for the set to be accepted.
 
-    That is what `gate.required` lists, and what a null in `gate.limits` asks the strictest limit
-    for. A set, or a reference, that brings no masks at all is not asked for tumours' outlines.
+    These are the parts that `gate.required` lists, and those whose limit in `gate.limits` is null.
+    Where the synthetic or the validation set has no masks at all, parts about masks do not count.
     """
     names = {FRECHET if name == "frechet" else name for name in config.required}
     names |= {
@@ -80,7 +80,7 @@ def blocking_parts(missing: dict[str, str], sets: Sets, config: Gate) -> dict[st
 
 
 def way_out(name: str, why: str, config: Gate) -> str:
-    """Say which key asks for a missing part of the verdict, and how to be accepted without it.
+    """Return which key requires a missing part, or which key to change to be accepted without it.
 
     Args:
         name: of the missing part.
@@ -96,5 +96,5 @@ def way_out(name: str, why: str, config: Gate) -> str:
 
 
 def brings_masks(table: pd.DataFrame) -> bool:
-    """Whether any slice of a side has a known mask."""
+    """Check whether any slice of a table has a known mask."""
     return bool(mask_known(table).any())

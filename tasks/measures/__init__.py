@@ -1,1 +1,7 @@
-"""Measures of image sets, one a file: arrays in, numbers out."""
+"""Measures of images and of image sets, one per module: arrays in, numbers out.
+
+`similarity` compares pairs of images, `features` compares sets by network features, `anatomy`
+measures body, tumour, spectrum and site. `patient_subsampling` draws patients and computes
+intervals, `blas_threads` limits the threads of matrix products. The package may import `models`,
+`tasks.common.slice_set` and `tasks.stage.errors`, and no stage.
+"""

@@ -1,4 +1,4 @@
-"""Threads that work side by side, each on its own products."""
+"""A pool of threads in which each thread computes its own matrix products."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 @contextmanager
 def single_threaded_blas(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Give a pool of threads in which every matrix product runs in the thread that asks for it.
+    """Yield a pool of threads in which every matrix product runs in the thread that calls it.
 
     The products of the searches are small: threads of BLAS or of torch would wait for each other
     longer than they work.

@@ -1,8 +1,9 @@
-"""Equal-sized draws by patient, and intervals from them.
+"""Draw equal-sized subsamples by patient, and compute intervals from their figures.
 
-Resampling patients with replacement repeats rows, which inflates a Fréchet distance; so every draw
-takes patients *without* replacement. Half of them: by the theory of subsampling (Politis 1999,
-chapter 2) the spread of the half-sample figures around each other is then that of the whole.
+Resampling patients with replacement repeats rows, which inflates a Fréchet distance, so every
+subsample takes patients *without* replacement. Intervals use half of the patients: by the theory
+of subsampling (Politis 1999, chapter 2) the spread of the half-sample figures around each other
+equals that of the figure of the whole.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,14 +15,15 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.intp]
 Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
-Groups = tuple[tuple[int, ...], ...]  # labels that are drawn as one; each group equally often
+Groups = tuple[tuple[int, ...], ...]  # labels drawn as one; each group has equally many rows
 
 
 @dataclass(frozen=True)
 class Subsample:
     """Row positions of equal number: synthetic images, other real patients, the reference.
 
-    `seed` is for what a figure draws within the draw, `groups` the labels it was drawn by.
+    `seed` is for random choices of a figure within the subsample. `groups` are the groups of labels
+    that are balanced.
     """
 
     synthetic: Ints
@@ -32,10 +34,10 @@ class Subsample:
 
 
 def label_groups(tables: Sequence[pd.DataFrame], *, least: int = 1) -> Groups:
-    """Return the labels that every side has `least` slices of, each for itself.
+    """Return the labels of which every table has at least `least` slices, each as its own group.
 
-    Where the sides share no label at all, because one of them has none known, all labels are one
-    group. A scarcer label is left out: sets of a few slices differ by chance alone.
+    When the tables share no label, because one of them has no known labels, all labels form one
+    group. A label with fewer slices is left out: sets of a few slices differ by chance alone.
     """
     columns = [table["label"].to_numpy() for table in tables]
     shared = sorted(set.intersection(*(set(column.tolist()) for column in columns)))
@@ -60,12 +62,12 @@ def subsamples(
     seed: int,
     groups: Groups | None = None,
 ) -> Iterator[Subsample]:
-    """`count` draws with `share` of the reference's patients, as many others, as many images.
+    """Draw `count` subsamples: a `share` of the reference patients, as many others and images.
 
-    The tables have a column `label`, the real ones `subject` too. Each label is drawn equally
-    often on all sides, as often as the side with the fewest allows, so that only the slices are
-    compared and not how many of each were asked for. `groups` are the labels; default: all that
-    the sides share.
+    The tables have a column `label`, those of real slices also `subject`. Each label has equally
+    many rows in all three parts, as many as the scarcest part has, so that slices are compared and
+    not the frequencies of labels. `groups` are the groups of labels; default: all that the tables
+    share.
     """
     tables = (synthetic, other, reference)
     groups = label_groups(tables) if groups is None else groups
@@ -89,11 +91,11 @@ def splits(
     seed: int,
     groups: Groups | None = None,
 ) -> Iterator[Subsample]:
-    """`count` draws with real patients in the place of synthetic images: what chance does.
+    """Draw `count` subsamples with real patients as the synthetic images, for the null range.
 
-    One half of the patients of `pool` stands for the images, the other half for the other real
-    patients, both of them as many as the reference has, if so many are there. Without a
-    `reference`, the other half is that too.
+    One half of the patients of `pool` takes the place of the synthetic images, the other half that
+    of the other real patients; neither half is larger than the reference. Without a `reference`,
+    the other half is also the reference.
     """
     rng = np.random.default_rng(seed)
     people = pool["subject"].unique()
@@ -118,7 +120,7 @@ def splits(
 
 
 def thinned(draw: Subsample, tables: Tables, *, share: float, seed: int) -> Subsample:
-    """A share of the patients of a draw, and as many of its images; each label as in `draws`.
+    """Draw a share of a subsample's patients, and as many of its images, balanced by label.
 
     `tables` are those of the synthetic, the other and the reference slices.
     """
@@ -144,7 +146,7 @@ def balanced(
     *,
     groups: Groups,
 ) -> tuple[Ints, Ints, Ints]:
-    """Rows of each table, equally many of each group of labels on all sides."""
+    """Draw rows of each table, equally many of each group of labels from all tables."""
     pools = [
         [np.flatnonzero(ok & np.isin(table["label"].to_numpy(), group)) for group in groups]
         for table, ok in zip(tables, allowed, strict=True)
@@ -164,13 +166,13 @@ def balanced(
 # Few patients make the half-sample spread too small: without this factor the interval of a Fréchet
 # ratio of 16 patients covered the truth in 84 of 100 simulated cohorts.
 WIDEN = 1.4
-FEWEST = 10  # draws, below which nothing is said
+FEWEST = 10  # subsamples, at least, for an interval
 
 
 def interval(point: float, halves: NDArray[np.float64]) -> tuple[float, float] | None:
-    """95 % interval of any figure from those of half-sized draws, centred on `point`.
+    """Compute the 95 % interval of a figure from half-sized subsamples, centred on `point`.
 
-    A figure that is never negative in them has no negative end either.
+    The lower end is at least 0 for a figure that is negative in no subsample.
     """
     usable = halves[np.isfinite(halves)]
     if len(usable) < FEWEST or not np.isfinite(point):
@@ -180,9 +182,10 @@ def interval(point: float, halves: NDArray[np.float64]) -> tuple[float, float] |
 
 
 def ratio_interval(point: float, halves: NDArray[np.float64]) -> tuple[float, float] | None:
-    """95 % interval of a positive ratio from the ratios of half-sized draws.
+    """Compute the 95 % interval of a positive ratio from the ratios of half-sized subsamples.
 
-    On the log scale, centred on `point`: half-sized draws are biased, their spread is not.
+    It is computed on the log scale and centred on `point`, because the figures of half-sized
+    subsamples are biased while their spread is not.
     """
     usable = halves[np.isfinite(halves) & (halves > 0)]
     if len(usable) < FEWEST or not point > 0:
@@ -195,12 +198,12 @@ def ratio_interval(point: float, halves: NDArray[np.float64]) -> tuple[float, fl
 def null_range(
     ratios: NDArray[np.float64], *, side: str | None, shrink: float
 ) -> tuple[float | None, float | None] | None:
-    """Where 95 % of the ratios of real patients to real patients lie.
+    """Compute the range that holds 95 % of the ratios of real patients to real patients.
 
     Args:
-        ratios: from `splits`.
-        side: `low` or `high` for the bound on that side alone, else the middle 95 %.
-        shrink: factor on the logarithms, for splits with fewer patients than what is judged.
+        ratios: of the subsamples of `splits`.
+        side: `low` or `high` for that end of the range alone, else the middle 95 %.
+        shrink: factor on the logarithms, for splits with fewer patients than the sets compared.
     """
     usable = ratios[np.isfinite(ratios) & (ratios > 0)]
     if len(usable) < FEWEST:

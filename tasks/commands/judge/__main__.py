@@ -1,4 +1,4 @@
-"""Judge a folder of synthetic images beside real ones; `auglift judge` runs this.
+"""Compare a folder of synthetic images with real ones; `auglift judge` runs this.
 
 Reads `--real` (patients the generator never saw), `--synthetic` and, when given, `--train` (what
 it saw); writes `verdict.json`, `samples.parquet` and `report.html` into `--out`. Limits come from
@@ -23,23 +23,30 @@ REJECTED = 3
 
 
 def main() -> None:
-    """Run the judge on folders."""
+    """Run the command and exit with the code of the verdict."""
     parser = argparse.ArgumentParser(prog="auglift judge", description=__doc__)
     parser.add_argument("--real", type=Path, required=True)
     parser.add_argument("--synthetic", type=Path, required=True)
     parser.add_argument("--train", type=Path)
     parser.add_argument("--out", type=Path, default=Path("judgement"))
-    words = parser.parse_args()
+    arguments = parser.parse_args()
     processes.die_with_parent()
     try:
-        verdict = run(words.real, words.synthetic, words.train, words.out)
+        verdict = run(arguments.real, arguments.synthetic, arguments.train, arguments.out)
     except errors.InputError as error:
         exit_with_error("judge", str(error))
     raise SystemExit(0 if verdict == "accepted" else REJECTED)
 
 
 def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
-    """Read, judge, write; the verdict in a word."""
+    """Read the folders, judge them, and write `verdict.json`, `samples.parquet` and `report.html`.
+
+    Returns:
+        `accepted` or `rejected`.
+
+    Raises:
+        InputError: when a folder cannot be read or nothing can be judged.
+    """
     if out.exists() and not out.is_dir():
         raise errors.InputError(f"{out} is no folder; give --out a folder, new or not")
     config = params.read_section(Gate) if params.PARAMS.exists() else Gate(seed=0, threads=1)

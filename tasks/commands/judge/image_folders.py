@@ -1,4 +1,4 @@
-"""Image folders as the judge needs them: labels and patients may be missing."""
+"""Read image folders for `auglift judge`; labels and patients may be missing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from tasks.generate.external_images import read_image_folder
 from tasks.generate.slice_table import FILE_COLUMN, comparable_id, parse_subjects, plain_id
 from tasks.stage.errors import InputError
 
-FLAT = 0.02  # standard deviation below which equal slices say nothing: black ones are all equal
+FLAT = 0.02  # standard deviation; slices with less, such as black ones, are equal by chance
 
 
 @dataclass(frozen=True)
 class Side:
-    """One folder: its slices, whether its table names patients, and what was assumed of it.
+    """One folder: its slices, whether its table names patients, and what was assumed about it.
 
     `slices.table` has `row`, `seed`, `subject`, `label` (-1 unknown), `masked`, and `site`, `file`
-    where they are known. Without names every slice is a patient of its own.
+    where they are known. Without subjects every slice counts as its own patient.
     """
 
     slices: SliceSet
@@ -29,13 +29,14 @@ class Side:
 
 
 def read(folder: Path, *, name: str) -> Side:
-    """Read one folder; columns `subject`, `label`, `site` of its `slices.csv` count.
+    """Read one folder, with the columns `subject`, `label`, `site` of its `slices.csv`.
 
-    Without subjects every slice is a patient of its own, which makes intervals too narrow; without
-    masks nothing is said about tumours' outlines, without masks and labels nothing about tumours.
+    Without subjects every slice counts as its own patient, which makes intervals too narrow.
+    Without masks the outlines of tumours are not measured; without masks and labels, nothing about
+    tumours is.
 
     Raises:
-        StageError: naming the folder and what does not fit.
+        InputError: names the folder and what is wrong with it.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; give --{name} a folder of images")
@@ -60,7 +61,7 @@ def read(folder: Path, *, name: str) -> Side:
 
 
 def merged(subjects: pd.Series) -> tuple[pd.Series, str]:
-    """Ids that differ in their spelling only (`comparable_id`) as the first of them, and words."""
+    """Unify ids that differ only in spelling (`comparable_id`); return them and a note."""
     keys = subjects.map(comparable_id)
     first = subjects.groupby(keys).transform("first")
     several = int(subjects.nunique() - keys.nunique())
@@ -71,7 +72,11 @@ def merged(subjects: pd.Series) -> tuple[pd.Series, str]:
 
 
 def halves(real: SliceSet, *, seed: int) -> tuple[SliceSet, SliceSet]:
-    """Split patients at random into two halves of equal number."""
+    """Split patients at random into two halves of equal number.
+
+    Raises:
+        InputError: when there are fewer than 4 patients.
+    """
     people = np.sort(real.table["subject"].unique())
     if len(people) < 4:
         raise InputError(f"{len(people)} real patients, at least 4 are needed without --train")
@@ -81,13 +86,13 @@ def halves(real: SliceSet, *, seed: int) -> tuple[SliceSet, SliceSet]:
 
 
 def separate(train: Side, real: Side) -> str | None:
-    """Refuse patients and slices that are on both sides: they make a copier look like an artist.
+    """Check that no patient and no slice is in both folders: copies would look like new images.
 
     Returns:
-        What could not be checked, in words, for want of names.
+        A note on what could not be checked because patients are not named; else None.
 
     Raises:
-        StageError: when anything is on both sides.
+        InputError: when a patient or a slice is in both folders.
     """
     if train.named and real.named:
         there = [set(side.slices.table["subject"].map(comparable_id)) for side in (train, real)]
@@ -112,14 +117,14 @@ def separate(train: Side, real: Side) -> str | None:
 
 
 def fingerprints(slices: SliceSet) -> set[bytes]:
-    """The pixels of each slice that shows anything, as 8-bit bytes."""
+    """Return the pixels of each slice that is not flat, as 8-bit bytes."""
     levels = ((slices.images + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
     shown = slices.images.std(axis=(1, 2, 3)) >= FLAT
     return {image.tobytes() for image in levels[shown]}
 
 
 def drop_lonely_sites(sides: Mapping[str, SliceSet]) -> tuple[dict[str, SliceSet], str | None]:
-    """Leave `site` out where not both real sides have it: then sites cannot be compared."""
+    """Drop the column `site` unless both real sets have it; return the sets and a note."""
     having = [name for name, side in sides.items() if "site" in side.table]
     if not having or len(having) == len(sides):
         return dict(sides), None
@@ -135,7 +140,7 @@ def drop_lonely_sites(sides: Mapping[str, SliceSet]) -> tuple[dict[str, SliceSet
 
 
 def as_line(assumed: Mapping[str, Mapping[str, str]]) -> str:
-    """What was assumed of each folder, in one line."""
+    """Format the assumptions about each folder as one line."""
     return "; ".join(
         f"{name}: " + ", ".join(f"{key} {words}" for key, words in of.items())
         for name, of in assumed.items()

@@ -1,4 +1,4 @@
-"""The judge's page: the verdict first, then the figures, then the most suspicious pairs."""
+"""Render `report.html`: the verdict first, then the figures, then the most suspicious pairs."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ def render(
     notes: list[str],
     assumed: dict[str, dict[str, str]],
 ) -> str:
-    """One self-contained HTML file."""
+    """Render one self-contained HTML page."""
     suspicious = found.samples.sort_values("suspicion", kind="stable").head(PAIRS)
     places = {row: place for place, row in enumerate(train.table["row"])}
     pairs = [
@@ -54,12 +54,12 @@ def render(
 
 
 def figure(value: float | None) -> str:
-    """Three digits, a dash for what could not be had."""
+    """Format a figure with three digits, or a dash when it was not measured."""
     return "–" if value is None else f"{value:.3g}"  # noqa: RUF001
 
 
 def bound(limit: tuple[float | None, float | None]) -> str:
-    """A limit in words."""
+    """Format a limit in words."""
     low, high = limit
     if low is None:
         return f"at most {high:g}"
@@ -67,7 +67,7 @@ def bound(limit: tuple[float | None, float | None]) -> str:
 
 
 def picture(left: NDArray[np.float32], right: NDArray[np.float32]) -> str:
-    """Two slices (C,H,W) side by side as a PNG in base64."""
+    """Encode two slices (C,H,W) side by side as a PNG in base64."""
     both = np.hstack([left.mean(axis=0), right.mean(axis=0)])
     grey = Image.fromarray(((both + 1) * 127.5).clip(0, 255).astype(np.uint8))
     buffer = io.BytesIO()

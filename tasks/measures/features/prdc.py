@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Prdc:
-    """Shares in [0, 1]; density may exceed 1."""
+    """Precision, recall and coverage in [0, 1]; density may exceed 1."""
 
     precision: float
     recall: float
@@ -21,10 +21,10 @@ class Prdc:
 
 
 def prdc(real: Floats, other: Floats, *, k: int = 5) -> Prdc:
-    """The four figures of features `other` (N,D) against `real` (M,D), with k-neighbour balls.
+    """Compare features `other` (N,D) with `real` (M,D) by the balls of their k nearest neighbours.
 
     Raises:
-        ValueError: unless both sides have more than `k` rows.
+        ValueError: unless both tables have more than `k` rows.
     """
     if min(len(real), len(other)) <= k:
         raise ValueError(f"need more than {k} rows on each side, got {len(real)}, {len(other)}")

@@ -1,14 +1,13 @@
-"""SSIM of every image of one set with every image of another, nearly, by matrix products.
+"""Approximate SSIM of every image of one set with every image of another, by matrix products.
 
-Window by window (every `STRIDE`-th in each direction), what equation 13 of Wang et al. 2004 needs
-of two images is a product of two short vectors. Under the window's Gaussian weights the polynomials
-of low degree are orthogonal (Hermite's, here for 11 taps): an image's coefficients in them are its
-weighted mean, its slopes, its curvatures and so on, and the covariance of two images is the sum
-of the products of all coefficients but the mean. Those of a degree above `DEGREE` are left out;
-the variances are exact. The other parts of the equation have rank 4. So all pairs of a window are
-three thin matrix products and three passes over the result.
-Blocks of pairs stay in the processor's cache and bound the memory. The same products run on a GPU,
-in one block.
+In each window (every `STRIDE`-th in each direction), the terms of equation 13 of Wang et al. 2004
+are products of two short vectors, one of each image. Hermite's polynomials of low degree (here for
+11 taps) are orthogonal under the window's Gaussian weights: an image's coefficients in them are its
+weighted mean, its slopes, its curvatures and so on, and the covariance of two images is the sum of
+the products of all coefficients but the mean. Those of a degree above `DEGREE` are left out;
+the variances are exact. The other parts of the equation have rank 4. So all pairs of a window take
+three thin matrix products and three passes over the result. Blocks of pairs fit into the
+processor's cache and bound the memory. On a GPU the same products run in one block.
 """
 
 from collections.abc import Iterator
@@ -26,20 +25,22 @@ from tasks.measures.similarity.ssim import C1, C2, RADIUS, TAPS
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.intp]
-Pictures = tuple[Floats, Bools | None]  # images (N,C,H,W) in [-1, 1] and their bodies (N,H,W)
+ImagesAndBodies = tuple[
+    Floats, Bools | None
+]  # images (N,C,H,W) in [-1, 1] and their bodies (N,H,W)
 
 STRIDE, DEGREE = 4, 5
-ALL = 4 * RADIUS  # the degree at which nothing is left out
+ALL = 4 * RADIUS  # the degree at which no coefficient is left out
 ROWS, COLUMNS = 128, 256  # pairs of a block: its three tables fit into a second-level cache
-CHUNK = 2048  # images of a side that are unfolded at once
+CHUNK = 2048  # images of either set that are unfolded at once
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Which windows are looked at, how closely, and on which device.
+    """Which windows are compared, how exactly, and on which device.
 
-    `stride` pixels between windows; `degree` the highest of the polynomials that covariances are
-    made of. With a stride of 1 and `ALL`, SSIM is exact.
+    `stride`: pixels between windows. `degree`: highest degree of the polynomials from which
+    covariances are computed. With a stride of 1 and `ALL`, SSIM is exact.
     """
 
     stride: int = STRIDE
@@ -51,8 +52,8 @@ class Grid:
 class Factors:
     """Left or right factors of K windows of N images, whose products are the parts of SSIM.
 
-    `cross` (K,N,D) gives 2 covariance + C2; `light` (K,N,4) 2 mean mean + C1 where a body of
-    the two lies, else 0; `bottom` (K,N,4) the denominator; `away` (K,N) is 1 outside the body.
+    `cross` (K,N,D) gives 2 covariance + C2; `light` (K,N,4) gives 2 mean mean + C1 where either
+    body lies, else 0; `bottom` (K,N,4) gives the denominator; `away` (K,N) is 1 outside the body.
     """
 
     cross: Tensor
@@ -71,12 +72,12 @@ def ssim_pairs(
     degree: int = DEGREE,
     workers: int = 1,
 ) -> Floats:
-    """SSIM (N,M) of images (N,C,H,W) with images (M,C,H,W) in [-1, 1], nearly.
+    """Approximate the SSIM (N,M) of images (N,C,H,W) with images (M,C,H,W) in [-1, 1].
 
     Args:
-        a: one set.
-        b: the other.
-        bodies_a: (N,H,W); windows count whose centre lies in either body. All do without them.
+        a: images (N,C,H,W).
+        b: images (M,C,H,W).
+        bodies_a: (N,H,W); windows count whose centre lies in either body. Without it all count.
         bodies_b: (M,H,W).
         stride: pixels between windows; with 1, and `degree=ALL`, SSIM is exact.
         degree: highest degree of the polynomials that covariances are made of.
@@ -98,17 +99,20 @@ def ssim_pairs(
 
 
 def best_pairs(
-    a: Pictures,
-    b: Pictures,
+    a: ImagesAndBodies,
+    b: ImagesAndBodies,
     *,
     keep: int,
     owners: tuple[Ints, Ints] | None,
     grid: Grid,
     pool: ThreadPoolExecutor,
 ) -> tuple[Ints, Floats]:
-    """Of each image of `a` the `keep` of highest SSIM in `b`, nearly: positions and SSIM (N,K).
+    """Find for each image of `a` the `keep` images of `b` with the highest approximate SSIM.
 
     Pairs of equal `owners` do not count: their SSIM is -inf. No table is larger than a chunk.
+
+    Returns:
+        Positions in `b` (N,K) and SSIM (N,K), best first.
     """
     n, m = len(a[0]), len(b[0])
     values = torch.empty((n, 0), device=grid.device)
@@ -128,15 +132,15 @@ def best_pairs(
     return places.cpu().numpy().astype(np.intp), values.cpu().numpy()
 
 
-def chunk(a: Pictures, b: Pictures, grid: Grid, pool: ThreadPoolExecutor) -> Tensor:
-    """All pairs of as many images as fit into memory, one row of windows after the other."""
+def chunk(a: ImagesAndBodies, b: ImagesAndBodies, grid: Grid, pool: ThreadPoolExecutor) -> Tensor:
+    """Compute the approximate SSIM (N,M) of one chunk of pairs, one row of windows at a time."""
     total = torch.zeros((len(a[0]), len(b[0])), device=grid.device)
     empty = torch.zeros_like(total)  # windows in which neither body lies
     windows = 0
     rows = ROWS if grid.device == "cpu" else len(a[0])
     starts = range(0, len(a[0]), rows)
     bodies = [side[1] for side in (a, b) if side[1] is not None]
-    # Where all pairs are air on both sides, no window counts.
+    # Where all images of both sets are air, no window counts.
     used = np.any([one.any(axis=0) for one in bodies], axis=0) if len(bodies) == 2 else None
     sides = (unfolded(side, grid, used, left=side is a) for side in (a, b))
     for left, right in zip(*sides, strict=True):
@@ -151,10 +155,10 @@ def chunk(a: Pictures, b: Pictures, grid: Grid, pool: ThreadPoolExecutor) -> Ten
 
 
 def polynomials(degree: int) -> Floats:
-    """Weights (degree + 1, 11) that give a window's coefficients along one axis.
+    """Return weights (degree + 1, 11) that give a window's coefficients along one axis.
 
-    Row i holds the polynomial of degree i, times the Gaussian; the rows are orthonormal under it,
-    so that the first one is the Gaussian itself, and gives the weighted mean.
+    Row i holds the polynomial of degree i times the Gaussian. The polynomials are orthonormal under
+    the Gaussian, so the first row is the Gaussian itself and gives the weighted mean.
     """
     root = np.sqrt(TAPS)[:, None]
     powers = np.vander(np.linspace(-1, 1, len(TAPS)), degree + 1, increasing=True)
@@ -163,8 +167,10 @@ def polynomials(degree: int) -> Floats:
     return weights
 
 
-def unfolded(side: Pictures, grid: Grid, used: Bools | None, *, left: bool) -> Iterator[Factors]:
-    """The factors of one row of windows after the other; only where `used` (H,W) is true."""
+def unfolded(
+    side: ImagesAndBodies, grid: Grid, used: Bools | None, *, left: bool
+) -> Iterator[Factors]:
+    """Yield the factors of one row of windows at a time; only where `used` (H,W) is true."""
     (images, bodies), stride, degree = side, grid.stride, grid.degree
     scaled = ((images.mean(axis=1) + 1) / 2).astype(np.float32)
     n, height, width = scaled.shape
@@ -210,7 +216,7 @@ def unfolded(side: Pictures, grid: Grid, used: Bools | None, *, left: bool) -> I
 
 @torch.inference_mode()
 def block(left: Factors, right: Factors, rows: slice, total: Tensor) -> None:
-    """Add the windows' SSIM of some rows of pairs."""
+    """Add the SSIM of the windows to the rows `rows` of `total` (N,M)."""
     width = COLUMNS if total.device.type == "cpu" else total.shape[1]
     for start in range(0, total.shape[1], width):
         columns = slice(start, start + width)

@@ -1,10 +1,11 @@
 """Multi-scale structural similarity (Wang, Simoncelli & Bovik 2003, equation 7).
 
-Contrast and structure at every scale, luminance at the coarsest, each to the power of its weight;
-windows as in `ssim.py`, valid region only. The published five scales with 11 taps need 176
-pixels. Smaller pictures get fewer taps, and where that would leave fewer than `LEAST_TAPS`,
-fewer scales with their weights made to sum to 1 again: 7 taps on 5 scales at 128 pixels, 7 taps on
-4 scales at 64. The same figure as MONAI's `MultiScaleSSIMMetric` with that window and weights.
+It is the product of contrast and structure at every scale and luminance at the coarsest, each to
+the power of its weight. Windows are those of `ssim.py`, in the valid region only. The published
+five scales with 11 taps need 176 pixels. Smaller images get fewer taps; where fewer than
+`LEAST_TAPS` would be left, they get fewer scales, whose weights are rescaled to sum to 1: 7 taps on
+5 scales at 128 pixels, 7 taps on 4 scales at 64. The result equals that of MONAI's
+`MultiScaleSSIMMetric` with the same window and weights.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ MOST_TAPS, LEAST_TAPS = 11, 5
 
 @dataclass(frozen=True)
 class Settings:
-    """The window's side in pixels, and a weight a scale, finest first."""
+    """The window's width in pixels, and one weight per scale, finest first."""
 
     taps: int
     weights: tuple[float, ...]
@@ -33,23 +34,25 @@ class Settings:
 
 
 def settings(side: int) -> Settings:
-    """What pictures of `side` pixels allow: scales before taps, as near to the published ones.
+    """Choose scales and taps for images of `side` pixels, as near to the published ones as fit.
+
+    Scales are kept before taps.
 
     Raises:
         ValueError: when not even one scale fits.
     """
     for scales in range(len(WEIGHTS), 0, -1):
-        room = side // 2 ** (scales - 1)  # the coarsest scale must hold the window
-        taps = min(MOST_TAPS, room - 1 + room % 2)
+        coarsest = side // 2 ** (scales - 1)  # pixels; the window must fit into it
+        taps = min(MOST_TAPS, coarsest - 1 + coarsest % 2)
         if taps >= LEAST_TAPS:
-            kept = WEIGHTS[:scales]
-            return Settings(taps, tuple(weight / sum(kept) for weight in kept))
+            weights = WEIGHTS[:scales]
+            return Settings(taps, tuple(weight / sum(weights) for weight in weights))
     raise ValueError(f"pictures of {side} pixels, MS-SSIM needs at least {LEAST_TAPS}")
 
 
 @cache
 def band(size: int, taps: int) -> Floats:
-    """A table (size, size - taps + 1) whose product is Wang's window along one axis."""
+    """Return the matrix (size, size - taps + 1) that applies Wang's window along one axis."""
     place = np.arange(taps) - taps // 2
     window = np.exp(-(place**2) / (2 * SIGMA**2))
     table = np.zeros((size, size - taps + 1), dtype=np.float32)
@@ -59,14 +62,14 @@ def band(size: int, taps: int) -> Floats:
 
 
 def smooth(images: Floats, taps: int) -> Floats:
-    """Weighted window means (N, H - taps + 1, W - taps + 1) of images (N,H,W)."""
+    """Compute weighted window means (N, H - taps + 1, W - taps + 1) of images (N,H,W)."""
     height, width = images.shape[1:]
     blurred: Floats = band(height, taps).T @ (images @ band(width, taps))
     return blurred
 
 
 def halve(images: Floats) -> Floats:
-    """Means of blocks of two by two; an odd last row or column is left out."""
+    """Halve images (N,H,W) by means of 2 x 2 blocks; an odd last row or column is left out."""
     n, height, width = images.shape
     even = images[:, : height // 2 * 2, : width // 2 * 2]
     halved: Floats = even.reshape(n, height // 2, 2, width // 2, 2).mean(axis=(2, 4))
@@ -74,10 +77,10 @@ def halve(images: Floats) -> Floats:
 
 
 def ms_ssim(images: NDArray[np.float32], pairs: NDArray[np.intp]) -> Floats:
-    """MS-SSIM (P,) of pairs (P,2) of rows of images (N,C,H,W) in [-1, 1], of the mean channel.
+    """Compute MS-SSIM (P,) of pairs (P,2) of rows of images (N,C,H,W) in [-1, 1], mean channel.
 
-    An image's own moments are computed once for all of its pairs. Negative terms count as 0, as
-    in MONAI and torchmetrics: their power is not real.
+    The moments of an image are computed once for all of its pairs. Negative terms count as 0, as
+    in MONAI and torchmetrics, because their power is not real.
     """
     chosen = settings(min(images.shape[2:]))
     grey = ((images.mean(axis=1) + 1) / 2).astype(np.float32)

@@ -1,12 +1,13 @@
-"""The most similar slice of a set, under flips and shifts, by normalised cross-correlation.
+"""Find the most similar slice of a set, under flips and shifts, by normalised cross-correlation.
 
-A light blur (sigma 1.5 pixels) makes copies with added noise, a changed gain or a soft blur look
-like what they are. Coarse to fine: on a grid of about 32 x 32 every flip and shift of all queries
-is compared with all references by matrix products, then the best few references of a query are
-correlated at full size (Lewis 1995, "Fast normalized cross-correlation").
+After a light blur (sigma 1.5 pixels), copies with added noise, a changed gain or a soft blur still
+correlate with their originals. The search is coarse to fine: on a grid of about 32 x 32 every flip
+and shift of all queries is compared with all references by matrix products, then the best few
+references of each query are correlated at full size (Lewis 1995, "Fast normalized
+cross-correlation").
 
-On the coarse grid an image is the sum of four parts, even or odd from top to bottom and from left
-to right. Parts of unlike kind are orthogonal and a flip only changes the signs of the odd ones: the
+On the coarse grid an image is the sum of four parts, each even or odd vertically and horizontally.
+Parts of different parity are orthogonal, and a flip only changes the signs of the odd parts. So
 products of the parts, a quarter of the size each, give the correlations under all four flips.
 """
 
@@ -28,21 +29,21 @@ Ints = NDArray[np.intp]
 Owners = tuple[Ints, Ints]  # (N,) and (M,): pairs of equal numbers do not count
 
 SIGMA = 1.5  # pixels
-COARSE = 32  # pixels a side of the coarse grid
-FEW = 32  # spectra that a cache holds
+COARSE = 32  # pixels per side of the coarse grid, at least
+FEW = 32  # spectra that fit into the processor's cache
 BLOCK = 2048  # references at a time
-# Cycles a pixel that spectra are kept up to; the blur leaves .0002 of the amplitude there.
+# Cycles per pixel up to which spectra are kept; the blur leaves .0002 of the amplitude there.
 HIGHEST = 0.4375
-UPRIGHT = ((False, False), (False, True))  # as it is, left and right exchanged
-INVERTED = ((True, False), (True, True))  # upside-down, turned by 180°
+UPRIGHT = ((False, False), (False, True))  # unchanged, and left and right exchanged
+INVERTED = ((True, False), (True, True))  # upside-down, and turned by 180°
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """For each query its nearest references, best first.
+    """The nearest references of each query, best first.
 
     `rows` (N,K) positions in the reference set; `scores` (N,K) normalised cross-correlations in
-    [-1, 1]; `upright` and `inverted` (N,) the best scores with the anatomy as it is and
+    [-1, 1]; `upright` and `inverted` (N,) the best scores with the query as it is and
     upside-down; `transforms` (N,K,4) flip of rows, flip of columns, shift of rows and of columns
     (pixels) that bring the query onto the reference.
     """
@@ -56,9 +57,10 @@ class Nearest:
 
 @dataclass(frozen=True)
 class References:
-    """What queries are compared with.
+    """The images with which queries are compared, prepared for the search.
 
-    `parts` (4,M,D) of the coarse images, `spectra` (M,C,F,G) of the fine ones, low frequencies.
+    `parts` (4,M,D) of the coarse images; `spectra` (M,C,F,G) of the fine images, low frequencies
+    only.
     """
 
     parts: torch.Tensor
@@ -84,7 +86,7 @@ def nearest_by_ncc(
         keep: how many references to correlate at full size and to return, at most M.
         max_shift: largest shift in pixels of full size, in each direction.
         owners: numbers (N,) and (M,), of patients for example; pairs of equal ones do not count.
-        chunk: how many queries at a time; bounds the memory.
+        chunk: how many queries at a time; it bounds the memory.
         workers: threads.
         device: where the matrix products run.
 
@@ -106,13 +108,13 @@ def nearest_by_ncc(
 
 
 def has_other(owners: Owners) -> bool:
-    """Whether every query has a reference of another owner."""
+    """Check whether every query has a reference of another owner."""
     mine, theirs = (set(np.unique(side).tolist()) for side in owners)
     return len(theirs) > 1 or not mine & theirs
 
 
 def gathered(references: Floats, pool: ThreadPoolExecutor, device: str) -> References:
-    """Coarse parts and low frequencies of the references, some at a time."""
+    """Compute coarse parts and low frequencies of the references, in blocks."""
 
     def some(start: int) -> tuple[torch.Tensor, NDArray[np.complex64]]:
         fine = blur_and_normalise(references[start : start + chunk])
@@ -125,22 +127,22 @@ def gathered(references: Floats, pool: ThreadPoolExecutor, device: str) -> Refer
 
 
 def low(spectra: NDArray[np.complex64], height: int) -> NDArray[np.complex64]:
-    """The low frequencies of spectra (N,C,H,W/2+1): those rows and columns that are kept."""
+    """Select the low frequencies of spectra (N,C,H,W/2+1)."""
     width = int(HIGHEST * 2 * (spectra.shape[3] - 1)) + 1
     found: NDArray[np.complex64] = np.take(spectra[..., :width], kept_rows(height), axis=2)
     return found
 
 
 def kept_rows(height: int) -> Ints:
-    """Rows of a spectrum that hold low frequencies of either sign."""
+    """Return the rows of a spectrum that hold low frequencies of either sign."""
     return np.flatnonzero(np.abs(np.fft.fftfreq(height)) <= HIGHEST)
 
 
 def folded(images: Floats) -> Floats:
-    """The four parts (4,N,D) of images (N,C,H,W): even-even, even-odd, odd-even, odd-odd.
+    """Split images (N,C,H,W) into four parts (4,N,D): even-even, even-odd, odd-even, odd-odd.
 
-    Each as its upper left quarter, scaled so that products of parts add up to that of the images.
-    The first word is for top and bottom, the second for left and right.
+    The first word is the vertical parity, the second the horizontal one. Each part is given by its
+    upper left quarter, scaled so that products of parts add up to the product of the images.
     """
 
     def split(pictures: Floats, axis: int) -> tuple[Floats, Floats]:
@@ -149,7 +151,7 @@ def folded(images: Floats) -> Floats:
         ahead, behind = pictures.take(half, axis), pictures.take(size - 1 - half, axis)
         scale = np.full(len(half), np.sqrt(0.5), dtype=np.float32)
         if size % 2:
-            scale[-1] = 0.5  # the middle one, which is its own mirror image
+            scale[-1] = 0.5  # the middle row or column is its own mirror image
         shape = [1] * pictures.ndim
         shape[axis] = -1
         weight = scale.reshape(shape)
@@ -161,14 +163,14 @@ def folded(images: Floats) -> Floats:
 
 
 def blur_and_normalise(images: Floats) -> Floats:
-    """Blur, and scale every image to mean 0 and norm 1, so that a product is a correlation."""
+    """Blur images and scale each to mean 0 and norm 1, so that a product is a correlation."""
     down, across = (blur(size) for size in images.shape[2:])
     return normalise(separable(images.astype(np.float32, copy=False), down, across))
 
 
 @cache
 def blur(size: int) -> Floats:
-    """The blur along one axis, as a table (size,size)."""
+    """Return the matrix (size,size) of the blur along one axis."""
     table: Floats = gaussian_filter1d(np.eye(size), SIGMA, axis=0, mode="nearest").astype(
         np.float32
     )
@@ -176,9 +178,9 @@ def blur(size: int) -> Floats:
 
 
 def separable(images: Floats, down: Floats, across: Floats) -> Floats:
-    """Images (N,C,h,w) from images (N,C,H,W) by a table for the rows (h,H), one for columns (w,W).
+    """Apply one matrix to the rows (h,H) and one to the columns (w,W) of images (N,C,H,W).
 
-    Columns first, all rows of all images in one product.
+    Columns come first: all rows of all images in one product. The result is (N,C,h,w).
     """
     n, channels, height, width = images.shape
     found: Floats = down @ (images.reshape(-1, width) @ across.T).reshape(n, channels, height, -1)
@@ -186,7 +188,7 @@ def separable(images: Floats, down: Floats, across: Floats) -> Floats:
 
 
 def normalise(images: Floats) -> Floats:
-    """Mean 0, norm 1 for each image; a constant image becomes 0 and correlates with nothing."""
+    """Scale each image to mean 0 and norm 1; a constant image becomes 0, correlating with none."""
     flat = images.reshape(len(images), -1)
     centred = flat - flat.mean(axis=1, keepdims=True)
     norm = np.sqrt(np.einsum("np,np->n", centred, centred))
@@ -196,7 +198,7 @@ def normalise(images: Floats) -> Floats:
 
 
 def downsample(images: Floats) -> Floats:
-    """Means of blocks on a grid of at least 32 pixels a side, normalised again."""
+    """Shrink images to at least 32 pixels per side by means of blocks, and normalise them again."""
     factor = factor_of(*images.shape[2:])
     down, across = (
         np.repeat(np.eye(size // factor, size), factor, axis=1)[:, :size].astype(np.float32)
@@ -206,14 +208,14 @@ def downsample(images: Floats) -> Floats:
 
 
 def factor_of(height: int, width: int) -> int:
-    """By how much the coarse grid is smaller."""
+    """Return the factor by which the coarse grid is smaller than the image."""
     return max(min(height, width) // COARSE, 1)
 
 
 def search(
     fine: Floats, known: References, *, keep: int, max_shift: int, owners: Owners | None
 ) -> tuple[Ints, Floats, Floats, Floats, NDArray[np.int16]]:
-    """The fields of `Nearest` for one chunk of queries."""
+    """Compute the fields of `Nearest` for one chunk of queries."""
     keep = min(keep, len(known.spectra))
     coarse = downsample(fine)
     reach = -(-max_shift // factor_of(*fine.shape[2:]))
@@ -241,9 +243,10 @@ def search(
 def best_coarse(
     coarse: Floats, parts: torch.Tensor, *, keep: int, reach: int, owners: Owners | None
 ) -> list[tuple[Ints, NDArray[np.bool_]]]:
-    """The `keep` references (N,K) that correlate best with coarse queries, and which are allowed.
+    """Find the `keep` references (N,K) that correlate best with coarse queries.
 
-    Of the upright and of the inverted ones. All shifts of up to `reach` coarse pixels are tried.
+    The second array (N,K) says which of them the owners allow. Both are returned for upright and
+    for inverted queries. All shifts of up to `reach` coarse pixels are tried.
     """
     shifts = list(product(range(-reach, reach + 1), repeat=2))
     moved = [
@@ -286,13 +289,13 @@ def correlate(
     flips: tuple[tuple[bool, bool], ...],
     max_shift: int,
 ) -> tuple[Floats, NDArray[np.int16]]:
-    """Best score (N,K) over flips and shifts for each query and candidate, and the transform.
+    """Compute the best score (N,K) over flips and shifts of each pair, and its transform (N,K,4).
 
-    `spectra` (M,C,F,G) are the references' transforms, low frequencies only.
+    `spectra` (M,C,F,G) are the references' Fourier transforms, low frequencies only.
 
-    A circular shift leaves mean and norm as they are, so that all shifts at once are one product
-    of spectra; at the frame there is air, so what wraps around is air. Only the near shifts are
-    transformed back.
+    A circular shift changes neither mean nor norm, so one product of spectra gives all shifts at
+    once. Images have air at the frame, so only air wraps around. Only shifts of up to `max_shift`
+    are transformed back.
     """
     n, keep = candidates.shape
     height, width = fine.shape[2:]
@@ -329,7 +332,7 @@ def correlate(
 
 
 def inverse_dft_rows(places: Ints, frequencies: Ints, size: int) -> NDArray[np.complex64]:
-    """Rows of the inverse discrete Fourier transform (P,F)."""
+    """Return rows (P,F) of the inverse discrete Fourier transform."""
     rows: NDArray[np.complex64] = np.exp(2j * np.pi * places[:, None] * frequencies / size).astype(
         np.complex64
     )
@@ -337,12 +340,12 @@ def inverse_dft_rows(places: Ints, frequencies: Ints, size: int) -> NDArray[np.c
 
 
 def apply_flip(images: Floats, flip: tuple[bool, bool]) -> Floats:
-    """Exchange top and bottom, left and right."""
+    """Flip the rows (top and bottom) and the columns (left and right) of images."""
     return images[:, :, :: -1 if flip[0] else 1, :: -1 if flip[1] else 1]
 
 
 def apply_transform(image: Floats, transform: NDArray[np.int16]) -> Floats:
-    """One image (C,H,W) after a row of `Nearest.transforms`."""
+    """Apply a row of `Nearest.transforms` to one image (C,H,W)."""
     turned = apply_flip(image[None], (bool(transform[0]), bool(transform[1])))
     shifted: Floats = np.roll(turned, (int(transform[2]), int(transform[3])), axis=(2, 3))[0]
     return shifted

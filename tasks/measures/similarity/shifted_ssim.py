@@ -1,9 +1,10 @@
-"""SSIM of images with some others, under flips and shifts of them: nearly, or exactly.
+"""SSIM of flipped and shifted images with selected others, approximate or exact.
 
-Nearly: by every fourth window, whose covariance is the sum of the products of both
-images' coefficients in the polynomials of low degree (`ssim_pairs`). The coefficients of every
-window of an image are had once for all its flips and shifts, and those of the others once for all
-images: what is left for a pair at a shift are two dozen passes over some hundred windows.
+The approximate SSIM uses every fourth window, in which the covariance is the sum of the products of
+both images' coefficients in the polynomials of low degree (see `approximate_ssim`). The
+coefficients of every window of an image are computed once for all its flips and shifts, those of
+the references once for all images. A pair at a shift then takes two dozen passes over some hundred
+windows.
 """
 
 from collections.abc import Callable
@@ -28,7 +29,7 @@ Shift = tuple[int, int]  # pixels, down and to the right
 Box = tuple[int, int, int, int]  # first row, behind the last row, first column, behind the last
 
 STRIDE, DEGREE = 4, 3
-AT_ONCE = 4  # images whose every window is described at once: a cache holds them
+AT_ONCE = 4  # images whose windows are all computed at once: they fit into the processor's cache
 # The coefficients that are kept, by degree along rows and columns, but for the mean.
 TERMS = [(i, j) for i, j in np.ndindex(DEGREE + 1, DEGREE + 1) if 0 < i + j <= DEGREE]
 MEAN, VARIANCE, BODY = range(len(TERMS), len(TERMS) + 3)
@@ -37,9 +38,9 @@ PARTS = len(TERMS) + 3
 
 @cache
 def filters(size: int) -> Floats:
-    """Tables (DEGREE + 1, size, size) whose products are the coefficients along one axis.
+    """Return matrices (DEGREE + 1, size, size) whose products are the coefficients along one axis.
 
-    At the frame images are reflected, as in `smoother`, which the first table is.
+    Images are reflected at the frame. The first matrix is that of `smoother`.
     """
     each = [
         correlate1d(np.eye(size), weights, axis=0, mode="reflect")
@@ -49,10 +50,11 @@ def filters(size: int) -> Floats:
 
 
 def windows(images: Floats, down: Floats, across: Floats, *, out: Tensor) -> None:
-    """Put what SSIM needs of the windows of images (N,H,W) in [0, 1] into `out` (N,PARTS,h,w).
+    """Write the parts of SSIM for the windows of images (N,H,W) in [0, 1] into `out` (N,PARTS,h,w).
 
     `down` (D,h,H) and `across` (D,w,W) are rows of `filters`. The parts are the coefficients of
-    `TERMS`, mean, variance, and whether the centre lies in the body, which is left to the caller.
+    `TERMS`, the mean and the variance. The caller fills in `BODY`, whether the window's centre lies
+    in the body.
     """
     rows, columns, picture = (torch.from_numpy(x) for x in (down, across, images))
     for i, table in enumerate(rows):
@@ -66,7 +68,7 @@ def windows(images: Floats, down: Floats, across: Floats, *, out: Tensor) -> Non
 
 @dataclass(frozen=True)
 class References:
-    """What images are compared with.
+    """The images with which others are compared, with their windows.
 
     `images` (M,C,H,W) in [-1, 1]; `bodies` (M,H,W); `windows` (M,PARTS,h,w), every `STRIDE`-th;
     `boxes` (M,4) around the bodies, in pixels.
@@ -79,7 +81,7 @@ class References:
 
     @classmethod
     def of(cls, images: Floats, bodies: Bools, map_: Callable[..., Any]) -> "References":
-        """Describe the windows, some images at a time."""
+        """Compute the windows of the images, some images at a time."""
         inner = slice(RADIUS, -RADIUS, STRIDE)
         down, across = (np.ascontiguousarray(filters(size)[:, inner]) for size in images.shape[2:])
 
@@ -96,19 +98,19 @@ class References:
 
 
 class Images:
-    """Images with every window described; what a shift moves over the edge comes in again.
+    """Images with all their windows, for any flip and shift; shifts wrap around at the frame.
 
     Args:
         images: (N,C,H,W) in [-1, 1].
         bodies: (N,H,W).
-        reach: R, the largest shift in each direction.
-        flips: those that are asked for.
+        reach: largest shift in each direction, in pixels.
+        flips: the flips that are computed.
     """
 
     def __init__(self, images: Floats, bodies: Bools, reach: int, flips: set[Flip]) -> None:
         plain = unit(images)
         down, across = (filters(size) for size in plain.shape[1:])
-        # The picture itself lies behind the windows' parts, for the exact figures.
+        # The image itself follows the parts of the windows, for the exact SSIM.
         every = torch.empty((len(plain), PARTS + 1, *plain.shape[1:]))
         windows(plain, down, across, out=every)
         every[:, BODY] = torch.from_numpy(bodies)
@@ -121,9 +123,9 @@ class Images:
         }
 
     def at(self, row: int, flip: Flip, shifts: list[Shift], box: Box) -> Tensor:
-        """Every `STRIDE`-th window (S,PARTS,h,w) of one image, flipped and shifted by so much.
+        """Return every `STRIDE`-th window (S,PARTS,h,w) of one image, flipped, at each shift.
 
-        `box` is counted in these windows.
+        `box` counts these windows, not pixels.
         """
         top, bottom, left, right = (STRIDE * side for side in box)
         one = self.turned[flip][row, :PARTS]
@@ -136,7 +138,7 @@ class Images:
         )
 
     def whole(self, row: int, flip: Flip, shifts: list[Shift], box: Box) -> Tensor:
-        """Mean, variance, body and picture (S,4,h,w) at every pixel of a box."""
+        """Return mean, variance, body and image (S,4,h,w) at every pixel of a box."""
         top, bottom, left, right = box
         y, x, one = self.reach + top, self.reach + left, self.turned[flip][row, MEAN:]
         return torch.stack(
@@ -145,7 +147,7 @@ class Images:
 
 
 def turned(every: Tensor, flip: Flip) -> Tensor:
-    """The windows of the mirrored images: odd coefficients change their sign."""
+    """Return the windows of the flipped images: odd coefficients change their sign."""
     axes = [axis for axis, each in zip((2, 3), flip, strict=True) if each]
     if not axes:
         return every
@@ -156,7 +158,7 @@ def turned(every: Tensor, flip: Flip) -> Tensor:
 
 
 def wrapped(every: Tensor, reach: int) -> Tensor:
-    """With `reach` more pixels on every side, which are those of the other side."""
+    """Pad with `reach` pixels at every edge, taken from the opposite edge."""
     for axis in (2, 3):
         size = every.shape[axis]
         ends = (every.narrow(axis, size - reach, reach), every, every.narrow(axis, 0, reach))
@@ -165,7 +167,7 @@ def wrapped(every: Tensor, reach: int) -> Tensor:
 
 
 def nearly(a: Tensor, b: Tensor) -> Tensor:
-    """SSIM (...) of windows (...,PARTS,h,w) with windows of a shape that fits, in bodies only."""
+    """Approximate the SSIM (...) of windows (...,PARTS,h,w) that broadcast, within the bodies."""
     total = 2 * a[..., 0, :, :] * b[..., 0, :, :]
     for place in range(1, len(TERMS)):
         total.addcmul_(a[..., place, :, :], b[..., place, :, :], value=2)
@@ -185,7 +187,7 @@ def nearly(a: Tensor, b: Tensor) -> Tensor:
 
 
 def exactly(a: Tensor, picture: Floats, body: Bools) -> Floats:
-    """SSIM (S,) of what `Images.whole` gives (S,4,h,w) with a picture (h,w) in [0, 1]."""
+    """Compute the exact SSIM (S,) of the result (S,4,h,w) of `Images.whole` with an image (h,w)."""
     inner = slice(RADIUS, -RADIUS)
     rows, columns = (torch.from_numpy(smoother(size)[inner]) for size in picture.shape)
     other = torch.from_numpy(picture)
@@ -206,13 +208,13 @@ def exactly(a: Tensor, picture: Floats, body: Bools) -> Floats:
 
 
 def unit(images: Floats) -> Floats:
-    """The mean channel (N,H,W) of images (N,C,H,W) in [-1, 1], in [0, 1]."""
+    """Return the mean channel (N,H,W) of images (N,C,H,W) in [-1, 1], scaled to [0, 1]."""
     grey: Floats = ((images.mean(axis=1) + 1) / 2).astype(np.float32)
     return grey
 
 
 def boxes(bodies: Bools) -> Ints:
-    """The boxes (N,4) around bodies (N,H,W); the whole image where there is none."""
+    """Return the bounding boxes (N,4) of bodies (N,H,W); the whole image where there is no body."""
     sides = []
     for axis, size in ((2, bodies.shape[1]), (1, bodies.shape[2])):
         inside: Bools = np.asarray(bodies.any(axis=axis))
@@ -221,7 +223,7 @@ def boxes(bodies: Bools) -> Ints:
 
 
 def around(inside: Ints, margin: int, shape: tuple[int, ...]) -> Box:
-    """One box around several boxes (K,4), with a margin, within an image."""
+    """Return one box around several boxes (K,4), with a margin, within the image."""
     (top, left), (bottom, right) = inside[:, ::2].min(axis=0), inside[:, 1::2].max(axis=0)
     return (
         max(int(top) - margin, 0), min(int(bottom) + margin, shape[0]),

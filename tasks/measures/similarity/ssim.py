@@ -1,9 +1,10 @@
 """Structural similarity with the settings of Wang et al. 2004 (IEEE TIP 13(4), section III-B).
 
-Gaussian window of sigma 1.5 and 11 x 11 taps, population covariance, K1 = .01, K2 = .03, valid
-region only, data range 1 for images scaled to [0, 1]: the same figure as scikit-image's
-`structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)`. An image's
-moments are computed once for all its pairs, which is what makes many pairs affordable.
+The settings are a Gaussian window of sigma 1.5 and 11 x 11 taps, population covariance, K1 = .01,
+K2 = .03, valid region only, and data range 1 for images scaled to [0, 1]. The result equals that of
+scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5,
+use_sample_covariance=False)`. The moments of an image are computed once for all its pairs, which
+makes many pairs affordable.
 """
 
 from dataclasses import dataclass
@@ -31,19 +32,19 @@ class Moments:
     variances: Floats
 
     def take(self, rows: NDArray[np.intp]) -> "Moments":
-        """The rows at these positions."""
+        """Select rows by position."""
         return Moments(self.images[rows], self.means[rows], self.variances[rows])
 
 
 def moments(images: Floats) -> Moments:
-    """Local moments of images (N,C,H,W) in [-1, 1], of the mean channel."""
+    """Compute local moments of the mean channel of images (N,C,H,W) in [-1, 1]."""
     scaled = ((images.mean(axis=1) + 1) / 2).astype(np.float32)
     means = smooth(scaled)
     return Moments(scaled, means, smooth(scaled**2) - means**2)
 
 
 def smooth(images: Floats) -> Floats:
-    """Wang's Gaussian window over (N,H,W); by products of matrices, which is fastest."""
+    """Apply Wang's Gaussian window to images (N,H,W), by matrix products, which are fastest."""
     down, across = (smoother(size) for size in images.shape[1:])
     result: Floats = (down @ images @ across.T).astype(np.float32, copy=False)
     return result
@@ -51,18 +52,18 @@ def smooth(images: Floats) -> Floats:
 
 @cache
 def smoother(size: int) -> Floats:
-    """Wang's window along one axis as a table (size, size); at the frame images are reflected."""
+    """Return the matrix (size, size) of Wang's window along one axis, reflected at the frame."""
     table = correlate1d(np.eye(size), TAPS, axis=0, mode="reflect")
     narrow: Floats = table.astype(np.float32)
     return narrow
 
 
 def ssim(a: Moments, b: Moments, *, region: NDArray[np.bool_] | None = None) -> Floats:
-    """SSIM (N,) of each pair of rows, equation 13, averaged over the valid region.
+    """Compute the SSIM (N,) of each pair of rows, equation 13, averaged over the valid region.
 
     Args:
-        a: one side of the pairs.
-        b: the other side, as many rows.
+        a: the first image of each pair.
+        b: the second image of each pair, as many rows.
         region: (N,H,W); pixels outside do not count, for example the air around a brain. A row
             without any counts all its pixels.
 

@@ -1,11 +1,11 @@
-"""The most similar slice of a set by SSIM, under flips and shifts.
+"""Find the most similar slice of a set by SSIM, under flips and shifts.
 
-Every pair is compared nearly and unshifted (`ssim_pairs`), as it is and mirrored, by few windows.
-The best few of each query, and those that correlate best with it (`neighbours`), are moved about
-by more windows (`shifted_ssim`): every third shift is looked at, then those around the `CLOSE` best
-pairs at a shift. The `EXACT` best of these are compared exactly. A correlation finds shifted copies
-at once; but the shift at which two slices correlate best is seldom the one at which their SSIM is
-highest.
+Every pair is first compared unshifted, as it is and mirrored, by the approximate SSIM of few
+windows (`approximate_ssim`). The best references of each query, and those that correlate best with
+it (`ncc_search`), are then shifted and compared by more windows (`shifted_ssim`): at every third
+shift, then at the shifts around the `CLOSE` best pairs. The `EXACT` best of these are compared
+exactly. A correlation finds shifted copies at once, but two slices seldom have their highest SSIM
+at the shift at which they correlate best.
 """
 
 from collections.abc import Callable
@@ -38,18 +38,18 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.intp]
 
-CHUNK = 2048  # queries at a time; bounds the memory
+CHUNK = 2048  # queries at a time; it bounds the memory
 FEW = Grid(stride=8, degree=3)  # for all pairs
-LIKELY = 16  # references of a query, of the highest SSIM unshifted, that are moved about
-CORRELATED = 3  # and of those that correlate best with it
-CLOSE = 8  # of all these pairs at a shift, have the shifts around it tried
-EXACT = 4  # pairs at a shift are compared exactly
+LIKELY = 16  # references with the highest unshifted SSIM that are shifted, per query
+CORRELATED = 3  # references with the highest correlation that are shifted, per query
+CLOSE = 8  # pairs at a shift around which neighbouring shifts are tried
+EXACT = 4  # pairs at a shift that are compared exactly
 MIRRORED: tuple[Flip, ...] = ((False, False), (False, True))
 
 
 @dataclass(frozen=True)
 class NearestSsim:
-    """For each of N queries the most similar reference.
+    """The most similar reference of each of N queries.
 
     `rows` (N,) its position; `scores` (N,) the exact SSIM; `transforms` (N,4) as in `Nearest`.
     """
@@ -118,7 +118,7 @@ def nearest_ssim(
 def chosen(
     correlated: Nearest, rows: slice, likely: list[tuple[Ints, Floats]], keep: int
 ) -> tuple[Ints, Bools]:
-    """Positions (N,K) and flips (N,K,2): the best correlated, then those of the highest SSIM."""
+    """Return positions (N,K) and flips (N,K,2): best correlated first, then by highest SSIM."""
     which = np.repeat(np.arange(len(MIRRORED)), [places.shape[1] for places, _ in likely])
     values = np.concatenate([values for _, values in likely], axis=1)
     order = np.argsort(-values, axis=1, kind="stable")[:, :keep]
@@ -139,7 +139,7 @@ def refine(
     max_shift: int,
     map_: Callable[..., Any],
 ) -> tuple[Floats, NDArray[np.int16]]:
-    """The exact SSIM (N,K) at the best shifts (N,K,2) found; -1 where a pair fell behind.
+    """Compute the exact SSIM (N,K) at the best shifts (N,K,2); -1 for pairs that were dropped.
 
     `queries` are images and bodies, `pairs` positions of references (N,K) and the flips (N,K,2) of
     the queries. Pairs that are not `allowed` (N,K) are left out.
@@ -154,11 +154,13 @@ def refine(
         kinds: set[Flip] = {(bool(a), bool(b)) for a, b in flips[batch].reshape(-1, 2)}
         own = Images(images[batch], bodies[batch], max_shift, kinds)
         for row in range(start, min(start + AT_ONCE, len(images))):
-            asked = [(int(r), (bool(a), bool(b))) for r, (a, b) in zip(rows[row], flips[row],
-                                                                      strict=True)]  # fmt: skip
+            candidates = [
+                (int(r), (bool(a), bool(b)))
+                for r, (a, b) in zip(rows[row], flips[row], strict=True)
+            ]
             places = [place for place in np.flatnonzero(allowed[row]).tolist()
-                      if asked.index(asked[place]) == place]  # fmt: skip
-            one = Query(own, row - start, references, asked, max_shift)
+                      if candidates.index(candidates[place]) == place]  # fmt: skip
+            one = Query(own, row - start, references, candidates, max_shift)
             for place, shift, value in one.best(places):
                 if value > scores[row, place]:
                     scores[row, place], shifts[row, place] = value, shift
@@ -168,14 +170,14 @@ def refine(
 
 
 class Query:
-    """One image beside the references it may be nearest to.
+    """One image and the references that may be nearest to it.
 
     Args:
-        images: with its windows.
-        row: its position there.
-        references: the whole set.
-        asked: position and flip of each pair.
-        reach: the largest shift.
+        images: images with their windows.
+        row: position of the image among them.
+        references: the whole reference set.
+        pairs: position of the reference and flip of the image, of each pair.
+        reach: largest shift, in pixels.
     """
 
     def __init__(
@@ -183,16 +185,16 @@ class Query:
         images: Images,
         row: int,
         references: References,
-        asked: list[tuple[int, Flip]],
+        pairs: list[tuple[int, Flip]],
         reach: int,
     ) -> None:
         self.images, self.row, self.references, self.reach = images, row, references, reach
-        self.numbers = np.array([number for number, _ in asked], dtype=np.intp)
-        self.flips = [flip for _, flip in asked]
+        self.numbers = np.array([number for number, _ in pairs], dtype=np.intp)
+        self.flips = [flip for _, flip in pairs]
         own = np.stack([images.boxes[flip][row] for flip in set(self.flips)])
         shape = references.bodies.shape[1:]
         boxes = np.concatenate([own, references.boxes[self.numbers]])
-        # Without the air around all bodies, wherever the query is shifted.
+        # The air around all bodies, at every shift of the query, is left out.
         self.pixels = around(boxes, RADIUS + reach, shape)
         top, bottom, left, right = around(boxes, reach, shape)
         height, width = references.windows.shape[2:]
@@ -201,7 +203,7 @@ class Query:
         self.theirs = references.windows[:, :, t:b, x:y]
 
     def best(self, places: list[int]) -> list[tuple[int, Shift, float]]:
-        """Places, shifts and exact SSIM of the best pairs among those at `places`."""
+        """Return places, shifts and exact SSIM of the best pairs among those at `places`."""
         steps = every_third(self.reach)
         thirds = [(i, j) for i in steps for j in steps]
         rough: dict[tuple[int, Shift], float] = {}
@@ -223,7 +225,7 @@ class Query:
         return [one for place, shifts in last.items() for one in self.exact(place, shifts)]
 
     def near(self, flip: Flip, places: list[int], shifts: list[Shift]) -> list[list[float]]:
-        """SSIM of the pairs at places and shifts, nearly."""
+        """Approximate the SSIM of the pairs at `places`, at each of `shifts`."""
         if not places:
             return []
         mine = self.images.at(self.row, flip, shifts, self.box)
@@ -232,7 +234,7 @@ class Query:
         return found
 
     def exact(self, place: int, shifts: list[Shift]) -> list[tuple[int, Shift, float]]:
-        """Place, shift and exact SSIM of one pair at some shifts."""
+        """Compute the exact SSIM of one pair at each of `shifts`: place, shift, SSIM."""
         number, (t, b, x, y) = self.numbers[place], self.pixels
         mine = self.images.whole(self.row, self.flips[place], shifts, self.pixels)
         picture = unit(self.references.images[number : number + 1, :, t:b, x:y])[0]
@@ -241,18 +243,18 @@ class Query:
 
 
 def lattice(first: int, last: int, size: int) -> tuple[int, int]:
-    """Which of so many windows have their centres among the pixels from `first` to `last`."""
+    """Return the range of windows, of `size`, whose centres lie in the pixels `first` to `last`."""
     start = max(-(-(first - RADIUS) // STRIDE), 0)
     stop = min((last - 1 - RADIUS) // STRIDE + 1, size)
     return (start, stop) if start < stop else (0, size)
 
 
 def every_third(reach: int) -> list[int]:
-    """Every third shift of up to R in either direction, so that each is at most one from these."""
+    """Return every third shift up to `reach`, so that each shift is at most one pixel from one."""
     return sorted({*range(-reach + reach % 3, reach + 1, 3), *((-reach, reach) if reach % 3 == 2
                                                              else ())})  # fmt: skip
 
 
 def beside(shift: int, reach: int) -> range:
-    """A shift and the two next to it."""
+    """Return a shift and the two next to it, within `reach`."""
     return range(max(shift - 1, -reach), min(shift + 1, reach) + 1)

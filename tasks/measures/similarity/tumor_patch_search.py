@@ -1,10 +1,10 @@
-"""The most similar tumour of a set: each query's own tumour, laid over all the others.
+"""Find the most similar tumour of a set for each query's tumour.
 
 A generator may repeat a training patient's tumour inside a new brain, which a comparison of whole
-slices misses. What lies under the query's mask and just around it is correlated with every other
+slices misses. The pixels under the query's mask and just around it are correlated with every other
 tumour, under mirroring and shifts: normalised correlation under a mask (Padfield 2012, IEEE TIP
 21(5), equation 4), where the sums under the mask are three matrix products. The blur is lighter
-than for whole slices, because between two bright blobs only their detail tells.
+than for whole slices, because two bright blobs differ in their detail only.
 """
 
 from collections.abc import Iterator
@@ -23,16 +23,16 @@ Ints = NDArray[np.intp]
 Masks = NDArray[np.uint8]
 Owners = tuple[Ints, Ints]  # (N,) and (M,): pairs of equal numbers do not count
 
-SHARE = 7 / 16  # of the image's side: a large tumour with its oedema
+SHARE = 7 / 16  # of the image's width: a large tumour with its oedema
 SIDE = 64  # pixels of the grid that tumours are compared on; larger images are shrunk
 BLUR, MARGIN = 0.7, 2  # pixels of that grid
-BLOCK = 256  # tumours of either side at a time
-LEAST = 20  # pixels under a mask, below which a correlation says nothing
+BLOCK = 256  # tumours of queries and of references at a time
+LEAST = 20  # pixels under a mask, at least, for a correlation
 
 
 @dataclass(frozen=True)
 class NearestPatch:
-    """For each of N queries the most similar tumour; NaN and -1 where there is none.
+    """The most similar tumour of each of N queries; NaN and -1 where there is none.
 
     `scores` (N,) normalised cross-correlations; `rows` (N,) positions in the reference set.
     """
@@ -97,12 +97,12 @@ def nearest_patch(
 
 
 def reach_of(max_shift: int, shape: tuple[int, ...]) -> int:
-    """The largest shift on the smaller grid, rounded up: no shift that was asked for is lost."""
+    """Return the largest shift on the smaller grid, rounded up so that no shift is lost."""
     return -(-max_shift // max(min(shape) // SIDE, 1))
 
 
 def covered(pictures: tuple[Floats, Bools], known: Floats, squares: Floats, reach: int) -> Floats:
-    """The best correlation (N,M) of each query's tumour over mirroring and shifts."""
+    """Compute the best correlation (N,M) of each query's tumour over mirroring and shifts."""
     best = np.full((len(pictures[0]), len(known)), -np.inf, dtype=np.float32)
     for patch, weight in windows(*pictures, max_shift=reach):
         mean = (weight * patch).sum(axis=1, keepdims=True)  # (N,1)
@@ -120,10 +120,11 @@ def covered(pictures: tuple[Floats, Bools], known: Floats, squares: Floats, reac
 
 
 def windows(images: Floats, marked: Bools, *, max_shift: int) -> Iterator[tuple[Floats, Floats]]:
-    """Patches and weights (N, side side) about the masks' centres, for each shift and mirrored.
+    """Yield patches and weights (N, side side) around the masks' centres.
 
-    Of grey images and masks (N,H,W). The weights are equal under the mask and its margin, and sum
-    to 1; they are 0 where that is too small.
+    There is one pair for each shift, and one mirrored. `images` are grey and `marked` masks, both
+    (N,H,W). The weights are equal under the mask and its margin, and sum to 1; they are all 0 where
+    the mask is too small.
     """
     side = max(int(images.shape[-1] * SHARE), 8)
     edge = side // 2 + max_shift + 1
@@ -148,7 +149,7 @@ def windows(images: Floats, marked: Bools, *, max_shift: int) -> Iterator[tuple[
 
 
 def small(images: Floats, masks: Masks) -> tuple[Floats, Bools]:
-    """Mean channel, 0 being air, and mask (N,H,W), both on a grid of 64 to 127 pixels a side."""
+    """Shrink mean channel (0 is air) and mask (N,H,W) to a grid of 64 to 127 pixels per side."""
     n, _, height, width = images.shape
     factor = max(min(height, width) // SIDE, 1)
     rows, columns = height // factor, width // factor

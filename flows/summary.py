@@ -14,8 +14,8 @@ LIFT = Path("data/lift.json")
 REPORT = Path("data/report.html")
 RELEASE = Path("data/release")
 MAY_LEAK = (
-    "The split may leak: some slices name no patient, so slices of one person may lie on both sides"
-    " of it, and every figure may be too good."
+    "The split may leak: some slices name no patient, so slices of one patient may lie on both"
+    " sides of it, and every figure may be too good."
 )
 
 

@@ -62,8 +62,8 @@ def packages(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in imported(path)}
 
 
-def files(room: str) -> list[Path]:
-    return sorted(ROOT.joinpath(room).rglob("*.py"))
+def files(folder: str) -> list[Path]:
+    return sorted(ROOT.joinpath(folder).rglob("*.py"))
 
 
 def reached(start: Iterable[Path]) -> set[Path]:

@@ -59,7 +59,7 @@ quick = settings(
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A repository with the real `dvc.yaml` and `.dvcignore`; it is the current folder."""
-    root = dag_with_quick_stages.make(tmp_path_factory.mktemp("hostile") / "repo")
+    root = dag_with_quick_stages.make_repo(tmp_path_factory.mktemp("hostile") / "repo")
     shutil.copy(toy_pipeline.ROOT / "dvc.yaml", root / "dvc.yaml")
     (root / "data/raw/phantom").mkdir()
     before = Path.cwd()
@@ -222,7 +222,7 @@ def test_a_name_that_leads_elsewhere_costs_no_file_though_dvc_is_asked_for_it_al
         ("slices", "folds", "gate", ".."),
     ):
         put(repo, section, **{key: [name]})
-        done = toy_pipeline.call(repo, "dvc", "repro", "--single-item", f"{stage}@{name}")
+        done = toy_pipeline.run_module(repo, "dvc", "repro", "--single-item", f"{stage}@{name}")
         assert done.returncode != 0
         assert "is ignored by .dvcignore" in done.stderr
         assert seen(repo.parent) == before
@@ -249,7 +249,7 @@ def test_a_key_given_twice_is_named_with_its_line(
         assert f"the key {key!r} stands twice in one section, again on line {at};" in str(
             caught.value
         )
-    done = toy_pipeline.call(repo, "flows.cli", "check")
+    done = toy_pipeline.run_module(repo, "flows.cli", "check")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [f"auglift: {caught.value}"]
 

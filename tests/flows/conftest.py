@@ -12,11 +12,11 @@ from tests.flows.processes import FLOW
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Path:
     """A toy repository that the flow has run once."""
-    root = toy_pipeline.make(tmp_path_factory.mktemp("toy") / "repo")
-    toy_pipeline.tell(root, "downstream", "meet")
-    done = toy_pipeline.call(root, *FLOW, PREFECT_API_URL=prefect_api)
+    root = toy_pipeline.make_repo(tmp_path_factory.mktemp("toy") / "repo")
+    toy_pipeline.set_behaviour(root, "downstream", "meet")
+    done = toy_pipeline.run_module(root, *FLOW, PREFECT_API_URL=prefect_api)
     assert done.returncode == 0, done.stdout + done.stderr
-    toy_pipeline.tell(root, "downstream", "")
+    toy_pipeline.set_behaviour(root, "downstream", "")
     return root
 
 

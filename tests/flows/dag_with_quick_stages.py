@@ -38,12 +38,12 @@ if items:
 """
 
 
-def make(root: Path) -> Path:
+def make_repo(root: Path) -> Path:
     """Write the repository to `root`, with one commit and no lock."""
     for name in ("dvc.yaml", "data/raw/dvc.yaml"):
         tree = yaml.safe_load((ROOT / name).read_text())
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shortened = {stage: moment(stage, entry) for stage, entry in tree["stages"].items()}
+        shortened = {stage: quick_stage(stage, entry) for stage, entry in tree["stages"].items()}
         (root / name).write_text(yaml.safe_dump({"stages": shortened}, sort_keys=False))
     for name in (".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore", "params.yaml",
                  "data/approval.json"):  # fmt: skip
@@ -57,7 +57,7 @@ def make(root: Path) -> Path:
     return root
 
 
-def moment(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+def quick_stage(name: str, entry: dict[str, Any]) -> dict[str, Any]:
     """A stage of `dvc.yaml` with the data it reads, without its code."""
     cmd = entry["cmd"]
     if name != "listed":
@@ -78,12 +78,12 @@ def git(root: Path, *words: str) -> str:
 
 def dvc(root: Path, *words: str) -> str:
     """What DVC says; it must end well."""
-    done = toy_pipeline.call(root, "dvc", *words)
+    done = toy_pipeline.run_module(root, "dvc", *words)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
 
-def ran(root: Path) -> list[str]:
+def take_log(root: Path) -> list[str]:
     """The stages that ran since the last time this was asked, `listed` not among them."""
     log = root / "told/log"
     rows = log.read_text().splitlines() if log.exists() else []

@@ -21,7 +21,7 @@ FLOW = ("flows.pipeline", "--workers", "2")
 
 
 @contextmanager
-def started(
+def start_process(
     root: Path, *words: str, log: Path | None = None, **env: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A process in a group of its own while the test runs; what it says goes to `log`."""
@@ -71,7 +71,7 @@ class Server:
         kill(self._process)
 
 
-def ask(url: str, method: str = "GET", body: object = None) -> Any:
+def request_json(url: str, method: str = "GET", body: object = None) -> Any:
     """What a server answers, once its database is free."""
     request = urllib.request.Request(
         url,
@@ -91,25 +91,25 @@ def ask(url: str, method: str = "GET", body: object = None) -> Any:
     raise TimeoutError(url)
 
 
-def taken(api: str) -> int:
+def taken_slots(api: str) -> int:
     """How many slots of the limit `gpu` a server counts."""
-    return int(ask(f"{api}/v2/concurrency_limits/gpu")["active_slots"])
+    return int(request_json(f"{api}/v2/concurrency_limits/gpu")["active_slots"])
 
 
-def records(api: str) -> list[dict[str, Any]]:
+def holder_records(api: str) -> list[dict[str, Any]]:
     """The variables in which the holders of slots leave word."""
-    found = ask(f"{api}/variables/filter", "POST", {})
+    found = request_json(f"{api}/variables/filter", "POST", {})
     return [variable for variable in found if "auglift" in variable["name"]]
 
 
-def running(root: Path, stage: str) -> int:
+def wait_for_stage(root: Path, stage: str) -> int:
     """Wait until a stage that hangs has begun; its process."""
-    before = len(toy_pipeline.log(root, stage))
-    assert until(lambda: len(toy_pipeline.log(root, stage)) > before, 150)
-    return toy_pipeline.log(root, stage)[-1][2]
+    before = len(toy_pipeline.read_log(root, stage))
+    assert wait_for(lambda: len(toy_pipeline.read_log(root, stage)) > before, 150)
+    return toy_pipeline.read_log(root, stage)[-1][2]
 
 
-def gone(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
     """Whether a process ends within some seconds; a zombie has ended."""
 
     def ended() -> bool:
@@ -118,10 +118,10 @@ def gone(pid: int) -> bool:
         except (FileNotFoundError, ProcessLookupError):
             return True
 
-    return until(ended, 15)
+    return wait_for(ended, 15)
 
 
-def until(true: Callable[[], bool], seconds: float) -> bool:
+def wait_for(true: Callable[[], bool], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:

@@ -15,11 +15,11 @@ PUBLIC = Path("/var/tmp/dvc/repo")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A toy repository with a batch that only this machine has, after `auglift check` and a run."""
-    root = toy_pipeline.make(tmp_path_factory.mktemp("experiments") / "repo")
+    root = toy_pipeline.make_repo(tmp_path_factory.mktemp("experiments") / "repo")
     (root / "data/raw/ward7").mkdir()
     (root / "data/raw/ward7/Mustermann.dcm").write_text("scan")
-    toy_pipeline.change(root, "data", batches=["ward7"])
-    checked = toy_pipeline.call(root, "flows.cli", "check")
+    toy_pipeline.change_section(root, "data", batches=["ward7"])
+    checked = toy_pipeline.run_module(root, "flows.cli", "check")
     assert checked.returncode == 0, checked.stderr
     dag_with_quick_stages.git(root, "config", "user.name", "t")
     dag_with_quick_stages.git(root, "config", "user.email", "t@t")
@@ -32,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def repo(finished: Path, tmp_path: Path) -> Path:
     """A copy of it; what says where the first one keeps its tables is set right."""
     root = Path(shutil.copytree(finished, tmp_path / "repo", symlinks=True))
-    assert toy_pipeline.call(root, "flows.cli", "check").returncode == 0
+    assert toy_pipeline.run_module(root, "flows.cli", "check").returncode == 0
     return root
 
 

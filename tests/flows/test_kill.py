@@ -18,7 +18,15 @@ from flows.gpu_slots import ensure_gpu_limit
 from flows.prefect_gpu_slots import ServerSlot
 from flows.waiting import FileLock
 from tests.flows import toy_pipeline
-from tests.flows.processes import FLOW, gone, kill, running, started, taken, until
+from tests.flows.processes import (
+    FLOW,
+    has_ended,
+    kill,
+    start_process,
+    taken_slots,
+    wait_for,
+    wait_for_stage,
+)
 
 ROUNDS = 20
 LONG_S = 150.0  # what a busy machine may need
@@ -27,14 +35,14 @@ RUN_S = {"temporary": 16.0, "own": 10.0}
 
 
 def test_a_killed_holder_of_the_gpu_keeps_no_other_run_waiting(repo: Path) -> None:
-    toy_pipeline.change(repo, "train_gan", seed=88)
-    toy_pipeline.tell(repo, "train_gan", "hang")
-    with started(repo, *FLOW) as flow:
-        trainer = running(repo, "train_gan")
+    toy_pipeline.change_section(repo, "train_gan", seed=88)
+    toy_pipeline.set_behaviour(repo, "train_gan", "hang")
+    with start_process(repo, *FLOW) as flow:
+        trainer = wait_for_stage(repo, "train_gan")
         kill(flow)
-    assert gone(trainer)
-    toy_pipeline.tell(repo, "train_gan", "")
-    done = toy_pipeline.call(repo, *FLOW)
+    assert has_ended(trainer)
+    toy_pipeline.set_behaviour(repo, "train_gan", "")
+    done = toy_pipeline.run_module(repo, *FLOW)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -44,7 +52,7 @@ def test_a_killed_holder_of_the_gpu_keeps_no_other_run_waiting(repo: Path) -> No
 def test_a_run_that_waits_for_the_gpu_says_so_and_can_be_ended(
     repo: Path, tmp_path: Path, prefect_api: str, server: str, number: signal.Signals
 ) -> None:
-    toy_pipeline.change(repo, "train_gan", seed=77)
+    toy_pipeline.change_section(repo, "train_gan", seed=77)
     env = {"PREFECT_HOME": str(tmp_path / "home")}
     log = tmp_path / "log"
     file = FileLock(tmp_path / "home/gpu-slots/0")
@@ -57,9 +65,9 @@ def test_a_run_that_waits_for_the_gpu_says_so_and_can_be_ended(
             assert slot.attempt() is None
         else:
             assert file.acquire("run old since 2026-01-02 03:04:05")
-        with started(repo, *FLOW, log=log, **env) as flow:
+        with start_process(repo, *FLOW, log=log, **env) as flow:
             said = "waiting for the GPU, held by run old since 20"
-            assert until(lambda: said in log.read_text(), LONG_S)
+            assert wait_for(lambda: said in log.read_text(), LONG_S)
             flow.send_signal(number)
             assert flow.wait(30) == 1
         slot.free()
@@ -71,28 +79,32 @@ def test_a_run_that_waits_for_the_gpu_says_so_and_can_be_ended(
 def test_a_second_run_in_a_clone_waits_for_the_first(
     repo: Path, tmp_path: Path, prefect_api: str
 ) -> None:
-    toy_pipeline.change(repo, "lift", seed=66)
-    toy_pipeline.tell(repo, "lift", "last")
+    toy_pipeline.change_section(repo, "lift", seed=66)
+    toy_pipeline.set_behaviour(repo, "lift", "last")
     log = tmp_path / "log"
-    with started(repo, *FLOW, PREFECT_API_URL=prefect_api) as first:
-        running(repo, "lift")
-        with started(repo, *FLOW, log=log, PREFECT_API_URL=prefect_api) as second:
-            assert until(lambda: "waiting for this clone, held by run" in log.read_text(), LONG_S)
-            toy_pipeline.tell(repo, "lift", "")
+    with start_process(repo, *FLOW, PREFECT_API_URL=prefect_api) as first:
+        wait_for_stage(repo, "lift")
+        with start_process(repo, *FLOW, log=log, PREFECT_API_URL=prefect_api) as second:
+            assert wait_for(
+                lambda: "waiting for this clone, held by run" in log.read_text(), LONG_S
+            )
+            toy_pipeline.set_behaviour(repo, "lift", "")
             assert first.wait(LONG_S) == 0
             assert second.wait(LONG_S) == 0
     assert "Nothing to do" in log.read_text()
 
 
 def test_a_run_waits_for_dvc_repro_and_finds_its_work_done(repo: Path, tmp_path: Path) -> None:
-    toy_pipeline.change(repo, "lift", seed=65)
-    toy_pipeline.tell(repo, "lift", "last")
+    toy_pipeline.change_section(repo, "lift", seed=65)
+    toy_pipeline.set_behaviour(repo, "lift", "last")
     log = tmp_path / "log"
-    with started(repo, "dvc", "repro") as dvc:
-        running(repo, "lift")
-        with started(repo, *FLOW, log=log) as flow:
-            assert until(lambda: re.search(r"waiting for `.*repro` \(process", log.read_text()), 60)
-            toy_pipeline.tell(repo, "lift", "")
+    with start_process(repo, "dvc", "repro") as dvc:
+        wait_for_stage(repo, "lift")
+        with start_process(repo, *FLOW, log=log) as flow:
+            assert wait_for(
+                lambda: re.search(r"waiting for `.*repro` \(process", log.read_text()), 60
+            )
+            toy_pipeline.set_behaviour(repo, "lift", "")
             assert dvc.wait(LONG_S) == 0
             assert flow.wait(LONG_S) == 0
     assert "Nothing to do" in log.read_text()
@@ -102,33 +114,33 @@ def test_a_run_waits_for_dvc_repro_and_finds_its_work_done(repo: Path, tmp_path:
 def test_a_stage_waits_for_a_dvc_repro_that_came_later(
     repo: Path, tmp_path: Path, prefect_api: str
 ) -> None:
-    toy_pipeline.change(repo, "gate", seed=64)
-    toy_pipeline.change(repo, "lift", seed=64)
+    toy_pipeline.change_section(repo, "gate", seed=64)
+    toy_pipeline.change_section(repo, "lift", seed=64)
     for stage in ("gate", "lift"):
-        toy_pipeline.tell(repo, stage, "last")
+        toy_pipeline.set_behaviour(repo, stage, "last")
     log = tmp_path / "log"
-    with started(repo, *FLOW, log=log, PREFECT_API_URL=prefect_api) as flow:
-        running(repo, "gate")
-        with started(repo, "dvc", "repro", "--single-item", "lift") as dvc:
-            running(repo, "lift")
-            toy_pipeline.tell(repo, "gate", "")
-            assert until(lambda: "which uses data/" in log.read_text(), LONG_S)
-            toy_pipeline.tell(repo, "lift", "")
+    with start_process(repo, *FLOW, log=log, PREFECT_API_URL=prefect_api) as flow:
+        wait_for_stage(repo, "gate")
+        with start_process(repo, "dvc", "repro", "--single-item", "lift") as dvc:
+            wait_for_stage(repo, "lift")
+            toy_pipeline.set_behaviour(repo, "gate", "")
+            assert wait_for(lambda: "which uses data/" in log.read_text(), LONG_S)
+            toy_pipeline.set_behaviour(repo, "lift", "")
             assert dvc.wait(LONG_S) == 0
         assert flow.wait(LONG_S) == 0
-    assert "up to date" in toy_pipeline.call(repo, "dvc", "repro").stdout
+    assert "up to date" in toy_pipeline.run_module(repo, "dvc", "repro").stdout
 
 
 @pytest.mark.parametrize("kind", ["dead", pytest.param("torn", marks=pytest.mark.verify)])
 def test_what_a_dead_dvc_left_is_no_obstacle(repo: Path, prefect_api: str, kind: str) -> None:
-    toy_pipeline.change(repo, "lift", seed=63)
+    toy_pipeline.change_section(repo, "lift", seed=63)
     zombie = subprocess.Popen([sys.executable, "-c", ""])
-    assert until(lambda: Path(f"/proc/{zombie.pid}/stat").read_text().split()[2] == "Z", 20)
+    assert wait_for(lambda: Path(f"/proc/{zombie.pid}/stat").read_text().split()[2] == "Z", 20)
     entries = [{"pid": pid, "cmd": "/bin/dvc repro"} for pid in (os.getpid(), zombie.pid)]
     paths = [str(repo / "data/lift.csv"), str(repo / "data/downstream")]
     text = json.dumps({"write": dict(zip(paths, entries, strict=True))})
     (repo / ".dvc/tmp/rwlock").write_text(text[:20] if kind == "torn" else text)
-    done = toy_pipeline.call(repo, *FLOW, PREFECT_API_URL=prefect_api)
+    done = toy_pipeline.run_module(repo, *FLOW, PREFECT_API_URL=prefect_api)
     zombie.wait()
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -144,7 +156,7 @@ def test_dvc_of_a_flow_leaves_its_lock_file_whole(repo: Path) -> None:
         "sys.argv[1:] = ['repro', '--single-item', 'lift']\n"
         "p.main()\n"
     )
-    toy_pipeline.change(repo, "lift", seed=62)
+    toy_pipeline.change_section(repo, "lift", seed=62)
     before = (repo / "dvc.lock").read_bytes()
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=repo, env=toy_pipeline.environment(), check=False
@@ -177,17 +189,17 @@ def kill_and_run_again(finished: Path, folder: Path, api: str | None, rounds: in
     env = {"PREFECT_API_URL": api} if api else {}
     for number in range(rounds):
         print(f"{time.strftime('%X')} round {number}", flush=True)
-        toy_pipeline.change(root, "train_gan", seed=1000 + number)
+        toy_pipeline.change_section(root, "train_gan", seed=1000 + number)
         after = moments.uniform(0.2, RUN_S["own" if api else "temporary"])
-        with started(root, *FLOW, **env) as flow:
-            until(lambda flow=flow: flow.poll() is not None, after)  # type: ignore[misc]
+        with start_process(root, *FLOW, **env) as flow:
+            wait_for(lambda flow=flow: flow.poll() is not None, after)  # type: ignore[misc]
         log = folder / f"log-{number}"
         case = f"seed {seed}, round {number}, killed after {after:.2f} s"
-        with started(root, *FLOW, log=log, **env) as flow:
+        with start_process(root, *FLOW, log=log, **env) as flow:
             try:
                 assert flow.wait(2 * LONG_S) == 0, f"{case}: {log.read_text()}"
             except subprocess.TimeoutExpired:
                 pytest.fail(f"{case}: no end: {log.read_text()}")
         assert "Traceback" not in log.read_text(), f"{case}: {log.read_text()}"
         assert not list((root / "data").rglob(".*.partial"))
-        assert api is None or taken(api) == 0, case
+        assert api is None or taken_slots(api) == 0, case

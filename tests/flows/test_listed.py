@@ -30,11 +30,11 @@ WAS = {
 
 def start(root: Path, **lists: tuple[str, dict[str, list[object]]]) -> Path:
     """A repository with a batch besides the phantom in it, and a remote beside it."""
-    dag_with_quick_stages.make(root)
+    dag_with_quick_stages.make_repo(root)
     (root / "data/raw/b").mkdir()
     (root / "data/raw/b/scan").write_text("b")
     for section, values in (*SMALL.items(), *lists.values()):
-        toy_pipeline.change(root, section, **values)
+        toy_pipeline.change_section(root, section, **values)
     dag_with_quick_stages.dvc(root, "remote", "add", "-d", "beside", str(root.parent / "remote"))
     dag_with_quick_stages.dvc(root, "repro")
     dag_with_quick_stages.commit(root)
@@ -54,12 +54,12 @@ def compare(first: Path, second: Path) -> None:
     """The second machine has nothing to do, whatever lies about, and their locks are one."""
     assert dag_with_quick_stages.dvc(second, "status") == "Data and pipelines are up to date.\n"
     dag_with_quick_stages.dvc(second, "repro")
-    assert dag_with_quick_stages.ran(second) == []
+    assert dag_with_quick_stages.take_log(second) == []
     for left in ("data/volumes/old", "data/gan/9", "data/gate/9", "data/downstream/old-arm"):
         (second / left).mkdir(parents=True, exist_ok=True)
         (second / left / "x").write_text("of an earlier run")
     dag_with_quick_stages.dvc(second, "repro")
-    assert dag_with_quick_stages.ran(second) == []
+    assert dag_with_quick_stages.take_log(second) == []
     assert (second / "dvc.lock").read_bytes() == (first / "dvc.lock").read_bytes()
     assert (second / ".unlisted/volumes/old/x").exists()
     assert dag_with_quick_stages.dvc(second, "status") == "Data and pipelines are up to date.\n"
@@ -70,10 +70,10 @@ def test_a_clone_has_nothing_to_do_after_all_lists_were_shortened(tmp_path: Path
     before = {name: (section, long) for name, (section, long, _) in LISTS.items()}
     first = start(tmp_path / "first", **before)
     for section, _, short in LISTS.values():
-        toy_pipeline.change(first, section, **short)
-    dag_with_quick_stages.ran(first)
+        toy_pipeline.change_section(first, section, **short)
+    dag_with_quick_stages.take_log(first)
     dag_with_quick_stages.dvc(first, "repro")
-    assert "slices" in dag_with_quick_stages.ran(first)
+    assert "slices" in dag_with_quick_stages.take_log(first)
     for was in WAS.values():
         assert not (first / "data" / was).exists()
         assert (first / ".unlisted" / was).is_dir()
@@ -90,18 +90,18 @@ def test_each_list_may_grow_and_shrink(kind: str, tmp_path: Path) -> None:
     toy_lists = {kind: (section, long)}
     first = start(tmp_path / "first", **toy_lists)
     long_lock = (first / "dvc.lock").read_bytes()
-    toy_pipeline.change(first, section, **short)
+    toy_pipeline.change_section(first, section, **short)
     dag_with_quick_stages.dvc(first, "repro")
     assert not (first / "data" / WAS[kind]).exists()
     dag_with_quick_stages.commit(first)
     dag_with_quick_stages.dvc(first, "push")
     compare(first, cloned(first, tmp_path / "second"))
 
-    toy_pipeline.change(first, section, **long)
-    dag_with_quick_stages.ran(first)
+    toy_pipeline.change_section(first, section, **long)
+    dag_with_quick_stages.take_log(first)
     dag_with_quick_stages.dvc(first, "repro")
     assert not {"ingest@phantom", "train_gan@0", "gate@0"} & set(
-        dag_with_quick_stages.ran(first)
+        dag_with_quick_stages.take_log(first)
     )  # from the cache
     assert (first / "data" / WAS[kind]).is_dir()
     assert (first / "dvc.lock").read_bytes() == long_lock
@@ -116,13 +116,13 @@ def test_the_flow_tidies_as_dvc_does(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (first / "data/downstream/old-arm").mkdir()
     (first / "data/downstream/old-arm/x").write_text("of an earlier run")
     lock = (first / "dvc.lock").read_bytes()
-    dag_with_quick_stages.ran(first)
+    dag_with_quick_stages.take_log(first)
     changed = [stage.address for stage in read_plan().changed]
     assert changed == ["listed@downstream", "lift", "report", "release"]
     for address in changed:
         DvcRunner(first).repro(address, print)
     sort_lock()
-    assert dag_with_quick_stages.ran(first) == []
+    assert dag_with_quick_stages.take_log(first) == []
     assert (first / "dvc.lock").read_bytes() == lock
     assert (first / ".unlisted/downstream/old-arm/x").exists()
     assert read_plan().changed == ()

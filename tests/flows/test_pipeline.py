@@ -9,27 +9,28 @@ from pathlib import Path
 import pytest
 
 from tests.flows import toy_pipeline
-from tests.flows.processes import FLOW, gone, running, started
+from tests.flows.processes import FLOW, has_ended, start_process, wait_for_stage
 
 
 def test_flow_and_dvc_repro_leave_the_same_lock_and_nothing_to_do(
     finished: Path, tmp_path: Path
 ) -> None:
-    other = toy_pipeline.make(tmp_path / "repo")
-    assert toy_pipeline.call(other, "dvc", "repro").returncode == 0
+    other = toy_pipeline.make_repo(tmp_path / "repo")
+    assert toy_pipeline.run_module(other, "dvc", "repro").returncode == 0
     for lock in ("dvc.lock", "data/raw/dvc.lock"):
         assert (other / lock).read_bytes() == (finished / lock).read_bytes()
 
-    again = toy_pipeline.call(other, *FLOW)
+    again = toy_pipeline.run_module(other, *FLOW)
     assert again.returncode == 0
     assert again.stdout.startswith("Nothing to do: all 10 stages are up to date.")
-    assert "up to date" in toy_pipeline.call(finished, "dvc", "repro").stdout
+    assert "up to date" in toy_pipeline.run_module(finished, "dvc", "repro").stdout
 
 
 def test_siblings_run_at_once_and_trainers_take_turns(finished: Path) -> None:
     def moments(stage: str) -> list[str]:
         return [
-            what for what, _, _ in sorted(toy_pipeline.log(finished, stage), key=lambda row: row[1])
+            what
+            for what, _, _ in sorted(toy_pipeline.read_log(finished, stage), key=lambda row: row[1])
         ]
 
     assert moments("downstream") == ["start", "start", "end", "end"]
@@ -39,39 +40,39 @@ def test_siblings_run_at_once_and_trainers_take_turns(finished: Path) -> None:
 def test_only_what_changed_runs_and_a_rejection_is_a_failed_state_of_its_own_name(
     repo: Path, prefect_api: str
 ) -> None:
-    before = len(toy_pipeline.log(repo, "train_gan"))
-    toy_pipeline.change(repo, "gate", seed=98)
-    toy_pipeline.tell(repo, "gate", "reject")
-    done = toy_pipeline.call(repo, *FLOW, PREFECT_API_URL=prefect_api)
+    before = len(toy_pipeline.read_log(repo, "train_gan"))
+    toy_pipeline.change_section(repo, "gate", seed=98)
+    toy_pipeline.set_behaviour(repo, "gate", "reject")
+    done = toy_pipeline.run_module(repo, *FLOW, PREFECT_API_URL=prefect_api)
     assert done.returncode == 3
     assert "5 of 10 stages to run" in done.stderr + done.stdout
-    assert len(toy_pipeline.log(repo, "train_gan")) == before
+    assert len(toy_pipeline.read_log(repo, "train_gan")) == before
     assert "Rejected: fold 0: reject" in done.stderr
     states = {(run["state_name"], run["state_type"]) for run in flow_runs(prefect_api)}
     assert ("Rejected", "FAILED") in states
 
-    again = toy_pipeline.call(repo, *FLOW)
+    again = toy_pipeline.run_module(repo, *FLOW)
     assert again.returncode == 3
     assert again.stdout.startswith("Nothing to do")
 
 
 def test_wrong_input_is_one_line_and_no_second_try(repo: Path, prefect_api: str) -> None:
-    toy_pipeline.change(repo, "lift", seed=97)
-    toy_pipeline.tell(repo, "lift", "wrong")
-    before = len(toy_pipeline.log(repo, "lift"))
-    done = toy_pipeline.call(repo, *FLOW, PREFECT_API_URL=prefect_api)
+    toy_pipeline.change_section(repo, "lift", seed=97)
+    toy_pipeline.set_behaviour(repo, "lift", "wrong")
+    before = len(toy_pipeline.read_log(repo, "lift"))
+    done = toy_pipeline.run_module(repo, *FLOW, PREFECT_API_URL=prefect_api)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
         "auglift: lift: found nothing, expected something; bring it"
     )
     assert not (repo / "data/lift.csv").exists()
-    assert len(toy_pipeline.log(repo, "lift")) == before + 1
+    assert len(toy_pipeline.read_log(repo, "lift")) == before + 1
 
 
 def test_a_stage_that_fails_by_chance_is_tried_again(repo: Path, prefect_api: str) -> None:
-    toy_pipeline.change(repo, "lift", seed=96)
-    toy_pipeline.tell(repo, "lift", "once")
-    assert toy_pipeline.call(repo, *FLOW, PREFECT_API_URL=prefect_api).returncode == 0
+    toy_pipeline.change_section(repo, "lift", seed=96)
+    toy_pipeline.set_behaviour(repo, "lift", "once")
+    assert toy_pipeline.run_module(repo, *FLOW, PREFECT_API_URL=prefect_api).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -81,25 +82,25 @@ def test_a_stage_that_fails_by_chance_is_tried_again(repo: Path, prefect_api: st
 def test_a_flow_that_is_ended_leaves_no_stage_behind(
     repo: Path, prefect_api: str, number: signal.Signals
 ) -> None:
-    toy_pipeline.change(repo, "lift", seed=95)
-    toy_pipeline.tell(repo, "lift", "hang")
-    with started(repo, *FLOW, PREFECT_API_URL=prefect_api) as flow:
-        stage = running(repo, "lift")
+    toy_pipeline.change_section(repo, "lift", seed=95)
+    toy_pipeline.set_behaviour(repo, "lift", "hang")
+    with start_process(repo, *FLOW, PREFECT_API_URL=prefect_api) as flow:
+        stage = wait_for_stage(repo, "lift")
         flow.send_signal(number)
         assert flow.wait(40) != 0
-        assert gone(stage)
+        assert has_ended(stage)
     assert not (repo / "data/lift.csv").exists()
 
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
 def test_a_stage_dies_with_a_killed_dvc(repo: Path, shell: str) -> None:
-    toy_pipeline.change(repo, "lift", seed=94)
-    toy_pipeline.tell(repo, "lift", "hang")
+    toy_pipeline.change_section(repo, "lift", seed=94)
+    toy_pipeline.set_behaviour(repo, "lift", "hang")
     words = ("dvc", "repro", "--single-item", "lift")
-    with started(repo, *words, SHELL=shell) as dvc:
-        stage = running(repo, "lift")
+    with start_process(repo, *words, SHELL=shell) as dvc:
+        stage = wait_for_stage(repo, "lift")
         dvc.kill()
-        assert gone(stage)
+        assert has_ended(stage)
 
 
 def flow_runs(api: str) -> Iterator[dict[str, str]]:

@@ -14,7 +14,7 @@ from flows import prefect_gpu_slots
 from flows.gpu_slots import ensure_gpu_limit
 from flows.prefect_gpu_slots import ServerSlot
 from tests.flows import toy_pipeline
-from tests.flows.processes import Server, ask, kill, records, taken
+from tests.flows.processes import Server, holder_records, kill, request_json, taken_slots
 
 HOLDER = """
 import sys, time
@@ -38,8 +38,8 @@ def api(server: Server, tmp_path: Path) -> Iterator[str]:
     with temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: tmp_path / "here"}):
         ensure_gpu_limit()
         allow(server.url, 1)
-        for record in records(server.url):
-            ask(f"{server.url}/variables/{record['id']}", "DELETE")
+        for record in holder_records(server.url):
+            request_json(f"{server.url}/variables/{record['id']}", "DELETE")
         yield server.url
 
 
@@ -54,9 +54,9 @@ def test_only_the_dead_lose_their_slots(api: str, tmp_path: Path) -> None:
         said = waits("other")
         assert "run quick-fox" in said
         assert "lazy-dog" not in said
-        assert taken(api) == 2
+        assert taken_slots(api) == 2
         slot.free()
-        assert taken(api) == 1
+        assert taken_slots(api) == 1
     assert_free()
 
 
@@ -64,13 +64,13 @@ def test_a_power_cut_takes_the_server_along(server: Server, api: str, tmp_path: 
     with holder(api, tmp_path / "a", "quick-fox"):
         server.kill()
     server.start()
-    assert taken(api) == 1  # the server forgot the lease, which alone would free the slot
+    assert taken_slots(api) == 1  # the server forgot the lease, which alone would free the slot
     slot = ServerSlot("new", print)
     assert slot.attempt() is None
-    assert taken(api) == 1
+    assert taken_slots(api) == 1
     slot.free()
-    assert taken(api) == 0
-    assert not records(api)
+    assert taken_slots(api) == 0
+    assert not holder_records(api)
 
 
 def test_a_holder_outlives_a_restart_of_the_server(server: Server, api: str) -> None:
@@ -80,21 +80,21 @@ def test_a_holder_outlives_a_restart_of_the_server(server: Server, api: str) -> 
     server.start()
     assert "held by run old since" in waits("new")
     slot.free()
-    assert taken(api) == 0
+    assert taken_slots(api) == 0
 
 
 def test_a_lease_that_ran_out_costs_nobody_else_a_slot(api: str, tmp_path: Path) -> None:
     with holder(api, tmp_path / "a", "quick-fox"):
         pass
-    (record,) = records(api)
+    (record,) = holder_records(api)
     limits = f"{api}/v2/concurrency_limits"
-    ask(f"{limits}/decrement-with-lease", "POST", {"lease_id": record["value"]["lease"]})
-    ask(f"{limits}/increment", "POST", {"names": ["gpu"], "slots": 1})  # by another flow
+    request_json(f"{limits}/decrement-with-lease", "POST", {"lease_id": record["value"]["lease"]})
+    request_json(f"{limits}/increment", "POST", {"names": ["gpu"], "slots": 1})  # by another flow
     said = waits("new")
     assert "by no run of auglift" in said
     assert "prefect gcl update gpu --active-slots 0" in said
-    assert taken(api) == 1
-    assert not records(api)
+    assert taken_slots(api) == 1
+    assert not holder_records(api)
 
 
 def test_a_holder_on_another_machine_is_dead_once_its_record_is_old(
@@ -114,19 +114,19 @@ def test_a_holder_asks_again_when_the_server_ended_its_lease(
     monkeypatch.setattr(prefect_gpu_slots, "RENEW_INTERVAL_S", 0.2)
     slot = ServerSlot("old", said.append)
     assert slot.attempt() is None
-    (record,) = records(api)
+    (record,) = holder_records(api)
     lease = record["value"]["lease"]
-    ask(f"{api}/v2/concurrency_limits/decrement-with-lease", "POST", {"lease_id": lease})
-    while (new := records(api)[0]["value"]["lease"]) == lease:
+    request_json(f"{api}/v2/concurrency_limits/decrement-with-lease", "POST", {"lease_id": lease})
+    while (new := holder_records(api)[0]["value"]["lease"]) == lease:
         pass
-    assert taken(api) == 1
-    ask(f"{api}/v2/concurrency_limits/decrement-with-lease", "POST", {"lease_id": new})
-    ask(f"{api}/v2/concurrency_limits/increment", "POST", {"names": ["gpu"], "slots": 1})
+    assert taken_slots(api) == 1
+    request_json(f"{api}/v2/concurrency_limits/decrement-with-lease", "POST", {"lease_id": new})
+    request_json(f"{api}/v2/concurrency_limits/increment", "POST", {"names": ["gpu"], "slots": 1})
     while not said:
         pass
     slot.free()
     assert said == ["the Prefect server ended this run's GPU slot and gave it to another run"]
-    assert taken(api) == 1
+    assert taken_slots(api) == 1
 
 
 @contextmanager
@@ -163,4 +163,4 @@ def assert_free() -> None:
 
 def allow(api: str, slots: int) -> None:
     """Set the limit, with all slots free."""
-    ask(f"{api}/v2/concurrency_limits/gpu", "PATCH", {"limit": slots, "active_slots": 0})
+    request_json(f"{api}/v2/concurrency_limits/gpu", "PATCH", {"limit": slots, "active_slots": 0})

@@ -53,9 +53,9 @@ def test_a_run_behind_a_proxy_reaches_its_own_server(
 ) -> None:
     for name in PROXY_NAMES[:3]:
         monkeypatch.setenv(name.upper(), proxy)
-    toy_pipeline.change(repo, "lift", seed=51)
+    toy_pipeline.change_section(repo, "lift", seed=51)
     Proxy.asked.clear()
-    done = toy_pipeline.call(repo, *FLOW)
+    done = toy_pipeline.run_module(repo, *FLOW)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not Proxy.asked
 
@@ -65,7 +65,7 @@ def test_a_run_behind_a_proxy_reaches_a_users_server_on_this_machine(
     tmp_path: Path, prefect_api: str, proxy: str, host: str
 ) -> None:
     Proxy.asked.clear()
-    done = toy_pipeline.call(
+    done = toy_pipeline.run_module(
         tmp_path,
         "timeit",
         "-n1",
@@ -116,9 +116,9 @@ def test_another_name_of_this_machine_is_not_asked_for_at_the_proxy(
 
 
 def test_a_run_whose_server_is_not_there_ends_with_one_line(repo: Path) -> None:
-    toy_pipeline.change(repo, "lift", seed=52)
+    toy_pipeline.change_section(repo, "lift", seed=52)
     url = "http://bob:secret@127.0.0.1:9/api"
-    done = toy_pipeline.call(repo, *FLOW, PREFECT_API_URL=url)
+    done = toy_pipeline.run_module(repo, *FLOW, PREFECT_API_URL=url)
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()

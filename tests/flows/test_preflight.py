@@ -19,7 +19,7 @@ from tests.flows import toy_pipeline
 
 @pytest.fixture
 def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    root = toy_pipeline.make(tmp_path / "repo")
+    root = toy_pipeline.make_repo(tmp_path / "repo")
     monkeypatch.chdir(root)
     return root
 
@@ -37,14 +37,14 @@ def test_a_whole_clone_passes(repo: Path) -> None:
 
 
 def test_a_typo_names_key_and_remedy(repo: Path) -> None:
-    toy_pipeline.change(repo, "slices", sise=64)
+    toy_pipeline.change_section(repo, "slices", sise=64)
     assert complaint().startswith(
         "params.yaml: unknown key slices.sise, did you mean 'size'?; allowed: size,"
     )
 
 
 def test_a_wrong_value_names_key_found_and_allowed(repo: Path) -> None:
-    toy_pipeline.change(repo, "slices", val_fraction=7)
+    toy_pipeline.change_section(repo, "slices", val_fraction=7)
     assert "slices.val_fraction is 7" in complaint()
 
 
@@ -65,7 +65,7 @@ def test_a_value_that_dvc_cannot_read_is_to_be_quoted(repo: Path) -> None:
 
 
 def test_a_missing_batch_is_named_with_what_is_there(repo: Path) -> None:
-    toy_pipeline.change(repo, "data", batches=["phantom", "upenn"])
+    toy_pipeline.change_section(repo, "data", batches=["phantom", "upenn"])
     (repo / "data/raw/ucsf").mkdir()
     line = complaint()
     assert "data.batches lists 'upenn', but data/raw/upenn is missing" in line
@@ -84,18 +84,18 @@ def test_a_missing_batch_is_named_with_what_is_there(repo: Path) -> None:
 def test_a_batch_that_is_no_word_is_named_with_what_is_allowed(
     name: object, said: str, repo: Path
 ) -> None:
-    toy_pipeline.change(repo, "data", batches=["phantom", name])
+    toy_pipeline.change_section(repo, "data", batches=["phantom", name])
     assert complaint().startswith(f"params.yaml: data.batches.1 {said}")
 
 
 def test_a_batch_listed_twice_is_refused_also_where_only_capitals_differ(repo: Path) -> None:
     for twice in (["ward7", "ward7"], ["ward7", "Ward7"]):
-        toy_pipeline.change(repo, "data", batches=twice)
+        toy_pipeline.change_section(repo, "data", batches=twice)
         assert "batches must differ from each other" in complaint()
 
 
 def test_a_missing_folder_of_synthetic_slices_is_named(repo: Path) -> None:
-    toy_pipeline.change(repo, "synthetic", source="my/slices")
+    toy_pipeline.change_section(repo, "synthetic", source="my/slices")
     assert "synthetic.source is 'my/slices', which is no folder; put images" in complaint()
 
 
@@ -138,7 +138,7 @@ def test_a_disk_that_cannot_be_written_is_one_line(
 def test_the_command_line_ends_with_two(
     repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    toy_pipeline.change(repo, "slices", sise=64)
+    toy_pipeline.change_section(repo, "slices", sise=64)
     for words in (["check"], ["run"]):
         monkeypatch.setattr("sys.argv", ["auglift", *words])
         with pytest.raises(SystemExit) as ended:

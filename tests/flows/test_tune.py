@@ -14,7 +14,7 @@ import yaml
 
 from tasks.stage.stage_io import file_lock
 from tests.flows import toy_pipeline, toy_trainer
-from tests.flows.processes import gone, until
+from tests.flows.processes import has_ended, wait_for
 
 pytestmark = pytest.mark.timeout(900)  # most of it is waiting for processes
 
@@ -36,7 +36,7 @@ def searched(
     tmp_path_factory: pytest.TempPathFactory, prefect_api: str
 ) -> Iterator[tuple[Path, "subprocess.CompletedProcess[str]"]]:
     """A search that was killed in the midst of two trials, and started again."""
-    root = toy_trainer.make(tmp_path_factory.mktemp("tune") / "repo")
+    root = toy_trainer.make_repo(tmp_path_factory.mktemp("tune") / "repo")
     (root.parent / "slow").touch()
     (root.parent / "log").touch()
     env = {"TOY_LOG": str(root.parent / "log"), "PREFECT_API_URL": prefect_api}
@@ -46,18 +46,18 @@ def searched(
     )  # fmt: skip
     kept = root / ".tune/toy/trials"
     try:
-        assert until(lambda: len([*kept.glob("*/.checkpoints/toy.json")]) == 2, 120)
-        assert until(
+        assert wait_for(lambda: len([*kept.glob("*/.checkpoints/toy.json")]) == 2, 120)
+        assert wait_for(
             lambda: all(p.read_text().count("[") > 5 for p in kept.glob("*/.checkpoints/*")), 60
         )
     finally:
         first.send_signal(signal.SIGKILL)
         first.wait()
-    assert all(gone(pid) for _, _, _, pid, _ in log(root))
+    assert all(has_ended(pid) for _, _, _, pid, _ in log(root))
     with (root.parent / "log").open("a") as told:
         print("killed", 0, 0, 0, time.time(), file=told)
     (root.parent / "slow").unlink()
-    yield root, toy_pipeline.call(root, *WORDS, "--apply", **env)
+    yield root, toy_pipeline.run_module(root, *WORDS, "--apply", **env)
 
 
 def test_a_killed_search_goes_on_from_the_trainers_checkpoints(
@@ -84,7 +84,7 @@ def test_every_trial_is_in_the_table_and_the_one_that_lags_was_stopped(
         expected = 2 + 4 * abs(math.log10(float(row["train_gan.learning_rate"]) / 0.002))
         assert math.isclose(float(row["frechet_ratio"]), expected)
     assert rows[4]["frechet_ratio"] == "" and int(rows[4]["steps"]) < 100
-    assert all(gone(pid) for _, rate, _, pid, _ in log(root) if rate == 0.1)
+    assert all(has_ended(pid) for _, rate, _, pid, _ in log(root) if rate == 0.1)
 
 
 def test_two_trials_run_at_once_and_never_three(
@@ -127,7 +127,9 @@ def test_the_best_values_are_said_and_applied_and_already_trained(
     asked = yaml.safe_load((root / "params.yaml").read_text())["train_gan"]
     assert asked["learning_rate"] == 0.003
     before = len(log(root))
-    again = toy_pipeline.call(root, "dvc", "repro", "train_gan@0", TOY_LOG=str(root.parent / "log"))
+    again = toy_pipeline.run_module(
+        root, "dvc", "repro", "train_gan@0", TOY_LOG=str(root.parent / "log")
+    )
     assert again.returncode == 0, again.stderr
     assert len(log(root)) == before  # restored from the run cache
 
@@ -148,6 +150,6 @@ def test_a_second_search_in_the_same_folder_waits_its_turn(
 ) -> None:
     root, _ = searched
     with file_lock(root / ".tune/toy/lock", "taken"):
-        second = toy_pipeline.call(root, *WORDS)
+        second = toy_pipeline.run_module(root, *WORDS)
     assert second.returncode == 2
     assert second.stderr.splitlines()[-1].endswith("wait for it, or take --name")

@@ -22,7 +22,7 @@ WORDS = ("train_gan.learning_rate=1e-4..1e-2:log", "train_gan.batch=8,16")
 
 @pytest.fixture
 def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
-    root = toy_trainer.make(tmp_path / "repo")
+    root = toy_trainer.make_repo(tmp_path / "repo")
     monkeypatch.chdir(root)
     return Search(
         name="toy", space=read_space(WORDS, None), fixed={}, fold="0", sampler="tpe", trials=5,

@@ -105,7 +105,7 @@ with open("told/log", "a") as log:
 """
 
 
-def make(root: Path) -> Path:
+def make_repo(root: Path) -> Path:
     """Write the repository to `root`, as a fresh clone would be."""
     files = {"dvc.yaml": DAG, "data/raw/dvc.yaml": RAW, "stage.py": STAGE, "told/log": ""}
     for name, content in files.items():
@@ -129,14 +129,14 @@ def write_params(root: Path, tree: dict[str, Any]) -> None:
     (root / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
 
 
-def change(root: Path, section: str, **values: object) -> None:
+def change_section(root: Path, section: str, **values: object) -> None:
     """Set some values of a section of `params.yaml`."""
     tree = yaml.safe_load((root / "params.yaml").read_text())
     tree[section] |= values
     write_params(root, tree)
 
 
-def tell(root: Path, stage: str, word: str) -> None:
+def set_behaviour(root: Path, stage: str, word: str) -> None:
     """Make a stage reject, hang, last until it is told otherwise, fail for good (wrong), fail
 
     once, or meet its sibling.
@@ -144,13 +144,13 @@ def tell(root: Path, stage: str, word: str) -> None:
     (root / "told" / stage).write_text(word)
 
 
-def log(root: Path, stage: str) -> list[tuple[str, float, int]]:
+def read_log(root: Path, stage: str) -> list[tuple[str, float, int]]:
     """When a stage began and ended, and its process."""
     rows = [line.split() for line in (root / "told/log").read_text().splitlines()]
     return [(what, float(at), int(pid)) for name, what, at, pid in rows if name == stage]
 
 
-def call(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+def run_module(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m WORDS` in the repository with this tree's modules."""
     return subprocess.run(
         [sys.executable, "-m", *words],

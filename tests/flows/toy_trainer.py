@@ -69,14 +69,14 @@ tell("end")
 """
 
 
-def make(root: Path) -> Path:
+def make_repo(root: Path) -> Path:
     """Write the repository to `root` and commit it."""
-    toy_pipeline.make(root)
+    toy_pipeline.make_repo(root)
     (root / "dvc.yaml").write_text(DAG)
     (root / "stage.py").write_text(STAGE)
     (root / "data/raw/phantom").mkdir()
-    toy_pipeline.change(root, "slices", folds=[0])
-    toy_pipeline.change(root, "train_gan", steps=100, watch_every=10)
+    toy_pipeline.change_section(root, "slices", folds=[0])
+    toy_pipeline.change_section(root, "train_gan", steps=100, watch_every=10)
     git(root, "add", "-A")
     git(root, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "toy")
     return root

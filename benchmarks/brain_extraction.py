@@ -1,9 +1,9 @@
-"""Brain extraction on real heads: is a skull told from none, and does the tumour stay?
+"""Measure brain extraction on real heads: is a skull detected, and does the tumour stay?
 
 Run from the repository's root:
 `python benchmarks/brain_extraction.py ../shared/data/lgg [--every 6]`, with a
 BIDS folder of FLAIR volumes and tumour masks. For each volume one JSON line: the share of its
-voxels above the background that lie outside the brain found in it, before and after stripping (the
+voxels above the background that lie outside its segmented brain, before and after stripping (the
 stage calls a volume stripped below `STRIPPED`), the share of the tumour that stays, and processor
 seconds; then the extremes. Needs the networks: `pip install --no-deps deepbet==1.0.2`.
 """
@@ -34,7 +34,7 @@ def main() -> None:
     for number, path in enumerate(sorted(options.folder.glob("sub-*/anat/*_FLAIR.nii.gz"))):
         if number % options.every == 0:
             (mask,) = options.folder.glob(f"derivatives/masks/{path.parts[-3]}/anat/*_mask.nii.gz")
-            rows.append(judge(read(path), read(mask) > 0))
+            rows.append(measure_extraction(read_ras(path), read_ras(mask) > 0))
             print(json.dumps({"volume": number} | rows[-1]), flush=True)
     for key in rows[0]:
         values = [row[key] for row in rows]
@@ -42,28 +42,28 @@ def main() -> None:
     print(json.dumps({"limit": MOST_OUTSIDE}))
 
 
-def read(path: Path) -> np.ndarray:
-    """(I,J,K) in RAS+ orientation."""
+def read_ras(path: Path) -> np.ndarray:
+    """Read a volume (I,J,K) in RAS+ orientation."""
     image = nib.load(path)
     return to_ras(Volume(np.asarray(image.dataobj).astype(np.int16), image.affine)).data
 
 
-def judge(image: np.ndarray, tumour: np.ndarray) -> dict[str, float]:
-    """What the networks make of a head, and of what they leave of it."""
+def measure_extraction(image: np.ndarray, tumour: np.ndarray) -> dict[str, float]:
+    """Extract the brain of a head, and again of the stripped head."""
     start = time.process_time()
     brain = segment_brain(image)
     seconds = time.process_time() - start
     stripped = np.where(brain, image, 0)
     return {
-        "outside_before": outside(image, brain),
-        "outside_after": outside(stripped, segment_brain(stripped)),
+        "outside_before": share_outside_brain(image, brain),
+        "outside_after": share_outside_brain(stripped, segment_brain(stripped)),
         "tumour_kept": round(float((tumour & brain).sum() / tumour.sum()), 3),
         "cpu_seconds": round(seconds, 1),
     }
 
 
-def outside(image: np.ndarray, brain: np.ndarray) -> float:
-    """The share of voxels above the background that are not brain."""
+def share_outside_brain(image: np.ndarray, brain: np.ndarray) -> float:
+    """Compute the share of voxels above the background that are not brain."""
     support = image > image.min()
     return round(float((support & ~brain).sum() / support.sum()), 3)
 

@@ -1,19 +1,19 @@
-"""Train recipes beside each other on the same slices and print what each is worth, in Markdown.
+"""Train recipes beside each other on the same slices and print the figures of each, in Markdown.
 
     python -m benchmarks.compare_recipes --slices data/slices --out /tmp/recipes --plan show
     python -m benchmarks.compare_recipes --slices data/slices --out /tmp/recipes --plan parts \
         --patients 20 --start PHANTOM/data/gan/0/networks.safetensors
 
 A trial is a folder under `--out` in which `python -m tasks.train_gan 0` ran with its own
-params.yaml; a trial that has its result is not run again, so that an interrupted plan goes on where
-it was. `--patients 20` keeps that many of the training and validation patients, another draw for
+params.yaml; a trial that has its result is not run again, so that an interrupted plan resumes.
+`--patients 20` keeps that many of the training and validation patients, another draw for
 each seed, the same for every recipe.
 
-Judged on the test patients, who took no part in training or in choosing a checkpoint: n generated
-slices of each label (n: as many as there are test slices of it, at most 400) against theirs. A
-ratio has below it the same figure for n slices of all training patients, so 1 is as near as other
-patients come, whatever the trial trained on. `SWD` knows no network: for a discriminator that sees
-through the Fréchet distance's own features it is the fairer figure.
+Trials are evaluated on the test patients, who took no part in training or in choosing a
+checkpoint: n generated slices of each label (n: as many as there are test slices of it, at most
+400) against theirs. A ratio divides by the same figure for n slices of all training patients, so
+1 is as near as other patients come, whatever the trial trained on. `SWD` uses no network: where a
+discriminator uses the Fréchet distance's own features it is the fairer figure.
 `mask size` and `mask place` are such ratios too, of log areas and of centres; `outside` counts a
 mask's pixels outside the head, `disagree` the slices whose mask contradicts their label.
 """
@@ -52,9 +52,9 @@ from tasks.measures.features.feature_extraction import features
 from tasks.measures.features.frechet import frechet_distance
 
 FOLD = "0"
-HERE = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 NAN = float("nan")
-MOST = 400  # slices of a label that are compared
+MAX_COMPARED = 400  # slices of a label that are compared
 SEEDS = {"draw": 5, "patches": 7}
 NO_AUGMENT = {"brightness": 0, "contrast": 0, "translation": 0, "cutout": 0}
 
@@ -95,179 +95,202 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[3])
     parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--start", type=Path, help="networks.safetensors for the pre-trained trial")
-    words = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    plan = {name: PLANS[words.plan][name] for name in words.only or PLANS[words.plan]}
+    plan = {name: PLANS[options.plan][name] for name in options.only or PLANS[options.plan]}
     rows = []
-    for seed in words.seeds:
-        for patients in words.patients:
-            for name, said in plan.items():
-                changes = started(words.start) if "start_from" in said else said
-                room = words.out / f"{name.replace(' ', '_')}-n{patients}-t{words.steps}-s{seed}"
-                common = {"seed": seed, "threads": 1, "precision": "fp32", "steps": words.steps,
-                          "watch_every": 300, "sheet_every": words.steps}  # fmt: skip
-                figures = result(room, words.slices, common | changes, patients=patients)
+    for seed in options.seeds:
+        for patients in options.patients:
+            for name, settings in plan.items():
+                changes = start_settings(options.start) if "start_from" in settings else settings
+                trial_folder = (
+                    options.out / f"{name.replace(' ', '_')}-n{patients}-t{options.steps}-s{seed}"
+                )
+                common = {"seed": seed, "threads": 1, "precision": "fp32", "steps": options.steps,
+                          "watch_every": 300, "sheet_every": options.steps}  # fmt: skip
+                figures = trial_figures(
+                    trial_folder, options.slices, common | changes, patients=patients
+                )
                 rows.append({"trial": name, "patients": patients, "seed": seed, **figures})
-    show(pd.DataFrame(rows))
-    if words.plan == "show":
+    print_tables(pd.DataFrame(rows))
+    if options.plan == "show":
         print("\nHow much less of the excess over 1 `small_data` leaves than `paper`, per cent:\n")
-        print(markdown(cut(pd.DataFrame(rows))))
+        print(to_markdown(excess_reduction(pd.DataFrame(rows))))
 
 
-def started(path: Path | None) -> dict[str, Any]:
-    """What a trial says that starts from the networks of a file."""
+def start_settings(path: Path | None) -> dict[str, Any]:
+    """Return the settings of a trial that starts from the networks of a file."""
     if path is None:
         raise SystemExit("the pre-trained trial needs --start FILE; --only leaves it out")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return {"start_from": str(path.resolve()), "start_sha256": digest}
 
 
-def result(room: Path, slices: Path, asked: dict[str, Any], *, patients: int) -> dict[str, float]:
-    """A trial's figures, from its `result.json` or from a run."""
-    kept = room / "result.json"
-    if not kept.exists():
-        if not (room / "data/gan").exists():
-            prepare_trial(room, slices, asked, patients=patients)
-        spent = room / "cpu_seconds"
-        if not spent.exists():
-            spent.write_text(str(train(room)))
-        figures = judged(room, slices) | {"CPU s": float(spent.read_text())}
-        kept.write_text(json.dumps(figures, indent=2))
-        print(f"{room.name}: {figures}", file=sys.stderr, flush=True)
-    found: dict[str, float] = json.loads(kept.read_text())
-    return found
+def trial_figures(
+    trial_folder: Path, slices: Path, settings: dict[str, Any], *, patients: int
+) -> dict[str, float]:
+    """Return a trial's figures, from its `result.json` or from a run."""
+    result_path = trial_folder / "result.json"
+    if not result_path.exists():
+        if not (trial_folder / "data/gan").exists():
+            prepare_trial(trial_folder, slices, settings, patients=patients)
+        seconds_path = trial_folder / "cpu_seconds"
+        if not seconds_path.exists():
+            seconds_path.write_text(str(train_trial(trial_folder)))
+        figures = evaluate_trial(trial_folder, slices) | {"CPU s": float(seconds_path.read_text())}
+        result_path.write_text(json.dumps(figures, indent=2))
+        print(f"{trial_folder.name}: {figures}", file=sys.stderr, flush=True)
+    saved: dict[str, float] = json.loads(result_path.read_text())
+    return saved
 
 
-def prepare_trial(room: Path, slices: Path, asked: dict[str, Any], *, patients: int) -> None:
-    """Write `params.yaml` and `data/slices`, with some of the patients only where asked for."""
-    folder = room / "data/slices"
+def prepare_trial(
+    trial_folder: Path, slices: Path, settings: dict[str, Any], *, patients: int
+) -> None:
+    """Write `params.yaml` and `data/slices`, with some of the patients only where requested."""
+    folder = trial_folder / "data/slices"
     folder.mkdir(parents=True, exist_ok=True)
-    everything = read_slice_set(slices, "slices.parquet")
-    chosen = everything.select(subset(everything.table, patients, seed=asked["seed"]))
+    slice_set = read_slice_set(slices, "slices.parquet")
+    chosen = slice_set.select(select_patients(slice_set.table, patients, seed=settings["seed"]))
     write_slice_set(folder, chosen.images, chosen.masks)
     chosen.table.assign(row=range(len(chosen))).to_parquet(folder / "slices.parquet", index=False)
     tree = {
         "slices": {"folds": [FOLD]},
         "synthetic": {"source": "data/gan"},
-        "train_gan": asked,
+        "train_gan": settings,
     }
-    (room / "params.yaml").write_text(yaml.safe_dump(tree))
+    (trial_folder / "params.yaml").write_text(yaml.safe_dump(tree))
 
 
-def subset(table: pd.DataFrame, patients: int, *, seed: int) -> NDArray[np.bool_]:
-    """Rows of that many training and validation patients, in the proportion of the two."""
-    side = table.groupby("subject")[f"partition_{FOLD}"].first()
-    pools = {name: sorted(side.index[side == name]) for name in ("train", "val")}
+def select_patients(table: pd.DataFrame, patients: int, *, seed: int) -> NDArray[np.bool_]:
+    """Select rows of that many training and validation patients, in the proportion of the two."""
+    partition_of = table.groupby("subject")[f"partition_{FOLD}"].first()
+    pools = {name: sorted(partition_of.index[partition_of == name]) for name in ("train", "val")}
     total = sum(map(len, pools.values()))
-    dice = np.random.default_rng(seed)
-    kept: set[str] = set()
+    rng = np.random.default_rng(seed)
+    chosen: set[str] = set()
     for pool in pools.values():
         n = round((patients or total) * len(pool) / total)
-        kept |= {str(name) for name in dice.permutation(pool)[:n]}
-    return table["subject"].isin(kept).to_numpy()
+        chosen |= {str(name) for name in rng.permutation(pool)[:n]}
+    return table["subject"].isin(chosen).to_numpy()
 
 
-def train(room: Path) -> float:
-    """Run the stage; returns its CPU seconds."""
+def train_trial(trial_folder: Path) -> float:
+    """Run the stage; return its CPU seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     environment = os.environ | {
-        "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE",
     }  # fmt: skip
-    with (room / "log").open("w") as log:
+    with (trial_folder / "log").open("w") as log:
         subprocess.run(
-            [sys.executable, "-m", "tasks.train_gan", FOLD], cwd=room, env=environment,
+            [sys.executable, "-m", "tasks.train_gan", FOLD], cwd=trial_folder, env=environment,
             stderr=log, check=True,
         )  # fmt: skip
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
 
 
-def judged(room: Path, slices: Path) -> dict[str, float]:
-    """The figures of a trained generator against the test patients."""
+def evaluate_trial(trial_folder: Path, slices: Path) -> dict[str, float]:
+    """Compute the figures of a trained generator against the test patients."""
     device = torch.device("cpu")
     train_set, test_set = (read_slices(FOLD, side, slices) for side in ("train", "test"))
-    generator = load_generator(room / "data/gan" / FOLD, device)
-    asked = SamplingRequest(count=2 * MOST, seed=SEEDS["draw"], tumor_share=0.5, min_island_px=3,
-                 min_tumor_px=5, attempts=8)  # fmt: skip
-    drawn = list(sample_generator(generator, asked, device))
+    generator = load_generator(trial_folder / "data/gan" / FOLD, device)
+    request = SamplingRequest(count=2 * MAX_COMPARED, seed=SEEDS["draw"], tumor_share=0.5,
+                 min_island_px=3, min_tumor_px=5, attempts=8)  # fmt: skip
+    generated = list(sample_generator(generator, request, device))
     figures: dict[str, float] = {}
     for label, name in ((0, "none"), (1, "tumour")):
-        images = np.array([one.image for one in drawn if one.label == label], np.float32)
-        real, other = of(test_set, label), of(train_set, label)
-        n = min(MOST, len(real), len(other))
+        images = np.array(
+            [
+                generated_slice.image
+                for generated_slice in generated
+                if generated_slice.label == label
+            ],
+            np.float32,
+        )
+        real, other = images_of_label(test_set, label), images_of_label(train_set, label)
+        n = min(MAX_COMPARED, len(real), len(other))
         if len(images) < n:  # a generator whose masks contradict its labels
             figures |= dict.fromkeys((f"{m} {name}" for m in ("FD", "SWD", "std z", "SSIM")), NAN)
             continue
-        fake, real, other = images[:n], evenly(real, n), evenly(other, n)
-        held = features(real)
-        figures[f"FD {name}"] = frechet_distance(features(fake), held) / frechet_distance(
-            features(other), held
+        fake, real, other = images[:n], evenly_spaced(real, n), evenly_spaced(other, n)
+        test_features = features(real)
+        figures[f"FD {name}"] = frechet_distance(features(fake), test_features) / frechet_distance(
+            features(other), test_features
         )
         figures[f"SWD {name}"] = sliced_wasserstein(fake, real) / sliced_wasserstein(other, real)
         figures[f"std z {name}"] = float(fake.std(0).mean() / other.std(0).mean())
-        figures[f"SSIM {name}"] = pair_ssim(fake) / pair_ssim(other)
-    figures |= masks_judged(drawn, train_set, test_set)
+        figures[f"SSIM {name}"] = mean_pair_ssim(fake) / mean_pair_ssim(other)
+    figures |= evaluate_masks(generated, train_set, test_set)
     if "area" in generator.architecture.conditions:
         figures["area follows"] = condition_fidelity(generator, train_set)
-    figures["redrawn"] = float(np.mean([one.redraws > 0 for one in drawn]))
-    figures["short"] = 1 - len(drawn) / asked.count
+    figures["redrawn"] = float(
+        np.mean([generated_slice.redraws > 0 for generated_slice in generated])
+    )
+    figures["short"] = 1 - len(generated) / request.count
     return figures
 
 
-def masks_judged(drawn: list[GeneratedSlice], train: SliceSet, test: SliceSet) -> dict[str, float]:
-    """Size and place of the drawn masks against the test patients', and whether they are clean."""
-    tumours = [one for one in drawn if one.label == 1]
+def evaluate_masks(
+    generated: list[GeneratedSlice], train: SliceSet, test: SliceSet
+) -> dict[str, float]:
+    """Compare size and place of generated masks with the test patients', and check them."""
+    tumours = [one for one in generated if one.label == 1]
     if not tumours:
         return dict.fromkeys(("mask size", "mask place", "outside", "disagree"), NAN)
-    fake = described(np.stack([one.mask for one in tumours]))
+    fake = area_and_centre(np.stack([one.mask for one in tumours]))
     real, other = (
-        described(side.masks[(side.table["label"] == 1).to_numpy()]) for side in (test, train)
+        area_and_centre(side.masks[(side.table["label"] == 1).to_numpy()]) for side in (test, train)
     )
-    near = [wasserstein_distance(other[:, place], real[:, place]) for place in range(3)]
+    far_apart = [wasserstein_distance(other[:, place], real[:, place]) for place in range(3)]
     far = [wasserstein_distance(fake[:, place], real[:, place]) for place in range(3)]
     outside = [
         float((one.mask > 0)[~head_mask(one.image.astype(np.float32))].sum()) for one in tumours
     ]
     return {
-        "mask size": far[0] / near[0],
-        "mask place": sum(far[1:]) / sum(near[1:]),
+        "mask size": far[0] / far_apart[0],
+        "mask place": sum(far[1:]) / sum(far_apart[1:]),
         "outside": float(np.mean(outside)),
-        "disagree": float(np.mean([bool(one.mask.any()) != bool(one.label) for one in drawn])),
+        "disagree": float(np.mean([bool(one.mask.any()) != bool(one.label) for one in generated])),
     }
 
 
 def condition_fidelity(generator: Generator, train: SliceSet) -> float:
-    """Spearman's correlation of asked areas with drawn ones: tenth, median, ninetieth percentile.
+    """Compute Spearman's correlation of requested and generated areas at three percentiles.
 
-    The same z for each, whatever its mask.
+    The percentiles are the tenth, the median and the ninetieth, with the same z for each, whatever
+    its mask.
     """
     tumours = train.table.loc[train.table["label"] == 1, "tumor_area_mm2"]
-    asked, found = [], []
+    requested, generated = [], []
     for area in tumours.quantile([0.1, 0.5, 0.9]):
-        wish = SamplingRequest(count=BATCH, seed=SEEDS["draw"], tumor_share=1.0, min_island_px=3,
+        request = SamplingRequest(count=BATCH, seed=SEEDS["draw"], tumor_share=1.0, min_island_px=3,
                     min_tumor_px=0, attempts=1, tumor_area_mm2=float(area))  # fmt: skip
-        masks = [one.mask for one in sample_generator(generator, wish, torch.device("cpu"))]
-        asked += [float(area)] * len(masks)
-        found += [float(mask.sum()) for mask in masks]
-    return float(spearmanr(asked, found).statistic)
+        masks = [
+            generated_slice.mask
+            for generated_slice in sample_generator(generator, request, torch.device("cpu"))
+        ]
+        requested += [float(area)] * len(masks)
+        generated += [float(mask.sum()) for mask in masks]
+    return float(spearmanr(requested, generated).statistic)
 
 
-def described(masks: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Log area and centre (n,3) of masks that are not empty."""
+def area_and_centre(masks: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Compute log area and centre (n,3) of masks that are not empty."""
     return np.array([[np.log(mask.sum()), *center_of_mass(mask)] for mask in masks if mask.any()])
 
 
-def of(slices: SliceSet, label: int) -> NDArray[np.float32]:
-    """The images of one label."""
+def images_of_label(slices: SliceSet, label: int) -> NDArray[np.float32]:
+    """Select the images of one label."""
     return slices.images[(slices.table["label"] == label).to_numpy()]
 
 
-def evenly(images: NDArray[np.float32], n: int) -> NDArray[np.float32]:
-    """n of the slices, evenly spaced over the patients."""
+def evenly_spaced(images: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+    """Select n of the slices, evenly spaced over the patients."""
     return images[np.linspace(0, len(images) - 1, n).round().astype(int)]
 
 
-def pair_ssim(images: NDArray[np.float32]) -> float:
-    """Mean SSIM of 64 pairs far apart in the set."""
+def mean_pair_ssim(images: NDArray[np.float32]) -> float:
+    """Compute the mean SSIM of 64 pairs far apart in the set."""
     half = len(images) // 2
     rows = np.linspace(0, half - 1, min(64, half)).round().astype(int)
     return float(np.mean([
@@ -280,59 +303,62 @@ def pair_ssim(images: NDArray[np.float32]) -> float:
 
 
 def sliced_wasserstein(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Sliced Wasserstein distance of 7 x 7 patches of Laplacian pyramids (Karras 2018, sec. 5).
+    """Compute the sliced Wasserstein distance of 7 x 7 patches of Laplacian pyramids.
 
-    `a` and `b` (n,C,H,W), equally many. Down to 16 pixels a side, 32 patches a slice and level,
-    128 directions, the mean over levels; patches are standardised by those of `b`.
+    Karras 2018, sec. 5. `a` and `b` (n,C,H,W), equally many. Down to 16 pixels a side, 32 patches a
+    slice and level, 128 directions, the mean over levels; patches are standardised by those of `b`.
     """
     levels = int(np.log2(a.shape[-1] / 16))
     distances = []
-    for one, other in zip(patches(a, levels), patches(b, levels), strict=True):
-        scale = other.std() + 1e-8
-        directions = np.random.default_rng(SEEDS["patches"]).normal(size=(one.shape[1], 128))
+    for patches_a, patches_b in zip(
+        pyramid_patches(a, levels), pyramid_patches(b, levels), strict=True
+    ):
+        scale = patches_b.std() + 1e-8
+        directions = np.random.default_rng(SEEDS["patches"]).normal(size=(patches_a.shape[1], 128))
         directions /= np.linalg.norm(directions, axis=0)
-        lined = [
-            np.sort((side - other.mean()) / scale @ directions, axis=0) for side in (one, other)
+        projected = [
+            np.sort((patches - patches_b.mean()) / scale @ directions, axis=0)
+            for patches in (patches_a, patches_b)
         ]
-        distances.append(np.abs(lined[0] - lined[1]).mean())
+        distances.append(np.abs(projected[0] - projected[1]).mean())
     return float(np.mean(distances))
 
 
-def patches(images: NDArray[np.float32], levels: int) -> list[NDArray[np.float64]]:
-    """Patches (32 n,49) of the first channel, one table a level of the pyramid."""
-    dice = np.random.default_rng(SEEDS["patches"])
-    found: list[list[NDArray[np.float64]]] = [[] for _ in range(levels + 1)]
+def pyramid_patches(images: NDArray[np.float32], levels: int) -> list[NDArray[np.float64]]:
+    """Extract patches (32 n,49) of the first channel, one table a level of the pyramid."""
+    rng = np.random.default_rng(SEEDS["patches"])
+    patches_by_level: list[list[NDArray[np.float64]]] = [[] for _ in range(levels + 1)]
     for image in images[:, 0]:
         for level, layer in enumerate(pyramid_laplacian(image, max_layer=levels)):
             windows = np.lib.stride_tricks.sliding_window_view(layer, (7, 7))
-            at = dice.integers(0, windows.shape[0], (2, 32))
-            found[level].append(windows[at[0], at[1]].reshape(32, 49))
-    return [np.concatenate(tables) for tables in found]
+            at = rng.integers(0, windows.shape[0], (2, 32))
+            patches_by_level[level].append(windows[at[0], at[1]].reshape(32, 49))
+    return [np.concatenate(tables) for tables in patches_by_level]
 
 
-def show(table: pd.DataFrame) -> None:
+def print_tables(table: pd.DataFrame) -> None:
     """Print every run, then the mean over seeds, as Markdown."""
-    print(markdown(table))
+    print(to_markdown(table))
     if table["seed"].nunique() > 1:
         means = table.groupby(["trial", "patients"], sort=False).mean(numeric_only=True)
         print("\nMeans over seeds:\n")
-        print(markdown(means.drop(columns="seed").reset_index()))
+        print(to_markdown(means.drop(columns="seed").reset_index()))
 
 
-def cut(table: pd.DataFrame) -> pd.DataFrame:
-    """What `small_data` cuts of the Fréchet distance's excess over real against real."""
-    sides = {
+def excess_reduction(table: pd.DataFrame) -> pd.DataFrame:
+    """Compute the share by which `small_data` reduces the Fréchet distance's excess over real."""
+    by_recipe = {
         name: table[table["trial"] == name].set_index(["patients", "seed"])[
             ["FD none", "FD tumour"]
         ]
         for name in ("small_data", "paper")
     }
-    found = 100 * (1 - (sides["small_data"] - 1) / (sides["paper"] - 1))
-    return found.reset_index()
+    reduction = 100 * (1 - (by_recipe["small_data"] - 1) / (by_recipe["paper"] - 1))
+    return reduction.reset_index()
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown, figures to three digits."""
+def to_markdown(table: pd.DataFrame) -> str:
+    """Format a table in Markdown, figures to three digits."""
     cells = [
         [f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row]
         for row in table.itertuples(index=False)

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks.phantom_cohorts import cohort
+from benchmarks.phantom_cohorts import read_or_simulate
 from tasks.common.slice_set import SliceSet
 from tasks.gate.measure_catalogue import catalogue
 from tasks.gate.reference_models import ReferenceModels, fit_reference_models
@@ -68,7 +68,7 @@ def pool(seeds: list[int], folder: Path) -> SliceSet:
     sides = [
         SliceSet(one.images, one.masks, one.table.assign(subject=f"{seed}-" + one.table["subject"]))
         for seed in seeds
-        for one in cohort(seed, folder)
+        for one in read_or_simulate(seed, folder)
     ]
     return joined(sides)
 

@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from scipy.stats import binomtest
 
-from benchmarks.phantom_cohorts import cohort
+from benchmarks.phantom_cohorts import read_or_simulate
 from tasks.common.slice_set import SliceSet, read_slices
 from tasks.gate.evaluate import Reference, evaluate, prepare_reference
 from tasks.params.gate import Gate
@@ -49,12 +49,16 @@ def main() -> None:
     if arguments.what == "known":
         for seed in range(arguments.seeds):
             path = arguments.folder / f"known-{arguments.size}.csv"
-            judge_all(path, seed, lambda s=seed: cohort(s, arguments.folder, size=arguments.size))  # type: ignore[misc]
+            judge_all(
+                path,
+                seed,
+                lambda s=seed: read_or_simulate(s, arguments.folder, size=arguments.size),
+            )  # type: ignore[misc]
     elif arguments.what == "alarms":
         for seed in range(FIRST_ORACLE, FIRST_ORACLE + arguments.draws):
             path = arguments.folder / f"alarms-{arguments.size}.csv"
             if (seed, "oracle") not in done(path):
-                train, val, oracle = cohort(seed, arguments.folder, size=arguments.size)
+                train, val, oracle = read_or_simulate(seed, arguments.folder, size=arguments.size)
                 config = Gate(seed=seed, threads=1, draws=20)
                 add(
                     path,

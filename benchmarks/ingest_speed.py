@@ -1,4 +1,4 @@
-"""Ingest beside dcm2niix and dicom2nifti, on MR series written from NIfTI volumes.
+"""Time ingest beside dcm2niix and dicom2nifti, on MR series written from NIfTI volumes.
 
 Run from the repository's root: `python benchmarks/ingest_speed.py VOLUMES`, with a folder of NIfTI
 files (`../shared/data/lgg`). Each tool converts the same series to gzipped NIfTI, on the same
@@ -8,10 +8,10 @@ the medians with auglift's throughput over each tool's, by wall and by processor
 least the work can cost (read the bytes once, hash, compress and write them, in one process).
 
 Last come two runs of auglift alone (`--rounds 0`: these only), the second with each series copied
-to ten patients. `peak_MiB` is the largest sum of the processes' memory that was seen at once, ten
-times a second; `high_water_MiB` the sum of each process's own peak as the kernel keeps it, which
+to ten patients. `peak_MiB` is the largest sum of the processes' memory, sampled ten times a
+second; `high_water_MiB` the sum of each process's own peak by the kernel, which
 neither the sampling nor the chance that two peaks coincide can change. The last lines (`--held`:
-these only) count the bytes that are held of each patient, file and volume until a batch ends.
+these only) count the bytes that are kept of each patient, file and volume until a batch ends.
 Needs the wheels `dcm2niix` and `dicom2nifti`.
 """
 
@@ -39,7 +39,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.tasks.dicom_cases import write_series  # noqa: E402
 
-OURS = "auglift"
+AUGLIFT = "auglift"
 OUT = "out"
 DICOM2NIFTI_ALONE = """
 import sys, warnings, dicom2nifti
@@ -79,37 +79,39 @@ def main() -> None:
     parser.add_argument("--held", action="store_true", help="count held bytes, nothing else")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        room = Path(folder)
+        workspace = Path(folder)
         if options.held:
-            count_held(room)
+            count_held(workspace)
             return
-        slices = write_batch(options.volumes, room / "data/raw/bench", options.series)
-        (room / "params.yaml").write_text("ingest: {}\n")
-        files = [path.stat().st_size for path in (room / "data/raw/bench").rglob("*.dcm")]
-        say(series=options.series, slices=slices, MB=round(sum(files) / 1e6), cores=cores())
+        slices = write_batch(options.volumes, workspace / "data/raw/bench", options.series)
+        (workspace / "params.yaml").write_text("ingest: {}\n")
+        files = [path.stat().st_size for path in (workspace / "data/raw/bench").rglob("*.dcm")]
+        print_json(
+            series=options.series, slices=slices, MB=round(sum(files) / 1e6), cores=count_cores()
+        )
         rows: dict[str, list[dict[str, float]]] = {}
         for number in range(options.rounds):
-            for tool, command in commands(room).items():
-                (room / OUT).mkdir()
-                row = measure(command, room)
+            for tool, command in tool_commands(workspace).items():
+                (workspace / OUT).mkdir()
+                row = run_and_measure(command, workspace)
                 rows.setdefault(tool, []).append(row)
-                say(tool=tool, round=number, **row)
+                print_json(tool=tool, round=number, **row)
                 for written in (OUT, "data/volumes"):
-                    shutil.rmtree(room / written, ignore_errors=True)
+                    shutil.rmtree(workspace / written, ignore_errors=True)
         if rows:
-            compare(rows, options.series)
+            print_comparison(rows, options.series)
         if options.times:
-            compare_memory(options, room)
-            count_held(room)
+            compare_memory(options, workspace)
+            count_held(workspace)
 
 
-def say(**facts: Any) -> None:
+def print_json(**facts: Any) -> None:
     """Print one JSON line."""
     print(json.dumps(facts), flush=True)
 
 
-def cores() -> int:
-    """The processor cores that this process may use."""
+def count_cores() -> int:
+    """Count the processor cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -121,41 +123,41 @@ def write_batch(volumes: Path, folder: Path, count: int) -> int:
         data = np.asarray(nib.load(images[number % len(images)]).dataobj)
         noise = np.random.default_rng(number).integers(0, 8, data.shape)
         pixels = (data.astype(np.uint16) * 8 + noise).transpose(2, 1, 0).astype(np.uint16)
-        write_series(folder / f"{number:05d}", pixels, patient=patient(number), seed=str(number))
+        write_series(folder / f"{number:05d}", pixels, patient=patient_id(number), seed=str(number))
         slices += len(pixels)
     return slices
 
 
-def patient(number: int) -> str:
-    """An id of a fixed length."""
+def patient_id(number: int) -> str:
+    """Return an ID of a fixed length."""
     return f"P{number:06d}"
 
 
 def copy_patients(few: Path, many: Path, times: int) -> None:
-    """Each series under so many patients' ids: the same volumes, only more often."""
+    """Copy each series under several patients' IDs: the same volumes, only more often."""
     folders = sorted(few.iterdir())
     for number in range(len(folders) * times):
         original = number % len(folders)
         (many / f"{number:05d}").mkdir(parents=True)
         for path in folders[original].iterdir():
             content = path.read_bytes()
-            renamed = content.replace(patient(original).encode(), patient(number).encode())
+            renamed = content.replace(patient_id(original).encode(), patient_id(number).encode())
             (many / f"{number:05d}" / path.name).write_bytes(renamed)
 
 
-def commands(room: Path) -> dict[str, list[str]]:
-    """Each tool's command, writing into a folder of its own."""
+def tool_commands(workspace: Path) -> dict[str, list[str]]:
+    """Return each tool's command, writing into a folder of its own."""
     import dcm2niix
 
-    raw = room / "data/raw/bench"
-    out = room / OUT
+    raw = workspace / "data/raw/bench"
+    out = workspace / OUT
     niix = (
-        f"ls {raw} | xargs -P {cores()} -I@ {dcm2niix.bin} -b n -z y -f @ -o {out}"
+        f"ls {raw} | xargs -P {count_cores()} -I@ {dcm2niix.bin} -b n -z y -f @ -o {out}"
         f" {raw}/@ > /dev/null"
     )
     python = [sys.executable, "-c"]
     return {
-        OURS: [sys.executable, "-m", "tasks.ingest", "bench"],
+        AUGLIFT: [sys.executable, "-m", "tasks.ingest", "bench"],
         "dcm2niix -z y, a process a series on all cores": ["bash", "-c", niix],
         "dcm2niix -z y, one process": [
             dcm2niix.bin, "-b", "n", "-z", "y", "-f", "%i", "-d", "9", "-o", str(out),
@@ -169,38 +171,41 @@ def commands(room: Path) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
-def compare(rows: dict[str, list[dict[str, float]]], series: int) -> None:
-    """Medians over the rounds, and the ratios within each round."""
-    for tool, found in rows.items():
-        seconds = statistics.median(row["seconds"] for row in found)
+def print_comparison(rows: dict[str, list[dict[str, float]]], series: int) -> None:
+    """Print medians over the rounds, and the ratios within each round."""
+    for tool, tool_rows in rows.items():
+        seconds = statistics.median(row["seconds"] for row in tool_rows)
         ratios = {
             f"auglift_over_it_by_{key}": round(
                 statistics.median(
-                    row[key] / own[key] for row, own in zip(found, rows[OURS], strict=True)
+                    row[key] / auglift_row[key]
+                    for row, auglift_row in zip(tool_rows, rows[AUGLIFT], strict=True)
                 ),
                 2,
             )
             for key in ("seconds", "cpu_seconds")
         }
-        say(
+        print_json(
             tool=tool,
             volumes_per_second=round(series / seconds, 2),
-            cpu_seconds=statistics.median(row["cpu_seconds"] for row in found),
-            peak_MiB=max(row["peak_MiB"] for row in found),
-            **(ratios if tool != OURS else {}),
+            cpu_seconds=statistics.median(row["cpu_seconds"] for row in tool_rows),
+            peak_MiB=max(row["peak_MiB"] for row in tool_rows),
+            **(ratios if tool != AUGLIFT else {}),
         )
 
 
-def compare_memory(options: argparse.Namespace, room: Path) -> None:
-    """The peak with many times the patients beside that with the fewer."""
-    copy_patients(room / "data/raw/bench", room / "data/raw/large", options.times)
+def compare_memory(options: argparse.Namespace, workspace: Path) -> None:
+    """Compare the peak with many times the patients and that with fewer."""
+    copy_patients(workspace / "data/raw/bench", workspace / "data/raw/large", options.times)
     for batch, factor in (("bench", 1), ("large", options.times)):
         command = [sys.executable, "-m", "tasks.ingest", batch]
-        say(tool=OURS, patients=options.series * factor, **measure(command, room))
+        print_json(
+            tool=AUGLIFT, patients=options.series * factor, **run_and_measure(command, workspace)
+        )
 
 
-def count_held(room: Path) -> None:
-    """What the first process keeps, by tracemalloc, of 300 patients who have 40 files each."""
+def count_held(folder_of_run: Path) -> None:
+    """Count what the first process keeps, by tracemalloc, of 300 patients with 40 files each."""
     from tasks.ingest.conversion.convert_patient import PatientResult
     from tasks.ingest.discover import find_patients
     from tasks.ingest.files.batch_files import list_batch_files
@@ -214,13 +219,13 @@ def count_held(room: Path) -> None:
 
     names, patients, files = Pseudonyms(DEMO_KEY), 300, 40
     tiny = np.ones((2, 2), np.uint16)
-    write_series(room / "one", np.stack([tiny] * files), patient=patient(0))
-    os.chdir(room)
+    write_series(folder_of_run / "one", np.stack([tiny] * files), patient=patient_id(0))
+    os.chdir(folder_of_run)
     for number in range(patients):
-        folder = Path("dicom") / patient(number)
+        folder = Path("dicom") / patient_id(number)
         folder.mkdir(parents=True)
         for path in sorted(Path("one").iterdir()):
-            content = path.read_bytes().replace(patient(0).encode(), patient(number).encode())
+            content = path.read_bytes().replace(patient_id(0).encode(), patient_id(number).encode())
             (folder / path.name).write_bytes(content)
         for index in range(files):
             target = Path(f"nifti/sub-{number:03d}/sub-{number:03d}_run-{index}_FLAIR.nii")
@@ -237,18 +242,20 @@ def count_held(room: Path) -> None:
             found = find_patients(files_by_kind, tables, plan, account)
             gc.collect()
             held = tracemalloc.get_traced_memory()[0]
-            say(batch=batch, bytes_a_patient=round(held / len(found)),
+            print_json(batch=batch, bytes_a_patient=round(held / len(found)),
                 bytes_a_file=round(held / len(found) / files))  # fmt: skip
             before = tracemalloc.get_traced_memory()[0]
             for number in range(patients):
-                account.add_patient(PatientResult(rows=[row_of(names.subject(patient(number)))]))
+                account.add_patient(
+                    PatientResult(rows=[manifest_row(names.subject(patient_id(number)))])
+                )
             held = tracemalloc.get_traced_memory()[0] - before
             tracemalloc.stop()
-    say(bytes_a_volume=round(held / patients))
+    print_json(bytes_a_volume=round(held / patients))
 
 
-def row_of(subject: str) -> dict[str, Any]:
-    """A manifest's row."""
+def manifest_row(subject: str) -> dict[str, Any]:
+    """Return a manifest's row."""
     return {
         "subject": subject, "session": "ses-01", "modality": "FLAIR", "evidence": "description",
         "image": f"{subject}/{subject}_ses-01_FLAIR.nii.gz", "mask": None,
@@ -258,13 +265,13 @@ def row_of(subject: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measure(command: list[str], room: Path) -> dict[str, float]:
-    """Wall and processor seconds, and the peak of the process tree's proportional memory."""
+def run_and_measure(command: list[str], workspace: Path) -> dict[str, float]:
+    """Measure wall and processor seconds, and the process tree's peak proportional memory."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     process = subprocess.Popen(
-        command, cwd=room, env=environment,
+        command, cwd=workspace, env=environment,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     peak, over = 0, threading.Event()
@@ -296,7 +303,7 @@ def measure(command: list[str], room: Path) -> dict[str, float]:
 
 
 def tree_memory(pid: int) -> tuple[int, dict[int, int]]:
-    """Of a process and its descendants: proportional memory now, and each one's peak, in KiB."""
+    """Sum a process tree's proportional memory now, and read each process's own peak, in KiB."""
     total, highest = 0, {}
     waiting = [pid]
     while waiting:

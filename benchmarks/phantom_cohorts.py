@@ -1,4 +1,4 @@
-"""Simulated cohorts for the judge's trials, kept on disk so that a later run begins where it ended.
+"""Simulate cohorts for the trials of the gate, cached on disk so that a later run resumes.
 
     python -m benchmarks.phantom_cohorts DIR FIRST COUNT
 
@@ -18,25 +18,27 @@ from tests.tasks.synthetic_cohort import simulated
 SPANS = {"train": (0, 26), "val": (26, 15), "oracle": (100, 30)}
 
 
-def cohort(seed: int, folder: Path, *, size: int = 64) -> tuple[SliceSet, SliceSet, SliceSet]:
-    """Training, validation and oracle slices of one seed, at 3 mm for 64 pixels a side."""
+def read_or_simulate(
+    seed: int, folder: Path, *, size: int = 64
+) -> tuple[SliceSet, SliceSet, SliceSet]:
+    """Return training, validation and oracle slices of one seed, at 3 mm for 64 pixels a side."""
     path = folder / f"cohort-{size}-{seed}.npz"
     if not path.exists():
-        write(path, seed, size)
+        write_cohort(path, seed, size)
     with np.load(path, allow_pickle=False) as saved:
-        sides = [read(saved, name, size) for name in SPANS]
-    return sides[0], sides[1], sides[2]
+        partitions = [read_partition(saved, name, size) for name in SPANS]
+    return partitions[0], partitions[1], partitions[2]
 
 
-def write(path: Path, seed: int, size: int) -> None:
-    """Simulate, and keep as `data/slices` does: float16 images."""
+def write_cohort(path: Path, seed: int, size: int) -> None:
+    """Simulate a cohort, and write it as `data/slices` does: float16 images."""
     arrays = {}
     for name, (first, count) in SPANS.items():
-        side = simulated(first, count, seed=seed, size=size, pixel_mm=192 / size)
-        arrays[f"{name} images"] = side.images.astype(np.float16)
-        arrays[f"{name} masks"] = np.packbits(side.masks, axis=-1)
+        slices = simulated(first, count, seed=seed, size=size, pixel_mm=192 / size)
+        arrays[f"{name} images"] = slices.images.astype(np.float16)
+        arrays[f"{name} masks"] = np.packbits(slices.masks, axis=-1)
         for column in ("subject", "site", "label"):
-            values = side.table[column].to_numpy()
+            values = slices.table[column].to_numpy()
             arrays[f"{name} {column}"] = values if column == "label" else values.astype("U16")
     folder = path.parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,8 +47,8 @@ def write(path: Path, seed: int, size: int) -> None:
     partial.replace(path)
 
 
-def read(saved: np.lib.npyio.NpzFile, name: str, size: int) -> SliceSet:
-    """One side of a cohort."""
+def read_partition(saved: np.lib.npyio.NpzFile, name: str, size: int) -> SliceSet:
+    """Read one partition of a cohort."""
     columns = {key: saved[f"{name} {key}"] for key in ("subject", "site", "label")}
     table = pd.DataFrame(columns)
     table.insert(0, "row", np.arange(len(table)))
@@ -56,4 +58,4 @@ def read(saved: np.lib.npyio.NpzFile, name: str, size: int) -> SliceSet:
 
 if __name__ == "__main__":
     for seed in range(int(sys.argv[2]), int(sys.argv[2]) + int(sys.argv[3])):
-        cohort(seed, Path(sys.argv[1]))
+        read_or_simulate(seed, Path(sys.argv[1]))

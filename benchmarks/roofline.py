@@ -1,4 +1,4 @@
-"""What a piece of work takes, and what the machine could do at best."""
+"""Measure what a piece of work costs, and the best that the machine can do."""
 
 import time
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from torch.utils.flop_counter import flop_registry
 Step = Callable[[], None]
 
 
-def timed(step: "Step", count: int, device: torch.device) -> tuple[float, float]:
-    """Seconds a step: the process's CPU seconds over its threads (a GPU's: wall), and wall."""
+def time_steps(step: "Step", count: int, device: torch.device) -> tuple[float, float]:
+    """Time a step: the process's CPU seconds over its threads (a GPU's: wall), and wall."""
     spent, wall = time.process_time(), time.perf_counter()
     for _ in range(count):
         step()
@@ -29,7 +29,7 @@ def timed(step: "Step", count: int, device: torch.device) -> tuple[float, float]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step needs whatever the machine: FLOPs of its products, bytes that it moves."""
+    """What a step needs on any machine: FLOPs of its products, bytes that it moves."""
 
     flops: float
     bytes: float
@@ -47,7 +47,7 @@ class Cost:
 class Counter(TorchDispatchMode):
     """FLOPs of products, and bytes that operators read and write as if nothing were cached.
 
-    `FlopCounterMode` itself stumbles over the double backward of a gradient penalty.
+    `FlopCounterMode` itself fails on the double backward of a gradient penalty.
     """
 
     flops = 0
@@ -77,15 +77,17 @@ class MachinePeak:
 
     @classmethod
     def measure(cls, device: torch.device) -> "MachinePeak":
-        """The best of some tries: other work on the machine only ever slows one down."""
+        """Measure the best of some tries: other work on the machine can only slow one down."""
         n = 8192 if device.type == "cuda" else 1024
         products = []
         for dtype in (torch.float32, torch.bfloat16):
             a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-            products.append(2 * n**3 / best(lambda a=a, b=b: a @ b, device))  # type: ignore[misc]
+            products.append(2 * n**3 / least_seconds(lambda a=a, b=b: a @ b, device))  # type: ignore[misc]
         x = torch.randn(2**28 if device.type == "cuda" else 2**24, device=device)
         y = torch.empty_like(x)
-        return cls(products[0], products[1], 2 * x.nbytes / best(lambda: y.copy_(x), device))
+        return cls(
+            products[0], products[1], 2 * x.nbytes / least_seconds(lambda: y.copy_(x), device)
+        )
 
     def __str__(self) -> str:
         return (
@@ -94,17 +96,17 @@ class MachinePeak:
         )
 
 
-def best(work: Callable[[], object], device: torch.device) -> float:
-    """Least seconds of a piece of work."""
-    return min(timed(lambda: void(work()), 3, device)[0] for _ in range(12))
+def least_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Return the least seconds of a piece of work."""
+    return min(time_steps(lambda: discard(work()), 3, device)[0] for _ in range(12))
 
 
-def void(_: object) -> None:
+def discard(_: object) -> None:
     """Drop a result."""
 
 
-def machine(device: torch.device) -> str:
-    """What the figures were measured on."""
+def describe_machine(device: torch.device) -> str:
+    """Describe the processor or GPU that the figures were measured on."""
     if device.type == "cuda":
         return torch.cuda.get_device_name()
     model = [

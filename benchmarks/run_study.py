@@ -4,9 +4,9 @@
         --work /tmp/lgg-study --part 1/2
 
 Works in clones of this repository under `--work`, one for each part, which share a DVC cache, and
-collects what each experiment left in `--work`/results/SIZE-DRAW/VARIANT/. What is there already is
-not run again: start it anew after a kill and it goes on. Parts may run side by side. Draws are the
-outer loop, so that a study that is cut short has all sizes of its first draws.
+collects each experiment's results in `--work`/results/SIZE-DRAW/VARIANT/. Existing results are
+not computed again, so that a killed study resumes. Parts may run side by side. Draws are the outer
+loop, so that a study that is cut short has all sizes of its first draws.
 `python -m benchmarks.study_report --work ...` reads the results.
 """
 
@@ -26,12 +26,12 @@ import yaml
 from tasks.stage.processes import die_with_parent
 
 ROOT = Path(__file__).parents[1]
-KEPT = ("lift.json", "downstream", "gate", "slices/stats.json")
+COLLECTED = ("lift.json", "downstream", "gate", "slices/stats.json")
 BATCH = "data/raw"
 
 
 @dataclass(frozen=True)
-class Cell:
+class StudyCell:
     """One experiment: `overrides` are keys of params.yaml."""
 
     size: int
@@ -40,17 +40,20 @@ class Cell:
     overrides: dict[str, Any]
 
     @property
-    def place(self) -> Path:
-        """Where its results go, under `results/`."""
+    def folder(self) -> Path:
+        """The folder of its results, under `results/`."""
         return Path(f"{self.size}-{self.draw}") / self.variant
 
     @property
-    def words(self) -> list[str]:
+    def arguments(self) -> list[str]:
         """The arguments of `dvc exp run`."""
         return [
-            word
+            argument
             for key, value in self.overrides.items()
-            for word in ("-S", f"++{key}={flat(value)}")  # ++: also keys that have a default
+            for argument in (
+                "-S",
+                f"++{key}={hydra_value(value)}",
+            )  # ++: also keys that have a default
         ]
 
 
@@ -64,60 +67,64 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="more")
     parser.add_argument("--sizes", type=int, nargs="*")
     parser.add_argument("--draws", type=int, nargs="*")
-    words = parser.parse_args()
+    options = parser.parse_args()
     die_with_parent()
-    plan = read(words.plan)
-    plan["more"] = {k: yaml.safe_load(v) for k, _, v in (one.partition("=") for one in words.more)}
-    plan["sizes"] = words.sizes or plan["sizes"]
-    plan["draws"] = words.draws or plan["draws"]
-    part, parts = map(int, words.part.split("/"))
-    clone = prepare_cell(words.work, f"clone-{part}", words.data, plan)
-    results = words.work / "results"
-    mine = list(cells(plan))
-    for number, (_, group) in enumerate(grouped(mine)):
+    plan = read_plan(options.plan)
+    plan["more"] = {
+        k: yaml.safe_load(v) for k, _, v in (setting.partition("=") for setting in options.more)
+    }
+    plan["sizes"] = options.sizes or plan["sizes"]
+    plan["draws"] = options.draws or plan["draws"]
+    part, parts = map(int, options.part.split("/"))
+    clone = prepare_clone(options.work, f"clone-{part}", options.data, plan)
+    results = options.work / "results"
+    all_cells = list(study_cells(plan))
+    for number, (_, group) in enumerate(group_by_generator(all_cells)):
         if number % parts != part - 1:
             continue
         for cell in group:
-            place = results / cell.place
-            if not place.exists() and not run(cell, clone, place, key=plan["key"]):
+            folder = results / cell.folder
+            if not folder.exists() and not run_cell(cell, clone, folder, key=plan["key"]):
                 break  # its variants would fail like it
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A plan; one that `extends` another, beside it, says only what it changes."""
+def read_plan(path: Path) -> dict[str, Any]:
+    """Read a plan; one that `extends` another, beside it, states only what it changes."""
     plan: dict[str, Any] = yaml.safe_load(path.read_text())
     if "extends" in plan:
-        whole = read(path.with_name(plan.pop("extends")))
-        plan["set"] = whole["set"] | plan.get("set", {})
-        plan = whole | plan
+        base = read_plan(path.with_name(plan.pop("extends")))
+        plan["set"] = base["set"] | plan.get("set", {})
+        plan = base | plan
     return plan
 
 
-def cells(plan: dict[str, Any]) -> Iterator[Cell]:
-    """Every experiment of a plan, draw by draw."""
+def study_cells(plan: dict[str, Any]) -> Iterator[StudyCell]:
+    """Yield every experiment of a plan, draw by draw."""
     for draw in plan["draws"]:
         for size in plan["sizes"]:
-            own = {"slices.train_patients": size, "slices.draw": draw}
-            own |= dict.fromkeys(plan["seeds"], 100 * draw + size)
-            own |= {plan["network_seeds"]: [draw]} | plan["by_size"].get(size, {})
-            own |= plan.get("more", {})  # of the command line
+            cell_settings = {"slices.train_patients": size, "slices.draw": draw}
+            cell_settings |= dict.fromkeys(plan["seeds"], 100 * draw + size)
+            cell_settings |= {plan["network_seeds"]: [draw]} | plan["by_size"].get(size, {})
+            cell_settings |= plan.get("more", {})  # of the command line
             for name, changes in plan["variants"].items():
-                only = changes.get("only", {})
-                if size in only.get("sizes", [size]) and draw in only.get("draws", [draw]):
+                restriction = changes.get("only", {})
+                if size in restriction.get("sizes", [size]) and draw in restriction.get(
+                    "draws", [draw]
+                ):
                     changed = {key: value for key, value in changes.items() if key != "only"}
-                    yield Cell(size, draw, name, plan["set"] | own | changed)
+                    yield StudyCell(size, draw, name, plan["set"] | cell_settings | changed)
 
 
-def grouped(every: list[Cell]) -> list[tuple[tuple[int, int], list[Cell]]]:
-    """The variants of a size and draw belong together: they share a generator."""
-    groups: dict[tuple[int, int], list[Cell]] = {}
-    for cell in every:
+def group_by_generator(study: list[StudyCell]) -> list[tuple[tuple[int, int], list[StudyCell]]]:
+    """Group the variants of a size and draw, which share a generator."""
+    groups: dict[tuple[int, int], list[StudyCell]] = {}
+    for cell in study:
         groups.setdefault((cell.draw, cell.size), []).append(cell)
     return list(groups.items())
 
 
-def prepare_cell(work: Path, name: str, data: Path, plan: dict[str, Any]) -> Path:
-    """A clone with the data in it, on the cache that all clones share.
+def prepare_clone(work: Path, name: str, data: Path, plan: dict[str, Any]) -> Path:
+    """Prepare a clone with the data in it, on the cache that all clones share.
 
     Of the data's patients only those that the plan names, where it names any.
     """
@@ -129,7 +136,7 @@ def prepare_cell(work: Path, name: str, data: Path, plan: dict[str, Any]) -> Pat
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
         subprocess.run([*git, "config", "user.name", "auglift"], check=True)
         subprocess.run([*git, "config", "user.email", "auglift@localhost"], check=True)
-        # Of the demo's outputs that it names none is here, and DVC may ask for one.
+        # The lock files name outputs of the demo, which are absent here and DVC may ask for.
         subprocess.run([*git, "rm", "-q", "dvc.lock", "data/raw/dvc.lock"], check=True)
         subprocess.run([*git, "commit", "-q", "-m", "Start without outputs"], check=True)
         cache = str(work.resolve() / "cache")
@@ -149,8 +156,8 @@ def prepare_cell(work: Path, name: str, data: Path, plan: dict[str, Any]) -> Pat
     return clone
 
 
-def run(cell: Cell, clone: Path, place: Path, *, key: str) -> bool:
-    """Run one experiment and keep what it left; a failure is told and does not end the study."""
+def run_cell(cell: StudyCell, clone: Path, folder: Path, *, key: str) -> bool:
+    """Run one experiment and collect its results; a failure does not end the study."""
     # A killed experiment leaves its params staged and no branch checked out.
     first = (clone / ".complete").read_text().strip()
     subprocess.run(["git", "-C", str(clone), "checkout", "-q", "--force", first], check=True)
@@ -162,49 +169,49 @@ def run(cell: Cell, clone: Path, place: Path, *, key: str) -> bool:
         "OMP_WAIT_POLICY": "PASSIVE",
         "DO_NOT_TRACK": "1",
     }
-    name = str(cell.place).replace("/", "-")
+    name = str(cell.folder).replace("/", "-")
     command = [sys.executable, "-m", "flows.dvc_process", "exp", "run", "-n", name]
-    # One of that name is there when its results were removed, to have them anew.
+    # An experiment of that name exists where its results were removed to compute them again.
     subprocess.run(
         [sys.executable, "-m", "dvc", "exp", "remove", "-q", name],
         cwd=clone, capture_output=True, check=False,
     )  # fmt: skip
     start = time.monotonic()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_name(f"{place.name}.log").open("w") as log:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.log").open("w") as log:
         code = subprocess.run(
-            [*command, *cell.words, "lift"],
+            [*command, *cell.arguments, "lift"],
             cwd=clone, env=environment, stdout=log, stderr=log, check=False,
         ).returncode  # fmt: skip
     minutes = (time.monotonic() - start) / 60
     print(f"{name}: {'done' if code == 0 else f'failed ({code})'}, {minutes:.1f} min", flush=True)
     if code:
         return False
-    partial = place.with_name(f".{place.name}.partial")
+    partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     shutil.copy2(clone / "params.yaml", partial)
-    for kept in KEPT:
-        source, target = clone / "data" / kept, partial / Path(kept).name
+    for path in COLLECTED:
+        source, target = clone / "data" / path, partial / Path(path).name
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
     wanted = {
         f"{task}-{arm}"
         for task in cell.overrides["downstream.tasks"]
         for arm in cell.overrides["downstream.arms"]
     }
-    for folder in (partial / "downstream").iterdir():  # an arm that was dropped stays on disk
-        if folder.name not in wanted:
-            shutil.rmtree(folder)
-    partial.replace(place)
+    for arm_folder in (partial / "downstream").iterdir():  # a dropped arm stays on disk
+        if arm_folder.name not in wanted:
+            shutil.rmtree(arm_folder)
+    partial.replace(folder)
     return True
 
 
-def flat(value: Any) -> str:
-    """A value as Hydra's grammar for overrides writes it."""
+def hydra_value(value: Any) -> str:
+    """Format a value in Hydra's grammar for overrides."""
     if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{flat(one)}" for key, one in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{hydra_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(flat(one) for one in value) + "]"
+        return "[" + ",".join(hydra_value(item) for item in value) + "]"
     return "null" if value is None else str(value)
 
 

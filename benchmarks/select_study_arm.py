@@ -1,4 +1,4 @@
-"""What a study left, and which candidate validation patients liked best in each size and draw."""
+"""Read a study's results, and choose the candidate with the best validation metric in each cell."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from tasks.lift import learning_curves
-from tasks.lift.claim import candidates, references
-from tasks.lift.downstream_results import FLAT
+from tasks.lift.claim import claim_candidates, claim_references
+from tasks.lift.downstream_results import MAX_LATE_GAIN
 
 BASE = "base"
 CURVE, ALONE = "real+classical", "synthetic"
@@ -18,19 +18,22 @@ BEST_REAL = "best without synthetic"  # of as many trainings as arms, chosen on 
 FIXED = "fixed"  # one candidate, named beforehand: no choice can flatter it
 FIXED_ARM = "real+classical+synthetic"
 DESCRIBED = (BEST_REAL, FIXED)  # beside the family, never in it
-PRIMARY = {"segment": "patients", "classify": "predictions"}  # the table of the primary metric
+PRIMARY_TABLE = {
+    "segment": "patients",
+    "classify": "predictions",
+}  # the table of the primary metric
 Cell = tuple[int, int]  # size and draw
 
 
 @dataclass(frozen=True)
-class Result:
-    """What one arm of one experiment left in `place`."""
+class ArmTraining:
+    """The result of one arm of one experiment, in `folder`."""
 
     size: int
     draw: int
     variant: str
     arm: str
-    place: Path
+    folder: Path
     runs: pd.DataFrame
 
     @property
@@ -45,113 +48,135 @@ class Result:
 
     @property
     def learnt(self) -> bool:
-        """Whether the networks found something of validation patients."""
+        """Whether the networks learnt anything, by validation patients."""
         return bool(self.runs["learnt"].all())
 
     @property
     def rising(self) -> bool:
         """Whether more steps might have helped."""
-        return bool(self.runs["rise"].mean() > FLAT)
+        return bool(self.runs["rise"].mean() > MAX_LATE_GAIN)
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of the arm's tables: what its networks said of test patients."""
-        return pd.read_parquet(self.place / f"{name}.parquet")
+        """Read one of the arm's tables of test patients."""
+        return pd.read_parquet(self.folder / f"{name}.parquet")
 
 
 @dataclass
-class Settled:
-    """The arms to compare at each size, a table over its draws for each; and what was decided.
+class ChosenArms:
+    """The arms to compare at each size, a table over its draws for each, and messages.
 
     The arms are those of the plan without its candidates, the chosen candidate as `CHOSEN`, and
     those of `DESCRIBED`.
     """
 
     tables: dict[int, dict[str, pd.DataFrame]] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
 
-def read(folder: Path, task: str) -> list[Result]:
-    """The results of a task; arms that were not trained are left out."""
-    found = []
-    for place in sorted(folder.glob(f"[0-9]*/[!.]*/downstream/{task}-*")):
-        size, _, draw = place.parents[2].name.partition("-")
-        runs = pd.read_parquet(place / "runs.parquet")
+def read_results(folder: Path, task: str) -> list[ArmTraining]:
+    """Read the results of a task; arms that were not trained are left out."""
+    trainings = []
+    for arm_folder in sorted(folder.glob(f"[0-9]*/[!.]*/downstream/{task}-*")):
+        size, _, draw = arm_folder.parents[2].name.partition("-")
+        runs = pd.read_parquet(arm_folder / "runs.parquet")
         if len(runs):
-            arm = place.name.removeprefix(f"{task}-")
-            found.append(Result(int(size), int(draw), place.parents[1].name, arm, place, runs))
-    return found
+            arm = arm_folder.name.removeprefix(f"{task}-")
+            trainings.append(
+                ArmTraining(int(size), int(draw), arm_folder.parents[1].name, arm, arm_folder, runs)
+            )
+    return trainings
 
 
-def on_validation(results: Iterable[Result]) -> pd.DataFrame:
-    """What is chosen by: a row an arm and variant, a column a size, the mean over draws."""
+def tabulate_validation(results: Iterable[ArmTraining]) -> pd.DataFrame:
+    """Tabulate the mean validation metric over draws: a row an arm and variant, a column a size."""
     table = pd.DataFrame(
-        [{"arm": one.name, "size": one.size, "value": one.validation} for one in results]
+        [
+            {"arm": training.name, "size": training.size, "value": training.validation}
+            for training in results
+        ]
     )
     return table.pivot_table(index="arm", columns="size", values="value", sort=False)
 
 
-def settle(task: str, results: Iterable[Result]) -> Settled:
-    """Choose in each size and draw, and put the draws of a size together.
+def choose_arms(task: str, results: Iterable[ArmTraining]) -> ChosenArms:
+    """Choose an arm in each size and draw, and concatenate the draws of a size.
 
     A draw counts for all arms of its size or for none, since no difference could be paired
     otherwise: it is left out where an arm is missing (too few slices passed the gate) and where
-    one learnt nothing, but for `synthetic`, whose failures are what it is worth.
+    an arm learnt nothing, except `synthetic`, whose failures are part of its worth.
     """
-    by_cell: dict[Cell, list[Result]] = {}
-    for one in results:
-        by_cell.setdefault((one.size, one.draw), []).append(one)
-    arms = sorted({one.arm for of in by_cell.values() for one in of if one.variant == BASE})
+    by_cell: dict[Cell, list[ArmTraining]] = {}
+    for training in results:
+        by_cell.setdefault((training.size, training.draw), []).append(training)
+    arms = sorted(
+        {
+            training.arm
+            for trainings in by_cell.values()
+            for training in trainings
+            if training.variant == BASE
+        }
+    )
     parts: dict[int, dict[str, list[pd.DataFrame]]] = {}
-    picked: Counter[str] = Counter()
-    settled = Settled()
-    for (size, draw), mine in sorted(by_cell.items()):
-        if silent := [one.name for one in mine if not one.learnt]:
-            settled.said.append(
-                f"Size {size}, draw {draw}: {', '.join(silent)} learnt nothing of validation"
+    times_chosen: Counter[str] = Counter()
+    result = ChosenArms()
+    for (size, draw), of_cell in sorted(by_cell.items()):
+        if failed := [training.name for training in of_cell if not training.learnt]:
+            result.messages.append(
+                f"Size {size}, draw {draw}: {', '.join(failed)} learnt nothing of validation"
                 " patients."
             )
-        chosen = choose(mine, arms)
+        chosen = choose_in_cell(of_cell, arms)
         if isinstance(chosen, str):
-            settled.said.append(f"Size {size}, draw {draw} is left out: {chosen}.")
+            result.messages.append(f"Size {size}, draw {draw} is left out: {chosen}.")
             continue
-        picked[chosen[CHOSEN].name] += 1
-        for name, one in chosen.items():
-            table = learning_curves.by_draw(one.table(PRIMARY[task]), draw)
+        times_chosen[chosen[CHOSEN].name] += 1
+        for name, training in chosen.items():
+            table = learning_curves.use_draw_as_seed(training.table(PRIMARY_TABLE[task]), draw)
             parts.setdefault(size, {}).setdefault(name, []).append(table)
-    settled.tables = {
+    result.tables = {
         size: {name: pd.concat(tables, ignore_index=True) for name, tables in of_size.items()}
         for size, of_size in parts.items()
     }
-    if picked:
-        said = ", ".join(f"{name} {count} times" for name, count in picked.most_common())
-        settled.said.append(f"Chosen on validation patients: {said}.")
-    rising = Counter(one.name for of in by_cell.values() for one in of if one.rising)
-    total = sum(map(len, by_cell.values()))
-    settled.said.append(
-        f"Still rising by more than {FLAT} in the last fifth of the steps: {rising.total()} of"
-        f" {total} networks" + "".join(f", {name} {n}" for name, n in rising.most_common()) + "."
+    if times_chosen:
+        counts = ", ".join(f"{name} {count} times" for name, count in times_chosen.most_common())
+        result.messages.append(f"Chosen on validation patients: {counts}.")
+    rising = Counter(
+        training.name for trainings in by_cell.values() for training in trainings if training.rising
     )
-    return settled
+    total = sum(map(len, by_cell.values()))
+    result.messages.append(
+        f"Still rising by more than {MAX_LATE_GAIN} in the last fifth of the steps:"
+        f" {rising.total()} of {total} networks"
+        + "".join(f", {name} {n}" for name, n in rising.most_common())
+        + "."
+    )
+    return result
 
 
-def choose(mine: Sequence[Result], arms: Sequence[str]) -> Mapping[str, Result] | str:
-    """What of a size and draw stands for each arm; or why it must be left out."""
-    base = {one.arm: one for one in mine if one.variant == BASE}
+def choose_in_cell(
+    trainings: Sequence[ArmTraining], arms: Sequence[str]
+) -> Mapping[str, ArmTraining] | str:
+    """Choose a training for each arm in one size and draw; or say why the draw must be left out."""
+    base = {training.arm: training for training in trainings if training.variant == BASE}
     if missing := [arm for arm in arms if arm not in base]:
         return f"no result of {', '.join(missing)}"
-    mixed = candidates(arms)
-    named = {arm: one for arm, one in base.items() if arm not in mixed}
-    if not mixed:
+    candidates = claim_candidates(arms)
+    chosen = {arm: training for arm, training in base.items() if arm not in candidates}
+    if not candidates:
         return "no candidate"
-    named[CHOSEN] = best([one for one in mine if one.arm in mixed])
-    if failed := [one.name for arm, one in named.items() if arm != ALONE and not one.learnt]:
+    chosen[CHOSEN] = best_on_validation(
+        [training for training in trainings if training.arm in candidates]
+    )
+    if failed := [
+        training.name for arm, training in chosen.items() if arm != ALONE and not training.learnt
+    ]:
         return f"{', '.join(failed)} learnt nothing"
-    named[BEST_REAL] = best([base[arm] for arm in references(arms)])
+    chosen[BEST_REAL] = best_on_validation([base[arm] for arm in claim_references(arms)])
     if FIXED_ARM in base:
-        named[FIXED] = base[FIXED_ARM]
-    return named
+        chosen[FIXED] = base[FIXED_ARM]
+    return chosen
 
 
-def best(results: Sequence[Result]) -> Result:
-    """The one that validation patients like best."""
-    return max(results, key=lambda one: one.validation)
+def best_on_validation(results: Sequence[ArmTraining]) -> ArmTraining:
+    """Return the training with the best validation metric."""
+    return max(results, key=lambda training: training.validation)

@@ -1,11 +1,11 @@
-"""Does a higher SSIM go with a higher accuracy? Asked of a generator's own checkpoints.
+"""Test whether a higher SSIM goes with a higher accuracy, on a generator's own checkpoints.
 
     python -m benchmarks.ssim_vs_accuracy --slices data/slices --out DIR \\
         --steps 100 200 400 800 [GAN ...]
 
 Reads slices of one fold and generators (`data/gan/FOLD` folders); `--steps` trains one more, with
 the recipe of `params.yaml`, and keeps it at each of these steps. Of every generator, 400 slices
-are drawn. SSIM is that with the nearest real slice, of training and of validation patients; the
+are sampled. SSIM is that with the nearest real slice, of training and of validation patients; the
 accuracy is that of classifiers which saw these slices alone, on validation patients. Results stay
 in DIR, a file a generator: a later run continues.
 """
@@ -36,7 +36,7 @@ from tasks.measures.similarity import ncc_search
 from tasks.measures.similarity.ssim_search import nearest_ssim
 from tasks.params.train_gan import TrainGan
 
-WISH = SamplingRequest(
+REQUEST = SamplingRequest(
     count=400, seed=5, tumor_share=0.5, min_island_px=3, min_tumor_px=5, attempts=8
 )
 SEEDS, STEPS, BATCH, RATE = (0, 1, 2), 120, 32, 3e-3  # of the classifiers
@@ -51,35 +51,35 @@ def main() -> None:
     parser.add_argument("--fold", default="0")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, nargs="*", default=[])
-    words = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    train, val = (read_slices(words.fold, name, words.slices) for name in ("train", "val"))
-    words.out.mkdir(parents=True, exist_ok=True)
-    if any(not (words.out / f"step_{step}").exists() for step in words.steps):
-        for folder in snapshots(train, val, sorted(words.steps), words.out):
+    train, val = (read_slices(options.fold, name, options.slices) for name in ("train", "val"))
+    options.out.mkdir(parents=True, exist_ok=True)
+    if any(not (options.out / f"step_{step}").exists() for step in options.steps):
+        for folder in train_snapshots(train, val, sorted(options.steps), options.out):
             print(folder, flush=True)
-    folders = [*(words.out / f"step_{step}" for step in words.steps), *words.generators]
+    folders = [*(options.out / f"step_{step}" for step in options.steps), *options.generators]
     rows = []
     for index, folder in enumerate(folders):
-        kept = words.out / f"{index}-{folder.name}.json"
-        if not kept.exists():
-            kept.write_text(json.dumps(figures(folder, train, val)))
-            print(kept.read_text(), flush=True)
-        rows.append(json.loads(kept.read_text()))
-    show(pd.DataFrame(rows))
+        result_path = options.out / f"{index}-{folder.name}.json"
+        if not result_path.exists():
+            result_path.write_text(json.dumps(measure_generator(folder, train, val)))
+            print(result_path.read_text(), flush=True)
+        rows.append(json.loads(result_path.read_text()))
+    print_tables(pd.DataFrame(rows))
 
 
-def snapshots(train: SliceSet, val: SliceSet, steps: list[int], out: Path) -> Iterator[Path]:
-    """Train a generator and keep it at each of `steps`, as `data/gan/FOLD` does."""
+def train_snapshots(train: SliceSet, val: SliceSet, steps: list[int], out: Path) -> Iterator[Path]:
+    """Train a generator and save it at each of `steps`, as `data/gan/FOLD` does."""
     from tasks.train_gan.distributed import Ranks
     from tasks.train_gan.training_data import to_device
     from tasks.train_gan.training_loop import new_trainer
 
-    asked = params.read_section(TrainGan).model_copy(update={"threads": 1, "steps": steps[-1]})
+    config = params.read_section(TrainGan).model_copy(update={"threads": 1, "steps": steps[-1]})
     examples = to_device(
-        train, val, soften=asked.soften, device=torch.device("cpu"), conditions=asked.conditions
+        train, val, soften=config.soften, device=torch.device("cpu"), conditions=config.conditions
     )
-    trainer = new_trainer(asked, examples, Ranks())
+    trainer = new_trainer(config, examples, Ranks())
     for step in range(1, steps[-1] + 1):
         trainer.step(step, examples)
         if step in steps:
@@ -90,20 +90,20 @@ def snapshots(train: SliceSet, val: SliceSet, steps: list[int], out: Path) -> It
                 {name: value.contiguous() for name, value in weights.items()},
                 folder / "generator.safetensors",
             )
-            config = {"kind": "dcgan", "architecture": asdict(trainer.architecture),
-                      "recipe": asked.recipe, "best_step": step}  # fmt: skip
-            (folder / "config.json").write_text(json.dumps(config))
+            metadata = {"kind": "dcgan", "architecture": asdict(trainer.architecture),
+                      "recipe": config.recipe, "best_step": step}  # fmt: skip
+            (folder / "config.json").write_text(json.dumps(metadata))
             yield folder
 
 
-def figures(folder: Path, train: SliceSet, val: SliceSet) -> dict[str, float | str]:
-    """SSIM with the nearest real slices, Fréchet distance, and what classifiers learn."""
+def measure_generator(folder: Path, train: SliceSet, val: SliceSet) -> dict[str, float | str]:
+    """Compute SSIM with the nearest real slices, Fréchet distance, and what classifiers learn."""
     generator = load_generator(folder, torch.device("cpu"))
-    drawn = list(sample_generator(generator, WISH, torch.device("cpu")))
-    images = np.stack([one.image for one in drawn]).astype(np.float32)
-    labels = np.array([one.label for one in drawn])
+    generated = list(sample_generator(generator, REQUEST, torch.device("cpu")))
+    images = np.stack([generated_slice.image for generated_slice in generated]).astype(np.float32)
+    labels = np.array([generated_slice.label for generated_slice in generated])
     config = json.loads((folder / "config.json").read_text())
-    found: dict[str, float | str] = {
+    figures: dict[str, float | str] = {
         "generator": f"{config['recipe']}, step {config['best_step']}",
         "n": len(images),
         "ssim_train": mean_ssim(images, train),
@@ -111,25 +111,25 @@ def figures(folder: Path, train: SliceSet, val: SliceSet) -> dict[str, float | s
         "frechet": frechet_distance(features(images), features(val.images)),
     }
     if len(set(labels.tolist())) < 2:  # no mask agreed with its label: nothing to learn from
-        return found | {"auroc": np.nan, "accuracy": np.nan}
-    scores = [learnt(images, labels, val, seed=seed) for seed in SEEDS]
+        return figures | {"auroc": np.nan, "accuracy": np.nan}
+    scores = [train_classifier(images, labels, val, seed=seed) for seed in SEEDS]
     auroc, accuracy = np.mean(scores, axis=0)
-    return found | {"auroc": float(auroc), "accuracy": float(accuracy)}
+    return figures | {"auroc": float(auroc), "accuracy": float(accuracy)}
 
 
 def mean_ssim(images: np.ndarray, real: SliceSet) -> float:
-    """Mean SSIM with the nearest real slice, under flips and shifts, within the body."""
-    found = ncc_search.nearest_by_ncc(images, real.images)
-    near = nearest_ssim(
-        images, real.images, body_masks(images), body_masks(real.images), correlated=found
+    """Compute the mean SSIM with the nearest real slice, with flips and shifts, in the body."""
+    nearest_slices = ncc_search.nearest_by_ncc(images, real.images)
+    ssim = nearest_ssim(
+        images, real.images, body_masks(images), body_masks(real.images), correlated=nearest_slices
     )
-    return float(near.scores.mean())
+    return float(ssim.scores.mean())
 
 
-def learnt(
+def train_classifier(
     images: np.ndarray, labels: np.ndarray, val: SliceSet, *, seed: int
 ) -> tuple[float, float]:
-    """AUROC and accuracy on validation patients of a classifier that saw these slices alone."""
+    """Train a classifier on these slices alone; return its AUROC and accuracy on validation."""
     network = build_classifier(images.shape[1], seed=seed)
     rng = np.random.default_rng(seed)
     pools = [np.flatnonzero(labels == label) for label in (0, 1)]
@@ -153,8 +153,8 @@ def learnt(
     return roc_auc_score(truth, probability), accuracy_score(truth, probability > 0.5)
 
 
-def show(rows: pd.DataFrame) -> None:
-    """The generators, and Spearman's rank correlations with their intervals."""
+def print_tables(rows: pd.DataFrame) -> None:
+    """Print the generators, and Spearman's rank correlations with their intervals."""
     ordered = rows.sort_values("accuracy")
     print("| generator | SSIM to training | to validation | Fréchet distance | AUROC | accuracy |")
     print("|---|---|---|---|---|---|")
@@ -171,7 +171,7 @@ def show(rows: pd.DataFrame) -> None:
 
 
 def correlation(a: "pd.Series[float]", b: "pd.Series[float]") -> str:
-    """Spearman's correlation, 95 % interval on Fisher's scale (Bonett & Wright 2000)."""
+    """Format Spearman's correlation, 95 % interval on Fisher's scale (Bonett & Wright 2000)."""
     r = float(spearmanr(a, b).statistic)
     if len(a) < 5 or abs(r) >= 1:
         return f"{r:.2f}"

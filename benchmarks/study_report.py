@@ -1,11 +1,11 @@
-"""What a study came to: tables in Markdown and the learning curves as a picture.
+"""Report a study: tables in Markdown and the learning curves as a figure.
 
     python -m benchmarks.study_report --work /tmp/lgg-study --plan benchmarks/lgg.yaml \\
         --plot curves.png
 
 Reads what `benchmarks.run_study` collected. Of the candidates of a size and draw (arms with real
-and synthetic slices, in every variant) the one that validation patients liked best stands for all
-of them, as the arm `chosen`.
+and synthetic slices, in every variant) the one with the best validation metric stands for all of
+them, as the arm `chosen`.
 """
 
 import argparse
@@ -29,285 +29,319 @@ from benchmarks.select_study_arm import (
     DESCRIBED,
     FIXED,
     FIXED_ARM,
-    PRIMARY,
-    Result,
-    on_validation,
-    read,
-    settle,
+    PRIMARY_TABLE,
+    ArmTraining,
+    choose_arms,
+    read_results,
+    tabulate_validation,
 )
 from tasks.common.arms import Arm
 from tasks.lift import learning_curves, patient_metrics
-from tasks.lift.bootstrap import Difference, Pair, Resampling, estimate, sign_flip
-from tasks.lift.claim import claim_contrasts, over_real
-from tasks.lift.compare import METRICS, within
-from tasks.lift.compare import PRIMARY as PRIMARY_METRIC
-from tasks.lift.downstream_results import by_site, by_size
-from tasks.lift.patient_metrics import Axes, Measure
-from tasks.schemas.predictions import UNBOUNDED
+from tasks.lift.bootstrap import ArmPair, Difference, Resampling, estimate_metric, sign_flip_test
+from tasks.lift.claim import claim_contrasts, contrasts_with_real
+from tasks.lift.compare import METRICS, PRIMARY_METRIC, clip_interval_to_range
+from tasks.lift.downstream_results import group_by_site, group_by_tumor_size
+from tasks.lift.patient_metrics import PatientMetric, RunPatientAxes
+from tasks.schemas.predictions import UNBOUNDED_METRICS
 
-CONTRASTED = ("dice_volume", "auroc", "sensitivity")  # the others' means are printed
-FEWEST = 5  # test patients of a group
+CONTRASTED_METRICS = ("dice_volume", "auroc", "sensitivity")  # the others' means are printed
+MIN_GROUP_PATIENTS = 5  # test patients of a group
 SEED = 19
 
 
 @dataclass(frozen=True)
-class Metric:
+class StudyMetric:
     """One metric of every arm at every size."""
 
     name: str
-    measures: dict[int, dict[str, Measure]]
+    measures: dict[int, dict[str, PatientMetric]]
     estimates: learning_curves.Estimates
     resampling: Resampling
 
     @property
     def limit(self) -> float:
-        """Its largest value."""
-        return np.inf if self.name in UNBOUNDED else 1.0
+        """The metric's largest value."""
+        return np.inf if self.name in UNBOUNDED_METRICS else 1.0
 
     def family(self) -> learning_curves.Estimates:
-        """Without the arms that are described only."""
+        """Return the estimates without the arms that are only described."""
         return {
-            size: {arm: one for arm, one in of_size.items() if arm not in DESCRIBED}
+            size: {arm: estimate for arm, estimate in of_size.items() if arm not in DESCRIBED}
             for size, of_size in self.estimates.items()
         }
 
     def sizes(self, wanted: Sequence[int]) -> list[int]:
-        """Those with draws enough to tell how draws differ."""
+        """Return the sizes with enough draws to estimate the variance between them."""
         return [
             size for size in wanted if size in self.estimates
-            and all(one.freedom > 0 for one in self.estimates[size].values())
+            and all(estimate.degrees_of_freedom > 0 for estimate in self.estimates[size].values())
         ]  # fmt: skip
 
 
 def main() -> None:
-    """Print the tables and draw the curves."""
+    """Print the tables and plot the curves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--plan", type=Path, required=True)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--claims", type=int, nargs="*", help="sizes, else the plan's")
     parser.add_argument("--bootstrap", type=int, default=2000)
-    words = parser.parse_args()
-    claimed = words.claims or run_study.read(words.plan).get("claims", [])
-    folder = words.work / "results"
+    options = parser.parse_args()
+    claimed = options.claims or run_study.read_plan(options.plan).get("claims", [])
+    folder = options.work / "results"
     for task in ("segment", "classify"):
         print(f"\n## {task}\n")
-        results = [one for one in read(folder, task) if not Arm.parse(one.arm).is_diagnostic]
+        results = [
+            one for one in read_results(folder, task) if not Arm.parse(one.arm).is_diagnostic
+        ]
         if not results:
             print("Nothing.")
             continue
-        settled = settle(task, results)
-        print(*settled.said, "\nOn validation patients, means over draws:\n", sep="\n")
-        show(
-            {"arm": arm} | {f"n = {size}": number(value) for size, value in row.items()}
-            for arm, row in on_validation(results).iterrows()
+        settled = choose_arms(task, results)
+        print(*settled.messages, "\nOn validation patients, means over draws:\n", sep="\n")
+        print_table(
+            {"arm": arm} | {f"n = {size}": format_number(value) for size, value in row.items()}
+            for arm, row in tabulate_validation(results).iterrows()
         )
         if settled.tables:
-            report(task, settled.tables, results[0], claimed, words)
+            report_task(task, settled.tables, results[0], claimed, options)
     print("\n## The gate\n")
-    show(gates(folder))
+    print_table(gate_rows(folder))
     print("\n## The split of the seed paper\n")
-    show(by_slice(folder))
+    print_table(slice_split_rows(folder))
 
 
-def report(
+def report_task(
     task: str,
     tables: Mapping[int, Mapping[str, pd.DataFrame]],
-    any_result: Result,
+    any_result: ArmTraining,
     claimed: Sequence[int],
-    words: argparse.Namespace,
+    options: argparse.Namespace,
 ) -> None:
     """Print every metric of a task; `any_result` knows the groups of the test patients."""
-    axes = {size: learning_curves.axes_of(arms) for size, arms in tables.items()}
+    axes = {size: learning_curves.common_axes(arms) for size, arms in tables.items()}
     patients = len(next(iter(axes.values())).patients)
-    draws = {size: len(one.runs) for size, one in axes.items()}
+    draws = {size: len(size_axes.runs) for size, size_axes in axes.items()}
     print(f"\n{patients} test patients; draws by size: {draws}")
-    of = patient_metrics.segment if task == "segment" else patient_metrics.classify
-    known = {
-        size: {arm: of(table, axes[size]) for arm, table in arms.items()}
+    compute_metrics = (
+        patient_metrics.segmentation_metrics
+        if task == "segment"
+        else patient_metrics.classification_metrics
+    )
+    metrics_by_size = {
+        size: {arm: compute_metrics(table, axes[size]) for arm, table in arms.items()}
         for size, arms in tables.items()
     }
     for name in METRICS[task]:
-        found = {
-            size: {arm: every[name] for arm, every in arms.items() if name in every}
-            for size, arms in known.items()
+        metric_by_size = {
+            size: {arm: metrics[name] for arm, metrics in arms.items() if name in metrics}
+            for size, arms in metrics_by_size.items()
         }
-        estimates, resampling = learning_curves.estimates_of(
-            found, axes, draws=words.bootstrap, seed=SEED
+        estimates, resampling = learning_curves.estimate_curves(
+            metric_by_size, axes, draws=options.bootstrap, seed=SEED
         )
         if not any(estimates.values()):
             continue
-        metric = Metric(name, found, estimates, resampling)
+        metric = StudyMetric(name, metric_by_size, estimates, resampling)
         print(f"\n### {name}\n")
-        show(means(metric))
+        print_table(mean_rows(metric))
         sizes = metric.sizes(claimed)
-        if name in CONTRASTED and sizes:
-            pairs = learning_curves.contrasts(metric.family(), resampling, sizes)
+        if name in CONTRASTED_METRICS and sizes:
+            pairs = learning_curves.contrasts_by_size(metric.family(), resampling, sizes)
             if name == PRIMARY_METRIC[task]:
-                claims = learning_curves.claims(metric.family(), pairs)
+                claims = learning_curves.claims_by_size(metric.family(), pairs)
                 print("\n" + "; ".join(f"n = {n}: **{claim}**" for n, claim in claims.items()))
             print("\nThe family of the claims:\n")
-            show(differences(metric, pairs))
+            print_table(difference_rows(metric, pairs))
             print("\nBeside it, simultaneous among themselves:\n")
-            show(
-                differences(
-                    metric, learning_curves.contrasts(estimates, resampling, sizes, described)
+            print_table(
+                difference_rows(
+                    metric,
+                    learning_curves.contrasts_by_size(
+                        estimates, resampling, sizes, described_contrasts
+                    ),
                 )
             )
         if name == PRIMARY_METRIC[task]:
             print()
-            show(worths(metric))
+            print_table(equivalent_patients_rows(metric))
             print()
             subjects = any_result.table("patients")
             slices = any_result.table("predictions")
-            groups = by_site(subjects, next(iter(axes.values())))
-            groups |= by_size(slices, next(iter(axes.values())))
-            show(by_group(metric, axes, groups, words.bootstrap))
-            if words.plot and task == "segment":
-                plot(metric, words.plot)
+            groups = group_by_site(subjects, next(iter(axes.values())))
+            groups |= group_by_tumor_size(slices, next(iter(axes.values())))
+            print_table(subgroup_rows(metric, axes, groups, options.bootstrap))
+            if options.plot and task == "segment":
+                plot_learning_curves(metric, options.plot)
 
 
-def described(arms: Sequence[str]) -> list[Pair]:
-    """Contrasts beside the family: what a choice among as few networks, or none, would show."""
+def described_contrasts(arms: Sequence[str]) -> list[ArmPair]:
+    """List contrasts beside the family: what a choice among as few networks, or none, shows."""
     family = [arm for arm in arms if arm not in DESCRIBED]
     pairs = [(CHOSEN, BEST_REAL), (FIXED, CURVE), (FIXED, BEST_REAL)]
     pairs = [(arm, reference) for arm, reference in pairs if arm in arms and reference in arms]
-    return pairs + [pair for pair in over_real(family) if pair not in claim_contrasts(family)]
+    return pairs + [
+        pair for pair in contrasts_with_real(family) if pair not in claim_contrasts(family)
+    ]
 
 
-def means(metric: Metric) -> Iterator[dict[str, Any]]:
-    """A row a size, a column an arm; no interval where one draw tells nothing of others."""
+def mean_rows(metric: StudyMetric) -> Iterator[dict[str, Any]]:
+    """Yield a row a size, a column an arm; no interval where there is one draw only."""
     for size, of_size in metric.estimates.items():
         row: dict[str, Any] = {"patients": size}
-        for arm, one in of_size.items():
-            row[label(arm)] = number(one.value)
-            if one.freedom > 0:
-                possible = learning_curves.clip_to_metric_range(one, metric.resampling, seed=1)
-                row[label(arm)] += f" ({span(np.clip(possible, 0, metric.limit))})"
+        for arm, estimate in of_size.items():
+            row[arm_label(arm)] = format_number(estimate.value)
+            if estimate.degrees_of_freedom > 0:
+                distribution = learning_curves.arm_mean_distribution(
+                    estimate, metric.resampling, seed=1
+                )
+                row[arm_label(arm)] += (
+                    f" ({format_interval(np.clip(distribution, 0, metric.limit))})"
+                )
         yield row
 
 
-def differences(
-    metric: Metric, pairs: Mapping[int, Mapping[Pair, Difference]]
+def difference_rows(
+    metric: StudyMetric, pairs: Mapping[int, Mapping[ArmPair, Difference]]
 ) -> Iterator[dict[str, Any]]:
-    """A row a contrast."""
+    """Yield a row a contrast."""
     for size, of_size in pairs.items():
-        for (arm, reference), one in of_size.items():
-            known = metric.measures[size]
-            p = sign_flip(known[arm], known[reference], seed=SEED)
-            low, high = within(one, metric.name)
+        for (arm, reference), difference in of_size.items():
+            metric_by_arm = metric.measures[size]
+            p_value = sign_flip_test(metric_by_arm[arm], metric_by_arm[reference], seed=SEED)
+            low, high = clip_interval_to_range(difference, metric.name)
             yield {
                 "patients": size,
-                "arm": label(arm),
-                "less": label(reference),
-                "difference": f"{one.lift:+.3f}",
+                "arm": arm_label(arm),
+                "less": arm_label(reference),
+                "difference": f"{difference.lift:+.3f}",
                 "95 %, simultaneous": f"{low:+.3f} to {high:+.3f}",
-                "p": f"{one.p_adjusted:.3f}",
-                "sign flip": "" if p is None else f"{p:.4f}",
-                "detectable": number(one.detectable) if one.detectable <= metric.limit else "none",
+                "p": f"{difference.p_adjusted:.3f}",
+                "sign flip": "" if p_value is None else f"{p_value:.4f}",
+                "detectable": format_number(difference.detectable)
+                if difference.detectable <= metric.limit
+                else "none",
             }
 
 
-def worths(metric: Metric) -> Iterator[dict[str, Any]]:
-    """What the chosen arm and synthetic slices alone are worth."""
+def equivalent_patients_rows(metric: StudyMetric) -> Iterator[dict[str, Any]]:
+    """Yield what the chosen arm and synthetic slices alone are worth in real patients."""
     sizes = metric.sizes(list(metric.estimates))
     curve = {size: metric.estimates[size][CURVE] for size in sizes}
     for size in sizes:
         of_size, real = metric.estimates[size], metric.estimates[size]["real"]
         for arm in (CHOSEN, FIXED, ALONE):
             if arm in of_size and len(curve) > 1:
-                one = of_size[arm]
+                estimate = of_size[arm]
                 patients, (low, high) = learning_curves.equivalent_patients(
-                    curve, one, metric.resampling
+                    curve, estimate, metric.resampling
                 )
-                shares = learning_curves.clip_to_metric_range(
-                    one, metric.resampling, seed=1
-                ) / learning_curves.clip_to_metric_range(real, metric.resampling, seed=1)
+                shares = learning_curves.arm_mean_distribution(
+                    estimate, metric.resampling, seed=1
+                ) / learning_curves.arm_mean_distribution(real, metric.resampling, seed=1)
                 yield {
                     "patients": size,
-                    "arm": label(arm),
+                    "arm": arm_label(arm),
                     f"worth in patients, `{CURVE}`": f"{patients:.1f} ({low:.1f} to {high:.1f})",
-                    "share of `real`": f"{one.value / real.value:.2f} ({span(shares)})",
+                    "share of `real`": f"{estimate.value / real.value:.2f}"
+                    f" ({format_interval(shares)})",
                 }
 
 
-def by_group(
-    metric: Metric, axes: Mapping[int, Axes], groups: Mapping[str, Any], draws: int
+def subgroup_rows(
+    metric: StudyMetric, axes: Mapping[int, RunPatientAxes], groups: Mapping[str, Any], draws: int
 ) -> Iterator[dict[str, Any]]:
-    """The chosen arm less the curve's in each site and for each size of tumour: exploratory."""
+    """Yield the chosen arm less the curve's in each site and tumour size: exploratory."""
     for kind, members in groups.items():
         for name, inside in members.items():
-            found = {
-                size: {arm: metric.measures[size][arm].among(inside) for arm in (CHOSEN, CURVE)}
+            metric_by_size = {
+                size: {
+                    arm: metric.measures[size][arm].restricted_to(inside) for arm in (CHOSEN, CURVE)
+                }
                 for size in metric.sizes(list(metric.measures))
             }
-            defined = [m.patients() for of in found.values() for m in of.values()]
-            if min(defined, default=0) < FEWEST:
+            defined = [
+                restricted.count_patients()
+                for metrics in metric_by_size.values()
+                for restricted in metrics.values()
+            ]
+            if min(defined, default=0) < MIN_GROUP_PATIENTS:
                 continue
-            estimates, resampling = learning_curves.estimates_of(
-                found, axes, draws=draws, seed=SEED
+            estimates, resampling = learning_curves.estimate_curves(
+                metric_by_size, axes, draws=draws, seed=SEED
             )
             for size, of_size in estimates.items():
-                pair = learning_curves.contrasts(
+                differences = learning_curves.contrasts_by_size(
                     {size: of_size}, resampling, [size], lambda _: [(CHOSEN, CURVE)]
                 )
-                one = pair[size][CHOSEN, CURVE]
+                difference = differences[size][CHOSEN, CURVE]
                 yield {
                     "group": f"{kind} {name}",
-                    "test patients": found[size][CHOSEN].patients(),
+                    "test patients": metric_by_size[size][CHOSEN].count_patients(),
                     "patients": size,
-                    CURVE: number(of_size[CURVE].value),
-                    label(CHOSEN): number(of_size[CHOSEN].value),
-                    "difference": f"{one.lift:+.3f} ({one.low:+.3f} to {one.high:+.3f})",
+                    CURVE: format_number(of_size[CURVE].value),
+                    arm_label(CHOSEN): format_number(of_size[CHOSEN].value),
+                    "difference": f"{difference.lift:+.3f}"
+                    f" ({difference.low:+.3f} to {difference.high:+.3f})",
                 }
 
 
-def gates(folder: Path) -> Iterator[dict[str, Any]]:
-    """The gate's verdict of every experiment, with its nearest SSIM beside that of real slices."""
-    for place in sorted(folder.glob("[0-9]*/base/gate/*"), key=cell_of):
-        size, draw = cell_of(place)
-        said = json.loads((place / "metrics.json").read_text())
-        images, named = said["images"], said["measures"]
-        ssim = named.get("nearest_ssim", {})
+def gate_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the gate's verdict and nearest SSIM of every experiment, beside that of real slices."""
+    for fold_folder in sorted(folder.glob("[0-9]*/base/gate/*"), key=size_and_draw):
+        size, draw = size_and_draw(fold_folder)
+        report = json.loads((fold_folder / "metrics.json").read_text())
+        images, measures = report["images"], report["measures"]
+        ssim = measures.get("nearest_ssim", {})
         yield {
             "patients": size,
             "draw": draw,
-            "verdict": said["verdict"],
+            "verdict": report["verdict"],
             "accepted": f"{images['accepted']} of {images['n']}",
-            "Fréchet ratio": number(next((one["ratio"] for one in named.values()), None)),
-            "nearest SSIM": number(ssim.get("value")),
-            "of real slices": number(ssim.get("baseline")),
+            "Fréchet ratio": format_number(
+                next((measure["ratio"] for measure in measures.values()), None)
+            ),
+            "nearest SSIM": format_number(ssim.get("value")),
+            "of real slices": format_number(ssim.get("baseline")),
         }
 
 
-def cell_of(place: Path) -> tuple[int, int]:
-    """Size and draw of a folder of the gate."""
-    size, _, draw = place.parents[2].name.partition("-")
+def size_and_draw(folder: Path) -> tuple[int, int]:
+    """Parse size and draw from a folder of the gate."""
+    size, _, draw = folder.parents[2].name.partition("-")
     return int(size), int(draw)
 
 
-def by_slice(folder: Path) -> Iterator[dict[str, Any]]:
-    """Arms with a split by slice and random labels, and what a split by patient says beside."""
-    every = read(folder, "classify")
-    leaky = [one for one in every if Arm.parse(one.arm).is_diagnostic]
-    cells = {(one.size, one.draw) for one in leaky}
-    honest = [one for one in every if one.arm == "real" and (one.size, one.draw) in cells]
-    for one in [*honest, *leaky]:
-        table = one.table(PRIMARY["classify"])
-        axes = Axes.of(table)
-        resampling = Resampling.draw(axes, draws=2000, seed=SEED)
-        found = patient_metrics.classify(table, axes)
-        row: dict[str, Any] = {"patients": one.size, "arm": one.arm, "networks": len(axes.runs)}
+def slice_split_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield arms with a split by slice and random labels, and what a split by patient gives."""
+    trainings = read_results(folder, "classify")
+    leaky = [training for training in trainings if Arm.parse(training.arm).is_diagnostic]
+    cells = {(training.size, training.draw) for training in leaky}
+    honest = [
+        training
+        for training in trainings
+        if training.arm == "real" and (training.size, training.draw) in cells
+    ]
+    for training in [*honest, *leaky]:
+        table = training.table(PRIMARY_TABLE["classify"])
+        axes = RunPatientAxes.from_table(table)
+        resampling = Resampling.sample_weights(axes, replicates=2000, seed=SEED)
+        metrics = patient_metrics.classification_metrics(table, axes)
+        row: dict[str, Any] = {
+            "patients": training.size,
+            "arm": training.arm,
+            "networks": len(axes.runs),
+        }
         for name in ("accuracy", "auroc"):
-            if known := estimate(found[name], resampling):
-                row[name] = number(known.value)
-                if interval := known.interval(limit=1, seed=SEED):
+            if estimate := estimate_metric(metrics[name], resampling):
+                row[name] = format_number(estimate.value)
+                if interval := estimate.interval(limit=1, seed=SEED):
                     row[name] += f" ({interval[0]:.3f} to {interval[1]:.3f})"
         yield row
 
 
-def plot(metric: Metric, path: Path) -> None:
-    """The learning curve of every arm of the family with its interval."""
+def plot_learning_curves(metric: StudyMetric, path: Path) -> None:
+    """Plot the learning curve of every arm of the family with its interval."""
     family = metric.family()
     sizes = metric.sizes(list(family))
     with mpl.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
@@ -315,21 +349,21 @@ def plot(metric: Metric, path: Path) -> None:
         axes = figure.add_axes((0.1, 0.13, 0.87, 0.84))
         arms = list(family[sizes[0]]) if sizes else []
         for position, arm in enumerate(arms):
-            known = [family[size][arm] for size in sizes]
-            middle = np.array([one.value for one in known])
+            estimates = [family[size][arm] for size in sizes]
+            means = np.array([estimate.value for estimate in estimates])
             spans = np.array(
                 [
                     np.nanquantile(
-                        learning_curves.clip_to_metric_range(one, metric.resampling, seed=1),
+                        learning_curves.arm_mean_distribution(estimate, metric.resampling, seed=1),
                         [0.025, 0.975],
                     )
-                    for one in known
+                    for estimate in estimates
                 ]
             )
             axes.errorbar(
-                np.array(sizes) * 1.03 ** (position - len(arms) / 2), middle,
-                yerr=np.abs(spans.T - middle), marker="o", markersize=4, linewidth=1.4,
-                elinewidth=0.8, label=label(arm),
+                np.array(sizes) * 1.03 ** (position - len(arms) / 2), means,
+                yerr=np.abs(spans.T - means), marker="o", markersize=4, linewidth=1.4,
+                elinewidth=0.8, label=arm_label(arm),
             )  # fmt: skip
         axes.set_xscale("log", base=2)
         axes.set_xticks(sizes, [str(size) for size in sizes])
@@ -339,23 +373,23 @@ def plot(metric: Metric, path: Path) -> None:
         figure.savefig(path, dpi=150)
 
 
-def label(arm: str) -> str:
-    """How an arm is called in the tables."""
+def arm_label(arm: str) -> str:
+    """Name an arm in the tables."""
     return {CHOSEN: "chosen", FIXED: f"{FIXED_ARM}, not chosen"}.get(arm, arm)
 
 
-def number(value: float | None) -> str:
-    """Three places, or a dash."""
+def format_number(value: float | None) -> str:
+    """Format three places, or a dash."""
     return "-" if value is None or np.isnan(value) else f"{value:.3f}"
 
 
-def span(values: patient_metrics.Array) -> str:
-    """The 95 % in the middle."""
+def format_interval(values: patient_metrics.Array) -> str:
+    """Format the 95 % in the middle."""
     low, high = np.nanquantile(values, [0.025, 0.975])
     return f"{low:.3f} to {high:.3f}"
 
 
-def show(rows: Iterator[dict[str, Any]]) -> None:
+def print_table(rows: Iterator[dict[str, Any]]) -> None:
     """Print a table."""
     table = pd.DataFrame(rows).fillna("-")
     print(table.to_markdown(index=False, disable_numparse=True) if len(table) else "Nothing.")

@@ -1,4 +1,4 @@
-"""The peers of `benchmarks/train_speed.py`: the DCGAN tutorial's loop and MONAI's `GanTrainer`.
+"""Implement the peers of `benchmarks/train_speed.py`: the DCGAN tutorial's loop and `GanTrainer`.
 
 Both train auglift's networks with the same losses and optimisers, in their own way.
 """
@@ -20,7 +20,7 @@ from tasks.train_gan.training_data import TrainingData
 PEERS = ("tutorial", "monai")
 
 
-class Slices(Dataset[dict[str, Tensor]]):
+class SliceDataset(Dataset[dict[str, Tensor]]):
     """Slices as a data loader takes them, from the host's memory."""
 
     def __init__(self, examples: TrainingData) -> None:
@@ -33,7 +33,7 @@ class Slices(Dataset[dict[str, Tensor]]):
         return {"reals": self.x[index]}
 
 
-class Alternately(Sampler[int]):
+class AlternatingLabels(Sampler[int]):
     """Slices at random, their labels 0, 1, 0, 1, ... as in auglift's batches; for ever."""
 
     def __init__(self, n: int) -> None:
@@ -68,36 +68,38 @@ class Peer:
         betas = (asked.beta1, asked.beta2)
         self.adam_g = torch.optim.Adam(self.generator.parameters(), asked.learning_rate, betas)
         self.adam_d = torch.optim.Adam(self.discriminator.parameters(), asked.learning_rate, betas)
-        self.loader = DataLoader(Slices(examples), asked.batch, sampler=Alternately(512))
+        self.loader = DataLoader(
+            SliceDataset(examples), asked.batch, sampler=AlternatingLabels(512)
+        )
         self.number = 0
 
-    def draw(self, z: Tensor) -> Tensor:
-        """z (B,latent) -> slices."""
+    def generate(self, z: Tensor) -> Tensor:
+        """Generate slices from z (B,latent)."""
         return self.generator(z, self.labels)
 
-    def judge(self, x: Tensor, target: float) -> Tensor:
-        """Cross-entropy of the discriminator's logits for slices, augmented where asked for."""
-        logits, _ = self.discriminator(self.seen(x), self.labels)
+    def discriminator_loss(self, x: Tensor, target: float) -> Tensor:
+        """Compute cross-entropy of the discriminator's logits for slices, augmented if enabled."""
+        logits, _ = self.discriminator(self.augmented(x), self.labels)
         return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
-    def judge_real(self, x: Tensor) -> Tensor:
-        """The same of real slices, with R1 when it is due."""
+    def real_loss(self, x: Tensor) -> Tensor:
+        """Compute the same of real slices, with R1 when it is due."""
         self.number += 1
         if not self.asked.r1_gamma or self.number % self.asked.r1_every:
-            return self.judge(x, 1.0)
-        seen = self.seen(x).requires_grad_()
+            return self.discriminator_loss(x, 1.0)
+        seen = self.augmented(x).requires_grad_()
         logits, _ = self.discriminator(seen, self.labels)
         penalty = self.asked.r1_gamma * self.asked.r1_every * r1_penalty(logits, seen)
         return F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits)) + penalty
 
-    def seen(self, x: Tensor) -> Tensor:
-        """What the discriminator sees."""
+    def augmented(self, x: Tensor) -> Tensor:
+        """Augment slices as the discriminator sees them."""
         if not any(self.asked.diffaugment.model_dump().values()):
             return x
         return self.augment(x, self.random)
 
 
-class Tutorial(Peer):
+class TutorialLoop(Peer):
     """The loop of PyTorch's DCGAN tutorial, line by line, with its read-outs."""
 
     def __init__(
@@ -108,27 +110,27 @@ class Tutorial(Peer):
         self.losses: list[tuple[float, float]] = []
 
     def __call__(self) -> None:
-        """One pass of the inner loop."""
+        """Run one pass of the inner loop."""
         self.discriminator.zero_grad()
         real = next(self.batches)["reals"].to(self.device)
-        loss_real = self.judge_real(real)
+        loss_real = self.real_loss(real)
         loss_real.backward()
         z = torch.randn(self.asked.batch, self.asked.latent, device=self.device)
-        fake = self.draw(z)
-        loss_fake = self.judge(fake.detach(), 0.0)
+        fake = self.generate(z)
+        loss_fake = self.discriminator_loss(fake.detach(), 0.0)
         loss_fake.backward()
         self.adam_d.step()
         self.generator.zero_grad()
-        loss_g = self.judge(fake, 1.0)
+        loss_g = self.discriminator_loss(fake, 1.0)
         loss_g.backward()
         self.adam_g.step()
         self.losses.append((loss_real.item() + loss_fake.item(), loss_g.item()))
 
 
-class Monai(Peer):
+class MonaiTrainer(Peer):
     """MONAI's `GanTrainer` as its own GAN tutorial sets it up.
 
-    Its engine's work around an iteration (events, metrics, decollating) is left out, as a gift.
+    Its engine's work around an iteration (events, metrics, decollating) is left out, in its favour.
     """
 
     def __init__(
@@ -141,13 +143,13 @@ class Monai(Peer):
             device=device,
             max_epochs=1,
             train_data_loader=self.loader,
-            g_network=Labelled(self.generator, self.labels),
+            g_network=FixedLabels(self.generator, self.labels),
             g_optimizer=self.adam_g,
-            g_loss_function=lambda fake: self.judge(fake, 1.0),
+            g_loss_function=lambda fake: self.discriminator_loss(fake, 1.0),
             d_network=self.discriminator,
             d_optimizer=self.adam_d,
             d_loss_function=lambda fake, real: (
-                self.judge_real(real) + self.judge(fake.detach(), 0.0)
+                self.real_loss(real) + self.discriminator_loss(fake.detach(), 0.0)
             ),
             latent_shape=asked.latent,
             decollate=False,
@@ -155,18 +157,18 @@ class Monai(Peer):
         self.batches = iter(self.loader)
 
     def __call__(self) -> None:
-        """One iteration of its engine."""
+        """Run one iteration of its engine."""
         self.trainer._iteration(self.trainer, next(self.batches))
 
 
-class Labelled(nn.Module):
-    """A generator whose labels are fixed, for a trainer that knows of latents only."""
+class FixedLabels(nn.Module):
+    """A generator whose labels are fixed, for a trainer that passes latents only."""
 
     def __init__(self, inner: Generator, labels: Tensor) -> None:
         super().__init__()
         self.inner, self.labels = inner, labels
 
     def forward(self, z: Tensor) -> Tensor:
-        """z (B,latent) -> slices."""
+        """Generate slices from z (B,latent)."""
         slices: Tensor = self.inner(z, self.labels)
         return slices

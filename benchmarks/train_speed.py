@@ -1,4 +1,4 @@
-"""A training step of `train_gan` beside MONAI's `GanTrainer` and the DCGAN tutorial's loop.
+"""Time a training step of `train_gan` beside MONAI's `GanTrainer` and the DCGAN tutorial's loop.
 
 Run from the repository's root: `python benchmarks/train_speed.py [--sizes 64 128] [--threads 2]`.
 All three train the same networks (`models.dcgan`, equal first weights) on the same random slices
@@ -8,8 +8,8 @@ dcgan       the paper's networks and its cross-entropy, nothing else: what the t
 small_data  the default's networks and logistic loss, nothing else
 default     the same with DiffAugment and lazy R1 in all three; auglift's EMA is its own extra
 
-The contenders take turns, round by round, and a ratio is that of one round: whatever else the
-machine does hits neighbours alike. Times are the process's CPU seconds where there is no GPU, as
+The contenders take turns, round by round, and a ratio is that of one round, so that other work on
+the machine slows neighbours alike. Times are the process's CPU seconds where there is no GPU, as
 others may use the cores too; wall time stands beside them. FLOPs are counted
 (`torch.utils.flop_counter`) and compared with a matrix product timed in the same run, as are the
 bytes that the operators of a step read and write with a plain copy.
@@ -31,8 +31,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.roofline import Cost, MachinePeak, machine, timed  # noqa: E402
-from benchmarks.train_peers import PEERS, Monai, Tutorial  # noqa: E402
+from benchmarks.roofline import Cost, MachinePeak, describe_machine, time_steps  # noqa: E402
+from benchmarks.train_peers import PEERS, MonaiTrainer, TutorialLoop  # noqa: E402
 from tasks.common import torch_setup  # noqa: E402
 from tasks.params.train_gan import TrainGan  # noqa: E402
 from tasks.train_gan.trainer import Trainer  # noqa: E402
@@ -59,12 +59,12 @@ def once(*words):
 Trainer.step = once
 stage.main("0")
 """
-RECORDED = 40  # steps after which a GPU's steps of both kinds are replayed
+REPLAY_AFTER = 40  # steps after which a GPU's steps of both kinds are replayed
 Step = Callable[[], None]
 
 
 def main() -> None:
-    """Print the machine, its ceilings, and a table for each size and workload."""
+    """Print the machine, its peaks, and a table for each size and workload."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=WORKLOADS)
@@ -74,24 +74,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of a contender in a round")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--skip-startup", action="store_true")
-    words = parser.parse_args()
-    device = torch_setup.setup_torch(words.threads)
-    print(f"torch {torch.__version__}, {machine(device)}, {words.threads} threads")
+    options = parser.parse_args()
+    device = torch_setup.setup_torch(options.threads)
+    print(f"torch {torch.__version__}, {describe_machine(device)}, {options.threads} threads")
     if device.type == "cpu":
         print("no GPU: the figures below are the processor's")
-    if not words.skip_startup:
-        print(startup(words.threads))
+    if not options.skip_startup:
+        print(time_startup(options.threads))
     ceilings = MachinePeak.measure(device)
     print(ceilings)
-    for size in words.sizes:
-        for workload in words.workloads:
-            table(workload, size, words, ceilings, device)
+    for size in options.sizes:
+        for workload in options.workloads:
+            print_table(workload, size, options, ceilings, device)
 
 
-def table(
+def print_table(
     workload: str,
     size: int,
-    words: argparse.Namespace,
+    options: argparse.Namespace,
     ceilings: "MachinePeak",
     device: torch.device,
 ) -> None:
@@ -99,21 +99,21 @@ def table(
     # A lazy penalty comes every eighth step: whole periods only.
     period = 8 if workload == "default" else 1
     # What is replayed passes the counter by: plain steps are counted.
-    plain = contenders(workload, size, words, device, replay=False)
+    plain = contenders(workload, size, options, device, replay=False)
     costs = {name: Cost.of(step, period) for name, step in plain.items()}
-    steps = contenders(workload, size, words, device, replay=True)
+    steps = contenders(workload, size, options, device, replay=True)
     if device.type == "cuda":
         for step in steps.values():
-            timed(step, RECORDED, device)
+            time_steps(step, REPLAY_AFTER, device)
     counts = {
-        name: period * max(1, round(words.seconds / period / timed(step, period, device)[0]))
+        name: period * max(1, round(options.seconds / period / time_steps(step, period, device)[0]))
         for name, step in steps.items()
     }
     rounds = [
-        {name: timed(step, counts[name], device) for name, step in steps.items()}
-        for _ in range(words.rounds)
+        {name: time_steps(step, counts[name], device) for name, step in steps.items()}
+        for _ in range(options.rounds)
     ]
-    print(f"\n{workload}, {size} px, width {words.width}, batch {words.batch}, {device.type}:")
+    print(f"\n{workload}, {size} px, width {options.width}, batch {options.batch}, {device.type}:")
     print(
         "| | images/s | ms a step | GFLOP a step | of the product ceiling | GB a step"
         " | of the copy ceiling | times the better peer |\n|---|---|---|---|---|---|---|---|"
@@ -124,7 +124,7 @@ def table(
         cost = costs[name]
         ceiling = ceilings.bf16 if name.endswith("bf16") else ceilings.fp32
         print(
-            f"| {name} | {words.batch / wall:.0f} | {1e3 * own:.1f} | {cost.flops / 1e9:.2f}"
+            f"| {name} | {options.batch / wall:.0f} | {1e3 * own:.1f} | {cost.flops / 1e9:.2f}"
             f" | {cost.flops / own / ceiling:.0%} | {cost.bytes / 1e9:.3f}"
             f" | {cost.bytes / own / ceilings.copy:.0%}"
             f" | {np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
@@ -145,25 +145,26 @@ def table(
 
 
 def contenders(
-    workload: str, size: int, words: argparse.Namespace, device: torch.device, *, replay: bool
+    workload: str, size: int, options: argparse.Namespace, device: torch.device, *, replay: bool
 ) -> dict[str, "Step"]:
-    """Name -> a training step."""
-    given = WORKLOADS[workload] | {"width": words.width, "batch": words.batch}
+    """Return a training step by name."""
+    settings = WORKLOADS[workload] | {"width": options.width, "batch": options.batch}
     examples = random_examples(size, device)
-    found: dict[str, Step] = {}
+    steps: dict[str, Step] = {}
     for precision in ("fp32", "bf16"):
         asked = TrainGan.model_validate(
-            given | {"seed": 1, "threads": words.threads, "steps": 10**6, "precision": precision}
+            settings
+            | {"seed": 1, "threads": options.threads, "steps": 10**6, "precision": precision}
         )
-        found[f"auglift {precision}"] = ours(asked, examples, device, replay=replay)
+        steps[f"auglift {precision}"] = auglift_step(asked, examples, device, replay=replay)
     shape = build_architecture(asked, examples)
-    found["tutorial"] = Tutorial(asked, shape, examples, device)
-    found["monai"] = Monai(asked, shape, examples, device)
-    return found
+    steps["tutorial"] = TutorialLoop(asked, shape, examples, device)
+    steps["monai"] = MonaiTrainer(asked, shape, examples, device)
+    return steps
 
 
 def random_examples(size: int, device: torch.device, n: int = 512) -> TrainingData:
-    """Noise in place of slices: a step takes as long."""
+    """Make noise in place of slices: a step takes as long."""
     random = torch.Generator().manual_seed(0)
     x = 2 * torch.rand(n, 2, size, size, generator=random) - 1
     labels = torch.arange(n) % 2
@@ -172,8 +173,10 @@ def random_examples(size: int, device: torch.device, n: int = 512) -> TrainingDa
     return TrainingData(every, every)
 
 
-def ours(asked: TrainGan, examples: TrainingData, device: torch.device, *, replay: bool) -> "Step":
-    """The stage's own step."""
+def auglift_step(
+    asked: TrainGan, examples: TrainingData, device: torch.device, *, replay: bool
+) -> "Step":
+    """Return the stage's own step."""
     trainer = Trainer(asked, build_architecture(asked, examples), device)
     if not replay:
         trainer.run_update = trainer.update_networks
@@ -181,8 +184,8 @@ def ours(asked: TrainGan, examples: TrainingData, device: torch.device, *, repla
     return lambda: trainer.step(next(numbers), examples)
 
 
-def startup(threads: int) -> str:
-    """How long the real stage takes from its process's start to the end of its first step."""
+def time_startup(threads: int) -> str:
+    """Time the real stage from its process's start to the end of its first step."""
     with tempfile.TemporaryDirectory() as folder:
         gan = {"threads": threads, "width": 16, "batch": 16, "precision": "auto"}
         write_workspace(Path(folder), gan=gan)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import lift_simulation as simulation
-from benchmarks.lift_simulation import STUDIES, Study, false_lifts, simulate
+from benchmarks.lift_simulation import STUDIES, Study, false_lift_row, simulate
 from tasks.lift.compare import Comparison
 from tasks.params.lift import Lift
 
@@ -25,18 +25,20 @@ def errors(rounds: list[Comparison]) -> dict[str, float]:
 
     Contrasts are simultaneous against one reference: each by itself.
     """
-    metric = simulation.PRIMARY["segment" if "dice_volume" in rounds[0].figures else "classify"]
+    metric = simulation.PRIMARY_METRIC[
+        "segment" if "dice_volume" in rounds[0].figures else "classify"
+    ]
     lifts = [[f.lift_ci95 for f in one.figures[metric].values() if f.lift_ci95] for one in rounds]
     against = {
         reference: [
-            any(simulation.beyond(c.ci95) for c in one.contrasts if c.reference == reference)
+            any(simulation.excludes_zero(c.ci95) for c in one.contrasts if c.reference == reference)
             for one in rounds
         ]
         for reference in {c.reference for one in rounds for c in one.contrasts}
     }
     return {
         "claims": float(np.mean([one.claim in ("helps", "harms") for one in rounds])),
-        "lifts": float(np.mean([any(map(simulation.beyond, ci)) for ci in lifts])),
+        "lifts": float(np.mean([any(map(simulation.excludes_zero, ci)) for ci in lifts])),
         "contrasts": max(float(np.mean(found)) for found in against.values()),
     }
 
@@ -62,5 +64,5 @@ def test_the_nominal_level_is_held(name: str) -> None:
     study = named(name)
     rounds = simulate(study, rounds=200, draws=300)
     assert max(errors(rounds).values()) <= 0.08
-    held = false_lifts(study, rounds)["an arm's interval holds its mean"]
+    held = false_lift_row(study, rounds)["an arm's interval holds its mean"]
     assert float(held.removesuffix(" %")) >= 94

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.compare_recipes import markdown, sliced_wasserstein, subset
+from benchmarks.compare_recipes import select_patients, sliced_wasserstein, to_markdown
 
 
 def slices(n: int = 12, seed: int = 0) -> np.ndarray:
@@ -29,16 +29,18 @@ def test_a_subset_keeps_whole_patients_in_the_proportion_of_the_sides() -> None:
         {"subject": [f"sub-{i}" for i in range(60) for _ in range(3)],
          "partition_0": np.repeat(sides, 3)}
     )  # fmt: skip
-    kept = table[subset(table, 20, seed=3)]
+    kept = table[select_patients(table, 20, seed=3)]
     side = kept.groupby("subject")["partition_0"].agg(["first", "size"])
     assert (side["size"] == 3).all()
     assert side["first"].value_counts().to_dict() == {"train": 15, "val": 5}
-    assert np.array_equal(subset(table, 20, seed=3), subset(table, 20, seed=3))
-    assert not np.array_equal(subset(table, 20, seed=3), subset(table, 20, seed=4))
-    everybody = table[subset(table, 0, seed=3)]
+    assert np.array_equal(select_patients(table, 20, seed=3), select_patients(table, 20, seed=3))
+    assert not np.array_equal(
+        select_patients(table, 20, seed=3), select_patients(table, 20, seed=4)
+    )
+    everybody = table[select_patients(table, 0, seed=3)]
     assert set(everybody["partition_0"]) == {"train", "val"} and len(everybody) == 120
 
 
 def test_a_table_is_markdown() -> None:
     table = pd.DataFrame({"trial": ["small_data"], "FD": [3.14159]})
-    assert markdown(table) == "| trial | FD |\n| --- | --- |\n| small_data | 3.14 |"
+    assert to_markdown(table) == "| trial | FD |\n| --- | --- |\n| small_data | 3.14 |"

@@ -24,9 +24,9 @@ DEVELOPMENT = PLAN.with_name("lgg-development.yaml")
 
 @pytest.mark.parametrize("path", [PLAN, DEVELOPMENT], ids=["study", "development"])
 def test_every_experiment_of_a_plan_is_one_that_the_stages_accept(path):
-    plan = run_study.read(path)
-    cells = list(run_study.cells(plan))
-    assert len({cell.place for cell in cells}) == len(cells)
+    plan = run_study.read_plan(path)
+    cells = list(run_study.study_cells(plan))
+    assert len({cell.folder for cell in cells}) == len(cells)
     sizes = {(cell.draw, cell.size): None for cell in cells}
     assert [size for _, size in sizes] == plan["sizes"] * len(plan["draws"]), "draw by draw"
     for cell in cells:
@@ -50,7 +50,9 @@ def test_settings_are_developed_on_other_patients_than_those_who_test(tmp_path):
         for folder in (data / name, data / "derivatives/masks" / name):
             folder.mkdir(parents=True)
             (folder / "image.nii.gz").touch()
-    clone = run_study.prepare_cell(tmp_path / "work", "clone", data, run_study.read(DEVELOPMENT))
+    clone = run_study.prepare_clone(
+        tmp_path / "work", "clone", data, run_study.read_plan(DEVELOPMENT)
+    )
     assert [path.parent.name for path in sorted((clone / "data/raw").rglob("*.gz"))] == (
         ["sub-CS4941"] * 2
     )
@@ -58,7 +60,7 @@ def test_settings_are_developed_on_other_patients_than_those_who_test(tmp_path):
 
 def test_overrides_are_written_as_hydra_reads_them():
     value = {"score": "realism", "keep": 0.5}
-    assert run_study.flat({"a": [1, value], "b": None}) == (
+    assert run_study.hydra_value({"a": [1, value], "b": None}) == (
         "{a:[1,{score:realism,keep:0.5}],b:null}"
     )
 

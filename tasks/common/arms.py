@@ -1,13 +1,13 @@
-"""What the name of an arm says: which slices a model is trained on."""
+"""Parse the name of an arm, which says which slices a model is trained on."""
 
 from dataclasses import dataclass
 
 from tasks import params
 from tasks.stage.errors import InputError
 
-SOURCES = ("synthetic", "duplicated", "copy-paste", "shuffled-masks")
+ADDED_SOURCES = ("synthetic", "duplicated", "copy-paste", "shuffled-masks")
 RANDOM_LABELS, SLICE_SPLIT = "random-labels", "slice-split"
-WORDS = ("real", "classical", *SOURCES, RANDOM_LABELS, SLICE_SPLIT)
+PARTS = ("real", "classical", *ADDED_SOURCES, RANDOM_LABELS, SLICE_SPLIT)
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,16 @@ class Arm:
     Attributes:
         name: the parts joined by `+`.
         real: trains on the fold's real training slices.
-        classical: every training slice is augmented classically.
+        classical: augments every training slice classically.
         added: trains on the slices of `data/pool/NAME`.
-        synthetic: these were made by the generator on trial; all other added slices are controls.
-        source: the word for the added slices, or "".
-        random_labels: looks for leaks: real slices whose labels are drawn anew for each patient,
-            on all sides of the split; `random-labels` must score at chance.
-        slice_split: splits the fold's slices anew, at random and not by patient, as much of the
-            literature does: what that flatters the figures by, and the proof that
-            `random-labels+slice-split` would show a leak.
+        synthetic: the added slices come from the generator under test; all other added slices are
+            controls.
+        source: the part that names the added slices, or "".
+        random_labels: tests for leaks with real slices whose labels are sampled once a patient,
+            in all partitions; `random-labels` must score at chance.
+        slice_split: splits the fold's slices again, at random and not by patient, as much of the
+            literature does. It measures how much that inflates the figures, and
+            `random-labels+slice-split` proves that a leak would show.
     """
 
     name: str
@@ -39,51 +40,51 @@ class Arm:
 
     @property
     def is_diagnostic(self) -> bool:
-        """Whether it stands for itself: its test slices or labels are not those of the others."""
+        """Whether the arm stands alone: its test slices or labels differ from the others'."""
         return self.random_labels or self.slice_split
 
     @classmethod
     def parse(cls, name: str) -> "Arm":
-        """Read an arm's name.
+        """Parse an arm's name.
 
         Raises:
-            ValueError: naming the part that is not known or out of place, or saying that nothing
-                is left to train on.
+            ValueError: naming the part that is unknown or out of place, or saying that no slices
+                are left to train on.
         """
-        words = name.split("+")
-        for word in words:
-            if word not in WORDS:
+        parts = name.split("+")
+        for part in parts:
+            if part not in PARTS:
                 raise ValueError(
-                    f"arm {name!r} has the unknown part {word!r}; allowed: {', '.join(WORDS)}"
+                    f"arm {name!r} has the unknown part {part!r}; allowed: {', '.join(PARTS)}"
                 )
-        sources = [word for word in words if word in SOURCES]
-        random_labels = RANDOM_LABELS in words
-        real = "real" in words or random_labels
-        if len(words) != len(set(words)) or len(sources) > 1 or not (real or sources):
+        sources = [part for part in parts if part in ADDED_SOURCES]
+        random_labels = RANDOM_LABELS in parts
+        real = "real" in parts or random_labels
+        if len(parts) != len(set(parts)) or len(sources) > 1 or not (real or sources):
             raise ValueError(
                 f"arm {name!r} must name its parts once, with 'real' or one added source"
             )
-        if words != (usual := sorted(words, key=WORDS.index)):
-            raise ValueError(f"arm {name!r} is written {'+'.join(usual)!r}")
-        if random_labels and set(words) - {RANDOM_LABELS, SLICE_SPLIT}:
+        if parts != (ordered := sorted(parts, key=PARTS.index)):
+            raise ValueError(f"arm {name!r} is written {'+'.join(ordered)!r}")
+        if random_labels and set(parts) - {RANDOM_LABELS, SLICE_SPLIT}:
             raise ValueError(f"arm {name!r}: {RANDOM_LABELS!r} goes with {SLICE_SPLIT!r} alone")
         return cls(
             name,
             real=real,
-            classical="classical" in words,
+            classical="classical" in parts,
             added=bool(sources),
-            synthetic="synthetic" in words,
+            synthetic="synthetic" in parts,
             source=sources[0] if sources else "",
             random_labels=random_labels,
-            slice_split=SLICE_SPLIT in words,
+            slice_split=SLICE_SPLIT in parts,
         )
 
 
-def read() -> list[Arm]:
-    """`downstream.arms` of `params.yaml`.
+def read_arms() -> list[Arm]:
+    """Read `downstream.arms` of `params.yaml`.
 
     Raises:
-        StageError: when an arm is not known or named twice.
+        InputError: an arm is unknown or listed twice.
     """
     names: list[str] = params.read_key("downstream.arms")
     try:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.common.slice_set import LEAST_JUDGED
+from tasks.common.slice_set import MIN_SLICES
 from tasks.stage.errors import InputError
 
 LEAST_PATIENTS = 2  # validation patients: no patient is compared with their own slices
@@ -56,7 +56,7 @@ def counted(train: pd.DataFrame, val: pd.DataFrame) -> int:
     """
     found = min(comparable_tumors(val), LEAST_HELD_OUT)
     for side in (train, val):
-        found += min(len(side), LEAST_JUDGED)
+        found += min(len(side), MIN_SLICES)
         found += sum(min(int((side["label"] == label).sum()), LEAST_OF_LABEL) for label in (0, 1))
     return found
 
@@ -76,9 +76,9 @@ def why_no_verdict(train: pd.DataFrame, val: pd.DataFrame) -> list[str]:
             f" {LEAST_PATIENTS} are needed; {WIDEN}"
         )
     for name, side in (("training", train), ("validation", val)):
-        if len(side) < LEAST_JUDGED:
+        if len(side) < MIN_SLICES:
             found.append(
-                f"{len(side)} {name} slices, at least {LEAST_JUDGED} are needed to judge; {FILL}"
+                f"{len(side)} {name} slices, at least {MIN_SLICES} are needed to judge; {FILL}"
             )
     counts = {
         label: tuple(int((side["label"] == label).sum()) for side in (train, val))

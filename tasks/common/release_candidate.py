@@ -1,4 +1,4 @@
-"""What would be released: the accepted synthetic slices of every fold, the verdict, a digest."""
+"""Read what would be released: the accepted synthetic slices of all folds, verdicts, a digest."""
 
 import hashlib
 from collections.abc import Iterable
@@ -20,8 +20,8 @@ PHANTOM = "phantom"  # the batch that the pipeline simulates, data/raw/phantom
 SIMULATED = "simulated patients (the phantom)"
 
 
-def whose_slices(batches: Iterable[str]) -> str:
-    """Say in words of whom the slices of these batches are: nobody is behind the phantom's."""
+def describe_patients(batches: Iterable[str]) -> str:
+    """Say in words of whom the slices of these batches are; the phantom's are simulated."""
     names = set(batches)
     if PHANTOM not in names:
         return "real patients"
@@ -29,12 +29,12 @@ def whose_slices(batches: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """The judged synthetic slices of all folds, stacked in the order of the folds.
+class ReleaseCandidate:
+    """The evaluated synthetic slices of all folds, stacked in the order of the folds.
 
     `images` (N,C,H,W) float32 in [-1,1]; `masks` (N,H,W) uint8 in {0,1}; `samples` N rows: the
-    gate's table with a column `fold`. `digest` names exactly these slices and this judgement, so
-    that a person's approval cannot pass to others.
+    gate's table with a column `fold`. `digest` identifies exactly these slices and this gate
+    result, so that a reviewer's approval cannot pass to others.
     """
 
     images: NDArray[np.float32]
@@ -50,7 +50,7 @@ class Candidate:
 
     @property
     def reasons(self) -> list[str]:
-        """Why not, in words; with several folds each reason names its own."""
+        """The gate's reasons for a rejection, in words; with several folds each names its own."""
         several = len(self.gates) > 1
         return [
             f"fold {fold}: {reason}" if several else reason
@@ -60,11 +60,11 @@ class Candidate:
         ]
 
 
-def read_candidate(folds: list[str]) -> Candidate:
+def read_candidate(folds: list[str]) -> ReleaseCandidate:
     """Read `data/synthetic` and `data/gate` of the listed folds.
 
     Raises:
-        StageError: when a fold's gate judged other rows than lie in `data/synthetic`.
+        InputError: a fold's gate evaluated other rows than `data/synthetic` holds.
     """
     images, masks, samples, gates = [], [], [], {}
     digest = hashlib.sha256()
@@ -88,7 +88,7 @@ def read_candidate(folds: list[str]) -> Candidate:
             GATE / fold / "metrics.json",
         ):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return Candidate(
+    return ReleaseCandidate(
         np.concatenate(images),
         np.concatenate(masks),
         pd.concat(samples, ignore_index=True),

@@ -1,4 +1,4 @@
-"""The packed arrays of `data/slices` and of image pools, as the stages read them."""
+"""Read, check and write the packed arrays of `data/slices` and of the image pools."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,9 @@ from tasks.stage.errors import InputError
 from tasks.stage.stage_io import explain_read_errors
 
 Partition = Literal["train", "val", "test"]
-UNUSED = "unused"  # on no side of a fold
-LARGEST = 1.001  # of a pixel; float16 rounds
-LEAST_JUDGED = 20  # slices on each side, below which no set can be judged
+UNUSED = "unused"  # in no partition of a fold
+MAX_ABS_PIXEL = 1.001  # float16 rounds
+MIN_SLICES = 20  # of each partition; a smaller one cannot be evaluated
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class SliceSet:
     def __len__(self) -> int:
         return len(self.table)
 
-    def select(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "SliceSet":
-        """The rows chosen by a boolean mask or by positions, in that order."""
+    def select(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "SliceSet":
+        """Select rows by a boolean mask or by positions, in that order."""
         return SliceSet(
-            self.images[chosen], self.masks[chosen], self.table.loc[chosen].reset_index(drop=True)
+            self.images[rows], self.masks[rows], self.table.loc[rows].reset_index(drop=True)
         )
 
 
@@ -42,7 +42,7 @@ def read_slice_set(folder: Path, table: str) -> SliceSet:
     """Read `images.npy`, `masks.npy` and the named table of a folder.
 
     Raises:
-        StageError: where a file is not there, is damaged, or does not fit the others.
+        InputError: a file is missing, damaged, or does not fit the others.
     """
     with explain_read_errors(folder / table):
         rows = pd.read_parquet(folder / table)
@@ -61,67 +61,68 @@ def read_slice_set(folder: Path, table: str) -> SliceSet:
 
 
 def check_pixel_range(slices: SliceSet, folder: Path) -> None:
-    """Refuse slices that no network can be trained on.
+    """Reject slices that no network can be trained on.
 
     Raises:
-        StageError: when a value is not finite or outside [-1, 1].
+        InputError: a value is not finite or outside [-1, 1].
     """
     with explain_read_errors(folder / "images.npy"):
-        if len(slices) and not np.abs(slices.images).max() <= LARGEST:
+        if len(slices) and not np.abs(slices.images).max() <= MAX_ABS_PIXEL:
             raise ValueError("values that are no numbers, or outside [-1, 1]")
 
 
 def read_slices(fold: str, partition: Partition, folder: Path = Path("data/slices")) -> SliceSet:
-    """The real slices of one partition of a fold.
+    """Read the real slices of one partition of a fold.
 
     Raises:
-        StageError: where the slices were cut without that fold, or its sides share a patient.
+        InputError: the slices were extracted without that fold, or two of its partitions share a
+            patient.
     """
-    everything = read_slice_set(folder, "slices.parquet")
+    slices = read_slice_set(folder, "slices.parquet")
     column = f"partition_{fold}"
-    if column not in everything.table:
-        names = map(str, everything.table)
-        folds = [one.removeprefix("partition_") for one in names if one.startswith("partition_")]
+    if column not in slices.table:
+        columns = [str(name) for name in slices.table if str(name).startswith("partition_")]
+        folds = [name.removeprefix("partition_") for name in columns]
         raise InputError(f"{folder} has no fold {fold}, only {', '.join(folds)}: see slices.folds")
-    check_patient_split(everything.table, fold)
-    return everything.select((everything.table[column] == partition).to_numpy())
+    check_patient_split(slices.table, fold)
+    return slices.select((slices.table[column] == partition).to_numpy())
 
 
 def check_patient_split(table: pd.DataFrame, fold: str) -> None:
-    """Stop the run when a patient is on two sides of a fold's split, or on one that is none.
+    """Check that no patient is in two partitions of a fold, and that all partitions are known.
 
     Args:
         table: `slices.parquet`.
-        fold: whose partition column is looked at.
+        fold: the fold whose partition column is checked.
 
     Raises:
-        StageError: naming the (pseudonymous) patients.
+        InputError: naming the (pseudonymous) patients.
     """
     column = f"partition_{fold}"
-    known = (*get_args(Partition), UNUSED)
-    unknown = table.loc[~table[column].isin(known), column]
+    partitions = (*get_args(Partition), UNUSED)
+    unknown = table.loc[~table[column].isin(partitions), column]
     if len(unknown):
         raise InputError(
             f"data/slices/slices.parquet: {column} of {len(unknown)} slices is"
-            f" {unknown.iloc[0]!r}; expected {', '.join(known)}: make data/slices again"
+            f" {unknown.iloc[0]!r}; expected {', '.join(partitions)}: make data/slices again"
             " (`dvc repro slices`)"
         )
-    sides = table[table[column] != UNUSED].groupby("subject")[column].nunique()
-    planted = sorted(sides[sides > 1].index)
-    if planted:
+    partition_counts = table[table[column] != UNUSED].groupby("subject")[column].nunique()
+    shared = sorted(partition_counts[partition_counts > 1].index)
+    if shared:
         raise InputError(
-            f"fold {fold}: patient {planted[0]} is in more than one of train, val and test"
-            f"{and_n_more(planted)}; make data/slices again (`dvc repro slices`), which splits by"
+            f"fold {fold}: patient {shared[0]} is in more than one of train, val and test"
+            f"{and_n_more(shared)}; make data/slices again (`dvc repro slices`), which splits by"
             " patient"
         )
 
 
 def and_n_more(names: list[str]) -> str:
-    """How many further ones there are, in brackets."""
+    """Return how many further names there are, in brackets."""
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def write_slice_set(folder: Path, images: NDArray[np.floating], masks: NDArray[np.uint8]) -> None:
-    """Write `images.npy` as float16 and `masks.npy` as uint8; both rewrite byte for byte."""
+    """Write `images.npy` as float16 and `masks.npy` as uint8; a rewrite gives the same bytes."""
     np.save(folder / "images.npy", images.astype(np.float16), allow_pickle=False)
     np.save(folder / "masks.npy", masks.astype(np.uint8), allow_pickle=False)

@@ -1,1 +1,1 @@
-"""Stage `downstream`: train the same network on each arm's slices, judge it on test patients."""
+"""Stage `downstream`: train the same network on each arm's slices, test it on test patients."""

@@ -1,4 +1,4 @@
-"""Which slices stand in which batch: balanced by source and by label, equal across arms."""
+"""Choose the slices of every batch: balanced by source and by label, equal across arms."""
 
 from collections.abc import Iterator
 
@@ -17,11 +17,11 @@ def balanced_batches(
     batch: int,
     seed: tuple[int, ...],
 ) -> Iterator[tuple[Positions, Positions]]:
-    """Draw the two halves of every batch from the labels of their sources.
+    """Sample the two halves of every batch from the labels of their sources.
 
     Each half is half tumour, half none, whatever its source's prior, so that arms differ in
-    their images and not in their label priors. A half's draws depend on `seed`, on which half it
-    is and on that source's labels only: the real half of `real+synthetic` is, step by step, the
+    their images and not in their label priors. A half's order depends only on `seed`, on which half
+    it is and on that source's labels: the real half of `real+synthetic` is, step by step, the
     first half of `real`, and its added half is the second half of `synthetic`.
 
     Args:
@@ -36,7 +36,7 @@ def balanced_batches(
     halves = [
         np.stack(
             [
-                order(labels, label, steps * batch // 4, seed=(*seed, half, label))
+                shuffled_positions(labels, label, steps * batch // 4, seed=(*seed, half, label))
                 for label in (0, 1)
             ],
             axis=1,
@@ -46,10 +46,10 @@ def balanced_batches(
     yield from zip(*halves, strict=True)
 
 
-def order(
+def shuffled_positions(
     labels: NDArray[np.integer], label: int, count: int, *, seed: tuple[int, ...]
 ) -> Positions:
-    """`count` positions of one label, epoch after epoch, each epoch in a new order."""
+    """Return `count` positions of one label, epoch after epoch, each epoch in a new order."""
     positions = np.flatnonzero(labels == label)
     rng = np.random.default_rng(seed)
     epochs = -(-count // len(positions))

@@ -1,7 +1,7 @@
-"""The paper's augmentation of real slices: flips, rotation, intensity jitter.
+"""Augment real slices as the paper does: flips, rotation, intensity jitter.
 
 Image and mask are one stack under every geometric transform, so that a tumour never leaves its
-outline. `torchvision.transforms.v2.ColorJitter` clamps negatives and refuses two or four
+outline. `torchvision.transforms.v2.ColorJitter` clamps negatives and rejects two or four
 channels, so the jitter of intensities in [-1, 1] is a transform of our own.
 """
 
@@ -16,8 +16,8 @@ AIR = -1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classical:
-    """Random flips, rotation and intensity jitter, drawn once per slice.
+class ClassicalAugmentation:
+    """Random flips, rotation and intensity jitter, sampled once per slice.
 
     Attributes:
         horizontal, vertical: probability of a flip along columns and rows.
@@ -40,31 +40,33 @@ class Classical:
         Args:
             images: (B,C,H,W) in [-1, 1], air at -1.
             masks: (B,1,H,W), 0 outside.
-            generator: on any device; draws are made there and moved.
+            generator: on any device; numbers are sampled there and moved.
 
         Returns:
             Images and masks of the same shapes, types and ranges; corners that a rotation
             uncovers are air (-1) and empty (0).
         """
-        drawn = [
-            self.one(image, mask, draws)
-            for image, mask, draws in zip(
-                images, masks, self.draw(len(images), generator), strict=True
+        augmented = [
+            self.augment_slice(image, mask, parameters)
+            for image, mask, parameters in zip(
+                images, masks, self.sample_parameters(len(images), generator), strict=True
             )
         ]
-        moved_images, moved_masks = zip(*drawn, strict=True)
-        return torch.stack(moved_images), torch.stack(moved_masks)
+        new_images, new_masks = zip(*augmented, strict=True)
+        return torch.stack(new_images), torch.stack(new_masks)
 
-    def draw(self, n: int, generator: torch.Generator) -> list[list[float]]:
-        """Five uniform numbers in [0, 1) for each slice: all the randomness there is."""
-        drawn: list[list[float]] = torch.rand(
+    def sample_parameters(self, n: int, generator: torch.Generator) -> list[list[float]]:
+        """Sample five uniform numbers in [0, 1) for each slice: all the randomness there is."""
+        parameters: list[list[float]] = torch.rand(
             n, 5, generator=generator, device=generator.device
         ).tolist()
-        return drawn
+        return parameters
 
-    def one(self, image: Tensor, mask: Tensor, draws: list[float]) -> tuple[Tensor, Tensor]:
-        """Apply one slice's draws to its image (C,H,W) and mask (1,H,W)."""
-        horizontal, vertical, turn, gain, offset = draws
+    def augment_slice(
+        self, image: Tensor, mask: Tensor, parameters: list[float]
+    ) -> tuple[Tensor, Tensor]:
+        """Apply one slice's parameters to its image (C,H,W) and mask (1,H,W)."""
+        horizontal, vertical, turn, gain, offset = parameters
         if horizontal < self.horizontal:
             image, mask = F.horizontal_flip(image), F.horizontal_flip(mask)
         if vertical < self.vertical:
@@ -73,7 +75,7 @@ class Classical:
             angle = self.degrees * (2 * turn - 1)
             image = F.rotate(image, angle, InterpolationMode.BILINEAR, fill=[AIR])
             mask = F.rotate(mask, angle, InterpolationMode.NEAREST, fill=[0.0])
-        image = jitter(
+        image = jitter_intensity(
             image,
             gain=1 + self.contrast * (2 * gain - 1),
             offset=self.brightness * (2 * offset - 1),
@@ -81,12 +83,12 @@ class Classical:
         return image, mask
 
 
-def jitter(image: Tensor, *, gain: float, offset: float) -> Tensor:
+def jitter_intensity(image: Tensor, *, gain: float, offset: float) -> Tensor:
     """Scale and shift the intensities of tissue, and leave air at -1.
 
     Works on the range [0, 1] that (image + 1) / 2 spans. The offset fades in over the darkest
-    tenth, since a scanner's gain lifts tissue and never the empty background.
+    tenth, since a scanner's gain raises tissue and never the empty background.
     """
     tissue = (image + 1) / 2
-    lifted = tissue * gain + offset * (tissue * 10).clamp(max=1)
-    return lifted.clamp(0, 1) * 2 - 1
+    jittered = tissue * gain + offset * (tissue * 10).clamp(max=1)
+    return jittered.clamp(0, 1) * 2 - 1

@@ -1,4 +1,4 @@
-"""Task `classify`: does this slice show a tumour?"""
+"""Implement task `classify`: does this slice show a tumour? Interface: `DownstreamTask`."""
 
 import numpy as np
 import pandas as pd
@@ -14,52 +14,54 @@ from tasks.schemas.predictions import ClassifyPredictions
 Vector = NDArray[np.float64]
 
 
-def build(channels: int, *, seed: int) -> nn.Module:
-    """The untrained classifier."""
+def build_network(channels: int, *, seed: int) -> nn.Module:
+    """Build the untrained classifier."""
     return build_classifier(channels, seed=seed)
 
 
 def loss(logits: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy with the slices' labels."""
+    """Compute binary cross-entropy with the slices' labels."""
     return F.binary_cross_entropy_with_logits(logits, labels)
 
 
-def judge(probability: Tensor, slices: SliceSet) -> float:
-    """AUROC over validation patients' slices."""
+def validation_metric(probability: Tensor, slices: SliceSet) -> float:
+    """Compute AUROC over validation patients' slices."""
     return float(roc_auc_score(slices.table["label"], probability[:, 0].cpu().numpy()))
 
 
 def beats_chance(metric: float) -> bool:
-    """Whether the network tells tumours from none at all, on validation patients."""
+    """Return whether the network ranks tumour slices above others, on validation patients."""
     return metric > 0.5
 
 
-def threshold(probability: Tensor, slices: SliceSet) -> float:
-    """The probability from which a slice counts as tumour: Youden's J on validation patients.
+def choose_threshold(probability: Tensor, slices: SliceSet) -> float:
+    """Choose the probability from which a slice is called tumour, by Youden's J on validation.
 
-    Of equal ones the middle of the gap to the next lower probability, so that the threshold is
-    not tied to one slice.
+    Of equal thresholds the middle of the gap to the next lower probability, so that the threshold
+    does not depend on one slice.
     """
     values = probability[:, 0].cpu().numpy().astype(np.float64)
-    false_positives, true_positives, cuts = roc_curve(
+    false_positives, true_positives, thresholds = roc_curve(
         slices.table["label"], values, drop_intermediate=False
     )
-    best = float(cuts[1:][np.argmax((true_positives - false_positives)[1:])])
+    best = float(thresholds[1:][np.argmax((true_positives - false_positives)[1:])])
     below = values[values < best]
     return float((best + below.max()) / 2) if len(below) else best
 
 
-def predict(probability: Tensor, slices: SliceSet, *, cut: float, pixel_mm: float) -> pd.DataFrame:
-    """One row a test slice."""
+def predict_slices(
+    probability: Tensor, slices: SliceSet, *, threshold: float, pixel_mm: float
+) -> pd.DataFrame:
+    """Tabulate the predictions: one row a test slice."""
     table = slices.table[["subject", "row", "label"]].copy()
     table["true_area"] = slices.masks.sum(axis=(1, 2), dtype=np.int64)
     table["probability"] = probability[:, 0].cpu().numpy().astype(np.float64)
-    table["threshold"] = cut
+    table["threshold"] = threshold
     return table
 
 
-def score(predictions: pd.DataFrame, *, pixel_mm: float) -> dict[str, float]:
-    """The metrics of one patient; null where a label is missing among the patient's slices."""
+def score_patient(predictions: pd.DataFrame, *, pixel_mm: float) -> dict[str, float]:
+    """Compute the metrics of one patient; NaN where a label is missing among the slices."""
     label = predictions["label"].to_numpy()
     probability = predictions["probability"].to_numpy()
     right = (probability >= predictions["threshold"].to_numpy()) == (label == 1)
@@ -73,4 +75,4 @@ def score(predictions: pd.DataFrame, *, pixel_mm: float) -> dict[str, float]:
     }
 
 
-SCHEMA = ClassifyPredictions
+PREDICTIONS_SCHEMA = ClassifyPredictions

@@ -1,7 +1,7 @@
-"""Finished runs of a stage that was killed, so that the next start takes up behind them.
+"""Cache finished runs, so that a killed stage resumes after the last one.
 
-They lie in a git-ignored `.checkpoints/HASH/`, where HASH is of all that decides a run's result,
-and are removed when the stage is complete: to keep results is DVC's affair alone.
+They are in a git-ignored `.checkpoints/HASH/`, where HASH covers all that determines a run's
+result, and are removed when the stage is complete: keeping results is left to DVC.
 """
 
 import hashlib
@@ -13,32 +13,34 @@ import pandas as pd
 import torch
 
 from tasks.common.stage_code import code_files, update_with_files
-from tasks.downstream.train_and_test import Run
+from tasks.downstream.train_and_test import RunTables
 from tasks.stage.stage_io import discard
 
-ROOT = Path(".checkpoints")
+CACHE_ROOT = Path(".checkpoints")
 
 
-def folder_of(words: Iterable[str], inputs: Iterable[Path]) -> Path:
-    """The folder for the runs of a stage: what it was asked, what it reads, what computes it."""
+def cache_folder(settings: Iterable[str], inputs: Iterable[Path]) -> Path:
+    """Return the folder for a stage's runs, named by its settings, inputs, machine and code."""
     digest = hashlib.sha256()
     machine = torch.__version__, platform.machine(), torch.backends.cpu.get_cpu_capability()
-    for word in (*words, *machine):
-        digest.update(word.encode() + b"\0")
+    for setting in (*settings, *machine):
+        digest.update(setting.encode() + b"\0")
     update_with_files(digest, (*inputs, *code_files("downstream")))
-    return ROOT / f"downstream-{digest.hexdigest()[:16]}"
+    return CACHE_ROOT / f"downstream-{digest.hexdigest()[:16]}"
 
 
-def load_or_run(folder: Path, make: Callable[[], Run]) -> Run:
-    """A run's tables: those that an earlier start left, or new ones, left for a later start.
+def load_or_run(folder: Path, run: Callable[[], RunTables]) -> RunTables:
+    """Load a run's tables from an earlier start, or run and cache it for a later start.
 
-    New ones are read back as well, so that both ways give the same bytes.
+    New tables are read back as well, so that both ways give the same bytes.
     """
     if not folder.exists():
         partial = folder.with_name(f"{folder.name}.partial")
         discard(partial)
         partial.mkdir(parents=True)
-        for name, table in vars(make()).items():
+        for name, table in vars(run()).items():
             table.to_parquet(partial / f"{name}.parquet", index=False)
         partial.replace(folder)
-    return Run(**{name: pd.read_parquet(folder / f"{name}.parquet") for name in Run.TABLES})
+    return RunTables(
+        **{name: pd.read_parquet(folder / f"{name}.parquet") for name in RunTables.TABLES}
+    )

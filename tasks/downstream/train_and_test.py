@@ -1,4 +1,4 @@
-"""One run: a fold and a seed of an arm, from initial weights to judged test patients."""
+"""Run one fold and seed of an arm, from initial weights to the scores of test patients."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,48 +14,53 @@ from tasks.common.arms import Arm
 from tasks.common.slice_set import SliceSet
 from tasks.common.torch_setup import seeded_generator
 from tasks.downstream.balanced_batches import balanced_batches
-from tasks.downstream.classical_augmentation import Classical
-from tasks.downstream.fit import Batch, fit, probabilities
+from tasks.downstream.classical_augmentation import ClassicalAugmentation
+from tasks.downstream.fit import Batch, fit, predict_probabilities
 from tasks.downstream.volume_dice import TestVolume, dice_volume
 from tasks.params.downstream import TaskTraining
 
-WEIGHTS, AUGMENTATION = 0, 1
+WEIGHTS_STREAM, AUGMENTATION_STREAM = 0, 1
 
 
-class Task(Protocol):
-    """What `classify` and `segment` both are; see there."""
+class DownstreamTask(Protocol):
+    """The interface of a downstream task; `classify` and `segment` are modules that implement it.
 
-    SCHEMA: Any
+    `probability` is the sigmoid of the network's logits for N slices: (N,1) of a classifier,
+    (N,1,H,W) of a segmenter. `train_and_test` calls the functions in the order in which they
+    stand here; `PREDICTIONS_SCHEMA` is the pandera model of the table of predictions.
+    """
 
-    def build(self, channels: int, *, seed: int) -> nn.Module:
-        """The untrained network."""
+    PREDICTIONS_SCHEMA: Any
+
+    def build_network(self, channels: int, *, seed: int) -> nn.Module:
+        """Build the untrained network for (B,C,H,W) images."""
 
     def loss(self, logits: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
-        """What training minimises."""
+        """Compute the scalar that training minimises; masks are (B,1,H,W), labels (B,1)."""
 
-    def judge(self, probability: Tensor, slices: SliceSet) -> float:
-        """How good the network is on validation patients; larger is better."""
+    def validation_metric(self, probability: Tensor, slices: SliceSet) -> float:
+        """Compute the metric that chooses weights, on validation slices; larger is better."""
 
     def beats_chance(self, metric: float) -> bool:
-        """Whether that judgement is one of a network that learnt anything."""
+        """Return whether a network with this validation metric learnt anything."""
 
-    def threshold(self, probability: Tensor, slices: SliceSet) -> float:
-        """The probability from which validation patients say tumour."""
+    def choose_threshold(self, probability: Tensor, slices: SliceSet) -> float:
+        """Choose the probability from which a slice or pixel counts as tumour, on validation."""
 
-    def predict(
-        self, probability: Tensor, slices: SliceSet, *, cut: float, pixel_mm: float
+    def predict_slices(
+        self, probability: Tensor, slices: SliceSet, *, threshold: float, pixel_mm: float
     ) -> pd.DataFrame:
-        """One row a test slice."""
+        """Tabulate the predictions: one row a test slice, columns as in `PREDICTIONS_SCHEMA`."""
 
-    def score(self, predictions: pd.DataFrame, *, pixel_mm: float) -> dict[str, float]:
-        """The metrics of one patient's slices."""
+    def score_patient(self, predictions: pd.DataFrame, *, pixel_mm: float) -> dict[str, float]:
+        """Compute the metrics of one patient from the rows of the patient's slices."""
 
 
 @dataclass(frozen=True)
-class Fold:
+class FoldSlices:
     """The labelled slices of one fold; `added` are the arm's own, possibly none.
 
-    `volumes` are the test patients' own, where whole ones are judged.
+    `volumes` are the test patients' whole volumes, where these are scored.
     """
 
     name: str
@@ -68,109 +73,124 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class Run:
-    """The tables that one run leaves; `ended` has one row (`tasks.schemas.predictions.Runs`)."""
+class RunTables:
+    """The tables of one run; `outcome` has one row (`tasks.schemas.predictions.RunOutcomes`)."""
 
-    TABLES: ClassVar = ("predictions", "patients", "history", "ended")
+    TABLES: ClassVar = ("predictions", "patients", "history", "outcome")
     predictions: pd.DataFrame
     patients: pd.DataFrame
     history: pd.DataFrame
-    ended: pd.DataFrame
+    outcome: pd.DataFrame
 
 
 def train_and_test(
-    task: Task, arm: Arm, fold: Fold, training: TaskTraining, *, seed: int, device: torch.device
-) -> Run:
-    """Train on the arm's slices, choose weights and threshold on validation, judge on test."""
+    task: DownstreamTask,
+    arm: Arm,
+    fold: FoldSlices,
+    training: TaskTraining,
+    *,
+    seed: int,
+    device: torch.device,
+) -> RunTables:
+    """Train on the arm's slices, choose weights and threshold on validation, score on test."""
     key = (seed, zlib.crc32(fold.name.encode()))
-    val_images = tensor(fold.val.images, device)
-    network = task.build(
-        val_images.shape[1], seed=seeded_generator(*key, WEIGHTS, 0).initial_seed()
+    val_images = to_tensor(fold.val.images, device)
+    network = task.build_network(
+        val_images.shape[1], seed=seeded_generator(*key, WEIGHTS_STREAM, 0).initial_seed()
     ).to(device)
-    fitted = fit(
+    result = fit(
         network,
         task.loss,
-        draw(arm, fold, training, key, device),
-        lambda probability: task.judge(probability, fold.val),
+        training_batches(arm, fold, training, key, device),
+        lambda probability: task.validation_metric(probability, fold.val),
         val_images,
         steps=training.steps,
         learning_rate=training.learning_rate,
         evaluations=training.evaluations,
     )
-    cut = task.threshold(fitted.probability, fold.val)
-    probability = probabilities(network, tensor(fold.test.images, device))
-    predictions = task.predict(probability, fold.test, cut=cut, pixel_mm=fold.pixel_mm)
-    whole = dice_volume(network, fold.volumes, cut=cut, device=device)
+    threshold = task.choose_threshold(result.probability, fold.val)
+    probability = predict_probabilities(network, to_tensor(fold.test.images, device))
+    predictions = task.predict_slices(
+        probability, fold.test, threshold=threshold, pixel_mm=fold.pixel_mm
+    )
+    volume_dice = dice_volume(network, fold.volumes, threshold=threshold, device=device)
     site_of = fold.test.table.groupby("subject")["site"].first()
 
-    def score(rows: pd.DataFrame) -> dict[str, float]:
-        found = task.score(rows, pixel_mm=fold.pixel_mm)
+    def score_patient(rows: pd.DataFrame) -> dict[str, float]:
+        scores = task.score_patient(rows, pixel_mm=fold.pixel_mm)
         if not fold.volumes:
-            return found
-        return {"dice_volume": whole.get(rows["subject"].iloc[0], float("nan"))} | found
+            return scores
+        return {"dice_volume": volume_dice.get(rows["subject"].iloc[0], float("nan"))} | scores
 
-    patients = by_patient(predictions, site_of, score)
-    history = pd.DataFrame([vars(entry) for entry in fitted.history])
-    learnt = task.beats_chance(fitted.best)
-    ended = pd.DataFrame([{"val_metric": fitted.best, "rise": fitted.late_gain, "learnt": learnt}])
-    tables = predictions, patients, history, ended
+    patients = score_by_patient(predictions, site_of, score_patient)
+    history = pd.DataFrame([vars(entry) for entry in result.history])
+    beats_chance = task.beats_chance(result.best)
+    outcome = pd.DataFrame(
+        [{"val_metric": result.best, "rise": result.late_gain, "learnt": beats_chance}]
+    )
+    tables = predictions, patients, history, outcome
     for table in tables:
         table.insert(0, "fold", fold.name)
         table.insert(1, "seed", seed)
-    return Run(*tables)
+    return RunTables(*tables)
 
 
-def draw(
-    arm: Arm, fold: Fold, training: TaskTraining, key: tuple[int, ...], device: torch.device
+def training_batches(
+    arm: Arm, fold: FoldSlices, training: TaskTraining, key: tuple[int, ...], device: torch.device
 ) -> Iterator[Batch]:
-    """The batches of an arm: half from each of its two sources, or both halves from its one.
+    """Yield the batches of an arm: half from each of its two sources, or both halves from its one.
 
-    Order and augmentation hang on the seed and the fold alone, never on the arm.
+    Order and augmentation depend on the seed and the fold alone, never on the arm.
     """
     first = fold.train if arm.real else fold.added
     second = fold.added if arm.added else fold.train
     if training.strategy == "pretrain" and arm.real and arm.added:
-        early = training.steps // 2
-        phases = [(second, second, 0, early), (first, first, early, training.steps)]
+        pretraining_steps = training.steps // 2
+        phases = [
+            (second, second, 0, pretraining_steps),
+            (first, first, pretraining_steps, training.steps),
+        ]
     else:
         phases = [(first, second, 0, training.steps)]
-    augment, draws = Classical(), seeded_generator(*key, AUGMENTATION)
-    for one, other, start, stop in phases:
-        labels = [half.table["label"].to_numpy() for half in (one, other)]
-        halves = [to_device(half, device) for half in (one, other)]
-        order = balanced_batches(*labels, steps=training.steps, batch=training.batch, seed=key)
-        for chosen in islice(order, start, stop):
-            picked = [
+    augment, generator = ClassicalAugmentation(), seeded_generator(*key, AUGMENTATION_STREAM)
+    for first_half, second_half, start, stop in phases:
+        labels = [half.table["label"].to_numpy() for half in (first_half, second_half)]
+        halves = [to_device(half, device) for half in (first_half, second_half)]
+        batches = balanced_batches(*labels, steps=training.steps, batch=training.batch, seed=key)
+        for rows_of_halves in islice(batches, start, stop):
+            halves_of_batch = [
                 [part[torch.as_tensor(rows, device=device)] for part in half]
-                for half, rows in zip(halves, chosen, strict=True)
+                for half, rows in zip(halves, rows_of_halves, strict=True)
             ]
-            images, masks, truth = (torch.cat(parts) for parts in zip(*picked, strict=True))
+            images, masks, labels_of_batch = (
+                torch.cat(parts) for parts in zip(*halves_of_batch, strict=True)
+            )
             if arm.classical:
-                images, masks = augment(images, masks, draws)
-            yield images, masks, truth
+                images, masks = augment(images, masks, generator)
+            yield images, masks, labels_of_batch
 
 
 def to_device(slices: SliceSet, device: torch.device) -> Batch:
-    """All images (N,C,H,W), masks (N,1,H,W) and labels (N,1) of a source on the device."""
+    """Put all images (N,C,H,W), masks (N,1,H,W) and labels (N,1) of a source on the device."""
     label = slices.table["label"].to_numpy()
     parts = slices.images, slices.masks[:, None], label[:, None]
-    return tensor(parts[0], device), tensor(parts[1], device), tensor(parts[2], device)
+    return to_tensor(parts[0], device), to_tensor(parts[1], device), to_tensor(parts[2], device)
 
 
-def tensor(array: Any, device: torch.device) -> Tensor:
-    """An array as float32 on the device."""
+def to_tensor(array: Any, device: torch.device) -> Tensor:
+    """Convert an array to float32 on the device."""
     return torch.tensor(array, dtype=torch.float32, device=device)
 
 
-def by_patient(
+def score_by_patient(
     predictions: pd.DataFrame,
     site_of: "pd.Series[Any]",
-    score: Callable[[pd.DataFrame], dict[str, float]],
+    score_patient: Callable[[pd.DataFrame], dict[str, float]],
 ) -> pd.DataFrame:
     """Score each patient's slices: one row a patient and metric."""
     rows = [
         {"subject": subject, "site": site_of[subject], "metric": metric, "value": value}
         for subject, slices in predictions.groupby("subject", sort=True)
-        for metric, value in score(slices).items()
+        for metric, value in score_patient(slices).items()
     ]
     return pd.DataFrame(rows)

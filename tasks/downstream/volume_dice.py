@@ -1,4 +1,4 @@
-"""Dice over a test patient's whole volume: every slice, on the grid it was acquired on."""
+"""Compute Dice over a test patient's whole volume: every slice, on the grid it was acquired on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 from torch import Tensor, nn
 
-from tasks.downstream.fit import probabilities
+from tasks.downstream.fit import predict_probabilities
 from tasks.params.slices import Slices
 from tasks.volumes.intensity_normalisation import Landmarks
 from tasks.volumes.native_session import UnusableSessionError, resample_session
-from tasks.volumes.resampling import Grid
-from tasks.volumes.sessions import read_manifests, sessions_of
+from tasks.volumes.resampling import SliceGrid
+from tasks.volumes.sessions import group_sessions, read_manifests
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TestVolume:
     subject: str
     images: NDArray[np.float32]
     mask: NDArray[np.bool_]
-    grid: Grid
+    grid: SliceGrid
 
 
 def read_test_volumes(
@@ -35,48 +35,49 @@ def read_test_volumes(
     config: Slices,
     scales: list[Landmarks] | None,
 ) -> list[TestVolume]:
-    """The outlined sessions of some patients, cut as `data/slices` was, no slice left out."""
+    """Read the outlined sessions of some patients, sliced as in `data/slices`, with every slice."""
     wanted = set(subjects)
-    sessions, _ = sessions_of(read_manifests(sorted(batches)), list(config.modalities))
-    found = []
+    sessions, _ = group_sessions(read_manifests(sorted(batches)), list(config.modalities))
+    volumes = []
     for session in sessions:
         if session.subject not in wanted or session.mask_row is None:
             continue
         try:
-            one = resample_session(session, config, scales)
+            resampled = resample_session(session, config, scales)
         except UnusableSessionError:
             continue
-        images = one.images.astype(np.float32)
-        found.append(TestVolume(session.subject, images, one.mask, one.grid))
-    return found
+        images = resampled.images.astype(np.float32)
+        volumes.append(TestVolume(session.subject, images, resampled.mask, resampled.grid))
+    return volumes
 
 
 def dice_volume(
-    network: nn.Module, volumes: Iterable[TestVolume], *, cut: float, device: torch.device
+    network: nn.Module, volumes: Iterable[TestVolume], *, threshold: float, device: torch.device
 ) -> dict[str, float]:
-    """Each patient's Dice, the mean over the sessions that show a tumour; null without one."""
-    of: dict[str, list[float]] = {}
+    """Compute each patient's Dice, the mean over the sessions with a tumour; NaN without one."""
+    dice_by_subject: dict[str, list[float]] = {}
     for volume in volumes:
         images = torch.from_numpy(volume.images).to(device)
-        found = (
-            to_acquired_grid(probabilities(network, images), volume.grid, volume.mask.shape) >= cut
+        predicted = (
+            to_acquired_grid(predict_probabilities(network, images), volume.grid, volume.mask.shape)
+            >= threshold
         )
-        of.setdefault(volume.subject, []).append(dice(found, volume.mask))
-    return {subject: float(pd.Series(values).mean()) for subject, values in of.items()}
+        dice_by_subject.setdefault(volume.subject, []).append(dice_of_masks(predicted, volume.mask))
+    return {subject: float(pd.Series(values).mean()) for subject, values in dice_by_subject.items()}
 
 
-def dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Dice of two masks (X,Y,Z), by MONAI; null where the true one is empty."""
-    pair = (torch.from_numpy(mask)[None, None].float() for mask in (found, truth))
+def dice_of_masks(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """Compute Dice of two masks (X,Y,Z), by MONAI; NaN where the true one is empty."""
+    pair = (torch.from_numpy(mask)[None, None].float() for mask in (predicted, truth))
     return float(compute_dice(*pair, include_background=True)[0, 0])
 
 
 def to_acquired_grid(
-    probability: Tensor, grid: Grid, shape: tuple[int, ...]
+    probability: Tensor, grid: SliceGrid, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Bring probabilities (Z,1,H,W) back to the grid (X,Y,Z) that `sample` took slices from.
+    """Resample probabilities (Z,1,H,W) to the grid (X,Y,Z) that `resample_slices` sampled from.
 
-    Linear between pixels; outside the window, where nothing was looked at, 0.
+    Linear between pixels; 0 outside the window, where the network saw nothing.
     """
     half = (grid.size - 1) / 2
     # Voxel x is at column half - (x - centre) / step, and voxel y at row likewise.
@@ -84,9 +85,9 @@ def to_acquired_grid(
     offset = [half + centre / step for centre, step in zip(grid.centre, grid.step, strict=True)]
     slices = [
         affine_transform(
-            picture.T,  # (column, row)
+            plane.T,  # (column, row)
             steps, offset, output_shape=shape[:2], order=1, mode="constant", cval=0.0,
         )
-        for picture in probability[:, 0].cpu().numpy()
+        for plane in probability[:, 0].cpu().numpy()
     ]  # fmt: skip
     return np.stack(slices, axis=2)

@@ -9,7 +9,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from tasks.common.gate_requirements import LEAST_OF_LABEL, CannotJudgeError, why_no_verdict
-from tasks.common.slice_set import LEAST_JUDGED, SliceSet
+from tasks.common.slice_set import MIN_SLICES, SliceSet
 from tasks.gate import memorisation, reference_models, slice_checks
 from tasks.gate.measure_catalogue import catalogue
 from tasks.gate.set_measures import Measure, Sets, compared_labels, measure_sets
@@ -255,9 +255,9 @@ def check_size(name: str, side: SliceSet, val: SliceSet) -> None:
         CannotJudgeError: when it has too few slices.
         InputError: when channels, rows or columns differ.
     """
-    if len(side) < LEAST_JUDGED:
+    if len(side) < MIN_SLICES:
         raise CannotJudgeError(
-            f"{len(side)} {name} slices, at least {LEAST_JUDGED} are needed to judge; add slices"
+            f"{len(side)} {name} slices, at least {MIN_SLICES} are needed to judge; add slices"
         )
     if side.images.shape[1:] != val.images.shape[1:]:
         raise InputError(
@@ -306,7 +306,7 @@ def judged(ours: SliceFeatures, samples: pd.DataFrame, config: Gate) -> SliceFea
     """
     keep = samples["accepted"].to_numpy()
     shares = frequent(samples).groupby("label")["accepted"].mean()
-    if keep.sum() < LEAST_JUDGED or min(keep.mean(), *shares) < config.min_accepted:
+    if keep.sum() < MIN_SLICES or min(keep.mean(), *shares) < config.min_accepted:
         return ours
     return ours.select(keep)
 
@@ -341,7 +341,7 @@ def verdict_reasons(
             f" (at most {most_twins:.0%}: real slices at equal n {of_real:.0%})"
         )
     accepted = int(samples["accepted"].sum())
-    if accepted < max(LEAST_JUDGED, config.min_accepted * n):
+    if accepted < max(MIN_SLICES, config.min_accepted * n):
         words.append(
             f"too few: {accepted} of {n} images are accepted (at least"
             f" {config.min_accepted:.0%}); {reject_reasons(samples)}"

@@ -1,1 +1,1 @@
-"""Stage `lift`: what each arm gained over `real`, with its interval, and what may be claimed."""
+"""Stage `lift`: compute each arm's gain over `real`, with intervals, and what may be claimed."""

@@ -1,4 +1,4 @@
-"""Compare the arms of each task on the same test patients, and say what follows.
+"""Compare the arms of each task on the same test patients, and decide the claim.
 
 Reads `data/downstream/TASK-ARM/` of the listed tasks and arms; writes `data/lift.json`,
 `data/lift.csv` and, for `dvc exp show`, the primary metrics alone as `data/lift_metrics.json`.
@@ -13,10 +13,10 @@ import pandas as pd
 from tasks import params
 from tasks.common import arms as named
 from tasks.common.arms import Arm
-from tasks.lift.compare import PRIMARY, Comparison, compare
+from tasks.lift.compare import PRIMARY_METRIC, Comparison, compare_arms
 from tasks.lift.downstream_results import TaskResults, read_task_results
 from tasks.params.lift import Lift as LiftParams
-from tasks.schemas.lift import Lift, LiftRows, Trained
+from tasks.schemas.lift import Lift, LiftRows, TrainingSummary
 from tasks.stage import stage_io
 from tasks.stage.stage_runtime import run_stage
 
@@ -39,117 +39,122 @@ def main() -> None:
     """Run the stage from the repository's root."""
     config = params.read_section(LiftParams)
     tasks: list[str] = params.read_key("downstream.tasks")
-    names = [arm.name for arm in named.read()]
+    names = [arm.name for arm in named.read_arms()]
     seeds: list[int] = params.read_key("downstream.seeds")
     results = {task: read_task_results(task, names, seeds) for task in tasks}
-    found = {
-        task: compare(task, results[task].arms, config, seeds=results[task].seeds) for task in tasks
+    comparisons = {
+        task: compare_arms(task, results[task].arms, config, seeds=results[task].seeds)
+        for task in tasks
     }
-    axes = [c.axes for c in found.values() if c.axes is not None]
+    axes = [c.axes for c in comparisons.values() if c.axes is not None]
     lift = Lift(
-        claim={task: comparison.claim for task, comparison in found.items()},
-        reasons={task: comparison.reasons for task, comparison in found.items()},
-        tasks={task: comparison.figures for task, comparison in found.items()},
-        primary={task: PRIMARY[task] for task in tasks},
-        contrasts={task: comparison.contrasts for task, comparison in found.items()},
-        subgroups={task: comparison.subgroups for task, comparison in found.items()},
+        claim={task: comparison.claim for task, comparison in comparisons.items()},
+        reasons={task: comparison.reasons for task, comparison in comparisons.items()},
+        tasks={task: comparison.figures for task, comparison in comparisons.items()},
+        primary={task: PRIMARY_METRIC[task] for task in tasks},
+        contrasts={task: comparison.contrasts for task, comparison in comparisons.items()},
+        subgroups={task: comparison.subgroups for task, comparison in comparisons.items()},
         n_patients=max((len(a.patients) for a in axes), default=0),
         n_seeds=max((len({seed for _, seed in a.runs}) for a in axes), default=0),
         method=METHOD,
-        trained={task: trained(results[task]) for task in tasks},
+        trained={task: training_summaries(results[task]) for task in tasks},
         notes=[
             note
             for task in tasks
             for note in [
-                *unmeasured(task, found[task], config.min_patients),
-                *notes(task, results[task], len(seeds)),
+                *too_few_patients_notes(task, comparisons[task], config.min_patients),
+                *training_notes(task, results[task], len(seeds)),
             ]
         ],
     )
-    rows = LiftRows.validate(tabulate(lift))
+    rows = LiftRows.validate(tabulate_lift(lift))
     with stage_io.atomic_output(Path("data/lift.csv")) as path:
         rows.to_csv(path, index=False, float_format="%.6f")
     with stage_io.atomic_output(Path("data/lift.json")) as path:
         path.write_text(json.dumps(lift.model_dump(mode="json"), indent=1) + "\n")
     with stage_io.atomic_output(Path("data/lift_metrics.json")) as path:
-        path.write_text(json.dumps({task: primary(lift, task) for task in tasks}, indent=1) + "\n")
-    for task, comparison in found.items():
+        path.write_text(
+            json.dumps({task: primary_metric_values(lift, task) for task in tasks}, indent=1) + "\n"
+        )
+    for task, comparison in comparisons.items():
         print(f"lift: {task}: {'; '.join([comparison.claim, *comparison.reasons])}")
     for note in lift.notes:
         print(f"lift: {note}")
 
 
-def trained(results: TaskResults) -> dict[str, Trained]:
-    """How each arm's networks ended."""
+def training_summaries(results: TaskResults) -> dict[str, TrainingSummary]:
+    """Return how each arm's training ended."""
     return {name: arm.trained for name, arm in results.arms.items() if arm.trained is not None}
 
 
-def unmeasured(task: str, comparison: Comparison, wanted: int) -> list[str]:
-    """Why a task has no claim for want of patients."""
-    figures = comparison.figures[PRIMARY[task]].values()
-    short = [one.n_patients for one in figures if one.status == "too few patients"]
-    if not short:
+def too_few_patients_notes(task: str, comparison: Comparison, min_patients: int) -> list[str]:
+    """Note where a task has no claim because it has too few patients."""
+    figures = comparison.figures[PRIMARY_METRIC[task]].values()
+    counts = [one.n_patients for one in figures if one.status == "too few patients"]
+    if not counts:
         return []
     return [
-        f"{task}: {PRIMARY[task]} is defined for {max(short)} test patients, and lift.min_patients"
-        f" asks for {wanted}"
+        f"{task}: {PRIMARY_METRIC[task]} is defined for {max(counts)} test patients, and"
+        f" lift.min_patients asks for {min_patients}"
     ]
 
 
-def primary(lift: Lift, task: str) -> dict[str, Any]:
-    """The claim, and every arm's primary metric as single numbers: DVC shows no lists."""
-    found: dict[str, Any] = {"claim": lift.claim[task]}
+def primary_metric_values(lift: Lift, task: str) -> dict[str, Any]:
+    """Return the claim, and every arm's primary metric as single numbers: DVC shows no lists."""
+    values_by_arm: dict[str, Any] = {"claim": lift.claim[task]}
     if lift.reasons[task]:
-        found["reason"] = "; ".join(lift.reasons[task])
-    for arm, one in lift.tasks[task][lift.primary[task]].items():
-        low, high = one.ci95 or (None, None)
-        lift_low, lift_high = one.lift_ci95 or (None, None)
-        said = {"mean": one.mean, "low": low, "high": high, "lift": one.lift_over_real,
+        values_by_arm["reason"] = "; ".join(lift.reasons[task])
+    for arm, figure in lift.tasks[task][lift.primary[task]].items():
+        low, high = figure.ci95 or (None, None)
+        lift_low, lift_high = figure.lift_ci95 or (None, None)
+        numbers = {"mean": figure.mean, "low": low, "high": high, "lift": figure.lift_over_real,
                 "lift_low": lift_low, "lift_high": lift_high}  # fmt: skip
-        found[arm] = {name: value for name, value in said.items() if value is not None}
-    return found
+        values_by_arm[arm] = {name: value for name, value in numbers.items() if value is not None}
+    return values_by_arm
 
 
-def notes(task: str, results: TaskResults, wanted: int) -> list[str]:
-    """What a reader of a task's figures should know of its training, one line each."""
-    said = [
+def training_notes(task: str, results: TaskResults, requested: int) -> list[str]:
+    """Note what a reader of a task's figures should know of its training, one line each."""
+    notes = [
         f"{task}: seed {seed} is left out of all arms: {', '.join(arms)} learnt nothing with it"
         for seed, arms in results.left_out.items()
     ]
     compared = {
-        name: one for name, one in trained(results).items() if not Arm.parse(name).is_diagnostic
+        name: summary
+        for name, summary in training_summaries(results).items()
+        if not Arm.parse(name).is_diagnostic
     }
     counts = {len({seed for _, seed in arm.axes.runs}) for name, arm in results.arms.items()
               if name in compared and arm.axes is not None}  # fmt: skip
-    if counts and min(counts) < wanted:
-        said.append(
-            f"{task}: {min(counts)} of {wanted} seeds are left; raise downstream.reruns, so that"
+    if counts and min(counts) < requested:
+        notes.append(
+            f"{task}: {min(counts)} of {requested} seeds are left; raise downstream.reruns, so that"
             " every arm trains spare ones"
         )
     if counts and min(counts) == 1:
-        said.append(
+        notes.append(
             f"{task}: one seed tells nothing of other training runs, so that no figure has an"
             " interval; train two at least, better three or more"
         )
     failed = [
-        name for name, one in compared.items() if results.arms[name].status == "not converged"
+        name for name, summary in compared.items() if results.arms[name].status == "not converged"
     ]
     if failed:
-        said.append(f"{task}: networks that learnt nothing are among those of {', '.join(failed)}")
-    return said
+        notes.append(f"{task}: networks that learnt nothing are among those of {', '.join(failed)}")
+    return notes
 
 
-def tabulate(lift: Lift) -> pd.DataFrame:
-    """The figures as `data/lift.csv`'s rows."""
-    rows = []
+def tabulate_lift(lift: Lift) -> pd.DataFrame:
+    """Tabulate the figures as the rows of `data/lift.csv`."""
+    rows: list[tuple[Any, ...]] = []
     for task, metrics in lift.tasks.items():
         for metric, arms in metrics.items():
-            for arm, f in arms.items():
-                low, high = f.ci95 or (None, None)
-                lift_low, lift_high = f.lift_ci95 or (None, None)
+            for arm, figure in arms.items():
+                low, high = figure.ci95 or (None, None)
+                lift_low, lift_high = figure.lift_ci95 or (None, None)
                 rows.append(
-                    (task, metric, arm, f.mean, low, high, f.lift_over_real, lift_low, lift_high,
-                     f.p_adjusted, f.n_patients, f.status)
+                    (task, metric, arm, figure.mean, low, high, figure.lift_over_real, lift_low,
+                     lift_high, figure.p_adjusted, figure.n_patients, figure.status)
                 )  # fmt: skip
     table = pd.DataFrame(rows, columns=list(LiftRows.to_schema().columns))
     numbers = ["mean", "low", "high", "lift", "lift_low", "lift_high", "p_adjusted"]

@@ -1,6 +1,6 @@
-"""What may be claimed of a task: an intersection over references, a union over arms.
+"""Decide what may be claimed of a task: an intersection over references, a union over arms.
 
-And when nothing may be: with one seed, with too few patients, over a reference that was not
+Nothing may be claimed with one seed, with too few patients, or over a reference that was not
 measured or learnt nothing.
 """
 
@@ -9,37 +9,42 @@ from collections.abc import Collection, Mapping, Sequence
 from tasks.common.arms import Arm
 from tasks.lift.bootstrap import Difference
 from tasks.lift.downstream_results import ArmResult
-from tasks.schemas.lift import Claim, Trained
+from tasks.schemas.lift import Claim, TrainingSummary
 
 
-def candidates(arms: Sequence[str]) -> list[str]:
-    """Arms that add synthetic slices to real ones; `synthetic` alone is only reported."""
-    specs = [Arm.parse(name) for name in arms]
-    return [arm.name for arm in specs if arm.synthetic and arm.real and not arm.is_diagnostic]
+def claim_candidates(arms: Sequence[str]) -> list[str]:
+    """List the arms that add synthetic slices to real ones; `synthetic` alone is only reported."""
+    parsed = [Arm.parse(name) for name in arms]
+    return [arm.name for arm in parsed if arm.synthetic and arm.real and not arm.is_diagnostic]
 
 
-def references(arms: Sequence[str]) -> list[str]:
-    """Arms without synthetic slices: the rivals and the controls."""
-    specs = [Arm.parse(name) for name in arms]
-    return [arm.name for arm in specs if not arm.synthetic and not arm.is_diagnostic]
+def claim_references(arms: Sequence[str]) -> list[str]:
+    """List the arms without synthetic slices: the rivals and the controls."""
+    parsed = [Arm.parse(name) for name in arms]
+    return [arm.name for arm in parsed if not arm.synthetic and not arm.is_diagnostic]
 
 
-def over_real(arms: Sequence[str]) -> list[tuple[str, str]]:
-    """Every arm's contrast with `real`."""
+def contrasts_with_real(arms: Sequence[str]) -> list[tuple[str, str]]:
+    """List every arm's contrast with `real`."""
     return [
-        (a, "real")
-        for a in arms
-        if "real" in arms and a != "real" and not Arm.parse(a).is_diagnostic
+        (arm, "real")
+        for arm in arms
+        if "real" in arms and arm != "real" and not Arm.parse(arm).is_diagnostic
     ]
 
 
 def claim_contrasts(arms: Sequence[str]) -> list[tuple[str, str]]:
-    """The contrasts that a claim is read off: candidates over all arms without synthetic slices."""
-    return [(c, r) for c in candidates(arms) for r in references(arms) if "real" in arms]
+    """List the contrasts that decide a claim: candidates over all arms without synthetic slices."""
+    return [
+        (candidate, reference)
+        for candidate in claim_candidates(arms)
+        for reference in claim_references(arms)
+        if "real" in arms
+    ]
 
 
-def claim(arms: Sequence[str], contrasts: Mapping[tuple[str, str], Difference]) -> Claim:
-    """Read the claim off the primary metric's simultaneous intervals; larger must be better.
+def decide_claim(arms: Sequence[str], contrasts: Mapping[tuple[str, str], Difference]) -> Claim:
+    """Decide the claim by the primary metric's simultaneous intervals; larger must be better.
 
     An arm helps when its lower bound is above zero against each reference (intersection-union,
     Berger 1982): to beat `real` is no merit if classical augmentation does as well. It harms
@@ -48,19 +53,22 @@ def claim(arms: Sequence[str], contrasts: Mapping[tuple[str, str], Difference]) 
 
     Args:
         arms: the arms that were measured.
-        contrasts: `deciding(arms)`'s differences.
+        contrasts: the differences of `claim_contrasts(arms)`.
     """
-    if "real" not in arms or not candidates(arms):
+    if "real" not in arms or not claim_candidates(arms):
         return "not measured"
-    trials = [[contrasts[c, r] for r in references(arms)] for c in candidates(arms)]
-    if any(all(d.low > 0 for d in trial) for trial in trials):
+    by_candidate = [
+        [contrasts[candidate, reference] for reference in claim_references(arms)]
+        for candidate in claim_candidates(arms)
+    ]
+    if any(all(difference.low > 0 for difference in differences) for differences in by_candidate):
         return "helps"
-    if any(all(d.high < 0 for d in trial) for trial in trials):
+    if any(all(difference.high < 0 for difference in differences) for differences in by_candidate):
         return "harms"
     return "no evidence"
 
 
-def obstacles(
+def reasons_not_measured(
     task: str,
     metric: str,
     arms: Mapping[str, ArmResult],
@@ -69,82 +77,82 @@ def obstacles(
     seeds: int,
     min_patients: int,
 ) -> list[str]:
-    """Why no claim can be given; empty where one can.
+    """List why no claim can be made; empty where one can.
 
     Args:
         task: its name.
-        metric: that the claim is read off.
+        metric: that decides the claim.
         arms: all that were listed for the comparison.
         measured: those whose metric is known and whose networks learnt.
-        seeds: that the arms share.
+        seeds: number of seeds that the arms share.
         min_patients: `lift.min_patients`.
     """
     listed = list(arms)
-    if "real" not in arms or not candidates(listed):
+    if "real" not in arms or not claim_candidates(listed):
         return [
             "a claim needs the arm real and one with real and synthetic slices in downstream.arms"
         ]
-    found = []
+    reasons = []
     trained = [arm for arm in arms.values() if arm.axes is not None]
     if trained and seeds < 2:
-        found.append(
+        reasons.append(
             f"{seeds} seed is left, and one network an arm tells nothing of other training runs:"
             " add to downstream.seeds or raise downstream.reruns"
         )
-    patients = [arm.measures[metric].patients() for arm in trained if metric in arm.measures]
+    patients = [arm.metrics[metric].count_patients() for arm in trained if metric in arm.metrics]
     if patients and max(patients) < min_patients:
         rarer = " with (or without) a tumour" if metric == "auroc" else ""
-        found.append(
+        reasons.append(
             f"{metric} rests on {max(patients)} test patients{rarer}, and lift.min_patients asks"
             f" for {min_patients}"
         )
-        measured = [name for name in listed if arms[name].axes]  # that says it of all of them
-    blamed = [name for name in references(listed) if name not in measured]
-    if not any(name in measured for name in candidates(listed)):
-        blamed += candidates(listed)
-    return found + [f"{name} {shortcoming(task, metric, arms[name])}" for name in blamed]
+        measured = [name for name in listed if arms[name].axes]  # the reason covers all of them
+    blamed = [name for name in claim_references(listed) if name not in measured]
+    if not any(name in measured for name in claim_candidates(listed)):
+        blamed += claim_candidates(listed)
+    return reasons + [f"{name} {describe_shortcoming(task, metric, arms[name])}" for name in blamed]
 
 
-def reservations(
+def claim_caveats(
     task: str, metric: str, arms: Mapping[str, ArmResult], measured: Collection[str]
 ) -> list[str]:
-    """What a claim that is given leaves open: arms it says nothing of, too few steps or seeds.
+    """List what a claim leaves open: arms that it does not cover, too few steps or seeds.
 
-    Arguments as `obstacles` has them.
+    Arguments as in `reasons_not_measured`.
     """
     listed = list(arms)
     axes = next(arms[name].axes for name in measured)
-    found = [
-        f"{name} is no part of the claim: it {shortcoming(task, metric, arms[name])}"
-        for name in candidates(listed)
+    caveats = [
+        f"{name} is no part of the claim: it {describe_shortcoming(task, metric, arms[name])}"
+        for name in claim_candidates(listed)
         if name not in measured
     ]
     rising = [
         name
-        for name in (*references(listed), *candidates(listed))
-        if name in measured and (ended := arms[name].trained) and ended.flat is False
+        for name in (*claim_references(listed), *claim_candidates(listed))
+        if name in measured and (summary := arms[name].trained) and summary.flat is False
     ]
     if rising:
-        found.append(
+        caveats.append(
             f"validation still rose at the end in {', '.join(rising)}: more steps"
             f" (downstream.{task}.steps) may change the claim"
         )
     if axes and len(axes.runs) - len({fold for fold, _ in axes.runs}) == 1:
-        found.append(
+        caveats.append(
             "two seeds tell so little of other training runs that hardly any lift could be shown:"
             " train three or more"
         )
-    return found
+    return caveats
 
 
-def shortcoming(task: str, metric: str, arm: ArmResult) -> str:
-    """Why an arm takes no part in a claim; a predicate."""
+def describe_shortcoming(task: str, metric: str, arm: ArmResult) -> str:
+    """Say why an arm takes no part in a claim; a predicate."""
     if arm.status == "too few":
         return "has too few added slices to train on"
     if arm.axes is None:
         return "was not trained"
-    if not arm.sound:
-        seeds = ", ".join(map(str, (arm.trained or Trained(validation=0)).failed_seeds))
+    if not arm.converged:
+        seeds = ", ".join(map(str, (arm.trained or TrainingSummary(validation=0)).failed_seeds))
         return (
             f"did not converge: its networks of seed {seeds} learnt nothing of validation"
             f" patients; raise downstream.{task}.steps"

@@ -1,4 +1,4 @@
-"""The arms of one task beside one another: figures, contrasts, the claim, and subgroups."""
+"""Compare the arms of one task: figures, contrasts, the claim, and subgroups."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,23 +8,30 @@ from numpy.typing import NDArray
 
 from tasks.common.arms import Arm
 from tasks.lift.bootstrap import (
+    ArmPair,
     Difference,
     Estimate,
-    Pair,
     Resampling,
-    estimate,
-    sign_flip,
-    simultaneous,
+    estimate_metric,
+    sign_flip_test,
+    simultaneous_differences,
 )  # fmt: skip
-from tasks.lift.claim import candidates, claim, obstacles, over_real, references, reservations
+from tasks.lift.claim import (
+    claim_candidates,
+    claim_caveats,
+    claim_references,
+    contrasts_with_real,
+    decide_claim,
+    reasons_not_measured,
+)
 from tasks.lift.downstream_results import ArmResult
-from tasks.lift.patient_metrics import Axes
+from tasks.lift.patient_metrics import RunPatientAxes
 from tasks.params.lift import Lift as LiftParams
 from tasks.schemas.lift import ArmFigure, Claim, Contrast, Status, Subgroups
-from tasks.schemas.predictions import UNBOUNDED
+from tasks.schemas.predictions import UNBOUNDED_METRICS
 from tasks.stage.errors import InputError
 
-PRIMARY = {"classify": "auroc", "segment": "dice_volume"}
+PRIMARY_METRIC = {"classify": "auroc", "segment": "dice_volume"}
 METRICS = {
     "classify": [
         "auroc",
@@ -41,38 +48,38 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one task comes to; `reasons` are the claim's."""
+    """The result of one task; `reasons` are the claim's."""
 
     claim: Claim
     reasons: list[str]
     figures: dict[str, dict[str, ArmFigure]]
     contrasts: list[Contrast]
     subgroups: Subgroups
-    axes: Axes | None
+    axes: RunPatientAxes | None
 
 
-def compare(
+def compare_arms(
     task: str, arms: Mapping[str, ArmResult], config: LiftParams, *, seeds: int
 ) -> Comparison:
-    """All figures of a task, and the claim from its primary metric.
+    """Compute all figures of a task, and the claim from its primary metric.
 
     Args:
         task: its name.
-        arms: every arm's measures.
+        arms: every arm's metrics.
         config: `lift` of `params.yaml`.
-        seeds: that the compared arms share.
+        seeds: number of seeds that the compared arms share.
 
     Raises:
-        StageError: when two arms were not tested on the same patients with the same seeds.
+        InputError: two arms were not tested on the same patients with the same seeds.
     """
-    rivals = {name: arm for name, arm in arms.items() if compared(name)}
+    rivals = {name: arm for name, arm in arms.items() if is_compared(name)}
     shared = shared_axes(task, rivals)
     resamplings = {
-        name: Resampling.draw(arm.axes, draws=config.draws, seed=config.seed)
+        name: Resampling.sample_weights(arm.axes, replicates=config.draws, seed=config.seed)
         for name, arm in arms.items()
         if arm.axes is not None
     }
-    # Arms that stand apart were tested on patients of their own, and are not paired with others.
+    # Diagnostic arms were tested on patients of their own, and are not paired with others.
     resampling = next((one for name, one in resamplings.items() if name in rivals), None)
     figures: dict[str, dict[str, ArmFigure]] = {}
     primary: dict[str, Estimate] = {}
@@ -80,178 +87,187 @@ def compare(
         estimates = {
             name: found
             for name, arm in arms.items()
-            if metric in arm.measures
-            and arm.measures[metric].patients() >= config.min_patients
-            and (found := estimate(arm.measures[metric], resamplings[name])) is not None
+            if metric in arm.metrics
+            and arm.metrics[metric].count_patients() >= config.min_patients
+            and (found := estimate_metric(arm.metrics[metric], resamplings[name])) is not None
         }
         sound = {
-            name: one for name, one in estimates.items() if name in rivals and arms[name].sound
+            name: one for name, one in estimates.items() if name in rivals and arms[name].converged
         }
-        figures[metric] = figures_of(metric, arms, estimates, lifts(sound, resampling), config)
-        if metric == PRIMARY[task]:
+        figures[metric] = arm_figures(
+            metric, arms, estimates, lifts_over_real(sound, resampling), config
+        )
+        if metric == PRIMARY_METRIC[task]:
             primary = sound
-    of_claim = contrasts(primary, resampling)
-    known = PRIMARY[task], rivals, list(primary)
-    reasons = obstacles(task, *known, seeds=seeds, min_patients=config.min_patients)
+    of_claim = claim_differences(primary, resampling)
+    known = PRIMARY_METRIC[task], rivals, list(primary)
+    reasons = reasons_not_measured(task, *known, seeds=seeds, min_patients=config.min_patients)
     verdict: Claim = "not measured"
     if not reasons:
-        verdict, reasons = claim(list(primary), of_claim), reservations(task, *known)
-    groups = by_group(PRIMARY[task], arms, resampling, config) if resampling else {}
+        verdict, reasons = decide_claim(list(primary), of_claim), claim_caveats(task, *known)
+    groups = subgroup_figures(PRIMARY_METRIC[task], arms, resampling, config) if resampling else {}
     return Comparison(
         verdict,
         reasons,
         figures,
-        [described(pair, one, PRIMARY[task], arms, config) for pair, one in of_claim.items()],
+        [
+            contrast_record(pair, one, PRIMARY_METRIC[task], arms, config)
+            for pair, one in of_claim.items()
+        ],
         groups,
         shared,
     )
 
 
-def lifts(sound: Mapping[str, Estimate], resampling: Resampling | None) -> dict[Pair, Difference]:
-    """Every arm over `real`, simultaneously; none where one run a fold tells nothing of others."""
-    if resampling is None or resampling.freedom < 1:
-        return {}
-    return simultaneous(sound, over_real(list(sound)), resampling)
-
-
-def contrasts(
+def lifts_over_real(
     sound: Mapping[str, Estimate], resampling: Resampling | None
-) -> dict[Pair, Difference]:
-    """What a claim is read off: candidates over each reference.
+) -> dict[ArmPair, Difference]:
+    """Compute every arm's simultaneous lift over `real`; none where each fold has one run only."""
+    if resampling is None or resampling.degrees_of_freedom < 1:
+        return {}
+    return simultaneous_differences(sound, contrasts_with_real(list(sound)), resampling)
 
-    A claim asks all references, so that each of them may be looked at by itself; of the
-    candidates one is enough, so that against one reference they are simultaneous.
+
+def claim_differences(
+    sound: Mapping[str, Estimate], resampling: Resampling | None
+) -> dict[ArmPair, Difference]:
+    """Compute the differences that decide a claim: candidates over each reference.
+
+    A claim requires all references, so that each of them may be tested by itself; one of the
+    candidates is enough, so that against one reference they are simultaneous.
     """
-    if resampling is None or resampling.freedom < 1:
+    if resampling is None or resampling.degrees_of_freedom < 1:
         return {}
     arms = list(sound)
     return {
-        pair: one
-        for reference in references(arms)
-        for pair, one in simultaneous(
-            sound, [(arm, reference) for arm in candidates(arms)], resampling
+        pair: difference
+        for reference in claim_references(arms)
+        for pair, difference in simultaneous_differences(
+            sound, [(arm, reference) for arm in claim_candidates(arms)], resampling
         ).items()
     }
 
 
-def described(
-    pair: Pair,
-    one: Difference,
+def contrast_record(
+    pair: ArmPair,
+    difference: Difference,
     metric: str,
     arms: Mapping[str, ArmResult],
     config: LiftParams,
 ) -> Contrast:
-    """A contrast of the claim as `data/lift.json` has it."""
-    arm, reference = (arms[name].measures[metric] for name in pair)
+    """Make the record of a claim's contrast in `data/lift.json`."""
+    arm, reference = (arms[name].metrics[metric] for name in pair)
     return Contrast(
         arm=pair[0],
         reference=pair[1],
-        lift=one.lift,
-        ci95=within(one, metric),
-        p_adjusted=one.p_adjusted,
-        detectable=one.detectable,
-        sign_flip_p=sign_flip(arm, reference, seed=config.seed),
+        lift=difference.lift,
+        ci95=clip_interval_to_range(difference, metric),
+        p_adjusted=difference.p_adjusted,
+        detectable=difference.detectable,
+        sign_flip_p=sign_flip_test(arm, reference, seed=config.seed),
     )
 
 
-def figures_of(
+def arm_figures(
     metric: str,
     arms: Mapping[str, ArmResult],
     estimates: Mapping[str, Estimate],
-    differences: Mapping[Pair, Difference],
+    differences: Mapping[ArmPair, Difference],
     config: LiftParams,
 ) -> dict[str, ArmFigure]:
-    """Every arm's figure of one metric."""
+    """Make every arm's figure of one metric."""
     return {
-        name: figure(metric, arm, estimates.get(name), differences.get((name, "real")), config)
+        name: arm_figure(metric, arm, estimates.get(name), differences.get((name, "real")), config)
         for name, arm in arms.items()
     }
 
 
-def by_group(
+def subgroup_figures(
     metric: str, arms: Mapping[str, ArmResult], resampling: Resampling, config: LiftParams
 ) -> Subgroups:
-    """The primary metric in each subgroup: exploratory, simultaneous inside a subgroup only."""
-    rivals = {name: arm for name, arm in arms.items() if arm.measures and compared(name)}
+    """Compute the primary metric in each subgroup: exploratory, simultaneous within one only."""
+    rivals = {name: arm for name, arm in arms.items() if arm.metrics and is_compared(name)}
     kinds = next(iter(rivals.values())).groups
     return {
-        kind: {name: in_group(metric, rivals, members, resampling, config)
+        kind: {name: figures_in_subgroup(metric, rivals, members, resampling, config)
                for name, members in groups.items()}
         for kind, groups in kinds.items()
     }  # fmt: skip
 
 
-def in_group(
+def figures_in_subgroup(
     metric: str,
     arms: Mapping[str, ArmResult],
     members: NDArray[np.bool_],
     resampling: Resampling,
     config: LiftParams,
 ) -> dict[str, ArmFigure]:
-    """The figures of one subgroup's patients."""
+    """Compute the figures of one subgroup's patients."""
     narrowed = {
-        name: replace(arm, measures={metric: arm.measures[metric].among(members)})
+        name: replace(arm, metrics={metric: arm.metrics[metric].restricted_to(members)})
         for name, arm in arms.items()
     }
-    found = {
-        name: one
+    estimates = {
+        name: estimate
         for name, arm in narrowed.items()
-        if arm.measures[metric].patients() >= config.min_patients
-        and (one := estimate(arm.measures[metric], resampling)) is not None
+        if arm.metrics[metric].count_patients() >= config.min_patients
+        and (estimate := estimate_metric(arm.metrics[metric], resampling)) is not None
     }
-    sound = {name: one for name, one in found.items() if arms[name].sound}
-    return figures_of(metric, narrowed, found, lifts(sound, resampling), config)
+    sound = {name: estimate for name, estimate in estimates.items() if arms[name].converged}
+    return arm_figures(metric, narrowed, estimates, lifts_over_real(sound, resampling), config)
 
 
-def compared(name: str) -> bool:
-    """Whether an arm is one of the comparison; others stand for themselves."""
+def is_compared(name: str) -> bool:
+    """Return whether an arm is part of the comparison; diagnostic arms are not."""
     return not Arm.parse(name).is_diagnostic
 
 
-def shared_axes(task: str, arms: Mapping[str, ArmResult]) -> Axes | None:
-    """The runs and patients of the arms that were measured; None when none was."""
-    known = {name: arm.axes for name, arm in arms.items() if arm.axes is not None}
-    for name, axes in known.items():
-        first, expected = next(iter(known.items()))
+def shared_axes(task: str, arms: Mapping[str, ArmResult]) -> RunPatientAxes | None:
+    """Return the runs and patients of the arms that were measured; None when none was."""
+    axes_by_arm = {name: arm.axes for name, arm in arms.items() if arm.axes is not None}
+    for name, axes in axes_by_arm.items():
+        first, expected = next(iter(axes_by_arm.items()))
         if axes != expected:
             raise InputError(
                 f"data/downstream: {task} {name} was tested on other patients, folds or seeds than"
                 f" {first}; run `dvc repro downstream` so that all arms are of one state"
             )
-    return next(iter(known.values()), None)
+    return next(iter(axes_by_arm.values()), None)
 
 
-def figure(
+def arm_figure(
     metric: str,
     arm: ArmResult,
-    found: Estimate | None,
-    over_real: Difference | None,
+    estimate: Estimate | None,
+    difference: Difference | None,
     config: LiftParams,
 ) -> ArmFigure:
-    """One arm's figure of one metric."""
-    n_patients = arm.measures[metric].patients() if metric in arm.measures else 0
-    if found is None:
+    """Make one arm's figure of one metric."""
+    n_patients = arm.metrics[metric].count_patients() if metric in arm.metrics else 0
+    if estimate is None:
         status: Status = arm.status
         if arm.axes:
             status = "too few patients" if n_patients else "not defined"
         return ArmFigure(status=status, n_patients=n_patients)
     lift = {}
-    if over_real:
+    if difference:
         lift = {
-            "lift_over_real": over_real.lift,
-            "lift_ci95": within(over_real, metric),
-            "p_adjusted": over_real.p_adjusted,
+            "lift_over_real": difference.lift,
+            "lift_ci95": clip_interval_to_range(difference, metric),
+            "p_adjusted": difference.p_adjusted,
         }
     return ArmFigure(
-        mean=found.value,
-        ci95=found.interval(limit=np.inf if metric in UNBOUNDED else 1.0, seed=config.seed),
+        mean=estimate.value,
+        ci95=estimate.interval(
+            limit=np.inf if metric in UNBOUNDED_METRICS else 1.0, seed=config.seed
+        ),
         n_patients=n_patients,
         status=arm.status,
         **lift,
     )
 
 
-def within(difference: Difference, metric: str) -> tuple[float, float]:
-    """The interval, without differences that the metric's range cannot hold."""
-    most = np.inf if metric in UNBOUNDED else 1.0
-    return max(difference.low, -most), min(difference.high, most)
+def clip_interval_to_range(difference: Difference, metric: str) -> tuple[float, float]:
+    """Clip the interval to the differences that the metric's range allows."""
+    largest = np.inf if metric in UNBOUNDED_METRICS else 1.0
+    return max(difference.low, -largest), min(difference.high, largest)

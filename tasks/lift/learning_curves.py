@@ -1,7 +1,7 @@
-"""Several experiments on the same test patients: sizes of the training set, and draws of it.
+"""Compare experiments on the same test patients: sizes of the training set, and patient draws.
 
-A draw is another choice of training patients with its own generator and network seed, so it is
-what the spread between runs is counted by: one draw would hide the largest part of it.
+A draw is another choice of training patients with its own generator and network seed. It takes
+the place of a run in the variance between runs: one draw would hide the largest part of it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,164 +14,190 @@ from sklearn.isotonic import isotonic_regression
 
 from tasks.lift.bootstrap import (
     ALPHA,
+    ArmPair,
     Difference,
     Estimate,
-    Pair,
     Resampling,
-    estimate,
+    estimate_metric,
     mean_distribution,
-    simultaneous,
+    simultaneous_differences,
 )  # fmt: skip
-from tasks.lift.claim import claim, claim_contrasts
-from tasks.lift.patient_metrics import Array, Axes, Measure
+from tasks.lift.claim import claim_contrasts, decide_claim
+from tasks.lift.patient_metrics import Array, PatientMetric, RunPatientAxes
 from tasks.schemas.lift import Claim
 
 Size = int
 Estimates = dict[Size, dict[str, Estimate]]
 
 
-def name(size: Size, arm: str) -> str:
-    """An arm at a size, as one name in a family of all sizes."""
+def size_and_arm(size: Size, arm: str) -> str:
+    """Join a size and an arm to one name, for a family over all sizes."""
     return f"{size}|{arm}"
 
 
-def by_draw(table: pd.DataFrame, draw: int) -> pd.DataFrame:
-    """An experiment's table with its draw in the seed's place.
+def use_draw_as_seed(table: pd.DataFrame, draw: int) -> pd.DataFrame:
+    """Put the draw of an experiment into the seed column of its table.
 
     Raises:
-        ValueError: when the experiment has several seeds; each draw has one of its own.
+        ValueError: the experiment has several seeds; each draw has one of its own.
     """
     if table["seed"].nunique() > 1:
         raise ValueError(f"draw {draw} has several seeds; give each draw one network seed")
     return table.assign(seed=draw)
 
 
-def axes_of(tables: Mapping[str, pd.DataFrame]) -> Axes:
-    """The draws and test patients that all arms of a size share.
+def common_axes(tables: Mapping[str, pd.DataFrame]) -> RunPatientAxes:
+    """Return the draws and test patients that all arms of a size share.
 
     Raises:
         ValueError: naming the arm that has others.
     """
-    known = {arm: Axes.of(table) for arm, table in tables.items()}
-    first, expected = next(iter(known.items()))
-    for arm, axes in known.items():
+    axes_by_arm = {arm: RunPatientAxes.from_table(table) for arm, table in tables.items()}
+    first, expected = next(iter(axes_by_arm.items()))
+    for arm, axes in axes_by_arm.items():
         if axes != expected:
             raise ValueError(f"{arm} has other draws or test patients than {first}")
     return expected
 
 
-def estimates_of(
-    measures: Mapping[Size, Mapping[str, Measure]],
-    axes: Mapping[Size, Axes],
+def estimate_curves(
+    metrics: Mapping[Size, Mapping[str, PatientMetric]],
+    axes: Mapping[Size, RunPatientAxes],
     *,
     draws: int,
     seed: int,
 ) -> tuple[Estimates, Resampling]:
-    """Every arm's estimate at every size, all under the same resampled test patients.
+    """Estimate every arm at every size, all with the same resampled test patients.
 
     Args:
-        measures: of each size and arm.
+        metrics: of each size and arm.
         axes: of each size; the patients must be the same.
-        draws: bootstrap draws.
+        draws: bootstrap replicates.
         seed: of these.
 
     Returns:
         The estimates, and the resampling of the smallest size, whose test patients all share.
 
     Raises:
-        ValueError: when sizes were tested on different patients.
+        ValueError: sizes were tested on different patients.
     """
-    if len({tuple(one.patients) for one in axes.values()}) > 1:
+    if len({tuple(size_axes.patients) for size_axes in axes.values()}) > 1:
         raise ValueError("sizes were tested on different patients")
-    own = {
-        size: Resampling.draw(one, draws=draws, seed=seed + position)
-        for position, (size, one) in enumerate(sorted(axes.items()))
+    resamplings = {
+        size: Resampling.sample_weights(size_axes, replicates=draws, seed=seed + position)
+        for position, (size, size_axes) in enumerate(sorted(axes.items()))
     }
-    first = next(iter(own.values()))
-    shared = {size: replace(one, patients=first.patients) for size, one in own.items()}
-    found: Estimates = {}
-    for size, arms in measures.items():
-        known = {arm: estimate(measure, shared[size]) for arm, measure in arms.items()}
-        found[size] = {arm: one for arm, one in known.items() if one is not None}
-    return found, first
+    first = next(iter(resamplings.values()))
+    shared = {
+        size: replace(resampling, patients=first.patients)
+        for size, resampling in resamplings.items()
+    }
+    estimates: Estimates = {}
+    for size, arms in metrics.items():
+        of_size = {arm: estimate_metric(metric, shared[size]) for arm, metric in arms.items()}
+        estimates[size] = {
+            arm: estimate for arm, estimate in of_size.items() if estimate is not None
+        }
+    return estimates, first
 
 
-def contrasts(
+def contrasts_by_size(
     estimates: Estimates,
     resampling: Resampling,
     sizes: Sequence[Size],
-    of: Callable[[Sequence[str]], list[Pair]] = claim_contrasts,
-) -> dict[Size, dict[Pair, Difference]]:
-    """A family of contrasts, simultaneous over all of the sizes: by default that of the claims.
+    pairs_of: Callable[[Sequence[str]], list[ArmPair]] = claim_contrasts,
+) -> dict[Size, dict[ArmPair, Difference]]:
+    """Compute contrasts that are simultaneous over all the sizes: by default those of the claims.
 
-    The spread between draws is each contrast's own: an arm with synthetic slices has a new
-    generator in each draw, and spreads more than an arm without. Sizes may have other numbers of
+    The variance between draws is each contrast's own: an arm with synthetic slices has a new
+    generator in each draw, and varies more than an arm without. Sizes may have other numbers of
     draws, two at least.
 
     Raises:
-        ValueError: naming a contrast of one draw, which tells nothing of others.
+        ValueError: naming a contrast of one draw, which gives no variance between draws.
     """
-    flat = {name(s, arm): one for s in sizes for arm, one in estimates[s].items()}
-    pairs = {s: of(list(estimates[s])) for s in sizes}
-    named = [(name(s, a), name(s, r)) for s in sizes for a, r in pairs[s]]
-    if single := [pair for pair in named if min(flat[arm].freedom for arm in pair) < 1]:
+    flat = {
+        size_and_arm(size, arm): estimate
+        for size in sizes
+        for arm, estimate in estimates[size].items()
+    }
+    pairs = {size: pairs_of(list(estimates[size])) for size in sizes}
+    pair_names = [
+        (size_and_arm(size, arm), size_and_arm(size, reference))
+        for size in sizes
+        for arm, reference in pairs[size]
+    ]
+    if single := [
+        pair for pair in pair_names if min(flat[arm].degrees_of_freedom for arm in pair) < 1
+    ]:
         raise ValueError(f"{single[0]} have one run only")
-    found = simultaneous(flat, named, resampling)
-    return {s: {(a, r): found[name(s, a), name(s, r)] for a, r in pairs[s]} for s in sizes}
+    differences = simultaneous_differences(flat, pair_names, resampling)
+    return {
+        size: {
+            (arm, reference): differences[size_and_arm(size, arm), size_and_arm(size, reference)]
+            for arm, reference in pairs[size]
+        }
+        for size in sizes
+    }
 
 
-def claims(
-    estimates: Estimates, found: Mapping[Size, Mapping[Pair, Difference]]
+def claims_by_size(
+    estimates: Estimates, contrasts: Mapping[Size, Mapping[ArmPair, Difference]]
 ) -> dict[Size, Claim]:
-    """What may be claimed at each size."""
-    return {size: claim(list(estimates[size]), pairs) for size, pairs in found.items()}
+    """Decide the claim at each size."""
+    return {size: decide_claim(list(estimates[size]), pairs) for size, pairs in contrasts.items()}
 
 
-def clip_to_metric_range(one: Estimate, resampling: Resampling, *, seed: int) -> Array:
-    """(B,) what an arm's mean might have been with other test patients and other draws.
+def arm_mean_distribution(estimate: Estimate, resampling: Resampling, *, seed: int) -> Array:
+    """Compute (B,) means that an arm might have with other test patients and other draws.
 
     Raises:
-        ValueError: when there is one draw only, which tells nothing of others.
+        ValueError: there is one draw only, which gives no variance between draws.
     """
-    if one.freedom < 1:
+    if estimate.degrees_of_freedom < 1:
         raise ValueError("one draw tells nothing of others")
-    return mean_distribution(one, np.random.default_rng([resampling.seed, seed]))
+    return mean_distribution(estimate, np.random.default_rng([resampling.seed, seed]))
 
 
 def equivalent_patients(
     curve: Mapping[Size, Estimate], at: Estimate, resampling: Resampling
 ) -> tuple[float, tuple[float, float]]:
-    """How many real patients with classical augmentation an arm's mean is worth.
+    """Compute how many real patients with classical augmentation an arm's mean is worth.
 
-    Read off the learning curve of `real+classical`, made monotone (isotonic regression) and
-    linear in log n between its sizes. Beyond its ends it says no more than the end: a worth equal
+    The number is the inverse of the learning curve of `real+classical`, made monotone (isotonic
+    regression) and linear in log n between its sizes. Beyond its ends it is the end: a worth equal
     to the largest size means that many or more.
 
     Args:
         curve: the estimates of `real+classical` at each size.
         at: the arm's.
-        resampling: as `estimates_of` returned it.
+        resampling: as returned by `estimate_curves`.
 
     Returns:
         Patients, with a 95 % interval over test patients and draws.
     """
     sizes = np.array(sorted(curve), dtype=float)
     heights = np.array([curve[int(size)].value for size in sizes])
-    others = np.stack(
+    curve_replicates = np.stack(
         [
-            clip_to_metric_range(curve[int(size)], resampling, seed=k)
+            arm_mean_distribution(curve[int(size)], resampling, seed=k)
             for k, size in enumerate(sizes)
         ],
         axis=1,
     )  # (B, sizes)
-    reached = clip_to_metric_range(at, resampling, seed=len(sizes))
-    drawn = [patients_for(float(v), sizes, row) for v, row in zip(reached, others, strict=True)]
-    low, high = np.nanquantile(drawn, [ALPHA / 2, 1 - ALPHA / 2])
-    return patients_for(at.value, sizes, heights), (float(low), float(high))
+    arm_replicates = arm_mean_distribution(at, resampling, seed=len(sizes))
+    patients = [
+        patients_at_value(float(v), sizes, row)
+        for v, row in zip(arm_replicates, curve_replicates, strict=True)
+    ]
+    low, high = np.nanquantile(patients, [ALPHA / 2, 1 - ALPHA / 2])
+    return patients_at_value(at.value, sizes, heights), (float(low), float(high))
 
 
-def patients_for(value: float, sizes: NDArray[np.float64], heights: NDArray[np.float64]) -> float:
-    """The size at which a monotone curve reaches a value, between its ends.
+def patients_at_value(
+    value: float, sizes: NDArray[np.float64], heights: NDArray[np.float64]
+) -> float:
+    """Find the size at which a monotone curve reaches a value, between its ends.
 
     A plateau is reached where it begins and left where it ends: a value above it lies between
     its last size and the next one.

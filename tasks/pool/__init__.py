@@ -1,1 +1,1 @@
-"""Stage `pool`: the slices that each arm adds to every fold's training slices."""
+"""Stage `pool`: choose the slices that each arm adds to every fold's training slices."""

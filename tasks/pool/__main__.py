@@ -1,8 +1,8 @@
-"""Choose the added slices of each arm; without it every new GAN would retrain the real arms.
+"""Choose the added slices of each arm, so that a new GAN does not retrain the real arms.
 
 Reads `data/slices`, `data/synthetic` and `data/gate` of the listed folds; writes
-`data/pool/ARM/` for every arm of `downstream.arms`, empty where the arm adds nothing. All arms of
-a fold that add slices add equally many: controls as many as the synthetic ones.
+`data/pool/ARM/` for every arm of `downstream.arms`, empty where the arm adds no slices. All arms
+of a fold that add slices add equally many: controls as many as the synthetic ones.
 """
 
 import json
@@ -17,7 +17,7 @@ from tasks import params
 from tasks.common import arms
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices, write_slice_set
 from tasks.params.pool import Pool, Score, SliceFilter
-from tasks.pool.control_arms import CONTROLS, control
+from tasks.pool.control_arms import CONTROLS, make_control_slices
 from tasks.schemas.samples import GatedSamples, PoolSamples
 from tasks.stage import stage_io
 from tasks.stage.errors import InputError
@@ -28,55 +28,61 @@ def main() -> None:
     """Run the stage from the repository's root."""
     config = params.read_section(Pool)
     folds = [str(fold) for fold in params.read_key("slices.folds")]
-    asked = {fold: asked_for(fold, config) for fold in folds}
-    added = {fold: accepted_samples(fold, config, asked[fold]) for fold in folds}
-    # A control adds as many as the synthetic arms; where these have none, as many as asked for.
-    equal = {fold: len(samples) or asked[fold] for fold, samples in added.items()}
+    requested = {fold: requested_count(fold, config) for fold in folds}
+    synthetic = {fold: choose_accepted_samples(fold, config, requested[fold]) for fold in folds}
+    # A control adds as many as the synthetic arms; where these add none, as many as requested.
+    control_counts = {fold: len(samples) or requested[fold] for fold, samples in synthetic.items()}
     with stage_io.atomic_output(Path("data/pool")) as folder:
-        for spec in arms.read():
-            (folder / spec.name).mkdir()
-            slices, wanted = added if spec.synthetic else emptied(added), asked
-            if spec.source in CONTROLS:
-                slices, wanted = controls(spec.source, equal, config.seed), equal
-            write_arm(folder / spec.name, slices, wanted, adds=spec.added)
-    for fold, samples in added.items():
+        for arm in arms.read_arms():
+            (folder / arm.name).mkdir()
+            slices, requested_by_arm = (
+                synthetic if arm.synthetic else empty_folds(synthetic),
+                requested,
+            )
+            if arm.source in CONTROLS:
+                slices, requested_by_arm = (
+                    build_control_arm(arm.source, control_counts, config.seed),
+                    control_counts,
+                )
+            write_arm(folder / arm.name, slices, requested_by_arm, adds=arm.added)
+    for fold, samples in synthetic.items():
         remedy = ""
-        if not asked[fold]:
+        if not requested[fold]:
             remedy = "; raise pool.ratio"
-        elif len(samples) < asked[fold]:
+        elif len(samples) < requested[fold]:
             remedy = (
                 "; the gate accepted no more: raise generate.count"
-                if judged(fold)["accepted"].any()
+                if read_gated_samples(fold)["accepted"].any()
                 else "; the gate accepted none, and says why"
             )
         print(
-            f"pool: fold {fold}: {len(samples)} synthetic slices of {asked[fold]} asked for"
-            f" ({status_of(samples, True)}){remedy}"
+            f"pool: fold {fold}: {len(samples)} synthetic slices of {requested[fold]} asked for"
+            f" ({arm_status(samples, True)}){remedy}"
         )
 
 
-def asked_for(fold: str, config: Pool) -> int:
-    """How many slices `pool.ratio` asks for: a share of those that networks train on."""
-    return round(config.ratio * len(labelled(fold)))
+def requested_count(fold: str, config: Pool) -> int:
+    """Compute how many slices `pool.ratio` requests: a share of the labelled training slices."""
+    return round(config.ratio * len(read_labelled_training_slices(fold)))
 
 
-def labelled(fold: str) -> SliceSet:
-    """The labelled training slices of a fold."""
+def read_labelled_training_slices(fold: str) -> SliceSet:
+    """Read the labelled training slices of a fold."""
     train = read_slices(fold, "train")
     return train.select((train.table["label"] >= 0).to_numpy())
 
 
-def accepted_samples(fold: str, config: Pool, count: int) -> SliceSet:
-    """The accepted synthetic slices of a fold, drawn with the labels' shares of real training.
+def choose_accepted_samples(fold: str, config: Pool, count: int) -> SliceSet:
+    """Choose accepted synthetic slices of a fold, with the label shares of real training slices.
 
-    None where they are fewer than `pool.min_images`, unless no more were asked for.
+    None where they are fewer than `pool.min_images`, unless no more were requested.
     """
     synthetic = read_slice_set(Path("data/synthetic") / fold, "samples.parquet")
-    gated = judged(fold)
-    labels = labelled(fold).table["label"].to_numpy()
+    gated = read_gated_samples(fold)
+    labels = read_labelled_training_slices(fold).table["label"].to_numpy()
     accepted = gated.loc[gated["accepted"]]
-    chosen = draw(
-        best(accepted, config.filter) if config.filter and len(accepted) else accepted,
+    chosen = sample_rows(
+        keep_best_scored(accepted, config.filter) if config.filter and len(accepted) else accepted,
         tumor_share=float((labels == 1).sum() / max(1, len(labels))),
         count=count,
         seed=config.seed,
@@ -93,88 +99,89 @@ def accepted_samples(fold: str, config: Pool, count: int) -> SliceSet:
     return SliceSet(synthetic.images[chosen], synthetic.masks[chosen], table)
 
 
-def judged(fold: str) -> pd.DataFrame:
-    """What the gate said of each synthetic slice of a fold."""
+def read_gated_samples(fold: str) -> pd.DataFrame:
+    """Read the gate's decision on each synthetic slice of a fold."""
     path = Path("data/gate") / fold / "samples.parquet"
     with stage_io.explain_read_errors(path):
         return GatedSamples.validate(pd.read_parquet(path))
 
 
-def controls(name: str, counts: dict[str, int], seed: int) -> dict[str, SliceSet]:
-    """The added slices of a control, made from each fold's labelled training slices.
+def build_control_arm(name: str, counts: dict[str, int], seed: int) -> dict[str, SliceSet]:
+    """Make the added slices of a control from each fold's labelled training slices.
 
     Args:
         name: of the control.
         counts: how many, by fold.
-        seed: draws them.
+        seed: seeds the choice.
     """
-    found = {}
+    slices_by_fold = {}
     for fold, count in counts.items():
-        train = labelled(fold)
-        made = control(name, train, ratio=count / max(1, len(train)), seed=seed)
+        train = read_labelled_training_slices(fold)
+        control = make_control_slices(name, train, ratio=count / max(1, len(train)), seed=seed)
         table = pd.DataFrame(
             {
-                "fold": pd.Series([fold] * len(made), dtype="str"),
-                "label": made.table["label"],
-                "source_row": made.table["row"],
+                "fold": pd.Series([fold] * len(control), dtype="str"),
+                "label": control.table["label"],
+                "source_row": control.table["row"],
             }
         )
-        found[fold] = SliceSet(made.images, made.masks, table)
-    return found
+        slices_by_fold[fold] = SliceSet(control.images, control.masks, table)
+    return slices_by_fold
 
 
-def best(accepted: pd.DataFrame, asked: SliceFilter) -> pd.DataFrame:
-    """The best share of each label by one of the gate's scores, rounded up.
+def keep_best_scored(accepted: pd.DataFrame, filter_by: SliceFilter) -> pd.DataFrame:
+    """Keep the best share of each label by one of the gate's scores, rounded up.
 
     Raises:
-        InputError: when `data/gate` holds no such score.
+        InputError: `data/gate` holds no such score.
     """
-    if asked.score not in accepted:
-        there = [name for name in get_args(Score) if name in accepted]
+    if filter_by.score not in accepted:
+        available = [name for name in get_args(Score) if name in accepted]
         raise InputError(
-            f"pool.filter.score is {asked.score!r}, which data/gate does not hold; it holds"
-            f" {', '.join(there) or 'no score'}: change it, or run gate again"
+            f"pool.filter.score is {filter_by.score!r}, which data/gate does not hold; it holds"
+            f" {', '.join(available) or 'no score'}: change it, or run gate again"
         )
-    rank = accepted.groupby("label")[asked.score].rank(method="first")
-    of_label = accepted.groupby("label")["row"].transform("size")
-    kept: pd.DataFrame = accepted[rank <= np.ceil(asked.keep * of_label)]
-    return kept
+    rank = accepted.groupby("label")[filter_by.score].rank(method="first")
+    label_counts = accepted.groupby("label")["row"].transform("size")
+    best: pd.DataFrame = accepted[rank <= np.ceil(filter_by.keep * label_counts)]
+    return best
 
 
-def draw(accepted: pd.DataFrame, *, tumor_share: float, count: int, seed: int) -> NDArray[np.intp]:
-    """Draw up to `count` rows without replacement in the given shares of the two labels.
+def sample_rows(
+    accepted: pd.DataFrame, *, tumor_share: float, count: int, seed: int
+) -> NDArray[np.intp]:
+    """Sample up to `count` rows without replacement in the given shares of the two labels.
 
-    When one label runs short, the other is cut too: the label prior of an arm must not differ
+    When one label runs short, the other is reduced too: the label prior of an arm must not differ
     from that of the arm it is compared with.
     """
-    generator = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     shares = {1: tumor_share, 0: 1 - tumor_share}
     rows = {
         label: accepted.loc[accepted["label"] == label, "row"].to_numpy(copy=True)
         for label in shares
     }
     total = min([count, *(len(rows[v]) / share for v, share in shares.items() if share > 0)])
-    drawn = [
-        generator.permutation(rows[label])[: int(total * share + 1e-9)]
-        for label, share in shares.items()
+    sampled = [
+        rng.permutation(rows[label])[: int(total * share + 1e-9)] for label, share in shares.items()
     ]
-    return np.sort(np.concatenate(drawn)).astype(np.intp)
+    return np.sort(np.concatenate(sampled)).astype(np.intp)
 
 
-def emptied(added: dict[str, SliceSet]) -> dict[str, SliceSet]:
-    """The same folds with nothing in them."""
+def empty_folds(added: dict[str, SliceSet]) -> dict[str, SliceSet]:
+    """Return the same folds without any slices."""
     return {fold: samples.select(np.empty(0, dtype=np.intp)) for fold, samples in added.items()}
 
 
-def status_of(samples: SliceSet, adds: bool) -> str:
-    """`none`: the arm adds nothing by design; `too few`: it should have, and cannot."""
+def arm_status(samples: SliceSet, adds: bool) -> str:
+    """Return `none` where the arm adds no slices by design, `too few` where it cannot add any."""
     if not adds:
         return "none"
     return "ok" if len(samples) else "too few"
 
 
 def write_arm(
-    folder: Path, added: dict[str, SliceSet], asked: dict[str, int], *, adds: bool
+    folder: Path, added: dict[str, SliceSet], requested: dict[str, int], *, adds: bool
 ) -> None:
     """Write one arm's slices of all folds, and the status of each fold."""
     table = pd.concat([samples.table for samples in added.values()], ignore_index=True)
@@ -189,9 +196,9 @@ def write_arm(
     table.to_parquet(folder / "samples.parquet", index=False)
     status: dict[str, Any] = {
         fold: {
-            "status": status_of(samples, adds),
+            "status": arm_status(samples, adds),
             "n": len(samples),
-            "asked": asked[fold] if adds else 0,
+            "asked": requested[fold] if adds else 0,
         }
         for fold, samples in added.items()
     }

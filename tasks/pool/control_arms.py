@@ -1,4 +1,4 @@
-"""What synthetic slices must beat: as many added slices that need no generator at all."""
+"""Make the control slices that synthetic slices must beat: as many, without any generator."""
 
 from collections.abc import Callable
 
@@ -9,91 +9,91 @@ from scipy.ndimage import gaussian_filter
 from tasks.common.slice_set import SliceSet
 
 AIR = -1.0
-TRIES = 20
+MAX_HOSTS_TRIED = 20
 FEATHER = 0.7  # pixels
 Rows = NDArray[np.intp]
 
 
-def duplicated(train: SliceSet, rows: Rows, rng: np.random.Generator) -> SliceSet:
-    """Real slices once more: what more passes over the same slices are worth."""
+def duplicate_slices(train: SliceSet, rows: Rows, rng: np.random.Generator) -> SliceSet:
+    """Repeat real slices: measures what more passes over the same slices gain."""
     return train.select(rows)
 
 
-def shuffled_masks(train: SliceSet, rows: Rows, rng: np.random.Generator) -> SliceSet:
-    """Real slices with the mask of another patient's tumour slice: what wrong outlines cost."""
+def shuffle_masks(train: SliceSet, rows: Rows, rng: np.random.Generator) -> SliceSet:
+    """Give tumour slices the mask of another patient's tumour: measures the cost of wrong masks."""
     chosen = train.select(rows)
     masks = chosen.masks.copy()
-    for place in tumors(chosen):
-        subject = chosen.table["subject"][place]
-        others = tumors(train)
+    for row in tumor_rows(chosen):
+        subject = chosen.table["subject"][row]
+        others = tumor_rows(train)
         others = others[train.table["subject"].to_numpy()[others] != subject]
         if len(others):
-            masks[place] = train.masks[rng.choice(others)]
+            masks[row] = train.masks[rng.choice(others)]
     return SliceSet(chosen.images, masks, chosen.table)
 
 
-def copy_paste(train: SliceSet, rows: Rows, rng: np.random.Generator) -> SliceSet:
-    """Tumours cut out and pasted into other patients' slices (Ghiasi 2021, arXiv 2012.07177).
+def copy_paste_tumors(train: SliceSet, rows: Rows, rng: np.random.Generator) -> SliceSet:
+    """Paste tumours into other patients' slices (Ghiasi 2021, arXiv 2012.07177).
 
-    A tumour goes where it was, into a slice without tumour of another patient, at the position
-    nearest to its own of those whose brain holds it; its edge is feathered outwards, so that a
-    small one keeps its contrast. One that fits nowhere stays where it is. Slices without tumour
-    are added as they are.
+    A tumour keeps its place in the plane. Its host is a tumour-free slice of another patient, one
+    of the nearest in position whose brain contains the tumour. Its edge is feathered outwards, so
+    that a small tumour keeps its contrast. A tumour that fits nowhere stays where it is.
+    Tumour-free slices are added unchanged.
     """
     chosen = train.select(rows)
     images, masks = chosen.images.copy(), chosen.masks.copy()
     label, subject = train.table["label"].to_numpy(), train.table["subject"].to_numpy()
     position = train.table["position_mm"].to_numpy()
-    for place in tumors(chosen):
-        own, mask = chosen.table.loc[place], chosen.masks[place].astype(bool)
-        hosts = np.flatnonzero((label == 0) & (subject != own["subject"]))
-        near = hosts[np.argsort(np.abs(position[hosts] - own["position_mm"]), kind="stable")]
-        near = near[:TRIES]
+    for row in tumor_rows(chosen):
+        tumor, mask = chosen.table.loc[row], chosen.masks[row].astype(bool)
+        hosts = np.flatnonzero((label == 0) & (subject != tumor["subject"]))
+        near = hosts[np.argsort(np.abs(position[hosts] - tumor["position_mm"]), kind="stable")]
+        near = near[:MAX_HOSTS_TRIED]
         fitting = [h for h in near if (train.images[h, 0][mask] > AIR).all()]
         if not fitting:
             continue
         host = rng.choice(fitting[:5])
         alpha = np.maximum(mask, gaussian_filter(mask.astype(np.float32), FEATHER))
-        images[place] = train.images[host] * (1 - alpha) + chosen.images[place] * alpha
+        images[row] = train.images[host] * (1 - alpha) + chosen.images[row] * alpha
     return SliceSet(images, masks, chosen.table)
 
 
-def tumors(slices: SliceSet) -> Rows:
-    """Positions of the slices with tumour."""
+def tumor_rows(slices: SliceSet) -> Rows:
+    """Return the positions of the slices with tumour."""
     return np.flatnonzero(slices.table["label"].to_numpy() == 1)
 
 
-def outlined(slices: SliceSet) -> SliceSet:
-    """Those without tumour, and the tumours that somebody outlined."""
-    known = (slices.table["label"].to_numpy() == 0) | slices.masks.any(axis=(1, 2))
-    return slices.select(known)
+def with_known_masks(slices: SliceSet) -> SliceSet:
+    """Select the tumour-free slices and the outlined tumours."""
+    mask_known = (slices.table["label"].to_numpy() == 0) | slices.masks.any(axis=(1, 2))
+    return slices.select(mask_known)
 
 
 CONTROLS: dict[str, Callable[[SliceSet, Rows, np.random.Generator], SliceSet]] = {
-    "duplicated": duplicated,
-    "shuffled-masks": shuffled_masks,
-    "copy-paste": copy_paste,
+    "duplicated": duplicate_slices,
+    "shuffled-masks": shuffle_masks,
+    "copy-paste": copy_paste_tumors,
 }
-OF_OUTLINES = ("shuffled-masks", "copy-paste")  # a tumour without one cannot be cut out
+NEEDS_OUTLINED_TUMORS = ("shuffled-masks", "copy-paste")  # a tumour without one cannot be cut out
 
 
-def control(name: str, train: SliceSet, *, ratio: float, seed: int) -> SliceSet:
-    """The added slices of a control arm.
+def make_control_slices(name: str, train: SliceSet, *, ratio: float, seed: int) -> SliceSet:
+    """Make the added slices of a control arm.
 
     Args:
         name: a key of `CONTROLS`.
         train: the labelled training slices of the fold.
-        ratio: added slices a training slice; above 1 slices are used again.
-        seed: draws slices, hosts and masks.
+        ratio: added slices a training slice; above 1 slices are repeated.
+        seed: seeds the choice of slices, hosts and masks.
 
     Returns:
-        The slices; none where a control that moves outlines finds no outlined tumour.
+        The slices; none where a control needs outlined tumours and there is none.
     """
     rng = np.random.default_rng(seed)
     count = round(ratio * len(train))
-    if name in OF_OUTLINES:
-        train = outlined(train)
-        if not len(tumors(train)):
+    if name in NEEDS_OUTLINED_TUMORS:
+        train = with_known_masks(train)
+        if not len(tumor_rows(train)):
             count = 0
     if not count:
         return train.select(np.empty(0, dtype=np.intp))

@@ -1,4 +1,4 @@
-"""Whether the candidate may leave: the gate's verdict, then a person's word."""
+"""Decide whether the candidate may be released: the gate's verdict, then a reviewer's approval."""
 
 from pathlib import Path
 from typing import Final, Literal
@@ -11,7 +11,7 @@ APPROVAL: Final = Path("data/approval.json")
 
 
 class Approval(BaseModel):
-    """A person's decision on the release candidate that `digest` names."""
+    """A reviewer's decision on the release candidate that `digest` identifies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     decision: Literal["pending", "approved", "refused"]
@@ -20,7 +20,7 @@ class Approval(BaseModel):
     digest: str | None = None
 
     def approves(self, digest: str) -> bool:
-        """Whether exactly this candidate was approved: an approval never passes to another."""
+        """Return whether this very candidate was approved; an approval holds for no other."""
         return self.decision == "approved" and self.digest == digest
 
 
@@ -28,7 +28,7 @@ def read_approval() -> Approval:
     """Read `data/approval.json`.
 
     Raises:
-        StageError: naming the key, when it is not a decision.
+        InputError: naming the key, when it is not a decision.
     """
     try:
         return Approval.model_validate_json(APPROVAL.read_bytes())
@@ -51,25 +51,27 @@ def blocking_reasons(
     digest: str,
     require_approval: bool,
 ) -> list[str]:
-    """Why the candidate must stay, in words; an empty list lets it go."""
-    found = [f"gate: {reason}" for reason in reasons] if rejected else []
-    if not (found or accepted_slices):
-        found.append("no slice was accepted")
+    """List why the candidate must not be released, in words; an empty list releases it."""
+    blocking = [f"gate: {reason}" for reason in reasons] if rejected else []
+    if not (blocking or accepted_slices):
+        blocking.append("no slice was accepted")
     if approval.decision == "refused":
-        by = f" by {approval.reviewer}" if approval.reviewer else ""
-        found.append(f"a person refused it{by}: {approval.reason or 'no reason was given'}")
+        reviewer = f" by {approval.reviewer}" if approval.reviewer else ""
+        blocking.append(
+            f"a person refused it{reviewer}: {approval.reason or 'no reason was given'}"
+        )
     elif require_approval and not approval.approves(digest):
         if approval.decision == "pending":
-            found.append("release.require_approval is on and no person has decided yet")
+            blocking.append("release.require_approval is on and no person has decided yet")
         else:
-            found.append(
+            blocking.append(
                 f"the approval is for the digest {approval.digest}, this candidate is another"
             )
-    return found
+    return blocking
 
 
-def review(approval: Approval, digest: str) -> str:
-    """What the data set says of its human review."""
+def describe_review(approval: Approval, digest: str) -> str:
+    """Describe the data set's human review."""
     if approval.approves(digest):
         return f"approved by {approval.reviewer or 'a reviewer who gave no name'}"
     return "not reviewed by a person"

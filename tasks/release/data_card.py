@@ -1,15 +1,15 @@
-"""The words that go with the data: the data card, the tree's README, or the refusal."""
+"""Render the texts that go with the data: the data card, the tree's README, or the refusal."""
 
 from typing import Any, Final
 
 import jinja2
 import pandas as pd
 
-from tasks.common.release_candidate import Candidate, whose_slices
+from tasks.common.release_candidate import ReleaseCandidate, describe_patients
 from tasks.params.release import Release
 from tasks.schemas.lift import Lift
 
-COLUMNS: Final = {
+PARTICIPANT_COLUMNS: Final = {
     "participant_id": {"Description": "A synthetic subject: one slice, no person"},
     "label": {"Description": "What the slice shows", "Levels": {"0": "no tumour", "1": "tumour"}},
     "tumor_area_mm2": {"Description": "Area of the mask", "Units": "mm2"},
@@ -19,19 +19,19 @@ COLUMNS: Final = {
 }
 
 
-def datacard(
+def render_data_card(
     *,
     summary: dict[str, Any],
-    candidate: Candidate,
+    candidate: ReleaseCandidate,
     lift: Lift,
     table: pd.DataFrame,
     source: str,
     stats: dict[str, Any],
     settings: Release,
 ) -> str:
-    """What the data set is, how it was judged, and what it must not be used for."""
+    """Render what the data set is, how it was evaluated, and what it must not be used for."""
     with_tumour = table[table["label"] == 1]
-    return render(
+    return render_template(
         "DATACARD.md.j2",
         summary=summary,
         gates=candidate.gates,
@@ -41,29 +41,29 @@ def datacard(
         lift=lift,
         source=source,
         stats=stats,
-        whose=whose_slices(patient["batch"] for patient in stats["subjects"].values()),
+        whose=describe_patients(patient["batch"] for patient in stats["subjects"].values()),
         settings=settings,
     )
 
 
-def refusal(*, summary: dict[str, Any], candidate: Candidate) -> str:
-    """Why nothing was released, and what to do."""
-    return render("REFUSED.md.j2", summary=summary, gates=candidate.gates)
+def render_refusal(*, summary: dict[str, Any], candidate: ReleaseCandidate) -> str:
+    """Render why nothing was released, and what to do."""
+    return render_template("REFUSED.md.j2", summary=summary, gates=candidate.gates)
 
 
-def bids_readme(modalities: list[str]) -> str:
-    """The README that BIDS asks for."""
-    return render("README.md.j2", modalities=modalities)
+def render_bids_readme(modalities: list[str]) -> str:
+    """Render the README that BIDS asks for."""
+    return render_template("README.md.j2", modalities=modalities)
 
 
-def figure(value: object) -> str:
-    """Three significant digits, or a dash."""
+def format_figure(value: object) -> str:
+    """Format three significant digits, or a dash."""
     if isinstance(value, tuple):
-        return " to ".join(map(figure, value))
+        return " to ".join(map(format_figure, value))
     return f"{value:.3g}" if isinstance(value, int | float) else "–"  # noqa: RUF001
 
 
-def render(template: str, **context: Any) -> str:
+def render_template(template: str, **context: Any) -> str:
     """Fill a Markdown template."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tasks.release"),
@@ -73,5 +73,5 @@ def render(template: str, **context: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["figure"] = figure
+    environment.filters["figure"] = format_figure
     return environment.get_template(template).render(**context)

@@ -1,9 +1,10 @@
-"""Slices as DICOM Secondary Capture and their masks as DICOM SEG, marked as synthetic.
+"""Write slices as DICOM Secondary Capture and their masks as DICOM SEG, marked as synthetic.
 
 Marks: Image Type DERIVED, Synthetic Data (0008,001C) YES, Contributing Equipment with
-(109100, DCM, Synthesizing Equipment), and the words in names and descriptions. Every UID follows
-from the pixels and from all else that a file says, so the bytes repeat and no UID stands for two
-images; every date is `release.date`. Values are checked against their VR before they are written.
+(109100, DCM, Synthesizing Equipment), and the words in names and descriptions. Every UID is
+derived from the pixels and from everything else in a file, so the bytes repeat and no UID stands
+for two images; every date is `release.date`. Values are checked against their VR before they are
+written.
 """
 
 import dataclasses
@@ -23,29 +24,29 @@ from pydicom.sr.coding import Code
 from pydicom.valuerep import DSfloat, validate_value
 
 from tasks.common.bids_suffixes import BIDS_SUFFIX
-from tasks.release.nifti_writer import stored
+from tasks.release.nifti_writer import to_stored_values
 from tasks.stage.errors import InputError
 
 SYNTHESIZING: Final = Code("109100", "DCM", "Synthesizing Equipment")
 ACQUISITION: Final = codes.DCM.AcquisitionEquipment.value
 NAMESPACE: Final = uuid.UUID("6f7d0a3e-6d6c-5d0f-9d0e-6a75676c6966")
-MAKER: Final = "auglift"
-TEXTS: Final = (
+MANUFACTURER: Final = "auglift"
+TEXT_VRS: Final = (
     "AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UR",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Stamp:
-    """What all DICOM files of one release share; `digest` names the generator or the candidate."""
+class ReleaseStamp:
+    """What all DICOM files of one release share; `digest` is the generator's or the candidate's."""
 
     digest: str
     version: str
     date: datetime.date
     pixel_mm: float
 
-    def of_slice(self, *parts: object) -> "Stamp":
-        """Return the stamp of one slice, whose UIDs follow from these parts, arrays or words, too.
+    def of_slice(self, *parts: object) -> "ReleaseStamp":
+        """Return the stamp of one slice, whose UIDs also derive from these parts (arrays or words).
 
         A PACS keeps one of two files with one UID: another tumour area, version or date must not
         lead to the UIDs of an earlier file.
@@ -59,11 +60,11 @@ class Stamp:
         return dataclasses.replace(self, digest=digest.hexdigest())
 
     def uid(self, *words: object) -> str:
-        """A UID of the UUID-derived root 2.25 (PS3.5 B.2) that follows from its words alone."""
+        """Derive a UID of the UUID-based root 2.25 (PS3.5 B.2) from the words alone."""
         return f"2.25.{uuid.uuid5(NAMESPACE, '/'.join(map(str, [self.digest, *words]))).int}"
 
 
-def write(
+def write_dicom(
     instances: Path,
     name: str,
     image: NDArray[np.floating],
@@ -71,14 +72,18 @@ def write(
     *,
     modalities: list[str],
     label: int,
-    stamp: Stamp,
+    stamp: ReleaseStamp,
 ) -> None:
-    """One slice (C,H,W) in [-1, 1] and its mask (H,W) as files of the folder `instances`."""
+    """Write one slice (C,H,W) in [-1, 1] and its mask (H,W) as files of the folder `instances`."""
     subject = name.removeprefix("sub-")
-    stamp = stamp.of_slice(subject, label, *modalities, *map(stored, image), mask)
+    stamp = stamp.of_slice(subject, label, *modalities, *map(to_stored_values, image), mask)
     for channel, modality in enumerate(modalities):
         capture = secondary_capture(
-            stored(image[channel]), subject=subject, modality=modality, label=label, stamp=stamp
+            to_stored_values(image[channel]),
+            subject=subject,
+            modality=modality,
+            label=label,
+            stamp=stamp,
         )
         capture.save_as(instances / f"{BIDS_SUFFIX[modality]}.dcm", enforce_file_format=True)
         if channel == 0 and mask.any():
@@ -87,9 +92,9 @@ def write(
 
 
 def secondary_capture(
-    pixels: NDArray[np.uint16], *, subject: str, modality: str, label: int, stamp: Stamp
+    pixels: NDArray[np.uint16], *, subject: str, modality: str, label: int, stamp: ReleaseStamp
 ) -> Dataset:
-    """One slice as a Secondary Capture image (PS3.3 A.8.1) with its plane in patient axes.
+    """Make one slice a Secondary Capture image (PS3.3 A.8.1) with its plane in patient axes.
 
     Args:
         pixels: (H,W) of 12 bits, rows anterior to posterior, columns patient right to left.
@@ -110,7 +115,7 @@ def secondary_capture(
         sop_instance_uid=stamp.uid(subject, modality, "instance"),
         series_number=1,
         instance_number=1,
-        manufacturer=MAKER,
+        manufacturer=MANUFACTURER,
         patient_id=subject,
         patient_name=f"SYNTHETIC^{subject}",
         study_id="SYNTHETIC",  # an SH holds 16 characters: too few for some subjects
@@ -138,14 +143,14 @@ def secondary_capture(
 
 
 def segmentation(
-    mask: NDArray[np.uint8], source: Dataset, *, subject: str, stamp: Stamp
+    mask: NDArray[np.uint8], source: Dataset, *, subject: str, stamp: ReleaseStamp
 ) -> Dataset:
-    """The tumour mask of one slice as DICOM SEG (PS3.3 A.51) that refers to its image.
+    """Make the tumour mask of one slice a DICOM SEG (PS3.3 A.51) that refers to its image.
 
     `mask` is (H,W) in {0,1} and not empty: an empty one has no segment to store.
     """
-    maker = hd.AlgorithmIdentificationSequence(
-        name=MAKER, version=stamp.version, family=codes.DCM.ArtificialIntelligence
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=MANUFACTURER, version=stamp.version, family=codes.DCM.ArtificialIntelligence
     )
     tumour = hd.seg.SegmentDescription(
         segment_number=1,
@@ -153,7 +158,7 @@ def segmentation(
         segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
         segmented_property_type=codes.SCT.Neoplasm,
         algorithm_type="AUTOMATIC",
-        algorithm_identification=maker,
+        algorithm_identification=algorithm,
     )
     segments = hd.seg.Segmentation(
         source_images=[source],
@@ -164,8 +169,8 @@ def segmentation(
         sop_instance_uid=stamp.uid(subject, "mask", "instance"),
         series_number=2,
         instance_number=1,
-        manufacturer=MAKER,
-        manufacturer_model_name=MAKER,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MANUFACTURER,
         software_versions=stamp.version,
         device_serial_number="0",
         content_label="SYNTHETIC",
@@ -188,19 +193,19 @@ def segmentation(
     return mark_synthetic(segments, stamp)
 
 
-def synthesizer(stamp: Stamp) -> hd.ContributingEquipment:
-    """auglift as the equipment that made the image up."""
+def synthesizer(stamp: ReleaseStamp) -> hd.ContributingEquipment:
+    """Describe auglift as the equipment that synthesised the image."""
     return hd.ContributingEquipment(
-        manufacturer=MAKER,
+        manufacturer=MANUFACTURER,
         purpose_of_reference=SYNTHESIZING,
-        manufacturer_model_name=MAKER,
+        manufacturer_model_name=MANUFACTURER,
         software_versions=stamp.version,
         contribution_description="Drawn by a generative model; no scanner, no patient",
     )
 
 
-def mark_synthetic(dataset: Dataset, stamp: Stamp) -> Dataset:
-    """Mark the data set, and put the fixed date where highdicom wrote the present one."""
+def mark_synthetic(dataset: Dataset, stamp: ReleaseStamp) -> Dataset:
+    """Mark the data set, and replace highdicom's current date by the fixed one."""
     dataset.SyntheticData = "YES"
     dataset.StudyDate, dataset.StudyTime = stamp.date, ""
     dates = {
@@ -224,10 +229,10 @@ def check_value(element: DataElement) -> None:
     """Check a text against its value representation (PS3.5 6.2).
 
     Raises:
-        StageError: naming the attribute and its value. pydicom would only warn, and a PACS may cut
+        InputError: naming the attribute and its value. pydicom would only warn, and a PACS may cut
             the value off or refuse the file.
     """
-    if element.VR not in TEXTS:
+    if element.VR not in TEXT_VRS:
         return
     for value in element.value if element.VM > 1 else [element.value]:
         try:

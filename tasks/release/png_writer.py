@@ -1,4 +1,4 @@
-"""Slices and masks as PNG for training, marked in a text chunk; sheets with the mark in sight."""
+"""Write slices and masks as PNG, marked in a text chunk, and montages with a visible mark."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,15 +15,15 @@ from tasks.common.slice_montage import slice_montage, to_grey
 LABELS = {1: "tumour", 0: "no-tumour"}
 
 
-def mark(subject: str) -> PngInfo:
-    """The text chunks of a synthetic PNG. Pixels that train models carry no burned-in words."""
+def synthetic_chunks(subject: str) -> PngInfo:
+    """Make the text chunks of a synthetic PNG. Training pixels carry no burned-in words."""
     chunks = PngInfo()
     chunks.add_text("SyntheticData", "YES")
     chunks.add_text("Description", f"SYNTHETIC slice {subject} drawn by auglift; not of any person")
     return chunks
 
 
-def write(
+def write_png(
     folder: Path,
     name: str,
     image: NDArray[np.floating],
@@ -31,32 +31,32 @@ def write(
     *,
     modalities: list[str],
 ) -> None:
-    """One slice (C,H,W) in [-1, 1] and its mask (H,W) as 8-bit files of a folder."""
-    chunks = mark(name.removeprefix("sub-"))
+    """Write one slice (C,H,W) in [-1, 1] and its mask (H,W) as 8-bit files of a folder."""
+    chunks = synthetic_chunks(name.removeprefix("sub-"))
     for channel, modality in enumerate(modalities):
         ending = "" if channel == 0 else f"_{BIDS_SUFFIX[modality]}"
-        picture = Image.fromarray(to_grey(image[channel]))
-        picture.save(folder / f"{name}{ending}.png", pnginfo=chunks)
+        png = Image.fromarray(to_grey(image[channel]))
+        png.save(folder / f"{name}{ending}.png", pnginfo=chunks)
     Image.fromarray(mask * 255).save(folder / f"{name}_mask.png", pnginfo=chunks)
 
 
-def write_table(
+def write_slices_csv(
     folder: Path, table: pd.DataFrame, names: Sequence[str], *, modalities: list[str]
 ) -> None:
-    """Write `slices.csv`, which names the files of each slice, so that they are read back.
+    """Write `slices.csv`, which names the files of each slice, so that `ingest` reads them back.
 
-    `table` has a row a slice (`subject`, `label` and whatever else) in the order of `names`; a
+    `table` has a row a slice (`subject`, `label` and further columns) in the order of `names`; a
     further modality has the column `file_MODALITY`.
     """
     files = {"file": [f"{name}.png" for name in names]}
     for modality in modalities[1:]:
         suffix = BIDS_SUFFIX[modality]
         files[f"file_{suffix}"] = [f"{name}_{suffix}.png" for name in names]
-    whole = pd.concat([pd.DataFrame(files), table.reset_index(drop=True)], axis=1)
-    whole.to_csv(folder / "slices.csv", index=False, lineterminator="\n")
+    rows = pd.concat([pd.DataFrame(files), table.reset_index(drop=True)], axis=1)
+    rows.to_csv(folder / "slices.csv", index=False, lineterminator="\n")
 
 
-def sheets(
+def montages_by_label(
     images: NDArray[np.floating],
     masks: NDArray[np.integer],
     labels: NDArray[np.integer],
@@ -64,7 +64,7 @@ def sheets(
     *,
     tiles: int = 64,
 ) -> Iterator[tuple[str, Image.Image]]:
-    """Sheets of all slices, by label: a name each, and the picture.
+    """Yield montages of all slices, by label: a name and an image each.
 
     `images` (N,H,W) in [-1, 1]; `masks` (N,H,W); every tile says SYNTHETIC and its subject.
     """
@@ -73,7 +73,7 @@ def sheets(
         for number, start in enumerate(range(0, len(members), tiles), 1):
             shown = members[start : start + tiles]
             marks = [f"SYNTHETIC {subjects[row]}" for row in shown]
-            picture = slice_montage(
+            montage = slice_montage(
                 images[shown], masks[shown], marks=marks, columns=8, tile_px=136
             )
-            yield f"{word}-{number:03d}", picture
+            yield f"{word}-{number:03d}", montage

@@ -1,0 +1,1 @@
+"""Stage `report`: write all results of the run as one page."""

@@ -1,4 +1,4 @@
-"""Stage `report`: everything the run found, as one page that needs nothing else.
+"""Stage `report`: write all results of the run as one self-contained page.
 
 Reads the volumes' tables, `data/slices`, `data/gan`, `data/synthetic`, `data/gate` and
 `data/lift.json`; writes `data/report.html`.
@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from tasks import params
-from tasks.common.release_candidate import SIMULATED, read_candidate, whose_slices
+from tasks.common.release_candidate import SIMULATED, describe_patients, read_candidate
 from tasks.common.slice_set import read_slice_set
 from tasks.params.data import Data
 from tasks.params.report import Report
@@ -23,7 +23,7 @@ from tasks.stage.stage_io import atomic_output
 from tasks.stage.stage_runtime import run_stage
 
 VOLUMES, SLICES, GAN = Path("data/volumes"), Path("data/slices"), Path("data/gan")
-# Of every stage before this one: they belong to the page's provenance.
+# The params of every stage before this one belong to the page's provenance.
 SECTIONS = (
     "data", "phantom", "ingest", "slices", "synthetic", "train_gan", "generate", "gate", "pool",
     "downstream", "lift",
@@ -42,72 +42,74 @@ def main() -> None:
     lift = read_metrics(Lift, Path("data/lift.json"))
     manifests = read_tables(batches, "manifest.parquet")
     rejected = read_tables(batches, "rejected.parquet")
-    text = report_page.render(
+    text = report_page.render_page(
         candidate=candidate,
-        counts=report_page.counts(candidate),
-        tasks=report_page.lift(lift),
+        counts=report_page.count_slices(candidate),
+        tasks=report_page.lift_sections(lift),
         lift=lift,
-        gates=report_page.gate(candidate.gates),
-        reasons=report_page.reasons(candidate.gates),
-        missing=report_page.missing(candidate.gates),
+        gates=report_page.gate_sections(candidate.gates),
+        reasons=report_page.rejection_reasons(candidate.gates),
+        missing=report_page.missing_measures(candidate.gates),
         bounds={fold: gate.bounds for fold, gate in candidate.gates.items()},
         detectors=wording.DETECTORS,
         sheets=[
-            image_panels.side_by_side(real, candidate, label=label, tiles=settings.tiles)
+            image_panels.real_beside_synthetic(real, candidate, label=label, tiles=settings.tiles)
             for label in (1, 0)
         ],
-        refused=image_panels.refused(candidate, tiles=8),
-        closest=image_panels.pairs(real, candidate, copies=False, count=settings.pairs),
-        copies=image_panels.pairs(real, candidate, copies=True, count=settings.pairs),
+        refused=image_panels.rejected_montages(candidate, tiles=8),
+        closest=image_panels.closest_pairs(real, candidate, copies=False, count=settings.pairs),
+        copies=image_panels.closest_pairs(real, candidate, copies=True, count=settings.pairs),
         trainings=[read_training(fold) for fold in folds],
         source=params.read_key("synthetic.source"),
-        batches=cohort_tables.batches(manifests),
-        matching=cohort_tables.matching(stats.get("matching", {})),
+        batches=cohort_tables.batch_table(manifests),
+        matching=cohort_tables.matching_table(stats.get("matching", {})),
         cohort=[
             table
             for fold in folds
             for table in (
-                cohort_tables.partitions(
+                cohort_tables.partition_table(
                     real.table, fold, stats.get("unused_patients", {}).get(fold, 0)
                 ),
-                cohort_tables.sites(real.table, fold),
+                cohort_tables.site_table(real.table, fold),
             )
         ],
-        left_out=cohort_tables.left_out(stats.get("skipped", [])),
-        rejected=cohort_tables.refused(rejected),
+        left_out=cohort_tables.skipped_table(stats.get("skipped", [])),
+        rejected=cohort_tables.rejected_table(rejected),
         stats=stats,
-        whose=whose_slices(real.table["batch"]),
+        whose=describe_patients(real.table["batch"]),
         simulated=SIMULATED,
-        parameters=report_page.as_text({name: tree[name] for name in SECTIONS if name in tree}),
-        hashes=hashes(manifests, candidate.digest),
+        parameters=report_page.parameters_as_yaml(
+            {name: tree[name] for name in SECTIONS if name in tree}
+        ),
+        hashes=provenance_hashes(manifests, candidate.digest),
     )
     with atomic_output(Path("data/report.html")) as path:
         path.write_text(text)
 
 
 def read_tables(batches: list[str], name: str) -> dict[str, pd.DataFrame]:
-    """One table of every batch."""
+    """Read one table of every batch."""
     return {batch: pd.read_parquet(VOLUMES / batch / name) for batch in batches}
 
 
 def read_training(fold: str) -> report_page.FoldTraining:
-    """What `train_gan` wrote of a fold; a source from elsewhere leaves an empty history."""
+    """Read what `train_gan` wrote of a fold; a source from elsewhere leaves an empty history."""
     config: dict[str, Any] = json.loads((GAN / fold / "config.json").read_text())
     path = GAN / fold / "history.csv"
     empty = not path.exists() or not path.read_text().strip()
     history = pd.DataFrame() if empty else pd.read_csv(path)
-    return report_page.training(fold, config, history)
+    return report_page.training_section(fold, config, history)
 
 
-def hashes(manifests: dict[str, pd.DataFrame], digest: str) -> dict[str, str]:
-    """What names the inputs: a digest of each batch's source files, and of the candidate."""
-    found = {
+def provenance_hashes(manifests: dict[str, pd.DataFrame], digest: str) -> dict[str, str]:
+    """Compute what identifies the inputs: a digest of each batch's sources, the candidate's."""
+    sources = {
         f"source files of batch {batch}": hashlib.sha256(
             "".join(sorted(manifest["source_sha256"])).encode()
         ).hexdigest()
         for batch, manifest in manifests.items()
     }
-    return {**found, "synthetic slices with their judgement": digest}
+    return {**sources, "synthetic slices with their judgement": digest}
 
 
 if __name__ == "__main__":

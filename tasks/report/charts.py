@@ -1,4 +1,4 @@
-"""The page's charts, as SVG without clock, version or random ids: the same bytes every time."""
+"""Draw the page's charts as SVG without clock, version or random ids: the same bytes every time."""
 
 import base64
 from io import BytesIO
@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 from tasks.report import wording
 from tasks.schemas.lift import ArmFigure
-from tasks.schemas.metrics import Measure
+from tasks.schemas.metrics import GateMeasure
 
 # Okabe and Ito's palette: told apart by colour-blind readers; shapes say the same once more.
 BLUE, VERMILLION, GREY, INK = "#0072B2", "#D55E00", "#6b7280", "#1f2933"
-SERIES: Final = [BLUE, VERMILLION, "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
+LINE_COLOURS: Final = [BLUE, VERMILLION, "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
 STYLE: Final[dict[Any, Any]] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 9,
@@ -32,22 +32,22 @@ STYLE: Final[dict[Any, Any]] = {
 WIDTH = 4.6  # inches: drawn for a phone's width, so that the letters stay readable there
 
 
-def svg(figure: Figure, name: str) -> str:
-    """The figure as a data URI; `name` seeds the ids inside."""
+def svg_data_uri(figure: Figure, name: str) -> str:
+    """Encode the figure as a data URI; `name` seeds the ids inside."""
     buffer = BytesIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def forest(name: str, arms: dict[str, ArmFigure], *, larger_is_better: bool | None) -> str:
-    """The lift of each arm over `real` with its 95 % interval; a filled mark excludes zero."""
+def forest_plot(name: str, arms: dict[str, ArmFigure], *, larger_is_better: bool | None) -> str:
+    """Plot each arm's lift over `real` with its 95 % interval; a filled mark excludes zero."""
     shown = [arm for arm in arms if arm != "real"]
     with mpl.rc_context(STYLE):
         height_in = 0.36 * len(shown) + 0.75
         figure = Figure(figsize=(WIDTH, height_in))
         # Fixed margins: a layout engine would draw everything twice, and no two plots line up.
-        names_in = 0.15 + 0.07 * max(len(wording.arm(arm)) for arm in [*shown, "real"])
+        names_in = 0.15 + 0.07 * max(len(wording.arm_name(arm)) for arm in [*shown, "real"])
         left = names_in / WIDTH
         axes = figure.add_axes((left, 0.55 / height_in, 0.97 - left, 1 - 0.65 / height_in))
         axes.axvline(0, color=INK, linewidth=1)
@@ -56,7 +56,7 @@ def forest(name: str, arms: dict[str, ArmFigure], *, larger_is_better: bool | No
             if lift is None:
                 continue
             low, high = bounds or (lift, lift)
-            colour, filled = verdict_colour(low, high, larger_is_better)
+            colour, filled = lift_colour(low, high, larger_is_better)
             axes.plot([low, high], [height, height], color=colour, linewidth=2)
             axes.plot(
                 lift, height, "o", markersize=7, markeredgecolor=colour, markeredgewidth=1.5,
@@ -70,7 +70,7 @@ def forest(name: str, arms: dict[str, ArmFigure], *, larger_is_better: bool | No
                 axes.text(
                     0, height, f"  {text}  ", va="center", ha=side, color=GREY, style="italic"
                 )
-        axes.set_yticks(range(len(shown)), [wording.arm(arm) for arm in reversed(shown)])
+        axes.set_yticks(range(len(shown)), [wording.arm_name(arm) for arm in reversed(shown)])
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color="#e4e7eb", linewidth=0.8)
@@ -81,11 +81,11 @@ def forest(name: str, arms: dict[str, ArmFigure], *, larger_is_better: bool | No
             ends = ("worse", "better") if larger_is_better else ("better", "worse")
             label = f"{ends[0]}  ←   {label}   →  {ends[1]}"
         axes.set_xlabel(label)
-        return svg(figure, f"forest-{name}")
+        return svg_data_uri(figure, f"forest-{name}")
 
 
-def verdict_colour(low: float, high: float, larger_is_better: bool | None) -> tuple[str, bool]:
-    """Blue for a gain, vermillion for a loss, grey and hollow where the interval holds zero."""
+def lift_colour(low: float, high: float, larger_is_better: bool | None) -> tuple[str, bool]:
+    """Choose blue for a gain, vermillion for a loss, hollow grey where the interval holds zero."""
     if low <= 0 <= high:
         return GREY, False
     if larger_is_better is None:
@@ -93,69 +93,78 @@ def verdict_colour(low: float, high: float, larger_is_better: bool | None) -> tu
     return (BLUE if (low > 0) == larger_is_better else VERMILLION), True
 
 
-def ratios(name: str, measures: dict[str, Measure]) -> str:
-    """Each measure's ratio to real against real, its interval, and the range that is allowed.
+def ratio_chart(name: str, measures: dict[str, GateMeasure]) -> str:
+    """Plot each measure's ratio to real against real, its interval, and the range that is allowed.
 
-    A filled blue dot keeps its limit, a vermillion cross breaks it, a hollow one has none.
+    A filled blue dot is within its limit, a vermillion cross outside, a hollow dot has no limit.
     """
-    shown = {own: one for own, one in measures.items() if one.ratio is not None}
-    low, high = span(list(shown.values()))
+    shown = {
+        measure_name: measure
+        for measure_name, measure in measures.items()
+        if measure.ratio is not None
+    }
+    low, high = ratio_axis_limits(list(shown.values()))
     with mpl.rc_context(STYLE):
         height_in = 0.3 * len(shown) + 0.75
         figure = Figure(figsize=(WIDTH * 1.25, height_in))
         axes = figure.add_axes((0.36, 0.5 / height_in, 0.61, 1 - 0.6 / height_in))
-        for height, one in enumerate(reversed(shown.values())):
-            if one.limit is not None:
-                left, right = one.limit[0] or low, one.limit[1] or high
+        for height, measure in enumerate(reversed(shown.values())):
+            if measure.limit is not None:
+                left, right = measure.limit[0] or low, measure.limit[1] or high
                 axes.barh(height, right - left, left=left, height=0.62, color="#dbe9f4")
-            draw_ratio(axes, height, one, low=low, high=high)
+            plot_ratio(axes, height, measure, low=low, high=high)
         axes.axvline(1, color=INK, linewidth=1)
         axes.set_xscale("log")
         axes.set_xlim(low, high)
         ticks = [tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if low <= tick <= high]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
-        axes.set_yticks(range(len(shown)), [wording.measure(own).name for own in reversed(shown)])
+        axes.set_yticks(
+            range(len(shown)),
+            [wording.measure_entry(measure_name).name for measure_name in reversed(shown)],
+        )
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.tick_params(axis="y", length=0, pad=9)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("ratio to real against real (1: like real)")
-        return svg(figure, name)
+        return svg_data_uri(figure, name)
 
 
-def draw_ratio(axes: Axes, height: float, one: Measure, *, low: float, high: float) -> None:
-    """One measure's interval and mark, held inside the axis."""
-    colour = {True: BLUE, False: VERMILLION, None: GREY}[one.holds]
-    ratio = min(max(one.ratio or low, low), high)
-    if one.ci95 is not None and None not in one.ci95:
-        ends = [min(max(end or low, low), high) for end in one.ci95]
+def plot_ratio(axes: Axes, height: float, measure: GateMeasure, *, low: float, high: float) -> None:
+    """Plot one measure's interval and mark, clipped to the axis."""
+    colour = {True: BLUE, False: VERMILLION, None: GREY}[measure.within_limit]
+    ratio = min(max(measure.ratio or low, low), high)
+    if measure.ci95 is not None and None not in measure.ci95:
+        ends = [min(max(end or low, low), high) for end in measure.ci95]
         axes.plot(ends, [height, height], color=colour, linewidth=2)
-    marker = {True: "o", False: "X", None: "o"}[one.holds]
+    marker = {True: "o", False: "X", None: "o"}[measure.within_limit]
     axes.plot(
         ratio, height, marker, markersize=7, markeredgecolor=colour, markeredgewidth=1.5,
-        markerfacecolor="white" if one.holds is None else colour, clip_on=False,
+        markerfacecolor="white" if measure.within_limit is None else colour, clip_on=False,
     )  # fmt: skip
 
 
-def span(measures: list[Measure]) -> tuple[float, float]:
-    """The axis that shows ratios and limits: from at least 0.2 to 5, at most 0.02 to 100."""
-    figures = [one.ratio for one in measures] + [end for one in measures for end in one.limit or ()]
-    known = [figure for figure in figures if figure is not None and figure > 0]
-    low, high = min([0.2, *known]) / 1.3, max([5.0, *known]) * 1.3
+def ratio_axis_limits(measures: list[GateMeasure]) -> tuple[float, float]:
+    """Compute the axis for ratios and limits: from at least 0.2 to 5, at most 0.02 to 100."""
+    figures = [measure.ratio for measure in measures] + [
+        end for measure in measures for end in measure.limit or ()
+    ]
+    positive = [figure for figure in figures if figure is not None and figure > 0]
+    low, high = min([0.2, *positive]) / 1.3, max([5.0, *positive]) * 1.3
     return max(low, 0.02), min(high, 100.0)
 
 
-def curves(name: str, history: pd.DataFrame, columns: list[str], title: str) -> str:
-    """Columns of a training history over its steps."""
+def training_curves(name: str, history: pd.DataFrame, columns: list[str], title: str) -> str:
+    """Plot columns of a training history over its steps."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.6))
         axes = figure.add_axes((0.11, 0.18, 0.86, 0.72))
         for number, column in enumerate(columns):
-            known = history[["step", column]].dropna()
+            defined = history[["step", column]].dropna()
             dash = ["-", "--", "-.", ":"][number % 4]
             axes.plot(
-                known["step"], known[column], dash, color=SERIES[number % 6], linewidth=1.6,
-                label=wording.series(column),
+                defined["step"], defined[column], dash, color=LINE_COLOURS[number % 6],
+                linewidth=1.6, label=wording.series_name(column),
             )  # fmt: skip
         axes.set_xlabel("training step")
         axes.set_title(title, loc="left", fontsize=9)
@@ -163,4 +172,4 @@ def curves(name: str, history: pd.DataFrame, columns: list[str], title: str) -> 
             axes.set_ylim(bottom=0)
         axes.grid(color="#e4e7eb", linewidth=0.8)
         axes.legend(frameon=False, fontsize=8)
-        return svg(figure, f"curves-{name}")
+        return svg_data_uri(figure, f"curves-{name}")

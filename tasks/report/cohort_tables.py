@@ -1,4 +1,4 @@
-"""Who is in the data: patients, slices, sites and refused files, as small tables."""
+"""Tabulate the cohort: patients, slices, sites and rejected files."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ LEFT_OUT = {
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table of the page: a caption, column heads, and rows whose first cell is their head."""
 
     caption: str
@@ -25,13 +25,13 @@ class Table:
     rows: list[list[str]]
 
     def aligned(self, column: int) -> str:
-        """How a column is set: words from the left, figures from the right."""
+        """Return how a column is set: words from the left, figures from the right."""
         wordy = any(cell[:1].isalpha() for row in self.rows for cell in row[column : column + 1])
         return "words" if wordy else "figures"
 
 
-def partitions(slices: pd.DataFrame, fold: str, not_drawn: int) -> Table:
-    """Patients and slices of each partition of a fold, and how many patients were not drawn."""
+def partition_table(slices: pd.DataFrame, fold: str, not_drawn: int) -> PageTable:
+    """Count patients and slices of each partition of a fold, and patients who were not drawn."""
     heads = ["", "patients", "slices", "with tumour", "without", "unlabelled"]
     rows = []
     for partition, word in PARTITIONS.items():
@@ -40,11 +40,11 @@ def partitions(slices: pd.DataFrame, fold: str, not_drawn: int) -> Table:
         rows.append([word, *map(str, [part["subject"].nunique(), len(part), *counts])])
     if not_drawn:
         rows.append(["not drawn, unseen", str(not_drawn), "0", "0", "0", "0"])
-    return Table(f"Partitions of fold {fold}", heads, rows)
+    return PageTable(f"Partitions of fold {fold}", heads, rows)
 
 
-def sites(slices: pd.DataFrame, fold: str) -> Table:
-    """Patients of each site in each partition of a fold."""
+def site_table(slices: pd.DataFrame, fold: str) -> PageTable:
+    """Count the patients of each site in each partition of a fold."""
     column = f"partition_{fold}"
     patients = slices[slices[column] != "unused"].drop_duplicates("subject")
     rows = []
@@ -52,53 +52,59 @@ def sites(slices: pd.DataFrame, fold: str) -> Table:
         of_site = patients[patients["site"] == site][column]
         counts = [str(int((of_site == partition).sum())) for partition in PARTITIONS]
         rows.append([str(site), *counts])
-    return Table(f"Patients per site, fold {fold}", ["site", *PARTITIONS.values()], rows)
+    return PageTable(f"Patients per site, fold {fold}", ["site", *PARTITIONS.values()], rows)
 
 
-def batches(manifests: dict[str, pd.DataFrame]) -> Table:
-    """What was read of each batch."""
+def batch_table(manifests: dict[str, pd.DataFrame]) -> PageTable:
+    """Summarise what was read of each batch."""
     heads = ["batch", "patients", "volumes", "modality", "format", "masks"]
     rows = [
         [
             batch, str(manifest["subject"].nunique()), str(len(manifest)),
-            tally(manifest["modality"]), tally(manifest["source_format"]),
-            tally(manifest["mask_status"]),
+            count_values(manifest["modality"]), count_values(manifest["source_format"]),
+            count_values(manifest["mask_status"]),
         ]
         for batch, manifest in manifests.items()
     ]  # fmt: skip
-    return Table("What was read", heads, rows)
+    return PageTable("What was read", heads, rows)
 
 
-def matching(found: dict[str, dict[str, float | None]]) -> Table:
-    """How well a slice's place alone tells its label, before and after matching negatives."""
+def matching_table(auroc_by_stage: dict[str, dict[str, float | None]]) -> PageTable:
+    """Show how well a slice's position alone predicts its label, before and after matching."""
     covariates = {"position_mm": "slice position", "brain_area_mm2": "brain area"}
     rows = [
-        [word, *(wording.number(found.get(when, {}).get(name)) for when in ("before", "after"))]
+        [
+            word,
+            *(
+                wording.format_number(auroc_by_stage.get(when, {}).get(name))
+                for when in ("before", "after")
+            ),
+        ]
         for name, word in covariates.items()
     ]
     caption = "How well a slice's place alone tells its label (AUROC; 0.5: not at all)"
-    return Table(caption, ["", "all slices", "slices used"], rows)
+    return PageTable(caption, ["", "all slices", "slices used"], rows)
 
 
-def left_out(skipped: list[dict[str, str]]) -> Table:
-    """What was read but not cut into slices, counted by code."""
+def skipped_table(skipped: list[dict[str, str]]) -> PageTable:
+    """Count what was read but not sliced, by code."""
     counts = Counter(one["code"] for one in skipped)
     rows = [[code, str(n), LEFT_OUT.get(code, "")] for code, n in sorted(counts.items())]
-    return Table("Read, but not cut into slices", ["code", "count", "why"], rows)
+    return PageTable("Read, but not cut into slices", ["code", "count", "why"], rows)
 
 
-def refused(rejected: dict[str, pd.DataFrame]) -> Table:
-    """Files and series that could not be read, counted by code; tokens stand for their paths."""
+def rejected_table(rejected: dict[str, pd.DataFrame]) -> PageTable:
+    """Count files and series that could not be read, by code; tokens stand for their paths."""
     rows = [
         [str(code), batch, str(len(group)), str(group["remedy"].iloc[0])]
         for batch, table in rejected.items()
         for code, group in table.groupby("code", sort=True)
     ]
-    return Table("Refused files and series", ["code", "batch", "count", "remedy"], rows)
+    return PageTable("Refused files and series", ["code", "batch", "count", "remedy"], rows)
 
 
-def tally(column: pd.Series) -> str:
-    """Values with their counts, most frequent first."""
+def count_values(column: pd.Series) -> str:
+    """List values with their counts, most frequent first."""
     counts = column.value_counts().sort_index(kind="stable").sort_values(
         ascending=False, kind="stable"
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Sheets of real and synthetic slices, and the pairs that look most like copies."""
+"""Make montages of real and synthetic slices, and of the pairs that look most like copies."""
 
 import base64
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.common.release_candidate import Candidate
+from tasks.common.release_candidate import ReleaseCandidate
 from tasks.common.slice_montage import evenly_spaced, slice_montage
 from tasks.common.slice_set import SliceSet
 from tasks.report import wording
@@ -19,8 +19,8 @@ LABELS: Final = {1: "with tumour", 0: "without tumour"}
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture of the page; `alt` says what it shows, `caption` what it means."""
+class PageImage:
+    """An image of the page; `alt` describes it, `caption` explains it."""
 
     uri: str
     alt: str
@@ -30,64 +30,68 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class RealBesideSynthetic:
     """Real and synthetic slices of one label; either may be missing."""
 
     title: str
-    real: Picture | None
-    synthetic: Picture | None
+    real: PageImage | None
+    synthetic: PageImage | None
 
 
-def side_by_side(real: SliceSet, candidate: Candidate, *, label: int, tiles: int) -> SideBySide:
-    """Slices of one label, evenly spaced through the set: real ones, and what would be released.
+def real_beside_synthetic(
+    real: SliceSet, candidate: ReleaseCandidate, *, label: int, tiles: int
+) -> RealBesideSynthetic:
+    """Show slices of one label, evenly spaced: real ones, and what would be released.
 
-    Only where no slice was accepted, generated ones stand in, and the caption says so.
+    Generated slices stand in only where no slice was accepted, and the caption says so.
     """
     of_label = np.flatnonzero(real.table["label"] == label)
-    chosen = evenly_spaced(of_label, tiles)
-    truth = None
-    if len(chosen):
-        truth = picture(
+    real_rows = evenly_spaced(of_label, tiles)
+    real_image = None
+    if len(real_rows):
+        real_image = embed_image(
             slice_montage(
-                real.images[chosen, 0], real.masks[chosen], marks=["REAL"] * tiles, columns=4
+                real.images[real_rows, 0], real.masks[real_rows], marks=["REAL"] * tiles, columns=4
             ),
-            alt=f"{len(chosen)} real slices {LABELS[label]}",
-            caption=f"{len(chosen)} of {len(of_label)} real slices {LABELS[label]}.",
+            alt=f"{len(real_rows)} real slices {LABELS[label]}",
+            caption=f"{len(real_rows)} of {len(of_label)} real slices {LABELS[label]}.",
         )
-    made = np.flatnonzero(candidate.samples["label"] == label)
-    passed = made[candidate.samples["accepted"].to_numpy()[made]]
-    shown = evenly_spaced(passed if len(passed) else made, tiles)
-    invented = None
-    if len(shown):
-        state = "accepted" if len(passed) else "generated (none was accepted)"
-        invented = picture(
-            synthetic_sheet(candidate, shown),
-            alt=f"{len(shown)} synthetic slices {LABELS[label]}",
-            caption=f"{len(shown)} of {len(passed) or len(made)} {state} synthetic slices"
-            f" {LABELS[label]} ({places(candidate.samples, shown)}).",
+    generated_rows = np.flatnonzero(candidate.samples["label"] == label)
+    accepted_rows = generated_rows[candidate.samples["accepted"].to_numpy()[generated_rows]]
+    synthetic_rows = evenly_spaced(accepted_rows if len(accepted_rows) else generated_rows, tiles)
+    synthetic_image = None
+    if len(synthetic_rows):
+        state = "accepted" if len(accepted_rows) else "generated (none was accepted)"
+        synthetic_image = embed_image(
+            synthetic_montage(candidate, synthetic_rows),
+            alt=f"{len(synthetic_rows)} synthetic slices {LABELS[label]}",
+            caption=f"{len(synthetic_rows)} of {len(accepted_rows) or len(generated_rows)} {state}"
+            f" synthetic slices {LABELS[label]} ({name_rows(candidate.samples, synthetic_rows)}).",
         )
-    return SideBySide(f"Slices {LABELS[label]}", truth, invented)
+    return RealBesideSynthetic(f"Slices {LABELS[label]}", real_image, synthetic_image)
 
 
-def refused(candidate: Candidate, *, tiles: int) -> list[Picture]:
-    """For each reason that single slices were refused for, a sheet of some of them."""
+def rejected_montages(candidate: ReleaseCandidate, *, tiles: int) -> list[PageImage]:
+    """Make a montage of some rejected slices for each reason."""
     reasons = candidate.samples["reason"].where(~candidate.samples["accepted"])
-    pictures = []
+    montages = []
     for reason in sorted(reasons.dropna().unique()):
         members = np.flatnonzero(reasons == reason)
         shown = evenly_spaced(members, tiles)
-        pictures.append(
-            picture(
-                synthetic_sheet(candidate, shown),
+        montages.append(
+            embed_image(
+                synthetic_montage(candidate, shown),
                 alt=f"{len(shown)} refused synthetic slices: {reason}",
-                caption=f"{len(members)} refused: {wording.REASONS.get(reason, reason)}.",
+                caption=f"{len(members)} refused: {wording.REJECTION_REASONS.get(reason, reason)}.",
             )
         )
-    return pictures
+    return montages
 
 
-def pairs(real: SliceSet, candidate: Candidate, *, copies: bool, count: int) -> list[Picture]:
-    """The slices most like a training slice, each beside it: refused as copies, or accepted.
+def closest_pairs(
+    real: SliceSet, candidate: ReleaseCandidate, *, copies: bool, count: int
+) -> list[PageImage]:
+    """Show the slices most like a training slice, each beside it: rejected as copies, or accepted.
 
     Where none was accepted, all that were not called copies stand in for the accepted. Empty
     where the gate names no training slice (`suspect_row`).
@@ -95,38 +99,38 @@ def pairs(real: SliceSet, candidate: Candidate, *, copies: bool, count: int) -> 
     samples = candidate.samples
     if not {"suspect_row", "suspect_by", "suspect_ratio", "suspicion"} <= set(samples):
         return []
-    called = samples["reason"] == "memorised"
-    passed = samples["accepted"] if samples["accepted"].any() else ~called
-    known = samples[called if copies else passed]
-    found = []
-    # By the ratio: smooth slices are near to everything, also to patients nobody trained on.
-    closest = known.sort_values(["suspicion", "row"], kind="stable")
+    is_copy = samples["reason"] == "memorised"
+    accepted = samples["accepted"] if samples["accepted"].any() else ~is_copy
+    candidates = samples[is_copy if copies else accepted]
+    panels = []
+    # By the ratio: smooth slices are near to everything, also to patients outside training.
+    closest = candidates.sort_values(["suspicion", "row"], kind="stable")
     for place, sample in closest.head(count).iterrows():
         here, there = int(str(place)), int(sample["suspect_row"])
-        by = wording.DETECTORS.get(str(sample["suspect_by"]), str(sample["suspect_by"]))
-        ratio = wording.number(float(sample["suspect_ratio"]))
+        detector = wording.DETECTORS.get(str(sample["suspect_by"]), str(sample["suspect_by"]))
+        ratio = wording.format_number(float(sample["suspect_ratio"]))
         images = np.stack([candidate.images[here, 0], real.images[there, 0]])
         masks = np.stack([candidate.masks[here], real.masks[there]])
         patient = real.table["subject"].iloc[there]
-        found.append(
-            picture(
+        panels.append(
+            embed_image(
                 slice_montage(images, masks, marks=["SYNTHETIC", "REAL"], columns=2),
                 alt=f"synthetic slice {sample['row']} beside training slice {there}",
-                caption=f"By {by}, ratio {ratio}. Synthetic slice {sample['row']} of"
+                caption=f"By {detector}, ratio {ratio}. Synthetic slice {sample['row']} of"
                 f" fold {sample['fold']}; training slice {there} of {patient}.",
             )
         )
-    return found
+    return panels
 
 
-def synthetic_sheet(candidate: Candidate, rows: NDArray[np.intp]) -> Image.Image:
-    """A sheet of synthetic slices, every tile of it marked."""
+def synthetic_montage(candidate: ReleaseCandidate, rows: NDArray[np.intp]) -> Image.Image:
+    """Make a montage of synthetic slices, every tile marked."""
     marks = ["SYNTHETIC"] * len(rows)
     return slice_montage(candidate.images[rows, 0], candidate.masks[rows], marks=marks, columns=4)
 
 
-def places(samples: pd.DataFrame, rows: NDArray[np.intp]) -> str:
-    """Which rows of which folds are shown, so that a slice can be found again."""
+def name_rows(samples: pd.DataFrame, rows: NDArray[np.intp]) -> str:
+    """Name the rows and folds that are shown, so that a slice can be looked up."""
     chosen = samples.iloc[rows]
     return "; ".join(
         f"fold {fold}, rows {', '.join(map(str, group['row']))}"
@@ -134,9 +138,9 @@ def places(samples: pd.DataFrame, rows: NDArray[np.intp]) -> str:
     )
 
 
-def picture(image: Image.Image, *, alt: str, caption: str) -> Picture:
-    """Pack an image into the page."""
+def embed_image(image: Image.Image, *, alt: str, caption: str) -> PageImage:
+    """Encode an image as PNG into the page."""
     buffer = BytesIO()
     image.save(buffer, format="PNG")
     uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return Picture(uri, alt, caption, *image.size)
+    return PageImage(uri, alt, caption, *image.size)

@@ -1,4 +1,4 @@
-"""The page itself: what each section says, laid out by the templates beside this file."""
+"""Compose the sections of the page and render it with the templates beside this file."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +7,9 @@ import jinja2
 import pandas as pd
 import yaml
 
-from tasks.common.release_candidate import Candidate
+from tasks.common.release_candidate import ReleaseCandidate
 from tasks.report import charts, wording
-from tasks.report.image_panels import Picture
+from tasks.report.image_panels import PageImage
 from tasks.schemas.lift import ArmFigure, Contrast, Lift
 from tasks.schemas.metrics import GateMetrics
 
@@ -21,7 +21,7 @@ class MetricLift:
     """One downstream metric: its forest plot, and a table row an arm."""
 
     meaning: wording.GlossaryEntry
-    forest: Picture
+    forest: PageImage
     rows: list[list[str]]
 
 
@@ -49,36 +49,36 @@ class FoldGate:
 
     fold: str
     verdict: str
-    chart: Picture | None
+    chart: PageImage | None
     rows: list[dict[str, Any]]
     missing: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class FoldTraining:
-    """One fold's generator: its kind, its curves, and what happened to the checkpoint kept."""
+    """One fold's generator: its kind, its curves, and a sentence on the checkpoint kept."""
 
     fold: str
     kind: str
     steps: int
     kept: str
-    curves: list[Picture]
+    curves: list[PageImage]
 
 
-def lift(found: Lift) -> list[TaskLift]:
-    """The lift of every task, ready for the page."""
+def lift_sections(lift: Lift) -> list[TaskLift]:
+    """Prepare the lift of every task for the page."""
     tasks = []
-    for task, claim in found.claim.items():
-        metrics = [metric_lift(task, name, arms) for name, arms in found.tasks[task].items()]
-        primary = wording.metric(found.primary[task])
-        contrasts = found.contrasts.get(task, [])
+    for task, claim in lift.claim.items():
+        metrics = [metric_lift(task, name, arms) for name, arms in lift.tasks[task].items()]
+        primary = wording.metric_entry(lift.primary[task])
+        contrasts = lift.contrasts.get(task, [])
         tasks.append(
             TaskLift(
                 wording.TASKS.get(task, wording.GlossaryEntry(task, "")),
                 claim,
-                wording.IN_SHORT[claim],
+                wording.CLAIMS_IN_SHORT[claim],
                 wording.CLAIMS[claim],
-                found.reasons.get(task, []),
+                lift.reasons.get(task, []),
                 primary.name,
                 decisive_contrast(contrasts, claim, primary.name),
                 metrics,
@@ -89,10 +89,10 @@ def lift(found: Lift) -> list[TaskLift]:
 
 
 def decisive_contrast(contrasts: list[Contrast], claim: str, metric: str) -> str:
-    """The comparison that the claim stands or falls with, in one sentence.
+    """State the comparison that decides the claim, in one sentence.
 
-    A gain must hold against every rival, so an arm is worth its least favourable contrast, and
-    the best arm speaks; a harm likewise with the signs turned. Empty without a claim.
+    A gain must hold against every rival, so an arm counts by its least favourable contrast, and
+    the best arm decides; a harm likewise with the signs turned. Empty without a claim.
     """
     if claim == "not measured":
         return ""
@@ -104,133 +104,144 @@ def decisive_contrast(contrasts: list[Contrast], claim: str, metric: str) -> str
     ]
     if not worst:
         return ""
-    one = max(worst, key=lambda c: sign * c.lift)
+    decisive = max(worst, key=lambda c: sign * c.lift)
     return (
-        f"{metric} {wording.signed(one.lift)} (95 % interval {wording.interval(one.ci95)}) with"
-        f" “{wording.arm(one.arm)}” against “{wording.arm(one.reference)}”."
+        f"{metric} {wording.format_signed(decisive.lift)} (95 % interval"
+        f" {wording.format_interval(decisive.ci95)}) with “{wording.arm_name(decisive.arm)}”"
+        f" against “{wording.arm_name(decisive.reference)}”."
     )
 
 
 def contrast_row(contrast: Contrast) -> list[str]:
-    """A row of the table that the claim rests on."""
+    """Make a row of the table that the claim rests on."""
     return [
-        wording.arm(contrast.arm),
-        wording.arm(contrast.reference),
-        wording.signed(contrast.lift),
-        wording.interval(contrast.ci95),
-        wording.p_value(contrast.p_adjusted),
+        wording.arm_name(contrast.arm),
+        wording.arm_name(contrast.reference),
+        wording.format_signed(contrast.lift),
+        wording.format_interval(contrast.ci95),
+        wording.format_p_value(contrast.p_adjusted),
     ]
 
 
 def metric_lift(task: str, name: str, arms: dict[str, ArmFigure]) -> MetricLift:
-    """The forest plot of one metric, the same in words, and the table's rows."""
-    meaning = wording.metric(name)
-    rows, said = [], []
+    """Make the forest plot of one metric, the same in words, and the table's rows."""
+    meaning = wording.metric_entry(name)
+    rows, alt_texts = [], []
     for arm, figures in arms.items():
-        label = wording.arm(arm)
-        change, bounds = wording.signed(figures.lift_over_real), wording.interval(figures.lift_ci95)
+        label = wording.arm_name(arm)
+        change, bounds = (
+            wording.format_signed(figures.lift_over_real),
+            wording.format_interval(figures.lift_ci95),
+        )
         if arm == "real":
             change = bounds = ""
         elif figures.lift_over_real is None:
-            said.append(f"{label}: not measured")
+            alt_texts.append(f"{label}: not measured")
         else:
-            said.append(f"{label}: {change} ({bounds})")
+            alt_texts.append(f"{label}: {change} ({bounds})")
         note = "" if figures.status == "ok" else f" ({figures.status})"
         rows.append(
             [
                 label + note,
-                wording.number(figures.mean),
-                wording.interval(figures.ci95),
+                wording.format_number(figures.mean),
+                wording.format_interval(figures.ci95),
                 change,
                 bounds,
-                "" if arm == "real" else wording.p_value(figures.p_adjusted),
+                "" if arm == "real" else wording.format_p_value(figures.p_adjusted),
                 str(figures.n_patients),
             ]
         )
-    uri = charts.forest(f"{task}-{name}", arms, larger_is_better=meaning.larger_is_better)
-    alt = f"{meaning.name}, difference to real slices only, 95 % interval: {'; '.join(said)}"
-    return MetricLift(meaning, Picture(uri, alt, meaning.sentence, 0, 0), rows)
+    uri = charts.forest_plot(f"{task}-{name}", arms, larger_is_better=meaning.larger_is_better)
+    alt = f"{meaning.name}, difference to real slices only, 95 % interval: {'; '.join(alt_texts)}"
+    return MetricLift(meaning, PageImage(uri, alt, meaning.sentence, 0, 0), rows)
 
 
-def gate(gates: dict[str, GateMetrics]) -> list[FoldGate]:
-    """Every fold's measures beside their real-versus-real figures and limits."""
+def gate_sections(gates: dict[str, GateMetrics]) -> list[FoldGate]:
+    """Prepare every fold's measures beside their real-versus-real figures and limits."""
     return [fold_gate(fold, metrics) for fold, metrics in gates.items()]
 
 
 def fold_gate(fold: str, metrics: GateMetrics) -> FoldGate:
-    """One fold's chart of ratios and its table."""
+    """Make one fold's chart of ratios and its table."""
     rows: list[dict[str, Any]] = [
         {
             "name": name,
-            "meaning": wording.measure(name),
-            "value": wording.number(one.value),
-            "baseline": wording.number(one.baseline),
-            "ratio": wording.number(one.ratio),
-            "interval": wording.interval(one.ci95),
-            "limit": wording.limit(one.limit),
-            "holds": {True: "✓ within", False: "✗ outside", None: ""}[one.holds],
-            "n": wording.number(one.n),
-            "method": one.method,
+            "meaning": wording.measure_entry(name),
+            "value": wording.format_number(measure.value),
+            "baseline": wording.format_number(measure.baseline),
+            "ratio": wording.format_number(measure.ratio),
+            "interval": wording.format_interval(measure.ci95),
+            "limit": wording.format_limit(measure.limit),
+            "holds": {True: "✓ within", False: "✗ outside", None: ""}[measure.within_limit],
+            "n": wording.format_number(measure.n),
+            "method": measure.method,
         }
-        for name, one in metrics.measures.items()
+        for name, measure in metrics.measures.items()
     ]
     chart = None
-    if any(one.ratio is not None for one in metrics.measures.values()):
-        said = [f"{row['meaning'].name} {row['ratio']} ({row['limit']})" for row in rows]
-        alt = f"Ratios to real against real and their limits: {'; '.join(said)}"
-        chart = Picture(charts.ratios(f"ratios-{fold}", metrics.measures), alt, "", 0, 0)
-    missing = [(wording.measure(name).name, why) for name, why in metrics.not_measured.items()]
+    if any(measure.ratio is not None for measure in metrics.measures.values()):
+        alt_texts = [f"{row['meaning'].name} {row['ratio']} ({row['limit']})" for row in rows]
+        alt = f"Ratios to real against real and their limits: {'; '.join(alt_texts)}"
+        chart = PageImage(charts.ratio_chart(f"ratios-{fold}", metrics.measures), alt, "", 0, 0)
+    missing = [
+        (wording.measure_entry(name).name, why) for name, why in metrics.not_measured.items()
+    ]
     return FoldGate(fold, metrics.verdict, chart, rows, missing)
 
 
-def missing(gates: dict[str, GateMetrics]) -> list[str]:
-    """The parts of the verdict that could not be measured in some fold, and rejected no set."""
-    names = [wording.measure(name).name for one in gates.values() for name in one.unbounded]
+def missing_measures(gates: dict[str, GateMetrics]) -> list[str]:
+    """List parts of the verdict that were not measured in some fold, and rejected no set."""
+    names = [wording.measure_entry(name).name for gate in gates.values() for name in gate.unbounded]
     return list(dict.fromkeys(names))
 
 
-def reasons(gates: dict[str, GateMetrics]) -> list[tuple[str, str]]:
-    """Why folds were rejected: the gate's own words, and what the measure they name means."""
-    found = []
+def rejection_reasons(gates: dict[str, GateMetrics]) -> list[tuple[str, str]]:
+    """List why folds were rejected: the gate's reason, and the meaning of the measure it names."""
+    explained = []
     for fold, metrics in gates.items():
         for reason in metrics.reasons:
             name, _, rest = reason.partition(": ")
-            meaning = wording.measure(name)
+            meaning = wording.measure_entry(name)
             known = bool(rest and meaning.sentence)
             where = f"Fold {fold}. " if len(gates) > 1 else ""
             text = f"{where}{meaning.name}: {rest}" if known else f"{where}{reason}"
-            found.append((text, meaning.sentence))
-    return found
+            explained.append((text, meaning.sentence))
+    return explained
 
 
-def training(fold: str, config: dict[str, Any], history: pd.DataFrame) -> FoldTraining:
-    """The curves of one fold's generator; none where it came from elsewhere."""
+def training_section(fold: str, config: dict[str, Any], history: pd.DataFrame) -> FoldTraining:
+    """Prepare the curves of one fold's generator; none where it came from elsewhere."""
     kind = str(config.get("kind", "dcgan"))
     if history.empty or "step" not in history:
         return FoldTraining(fold, kind, 0, "", [])
-    known = [str(name) for name in history.dropna(axis="columns", how="all").columns]
+    columns_present = [str(name) for name in history.dropna(axis="columns", how="all").columns]
     charts_of: dict[tuple[str, str], list[str]] = {}
     for start, chart in wording.CURVES.items():
-        charts_of.setdefault(chart, []).extend(name for name in known if name.startswith(start))
-    pictures = []
+        charts_of.setdefault(chart, []).extend(
+            name for name in columns_present if name.startswith(start)
+        )
+    images = []
     for (title, sentence), columns in charts_of.items():
         if columns:
-            uri = charts.curves(f"{fold}-{columns[0]}", history, columns, title)
-            alt = f"Fold {fold}, {title}, at the end: {latest(history, columns)}"
-            pictures.append(Picture(uri, alt, sentence, 0, 0))
-    return FoldTraining(fold, kind, int(history["step"].max()), kept(history), pictures)
-
-
-def latest(history: pd.DataFrame, columns: list[str]) -> str:
-    """The last figures of a chart, for those who cannot see it."""
-    last = history[columns].ffill().iloc[-1]
-    return ", ".join(
-        f"{wording.series(name)} {wording.number(float(last[name]))}" for name in columns
+            uri = charts.training_curves(f"{fold}-{columns[0]}", history, columns, title)
+            alt = f"Fold {fold}, {title}, at the end: {latest_values(history, columns)}"
+            images.append(PageImage(uri, alt, sentence, 0, 0))
+    return FoldTraining(
+        fold, kind, int(history["step"].max()), checkpoint_sentence(history), images
     )
 
 
-def kept(history: pd.DataFrame) -> str:
-    """Which checkpoint was kept, and the trainer's own doubts about it."""
+def latest_values(history: pd.DataFrame, columns: list[str]) -> str:
+    """List the last figures of a chart, as its text alternative."""
+    last = history[columns].ffill().iloc[-1]
+    return ", ".join(
+        f"{wording.series_name(name)} {wording.format_number(float(last[name]))}"
+        for name in columns
+    )
+
+
+def checkpoint_sentence(history: pd.DataFrame) -> str:
+    """Say which checkpoint was kept, and the trainer's own doubts about it."""
     if "event" not in history:
         return ""
     best = history[history["event"].fillna("").astype(str).str.startswith("best")]
@@ -242,8 +253,8 @@ def kept(history: pd.DataFrame) -> str:
     )
 
 
-def counts(candidate: Candidate) -> dict[str, int]:
-    """How many slices were generated, judged one by one, passed, and were refused as copies."""
+def count_slices(candidate: ReleaseCandidate) -> dict[str, int]:
+    """Count the slices generated, evaluated one by one, passed, and rejected as copies."""
     samples = candidate.samples
     return {
         "made": len(samples),
@@ -254,12 +265,12 @@ def counts(candidate: Candidate) -> dict[str, int]:
     }
 
 
-def as_text(tree: dict[str, Any]) -> str:
-    """Parameters as they stand in `params.yaml`."""
+def parameters_as_yaml(tree: dict[str, Any]) -> str:
+    """Format parameters as in `params.yaml`."""
     return yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, allow_unicode=True)
 
 
-def render(**context: Any) -> str:
+def render_page(**context: Any) -> str:
     """Fill the template. Everything from the data is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tasks.report"),
@@ -268,5 +279,5 @@ def render(**context: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = wording.number
+    environment.filters["number"] = wording.format_number
     return environment.get_template("page.html.j2").render(**context)

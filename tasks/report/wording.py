@@ -1,4 +1,4 @@
-"""What the page says in plain words: of tasks, metrics, arms, claims and measures."""
+"""Explain tasks, metrics, arms, claims and measures in plain words for the page."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ MINUS, UNKNOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 @dataclass(frozen=True)
 class GlossaryEntry:
-    """A name for people, one sentence, and whether a larger figure is better (None: neither)."""
+    """A plain name, one sentence, and whether a larger figure is better (None: neither)."""
 
     name: str
     sentence: str
@@ -98,14 +98,14 @@ CLAIMS: Final = {
     ),
 }
 
-IN_SHORT: Final = {
+CLAIMS_IN_SHORT: Final = {
     "helps": "better than every way of training without synthetic slices.",
     "harms": "worse than every way of training without synthetic slices.",
     "no evidence": "neither a gain nor a harm can be told from chance.",
     "not measured": "the comparison could not be made.",
 }
 
-# Found by how a measure's own name starts.
+# The key is the start of a measure's name.
 MEASURES: Final = {
     "FD(": GlossaryEntry(
         "Fréchet distance", "How far apart the two sets lie, as a network for pictures sees them."
@@ -179,7 +179,7 @@ DETECTORS: Final = {
     "tumor": "the tumour alone",
 }
 
-REASONS: Final = {
+REJECTION_REASONS: Final = {
     "broken": "not a picture: empty, or values out of range",
     "memorised": "too close to a training slice",
     "upside_down": "upside-down",
@@ -223,73 +223,73 @@ SERIES: Final = {
 }
 
 
-def series(column: str) -> str:
-    """What a line of a chart shows."""
+def series_name(column: str) -> str:
+    """Name a line of a chart."""
     if column.endswith("_none"):
         return "without tumour"
     return SERIES.get(column, "with tumour" if column.endswith("_tumor") else column)
 
 
-def arm(name: str) -> str:
-    """An arm in words, such as `real + augmented + synthetic`."""
+def arm_name(name: str) -> str:
+    """Return an arm in words, such as `real + augmented + synthetic`."""
     return " + ".join(PARTS.get(part, part) for part in name.split("+"))
 
 
-def measure(name: str) -> GlossaryEntry:
-    """The meaning of a gate measure, or its bare name where none is known."""
+def measure_entry(name: str) -> GlossaryEntry:
+    """Look up a gate measure, or return its bare name where it has no entry."""
     fits = [start for start in MEASURES if name.startswith(start)]
     return MEASURES[max(fits, key=len)] if fits else GlossaryEntry(name, "")
 
 
-def metric(name: str) -> GlossaryEntry:
-    """The meaning of a downstream metric, or its bare name where none is known."""
+def metric_entry(name: str) -> GlossaryEntry:
+    """Look up a downstream metric, or return its bare name where it has no entry."""
     return METRICS.get(name, GlossaryEntry(name, ""))
 
 
-def number(value: float | None) -> str:
-    """Three digits that matter, with a true minus sign; a dash for what is not known."""
+def format_number(value: float | None) -> str:
+    """Format three significant digits, with a true minus sign; a dash where unknown."""
     if value is None or math.isnan(value):
         return UNKNOWN
-    return plain(value, 0 if isinstance(value, int) else decimals(value))
+    return format_decimals(value, 0 if isinstance(value, int) else decimal_places(value))
 
 
-def decimals(*figures: float) -> int:
-    """Places after the point that three significant digits of the largest figure need."""
+def decimal_places(*figures: float) -> int:
+    """Count the places after the point that three significant digits of the largest figure need."""
     largest = max(map(abs, figures))
     return 3 if largest < 1 else 2 if largest < 10 else 1 if largest < 100 else 0
 
 
-def plain(value: float, places: int) -> str:
-    """A figure with its true minus sign; zero has none."""
+def format_decimals(value: float, places: int) -> str:
+    """Format a figure with its true minus sign; zero has none."""
     return f"{value:z.{places}f}".replace("-", MINUS)
 
 
-def p_value(value: float | None) -> str:
-    """A p value; very small ones as a bound."""
-    return "< 0.001" if value is not None and value < 0.001 else number(value)
+def format_p_value(value: float | None) -> str:
+    """Format a p value; very small ones as a bound."""
+    return "< 0.001" if value is not None and value < 0.001 else format_number(value)
 
 
-def signed(value: float | None) -> str:
-    """As `number`, a gain with its plus sign."""
-    return ("+" if value is not None and value > 0 else "") + number(value)
+def format_signed(value: float | None) -> str:
+    """Format as `format_number`, a gain with its plus sign."""
+    return ("+" if value is not None and value > 0 else "") + format_number(value)
 
 
-def interval(bounds: tuple[float | None, float | None] | None) -> str:
-    """An interval as `low to high`."""
+def format_interval(bounds: tuple[float | None, float | None] | None) -> str:
+    """Format an interval as `low to high`."""
     if bounds is None or None in bounds:
         return UNKNOWN
     low, high = bounds[0] or 0.0, bounds[1] or 0.0
-    places = decimals(low, high)
+    places = decimal_places(low, high)
     while places < 5 and any(end and not round(end, places) for end in (low, high)):
         places += 1  # an end that is not zero must not read as zero
-    return f"{plain(low, places)} to {plain(high, places)}"
+    return f"{format_decimals(low, places)} to {format_decimals(high, places)}"
 
 
-def limit(bounds: tuple[float | None, float | None] | None) -> str:
-    """A limit of the gate, (lowest, highest)."""
+def format_limit(bounds: tuple[float | None, float | None] | None) -> str:
+    """Format a limit of the gate, (lowest, highest)."""
     low, high = bounds or (None, None)
     if low is not None and high is not None:
-        return interval((low, high))
+        return format_interval((low, high))
     if high is not None:
         return f"at most {high:g}"
     return "reported only" if low is None else f"at least {low:g}"

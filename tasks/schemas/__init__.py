@@ -1,1 +1,1 @@
-"""The tables between the stages as pandera schemas: one a file, named in DESIGN's vocabulary."""
+"""Schemas of the tables and JSON files that stages exchange."""

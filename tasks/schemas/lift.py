@@ -1,4 +1,4 @@
-"""`data/lift.json` and `data/lift.csv`: every arm's figures, its lift, and what may be claimed."""
+"""`data/lift.json` and `data/lift.csv`: every arm's figures, its lift, and the claim."""
 
 from typing import Literal
 
@@ -9,25 +9,25 @@ from pydantic import BaseModel, ConfigDict
 Claim = Literal["helps", "harms", "no evidence", "not measured"]
 Status = Literal[
     "ok",
-    "seed failed",  # of those asked for, and no spare one stands in: fewer are behind the figures
-    "not converged",  # networks that learnt nothing are behind the figures
+    "seed failed",  # a requested seed failed, no spare one replaces it: the figures rest on fewer
+    "not converged",  # the figures include networks that learnt nothing
     "too few",
     "too few patients",
     "not run",
     "not defined",
 ]
-SOUND: tuple[Status, ...] = ("ok", "seed failed")  # with lifts and claims
+CONVERGED: tuple[Status, ...] = ("ok", "seed failed")  # with lifts and claims
 Interval = tuple[float, float]
 
 
-class Record(BaseModel):
-    """Frozen, and strict about its keys."""
+class StrictRecord(BaseModel):
+    """A frozen record that allows no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ArmFigure(Record):
-    """One metric of one arm; null where nothing could be measured.
+class ArmFigure(StrictRecord):
+    """One metric of one arm; null where it could not be measured.
 
     One seed has no intervals, and an arm that is not converged has no lift.
 
@@ -37,7 +37,7 @@ class ArmFigure(Record):
         lift_over_real: the arm's mean less that of `real`, in the metric's own unit, so that
             a negative one is the better for `hd95_mm`, `false_positive_mm2` and `brier`.
         lift_ci95: simultaneous over all arms' contrasts with `real` of this metric.
-        p_adjusted: over the same contrasts; at most .05 just where `lift_ci95` excludes 0.
+        p_adjusted: over the same contrasts; at most .05 exactly where `lift_ci95` excludes 0.
         n_patients: test patients that the metric rests on; for AUROC the smaller number of those
             with tumour slices and of those with others.
     """
@@ -51,15 +51,15 @@ class ArmFigure(Record):
     status: Status = "ok"
 
 
-class Contrast(Record):
+class Contrast(StrictRecord):
     """A difference that the claim rests on: a synthetic arm less one without synthetic slices.
 
     Attributes:
-        ci95: simultaneous over the arms with real and synthetic slices. A claim asks it of every
-            reference, which needs no further adjustment (intersection-union).
-        p_adjusted: over the same arms; at most .05 just where `ci95` excludes 0.
+        ci95: simultaneous over the arms with real and synthetic slices. A claim requires it of
+            every reference, which needs no further adjustment (intersection-union).
+        p_adjusted: over the same arms; at most .05 exactly where `ci95` excludes 0.
         detectable: the smallest lift that these patients and runs would have shown in four of
-            five studies like this one: a null says no more than that a lift was not larger.
+            five studies like this one: no evidence means only that a lift was not larger.
         sign_flip_p: exact test that patients' differences are as often up as down, unadjusted;
             null where patients have no value of their own (AUROC).
     """
@@ -73,15 +73,15 @@ class Contrast(Record):
     sign_flip_p: float | None = None
 
 
-class Trained(Record):
-    """How an arm's networks ended, as validation patients saw it.
+class TrainingSummary(StrictRecord):
+    """The end of an arm's training runs, measured on validation patients.
 
     Attributes:
-        validation: mean over runs of the judgement that chose the weights (AUROC, or Dice over
-            the slices of `data/slices`): what the ratio, the strategy and the filter are chosen
-            by, since test patients are looked at once.
+        validation: mean over runs of the validation metric that chose the weights (AUROC, or Dice
+            over the slices of `data/slices`). The ratio, the strategy and the filter are chosen
+            by it, since test patients are evaluated once.
         rise: what the last fifth of the steps still gained of it.
-        flat: whether that is next to nothing; else the arm would have liked more steps.
+        flat: whether that is next to nothing; else more steps might have helped.
         failed_seeds: those with which the network learnt nothing, also where they are left out.
     """
 
@@ -91,15 +91,14 @@ class Trained(Record):
     failed_seeds: list[int] = []
 
 
-# Kind of group, group, arm; of the primary metric.
+# Keys: kind of group, group, arm. Figures are of the primary metric.
 Subgroups = dict[str, dict[str, dict[str, ArmFigure]]]
 
 
-class Lift(Record):
-    """All of `data/lift.json`; `notes` say what the reader of its figures should know.
+class Lift(StrictRecord):
+    """All of `data/lift.json`; `notes` are what a reader of its figures should know.
 
-    `reasons` belong to each task's claim: why it is `not measured`, or what a claim that is given
-    leaves open.
+    `reasons` belong to each task's claim: why it is `not measured`, or what a claim leaves open.
     """
 
     claim: dict[str, Claim]
@@ -111,7 +110,7 @@ class Lift(Record):
     n_seeds: int
     method: str
     subgroups: dict[str, Subgroups] = {}
-    trained: dict[str, dict[str, Trained]] = {}
+    trained: dict[str, dict[str, TrainingSummary]] = {}
     notes: list[str] = []
 
 

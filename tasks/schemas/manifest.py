@@ -8,13 +8,13 @@ from pandera.typing import Series
 class Manifest(pa.DataFrameModel):
     """Volumes of a batch; paths are relative to the batch's folder.
 
-    `evidence` says how `modality` was told; `shape` and `spacing_mm` hold three numbers each.
-    `patient_known` is false where a file named no patient: then splits may leak.
-    `label` is what a 2D picture's class folder says, 1 tumour or 0 none; null where no folder does.
-    Pictures without slice numbers are volumes of one slice each (`shape` ends in 1); one under a
-    folder of class 0 has an empty mask, one of class 1 without a mask file `mask_status` missing:
+    `evidence` names the source of `modality`; `shape` and `spacing_mm` hold three numbers each.
+    `patient_known` is false where no file names a patient: then splits may leak.
+    `label` is a 2D image's class folder, 1 tumour or 0 none; null without a class folder.
+    Images without slice numbers are volumes of one slice each (`shape` ends in 1); one in a folder
+    of class 0 has an empty mask, one of class 1 without a mask file has `mask_status` missing:
     then `label` is all that is known. `brain` is `extracted` or `stripped before` where
-    `ingest.brain_extraction` asked for it.
+    `ingest.brain_extraction` is on.
     """
 
     subject: Series[str]

@@ -11,17 +11,17 @@ Interval = tuple[float | None, float | None]
 
 
 class LenientRecord(BaseModel):
-    """A file of another stage: what is needed is checked, what is new is let through."""
+    """A file of another stage: needed keys are checked, further keys are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Measure(LenientRecord):
+class GateMeasure(LenientRecord):
     """One measure of the gate: the synthetic figure beside the real-versus-real one.
 
-    `ratio` is value over baseline; `limit` bounds it: (lowest, highest), null where it does not;
-    `null95` is where 95 % of the ratios of real patients to each other lie. `n` slices of
-    `patients` stand on the real side.
+    `ratio` is value over baseline; `limit` bounds it: (lowest, highest), null for an open end;
+    `null95` is the range of 95 % of the ratios of real patients to each other. `n` slices of
+    `patients` are the real reference.
     """
 
     value: float | None = None
@@ -36,15 +36,15 @@ class Measure(LenientRecord):
     method: str = ""
 
     @property
-    def holds(self) -> bool | None:
-        """Whether the ratio keeps its limit; None where there is nothing to compare."""
+    def within_limit(self) -> bool | None:
+        """Whether the ratio is within its limit; None where there is nothing to compare."""
         if self.limit is None or self.ratio is None:
             return None
         low, high = self.limit
         return (low is None or self.ratio >= low) and (high is None or self.ratio <= high)
 
 
-class Images(LenientRecord):
+class SliceCounts(LenientRecord):
     """How many synthetic slices there are, were accepted, are copies, have a near-copy."""
 
     n: int
@@ -53,8 +53,8 @@ class Images(LenientRecord):
     twins: int | None = None
 
 
-class Part(LenientRecord):
-    """A label, a third of tumour sizes or a site: its Fréchet ratio and what is odd about it."""
+class SubgroupRatio(LenientRecord):
+    """The Fréchet ratio of a label, a third of tumour sizes or a site, and any warning."""
 
     ratio: float | None = None
     n: int
@@ -66,17 +66,17 @@ class GateMetrics(LenientRecord):
     """The verdict on one fold's synthetic slices; `reasons` in words, `bounds` on single slices.
 
     `weights` are the SHA-256 of the feature networks, by the name of their distance;
-    `generator_sha256` that of the generator which drew the slices, None where they came from a
+    `generator_sha256` that of the generator which made the slices, None where they came from a
     folder.
     """
 
     verdict: Literal["accepted", "rejected"]
     reasons: list[str] = []
-    not_measured: dict[str, str] = {}  # part of the verdict: why it could not be had
-    images: Images
-    measures: dict[str, Measure] = {}
+    not_measured: dict[str, str] = {}  # part of the verdict: why it could not be measured
+    images: SliceCounts
+    measures: dict[str, GateMeasure] = {}
     bounds: dict[str, float] = {}
-    subgroups: dict[str, Part] = {}
+    subgroups: dict[str, SubgroupRatio] = {}
     weights: dict[str, str] = {}
     generator_sha256: str | None = None
 
@@ -102,7 +102,7 @@ def read_metrics(model: type[M], path: Path) -> M:
     """Read and check one file of metrics.
 
     Raises:
-        StageError: naming the file, the key and what was found.
+        InputError: naming the file, the key and its value.
     """
     try:
         return model.model_validate_json(path.read_bytes())

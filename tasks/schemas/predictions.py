@@ -1,11 +1,11 @@
-"""`data/downstream/TASK-ARM/`: what a trained model said of each test slice and patient."""
+"""`data/downstream/TASK-ARM/`: what a trained model predicts for each test slice and patient."""
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 from pandera.typing import Series
 
-UNBOUNDED = ("hd95_mm", "false_positive_mm2")  # metrics that are no shares
+UNBOUNDED_METRICS = ("hd95_mm", "false_positive_mm2")  # metrics that may exceed 1
 
 
 class ClassifyPredictions(pa.DataFrameModel):
@@ -27,7 +27,7 @@ class ClassifyPredictions(pa.DataFrameModel):
 class SegmentPredictions(pa.DataFrameModel):
     """One row a test slice, fold and seed of `segment`; areas in pixels of the slice grid.
 
-    `hd95_mm` is null on slices without tumour, and the slice's diagonal where the model found
+    `hd95_mm` is null on slices without tumour, and the slice's diagonal where the model marked
     nothing of a tumour.
     """
 
@@ -43,7 +43,7 @@ class SegmentPredictions(pa.DataFrameModel):
     threshold: Series[float] = pa.Field(ge=0, le=1)
 
 
-class Patients(pa.DataFrameModel):
+class PatientScores(pa.DataFrameModel):
     """One row a test patient, fold, seed and metric; `value` is null where undefined.
 
     `dice_volume` is over the whole volume, all slices, on its native grid; every other metric is
@@ -60,16 +60,15 @@ class Patients(pa.DataFrameModel):
     @pa.dataframe_check(name="shares lie within 0 and 1, distances and areas are not negative")
     @classmethod
     def _possible(cls, table: pd.DataFrame) -> "pd.Series[bool]":
-        most = np.where(table["metric"].isin(UNBOUNDED), np.finfo(float).max, 1.0)
+        most = np.where(table["metric"].isin(UNBOUNDED_METRICS), np.finfo(float).max, 1.0)
         value = table["value"]
         return value.isna() | ((value >= 0) & (value <= most))
 
 
-class Runs(pa.DataFrameModel):
-    """One row a fold and seed: how training ended, as validation patients saw it.
+class RunOutcomes(pa.DataFrameModel):
+    """One row a fold and seed: the end of training, measured on validation patients.
 
-    `rise` is what the last fifth of the steps still gained; a curve that has flattened shows
-    about none.
+    `rise` is what the last fifth of the steps still gained; about 0 where the curve is flat.
     """
 
     fold: Series[str]

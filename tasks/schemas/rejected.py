@@ -1,11 +1,11 @@
-"""`data/volumes/BATCH/rejected.parquet`: one row a file or series that was refused."""
+"""`data/volumes/BATCH/rejected.parquet`: one row a rejected file or series."""
 
 import pandera.pandas as pa
 from pandera.typing import Series
 
 
 class Rejected(pa.DataFrameModel):
-    """Refusals; the path behind a token stays in `.private/rejected-BATCH.csv`."""
+    """Rejections; the path behind a token stays in `.private/rejected-BATCH.csv`."""
 
     token: Series[str]
     code: Series[str]

@@ -5,7 +5,7 @@ from pandera.typing import Series
 
 
 class Samples(pa.DataFrameModel):
-    """`data/synthetic/FOLD`: one row an image; `seed` alone makes it again."""
+    """`data/synthetic/FOLD`: one row an image; `seed` alone reproduces it."""
 
     row: Series[int] = pa.Field(ge=0)
     seed: Series[int] = pa.Field(ge=0)
@@ -22,7 +22,7 @@ class GatedSamples(Samples):
 class PoolSamples(pa.DataFrameModel):
     """`data/pool/ARM`: the slices added to each fold's training slices.
 
-    `mask_known` is false for a tumour that nobody outlined: its mask is empty all the same.
+    `mask_known` is false for a tumour that was not outlined: its mask is empty all the same.
     """
 
     row: Series[int] = pa.Field(ge=0)

@@ -4,10 +4,10 @@ import pandera.pandas as pa
 from pandera.typing import Series
 
 
-class Slices(pa.DataFrameModel):
+class SlicesTable(pa.DataFrameModel):
     """Position-matched slices; label 1 tumour, 0 none, -1 unlabelled.
 
-    `mask_known` is false where nobody outlined tumours: the mask is empty whatever the label.
+    `mask_known` is false where tumours were not outlined: the mask is empty whatever the label.
     `partition_FOLD` is `unused` where a slice takes no part in a fold: its patient was not drawn,
     or that fold's matching left it out.
     """

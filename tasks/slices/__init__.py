@@ -1,1 +1,1 @@
-"""Stage `slices`: canonical volumes become position-matched slices, split by patient."""
+"""Stage `slices`: turn canonical volumes into position-matched slices, split by patient."""

@@ -1,4 +1,4 @@
-"""Split patients, cut their volumes into slices of one grid, match negatives to tumours.
+"""Split patients, slice their volumes on one grid, and match tumour-free slices to tumour slices.
 
 Reads `data/volumes/BATCH/` of the listed batches; writes `data/slices/`.
 """
@@ -15,37 +15,43 @@ from tasks.common.gate_requirements import LEAST_PATIENTS
 from tasks.common.slice_set import write_slice_set
 from tasks.params.data import Data
 from tasks.params.slices import Slices
-from tasks.schemas.slices import Slices as SlicesTable
-from tasks.slices.cohort_stats import describe
-from tasks.slices.patient_split import PartitionPlan, split_patients
+from tasks.schemas.slices import SlicesTable
+from tasks.slices.cohort_stats import cohort_statistics
+from tasks.slices.patient_split import PartitionOrUnused, split_patients
 from tasks.slices.remedy import lacks_of, remedy
-from tasks.slices.same_head_check import Heads
+from tasks.slices.same_head_check import SameHeadCheck
 from tasks.slices.selection import select
 from tasks.slices.slice_extraction import SlicedSession, slice_session
 from tasks.stage.errors import InputError
 from tasks.stage.stage_io import atomic_output
 from tasks.stage.stage_runtime import run_stage
-from tasks.volumes.intensity_normalisation import Landmarks, standard_scale
+from tasks.volumes.intensity_normalisation import Landmarks, fit_standard_scale
 from tasks.volumes.native_session import (
     UnusableSessionError,
     read_native_session,
     resample_session,
     session_landmarks,
 )
-from tasks.volumes.sessions import Session, patients_of, read_manifests, sessions_of, skull_stripped
+from tasks.volumes.sessions import (
+    Session,
+    group_sessions,
+    read_manifests,
+    skull_stripped,
+    tabulate_patients,
+)
 
-INTERNAL = ["patient_known", "tumor"]
+INTERNAL_COLUMNS = ["patient_known", "tumor"]
 
 
 def main() -> None:
     """Run the stage from the repository's root."""
     config = params.read_section(Slices)
     manifest = read_manifests(params.read_section(Data).batches)
-    sessions, skipped = sessions_of(manifest, list(config.modalities))
+    sessions, skipped = group_sessions(manifest, list(config.modalities))
 
-    def split(val_fraction: float) -> dict[str, dict[str, PartitionPlan]]:
+    def split(val_fraction: float) -> dict[str, dict[str, PartitionOrUnused]]:
         return split_patients(
-            patients_of(sessions),
+            tabulate_patients(sessions),
             folds=[str(fold) for fold in config.folds],
             val_fraction=val_fraction,
             test_fraction=config.test_fraction,
@@ -54,120 +60,134 @@ def main() -> None:
             seed=config.seed,
         )
 
-    sides = split(config.val_fraction)
-    wanted = [s for s in sessions if any(side[s.subject] != "unused" for side in sides.values())]
+    partitions_by_fold = split(config.val_fraction)
+    used_sessions = [
+        s
+        for s in sessions
+        if any(partition_of[s.subject] != "unused" for partition_of in partitions_by_fold.values())
+    ]
     scales = None
     if config.intensity == "nyul":
-        (only,) = sides.values()
-        scales = fit_scales([s for s in wanted if trains(s, only)], config)
-    heads = Heads()
-    cuts, unusable = cut_all(wanted, config, scales, heads)
-    same_head = heads.judge(config.same_head)
-    table = pd.concat([one.table for one in cuts], ignore_index=True)
-    partitions, chosen_by = select(table, sides, config)
+        (partition_of,) = partitions_by_fold.values()
+        scales = fit_scales(
+            [s for s in used_sessions if is_training_session(s, partition_of)], config
+        )
+    same_head_check = SameHeadCheck()
+    sliced, unusable = slice_all_sessions(used_sessions, config, scales, same_head_check)
+    same_head = same_head_check.check_pairs(config.same_head)
+    table = pd.concat([session.table for session in sliced], ignore_index=True)
+    partitions, chosen_by = select(table, partitions_by_fold, config)
     keep = (partitions != "unused").any(axis=1).to_numpy()
-    kept = pd.concat([table, partitions], axis=1)[keep].reset_index(drop=True)
-    kept.insert(0, "row", np.arange(len(kept)))
-    require_labels(kept, list(sides), config.training_slices)
-    rows = np.split(keep, np.cumsum([len(one.table) for one in cuts])[:-1])
-    pairs = list(zip(cuts, rows, strict=True))
-    images = np.concatenate([one.images[chosen] for one, chosen in pairs])  # (N,C,H,W)
-    masks = np.concatenate([one.masks[chosen] for one, chosen in pairs])  # (N,H,W)
-    stats = describe(
-        table, kept, sides, config, scales=scales, skipped=skipped + unusable,
-        cut_off=sum(one.cut_off for one in cuts), batches=sorted(set(manifest["batch"])),
-        same_head=same_head, skull_stripped=skull_stripped(wanted), chosen_by=chosen_by,
+    kept_table = pd.concat([table, partitions], axis=1)[keep].reset_index(drop=True)
+    kept_table.insert(0, "row", np.arange(len(kept_table)))
+    check_both_labels(kept_table, list(partitions_by_fold), config.training_slices)
+    kept_rows = np.split(keep, np.cumsum([len(session.table) for session in sliced])[:-1])
+    pairs = list(zip(sliced, kept_rows, strict=True))
+    images = np.concatenate([session.images[rows] for session, rows in pairs])  # (N,C,H,W)
+    masks = np.concatenate([session.masks[rows] for session, rows in pairs])  # (N,H,W)
+    stats = cohort_statistics(
+        table, kept_table, partitions_by_fold, config, scales=scales, skipped=skipped + unusable,
+        cut_off=sum(session.cut_off for session in sliced), batches=sorted(set(manifest["batch"])),
+        same_head=same_head, skull_stripped=skull_stripped(used_sessions), chosen_by=chosen_by,
     )  # fmt: skip
     with atomic_output(Path("data/slices")) as folder:
         write_slice_set(folder, images, masks)
-        SlicesTable.validate(kept.drop(columns=INTERNAL)).to_parquet(
+        SlicesTable.validate(kept_table.drop(columns=INTERNAL_COLUMNS)).to_parquet(
             folder / "slices.parquet", index=False
         )
         (folder / "stats.json").write_text(json.dumps(stats, indent=1) + "\n")
     print(
-        f"slices: {len(kept)} of {len(table)} slices kept,"
-        f" {int((kept['label'] == 1).sum())} with tumour, {kept['subject'].nunique()} patients"
+        f"slices: {len(kept_table)} of {len(table)} slices kept,"
+        f" {int((kept_table['label'] == 1).sum())} with tumour,"
+        f" {kept_table['subject'].nunique()} patients"
     )
-    for fold, side_of in sides.items():
-        print(f"slices: fold {fold}: {patients_by_side(side_of)}")
+    for fold, partition_of in partitions_by_fold.items():
+        print(f"slices: fold {fold}: {count_patients_by_partition(partition_of)}")
         if chosen_by[fold] != config.training_slices:
             print(f"slices: fold {fold}: training and validation slices are {chosen_by[fold]}")
-        for line in lacks_of(kept, fold).lines():
+        for line in lacks_of(kept_table, fold).lines():
             print(f"slices: fold {fold}: {line}")
     if change := remedy(table, split, config):
         print(f"slices: {change}")
     if stats["cut_off"]:
         print(
-            f"slices: the head is wider than the window in {stats['cut_off']} of {len(cuts)}"
+            f"slices: the head is wider than the window in {stats['cut_off']} of {len(sliced)}"
             " sessions; raise slices.spacing_mm, or set slices.scale to body where no millimetres"
             " are known"
         )
 
 
-def patients_by_side(side_of: dict[str, PartitionPlan]) -> str:
-    """How many patients train, validate and test, and what to do where few train."""
-    count = Counter(side_of.values())
-    said = f"{count['train']} patients train, {count['val']} validate, {count['test']} test"
+def count_patients_by_partition(partition_of: dict[str, PartitionOrUnused]) -> str:
+    """Say how many patients train, validate and test, and what to do where few train."""
+    count = Counter(partition_of.values())
+    message = f"{count['train']} patients train, {count['val']} validate, {count['test']} test"
     if LEAST_PATIENTS < count["val"] > count["train"]:
-        said += "; fewer train than validate: lower slices.val_fraction"
-    return said
+        message += "; fewer train than validate: lower slices.val_fraction"
+    return message
 
 
-def trains(session: Session, side_of: dict[str, PartitionPlan]) -> bool:
-    """Whether grey values are standardised on this session."""
-    return side_of[session.subject] == "train" and not session.synthetic
+def is_training_session(session: Session, partition_of: dict[str, PartitionOrUnused]) -> bool:
+    """Return whether grey values are standardised on this session."""
+    return partition_of[session.subject] == "train" and not session.synthetic
 
 
 def fit_scales(sessions: list[Session], config: Slices) -> list[Landmarks]:
-    """The standard scale of each channel, of these sessions.
+    """Fit the standard scale of each channel on these sessions.
 
     Raises:
-        StageError: where a modality has no contrast in any of them.
+        InputError: a modality has no contrast in any of them.
     """
-    found = []
+    landmarks = []
     for session in sessions:
         try:
-            found.append(session_landmarks(read_native_session(session), config))
+            landmarks.append(session_landmarks(read_native_session(session), config))
         except UnusableSessionError:
             continue
     scales = []
     for channel, modality in enumerate(config.modalities):
-        scale = standard_scale(np.array([one[channel] for one in found])) if found else None
+        scale = (
+            fit_standard_scale(np.array([session_values[channel] for session_values in landmarks]))
+            if landmarks
+            else None
+        )
         if scale is None:
             raise InputError(
                 f"no training volume of modality {modality} has any contrast to standardise by;"
                 " look at data/volumes, or set slices.intensity to z-score"
             )
-        scales.append(scale.round(6))  # as stats.json holds it, to be applied again elsewhere
+        scales.append(scale.round(6))  # as in stats.json, from which others apply it
     return scales
 
 
-def cut_all(
-    sessions: list[Session], config: Slices, scales: list[Landmarks] | None, heads: Heads
+def slice_all_sessions(
+    sessions: list[Session],
+    config: Slices,
+    scales: list[Landmarks] | None,
+    same_head_check: SameHeadCheck,
 ) -> tuple[list[SlicedSession], list[dict[str, str]]]:
-    """Cut every session, and show its volumes to `heads`; say which could not be cut and why."""
-    cuts: list[SlicedSession] = []
+    """Slice every session and collect its head patterns; list unusable sessions with a code."""
+    sliced: list[SlicedSession] = []
     unusable: list[dict[str, str]] = []
     for session in sessions:
         try:
-            one = resample_session(session, config, scales)
-            cuts.append(slice_session(session, one, config))
+            resampled = resample_session(session, config, scales)
+            sliced.append(slice_session(session, resampled, config))
             if config.same_head != "off":
-                heads.add(session, one.native)
+                same_head_check.add_session(session, resampled.native)
         except UnusableSessionError as code:
             unusable.append(
                 {"subject": session.subject, "session": session.name, "code": str(code)}
             )
-    if not cuts:
+    if not sliced:
         raise InputError(
             f"none of {len(sessions)} sessions could be cut ({unusable[0]['code']}); look at the"
             " volumes in data/volumes"
         )
-    return cuts, unusable
+    return sliced, unusable
 
 
-def require_labels(kept: pd.DataFrame, folds: list[str], training_slices: str) -> None:
-    """Refuse a fold whose training, validation or test slices show one of the labels only."""
+def check_both_labels(kept: pd.DataFrame, folds: list[str], training_slices: str) -> None:
+    """Reject a fold whose training, validation or test slices have only one of the labels."""
     remedies = {
         "auto": "add patients",
         "in-range": "set slices.training_slices to auto, widen slices.caliper, or add patients",
@@ -175,13 +195,14 @@ def require_labels(kept: pd.DataFrame, folds: list[str], training_slices: str) -
         "test": "widen slices.caliper, or add patients",
     }
     for fold in folds:
-        for side in ("train", "val", "test"):
-            labels = kept.loc[kept[f"partition_{fold}"] == side, "label"]
+        for partition in ("train", "val", "test"):
+            labels = kept.loc[kept[f"partition_{fold}"] == partition, "label"]
             if not {0, 1} <= set(labels):
                 raise InputError(
-                    f"fold {fold}: {side!r} keeps {int((labels == 1).sum())} slices with tumour and"
-                    f" {int((labels == 0).sum())} without of like position and brain area, both are"
-                    f" needed; {remedies['test' if side == 'test' else training_slices]}"
+                    f"fold {fold}: {partition!r} keeps {int((labels == 1).sum())} slices with"
+                    f" tumour and {int((labels == 0).sum())} without of like position and brain"
+                    " area, both are needed;"
+                    f" {remedies['test' if partition == 'test' else training_slices]}"
                 )
 
 

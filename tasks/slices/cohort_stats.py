@@ -1,25 +1,25 @@
-"""`stats.json`: what was cut, split and matched, for the report and for whoever reads on."""
+"""Compute `stats.json`: what was sliced, split and matched, for the report and for later stages."""
 
 from typing import Any
 
 import pandas as pd
 
 from tasks.params.slices import Slices
-from tasks.slices.patient_split import PartitionPlan
-from tasks.slices.position_matching import auroc
+from tasks.slices.patient_split import PartitionOrUnused
+from tasks.slices.position_matching import covariate_auroc
 from tasks.volumes.intensity_normalisation import Landmarks
 
-METHODS = {
+NORMALISATION_METHODS = {
     "z-score": "percentile clip, z-score inside the brain, scaled to [-1, 1], per volume",
     "nyul": "landmarks (clip percentiles and deciles inside the brain) mapped onto those of the"
     " training patients, in [-1, 1]",
 }
 
 
-def describe(
+def cohort_statistics(
     table: pd.DataFrame,
     kept: pd.DataFrame,
-    sides: dict[str, dict[str, PartitionPlan]],
+    partitions_by_fold: dict[str, dict[str, PartitionOrUnused]],
     config: Slices,
     *,
     scales: list[Landmarks] | None,
@@ -30,19 +30,19 @@ def describe(
     skull_stripped: bool | None,
     chosen_by: dict[str, str],
 ) -> dict[str, Any]:
-    """What was cut, before and after matching.
+    """Summarise the slices before and after matching.
 
     Args:
-        table: every slice that was cut.
-        kept: those in the arrays.
-        sides: of every patient in every fold.
+        table: every extracted slice.
+        kept: the slices in the arrays.
+        partitions_by_fold: the partition of every patient.
         config: the params.
         scales: the standard scales, where there are any.
         skipped: sessions and volumes left out, each with its code.
-        cut_off: sessions whose body is wider than the window.
-        batches: that sessions were put together from.
-        same_head: what the guard against two patients of one head came to.
-        skull_stripped: whether all volumes show no skull; None: not known.
+        cut_off: number of sessions whose body is wider than the window.
+        batches: the batches that the sessions come from.
+        same_head: the result of the check for two patients with the same head.
+        skull_stripped: whether all volumes show no skull; None: unknown.
         chosen_by: how training and validation slices of each fold were chosen, in words.
     """
     label = kept["label"].to_numpy()
@@ -55,10 +55,10 @@ def describe(
         "same_head": same_head,
         "skull_stripped": skull_stripped,
         "modalities": config.modalities,
-        "normalisation": normalisation(config, scales),
+        "normalisation": describe_normalisation(config, scales),
         "matching": {
-            "before": {c: auroc_of(table, c) for c in ("position_mm", "brain_area_mm2")},
-            "after": {c: auroc_of(kept, c) for c in ("position_mm", "brain_area_mm2")},
+            "before": {c: label_auroc(table, c) for c in ("position_mm", "brain_area_mm2")},
+            "after": {c: label_auroc(kept, c) for c in ("position_mm", "brain_area_mm2")},
         },
         "training_slices": chosen_by,
         "tumor_slices": {
@@ -69,7 +69,10 @@ def describe(
         "labels": {str(v): int((label == v).sum()) for v in (-1, 0, 1)},
         "masks_known": bool(kept["mask_known"].all()),
         "patients_known": bool(table["patient_known"].all()),
-        "unused_patients": {fold: list(of.values()).count("unused") for fold, of in sides.items()},
+        "unused_patients": {
+            fold: list(partition_of.values()).count("unused")
+            for fold, partition_of in partitions_by_fold.items()
+        },
         "skipped": skipped,
         "subjects": {
             str(subject): {
@@ -84,18 +87,18 @@ def describe(
     }
 
 
-def normalisation(config: Slices, scales: list[Landmarks] | None) -> dict[str, Any]:
-    """How grey values became [-1, 1], so that it can be done again."""
-    said: dict[str, Any] = {
-        "method": METHODS[config.intensity],
+def describe_normalisation(config: Slices, scales: list[Landmarks] | None) -> dict[str, Any]:
+    """Describe how grey values were mapped to [-1, 1], so that it can be repeated."""
+    description: dict[str, Any] = {
+        "method": NORMALISATION_METHODS[config.intensity],
         "clip_percentiles": config.clip_percentiles,
     }
     if scales is None:
-        return said | {"z_range": config.z_range}
-    names = zip(config.modalities, scales, strict=True)
-    return said | {"landmarks": {name: one.tolist() for name, one in names}}
+        return description | {"z_range": config.z_range}
+    channels = zip(config.modalities, scales, strict=True)
+    return description | {"landmarks": {name: scale.tolist() for name, scale in channels}}
 
 
-def auroc_of(table: pd.DataFrame, covariate: str) -> float | None:
-    """AUROC of a covariate for the label over all slices."""
-    return auroc(table[covariate].to_numpy(dtype=float), table["label"].to_numpy())
+def label_auroc(table: pd.DataFrame, covariate: str) -> float | None:
+    """Compute the AUROC of a covariate for the label over all slices."""
+    return covariate_auroc(table[covariate].to_numpy(dtype=float), table["label"].to_numpy())

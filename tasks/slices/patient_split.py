@@ -1,4 +1,4 @@
-"""The patient-level split: made once, before any picture is read, and stratified."""
+"""Split patients into partitions, once, stratified, before any image is read."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from tasks.common.slice_set import Partition
 from tasks.stage.errors import InputError
 
-PartitionPlan = Partition | Literal["unused"]
-FITTED: tuple[PartitionPlan, ...] = ("train", "val")
-DRAWS = 1000  # tried before it is said that no draw suits
+PartitionOrUnused = Partition | Literal["unused"]
+FITTED: tuple[PartitionOrUnused, ...] = ("train", "val")
+MAX_DRAWS = 1000  # tried before the split is rejected
 
 
 def split_patients(
@@ -24,8 +24,8 @@ def split_patients(
     train_patients: int,
     draw: int,
     seed: int,
-) -> dict[str, dict[str, PartitionPlan]]:
-    """Give every patient a side in every fold.
+) -> dict[str, dict[str, PartitionOrUnused]]:
+    """Assign every patient a partition in every fold.
 
     Args:
         patients: one row a patient: `subject`, `site`, `tumor`, `clear` (has slices without
@@ -35,19 +35,19 @@ def split_patients(
         test_fraction: share of all patients that a hold-out split tests on.
         train_patients: how many patients a fold trains and validates on, in the shares of the
             whole; the others are `unused`. 0: all.
-        draw: which such patients. The draws are independent; test patients never change.
-        seed: draws the order of patients inside a stratum.
+        draw: number of the patient draw. Draws are independent; test patients never change.
+        seed: seeds the order of patients inside a stratum.
 
     Returns:
         `{fold: {subject: "train" | "val" | "test" | "unused"}}`. Patients made of synthetic slices
-        only ever train, and not at all beside drawn patients: they may show others.
+        only ever train, and not at all beside drawn patients, as they may be copies of others.
 
     Raises:
-        StageError: with fewer patients than asked for, or a side that lacks tumours or slices
-            without.
+        InputError: with fewer patients than requested, or a partition that lacks tumours or
+            tumour-free slices.
     """
     real = patients[~patients["synthetic"]]
-    made = patients.loc[patients["synthetic"], "subject"]
+    synthetic = patients.loc[patients["synthetic"], "subject"]
     order = stratified_order(real, seed)
     n, k = len(order), len(folds)
     if n < max(3, k):
@@ -61,66 +61,74 @@ def split_patients(
             " data.batches (see mask_status in data/volumes/*/manifest.parquet)"
         )
     index = np.arange(n)
-    sides: dict[str, dict[str, PartitionPlan]] = {}
-    for position, fold in enumerate(folds):
-        test = every(n, test_fraction, start=0.5) if k == 1 else index % k == position
+    partitions_by_fold: dict[str, dict[str, PartitionOrUnused]] = {}
+    for fold_index, fold in enumerate(folds):
+        test = (
+            evenly_spaced_share(n, test_fraction, start=0.5) if k == 1 else index % k == fold_index
+        )
         rest = index[~test]
         val = np.zeros(n, dtype=bool)
-        val[rest[every(len(rest), val_fraction * n / len(rest), start=0.5)]] = True
-        names = np.where(test, "test", np.where(val, "val", "train"))
-        side_of: dict[str, PartitionPlan] = dict(zip(order, names.tolist(), strict=True))
+        val[rest[evenly_spaced_share(len(rest), val_fraction * n / len(rest), start=0.5)]] = True
+        partitions = np.where(test, "test", np.where(val, "val", "train"))
+        partition_of: dict[str, PartitionOrUnused] = dict(
+            zip(order, partitions.tolist(), strict=True)
+        )
         if train_patients:
-            pool = real[real["subject"].map(side_of) != "test"]
-            drawn = draw_patients(
-                pool,
+            not_test = real[real["subject"].map(partition_of) != "test"]
+            drawn = draw_training_patients(
+                not_test,
                 count=train_patients,
                 held_out=int(val.sum()),
-                rng=np.random.default_rng([seed, draw, train_patients, position]),
+                rng=np.random.default_rng([seed, draw, train_patients, fold_index]),
             )
-            side_of |= {subject: drawn.get(subject, "unused") for subject in pool["subject"]}
-        sides[fold] = side_of | dict.fromkeys(made, "unused" if train_patients else "train")
-        require_both(sides[fold], real, fold)
-    return sides
+            partition_of |= {
+                subject: drawn.get(subject, "unused") for subject in not_test["subject"]
+            }
+        partitions_by_fold[fold] = partition_of | dict.fromkeys(
+            synthetic, "unused" if train_patients else "train"
+        )
+        check_both_classes(partitions_by_fold[fold], real, fold)
+    return partitions_by_fold
 
 
-def draw_patients(
-    pool: pd.DataFrame, *, count: int, held_out: int, rng: np.random.Generator
-) -> dict[str, PartitionPlan]:
+def draw_training_patients(
+    patients: pd.DataFrame, *, count: int, held_out: int, rng: np.random.Generator
+) -> dict[str, PartitionOrUnused]:
     """Draw patients to train and validate on, spread over the strata.
 
-    Validation gets the share that `held_out` is of the pool, rounded down, but one patient at
-    least. A draw whose sides lack tumours, or slices without, is drawn again.
+    Validation gets the share that `held_out` is of the pool, rounded down, but at least one
+    patient. A draw whose partitions lack tumours or tumour-free slices is repeated.
     """
-    if not 2 <= count <= len(pool):
+    if not 2 <= count <= len(patients):
         raise InputError(
-            f"slices.train_patients is {count}; expected 0 (all) or 2 to {len(pool)}, the patients"
-            " that are not for testing"
+            f"slices.train_patients is {count}; expected 0 (all) or 2 to {len(patients)}, the"
+            " patients that are not for testing"
         )
-    order = pd.Series(stratified_order(pool, rng))
-    n_val = max(1, count * held_out // len(pool))
-    sides: dict[str, PartitionPlan] = {}
-    for _ in range(DRAWS):
-        subjects = order[systematic(len(pool), count, int(rng.integers(len(pool))))]
-        val = systematic(count, n_val, int(rng.integers(count)))
-        sides = dict(zip(subjects, np.where(val, "val", "train").tolist(), strict=True))
-        if not partitions_missing_a_class(sides, pool, ("train", "val")):
+    order = pd.Series(stratified_order(patients, rng))
+    n_val = max(1, count * held_out // len(patients))
+    partition_of: dict[str, PartitionOrUnused] = {}
+    for _ in range(MAX_DRAWS):
+        subjects = order[systematic_sample(len(patients), count, int(rng.integers(len(patients))))]
+        val = systematic_sample(count, n_val, int(rng.integers(count)))
+        partition_of = dict(zip(subjects, np.where(val, "val", "train").tolist(), strict=True))
+        if not partitions_missing_a_class(partition_of, patients, ("train", "val")):
             break
-    return sides
+    return partition_of
 
 
 def stratified_order(patients: pd.DataFrame, seed: int | np.random.Generator) -> list[str]:
-    """Subjects sorted by stratum (site, tumour), drawn at random inside each.
+    """Sort subjects by stratum (site, tumour), at random inside each.
 
     Taking every m-th of this order is systematic sampling: each stratum gives its share to
     within one patient.
     """
-    drawn = np.random.default_rng(seed).permutation(len(patients))
-    table = patients.sort_values("subject").assign(drawn=drawn)
+    order = np.random.default_rng(seed).permutation(len(patients))
+    table = patients.sort_values("subject").assign(drawn=order)
     return list(table.sort_values(["tumor", "site", "drawn"])["subject"])
 
 
-def every(n: int, fraction: float, *, start: float) -> NDArray[np.bool_]:
-    """Choose about `fraction` of n places, evenly spaced; at least one, never all."""
+def evenly_spaced_share(n: int, fraction: float, *, start: float) -> NDArray[np.bool_]:
+    """Choose about `fraction` of n positions, evenly spaced; at least one, never all."""
     steps = np.floor(np.arange(n + 1) * fraction + start)
     chosen: NDArray[np.bool_] = np.diff(steps) > 0
     if not chosen.any():
@@ -130,30 +138,36 @@ def every(n: int, fraction: float, *, start: float) -> NDArray[np.bool_]:
     return chosen
 
 
-def systematic(n: int, count: int, start: int) -> NDArray[np.bool_]:
-    """Exactly `count` of n places, evenly spaced; `start` (0 to n - 1) moves them."""
+def systematic_sample(n: int, count: int, start: int) -> NDArray[np.bool_]:
+    """Choose exactly `count` of n positions, evenly spaced; `start` (0 to n - 1) shifts them."""
     chosen: NDArray[np.bool_] = np.diff((np.arange(n + 1) * count + start) // n) > 0
     return chosen
 
 
 def partitions_missing_a_class(
-    side_of: dict[str, PartitionPlan], patients: pd.DataFrame, sides: Sequence[PartitionPlan]
-) -> list[tuple[PartitionPlan, str]]:
-    """Which sides have nobody with a tumour, or nobody with slices without (`tumor`, `clear`)."""
+    partition_of: dict[str, PartitionOrUnused],
+    patients: pd.DataFrame,
+    partitions: Sequence[PartitionOrUnused],
+) -> list[tuple[PartitionOrUnused, str]]:
+    """List partitions without patients with a tumour (`tumor`) or tumour-free slices (`clear`)."""
     return [
-        (side, kind)
+        (partition, kind)
         for kind in ("tumor", "clear")
-        for side in sides
-        if side not in {side_of.get(s) for s in patients.loc[patients[kind], "subject"]}
+        for partition in partitions
+        if partition not in {partition_of.get(s) for s in patients.loc[patients[kind], "subject"]}
     ]
 
 
-def require_both(side_of: dict[str, PartitionPlan], patients: pd.DataFrame, fold: str) -> None:
-    """Refuse a fold with a side that shows tumours only, or none."""
-    words = {"tumor": "no tumour patient", "clear": "no patient with slices without tumour"}
-    for side, kind in partitions_missing_a_class(side_of, patients, ("train", "val", "test")):
+def check_both_classes(
+    partition_of: dict[str, PartitionOrUnused], patients: pd.DataFrame, fold: str
+) -> None:
+    """Reject a fold with a partition that has tumour slices only, or none."""
+    missing = {"tumor": "no tumour patient", "clear": "no patient with slices without tumour"}
+    for partition, kind in partitions_missing_a_class(
+        partition_of, patients, ("train", "val", "test")
+    ):
         raise InputError(
-            f"fold {fold}: {words[kind]} is left for {side!r} ({int(patients[kind].sum())} such"
-            " patients in all); add patients, or change slices.folds, val_fraction, test_fraction"
-            " or train_patients"
+            f"fold {fold}: {missing[kind]} is left for {partition!r} ({int(patients[kind].sum())}"
+            " such patients in all); add patients, or change slices.folds, val_fraction,"
+            " test_fraction or train_patients"
         )

@@ -13,11 +13,11 @@ from tasks.common.gate_requirements import (
     without_chance,
 )
 from tasks.params.slices import Slices
-from tasks.slices.patient_split import FITTED, PartitionPlan
+from tasks.slices.patient_split import FITTED, PartitionOrUnused
 from tasks.slices.selection import select
 from tasks.stage.errors import InputError
 
-Sides = dict[str, dict[str, PartitionPlan]]
+Sides = dict[str, dict[str, PartitionOrUnused]]
 Split = Callable[[float], Sides]
 MOST = 60  # patients up to whom other splits are tried; of more, the split is seldom to blame
 

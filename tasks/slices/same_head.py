@@ -1,11 +1,11 @@
-"""The split's last guard: two patients whose volumes show the same head.
+"""Find two patients whose volumes show the same head: the last guard of the patient split.
 
-One person under two ids stands on two sides of a split sooner or later. Every volume is reduced to
-a small pattern of light and dark on the grid of its body's bounding box, in which grey values,
-bias fields, voxel sizes and margins of air hardly show. All pairs are compared by one matrix
-product for each of the 48 ways to flip and turn a box. The most similar pairs are then registered
-(affine), because a crop or a turn moves the bounding box, and compared again. Patterns with hardly
-any detail resemble each other by chance and are the same only where they are equal.
+A patient with two ids sooner or later ends up in two partitions. Every volume is reduced to a
+small pattern of light and dark on the grid of its body's bounding box, which grey values, bias
+fields, voxel sizes and margins of air hardly affect. All pairs are compared by one matrix product
+for each of the 48 flips and axis permutations of a box. The most similar pairs are then registered
+(affine), because a crop or a rotation moves the bounding box, and compared again. Patterns with
+hardly any detail resemble each other by chance and count as the same only where they are equal.
 
 docs/slices.md says which copies are found and which are missed, by `benchmarks/same_head.py`.
 """
@@ -24,25 +24,31 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-GRID = 24  # points a side
-NEIGHBOURHOOD = 3.0  # standard deviation in points, of what a point is light or dark beside
-LARGEST = 3.0  # standard deviations; a tumour or an artefact weighs no more
-SAME = 0.75  # correlation from which two patterns are one head's as they are
-SAME_REGISTERED = 0.85  # and from which after a registration, which makes strangers alike too
-SAME_PLAIN = 0.97  # without registration, of patterns with hardly any detail, such as test objects
-DETAIL = 600.0  # waves; 80 phantom patients have 622 to 1680, glioma patients 877 and more
-REGISTERED = 2  # partners of each volume that are registered, the likeliest
-LIKELY = 0.25  # correlation below which a registration is not worth its time
+GRID = 24  # points along each edge
+NEIGHBOURHOOD = (
+    3.0  # standard deviation in points of the neighbourhood that a point is compared with
+)
+MAX_CONTRAST = 3.0  # standard deviations; a tumour or an artefact weighs no more
+MIN_CORRELATION = 0.75  # of two patterns of one head, without registration
+MIN_CORRELATION_REGISTERED = (
+    0.85  # and from which after a registration, which makes strangers alike too
+)
+MIN_CORRELATION_PLAIN = (
+    0.97  # without registration, of patterns with hardly any detail, such as test objects
+)
+MIN_DETAIL = 600.0  # waves; 80 phantom patients have 622 to 1680, glioma patients 877 and more
+PARTNERS_REGISTERED = 2  # partners of each volume that are registered, the likeliest
+MIN_CORRELATION_TO_REGISTER = 0.25  # correlation below which a registration is not worth its time
 BLURS = (2.0, 1.0, 0.5)  # points; the registration goes from coarse to fine
-STEPS = 12  # at each blur
-LEAST_OVERLAP = 0.4  # of the pattern that the other one must cover
-SCALES = (0.4, 2.5)  # of the volume, by a registration that is believed
-FEWEST_SLICES = 3  # fewer make no head
-TURNS = tuple(product(permutations(range(3)), product((1, -1), repeat=3)))
+STEPS_PER_BLUR = 12  # at each blur
+MIN_OVERLAP = 0.4  # of the pattern that the other one must cover
+SCALE_RANGE = (0.4, 2.5)  # of the volume, by a registration that is believed
+MIN_SLICES = 3  # fewer make no head
+ORIENTATIONS = tuple(product(permutations(range(3)), product((1, -1), repeat=3)))
 
 
 @dataclass(frozen=True)
-class Pattern:
+class HeadPattern:
     """Light and dark of one volume: `values` (G,G,G) of norm 1, 0 outside; `inside` (G,G,G)."""
 
     values: Floats
@@ -50,150 +56,161 @@ class Pattern:
 
     @property
     def detail(self) -> float:
-        """How many waves share the pattern's power: the participation ratio of its spectrum."""
+        """Number of waves that share the pattern's power: its spectrum's participation ratio."""
         power = np.abs(np.fft.fftn(self.values)) ** 2
         return float(power.sum() ** 2 / (power**2).sum())
 
 
 @dataclass(frozen=True)
-class SameHead:
-    """Two volumes, by their places in the list, of one head; `correlation` of their patterns."""
+class SameHeadPair:
+    """Two volumes of one head, by their positions in the list; `correlation` of their patterns."""
 
     first: int
     second: int
     correlation: float
 
 
-def pattern(volume: Volume, body: Bools) -> Pattern | None:
+def head_pattern(volume: Volume, body: Bools) -> HeadPattern | None:
     """Reduce a volume (X,Y,Z) with its body (X,Y,Z) to its pattern; None where it has none.
 
     Each point is compared with its neighbourhood (Gaussian mean and standard deviation inside the
-    body), which takes brightness, contrast and slow bias fields out.
+    body), which removes brightness, contrast and slow bias fields.
     """
     spans = [np.flatnonzero(body.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    if min(map(len, spans)) == 0 or len(spans[2]) < FEWEST_SLICES:
+    if min(map(len, spans)) == 0 or len(spans[2]) < MIN_SLICES:
         return None
     low = np.array([span[0] - 0.5 for span in spans])
-    step = np.array([(span[-1] - span[0] + 1) / GRID for span in spans])
+    spacing = np.array([(span[-1] - span[0] + 1) / GRID for span in spans])
     box = tuple(slice(max(0, span[0] - 2), span[-1] + 3) for span in spans)
-    start = low + step / 2 - [part.start for part in box]
-    grey = sampled(volume[box], start, step)
-    inside = sampled(body[box].astype(np.float32), start, step) > 0.5
+    start = low + spacing / 2 - [part.start for part in box]
+    grey = sample_on_grid(volume[box], start, spacing)
+    inside = sample_on_grid(body[box].astype(np.float32), start, spacing) > 0.5
     inside = ndimage.binary_erosion(inside)  # the rim is the mask's, not the head's
     if inside.sum() < GRID**2:
         return None
     darkest, lightest = np.percentile(grey[inside], [1, 99])
     if not lightest > darkest:
         return None
-    values = contrast(np.clip(grey, darkest, lightest), inside)
-    return Pattern((values / np.linalg.norm(values)).astype(np.float32), inside)
+    values = local_contrast(np.clip(grey, darkest, lightest), inside)
+    return HeadPattern((values / np.linalg.norm(values)).astype(np.float32), inside)
 
 
-def sampled(volume: Volume, start: Doubles, step: Doubles) -> Floats:
+def sample_on_grid(volume: Volume, start: Doubles, spacing: Doubles) -> Floats:
     """Sample a volume on the grid, smoothed against aliasing."""
-    smooth = ndimage.gaussian_filter(volume, np.maximum(0, (step - 1) / 2), mode="nearest")
-    found: Floats = ndimage.affine_transform(
-        smooth, step, start, output_shape=(GRID,) * 3, order=1, mode="nearest"
+    smooth = ndimage.gaussian_filter(volume, np.maximum(0, (spacing - 1) / 2), mode="nearest")
+    sampled: Floats = ndimage.affine_transform(
+        smooth, spacing, start, output_shape=(GRID,) * 3, order=1, mode="nearest"
     )
-    return found
+    return sampled
 
 
-def contrast(grey: Floats, inside: Bools) -> Floats:
-    """How much lighter each point is than its neighbourhood, in its standard deviations."""
+def local_contrast(grey: Floats, inside: Bools) -> Floats:
+    """Compute how much lighter each point is than its neighbourhood, in its standard deviations."""
     weight = inside.astype(np.float32)
-    covered = blurred(weight, NEIGHBOURHOOD) + 1e-3
-    difference = (grey - blurred(grey * weight, NEIGHBOURHOOD) / covered) * weight
-    variance = blurred(difference**2, NEIGHBOURHOOD) / covered
+    covered = blur_pattern(weight, NEIGHBOURHOOD) + 1e-3
+    difference = (grey - blur_pattern(grey * weight, NEIGHBOURHOOD) / covered) * weight
+    variance = blur_pattern(difference**2, NEIGHBOURHOOD) / covered
     floor = 1e-4 * float(variance.max()) + 1e-12
-    values = np.clip(difference / np.sqrt(variance + floor), -LARGEST, LARGEST) * weight
+    values = np.clip(difference / np.sqrt(variance + floor), -MAX_CONTRAST, MAX_CONTRAST) * weight
     values[inside] -= values[inside].mean()
     return np.asarray(values, np.float32)
 
 
-def blurred(field: Floats, sigma: float) -> Floats:
-    """Blur a field on the grid; beyond its border is nothing."""
-    found: Floats = ndimage.gaussian_filter(field, sigma, mode="constant")
-    return found
+def blur_pattern(field: Floats, sigma: float) -> Floats:
+    """Blur a field on the grid; beyond its border values are 0."""
+    blurred: Floats = ndimage.gaussian_filter(field, sigma, mode="constant")
+    return blurred
 
 
-def same_heads(patterns: Sequence[Pattern], owners: Sequence[str]) -> list[SameHead]:
-    """Find pairs of volumes of different owners that show the same head, the surest first.
+def find_same_heads(patterns: Sequence[HeadPattern], patients: Sequence[str]) -> list[SameHeadPair]:
+    """Find pairs of volumes of different patients that show the same head, the most similar first.
 
     Args:
         patterns: one a volume.
-        owners: the patient of each volume; volumes of one patient are not compared.
+        patients: the patient of each volume; volumes of one patient are not compared.
     """
-    if len(set(owners)) < 2:
+    if len(set(patients)) < 2:
         return []
-    return matches(patterns, owners, *best_turns(patterns, patterns))
+    return match_patterns(patterns, patients, *best_orientations(patterns, patterns))
 
 
-def matches(
-    patterns: Sequence[Pattern],
-    owners: Sequence[str],
+def match_patterns(
+    patterns: Sequence[HeadPattern],
+    patients: Sequence[str],
     correlation: Doubles,
-    turn: NDArray[np.intp],
-) -> list[SameHead]:
-    """Tell which pairs are one head's from their correlations (n,n) in their best turns."""
-    names = np.array(owners)
-    apart = names[:, None] != names[None]
-    details = np.array([one.detail for one in patterns])
-    plain = np.maximum(details[:, None], details[None]) < DETAIL
-    least = np.where(plain, SAME_PLAIN, SAME)
-    found: dict[tuple[int, int], float] = {}
-    for first, second in np.argwhere(np.triu(apart, 1) & (correlation >= least)):
-        found[int(first), int(second)] = float(correlation[first, second])
-    for first, second in likely_pairs(correlation, apart):
-        if (first, second) in found or plain[first, second]:
+    orientation: NDArray[np.intp],
+) -> list[SameHeadPair]:
+    """Decide which pairs show one head from their correlations (n,n) in their best orientations."""
+    patient_names = np.array(patients)
+    different_patients = patient_names[:, None] != patient_names[None]
+    detail = np.array([pattern.detail for pattern in patterns])
+    low_detail = np.maximum(detail[:, None], detail[None]) < MIN_DETAIL
+    min_correlation = np.where(low_detail, MIN_CORRELATION_PLAIN, MIN_CORRELATION)
+    matches: dict[tuple[int, int], float] = {}
+    for first, second in np.argwhere(
+        np.triu(different_patients, 1) & (correlation >= min_correlation)
+    ):
+        matches[int(first), int(second)] = float(correlation[first, second])
+    for first, second in likely_pairs(correlation, different_patients):
+        if (first, second) in matches or low_detail[first, second]:
             continue
-        turned = oriented(patterns[second], TURNS[turn[first, second]])
-        registered = registered_correlation(patterns[first], turned)
-        if registered >= SAME_REGISTERED:
-            found[first, second] = registered
-    pairs = [SameHead(*pair, round(value, 3)) for pair, value in found.items()]
+        reoriented = reorient(patterns[second], ORIENTATIONS[orientation[first, second]])
+        registered_correlation = correlation_after_registration(patterns[first], reoriented)
+        if registered_correlation >= MIN_CORRELATION_REGISTERED:
+            matches[first, second] = registered_correlation
+    pairs = [SameHeadPair(*pair, round(value, 3)) for pair, value in matches.items()]
     return sorted(pairs, key=lambda pair: (-pair.correlation, pair.first, pair.second))
 
 
-def best_turns(
-    fixed: Sequence[Pattern], moving: Sequence[Pattern]
+def best_orientations(
+    fixed: Sequence[HeadPattern], moving: Sequence[HeadPattern]
 ) -> tuple[Doubles, NDArray[np.intp]]:
-    """The correlation (n,m) of each pair in its best of 48 turns of the second, and which one."""
-    rows = np.stack([one.values.ravel() for one in fixed])  # (n, G^3)
+    """Compute the correlation (n,m) of each pair in the best of 48 orientations, and its number."""
+    rows = np.stack([pattern.values.ravel() for pattern in fixed])  # (n, G^3)
     shape = (len(fixed), len(moving))
-    best, turn = np.full(shape, -1.0), np.zeros(shape, np.intp)
-    for number, way in enumerate(TURNS):
-        turned = np.stack([oriented(one, way).values.ravel() for one in moving])
-        correlation = rows @ turned.T
+    best, orientation = np.full(shape, -1.0), np.zeros(shape, np.intp)
+    for number, axes_and_signs in enumerate(ORIENTATIONS):
+        reoriented = np.stack(
+            [reorient(pattern, axes_and_signs).values.ravel() for pattern in moving]
+        )
+        correlation = rows @ reoriented.T
         better = correlation > best + 1e-6  # on a tie, the earlier turn
-        best[better], turn[better] = correlation[better], number
-    return best, turn
+        best[better], orientation[better] = correlation[better], number
+    return best, orientation
 
 
-def oriented(one: Pattern, way: tuple[tuple[int, ...], tuple[int, ...]]) -> Pattern:
+def reorient(
+    pattern: HeadPattern, axes_and_signs: tuple[tuple[int, ...], tuple[int, ...]]
+) -> HeadPattern:
     """Permute and flip the axes of a pattern."""
-    axes, signs = way
+    axes, signs = axes_and_signs
     flips = tuple(slice(None, None, sign) for sign in signs)
-    return Pattern(one.values.transpose(axes)[flips], one.inside.transpose(axes)[flips])
+    return HeadPattern(pattern.values.transpose(axes)[flips], pattern.inside.transpose(axes)[flips])
 
 
-def likely_pairs(correlation: Doubles, apart: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+def likely_pairs(
+    correlation: Doubles, different_patients: NDArray[np.bool_]
+) -> Iterator[tuple[int, int]]:
     """Yield the pairs worth a registration: each volume's likeliest partners of other patients.
 
-    Some heads resemble all others; what counts is how far a pair lies above both's means.
+    Some heads resemble all others, so the score is how far a pair lies above the means of both.
     """
-    valid = np.where(apart, correlation, np.nan)
+    valid = np.where(different_patients, correlation, np.nan)
     means = np.nanmean(valid, axis=1)
-    above = np.where(apart, correlation - means[:, None] - means[None], -np.inf)
+    excess = np.where(different_patients, correlation - means[:, None] - means[None], -np.inf)
     pairs = set()
-    for first, row in enumerate(above):
-        for second in np.argsort(-row, kind="stable")[:REGISTERED]:
-            if np.isfinite(row[second]) and correlation[first, second] >= LIKELY:
+    for first, row in enumerate(excess):
+        for second in np.argsort(-row, kind="stable")[:PARTNERS_REGISTERED]:
+            if (
+                np.isfinite(row[second])
+                and correlation[first, second] >= MIN_CORRELATION_TO_REGISTER
+            ):
                 pairs.add((min(first, int(second)), max(first, int(second))))
     yield from sorted(pairs)
 
 
-def registered_correlation(fixed: Pattern, moving: Pattern) -> float:
-    """The correlation of two patterns after an affine registration; -1 where there is none.
+def correlation_after_registration(fixed: HeadPattern, moving: HeadPattern) -> float:
+    """Compute the correlation of two patterns after an affine registration; -1 where it fails.
 
     Least squares by Gauss and Newton on the patterns themselves (Lucas and Kanade 1981), the
     moving one scaled to the fixed one at each step.
@@ -203,35 +220,42 @@ def registered_correlation(fixed: Pattern, moving: Pattern) -> float:
     affine: Doubles = np.hstack([np.eye(3), np.zeros((3, 1))])
     weight: Floats = moving.inside.astype(np.float32)
     for blur in BLURS:
-        goal = blurred(fixed.values, blur)[fixed.inside]
-        source = blurred(moving.values, blur)
-        slopes: list[Floats] = list(np.gradient(source))
-        for _ in range(STEPS):
-            covered = warped(weight, affine, points) > 0.5
-            if covered.mean() < LEAST_OVERLAP:
+        target = blur_pattern(fixed.values, blur)[fixed.inside]
+        source = blur_pattern(moving.values, blur)
+        gradient_fields: list[Floats] = list(np.gradient(source))
+        for _ in range(STEPS_PER_BLUR):
+            covered = interpolate_at(weight, affine, points) > 0.5
+            if covered.mean() < MIN_OVERLAP:
                 return -1.0
-            there = warped(source, affine, points)[covered]
-            gain = max(float(goal[covered] @ there / (there @ there + 1e-12)), 0.0) or 1.0
-            pull = [warped(slope, affine, points)[covered] for slope in slopes]
-            columns = [pull[i] * points[j][covered] / centre for i in range(3) for j in range(3)]
-            jacobian = gain * np.stack([*columns, *pull], axis=1)  # (n, 12)
+            moved = interpolate_at(source, affine, points)[covered]
+            gain = max(float(target[covered] @ moved / (moved @ moved + 1e-12)), 0.0) or 1.0
+            gradients = [
+                interpolate_at(field, affine, points)[covered] for field in gradient_fields
+            ]
+            columns = [
+                gradients[i] * points[j][covered] / centre for i in range(3) for j in range(3)
+            ]
+            jacobian = gain * np.stack([*columns, *gradients], axis=1)  # (n, 12)
             normal = jacobian.T @ jacobian
             normal += 1e-3 * np.trace(normal) / 12 * np.eye(12)
-            change = np.linalg.solve(normal, jacobian.T @ (goal[covered] - gain * there))
+            change = np.linalg.solve(normal, jacobian.T @ (target[covered] - gain * moved))
             affine[:, :3] += change[:9].reshape(3, 3) / centre
             affine[:, 3] += change[9:]
             if np.abs(change).max() < 0.02:
                 break
-    covered = warped(weight, affine, points) > 0.5
+    covered = interpolate_at(weight, affine, points) > 0.5
     scale = abs(float(np.linalg.det(affine[:, :3])))
-    if covered.mean() < LEAST_OVERLAP or not SCALES[0] < scale < SCALES[1]:
+    if covered.mean() < MIN_OVERLAP or not SCALE_RANGE[0] < scale < SCALE_RANGE[1]:
         return -1.0
-    sides = (fixed.values[fixed.inside][covered], warped(moving.values, affine, points)[covered])
-    return float(np.corrcoef(*sides)[0, 1])
+    overlap = (
+        fixed.values[fixed.inside][covered],
+        interpolate_at(moving.values, affine, points)[covered],
+    )
+    return float(np.corrcoef(*overlap)[0, 1])
 
 
-def warped(field: Floats, affine: Doubles, points: Doubles) -> Doubles:
-    """A field of the grid at the images of `points` (3,n), which count from the grid's middle."""
-    places = affine[:, :3] @ points + affine[:, 3:] + (GRID - 1) / 2
-    found: Doubles = ndimage.map_coordinates(field, places, order=1, mode="constant")
-    return found
+def interpolate_at(field: Floats, affine: Doubles, points: Doubles) -> Doubles:
+    """Interpolate a field at the images of `points` (3,n), relative to the grid's middle."""
+    positions = affine[:, :3] @ points + affine[:, 3:] + (GRID - 1) / 2
+    values: Doubles = ndimage.map_coordinates(field, positions, order=1, mode="constant")
+    return values

@@ -1,67 +1,68 @@
-"""What comes of two patients with one head: the run stops, or says so."""
+"""Stop the run, or warn, when the volumes of two patients show the same head."""
 
 from collections import defaultdict
 from typing import Any, Literal
 
-from tasks.slices.same_head import Pattern, pattern, same_heads
+from tasks.slices.same_head import HeadPattern, find_same_heads, head_pattern
 from tasks.stage.errors import InputError
 from tasks.volumes.native_session import NativeSession
 from tasks.volumes.sessions import Session
 
-SHOWN = 3  # pairs on the terminal; stats.json has all
+PAIRS_SHOWN = 3  # pairs on the terminal; stats.json has all
 
 
-class Heads:
-    """The patterns of all volumes that were cut, and whose they are."""
+class SameHeadCheck:
+    """The head patterns of all sliced volumes, and the patient of each."""
 
     def __init__(self) -> None:
-        """Begin without any."""
-        self.patterns: dict[int, list[Pattern]] = defaultdict(list)  # by channel
+        """Start without any pattern."""
+        self.patterns: dict[int, list[HeadPattern]] = defaultdict(list)  # by channel
         self.owners: dict[int, list[str]] = defaultdict(list)
         self.known: dict[str, bool] = {}
 
-    def add(self, session: Session, native: NativeSession) -> None:
-        """Take the patterns of a session's volumes; pictures of one slice have none."""
+    def add_session(self, session: Session, native: NativeSession) -> None:
+        """Add the patterns of a session's volumes; 2D images of one slice have none."""
         for channel, volume in enumerate(native.channels):
-            if (found := pattern(volume, native.brain)) is not None:
-                self.patterns[channel].append(found)
+            if (head := head_pattern(volume, native.brain)) is not None:
+                self.patterns[channel].append(head)
                 self.owners[channel].append(session.subject)
         self.known[session.subject] = bool(session.rows[0].get("patient_known", True))
 
-    def judge(self, mode: Literal["stop", "warn", "off"]) -> dict[str, Any]:
-        """Compare the volumes of each modality; return what `stats.json` says of it.
+    def check_pairs(self, mode: Literal["stop", "warn", "off"]) -> dict[str, Any]:
+        """Compare the volumes of each modality; return the entry `same_head` of `stats.json`.
 
-        Patients who are both unknown do not stop the run: that their split may leak is said anyway.
+        Two patients who are both unknown do not stop the run; the warning that their split may leak
+        is printed all the same.
 
         Raises:
-            StageError: naming the (pseudonymous) patients, where the mode is `stop`.
+            InputError: naming the (pseudonymous) patients, where the mode is `stop`.
         """
         pairs: dict[tuple[str, str], float] = {}
         for channel, patterns in self.patterns.items():
             owners = self.owners[channel]
-            for one in same_heads(patterns, owners):
-                first, second = sorted((owners[one.first], owners[one.second]))
-                known = pairs.get((first, second), 0.0)
-                pairs[first, second] = max(known, one.correlation)
-        ordered = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
-        stopping = [pair for pair in ordered if any(self.known[name] for name in pair[0])]
+            for match in find_same_heads(patterns, owners):
+                first, second = sorted((owners[match.first], owners[match.second]))
+                highest = pairs.get((first, second), 0.0)
+                pairs[first, second] = max(highest, match.correlation)
+        ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+        stopping = [pair for pair in ranked if any(self.known[name] for name in pair[0])]
         if mode == "stop" and stopping:
             raise InputError(
-                f"{as_words(stopping)}; give both one patient in files.csv (`auglift scan BATCH`"
+                f"{name_pairs(stopping)}; give both one patient in files.csv (`auglift scan BATCH`"
                 " proposes it) or leave one out; where they are two people after all, set"
                 " slices.same_head to warn"
             )
-        if ordered:
-            print(f"slices: the split may leak: {as_words(ordered)}")
+        if ranked:
+            print(f"slices: the split may leak: {name_pairs(ranked)}")
         return {
             "mode": mode,
             "volumes": sum(map(len, self.patterns.values())),
-            "pairs": [{"subjects": list(names), "correlation": r} for names, r in ordered],
+            "pairs": [{"subjects": list(names), "correlation": r} for names, r in ranked],
         }
 
 
-def as_words(pairs: list[tuple[tuple[str, str], float]]) -> str:
-    """The surest pairs and how many more there are."""
-    shown = ", ".join(f"{a} and {b} (correlation {r:.2f})" for (a, b), r in pairs[:SHOWN])
-    more = f" and {len(pairs) - SHOWN} more pairs" if len(pairs) > SHOWN else ""
+def name_pairs(pairs: list[tuple[tuple[str, str], float]]) -> str:
+    """Name the most similar pairs and say how many more there are."""
+    shown = ", ".join(f"{a} and {b} (correlation {r:.2f})" for (a, b), r in pairs[:PAIRS_SHOWN])
+    more = f" and {len(pairs) - PAIRS_SHOWN} more pairs" if len(pairs) > PAIRS_SHOWN else ""
     return f"volumes of two patients show the same head: {shown}{more}"

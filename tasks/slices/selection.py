@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from tasks.common.gate_requirements import counted
 from tasks.params.slices import Slices
-from tasks.slices.patient_split import FITTED, PartitionPlan
-from tasks.slices.position_matching import in_range, match_in_blocks
+from tasks.slices.patient_split import FITTED, PartitionOrUnused
+from tasks.slices.position_matching import keep_in_tumor_range, match_in_blocks
 
 WIDER = (2, 4, 8, 16)  # times slices.caliper
 
 
 def select(
-    table: pd.DataFrame, sides: dict[str, dict[str, PartitionPlan]], config: Slices
+    table: pd.DataFrame, sides: dict[str, dict[str, PartitionOrUnused]], config: Slices
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Choose the slices of every fold; negatives are matched inside each side of each fold.
 
@@ -31,7 +31,7 @@ def select(
     for fold, side_of in sides.items():
         partition = np.full(len(table), "unused", dtype=object)
         of_patient = usable["subject"].map(side_of)
-        groups: dict[PartitionPlan, pd.DataFrame] = {
+        groups: dict[PartitionOrUnused, pd.DataFrame] = {
             side: usable[of_patient == side] for side in (*FITTED, "test")
         }
         test = groups.pop("test")
@@ -44,13 +44,13 @@ def select(
 
 
 def chosen_to_fit(
-    groups: dict[PartitionPlan, pd.DataFrame], config: Slices
-) -> tuple[dict[PartitionPlan, NDArray[np.bool_]], str]:
+    groups: dict[PartitionOrUnused, pd.DataFrame], config: Slices
+) -> tuple[dict[PartitionOrUnused, NDArray[np.bool_]], str]:
     """Choose training and validation slices: (N,) of each group, and how, in words.
 
     `auto` takes the strictest way that gives the gate as many of the slices it needs as any way.
     """
-    best: tuple[dict[PartitionPlan, NDArray[np.bool_]], str] | None = None
+    best: tuple[dict[PartitionOrUnused, NDArray[np.bool_]], str] | None = None
     most = -1
     for keep, words in ways(groups, config):
         kept = [groups[side][keep[side]] for side in FITTED]
@@ -61,8 +61,8 @@ def chosen_to_fit(
 
 
 def ways(
-    groups: dict[PartitionPlan, pd.DataFrame], config: Slices
-) -> Iterator[tuple[dict[PartitionPlan, NDArray[np.bool_]], str]]:
+    groups: dict[PartitionOrUnused, pd.DataFrame], config: Slices
+) -> Iterator[tuple[dict[PartitionOrUnused, NDArray[np.bool_]], str]]:
     """The ways of choosing that `slices.training_slices` allows, the strictest first."""
     if config.training_slices != "in-range":
         yield {side: matched(groups[side], config) for side in FITTED}, "matched"
@@ -83,10 +83,10 @@ def ways(
 
 
 def in_range_of(
-    groups: dict[PartitionPlan, pd.DataFrame], tumors: pd.DataFrame, caliper: float
-) -> tuple[dict[PartitionPlan, NDArray[np.bool_]], str]:
+    groups: dict[PartitionOrUnused, pd.DataFrame], tumors: pd.DataFrame, caliper: float
+) -> tuple[dict[PartitionOrUnused, NDArray[np.bool_]], str]:
     """Which slices of each group (N,) lie in the range of these tumour slices, and so in words."""
-    keep = {side: in_range(groups[side], tumors, caliper=caliper) for side in FITTED}
+    keep = {side: keep_in_tumor_range(groups[side], tumors, caliper=caliper) for side in FITTED}
     return keep, f"in-range, caliper {caliper:g}"
 
 

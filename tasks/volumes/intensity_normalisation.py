@@ -1,6 +1,7 @@
-"""From a scanner's arbitrary grey values to [-1, 1]; outside the body always -1.
+"""Map a scanner's arbitrary grey values to [-1, 1], and everything outside the body to -1.
 
-The noise floor around the body differs between scanners and would tell the site: it goes.
+The noise floor around the body differs between scanners and would reveal the site, so it is
+removed.
 """
 
 import numpy as np
@@ -19,9 +20,9 @@ def z_score(
     clip_percentiles: tuple[float, float],
     z_range: tuple[float, float],
 ) -> Volume:
-    """Percentile clip, z-score inside the body, then `z_range` scaled to [-1, 1].
+    """Clip at percentiles, z-score inside the body, and scale `z_range` to [-1, 1].
 
-    Everything is measured on this (X,Y,Z) volume alone, so nothing can leak between patients.
+    All statistics are of this (X,Y,Z) volume alone, so nothing can leak between patients.
     """
     inside = volume[body]
     low, high = np.percentile(inside, clip_percentiles)
@@ -32,44 +33,44 @@ def z_score(
     return unit
 
 
-def landmarks(
+def compute_landmarks(
     volume: Volume, body: NDArray[np.bool_], *, clip_percentiles: tuple[float, float]
 ) -> Landmarks:
-    """The two clip percentiles of the body's grey values with their deciles between, (11,)."""
+    """Compute the two clip percentiles of the body's grey values and the deciles between, (11,)."""
     low, high = clip_percentiles
-    found: Landmarks = np.percentile(volume[body], (low, *DECILES, high)).astype(np.float64)
-    return found
+    landmarks: Landmarks = np.percentile(volume[body], (low, *DECILES, high)).astype(np.float64)
+    return landmarks
 
 
-def standard_scale(found: Landmarks) -> Landmarks | None:
-    """Where landmarks lie on the common scale: (11,) from -1 to 1, rising.
+def fit_standard_scale(landmarks: Landmarks) -> Landmarks | None:
+    """Average the landmarks' positions on the common scale: (11,) from -1 to 1, rising.
 
-    Each volume's outer landmarks are put to -1 and 1, then every landmark is averaged over the
+    Each volume's outer landmarks are mapped to -1 and 1, then every landmark is averaged over the
     volumes (Nyúl, Udupa & Zhang 2000, IEEE TMI 19:143, the training stage).
 
     Args:
-        found: (n, 11), of training volumes only.
+        landmarks: (n, 11), of training volumes only.
 
     Returns:
-        None where no volume has any contrast.
+        The scale; None where no volume has any contrast.
     """
-    low, high = found[:, :1], found[:, -1:]
-    alive = (high > low)[:, 0]
-    if not alive.any():
+    low, high = landmarks[:, :1], landmarks[:, -1:]
+    has_contrast = (high > low)[:, 0]
+    if not has_contrast.any():
         return None
-    placed: Landmarks = 2 * (found - low)[alive] / (high - low)[alive] - 1
-    scale: Landmarks = placed.mean(axis=0)
+    scaled: Landmarks = 2 * (landmarks - low)[has_contrast] / (high - low)[has_contrast] - 1
+    scale: Landmarks = scaled.mean(axis=0)
     return scale
 
 
 def apply_standard_scale(
-    volume: Volume, body: NDArray[np.bool_], own: Landmarks, standard: Landmarks
+    volume: Volume, body: NDArray[np.bool_], landmarks: Landmarks, standard: Landmarks
 ) -> Volume:
     """Map a volume's landmarks onto the standard ones, linearly between, clipped beyond.
 
-    Landmarks that fall on one grey value (few grey levels) share the mean of their places.
+    Landmarks that fall on one grey value (few grey levels) share the mean of their positions.
     """
-    values, group = np.unique(own, return_inverse=True)
-    places = np.bincount(group, weights=standard) / np.bincount(group)
-    unit: Volume = np.where(body, np.interp(volume, values, places), -1).astype(np.float32)
+    values, group = np.unique(landmarks, return_inverse=True)
+    positions = np.bincount(group, weights=standard) / np.bincount(group)
+    unit: Volume = np.where(body, np.interp(volume, values, positions), -1).astype(np.float32)
     return unit

@@ -1,4 +1,4 @@
-"""One session of a patient as it was acquired, and resampled to the common grid of slices."""
+"""Read one session of a patient as it was acquired, and resample it to the common slice grid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +14,25 @@ from tasks.params.slices import Slices
 from tasks.volumes.intensity_normalisation import (
     Landmarks,
     apply_standard_scale,
-    landmarks,
+    compute_landmarks,
     z_score,
 )
-from tasks.volumes.resampling import Grid, Volume, brain_mask, extent_mm, sample, window
+from tasks.volumes.resampling import (
+    SliceGrid,
+    Volume,
+    body_extent_mm,
+    centred_grid,
+    largest_body_mask,
+    resample_slices,
+)
 from tasks.volumes.sessions import Session
 
 MIN_BRAIN_OVERLAP = 0.5  # of the first modality's brain that another one must show
-BODY_FILL = 0.9  # of the window, by a body whose size in millimetres nobody knows
+BODY_FILL = 0.9  # of the window, by a body whose size in millimetres is unknown
 
 
 class UnusableSessionError(Exception):
-    """A session that cannot be cut; the message is the code."""
+    """A session that cannot be sliced; the message is the code."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +46,17 @@ class NativeSession:
 
 @dataclass(frozen=True)
 class ResampledSession:
-    """A session on the common grid, with what leads back to its own.
+    """A session on the common grid, with what leads back to its native grid.
 
     `images` (Z,C,H,W) were sampled on `grid`; `mask` (X,Y,Z) is the tumour on the native grid.
-    `zoom`: how much larger than in the volume's own millimetres things are drawn. `cut_off`: the
-    body is wider than the window.
+    `zoom`: how many times larger objects appear than in the volume's own millimetres. `cut_off`:
+    whether the body is wider than the window.
     """
 
     native: NativeSession
     images: NDArray[np.float16]
     mask: NDArray[np.bool_]
-    grid: Grid
+    grid: SliceGrid
     zoom: float
     cut_off: bool
 
@@ -57,24 +64,24 @@ class ResampledSession:
 def brain_overlap(
     brain: NDArray[np.bool_], affine: NDArray[np.float64], other: nib.Nifti1Image
 ) -> float:
-    """The share of a brain's voxels that lie within another image's grid."""
+    """Compute the share of a brain's voxels that lie within another image's grid."""
     voxels = np.argwhere(brain)[:: max(1, int(brain.sum()) // 10_000)]  # (n, 3)
-    there = apply_affine(np.linalg.inv(other.affine) @ affine, voxels)
-    inside = ((there > -0.5) & (there < np.array(other.shape) - 0.5)).all(axis=1)
+    positions = apply_affine(np.linalg.inv(other.affine) @ affine, voxels)
+    inside = ((positions > -0.5) & (positions < np.array(other.shape) - 0.5)).all(axis=1)
     return float(inside.mean())
 
 
 def read_native_session(session: Session) -> NativeSession:
-    """The session's volumes on the grid of the first one.
+    """Read the session's volumes on the grid of the first one.
 
     Raises:
-        UnusableSessionError: no brain is found, or volumes hardly overlap.
+        UnusableSessionError: no brain is detected, or volumes hardly overlap.
     """
     first, *others = session.rows
     folder = Path(first["folder"])
     reference = nib.load(folder / first["image"])
     channels = [np.asarray(reference.dataobj, dtype=np.float32)]
-    brain = brain_mask(channels[0])
+    brain = largest_body_mask(channels[0])
     if not brain.any():
         raise UnusableSessionError("no-brain")
     for row in others:
@@ -88,29 +95,29 @@ def read_native_session(session: Session) -> NativeSession:
 
 
 def session_landmarks(native: NativeSession, config: Slices) -> list[Landmarks]:
-    """The grey-value landmarks of each channel."""
+    """Compute the grey-value landmarks of each channel."""
     return [
-        landmarks(channel, native.brain, clip_percentiles=config.clip_percentiles)
+        compute_landmarks(channel, native.brain, clip_percentiles=config.clip_percentiles)
         for channel in native.channels
     ]
 
 
-def native_mask(session: Session, reference: nib.Nifti1Image) -> NDArray[np.bool_]:
-    """The tumour on the first volume's grid (X,Y,Z); empty without a mask."""
+def read_native_mask(session: Session, reference: nib.Nifti1Image) -> NDArray[np.bool_]:
+    """Read the tumour mask on the first volume's grid (X,Y,Z); empty without a mask file."""
     row = session.mask_row
     if row is None or row["mask_status"] != "segmented":
         return np.zeros(reference.shape, dtype=bool)
     mask = nib.load(Path(row["folder"]) / row["mask"])
     if mask.shape != reference.shape or not np.allclose(mask.affine, reference.affine):
         mask = resample_from_to(mask, reference, order=0)
-    found: NDArray[np.bool_] = np.asarray(mask.dataobj) > 0
-    return found
+    tumor: NDArray[np.bool_] = np.asarray(mask.dataobj) > 0
+    return tumor
 
 
-def normalised_channels(
+def normalise_channels(
     native: NativeSession, config: Slices, scales: Sequence[Landmarks] | None
 ) -> list[Volume]:
-    """The channels (X,Y,Z) in [-1, 1]."""
+    """Normalise the channels (X,Y,Z) to [-1, 1]: z-scores, or the standard scales where given."""
     if scales is None:
         return [
             z_score(
@@ -122,8 +129,8 @@ def normalised_channels(
             for channel in native.channels
         ]
     return [
-        apply_standard_scale(channel, native.brain, own, standard)
-        for channel, own, standard in zip(
+        apply_standard_scale(channel, native.brain, landmarks, standard)
+        for channel, landmarks, standard in zip(
             native.channels, session_landmarks(native, config), scales, strict=True
         )
     ]
@@ -132,25 +139,28 @@ def normalised_channels(
 def resample_session(
     session: Session, config: Slices, scales: Sequence[Landmarks] | None
 ) -> ResampledSession:
-    """Sample one session, no slice left out.
+    """Resample one session to the common grid; no slice is left out.
 
     Args:
-        session: what to read.
+        session: the session to read.
         config: the grid and the normalisation.
         scales: the standard scale of each channel (11,); None: z-scores.
 
     Raises:
-        UnusableSessionError: it cannot be cut.
+        UnusableSessionError: the session cannot be sliced.
     """
     native = read_native_session(session)
     spacing_mm = native.image.header.get_zooms()[:2]  # as it is, float32: 3.6 / 0.9 must be 4
-    width_mm = max(extent_mm(native.brain, spacing_mm))
-    # Of a picture nobody knows the millimetres: its body gives the scale.
+    width_mm = max(body_extent_mm(native.brain, spacing_mm))
+    # The millimetres of a 2D image are unknown: its body gives the scale.
     pixel_mm = width_mm / (BODY_FILL * config.size) if config.scale == "body" else config.spacing_mm
-    grid = window(native.brain, spacing_mm, pixel_mm=pixel_mm, size=config.size)
-    images = [sample(unit, grid, fill=-1.0) for unit in normalised_channels(native, config, scales)]
+    grid = centred_grid(native.brain, spacing_mm, pixel_mm=pixel_mm, size=config.size)
+    images = [
+        resample_slices(channel, grid, fill=-1.0)
+        for channel in normalise_channels(native, config, scales)
+    ]
     stacked = np.stack(images, axis=1).astype(np.float16)  # (Z,C,H,W)
-    mask = native_mask(session, native.image)
+    mask = read_native_mask(session, native.image)
     cut_off = bool(width_mm > pixel_mm * config.size)
     return ResampledSession(
         native, stacked, mask, grid, zoom=config.spacing_mm / pixel_mm, cut_off=cut_off

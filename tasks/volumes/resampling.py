@@ -1,4 +1,4 @@
-"""From one canonical volume to slices of the common grid."""
+"""Resample one canonical volume to slices of the common grid."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ Volume = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Where the slices of a volume are sampled: one window, the same for all its slices.
+class SliceGrid:
+    """The grid on which a volume's slices are sampled: one window, the same for all its slices.
 
-    `centre` (x, y) in voxels; `step` (x, y) voxels a pixel; `size` pixels a side.
+    `centre` (x, y) in voxels; `step` (x, y) voxels a pixel; `size` pixels along each edge.
     """
 
     centre: tuple[float, float]
@@ -22,12 +22,12 @@ class Grid:
     size: int
 
 
-def brain_mask(volume: Volume) -> NDArray[np.bool_]:
-    """The largest body that stands out, holes filled slice by slice, of an (X,Y,Z) volume.
+def largest_body_mask(volume: Volume) -> NDArray[np.bool_]:
+    """Segment the largest bright body of an (X,Y,Z) volume, holes filled slice by slice.
 
     Inside a skull-stripped volume this is the brain; in a whole-head volume it is the head.
     """
-    labels, count = ndimage.label(foreground(volume))
+    labels, count = ndimage.label(segment_foreground(volume))
     if count == 0:
         return np.zeros(volume.shape, dtype=bool)
     largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
@@ -36,8 +36,8 @@ def brain_mask(volume: Volume) -> NDArray[np.bool_]:
     return np.stack(filled, axis=2)
 
 
-def foreground(volume: Volume) -> NDArray[np.bool_]:
-    """What is bright; where the background itself would be, what differs from it.
+def segment_foreground(volume: Volume) -> NDArray[np.bool_]:
+    """Segment bright voxels; where the background is bright itself, those that differ from it.
 
     Otsu's threshold (1979) is halved because cerebrospinal fluid is dark on FLAIR. A stripped
     volume of z-scores has its background in the middle of its values.
@@ -55,23 +55,25 @@ def foreground(volume: Volume) -> NDArray[np.bool_]:
     return np.asarray(smooth > bright)
 
 
-def extent_mm(brain: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> tuple[float, float]:
-    """Width and height of the brain's bounding box in the (X,Y) plane."""
+def body_extent_mm(
+    brain: NDArray[np.bool_], spacing_mm: tuple[float, float]
+) -> tuple[float, float]:
+    """Compute width and height of the body's bounding box in the (X,Y) plane."""
     spans = [np.flatnonzero(brain.any(axis=axes)) for axes in ((1, 2), (0, 2))]
     x, y = (float(s[-1] - s[0] + 1) * mm for s, mm in zip(spans, spacing_mm, strict=True))
     return x, y
 
 
-def window(
+def centred_grid(
     brain: NDArray[np.bool_], spacing_mm: tuple[float, float], *, pixel_mm: float, size: int
-) -> Grid:
-    """The window centred on the brain's bounding box in the (X,Y) plane."""
-    extent = [np.flatnonzero(brain.any(axis=axes)) for axes in ((1, 2), (0, 2))]
-    x, y = ((float(e[0]) + float(e[-1])) / 2 for e in extent)
-    return Grid((x, y), (pixel_mm / spacing_mm[0], pixel_mm / spacing_mm[1]), size)
+) -> SliceGrid:
+    """Build the grid centred on the body's bounding box in the (X,Y) plane."""
+    spans = [np.flatnonzero(brain.any(axis=axes)) for axes in ((1, 2), (0, 2))]
+    x, y = ((float(span[0]) + float(span[-1])) / 2 for span in spans)
+    return SliceGrid((x, y), (pixel_mm / spacing_mm[0], pixel_mm / spacing_mm[1]), size)
 
 
-def sample(volume: Volume, grid: Grid, *, fill: float) -> Volume:
+def resample_slices(volume: Volume, grid: SliceGrid, *, fill: float) -> Volume:
     """Resample the slices of an (X,Y,Z) RAS volume to (Z, size, size), smoothed against aliasing.
 
     Rows run from anterior to posterior, columns from the patient's right to the left: the
@@ -99,6 +101,6 @@ def sample(volume: Volume, grid: Grid, *, fill: float) -> Volume:
     return np.stack(slices).astype(np.float32)
 
 
-def sample_mask(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.uint8]:
-    """Resample a mask to (Z, size, size); half covered pixels and more belong to it."""
-    return (sample(mask.astype(np.float32), grid, fill=0.0) >= 0.5).astype(np.uint8)
+def resample_mask_slices(mask: NDArray[np.bool_], grid: SliceGrid) -> NDArray[np.uint8]:
+    """Resample a mask to (Z, size, size); pixels that it covers by half or more belong to it."""
+    return (resample_slices(mask.astype(np.float32), grid, fill=0.0) >= 0.5).astype(np.uint8)

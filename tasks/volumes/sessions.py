@@ -1,4 +1,4 @@
-"""Which volumes are cut together, and who the patients are: read from the manifests alone."""
+"""Read from the manifests which volumes are sliced together, and describe the patients."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +9,14 @@ import pandas as pd
 from tasks.schemas.manifest import Manifest
 from tasks.stage.errors import InputError
 
-MASKED_FIRST = {"segmented": 0, "empty": 1, "missing": 2}
+MASK_PRIORITY = {"segmented": 0, "empty": 1, "missing": 2}
 
 
 @dataclass(frozen=True)
 class Session:
-    """What shares one grid: a manifest row a modality, in the order of `slices.modalities`.
+    """Volumes that share one grid: a manifest row a modality, in the order of `slices.modalities`.
 
-    `first_slice` numbers its slices on from those of the patient's earlier pictures.
+    `first_slice` continues the slice numbers of the patient's earlier 2D images.
     """
 
     rows: "list[pd.Series[Any]]"
@@ -29,48 +29,48 @@ class Session:
 
     @property
     def name(self) -> str:
-        """The visit; empty where the source names none."""
+        """The visit; empty where the source states none."""
         name = self.rows[0]["session"]
         return "" if pd.isna(name) else str(name)
 
     @property
     def synthetic(self) -> bool:
-        """Whether any of it was marked as synthetic at its source."""
+        """Whether any volume was marked as synthetic at its source."""
         return any(bool(row["synthetic"]) for row in self.rows)
 
     @property
     def mask_row(self) -> "pd.Series[Any] | None":
-        """The row whose mask counts: one with a tumour before an empty one; None without any.
+        """The row whose mask counts: one with a tumour before an empty one; None without any mask.
 
         An empty mask of one modality beside a tumour in another one's means that the tumour was
         outlined there.
         """
-        first = min(self.rows, key=lambda row: MASKED_FIRST[row["mask_status"]])
+        first = min(self.rows, key=lambda row: MASK_PRIORITY[row["mask_status"]])
         return None if first["mask_status"] == "missing" else first
 
     @property
     def class_label(self) -> int | None:
-        """What a class folder says of all its slices, 1 tumour or 0 none."""
-        given = (row.get("label") for row in self.rows)
-        return next((int(label) for label in given if not pd.isna(label)), None)
+        """The class folder's label for all slices, 1 tumour or 0 none; None without a folder."""
+        labels = (row.get("label") for row in self.rows)
+        return next((int(label) for label in labels if not pd.isna(label)), None)
 
     @property
-    def tumor(self) -> bool:
-        """Whether it shows a tumour, by its mask, else by its class folder."""
+    def has_tumor(self) -> bool:
+        """Whether the session shows a tumour, by its mask, else by its class folder."""
         if self.mask_row is None:
             return self.class_label == 1
         return bool(self.mask_row["mask_status"] == "segmented")
 
     @property
-    def clear(self) -> bool:
-        """Whether it has slices known to be free of tumour; one slice cannot show both."""
+    def has_tumor_free_slices(self) -> bool:
+        """Whether some slices are known to be tumour-free; a single slice cannot be both."""
         if self.mask_row is None:
             return self.class_label == 0
-        return int(self.rows[0]["shape"][2]) > 1 or not self.tumor
+        return int(self.rows[0]["shape"][2]) > 1 or not self.has_tumor
 
 
 def read_manifests(batches: list[str]) -> pd.DataFrame:
-    """The manifests of the listed batches in one table, with `batch` and the volumes' `folder`."""
+    """Read the listed batches' manifests into one table with `batch` and the volumes' `folder`."""
     tables = []
     for batch in sorted(batches):
         folder = Path("data/volumes") / batch
@@ -79,71 +79,73 @@ def read_manifests(batches: list[str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def sessions_of(
+def group_sessions(
     manifest: pd.DataFrame, modalities: list[str]
 ) -> tuple[list[Session], list[dict[str, str]]]:
-    """The sessions that have every modality, and what is left out, each with a code.
+    """Group volumes into sessions with every modality, and list what is left out, with a code.
 
-    Of several volumes of one modality a segmented one is taken; pictures, which stand alone,
-    are all taken.
+    Of several volumes of one modality a segmented one is used; 2D images, which have no grid in
+    common, are all used.
 
     Raises:
-        StageError: when no session has every modality.
+        InputError: no session has every modality.
     """
     chosen: list[Session] = []
     skipped: list[dict[str, str]] = []
     for key, volumes in manifest.groupby(["subject", manifest["session"].fillna("")], sort=True):
-        named = dict(zip(("subject", "session"), map(str, key), strict=True))
-        ranked = volumes.assign(rank=volumes["mask_status"].map(MASKED_FIRST))
-        of = {m: ranked[ranked["modality"] == m] for m in modalities}
-        missing = [modality for modality, found in of.items() if found.empty]
+        visit = dict(zip(("subject", "session"), map(str, key), strict=True))
+        ranked = volumes.assign(rank=volumes["mask_status"].map(MASK_PRIORITY))
+        by_modality = {m: ranked[ranked["modality"] == m] for m in modalities}
+        missing = [modality for modality, candidates in by_modality.items() if candidates.empty]
         if missing:
-            skipped.append(named | {"code": "missing-modality", "modality": missing[0]})
+            skipped.append(visit | {"code": "missing-modality", "modality": missing[0]})
             continue
-        only = of[modalities[0]]
-        if len(modalities) == 1 and (only["source_format"] == "image2d").all():
-            chosen += pictures(only.sort_values("image"))
+        first = by_modality[modalities[0]]
+        if len(modalities) == 1 and (first["source_format"] == "image2d").all():
+            chosen += image_sessions(first.sort_values("image"))
             continue
-        best = {m: found.sort_values(["rank", "image"]) for m, found in of.items()}
-        chosen.append(Session([found.iloc[0] for found in best.values()]))
+        ranking = {
+            m: candidates.sort_values(["rank", "image"]) for m, candidates in by_modality.items()
+        }
+        chosen.append(Session([candidates.iloc[0] for candidates in ranking.values()]))
         skipped += [
-            named | {"code": "repeated-modality", "modality": modality}
-            for modality, found in best.items()
-            for _ in range(len(found) - 1)
+            visit | {"code": "repeated-modality", "modality": modality}
+            for modality, candidates in ranking.items()
+            for _ in range(len(candidates) - 1)
         ]
     if not chosen:
-        held = ", ".join(sorted(manifest["modality"].unique()))
+        available = ", ".join(sorted(manifest["modality"].unique()))
         raise InputError(
             f"no session has all of slices.modalities {modalities}; the manifests hold"
-            f" {held}; change slices.modalities or data.batches"
+            f" {available}; change slices.modalities or data.batches"
         )
     return chosen, skipped
 
 
 def skull_stripped(sessions: list[Session]) -> bool | None:
-    """Whether all volumes show brains without skulls, by the manifests; None: not known."""
+    """Return whether the manifests mark all volumes as skull-stripped; None: unknown."""
     rows = [row for session in sessions for row in session.rows]
     stripped = {"extracted", "stripped before"}
     return True if all(row.get("brain") in stripped for row in rows) else None
 
 
-def pictures(rows: pd.DataFrame) -> list[Session]:
-    """A patient's pictures, each a session of its own, their slices numbered through."""
-    found, number = [], 0
+def image_sessions(rows: pd.DataFrame) -> list[Session]:
+    """Make each of a patient's 2D images a session, and number their slices consecutively."""
+    sessions, number = [], 0
     for _, row in rows.iterrows():
-        found.append(Session([row], first_slice=number))
+        sessions.append(Session([row], first_slice=number))
         number += int(row["shape"][2])
-    return found
+    return sessions
 
 
-def patients_of(sessions: list[Session]) -> pd.DataFrame:
-    """One row a patient: what the split is stratified by, and what each side of it must have."""
+def tabulate_patients(sessions: list[Session]) -> pd.DataFrame:
+    """Tabulate per patient what the split is stratified by and what each partition must contain."""
     table = pd.DataFrame(
         {
             "subject": [session.subject for session in sessions],
             "site": [session.rows[0]["site"] for session in sessions],
-            "tumor": [session.tumor for session in sessions],
-            "clear": [session.clear for session in sessions],
+            "tumor": [session.has_tumor for session in sessions],
+            "clear": [session.has_tumor_free_slices for session in sessions],
             "synthetic": [session.synthetic for session in sessions],
         }
     )

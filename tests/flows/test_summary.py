@@ -8,7 +8,7 @@ import yaml
 
 from flows import summary
 from tasks.schemas.lift import ArmFigure, Lift
-from tasks.schemas.metrics import GateMetrics, Images, Measure
+from tasks.schemas.metrics import GateMeasure, GateMetrics, SliceCounts
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -42,9 +42,9 @@ def test_a_figure_comes_with_its_status_and_the_lift_with_its_notes() -> None:
 
 
 def test_what_was_not_measured_is_told_beside_the_verdict_and_once() -> None:
-    images = Images(n=9, accepted=9, memorised=0)
+    images = SliceCounts(n=9, accepted=9, memorised=0)
     lacking = {"tumor_copies": "10 tumours, at least 20 are needed", "recall": "no draw"}
-    free = Measure(limit=None)
+    free = GateMeasure(limit=None)
     gate = GateMetrics(
         verdict="accepted", images=images, not_measured=lacking, measures={"recall": free}
     )

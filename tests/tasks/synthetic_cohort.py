@@ -8,7 +8,12 @@ import pandas as pd
 from tasks.common.slice_set import SliceSet
 from tasks.phantom.simulator import Simulator
 from tasks.volumes.intensity_normalisation import z_score
-from tasks.volumes.resampling import brain_mask, sample, sample_mask, window
+from tasks.volumes.resampling import (
+    centred_grid,
+    largest_body_mask,
+    resample_mask_slices,
+    resample_slices,
+)
 
 
 @cache
@@ -24,12 +29,12 @@ def simulated(
     images, masks, rows = [], [], []
     simulator = Simulator(seed)
     for patient in simulator.patients(first, count):
-        brain = brain_mask(patient.volume)
+        brain = largest_body_mask(patient.volume)
         spacing = patient.spacing_mm[:2]
-        grid = window(brain, spacing, pixel_mm=pixel_mm, size=size)
+        grid = centred_grid(brain, spacing, pixel_mm=pixel_mm, size=size)
         unit = z_score(patient.volume, brain, clip_percentiles=(0.5, 99.5), z_range=(-2.5, 3.5))
-        picture = sample(unit, grid, fill=-1.0)
-        mask = sample_mask(patient.mask > 0, grid)
+        picture = resample_slices(unit, grid, fill=-1.0)
+        mask = resample_mask_slices(patient.mask > 0, grid)
         area = (picture > -0.95).mean(axis=(1, 2))
         usable = np.flatnonzero(area > 0.45 * area.max())
         rng = np.random.default_rng([seed, patient.index])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tasks.downstream.classical_augmentation import Classical, jitter
+from tasks.downstream.classical_augmentation import ClassicalAugmentation, jitter_intensity
 
 STILL = {"horizontal": 0.0, "vertical": 0.0, "degrees": 0.0, "contrast": 0.0, "brightness": 0.0}
 
@@ -20,7 +20,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 def test_image_and_mask_move_together() -> None:
-    images, masks = Classical(degrees=90)(*slices(), rng())
+    images, masks = ClassicalAugmentation(degrees=90)(*slices(), rng())
     bright = images > 0.6
     overlap = (bright & (masks > 0)).sum((1, 2, 3))
     union = (bright | (masks > 0)).sum((1, 2, 3))
@@ -28,20 +28,22 @@ def test_image_and_mask_move_together() -> None:
 
 
 def test_the_same_generator_state_gives_the_same_batch() -> None:
-    first = Classical()(*slices(), rng(4))
-    again = Classical()(*slices(), rng(4))
-    other = Classical()(*slices(), rng(5))
+    first = ClassicalAugmentation()(*slices(), rng(4))
+    again = ClassicalAugmentation()(*slices(), rng(4))
+    other = ClassicalAugmentation()(*slices(), rng(5))
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])
 
 
 def test_slices_of_a_batch_are_drawn_apart() -> None:
-    images, _ = Classical()(*slices(8), rng())
+    images, _ = ClassicalAugmentation()(*slices(8), rng())
     assert len({image.numpy().tobytes() for image in images}) == 8
 
 
 def test_corners_uncovered_by_a_rotation_are_air_and_empty() -> None:
-    images, masks = Classical(degrees=45)(torch.ones(8, 1, 32, 32), torch.ones(8, 1, 32, 32), rng())
+    images, masks = ClassicalAugmentation(degrees=45)(
+        torch.ones(8, 1, 32, 32), torch.ones(8, 1, 32, 32), rng()
+    )
     corners = torch.stack([images[:, 0, 0, 0], images[:, 0, -1, -1]])
     assert (corners == -1).any() and set(masks.unique().tolist()) == {0.0, 1.0}
 
@@ -49,20 +51,20 @@ def test_corners_uncovered_by_a_rotation_are_air_and_empty() -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_range_shape_and_type_are_kept_for_any_number_of_channels(channels: int) -> None:
     images, masks = slices(channels=channels)
-    moved, moved_masks = Classical(contrast=0.5, brightness=0.3)(images, masks, rng())
+    moved, moved_masks = ClassicalAugmentation(contrast=0.5, brightness=0.3)(images, masks, rng())
     assert moved.shape == images.shape and moved_masks.shape == masks.shape
     assert moved.dtype == images.dtype and moved.min() >= -1 and moved.max() <= 1
 
 
 def test_nothing_switched_on_changes_nothing() -> None:
     images, masks = slices()
-    still, still_masks = Classical(**STILL)(images, masks, rng())
+    still, still_masks = ClassicalAugmentation(**STILL)(images, masks, rng())
     assert torch.allclose(still, images, atol=1e-6) and torch.equal(still_masks, masks)
 
 
 def test_flips_are_exact_and_undo_themselves() -> None:
     images, masks = slices()
-    flip = Classical(**(STILL | {"horizontal": 1.0, "vertical": 1.0}))
+    flip = ClassicalAugmentation(**(STILL | {"horizontal": 1.0, "vertical": 1.0}))
     once = flip(images, masks, rng())
     assert torch.allclose(once[0], images.flip(2, 3), atol=1e-6)
     twice = flip(*once, rng(1))
@@ -72,5 +74,5 @@ def test_flips_are_exact_and_undo_themselves() -> None:
 def test_jitter_leaves_air_and_moves_tissue_as_said() -> None:
     image = torch.tensor([[-1.0, 0.0, 1.0]])
     assert torch.allclose(
-        jitter(image, gain=0.5, offset=0.1), torch.tensor([[-1.0, -0.3, 0.2]]), atol=1e-6
+        jitter_intensity(image, gain=0.5, offset=0.1), torch.tensor([[-1.0, -0.3, 0.2]]), atol=1e-6
     )

@@ -11,13 +11,18 @@ import yaml
 
 from tasks.downstream import __main__ as stage_main
 from tasks.downstream import segment, train_and_test
-from tasks.downstream.__main__ import main, task_named
+from tasks.downstream.__main__ import import_task, main
 from tasks.downstream.balanced_batches import balanced_batches
-from tasks.downstream.volume_dice import dice, read_test_volumes, to_acquired_grid
+from tasks.downstream.volume_dice import dice_of_masks, read_test_volumes, to_acquired_grid
 from tasks.params.slices import Slices
-from tasks.schemas.predictions import ClassifyPredictions, Patients, Runs, SegmentPredictions
+from tasks.schemas.predictions import (
+    ClassifyPredictions,
+    PatientScores,
+    RunOutcomes,
+    SegmentPredictions,
+)
 from tasks.stage.errors import InputError
-from tasks.volumes.resampling import Grid, sample
+from tasks.volumes.resampling import SliceGrid, resample_slices
 from tests.tasks import downstream_fixtures as room
 
 
@@ -46,7 +51,7 @@ def test_every_test_slice_is_predicted_once_by_every_seed(root, task):
     for _, rows in found.groupby("seed"):
         assert rows["row"].tolist() == test["row"].tolist()
         assert rows["label"].tolist() == test["label"].tolist()
-    patients = Patients.validate(table(task, "real+classical+synthetic", "patients"))
+    patients = PatientScores.validate(table(task, "real+classical+synthetic", "patients"))
     assert set(patients["subject"]) == set(test["subject"])
     history = pd.read_csv(f"data/downstream/{task}-real+classical+synthetic/history.csv")
     assert history["step"].tolist() == [4, 8, 4, 8]
@@ -169,7 +174,7 @@ def test_too_few_added_slices_leave_empty_tables_and_a_word(root):
     room.write_pool(root, "synthetic", 0, status="too few")
     main("classify", "synthetic")
     assert table("classify", "synthetic", "predictions").empty
-    assert Patients.validate(table("classify", "synthetic", "patients")).empty
+    assert PatientScores.validate(table("classify", "synthetic", "patients")).empty
     status = json.loads(Path("data/downstream/classify-synthetic/status.json").read_text())
     assert status == {"0": "too few"}
 
@@ -178,7 +183,7 @@ def test_spare_seeds_are_trained_and_a_network_that_never_learns_is_reported(roo
     room.write(root, seeds=(0,), reruns=2)
     monkeypatch.setattr(segment, "beats_chance", lambda metric: False)
     main("segment", "real")
-    ended = Runs.validate(table("segment", "real", "runs"))
+    ended = RunOutcomes.validate(table("segment", "real", "runs"))
     assert ended["seed"].tolist() == [0, 1, 2] and not ended["learnt"].any()
     assert set(table("segment", "real", "predictions")["seed"]) == {0, 1, 2}
 
@@ -229,12 +234,12 @@ def test_a_prediction_goes_back_to_the_grid_that_its_slices_came_from():
     """Sampled onto a rotated, shifted and coarser grid and back, a smooth body stays in place."""
     x, y, _ = np.mgrid[:60, :50, :4]
     body = (x - 21) ** 2 / 9**2 + (y - 30) ** 2 / 14**2 <= 1
-    grid = Grid((27.3, 22.9), (1.6, 1.9), 40)
-    soft = sample(body.astype(np.float32), grid, fill=0.0)  # (Z,H,W)
+    grid = SliceGrid((27.3, 22.9), (1.6, 1.9), 40)
+    soft = resample_slices(body.astype(np.float32), grid, fill=0.0)  # (Z,H,W)
     back = to_acquired_grid(torch.from_numpy(soft)[:, None], grid, body.shape) >= 0.5
-    assert dice(back, body) > 0.95
-    exact = Grid((29.5, 24.5), (1.0, 1.0), 60)
-    soft = sample(body.astype(np.float32), exact, fill=0.0)
+    assert dice_of_masks(back, body) > 0.95
+    exact = SliceGrid((29.5, 24.5), (1.0, 1.0), 60)
+    soft = resample_slices(body.astype(np.float32), exact, fill=0.0)
     back = to_acquired_grid(torch.from_numpy(soft)[:, None], exact, body.shape)
     assert back == pytest.approx(body.astype(np.float32))
 
@@ -369,7 +374,7 @@ def test_few_patients_train_and_validate(root, count, task):
 @pytest.mark.parametrize("task", ["classify", "segment"])
 def test_a_network_that_diverges_learnt_nothing_and_ends_nothing(root, monkeypatch, task):
     """No judgement of it is a number."""
-    module = task_named(task)
+    module = import_task(task)
     room.write(root, steps=8, seeds=(0,))
     monkeypatch.setattr(module, "loss", lambda logits, *_: logits.mean() * float("nan"))
     main(task, "real")

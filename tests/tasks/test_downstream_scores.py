@@ -26,10 +26,10 @@ def test_scores_of_a_patient_are_those_of_the_whole_stack():
         {"label": [1, 1, 0], "true_area": [10, 30, 0], "predicted_area": [10, 10, 5],
          "overlap_area": [10, 0, 0], "hd95_mm": [0.0, 8.0, np.nan]}
     )  # fmt: skip
-    found = segment.score(rows, pixel_mm=2.0)
+    found = segment.score_patient(rows, pixel_mm=2.0)
     assert found["dice"] == pytest.approx(2 * 10 / (40 + 25))
     assert found["dice_slice"] == pytest.approx(0.5)
     assert found["hd95_mm"] == pytest.approx(4.0)
     assert found["false_positive_mm2"] == pytest.approx(5 * 4.0)
-    healthy = segment.score(rows.iloc[2:], pixel_mm=2.0)
+    healthy = segment.score_patient(rows.iloc[2:], pixel_mm=2.0)
     assert np.isnan(healthy["dice"]) and healthy["false_positive_mm2"] == pytest.approx(20.0)

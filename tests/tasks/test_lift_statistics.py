@@ -10,9 +10,15 @@ from scipy.stats import norm, t
 from sklearn.metrics import accuracy_score, roc_auc_score
 from torchmetrics.functional.classification import binary_calibration_error
 
-from tasks.lift.bootstrap import Estimate, Resampling, estimate, sign_flip, simultaneous
-from tasks.lift.claim import claim, claim_contrasts, over_real
-from tasks.lift.patient_metrics import Axes, Mean, classify
+from tasks.lift.bootstrap import (
+    Estimate,
+    Resampling,
+    estimate_metric,
+    sign_flip_test,
+    simultaneous_differences,
+)
+from tasks.lift.claim import claim_contrasts, contrasts_with_real, decide_claim
+from tasks.lift.patient_metrics import MeanMetric, RunPatientAxes, classification_metrics
 from tests.tasks import lift_fixtures as room
 
 
@@ -22,10 +28,10 @@ def test_measures_at_equal_weights_are_scikit_learns_and_torchmetrics(seed, pati
     rng = np.random.default_rng(seed)
     table = room.classify_arm(room.subjects(patients), rng, shift=1.0, seeds=(0,))
     table["probability"] = table["probability"].round(1)  # ties
-    found = classify(table, Axes.of(table))
+    found = classification_metrics(table, RunPatientAxes.from_table(table))
     unit = np.ones((1, patients))
     auroc, accuracy, ece = (
-        np.divide(*(part.sum() for part in found[name].sums(unit)))
+        np.divide(*(part.sum() for part in found[name].weighted_sums(unit)))
         for name in ("auroc", "accuracy", "ece")
     )
     assert auroc == pytest.approx(roc_auc_score(table["label"], table["probability"]))
@@ -41,7 +47,9 @@ def test_auroc_of_a_resample_is_that_of_the_copied_rows():
     weights = np.array([[2.0, 0, 1, 0, 2]])
     copied = pd.concat([table[table["subject"] == n] for n, w in zip(names, weights[0], strict=True)
                         for _ in range(int(w))])  # fmt: skip
-    top, bottom = classify(table, Axes.of(table))["auroc"].sums(weights)
+    top, bottom = classification_metrics(table, RunPatientAxes.from_table(table))[
+        "auroc"
+    ].weighted_sums(weights)
     assert top.sum() / bottom.sum() == pytest.approx(
         roc_auc_score(copied["label"], copied["probability"])
     )
@@ -65,7 +73,7 @@ def test_interval_excludes_zero_just_where_p_is_at_most_5_percent(seed, shift):
     values = 0.5 + shift * np.arange(4)
     noise = 0.05 * np.random.default_rng(seed).normal(size=(4, 400))
     arms = estimates(values[:, None] + noise, values)
-    found = simultaneous(arms, [(f"arm{k}", "arm0") for k in (1, 2, 3)], ONE_RUN)
+    found = simultaneous_differences(arms, [(f"arm{k}", "arm0") for k in (1, 2, 3)], ONE_RUN)
     for one in found.values():
         assert (one.low > 0 or one.high < 0) == (one.p_adjusted <= 0.05)
 
@@ -75,44 +83,44 @@ def test_a_longer_family_makes_wider_intervals():
     replicates[0] = 0
     arms = estimates(replicates, np.zeros(9))
     pairs = [(f"arm{k}", "arm0") for k in range(1, 9)]
-    alone = simultaneous(arms, pairs[:1], ONE_RUN)[pairs[0]]
-    among = simultaneous(arms, pairs, ONE_RUN)[pairs[0]]
+    alone = simultaneous_differences(arms, pairs[:1], ONE_RUN)[pairs[0]]
+    among = simultaneous_differences(arms, pairs, ONE_RUN)[pairs[0]]
     assert alone.high == pytest.approx(1.96, abs=0.1)
     assert among.high == pytest.approx(2.73, abs=0.15)  # Šidák over 8: 2.73
 
 
 def test_claims_want_every_rival_beaten():
     arms = ["real", "real+classical", "real+synthetic"]
-    assert over_real(arms) == [("real+classical", "real"), ("real+synthetic", "real")]
+    assert contrasts_with_real(arms) == [("real+classical", "real"), ("real+synthetic", "real")]
     assert claim_contrasts(arms) == [
         ("real+synthetic", "real"),
         ("real+synthetic", "real+classical"),
     ]
-    assert claim(["real"], {}) == "not measured"
-    assert claim(["real", "synthetic"], {}) == "not measured"
+    assert decide_claim(["real"], {}) == "not measured"
+    assert decide_claim(["real", "synthetic"], {}) == "not measured"
 
 
 def test_sign_flips_of_four_patients_are_counted_exactly():
     gains = np.array([[0.1, 0.2, 0.3, 0.4]])
     ones = np.ones((1, 4))
-    p = sign_flip(Mean(gains, ones), Mean(np.zeros((1, 4)), ones), seed=0)
+    p = sign_flip_test(MeanMetric(gains, ones), MeanMetric(np.zeros((1, 4)), ones), seed=0)
     assert p == pytest.approx(2 / 16)  # all up or all down, of 2^4 ways
-    assert sign_flip(Mean(gains, ones), Mean(gains, ones), seed=0) == 1.0
+    assert sign_flip_test(MeanMetric(gains, ones), MeanMetric(gains, ones), seed=0) == 1.0
 
 
 def test_a_study_finds_a_lift_of_the_detectable_size_four_times_in_five():
     found, size, patients = 0, 0.0, 30
-    axes, ones = Axes([("0", 0)], room.subjects(patients)), np.ones((1, patients))
+    axes, ones = RunPatientAxes([("0", 0)], room.subjects(patients)), np.ones((1, patients))
     for repeat in range(80):
         rng = np.random.default_rng(repeat)
-        resampling = Resampling.draw(axes, draws=400, seed=repeat)
+        resampling = Resampling.sample_weights(axes, replicates=400, seed=repeat)
         noise = 0.1 * rng.normal(size=(1, patients))
         for step, lift in enumerate((0.0, size)):
             arms = {
-                name: estimate(Mean(gain + noise * (name == "arm"), ones), resampling)
+                name: estimate_metric(MeanMetric(gain + noise * (name == "arm"), ones), resampling)
                 for name, gain in (("arm", lift), ("real", 0.0))
             }
-            one = simultaneous(arms, [("arm", "real")], resampling)["arm", "real"]
+            one = simultaneous_differences(arms, [("arm", "real")], resampling)["arm", "real"]
             size = one.detectable if step == 0 else size
         found += one.low > 0
     assert 0.65 <= found / 80 <= 0.92
@@ -121,10 +129,10 @@ def test_a_study_finds_a_lift_of_the_detectable_size_four_times_in_five():
 @pytest.mark.parametrize("patients", [6, 9, 20])
 def test_an_arms_own_interval_is_students_where_networks_agree(patients):
     """Mean and t quantile times s / sqrt(n), to within what a bootstrap differs from it."""
-    axes = Axes([("0", seed) for seed in range(3)], room.subjects(patients))
+    axes = RunPatientAxes([("0", seed) for seed in range(3)], room.subjects(patients))
     value = 0.5 + 0.1 * norm.ppf((np.arange(patients) + 0.5) / patients)
-    found = estimate(Mean(np.tile(value, (3, 1)), np.ones((3, patients))),
-                     Resampling.draw(axes, draws=20_000, seed=1))  # fmt: skip
+    found = estimate_metric(MeanMetric(np.tile(value, (3, 1)), np.ones((3, patients))),
+                     Resampling.sample_weights(axes, replicates=20_000, seed=1))  # fmt: skip
     low, high = found.interval(limit=1, seed=2)
     half = t.ppf(0.975, patients - 1) * value.std(ddof=1) / np.sqrt(patients)
     assert (low + high) / 2 == pytest.approx(0.5, abs=0.003)
@@ -132,9 +140,11 @@ def test_an_arms_own_interval_is_students_where_networks_agree(patients):
 
 
 def test_one_network_has_no_interval_of_its_own():
-    axes = Axes([("0", 0)], room.subjects(9))
+    axes = RunPatientAxes([("0", 0)], room.subjects(9))
     value = np.random.default_rng(0).uniform(0.3, 0.6, (1, 9))
-    found = estimate(Mean(value, np.ones((1, 9))), Resampling.draw(axes, draws=100, seed=1))
+    found = estimate_metric(
+        MeanMetric(value, np.ones((1, 9))), Resampling.sample_weights(axes, replicates=100, seed=1)
+    )
     assert found.interval(limit=1, seed=2) is None
 
 
@@ -142,10 +152,10 @@ def test_auroc_of_few_tumour_patients_is_defined_in_every_draw():
     rng = np.random.default_rng(1)
     table = room.classify_arm(room.subjects(12), rng, shift=1.0)
     table = table[(table["label"] == 0) | table["subject"].isin(room.subjects(2))]
-    axes = Axes.of(table)
-    auroc = classify(table, axes)["auroc"]
-    found = estimate(auroc, Resampling.draw(axes, draws=2000, seed=1))
-    assert np.isfinite(found.replicates).all() and found.patients == 2
+    axes = RunPatientAxes.from_table(table)
+    auroc = classification_metrics(table, axes)["auroc"]
+    found = estimate_metric(auroc, Resampling.sample_weights(axes, replicates=2000, seed=1))
+    assert np.isfinite(found.replicates).all() and found.n_patients == 2
 
 
 def covered(
@@ -153,19 +163,21 @@ def covered(
 ) -> float:
     """Share of simulated experiments whose interval of one contrast holds the true lift."""
     truth, hits = 0.03, 0
-    axes = Axes([("0", seed) for seed in range(runs)], room.subjects(patients))
+    axes = RunPatientAxes([("0", seed) for seed in range(runs)], room.subjects(patients))
     ones = np.ones((runs, patients))
     for repeat in range(repeats):
         rng = np.random.default_rng(repeat)
         level = rng.normal(0.6, 0.15, patients)
         gain = rng.normal(truth, 0.05, patients)
-        resampling = Resampling.draw(axes, draws=400, seed=repeat)
+        resampling = Resampling.sample_weights(axes, replicates=400, seed=repeat)
         found = {}
         for arm in range(arms):
             noise = 0.08 * rng.normal(size=(runs, patients))
             noise += between_runs * rng.normal(size=(runs, 1))
-            found[f"arm{arm}"] = estimate(Mean(level + gain * (arm == 1) + noise, ones), resampling)
-        one = simultaneous(found, [("arm1", "arm0")], resampling)["arm1", "arm0"]
+            found[f"arm{arm}"] = estimate_metric(
+                MeanMetric(level + gain * (arm == 1) + noise, ones), resampling
+            )
+        one = simultaneous_differences(found, [("arm1", "arm0")], resampling)["arm1", "arm0"]
         hits += one.low <= truth <= one.high
     return hits / repeats
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tasks.lift import learning_curves
-from tasks.lift.patient_metrics import Axes, Mean
+from tasks.lift.patient_metrics import MeanMetric, RunPatientAxes
 
 SIZES = (5, 10, 20)
 ARMS = ["real", "real+classical", "real+synthetic"]
@@ -22,7 +22,7 @@ def simulated(
 ) -> tuple[dict, dict]:
     """Mean Dice by size and arm; an arm with synthetic slices spreads twice as much by draw."""
     level = rng.normal(0.6, 0.15, patients)
-    axes = {s: Axes([("0", d) for d in range(draws)], names(patients)) for s in sizes}
+    axes = {s: RunPatientAxes([("0", d) for d in range(draws)], names(patients)) for s in sizes}
     ones = np.ones((draws, patients))
     measures: dict = {}
     for size in sizes:
@@ -33,7 +33,7 @@ def simulated(
             gain = rng.normal(lifts[arm], 0.05, patients) if lifts[arm] else 0.0
             noise = 0.08 * rng.normal(size=(draws, patients))
             total = level + 0.03 * np.log2(size / 5) + gain + common + spread + noise
-            measures[size][arm] = Mean(total, ones)
+            measures[size][arm] = MeanMetric(total, ones)
     return measures, axes
 
 
@@ -45,9 +45,9 @@ def test_a_lift_beyond_all_draws_helps_at_every_size_and_none_is_no_evidence():
     rng = np.random.default_rng(0)
     for lift, said in ((0.3, "helps"), (0.0, "no evidence"), (-0.3, "harms")):
         measures, axes = simulated(rng, {"real": 0, "real+classical": 0, "real+synthetic": lift})
-        found, resampling = learning_curves.estimates_of(measures, axes, draws=500, seed=1)
-        pairs = learning_curves.contrasts(found, resampling, SIZES)
-        assert learning_curves.claims(found, pairs) == dict.fromkeys(SIZES, said)
+        found, resampling = learning_curves.estimate_curves(measures, axes, draws=500, seed=1)
+        pairs = learning_curves.contrasts_by_size(found, resampling, SIZES)
+        assert learning_curves.claims_by_size(found, pairs) == dict.fromkeys(SIZES, said)
         one = pairs[10]["real+synthetic", "real"]
         assert one.lift == pytest.approx(lift, abs=0.12)
         assert one.low < one.lift < one.high
@@ -58,46 +58,46 @@ def test_one_lucky_draw_is_no_evidence():
     ones = np.ones((5, 37))
     flat = np.full((5, 37), 0.5) + 0.01 * np.random.default_rng(0).normal(size=(5, 37))
     lucky = flat + 0.3 * (np.arange(5) == 0)[:, None]
-    axes = {5: Axes([("0", d) for d in range(5)], names(37))}
-    measures = {5: {"real": Mean(flat, ones), "real+synthetic": Mean(lucky, ones)}}
-    found, resampling = learning_curves.estimates_of(measures, axes, draws=500, seed=1)
-    pairs = learning_curves.contrasts(found, resampling, [5])
-    assert learning_curves.claims(found, pairs) == {5: "no evidence"}
+    axes = {5: RunPatientAxes([("0", d) for d in range(5)], names(37))}
+    measures = {5: {"real": MeanMetric(flat, ones), "real+synthetic": MeanMetric(lucky, ones)}}
+    found, resampling = learning_curves.estimate_curves(measures, axes, draws=500, seed=1)
+    pairs = learning_curves.contrasts_by_size(found, resampling, [5])
+    assert learning_curves.claims_by_size(found, pairs) == {5: "no evidence"}
 
 
 def test_a_size_of_one_draw_changes_nothing_at_the_others():
     """It tells nothing of other draws, and its one draw must not pass for certainty elsewhere."""
     lifts = {"real": 0.0, "real+classical": 0.0, "real+synthetic": 0.1}
     measures, axes = simulated(np.random.default_rng(2), lifts, sizes=(5, 40))
-    one = Axes(axes[40].runs[:1], names(37))
-    short = {arm: Mean(m.total[:1], m.count[:1]) for arm, m in measures[40].items()}
-    alone, resampling = learning_curves.estimates_of(
+    one = RunPatientAxes(axes[40].runs[:1], names(37))
+    short = {arm: MeanMetric(m.total[:1], m.count[:1]) for arm, m in measures[40].items()}
+    alone, resampling = learning_curves.estimate_curves(
         {5: measures[5]}, {5: axes[5]}, draws=500, seed=1
     )
-    both, other = learning_curves.estimates_of(
+    both, other = learning_curves.estimate_curves(
         {5: measures[5], 40: short}, {5: axes[5], 40: one}, draws=500, seed=1
     )
-    expected = learning_curves.contrasts(alone, resampling, [5])
-    assert learning_curves.contrasts(both, other, [5]) == expected
+    expected = learning_curves.contrasts_by_size(alone, resampling, [5])
+    assert learning_curves.contrasts_by_size(both, other, [5]) == expected
     with pytest.raises(ValueError, match="one run only"):
-        learning_curves.contrasts(both, other, [5, 40])
+        learning_curves.contrasts_by_size(both, other, [5, 40])
     with pytest.raises(ValueError, match="one draw"):
-        learning_curves.clip_to_metric_range(both[40]["real"], other, seed=1)
+        learning_curves.arm_mean_distribution(both[40]["real"], other, seed=1)
 
 
 def test_a_family_may_have_another_number_of_draws_at_each_size():
     lifts = {"real": 0.0, "real+classical": 0.0, "real+synthetic": 0.0}
     measures, axes = simulated(np.random.default_rng(2), lifts, sizes=(5, 10), draws=5)
-    few = {arm: Mean(m.total[:2], m.count[:2]) for arm, m in measures[10].items()}
-    found, resampling = learning_curves.estimates_of(
+    few = {arm: MeanMetric(m.total[:2], m.count[:2]) for arm, m in measures[10].items()}
+    found, resampling = learning_curves.estimate_curves(
         {5: measures[5], 10: few},
-        {5: axes[5], 10: Axes(axes[10].runs[:2], names(37))},
+        {5: axes[5], 10: RunPatientAxes(axes[10].runs[:2], names(37))},
         draws=500,
         seed=1,
     )
     widths = {
         size: max(one.high - one.low for one in of_size.values())
-        for size, of_size in learning_curves.contrasts(found, resampling, [5, 10]).items()
+        for size, of_size in learning_curves.contrasts_by_size(found, resampling, [5, 10]).items()
     }
     assert widths[10] > 2 * widths[5], "two draws tell little, and five are not held back by them"
 
@@ -107,7 +107,7 @@ def test_a_family_may_have_another_number_of_draws_at_each_size():
 )
 def test_worth_is_read_off_between_the_sizes_and_never_beyond_them(value, patients):
     sizes, heights = np.array([5.0, 10.0, 20.0, 40.0]), np.array([0.5, 0.6, 0.6, 0.7])
-    assert learning_curves.patients_for(value, sizes, heights) == pytest.approx(patients)
+    assert learning_curves.patients_at_value(value, sizes, heights) == pytest.approx(patients)
 
 
 @pytest.mark.parametrize(
@@ -117,25 +117,27 @@ def test_worth_is_read_off_between_the_sizes_and_never_beyond_them(value, patien
 def test_a_value_above_a_plateau_is_worth_more_than_where_the_plateau_ends(value, patients):
     """Ten and twenty patients come to the same .7; so .75 lies half-way from twenty to forty."""
     sizes, heights = np.array([5.0, 10.0, 20.0, 40.0]), np.array([0.5, 0.72, 0.68, 0.8])
-    assert learning_curves.patients_for(value, sizes, heights) == pytest.approx(patients, rel=2e-3)
+    assert learning_curves.patients_at_value(value, sizes, heights) == pytest.approx(
+        patients, rel=2e-3
+    )
 
 
 @pytest.mark.parametrize("heights", [(0.5, 0.6, 0.7, 0.69), (0.7, 0.6, 0.5, 0.4)])
 def test_more_than_the_whole_curve_is_worth_the_largest_size_also_above_a_plateau(heights):
     assert (
-        learning_curves.patients_for(0.9, np.array([5.0, 10.0, 20.0, 40.0]), np.array(heights))
+        learning_curves.patients_at_value(0.9, np.array([5.0, 10.0, 20.0, 40.0]), np.array(heights))
         == 40
     )
 
 
 def test_a_dip_of_the_curve_is_evened_out():
     sizes, heights = np.array([5.0, 10.0, 20.0]), np.array([0.5, 0.62, 0.58])
-    assert learning_curves.patients_for(0.6, sizes, heights) == pytest.approx(10)
+    assert learning_curves.patients_at_value(0.6, sizes, heights) == pytest.approx(10)
 
 
 def test_an_arm_on_the_curve_is_worth_its_own_patients():
     measures, axes = simulated(np.random.default_rng(3), dict.fromkeys(ARMS, 0), between=0.0)
-    found, resampling = learning_curves.estimates_of(measures, axes, draws=500, seed=1)
+    found, resampling = learning_curves.estimate_curves(measures, axes, draws=500, seed=1)
     curve = {size: arms["real+classical"] for size, arms in found.items()}
     patients, (low, high) = learning_curves.equivalent_patients(
         curve, found[10]["real+classical"], resampling
@@ -146,11 +148,11 @@ def test_an_arm_on_the_curve_is_worth_its_own_patients():
 
 def test_other_test_patients_or_several_seeds_are_refused():
     measures, axes = simulated(np.random.default_rng(3), dict.fromkeys(ARMS, 0))
-    axes[5] = Axes(axes[5].runs, names(36))
+    axes[5] = RunPatientAxes(axes[5].runs, names(36))
     with pytest.raises(ValueError, match="different patients"):
-        learning_curves.estimates_of(measures, axes, draws=100, seed=1)
+        learning_curves.estimate_curves(measures, axes, draws=100, seed=1)
     with pytest.raises(ValueError, match="several seeds"):
-        learning_curves.by_draw(pd.DataFrame({"seed": [0, 1]}), 3)
+        learning_curves.use_draw_as_seed(pd.DataFrame({"seed": [0, 1]}), 3)
 
 
 @pytest.mark.verify
@@ -163,8 +165,8 @@ def test_the_family_covers_all_its_truths_together(draws, between):
         measures, axes = simulated(
             np.random.default_rng(repeat), truth, draws=draws, between=between
         )
-        found, resampling = learning_curves.estimates_of(measures, axes, draws=400, seed=repeat)
-        pairs = learning_curves.contrasts(found, resampling, SIZES)
+        found, resampling = learning_curves.estimate_curves(measures, axes, draws=400, seed=repeat)
+        pairs = learning_curves.contrasts_by_size(found, resampling, SIZES)
         hits += all(
             one.low <= truth[a] - truth[r] <= one.high
             for of_size in pairs.values()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.common.slice_set import read_slice_set, write_slice_set
-from tasks.pool.__main__ import draw, main
+from tasks.pool.__main__ import main, sample_rows
 from tasks.stage.errors import InputError
 
 ARMS = ["real", "real+classical", "real+synthetic", "synthetic"]
@@ -215,7 +215,7 @@ def test_a_draw_never_exceeds_what_there_is_and_keeps_the_share(
 ) -> None:
     label = np.array([1] * positives + [0] * negatives, dtype=int)
     table = pd.DataFrame({"row": np.arange(len(label)), "label": label})
-    rows = draw(table, tumor_share=share, count=count, seed=1)
+    rows = sample_rows(table, tumor_share=share, count=count, seed=1)
     assert len(rows) <= count
     assert len(set(rows.tolist())) == len(rows)
     drawn = label[rows]

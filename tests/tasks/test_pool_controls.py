@@ -8,7 +8,7 @@ import yaml
 from tasks.common.arms import Arm
 from tasks.common.slice_set import SliceSet, read_slice_set, write_slice_set
 from tasks.pool.__main__ import main
-from tasks.pool.control_arms import CONTROLS, control, tumors
+from tasks.pool.control_arms import CONTROLS, make_control_slices, tumor_rows
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def train() -> SliceSet:
 @pytest.mark.parametrize("name", list(CONTROLS))
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 2.5])
 def test_controls_add_as_many_slices_as_asked_and_the_same_each_time(train, name, ratio):
-    made, again = (control(name, train, ratio=ratio, seed=3) for _ in range(2))
+    made, again = (make_control_slices(name, train, ratio=ratio, seed=3) for _ in range(2))
     assert len(made) == round(40 * ratio)
     assert np.array_equal(made.images, again.images) and np.array_equal(made.masks, again.masks)
     assert made.images.min() >= -1 and made.images.max() <= 1
@@ -41,7 +41,7 @@ def test_controls_add_as_many_slices_as_asked_and_the_same_each_time(train, name
 
 def in_order(train, name):
     """A control at ratio 1, with its slices in the order of the training slices."""
-    made = control(name, train, ratio=1.0, seed=3)
+    made = make_control_slices(name, train, ratio=1.0, seed=3)
     return made.select(np.argsort(made.table["row"].to_numpy()))
 
 
@@ -51,7 +51,7 @@ def test_duplicates_are_the_training_slices_once_more(train):
 
 
 def test_duplicates_come_in_another_order_since_else_the_arm_would_be_real_again(train):
-    made = control("duplicated", train, ratio=1.0, seed=3)
+    made = make_control_slices("duplicated", train, ratio=1.0, seed=3)
     for label in (0, 1):
         added, own = (one.table.query(f"label == {label}")["row"] for one in (made, train))
         assert sorted(added) == sorted(own) and added.tolist() != own.tolist()
@@ -60,15 +60,17 @@ def test_duplicates_come_in_another_order_since_else_the_arm_would_be_real_again
 def test_shuffled_masks_come_from_other_patients(train):
     made = in_order(train, "shuffled-masks")
     assert np.array_equal(made.images, train.images)
-    for place in tumors(made):
+    for place in tumor_rows(made):
         own = made.table["subject"][place]
-        sources = [k for k in tumors(train) if np.array_equal(train.masks[k], made.masks[place])]
+        sources = [
+            k for k in tumor_rows(train) if np.array_equal(train.masks[k], made.masks[place])
+        ]
         assert any(train.table["subject"][k] != own for k in sources)
 
 
 def test_pasted_tumours_keep_their_look_and_lie_in_another_patients_brain(train):
     made = in_order(train, "copy-paste")
-    for place in tumors(made):
+    for place in tumor_rows(made):
         inside = made.masks[place] == 1
         assert np.array_equal(made.masks[place], train.masks[place])
         assert made.images[place, 0][inside].max() == pytest.approx(0.8, abs=0.02)
@@ -82,26 +84,28 @@ def test_pasted_tumours_keep_their_look_and_lie_in_another_patients_brain(train)
 @pytest.mark.parametrize("name", ["copy-paste", "shuffled-masks"])
 def test_a_tumour_without_outline_is_not_pasted_as_nothing(train, name):
     """Half of the tumours were never outlined: with label 1 each slice must show a tumour."""
-    bare = tumors(train)[::2]
+    bare = tumor_rows(train)[::2]
     masks = train.masks.copy()
     masks[bare] = 0
-    made = control(name, SliceSet(train.images, masks, train.table), ratio=1.0, seed=3)
+    made = make_control_slices(name, SliceSet(train.images, masks, train.table), ratio=1.0, seed=3)
     assert len(made) == 40
     shown = made.images[:, 0].max(axis=(1, 2)) > 0.7
     assert (shown == (made.table["label"] == 1)).all()
     assert (made.masks.any(axis=(1, 2)) == (made.table["label"] == 1)).all()
     none = SliceSet(train.images, np.zeros_like(masks), train.table)
-    assert len(control(name, none, ratio=1.0, seed=3)) == 0
-    assert len(control("duplicated", none, ratio=1.0, seed=3)) == 40
+    assert len(make_control_slices(name, none, ratio=1.0, seed=3)) == 0
+    assert len(make_control_slices("duplicated", none, ratio=1.0, seed=3)) == 40
 
 
 def test_a_tumour_of_one_pixel_keeps_its_brightness_where_it_is_pasted(train):
     masks = np.zeros_like(train.masks)
-    masks[tumors(train), 15, 15] = 1
+    masks[tumor_rows(train), 15, 15] = 1
     images = np.where(train.masks[:, None] == 1, -0.2, train.images)
-    images[tumors(train), 0, 15, 15] = 0.8
-    made = control("copy-paste", SliceSet(images, masks, train.table), ratio=1.0, seed=3)
-    assert np.allclose(made.images[tumors(made), 0, 15, 15], 0.8)
+    images[tumor_rows(train), 0, 15, 15] = 0.8
+    made = make_control_slices(
+        "copy-paste", SliceSet(images, masks, train.table), ratio=1.0, seed=3
+    )
+    assert np.allclose(made.images[tumor_rows(made), 0, 15, 15], 0.8)
 
 
 def test_pool_writes_the_controls_beside_the_synthetic_arms(train, tmp_path, monkeypatch):

@@ -120,7 +120,7 @@ def test_dicom_nifti_and_png_hold_the_generators_slice(released: Path) -> None:
     ):
         match = (candidate.samples["fold"] == str(fold)) & (candidate.samples["row"] == row)
         place = int(np.flatnonzero(match)[0])
-        stored = nifti_writer.stored(candidate.images[place, 0])
+        stored = nifti_writer.to_stored_values(candidate.images[place, 0])
         volume = nib.load(released / f"bids/{subject}/anat/{subject}_FLAIR.nii.gz")
         mask = nib.load(released / f"bids/{subject}/anat/{subject}_label-tumor_mask.nii.gz")
         capture = pydicom.dcmread(released / f"dicom/{subject}/FLAIR.dcm")
@@ -266,7 +266,7 @@ def test_a_required_approval_must_name_this_candidate(tmp_path: Path) -> None:
 
 def test_an_approval_of_another_candidate_counts_as_no_review() -> None:
     decision = approval.Approval(decision="approved", reviewer="A. Reader", digest="1" * 64)
-    assert approval.review(decision, "2" * 64) == "not reviewed by a person"
+    assert approval.describe_review(decision, "2" * 64) == "not reviewed by a person"
 
 
 def test_a_misspelt_decision_is_one_clear_line(tmp_path: Path) -> None:

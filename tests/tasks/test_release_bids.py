@@ -89,7 +89,7 @@ def test_generated_nifti_has_no_error_for_the_bids_validator(
 def test_whether_skulls_are_shown_is_told_as_far_as_it_is_known(
     tmp_path: Path, known: bool | None
 ) -> None:
-    nifti_writer.write_root(
+    nifti_writer.write_bids_root(
         tmp_path, modalities=["FLAIR", "T1"], version="1", license_words="none", digest="0",
         skull_stripped=known,
     )  # fmt: skip
@@ -138,8 +138,8 @@ def test_of_three_modalities_the_table_tells_the_order(tmp_path: Path) -> None:
     table = pd.DataFrame({"subject": ["a", "b", "c"], "label": [1, 0, 1]})
     for name, image in zip(table["subject"], images, strict=True):
         mask = np.zeros((16, 16), np.uint8)
-        png_writer.write(tmp_path, name, image, mask, modalities=modalities)
-    png_writer.write_table(tmp_path, table, table["subject"].tolist(), modalities=modalities)
+        png_writer.write_png(tmp_path, name, image, mask, modalities=modalities)
+    png_writer.write_slices_csv(tmp_path, table, table["subject"].tolist(), modalities=modalities)
     found = read_image_folder(tmp_path)
     assert np.abs(found.images - images).max() < 1 / 125
     assert found.labels.tolist() == [1, 0, 1]

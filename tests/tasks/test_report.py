@@ -63,7 +63,7 @@ def run_stage(root: Path, *, draw: bool = False) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         if not draw:
-            patch.setattr(charts, "svg", lambda *_: "data:image/svg+xml;base64,")
+            patch.setattr(charts, "svg_data_uri", lambda *_: "data:image/svg+xml;base64,")
         main()
 
 
@@ -194,7 +194,7 @@ def test_a_slice_left_out_of_a_fold_does_not_hide_its_patient() -> None:
     table = pd.DataFrame(
         {"subject": ["a", "a", "b"], "site": "S", "partition_0": ["unused", "test", "unused"]}
     )
-    assert cohort_tables.sites(table, "0").rows == [["S", "0", "0", "1"]]
+    assert cohort_tables.site_table(table, "0").rows == [["S", "0", "0", "1"]]
 
 
 def test_millimetres_of_pictures_without_scale_are_said_to_be_nominal(tmp_path: Path) -> None:
@@ -307,14 +307,14 @@ def test_a_spread_keeps_both_ends_and_repeats_nothing() -> None:
     ],
 )
 def test_colour_follows_what_is_better(low: float, high: float, larger: bool, colour: str) -> None:
-    assert charts.verdict_colour(low, high, larger)[0] == colour
+    assert charts.lift_colour(low, high, larger)[0] == colour
 
 
 def test_a_chart_is_svg_without_clock_or_version() -> None:
     arms = {"real": ArmFigure(mean=0.7), "synthetic": ArmFigure(status="too few")}
-    uri = charts.forest("dice", arms, larger_is_better=True)
+    uri = charts.forest_plot("dice", arms, larger_is_better=True)
     drawn = base64.b64decode(uri.split(",", 1)[1]).decode()
-    assert uri == charts.forest("dice", arms, larger_is_better=True)
+    assert uri == charts.forest_plot("dice", arms, larger_is_better=True)
     assert "<svg" in drawn
     assert "dc:date" not in drawn
 
@@ -333,15 +333,15 @@ def test_the_decisive_comparison_is_the_best_arms_hardest_rival() -> None:
     [(None, "–"), (float("nan"), "–"), (120, "120"), (-0.0312, "−0.031"), (12.34, "12.3")],  # noqa: RUF001
 )
 def test_figures_are_written_for_people(figure: float | None, text: str) -> None:
-    assert wording.number(figure) == text
+    assert wording.format_number(figure) == text
 
 
 def test_both_ends_of_an_interval_have_the_same_places() -> None:
-    assert wording.interval((-2.1, -0.9)) == "−2.10 to −0.90"  # noqa: RUF001
+    assert wording.format_interval((-2.1, -0.9)) == "−2.10 to −0.90"  # noqa: RUF001
 
 
 def test_an_interval_that_excludes_zero_is_not_rounded_onto_it() -> None:
-    assert wording.interval((-0.00546, -0.000027)) == "−0.00546 to −0.00003"  # noqa: RUF001
+    assert wording.format_interval((-0.00546, -0.000027)) == "−0.00546 to −0.00003"  # noqa: RUF001
 
 
 def test_sheets_are_png_of_the_promised_size(accepted: tuple[str, Page]) -> None:

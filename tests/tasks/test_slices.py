@@ -12,9 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.slices.__main__ import main
-from tasks.slices.position_matching import auroc, in_range, match_in_blocks, match_negatives
+from tasks.slices.position_matching import (
+    covariate_auroc,
+    keep_in_tumor_range,
+    match_in_blocks,
+    match_negatives,
+)
 from tasks.stage.errors import InputError
-from tasks.volumes.resampling import sample, window
+from tasks.volumes.resampling import centred_grid, resample_slices
 from tests.tasks.slices_fixtures import head, outputs, write_cohort
 
 
@@ -157,8 +162,8 @@ def test_display_is_radiological() -> None:
     brain = (mm[0] / 60) ** 2 + (mm[1] / 75) ** 2 < 1
     # RAS: +x is the patient's right, +y anterior.
     spot = np.hypot(mm[0] - 30, mm[1] - 40) < 10
-    grid = window(brain, (2.0, 2.0), pixel_mm=3.0, size=64)
-    image = sample((brain + 5.0 * spot).astype(np.float32), grid, fill=0.0)[1]
+    grid = centred_grid(brain, (2.0, 2.0), pixel_mm=3.0, size=64)
+    image = resample_slices((brain + 5.0 * spot).astype(np.float32), grid, fill=0.0)[1]
     row, column = np.unravel_index(image.argmax(), image.shape)
     assert row < 32
     assert column < 32
@@ -172,8 +177,8 @@ def test_areas_in_mm2_do_not_depend_on_the_scanners_spacing(
     shape = (int(180 / dx), int(180 / dy), 2)
     mm = head(shape, (dx, dy, 5.0))
     disc = np.hypot(mm[0], mm[1]) < 45
-    grid = window(disc, (dx, dy), pixel_mm=pixel_mm, size=96)
-    area = (sample(disc.astype(np.float32), grid, fill=0.0) >= 0.5)[0].sum() * pixel_mm**2
+    grid = centred_grid(disc, (dx, dy), pixel_mm=pixel_mm, size=96)
+    area = (resample_slices(disc.astype(np.float32), grid, fill=0.0) >= 0.5)[0].sum() * pixel_mm**2
     assert area == pytest.approx(np.pi * 45**2, rel=0.04)
 
 
@@ -203,12 +208,12 @@ def test_many_patients_are_matched_in_blocks_of_whole_patients() -> None:
     options: Any = {"ratio": 1.0, "caliper": 0.5, "keep_unmatched": False}
     at_once = match_negatives(table, **options)
     np.testing.assert_array_equal(match_in_blocks(table, **options), at_once)
-    keep = match_in_blocks(table, most=40, **options)
+    keep = match_in_blocks(table, max_tumor_slices=40, **options)
     kept = table[keep]
     assert (kept["label"] == 1).sum() == (kept["label"] == 0).sum()
     assert keep.sum() > 0.9 * at_once.sum()
     alone = table["subject"] < "s06"  # a block hangs on its own patients only
-    first = match_in_blocks(table[alone], most=40, **options)
+    first = match_in_blocks(table[alone], max_tumor_slices=40, **options)
     assert (first == keep[alone])[: 4 * 20].all()
 
 
@@ -231,7 +236,7 @@ def test_few_patients_keep_every_tumour_slice_and_what_lies_in_their_range() -> 
             "label": [1, 1, 0, 0, 0, 0, 0, 0],
         }
     )
-    keep = in_range(table, table[table["label"] == 1], caliper=0.5)
+    keep = keep_in_tumor_range(table, table[table["label"] == 1], caliper=0.5)
     assert keep.tolist() == [True, True, True, False, True, True, False, False]
 
 
@@ -240,5 +245,5 @@ def test_auroc_equals_scikit_learns_with_ties() -> None:
 
     rng = np.random.default_rng(0)
     score, label = rng.integers(0, 9, 300).astype(float), rng.integers(0, 2, 300)
-    assert auroc(score, label) == pytest.approx(roc_auc_score(label, score), abs=1e-4)
-    assert auroc(score, np.ones(300, dtype=int)) is None
+    assert covariate_auroc(score, label) == pytest.approx(roc_auc_score(label, score), abs=1e-4)
+    assert covariate_auroc(score, np.ones(300, dtype=int)) is None

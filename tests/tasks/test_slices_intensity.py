@@ -13,11 +13,11 @@ from tasks.slices.__main__ import main
 from tasks.stage.errors import InputError
 from tasks.volumes.intensity_normalisation import (
     apply_standard_scale,
-    landmarks,
-    standard_scale,
+    compute_landmarks,
+    fit_standard_scale,
     z_score,
 )
-from tasks.volumes.resampling import brain_mask
+from tasks.volumes.resampling import largest_body_mask
 from tests.tasks.slices_fixtures import ask, outputs, patient, write_cohort
 
 ENDS: Any = {"clip_percentiles": (0.5, 99.5)}
@@ -33,7 +33,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @given(st.floats(0.01, 100), st.floats(0, 500))
 def test_normalisation_ignores_gain_and_offset(gain: float, offset: float) -> None:
     volume, _ = patient(3, tumor=True)
-    brain = brain_mask(volume)
+    brain = largest_body_mask(volume)
     options: Any = {"clip_percentiles": (0.5, 99.5), "z_range": (-2.5, 3.5)}
     plain = z_score(volume, brain, **options)
     changed = z_score(volume * np.float32(gain) + np.float32(offset * gain), brain, **options)
@@ -48,10 +48,10 @@ def ramp(n: int = 4001) -> tuple[np.ndarray, np.ndarray]:
 
 def test_even_grey_values_have_even_landmarks() -> None:
     """Closed form: of a ramp the deciles are the deciles, and the scale is the line through."""
-    found = landmarks(*ramp(), **ENDS)
+    found = compute_landmarks(*ramp(), **ENDS)
     expected = np.array([0.005, *np.arange(0.1, 1, 0.1), 0.995])
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    scale = standard_scale(found[None])
+    scale = fit_standard_scale(found[None])
     assert scale is not None
     np.testing.assert_allclose(scale, 2 * (expected - 0.005) / 0.99 - 1, atol=1e-6)
 
@@ -60,11 +60,11 @@ def test_even_grey_values_have_even_landmarks() -> None:
 @given(st.floats(1, 1000), st.floats(-100, 100))
 def test_gain_and_offset_are_undone_exactly(gain: float, offset: float) -> None:
     volume, body = ramp()
-    own = landmarks(volume, body, **ENDS)
-    scale = standard_scale(own[None])
+    own = compute_landmarks(volume, body, **ENDS)
+    scale = fit_standard_scale(own[None])
     assert scale is not None
     other = (volume.astype(np.float64) * gain + offset).astype(np.float32)
-    moved = apply_standard_scale(other, body, landmarks(other, body, **ENDS), scale)
+    moved = apply_standard_scale(other, body, compute_landmarks(other, body, **ENDS), scale)
     np.testing.assert_allclose(moved, apply_standard_scale(volume, body, own, scale), atol=2e-3)
 
 
@@ -73,11 +73,11 @@ def test_gain_and_offset_are_undone_exactly(gain: float, offset: float) -> None:
 def test_a_rising_curve_is_undone_at_every_landmark(power: float) -> None:
     """A scanner that bends grey values: deciles come back exactly, values between nearly."""
     volume, body = ramp()
-    own = landmarks(volume, body, **ENDS)
-    scale = standard_scale(own[None])
+    own = compute_landmarks(volume, body, **ENDS)
+    scale = fit_standard_scale(own[None])
     assert scale is not None
     bent = volume**power
-    theirs = landmarks(bent, body, **ENDS)
+    theirs = compute_landmarks(bent, body, **ENDS)
     np.testing.assert_allclose(np.interp(theirs, theirs, scale), scale)
     back = apply_standard_scale(bent, body, theirs, scale)
     plain = apply_standard_scale(volume, body, own, scale)
@@ -89,15 +89,15 @@ def test_a_rising_curve_is_undone_at_every_landmark(power: float) -> None:
 
 def test_the_scale_is_the_mean_of_its_volumes_whatever_their_units() -> None:
     even, low = np.linspace(0, 1, 11), np.linspace(0, 1, 11) ** 2
-    both = standard_scale(np.stack([even * 900 + 30, low * 0.01]))
+    both = fit_standard_scale(np.stack([even * 900 + 30, low * 0.01]))
     assert both is not None
     np.testing.assert_allclose(both, (even + low) - 1, atol=1e-9)
 
 
 def test_the_map_rises_stays_in_range_and_blackens_the_air() -> None:
     volume, _ = patient(4, tumor=True)
-    brain = brain_mask(volume)
-    own = landmarks(volume, brain, **ENDS)
+    brain = largest_body_mask(volume)
+    own = compute_landmarks(volume, brain, **ENDS)
     moved = apply_standard_scale(volume, brain, own, np.linspace(-1, 1, 11) ** 3)
     order = np.argsort(volume[brain], kind="stable")
     assert (np.diff(moved[brain][order]) >= 0).all()
@@ -110,7 +110,7 @@ def test_few_grey_levels_share_their_landmarks_places() -> None:
     volume = np.repeat([0.0, 5.0, 9.0], [10, 70, 20]).reshape(-1, 1, 1).astype(np.float32)
     body = np.ones(volume.shape, dtype=bool)
     scale = np.linspace(-1, 1, 11)
-    own = landmarks(volume, body, **ENDS)
+    own = compute_landmarks(volume, body, **ENDS)
     moved = apply_standard_scale(volume, body, own, scale)
     expected = [scale[own == value].mean() for value in (0.0, 5.0, 9.0)]
     np.testing.assert_allclose(np.unique(moved), expected, atol=1e-6)
@@ -118,10 +118,10 @@ def test_few_grey_levels_share_their_landmarks_places() -> None:
 
 def test_volumes_without_contrast_do_not_enter_the_scale() -> None:
     flat, even = np.full(11, 7.0), np.linspace(0, 1, 11)
-    scale = standard_scale(np.stack([flat, even]))
+    scale = fit_standard_scale(np.stack([flat, even]))
     assert scale is not None
     np.testing.assert_allclose(scale, 2 * even - 1)
-    assert standard_scale(flat[None]) is None
+    assert fit_standard_scale(flat[None]) is None
 
 
 def darken(root: Path, subject: str) -> None:

@@ -12,9 +12,9 @@ from scipy import ndimage
 
 from tasks.phantom.simulator import Simulator
 from tasks.slices.__main__ import main
-from tasks.slices.same_head import Pattern, pattern, same_heads
+from tasks.slices.same_head import HeadPattern, find_same_heads, head_pattern
 from tasks.stage.errors import InputError
-from tasks.volumes.resampling import brain_mask
+from tasks.volumes.resampling import largest_body_mask
 from tests.tasks.slices_fixtures import ask, head, outputs, rewrite, write_cohort
 
 Volume = np.ndarray
@@ -26,15 +26,15 @@ def phantom(index: int) -> Volume:
     return Simulator(7).patient(300 + index).volume
 
 
-def seen(volume: Volume) -> Pattern:
+def seen(volume: Volume) -> HeadPattern:
     volume = np.ascontiguousarray(volume, np.float32)
-    found = pattern(volume, brain_mask(volume))
+    found = head_pattern(volume, largest_body_mask(volume))
     assert found is not None
     return found
 
 
 @cache
-def of_phantom(index: int) -> Pattern:
+def of_phantom(index: int) -> HeadPattern:
     return seen(phantom(index))
 
 
@@ -69,16 +69,16 @@ COPIES: dict[str, Callable[[Volume], Volume]] = {
 @pytest.mark.parametrize("kind", sorted(COPIES))
 def test_a_copy_is_found_among_strangers(kind: str) -> None:
     patterns = [of_phantom(index) for index in range(6)] + [seen(COPIES[kind](phantom(3)))]
-    found = same_heads(patterns, [*map(str, range(6)), "copy"])
+    found = find_same_heads(patterns, [*map(str, range(6)), "copy"])
     assert [(pair.first, pair.second) for pair in found] == [(3, 6)]
 
 
 def test_patients_of_the_phantom_are_no_copies_of_each_other() -> None:
-    assert same_heads([of_phantom(index) for index in range(8)], [*map(str, range(8))]) == []
+    assert find_same_heads([of_phantom(index) for index in range(8)], [*map(str, range(8))]) == []
 
 
 def test_two_visits_of_one_patient_are_not_compared() -> None:
-    assert same_heads([of_phantom(1), of_phantom(1)], ["P1", "P1"]) == []
+    assert find_same_heads([of_phantom(1), of_phantom(1)], ["P1", "P1"]) == []
 
 
 def test_objects_without_detail_are_the_same_only_where_they_are_equal() -> None:
@@ -90,16 +90,16 @@ def test_objects_without_detail_are_the_same_only_where_they_are_equal() -> None
         balls.append(seen(np.where(body, 300 + 25 * wave, 0)))
     assert max(float((balls[0].values * one.values).sum()) for one in balls[1:]) > 0.75
     owners = [*map(str, range(6))]
-    assert all(pair.correlation >= 0.97 for pair in same_heads(balls, owners))
-    assert len(same_heads([balls[0], balls[5], balls[0]], ["a", "b", "c"])) == 1
+    assert all(pair.correlation >= 0.97 for pair in find_same_heads(balls, owners))
+    assert len(find_same_heads([balls[0], balls[5], balls[0]], ["a", "b", "c"])) == 1
 
 
 def test_a_volume_of_few_slices_or_one_grey_has_no_pattern() -> None:
     body = np.ones((40, 40, 2), bool)
-    assert pattern(np.ones((40, 40, 2), np.float32), body) is None
+    assert head_pattern(np.ones((40, 40, 2), np.float32), body) is None
     flat = np.zeros((40, 40, 20), np.float32)
-    assert pattern(flat, np.zeros(flat.shape, bool)) is None
-    assert pattern(flat + 7, np.ones(flat.shape, bool)) is None
+    assert head_pattern(flat, np.zeros(flat.shape, bool)) is None
+    assert head_pattern(flat + 7, np.ones(flat.shape, bool)) is None
 
 
 @pytest.fixture

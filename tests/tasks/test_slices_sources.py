@@ -11,11 +11,11 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from tasks import params
-from tasks.downstream.__main__ import volumes_of_test_patients
+from tasks.downstream.__main__ import read_volumes_of_test_patients
 from tasks.params.slices import Slices
 from tasks.slices.__main__ import main
 from tasks.stage.errors import InputError
-from tasks.volumes.resampling import brain_mask
+from tasks.volumes.resampling import largest_body_mask
 from tests.tasks.slices_fixtures import ask, head, outputs, patient, rewrite, write_cohort
 
 
@@ -220,12 +220,12 @@ def test_modalities_in_two_batches_are_one_session_for_slices_and_for_whole_volu
     assert images.shape[1] == 2 and set(table["batch"]) == {"a"}
     assert stats["batches"] == ["a", "b"]
     test = table[table["partition_0"] == "test"]
-    volumes = volumes_of_test_patients(test, params.read_section(Slices), stats)
+    volumes = read_volumes_of_test_patients(test, params.read_section(Slices), stats)
     assert {one.subject for one in volumes} == set(test["subject"])
     assert all(one.images.shape[1] == 2 for one in volumes)
-    assert len(volumes_of_test_patients(test, params.read_section(Slices), {})) == len(volumes), (
-        "as older slices are read"
-    )
+    assert len(read_volumes_of_test_patients(test, params.read_section(Slices), {})) == len(
+        volumes
+    ), "as older slices are read"
 
 
 def test_modalities_of_different_places_are_left_out_with_a_code(root: Path) -> None:
@@ -309,7 +309,7 @@ def test_of_a_stripped_head_the_brain_is_found(published: str) -> None:
     elif published == "tight":
         box = ndimage.find_objects(brain.astype(int))[0]
         volume, brain = volume[box], brain[box]
-    found = brain_mask(volume)
+    found = largest_body_mask(volume)
     assert 2 * (found & brain).sum() / (found.sum() + brain.sum()) > 0.93
     assert found[tuple(n // 2 for n in found.shape)]
 
@@ -318,7 +318,7 @@ def test_brain_mask_finds_the_brain_and_fills_its_ventricles() -> None:
     volume, _ = patient(5, tumor=False)
     truth = volume > 20
     volume[27:33, 27:33, 10:20] = 0.0
-    found = brain_mask(volume)
+    found = largest_body_mask(volume)
     dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
     assert dice > 0.95
     assert found[30, 30, 15]

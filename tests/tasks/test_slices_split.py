@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.slices.__main__ import main
-from tasks.slices.patient_split import every, split_patients, systematic
+from tasks.slices.patient_split import evenly_spaced_share, split_patients, systematic_sample
 from tasks.stage.errors import InputError
 from tests.tasks.slices_fixtures import ask, outputs, rewrite, write_cohort
 
@@ -64,7 +64,7 @@ def test_a_split_keeps_its_fractions_and_strata(n: int, val: float, test: float,
 
 @given(st.integers(2, 200), st.floats(0.01, 0.99))
 def test_systematic_sampling_never_takes_nobody_or_everybody(n: int, fraction: float) -> None:
-    chosen = every(n, fraction, start=0.5)
+    chosen = evenly_spaced_share(n, fraction, start=0.5)
     assert 0 < chosen.sum() < n
     assert abs(chosen.sum() - n * fraction) <= 1
 
@@ -74,7 +74,7 @@ def test_an_exact_systematic_sample_has_its_size_wherever_it_starts(
     n: int, data: st.DataObject
 ) -> None:
     count, start = data.draw(st.integers(0, n)), data.draw(st.integers(0, n - 1))
-    assert systematic(n, count, start).sum() == count
+    assert systematic_sample(n, count, start).sum() == count
 
 
 @pytest.mark.parametrize(("asked", "val"), [(5, 1), (10, 2), (20, 5), (40, 10)])

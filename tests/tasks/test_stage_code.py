@@ -33,7 +33,7 @@ def test_the_code_of_a_stage_holds_every_module_that_it_imports(stage: str) -> N
 
 @pytest.mark.parametrize(
     ("stage", "folder_of"),
-    [("train_gan", checkpoint.checkpoint_folder), ("downstream", run_cache.folder_of)],
+    [("train_gan", checkpoint.checkpoint_folder), ("downstream", run_cache.cache_folder)],
 )
 def test_a_change_of_any_listed_module_starts_a_run_anew(
     stage, folder_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

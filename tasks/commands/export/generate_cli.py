@@ -114,21 +114,21 @@ def write_table(out: Path, table: pd.DataFrame, *, info: GeneratorInfo, kind: st
     if kind == "png":
         from tasks.release import png_writer
 
-        png_writer.write_table(out, table, table["name"].tolist(), modalities=info.modalities)
+        png_writer.write_slices_csv(out, table, table["name"].tolist(), modalities=info.modalities)
     elif kind == "dicom":
         table.to_csv(out / "slices.csv", index=False, lineterminator="\n")
     else:
         from tasks.release import nifti_writer
-        from tasks.release.data_card import COLUMNS
+        from tasks.release.data_card import PARTICIPANT_COLUMNS
 
         participants = table.rename(columns={"name": "participant_id"}).drop(columns="subject")
         participants.to_csv(out / "participants.tsv", sep="\t", index=False, lineterminator="\n")
-        column_descriptions = COLUMNS | {
+        column_descriptions = PARTICIPANT_COLUMNS | {
             "index": {"Description": "Draws the slice again with the same seed"}
         }
         descriptions = {str(name): column_descriptions[str(name)] for name in participants}
         (out / "participants.json").write_text(json.dumps(descriptions, indent=2) + "\n")
-        nifti_writer.write_root(
+        nifti_writer.write_bids_root(
             out,
             modalities=info.modalities,
             version=info.version,
@@ -145,13 +145,13 @@ def write_slice(
     if kind == "png":
         from tasks.release import png_writer
 
-        png_writer.write(out, name, sample.image, sample.mask, modalities=info.modalities)
+        png_writer.write_png(out, name, sample.image, sample.mask, modalities=info.modalities)
     elif kind == "nifti":
         from tasks.release import nifti_writer
 
         anat = out / name / "anat"
         anat.mkdir(parents=True)
-        nifti_writer.write(
+        nifti_writer.write_nifti(
             anat,
             name,
             sample.image,
@@ -165,14 +165,14 @@ def write_slice(
 
         instances = out / name
         instances.mkdir()
-        dicom_writer.write(
+        dicom_writer.write_dicom(
             instances,
             name,
             sample.image,
             sample.mask,
             modalities=info.modalities,
             label=sample.label,
-            stamp=dicom_writer.Stamp(
+            stamp=dicom_writer.ReleaseStamp(
                 digest, info.version, datetime.date.fromisoformat(info.date), info.pixel_mm
             ),
         )

@@ -57,7 +57,7 @@ def generate(
     folder.mkdir(parents=True, exist_ok=True)
     for index, sample in samples:
         name = subject_name(info, request, index, sample.label)
-        png_writer.write(folder, name, sample.image, sample.mask, modalities=info.modalities)
+        png_writer.write_png(folder, name, sample.image, sample.mask, modalities=info.modalities)
     return None
 
 

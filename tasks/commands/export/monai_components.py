@@ -39,7 +39,7 @@ def write_slices(network: SliceGenerator, out: str, *, count: int, label: str, s
     for index, sample in generate_slices(network.generator, info, request):
         name = subject_name(info, request, index, sample.label)
         (folder / name / "anat").mkdir(parents=True, exist_ok=True)
-        nifti_writer.write(
+        nifti_writer.write_nifti(
             folder / name / "anat",
             name,
             sample.image,

@@ -23,7 +23,7 @@ from benchmarks.phantom_cohorts import read_or_simulate
 from tasks.common.slice_set import SliceSet
 from tasks.gate.measure_catalogue import catalogue
 from tasks.gate.reference_models import ReferenceModels, fit_reference_models
-from tasks.gate.set_measures import Sets, SubsampleSet, evaluate_measure_group, usable
+from tasks.gate.set_measures import Sets, SubsampleSet, evaluate_measure_group, usable_subsamples
 from tasks.gate.slice_features import SliceFeatures, compute_slice_features
 from tasks.measures.patient_subsampling import subsamples
 from tasks.measures.similarity import ncc_search
@@ -55,10 +55,10 @@ def main() -> None:
     paths = [arguments.folder / f"calibration-{index}.csv" for index in range(arguments.blocks)]
     missing = [index for index, path in enumerate(paths) if not path.exists()]
     if missing:
-        everybody = pool([1000 + index for index in range(arguments.cohorts)], arguments.folder)
+        all_patients = pool([1000 + index for index in range(arguments.cohorts)], arguments.folder)
         for index in missing:
             with threadpool_limits(1, user_api="blas"):
-                block(everybody, index).to_csv(paths[index], index=False)
+                block(all_patients, index).to_csv(paths[index], index=False)
     found = pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
     show(found, blocks=arguments.blocks)
 
@@ -82,25 +82,24 @@ def joined(sides: list[SliceSet]) -> SliceSet:
     )
 
 
-def block(everybody: SliceSet, index: int) -> pd.DataFrame:
+def block(all_patients: SliceSet, index: int) -> pd.DataFrame:
     """Compute every generator's ratios for one training set, at every number of patients."""
     rng = np.random.default_rng(index)
-    people = rng.permutation(everybody.table["subject"].unique())
+    patients = rng.permutation(all_patients.table["subject"].unique())
     ends = np.cumsum([TRAIN, VALIDATION, ORACLE])
     train, val, oracle = (
-        everybody.select(everybody.table["subject"].isin(part).to_numpy())
-        for part in np.split(people, ends)[:3]
+        all_patients.select(all_patients.table["subject"].isin(part).to_numpy())
+        for part in np.split(patients, ends)[:3]
     )
     seen, unseen = (
         compute_slice_features(train, device="cpu"),
         compute_slice_features(val, device="cpu"),
     )
-    experts, seen, unseen = fit_reference_models(train, val, seen, unseen, CONFIG, device="cpu")
+    models, seen, unseen = fit_reference_models(train, val, seen, unseen, CONFIG, device="cpu")
     unseen = like_training(unseen, train, seen)
-    families = catalogue(CONFIG, experts.hashes(), side=train.images.shape[-1])
+    measure_groups = catalogue(CONFIG, models.hashes(), side=train.images.shape[-1])
     known = {
-        name: described(made, experts, train, seen)
-        for name, made in generators(oracle, rng).items()
+        name: described(made, models, train, seen) for name, made in generators(oracle, rng).items()
     }
     rows = []
     for n in NUMBERS:
@@ -110,7 +109,7 @@ def block(everybody: SliceSet, index: int) -> pd.DataFrame:
             for name, slices in known.items():
                 mine = slices.select(slices.table["owner"].isin(made).to_numpy())
                 sets = Sets(replace(mine, table=mine.table.drop(columns="owner")), seen, reference)
-                for measure, ratio in ratios(sets, families, seed=repeat).items():
+                for measure, ratio in ratios(sets, measure_groups, seed=repeat).items():
                     rows.append((index, n, repeat, name, measure, ratio))
     return pd.DataFrame(rows, columns=["block", "n", "repeat", "generator", "measure", "ratio"])
 
@@ -155,11 +154,11 @@ def large(own: SliceSet) -> SliceSet:
 
 
 def described(
-    made: SliceSet, experts: ReferenceModels, train: SliceSet, seen: SliceFeatures
+    made: SliceSet, models: ReferenceModels, train: SliceSet, seen: SliceFeatures
 ) -> SliceFeatures:
     """Compute features as the gate does for synthetic slices: without patients and sites."""
     bare = SliceSet(made.images, made.masks, made.table[["row", "label", "owner"]])
-    one = experts.apply(compute_slice_features(bare, device="cpu"), bare, device="cpu")
+    one = models.apply(compute_slice_features(bare, device="cpu"), bare, device="cpu")
     return like_training(one, train, seen)
 
 
@@ -179,19 +178,20 @@ def like_training(one: SliceFeatures, train: SliceSet, seen: SliceFeatures) -> S
 
 def chosen(unseen: SliceFeatures, n: int, rng: np.random.Generator) -> SliceFeatures:
     """Choose `n` of the validation patients at random."""
-    people = rng.permutation(unseen.table["subject"].unique())[:n]
-    return unseen.select(unseen.table["subject"].isin(people).to_numpy())
+    patients = rng.permutation(unseen.table["subject"].unique())[:n]
+    return unseen.select(unseen.table["subject"].isin(patients).to_numpy())
 
 
-def ratios(sets: Sets, families: list, *, seed: int) -> dict[str, float]:  # type: ignore[type-arg]
+def ratios(sets: Sets, measure_groups: list, *, seed: int) -> dict[str, float]:  # type: ignore[type-arg]
     """Compute the ratio of every measure that has a limit."""
     tables = (sets.synthetic.table, sets.train.table, sets.val.table)
-    drawn = SubsampleSet(usable(subsamples(*tables, count=POINTS, share=1.0, seed=seed)))
+    drawn = SubsampleSet(usable_subsamples(subsamples(*tables, count=POINTS, share=1.0, seed=seed)))
     found = {}
-    for family in families:
-        if any(rule is not None for rule, _ in family.names.values()):
+    for measure_group in measure_groups:
+        if any(rule is not None for rule, _ in measure_group.names.values()):
             found |= {
-                name: one.ratio for name, one in evaluate_measure_group(sets, family, drawn).items()
+                name: one.ratio
+                for name, one in evaluate_measure_group(sets, measure_group, drawn).items()
             }
     return {name: np.nan if ratio is None else ratio for name, ratio in found.items()}
 
@@ -200,8 +200,10 @@ def show(found: pd.DataFrame, *, blocks: int) -> None:
     """Print the null quantiles, then what they and the limits of `params.yaml` reject."""
     rules = {
         name: rule
-        for family in catalogue(CONFIG, {next(iter(found["measure"].unique())): "0" * 12}, side=64)
-        for name, (rule, _) in family.names.items()
+        for measure_group in catalogue(
+            CONFIG, {next(iter(found["measure"].unique())): "0" * 12}, side=64
+        )
+        for name, (rule, _) in measure_group.names.items()
         if rule is not None
     }
     null = found[found["generator"] == "oracle"]

@@ -40,7 +40,7 @@ def main(fold: str) -> None:
     )
     for reason in found.reasons:
         print(f"gate: fold {fold}: {reason}")
-    for name, why in found.unsaid().items():
+    for name, why in found.not_measured_without_rejection().items():
         print(f"gate: fold {fold}: {name}: not measured: {why}")
 
 

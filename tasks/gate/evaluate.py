@@ -15,7 +15,7 @@ from tasks.gate.measure_catalogue import catalogue
 from tasks.gate.set_measures import Measure, Sets, compared_labels, measure_sets
 from tasks.gate.slice_features import SliceFeatures, compute_slice_features
 from tasks.gate.subgroups import Subgroup, subgroups
-from tasks.gate.unmeasured import blocking_parts, not_measured, way_out
+from tasks.gate.unmeasured import acceptance_hint, blocking_parts, not_measured
 from tasks.params.gate import Gate
 from tasks.stage.errors import InputError
 
@@ -50,10 +50,10 @@ class GateResult:
     weights: dict[str, str]
     not_measured: dict[str, str]
 
-    def unsaid(self) -> dict[str, str]:
+    def not_measured_without_rejection(self) -> dict[str, str]:
         """Return the parts that were not measured and are no reason for a rejection."""
-        said = " ".join(self.reasons)
-        return {name: why for name, why in self.not_measured.items() if why not in said}
+        reported = " ".join(self.reasons)
+        return {name: why for name, why in self.not_measured.items() if why not in reported}
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `metrics.json`."""
@@ -77,7 +77,7 @@ class Reference:
     `train` are the slices that the generator saw, `val` those of patients it never saw. `bounds`
     are the highest scores allowed for a single slice, `thresholds` those of the copy detectors.
     `twins` counts the near-copies of each training slice among the other training slices, such as
-    the next slice of the same patient. `experts` were trained on `train`.
+    the next slice of the same patient. `models` were trained on `train`.
     """
 
     train: SliceSet
@@ -89,7 +89,7 @@ class Reference:
     norm: slice_checks.TrainingStatistics
     bounds: dict[str, float]
     twins: memorisation.NearDuplicates
-    experts: reference_models.ReferenceModels
+    models: reference_models.ReferenceModels
 
 
 def prepare_reference(
@@ -111,7 +111,7 @@ def prepare_reference(
         raise CannotJudgeError("; ".join(lacking))
     check_size("training", train, val)
     seen, unseen = (compute_slice_features(side, device=device) for side in (train, val))
-    wise, seen, unseen = reference_models.fit_reference_models(
+    models, seen, unseen = reference_models.fit_reference_models(
         train, val, seen, unseen, config, device=device
     )
     held_out = memorisation.measure_similarity(
@@ -132,11 +132,11 @@ def prepare_reference(
         seen,
         unseen,
         held_out,
-        memorisation.calibrate(held_out),
+        memorisation.calibrate_thresholds(held_out),
         norm,
         bounds,
         twins,
-        wise,
+        models,
     )
 
 
@@ -156,47 +156,47 @@ def evaluate(
         InputError: when sizes differ.
     """
     check_size("synthetic", synthetic, real.val)
-    ours = compute_slice_features(synthetic, device=device)
-    ours = real.experts.apply(ours, synthetic, device=device)
-    safe = ours.images
+    features = compute_slice_features(synthetic, device=device)
+    features = real.models.apply(features, synthetic, device=device)
+    safe = features.images
     found = memorisation.measure_similarity(
-        SliceSet(safe, synthetic.masks, synthetic.table), ours,
+        SliceSet(safe, synthetic.masks, synthetic.table), features,
         (real.train, real.seen), (real.val, real.unseen),
         max_shift=config.max_shift, workers=config.threads, device=device,
     )  # fmt: skip
-    scores = slice_checks.check_scores(ours, found, real.norm)
+    scores = slice_checks.check_scores(features, found, real.norm)
     reasons = slice_checks.rejection_reasons(
-        copies=np.any(list(memorisation.detected(found, real.thresholds).values()), axis=0),
-        broken=slice_checks.invalid_image(synthetic),
-        wrong_mask=slice_checks.wrong_mask(synthetic, ours),
+        copies=np.any(list(memorisation.detected_copies(found, real.thresholds).values()), axis=0),
+        broken=slice_checks.invalid_images(synthetic),
+        wrong_mask=slice_checks.wrong_masks(synthetic, features),
         scores=scores,
         bounds=real.bounds,
     )
     twins = memorisation.near_duplicates(
-        safe, real.held_out, most=most_counted(len(safe), len(real.train)),
+        safe, real.held_out, most=near_copies_to_count(len(safe), len(real.train)),
         workers=config.threads, device=device,
     )  # fmt: skip
-    samples = tabulate(
+    samples = samples_table(
         synthetic, real.train, found, real.thresholds, scores=scores, reasons=reasons
     ).assign(twin=twins.counts > 0)
-    handed_over = judged(add_similarity(ours, found), samples, config)
-    sets = Sets(handed_over, real.seen, real.unseen)
-    hashes = real.experts.hashes()
+    accepted_features = slices_for_set_measures(add_similarity(features, found), samples, config)
+    sets = Sets(accepted_features, real.seen, real.unseen)
+    hashes = real.models.hashes()
     # These are hundreds of small eigenproblems: a second BLAS thread waits longer than it works.
     with threadpool_limits(1, user_api="blas"):
-        families = catalogue(config, hashes, side=min(safe.shape[2:]))
-        measures = measure_sets(sets, families, config)
-        parts = subgroups(sets, families, measures, config)
+        measure_groups = catalogue(config, hashes, side=min(safe.shape[2:]))
+        measures = measure_sets(sets, measure_groups, config)
+        parts = subgroups(sets, measure_groups, measures, config)
     missing = not_measured(
         sets,
         measures,
         compared_labels(sets),
         real.thresholds,
-        memorisation.comparable(real.held_out),
+        memorisation.count_comparable(real.held_out),
     )
     words = verdict_reasons(samples, measures, config, twins=(twins, real.twins))
     words += [
-        f"{name}: not measured: {why}; {way_out(name, why, config)}"
+        f"{name}: not measured: {why}; {acceptance_hint(name, why, config)}"
         for name, why in blocking_parts(missing, sets, config).items()
     ]
     return GateResult(
@@ -235,7 +235,7 @@ def not_judged_result(synthetic: SliceSet, why: str) -> GateResult:
     )
 
 
-def most_counted(n: int, real: int) -> int:
+def near_copies_to_count(n: int, real: int) -> int:
     """Return up to how many near-copies are counted: more when the set exceeds the training set.
 
     With fewer than four times the quotient of the sizes, a slice may well have no near-copy in a
@@ -266,19 +266,19 @@ def check_size(name: str, side: SliceSet, val: SliceSet) -> None:
         )
 
 
-def add_similarity(one: SliceFeatures, likeness: memorisation.Similarity) -> SliceFeatures:
+def add_similarity(one: SliceFeatures, similarity: memorisation.Similarity) -> SliceFeatures:
     """Add each slice's SSIM with its nearest training slice, and whether the slice is upright."""
-    found = likeness.to_train
+    found = similarity.to_train
     return replace(
         one,
         table=one.table.assign(
-            nearest_train_ssim=1 - likeness.distances["ssim"][0],
+            nearest_train_ssim=1 - similarity.distances["ssim"][0],
             upright=(found.upright >= found.inverted).astype(np.float64),
         ),
     )
 
 
-def tabulate(
+def samples_table(
     synthetic: SliceSet,
     train: SliceSet,
     found: memorisation.Similarity,
@@ -291,27 +291,29 @@ def tabulate(
     rows = train.table["row"].to_numpy()
     table = synthetic.table[["row", "seed", "label"]].reset_index(drop=True)
     return table.assign(
-        **memorisation.columns(found, thresholds, rows),
+        **memorisation.copy_columns(found, thresholds, rows),
         **{name: scores[name].to_numpy() for name in slice_checks.SCORES},
         accepted=[reason is None for reason in reasons],
         reason=pd.array(reasons, dtype="str"),
     )
 
 
-def judged(ours: SliceFeatures, samples: pd.DataFrame, config: Gate) -> SliceFeatures:
+def slices_for_set_measures(
+    features: SliceFeatures, samples: pd.DataFrame, config: Gate
+) -> SliceFeatures:
     """Return the images that set-level measures use: the accepted ones, which would be released.
 
     When too few are accepted, of all or of one label, the set is rejected anyway. All images are
     then measured, so that the figures show what is wrong with the rejected ones.
     """
     keep = samples["accepted"].to_numpy()
-    shares = frequent(samples).groupby("label")["accepted"].mean()
+    shares = with_frequent_labels(samples).groupby("label")["accepted"].mean()
     if keep.sum() < MIN_SLICES or min(keep.mean(), *shares) < config.min_accepted:
-        return ours
-    return ours.select(keep)
+        return features
+    return features.select(keep)
 
 
-def frequent(samples: pd.DataFrame) -> pd.DataFrame:
+def with_frequent_labels(samples: pd.DataFrame) -> pd.DataFrame:
     """Return the images of those labels that have enough images for a meaningful share."""
     return samples[samples.groupby("label")["row"].transform("size") >= LEAST_OF_LABEL]
 
@@ -347,7 +349,7 @@ def verdict_reasons(
             f" {config.min_accepted:.0%}); {reject_reasons(samples)}"
         )
     else:
-        for label, side in frequent(samples).groupby("label"):
+        for label, side in with_frequent_labels(samples).groupby("label"):
             passed = int(side["accepted"].sum())
             if passed < config.min_accepted * len(side):
                 words.append(

@@ -32,7 +32,7 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Measur
             "train",
         ),
         MeasureGroup(
-            measure_functions.extrapolated(lambda one: one.features),
+            measure_functions.extrapolated_frechet(lambda one: one.features),
             {
                 f"FD∞({NAME})": (
                     None,
@@ -51,7 +51,7 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Measur
             "train",
         ),
         MeasureGroup(
-            measure_functions.neighbourhood,
+            measure_functions.neighbour_figures,
             {
                 "precision": (None, f"share of slices within {K} feature neighbours; {EQUAL}"),
                 "recall": (None, f"share of real slices within {K} feature neighbours; {EQUAL}"),
@@ -77,14 +77,14 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Measur
             },
             "val",
         ),
-        level(
+        mean_measure(
             "nearest_ssim",
             lambda one: one.table["nearest_train_ssim"].to_numpy(),
             LimitRule("both", limits.nearest_ssim),
             "SSIM (Wang's settings, within the body) with the nearest training slice under flips"
             " and shifts; real: validation slices",
         ),
-        level(
+        mean_measure(
             "orientation",
             lambda one: one.table["upright"].to_numpy(),
             LimitRule("low", limits.orientation),
@@ -112,10 +112,10 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Measur
             },
             "train",
         ),
-        *tumours(config),
+        *tumour_and_site_measures(config),
     ]
     if side >= ms_ssim.LEAST_TAPS:
-        method = f"mean 1 - MS-SSIM ({ms_ssim.settings(side)}) of pairs of one label"
+        method = f"mean 1 - MS-SSIM ({ms_ssim.choose_settings(side)}) of pairs of one label"
         rule = LimitRule("low", limits.ms_ssim_diversity)
         entry = {"ms_ssim_diversity": (rule, f"{method}; real: of two patients")}
         found.insert(5, MeasureGroup(measure_functions.ms_ssim_diversity, entry, "val", every=2))
@@ -129,7 +129,7 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Measur
     return found
 
 
-def tumours(config: Gate) -> list[MeasureGroup]:
+def tumour_and_site_measures(config: Gate) -> list[MeasureGroup]:
     """Return the measures of tumour shape, of agreement of image and mask, and of site coverage."""
     limits = config.limits
     columns: dict[str, tuple[tuple[str, ...], float | None, str]] = {
@@ -152,23 +152,23 @@ def tumours(config: Gate) -> list[MeasureGroup]:
                 ),
                 {key: (LimitRule("high", bound), f"Wasserstein distance of {words}; {EQUAL}")},
                 "train",
-                missing=measure_functions.without(*names),
+                missing=measure_functions.missing_tumour_figures(*names),
             )
             for key, (names, bound, words) in columns.items()
         ),
-        level(
+        mean_measure(
             "mask_label",
             measure_functions.mask_matches_label,
             LimitRule("low", limits.mask_label),
             "share of slices whose mask is empty or not as the label says",
             measure_functions.no_masks,
         ),
-        level(
+        mean_measure(
             "mask_contrast",
-            measure_functions.contrast,
+            measure_functions.mask_contrast,
             LimitRule("low", limits.mask_contrast),
             "mean |2 AUROC - 1| of the intensities in the mask against a ring around it",
-            measure_functions.without("contrast"),
+            measure_functions.missing_tumour_figures("contrast"),
         ),
         MeasureGroup(
             measure_functions.segmenter_agreement,
@@ -197,7 +197,7 @@ def tumours(config: Gate) -> list[MeasureGroup]:
     ]
 
 
-def level(
+def mean_measure(
     name: str,
     column: measure_functions.Column,
     rule: LimitRule,
@@ -206,5 +206,5 @@ def level(
 ) -> MeasureGroup:
     """Return a measure that compares means over synthetic slices and over validation slices."""
     return MeasureGroup(
-        measure_functions.level(column), {name: (rule, method)}, "val", missing=missing
+        measure_functions.mean_figure(column), {name: (rule, method)}, "val", missing=missing
     )

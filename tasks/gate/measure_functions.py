@@ -12,7 +12,7 @@ from tasks.gate.slice_features import LEVELS, SliceFeatures
 from tasks.measures.anatomy import mask_agreement, site_classifier, tumor_shape
 from tasks.measures.features.frechet import at_infinity, frechet_distance
 from tasks.measures.features.prdc import prdc
-from tasks.measures.patient_subsampling import Subsample, thinned
+from tasks.measures.patient_subsampling import Subsample, thin_subsample
 from tasks.measures.similarity import ms_ssim
 
 Floats = NDArray[np.float64]
@@ -36,14 +36,15 @@ def distance_to_validation(column: Column, compare: Callable[[Floats, Floats], f
     return figure
 
 
-def extrapolated(column: Column) -> Figure:
+def extrapolated_frechet(column: Column) -> Figure:
     """Return a figure: the Fréchet distance at infinite n, from subsets of the patients."""
     plain = distance_to_validation(column, frechet_distance)
 
     def figure(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
         tables = (sets.synthetic.table, sets.train.table, sets.val.table)
         parts = [draw] + [
-            thinned(draw, tables, share=share, seed=index) for index, share in enumerate(SHARES)
+            thin_subsample(draw, tables, share=share, seed=index)
+            for index, share in enumerate(SHARES)
         ]
         parts = [part for part in parts if len(part.reference) > 2]
         sizes = np.array([len(part.reference) for part in parts], dtype=np.float64)
@@ -56,25 +57,25 @@ def extrapolated(column: Column) -> Figure:
     return figure
 
 
-def level(column: Column) -> Figure:
+def mean_figure(column: Column) -> Figure:
     """Return a figure: the mean over synthetic slices, and that over validation slices."""
 
     def figure(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
         sides = (column(sets.synthetic)[draw.synthetic], column(sets.val)[draw.reference])
-        synthetic, real = (np.array([mean(side[np.isfinite(side)])]) for side in sides)
+        synthetic, real = (np.array([mean_or_nan(side[np.isfinite(side)])]) for side in sides)
         return synthetic, real
 
     return figure
 
 
-def mean(values: Floats) -> float:
+def mean_or_nan(values: Floats) -> float:
     """Return the mean; NaN when there are no values."""
     return float(values.mean()) if len(values) else float("nan")
 
 
 def external_features(name: str) -> Column:
     """Select the features of an external network by the name of its distance."""
-    return lambda one: one.given[name]
+    return lambda one: one.external[name]
 
 
 def column_of(*names: str) -> Column:
@@ -83,7 +84,7 @@ def column_of(*names: str) -> Column:
     return lambda one: one.tumors[:, chosen]
 
 
-def without(*names: str) -> Missing:
+def missing_tumour_figures(*names: str) -> Missing:
     """Return a check that names the sets without any tumour that has these figures."""
     column = column_of(*names)
 
@@ -132,15 +133,15 @@ def mask_matches_label(one: SliceFeatures) -> Floats:
     return np.where(known, (marked == (label == 1)).astype(float), np.nan)
 
 
-def contrast(one: SliceFeatures) -> Floats:
+def mask_contrast(one: SliceFeatures) -> Floats:
     """Return per slice (N,) how far mask and ring differ in intensity, |2 AUROC - 1| in [0, 1]."""
     return np.abs(2 * one.tumors[:, tumor_shape.COLUMNS.index("contrast")] - 1)
 
 
 def segmenter_agreement(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     """Compute the Dice score of the masks with the segmenter's output."""
-    synthetic = mask_agreement.dice(sets.synthetic.areas[draw.synthetic])
-    real = mask_agreement.dice(sets.val.areas[draw.reference])
+    synthetic = mask_agreement.set_dice(sets.synthetic.areas[draw.synthetic])
+    real = mask_agreement.set_dice(sets.val.areas[draw.reference])
     return np.array([synthetic]), np.array([real])
 
 
@@ -160,12 +161,12 @@ def site_coverage(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     for one, rows in ((sets.synthetic, draw.synthetic), (train, draw.other)):
         real = one is train or one is val
         known = one.table["site"].iloc[rows] if real else train.table["site"]
-        expected = site_classifier.frequencies(names, known)
+        expected = site_classifier.site_shares(names, known)
         sides.append(np.array([site_classifier.coverage(one.sites[rows], errors, expected)]))
     return sides[0], sides[1]
 
 
-def neighbourhood(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
+def neighbour_figures(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     """Compute precision, recall, density and coverage; NaN with at most `K` reference slices."""
     reference = sets.val.features[draw.reference]
     if len(reference) <= K:
@@ -184,8 +185,8 @@ def diversity(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     for one, rows in ((sets.synthetic, draw.synthetic), (sets.val, draw.reference)):
         label, owners = one.table["label"].to_numpy()[rows], patient_ids(one)[rows]
         alike = (label[:, None] == label[None]) & (owners[:, None] != owners[None])
-        likeness = one.coarse[rows] @ one.coarse[rows].T
-        sides.append(np.array([mean((1 - likeness[alike]).astype(np.float64))]))
+        correlations = one.coarse[rows] @ one.coarse[rows].T
+        sides.append(np.array([mean_or_nan((1 - correlations[alike]).astype(np.float64))]))
     return sides[0], sides[1]
 
 
@@ -193,13 +194,13 @@ def ms_ssim_diversity(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     """Compute the mean of 1 - MS-SSIM over pairs of one label (Odena 2017, section 4.2)."""
     sides = []
     for one, rows in ((sets.synthetic, draw.synthetic), (sets.val, draw.reference)):
-        chosen, pairs = random_partners(one, rows, seed=draw.seed)
+        chosen, pairs = random_pairs(one, rows, seed=draw.seed)
         found = ms_ssim.ms_ssim(one.images[chosen], pairs)
-        sides.append(np.array([mean(1 - found.astype(np.float64))]))
+        sides.append(np.array([mean_or_nan(1 - found.astype(np.float64))]))
     return sides[0], sides[1]
 
 
-def random_partners(one: SliceFeatures, rows: Ints, *, seed: int) -> tuple[Ints, Ints]:
+def random_pairs(one: SliceFeatures, rows: Ints, *, seed: int) -> tuple[Ints, Ints]:
     """Choose at most 30 rows of each label, and pairs (P,2) of them that share a label.
 
     Each slice is paired with the next one in a random order, unless both are of one patient.

@@ -114,11 +114,11 @@ def measure_similarity(
     """
     own = None
     if held_out:
-        people = np.unique(slices.table["subject"].to_numpy(dtype=str), return_inverse=True)[1]
-        own = people, people
+        patients = np.unique(slices.table["subject"].to_numpy(dtype=str), return_inverse=True)[1]
+        own = patients, patients
     correlated, similar, tumors, near = [], [], [], []
     mean, std = train[1].features.mean(axis=0), np.maximum(train[1].features.std(axis=0), 1e-3)
-    for (side, described), owners in ((train, None), (unseen, own)):
+    for (side, others), owners in ((train, None), (unseen, own)):
         found = ncc_search.nearest_by_ncc(
             slices.images, side.images,
             max_shift=max_shift, owners=owners, workers=workers, device=device,
@@ -126,7 +126,7 @@ def measure_similarity(
         correlated.append(found)
         similar.append(
             nearest_ssim(
-                slices.images, side.images, ours.bodies, described.bodies, correlated=found,
+                slices.images, side.images, ours.bodies, others.bodies, correlated=found,
                 max_shift=max_shift, owners=owners, workers=workers, device=device,
             )
         )  # fmt: skip
@@ -138,7 +138,7 @@ def measure_similarity(
         )  # fmt: skip
         near.append(
             nearest_rows(
-                (ours.features - mean) / std, (described.features - mean) / std,
+                (ours.features - mean) / std, (others.features - mean) / std,
                 keep=1, owners=owners,
             )
         )  # fmt: skip
@@ -161,13 +161,13 @@ def measure_similarity(
     return Similarity(correlated[0], correlated[1], rows, pairs)
 
 
-def calibrate(held_out: Similarity) -> Thresholds:
+def calibrate_thresholds(held_out: Similarity) -> Thresholds:
     """Compute thresholds from the similarity of held-out slices to training and to each other."""
     detectors = {}
     for name in DETECTORS:
         to_train, ratio = held_out.distances[name][0], held_out.proportion(name)
         known = np.isfinite(to_train) & np.isfinite(ratio)
-        if comparable(held_out)[name] >= FEW:
+        if count_comparable(held_out)[name] >= FEW:
             detectors[name] = Limits(
                 float(np.quantile(to_train[known], NEAR)),
                 float(np.quantile(ratio[known], IN_PROPORTION)),
@@ -175,14 +175,16 @@ def calibrate(held_out: Similarity) -> Thresholds:
             )
     scales = {}
     for name in TOGETHER:
-        low, middle, high = np.quantile(logs(held_out, name), [0.16, 0.5, 0.84])
+        low, middle, high = np.quantile(log_proportions(held_out, name), [0.16, 0.5, 0.84])
         scales[name] = (float(middle), float(max(high - low, 1e-6) / 2))
     return Thresholds(
-        detectors, scales, float(np.quantile(summed(held_out, scales), NEAR)) * BEYOND
+        detectors,
+        scales,
+        float(np.quantile(sum_of_log_proportions(held_out, scales), NEAR)) * BEYOND,
     )
 
 
-def comparable(held_out: Similarity) -> dict[str, int]:
+def count_comparable(held_out: Similarity) -> dict[str, int]:
     """Count the held-out slices that each detector can compare with training and unseen slices."""
     return {
         name: int((np.isfinite(a) & np.isfinite(b)).sum())
@@ -190,55 +192,60 @@ def comparable(held_out: Similarity) -> dict[str, int]:
     }
 
 
-def logs(likeness: Similarity, name: str) -> Floats:
+def log_proportions(similarity: Similarity, name: str) -> Floats:
     """Compute log proportions (N,), with the proportion clipped at 1e-6 for perfect copies."""
-    return np.log(np.maximum(likeness.proportion(name), 1e-6))
+    return np.log(np.maximum(similarity.proportion(name), 1e-6))
 
 
-def summed(likeness: Similarity, scales: dict[str, tuple[float, float]]) -> Floats:
+def sum_of_log_proportions(
+    similarity: Similarity, scales: dict[str, tuple[float, float]]
+) -> Floats:
     """Compute the sum (N,) of log proportions, each standardised by the held-out slices."""
-    parts = [(logs(likeness, name) - middle) / spread for name, (middle, spread) in scales.items()]
+    parts = [
+        (log_proportions(similarity, name) - middle) / spread
+        for name, (middle, spread) in scales.items()
+    ]
     total: Floats = np.sum(parts, axis=0)
     return total
 
 
-def detected(likeness: Similarity, thresholds: Thresholds) -> dict[str, Bools]:
+def detected_copies(similarity: Similarity, thresholds: Thresholds) -> dict[str, Bools]:
     """Return which of N slices each detector reports, and the sum of correlation and features."""
     found = {}
     for name, limits in thresholds.detectors.items():
         with np.errstate(invalid="ignore"):  # NaN, where there is no tumour, is no copy
-            ratio = likeness.proportion(name)
-            near = likeness.distances[name][0] <= limits.near
+            ratio = similarity.proportion(name)
+            near = similarity.distances[name][0] <= limits.near
             found[name] = (near & (ratio <= limits.proportion)) | (ratio <= limits.beyond_doubt)
-    found["together"] = summed(likeness, thresholds.scales) < thresholds.together
+    found["together"] = sum_of_log_proportions(similarity, thresholds.scales) < thresholds.together
     return found
 
 
-def columns(likeness: Similarity, thresholds: Thresholds, rows: Ints) -> dict[str, Any]:
+def copy_columns(similarity: Similarity, thresholds: Thresholds, rows: Ints) -> dict[str, Any]:
     """Return the columns of `samples.parquet` on copies; `rows` (M,) number the training slices.
 
     They hold each detector's ratio of distances and which detectors report the slice. `suspect_by`
     is the detector whose ratio is lowest relative to its limit, `suspicion` that quotient (below 1
     for a copy), `suspect_row` the training slice that this detector finds nearest.
     """
-    ratios = {name: likeness.proportion(name) for name in DETECTORS}
+    ratios = {name: similarity.proportion(name) for name in DETECTORS}
     names = list(thresholds.detectors)
     beside = np.stack([ratios[name] / thresholds.detectors[name].proportion for name in names])
     which = np.nan_to_num(beside, nan=np.inf).argmin(axis=0)  # (N,)
     each = np.arange(len(which))
-    meant = np.stack([likeness.rows[name] for name in names])[which, each]
-    hits = detected(likeness, thresholds)
+    suspects = np.stack([similarity.rows[name] for name in names])[which, each]
+    hits = detected_copies(similarity, thresholds)
     table = np.stack(list(hits.values()), axis=1)
     words = [",".join(name for name, hit in zip(hits, row, strict=True) if hit) for row in table]
     return {
-        "nearest_train_row": rows[likeness.rows["correlation"]],
-        "nearest_train_ncc": likeness.to_train.scores[:, 0],
-        "nearest_unseen_ncc": likeness.to_unseen.scores[:, 0],
-        "nearest_train_ssim": 1 - likeness.distances["ssim"][0],
-        "nearest_tumor_ncc": 1 - likeness.distances["tumor"][0],
+        "nearest_train_row": rows[similarity.rows["correlation"]],
+        "nearest_train_ncc": similarity.to_train.scores[:, 0],
+        "nearest_unseen_ncc": similarity.to_unseen.scores[:, 0],
+        "nearest_train_ssim": 1 - similarity.distances["ssim"][0],
+        "nearest_tumor_ncc": 1 - similarity.distances["tumor"][0],
         **{f"{name}_ratio": ratio for name, ratio in ratios.items()},
         "suspect_by": [names[index] for index in which],
-        "suspect_row": np.where(meant < 0, -1, rows[meant]),
+        "suspect_row": np.where(suspects < 0, -1, rows[suspects]),
         "suspect_ratio": np.stack([ratios[name] for name in names])[which, each],
         "suspicion": beside[which, each],
         "memorised_by": words,

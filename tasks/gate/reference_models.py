@@ -29,20 +29,22 @@ class ReferenceModels:
     """
 
     segmenter: nn.Module | None
-    sites: site_classifier.Sites | None
+    sites: site_classifier.SiteClassifier | None
     extractors: tuple[Extractor, ...]
 
     def apply(self, one: SliceFeatures, slices: SliceSet, *, device: str) -> SliceFeatures:
         """Add the models' outputs for slices that they were not trained on."""
         areas = one.areas
         if self.segmenter is not None:
-            areas = mask_agreement.overlap(self.segmenter, one.images, slices.masks, device=device)
+            areas = mask_agreement.mask_overlap(
+                self.segmenter, one.images, slices.masks, device=device
+            )
             areas[~mask_known(one.table)] = np.nan
         return replace(
             one,
             areas=areas,
             sites=one.sites if self.sites is None else self.sites.assign(site_features(one)),
-            given=self.external_features(one, device=device),
+            external=self.external_features(one, device=device),
         )
 
     def external_features(self, one: SliceFeatures, *, device: str) -> dict[str, Floats]:
@@ -58,12 +60,12 @@ class ReferenceModels:
         return {extractor.name: extractor.sha256 for extractor in every}
 
 
-def load_reference_models(config: Gate, *, device: str) -> tuple[Extractor, ...]:
+def load_external_networks(config: Gate, *, device: str) -> tuple[Extractor, ...]:
     """Load the feature networks whose weights `gate.inception` and `gate.radimagenet` name."""
     if not (config.inception or config.radimagenet):
         return ()
     from tasks.measures.features.external_feature_networks import (
-        load_given,  # torchvision's import takes a second
+        load_external_network,  # torchvision's import takes a second
     )
 
     paths: dict[Literal["inception", "radimagenet"], str | None] = {
@@ -71,7 +73,9 @@ def load_reference_models(config: Gate, *, device: str) -> tuple[Extractor, ...]
         "radimagenet": config.radimagenet,
     }
     return tuple(
-        load_given(kind, Path(path), device=device) for kind, path in paths.items() if path
+        load_external_network(kind, Path(path), device=device)
+        for kind, path in paths.items()
+        if path
     )
 
 
@@ -105,17 +109,21 @@ def fit_reference_models(
         if steps
         else None,
         site_classifier.train_site_classifier(site_features(seen), seen.table),
-        load_reference_models(config, device=device),
+        load_external_networks(config, device=device),
     )
-    ahead = found.apply(unseen, val, device=device)
-    if not mask_agreement.dice(ahead.areas) >= LEAST_DICE:
+    unseen_outputs = found.apply(unseen, val, device=device)
+    if not mask_agreement.set_dice(unseen_outputs.areas) >= LEAST_DICE:
         found = replace(found, segmenter=None)
-        ahead = replace(ahead, areas=unseen.areas)
+        unseen_outputs = replace(unseen_outputs, areas=unseen.areas)
     if found.sites is not None:
         seen = replace(seen, sites=found.sites.train)
         # A site that was not learnt would be assigned to one of the others.
         foreign = ~unseen.table["site"].isin(found.sites.names).to_numpy() if (
             "site" in unseen.table
         ) else np.ones(len(val), dtype=bool)  # fmt: skip
-        ahead.sites[foreign] = np.nan
-    return found, replace(seen, given=found.external_features(seen, device=device)), ahead
+        unseen_outputs.sites[foreign] = np.nan
+    return (
+        found,
+        replace(seen, external=found.external_features(seen, device=device)),
+        unseen_outputs,
+    )

@@ -17,8 +17,8 @@ from tasks.measures.patient_subsampling import (
     interval,
     label_groups,
     null_range,
+    null_splits,
     ratio_interval,
-    splits,
     subsamples,
 )
 from tasks.params.gate import Gate
@@ -99,12 +99,12 @@ class Measure:
         """Return the entry of `metrics.json`."""
         return {
             "value": rounded(self.value),
-            "value_ci95": ends(self.value_ci95),
+            "value_ci95": rounded_ends(self.value_ci95),
             "baseline": rounded(self.baseline),
             "ratio": rounded(self.ratio),
-            "ci95": ends(self.ci95),
-            "null95": ends(self.null95),
-            "limit": ends(self.limit),
+            "ci95": rounded_ends(self.ci95),
+            "null95": rounded_ends(self.null95),
+            "limit": rounded_ends(self.limit),
             "n": self.n,
             "patients": self.patients,
             "method": self.method,
@@ -151,7 +151,7 @@ def rounded(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
 
 
-def ends(bounds: Bound | tuple[float, float] | None) -> list[float | None] | None:
+def rounded_ends(bounds: Bound | tuple[float, float] | None) -> list[float | None] | None:
     """Return both ends of an interval, rounded."""
     return None if bounds is None else [rounded(end) for end in bounds]
 
@@ -178,7 +178,9 @@ def compared_labels(sets: Sets) -> Groups:
     return groups
 
 
-def measure_sets(sets: Sets, families: list[MeasureGroup], config: Gate) -> dict[str, Measure]:
+def measure_sets(
+    sets: Sets, measure_groups: list[MeasureGroup], config: Gate
+) -> dict[str, Measure]:
     """Compute all measures, by the names they have in `metrics.json`.
 
     Raises:
@@ -189,19 +191,23 @@ def measure_sets(sets: Sets, families: list[MeasureGroup], config: Gate) -> dict
     patients = min(side["subject"].nunique() for side in (train, val))
     chances = NULL_DRAWS if patients >= CHANCE_PATIENTS else 0
     drawn = SubsampleSet(
-        usable(
+        usable_subsamples(
             subsamples(
                 synthetic, train, val, count=POINT_DRAWS, share=1.0, seed=seed, groups=groups
             )
         ),
-        usable(
+        usable_subsamples(
             subsamples(
                 synthetic, train, val, count=config.draws, share=0.5, seed=seed + 1, groups=groups
             )
         ),
         {
-            "train": usable(splits(train, val, count=chances, seed=seed + 2, groups=groups)),
-            "val": usable(splits(val, None, count=chances, seed=seed + 3, groups=groups)),
+            "train": usable_subsamples(
+                null_splits(train, val, count=chances, seed=seed + 2, groups=groups)
+            ),
+            "val": usable_subsamples(
+                null_splits(val, None, count=chances, seed=seed + 3, groups=groups)
+            ),
         },
     )
     if not drawn.whole:
@@ -210,47 +216,53 @@ def measure_sets(sets: Sets, families: list[MeasureGroup], config: Gate) -> dict
             " validation; add patients or raise slices.val_fraction"
         )
     with ThreadPoolExecutor(config.threads) as pool:
-        parts = pool.map(lambda family: evaluate_measure_group(sets, family, drawn), families)
+        parts = pool.map(
+            lambda measure_group: evaluate_measure_group(sets, measure_group, drawn), measure_groups
+        )
         return {name: one for part in parts for name, one in part.items()}
 
 
-def usable(drawn: Iterable[Subsample]) -> list[Subsample]:
+def usable_subsamples(drawn: Iterable[Subsample]) -> list[Subsample]:
     """Return the subsamples with at least two slices: half of few patients may lack a label."""
     return [draw for draw in drawn if len(draw.reference) >= 2]
 
 
 def evaluate_measure_group(
-    sets: Sets, family: MeasureGroup, drawn: SubsampleSet
+    sets: Sets, measure_group: MeasureGroup, drawn: SubsampleSet
 ) -> dict[str, Measure]:
     """Compute figures at equal n, intervals from half-sized subsamples, and the null range."""
-    whole = figures(sets, family, drawn.whole)  # (draws, 2, K)
-    halves = figures(sets, family, drawn.halves)
-    null = figures(
-        Sets(sets.train if family.real == "train" else sets.val, sets.train, sets.val),
-        family,
-        drawn.null.get(family.real, []) if family.ratio else [],
+    whole = compute_figures(sets, measure_group, drawn.whole)  # (draws, 2, K)
+    halves = compute_figures(sets, measure_group, drawn.halves)
+    null = compute_figures(
+        Sets(sets.train if measure_group.real == "train" else sets.val, sets.train, sets.val),
+        measure_group,
+        drawn.null.get(measure_group.real, []) if measure_group.ratio else [],
     )
     draw = drawn.whole[0]
     found = {}
-    for index, (name, (rule, method)) in enumerate(family.names.items()):
+    for index, (name, (rule, method)) in enumerate(measure_group.names.items()):
         pairs = whole[:, :, index]
         finite = np.isfinite(pairs).all(axis=1)
-        told = len(pairs) > 0 and finite.mean() >= USABLE
-        value, baseline = pairs[finite].mean(axis=0) if told else (np.nan, np.nan)
-        known = family.ratio and told and baseline > 0
+        measured = len(pairs) > 0 and finite.mean() >= USABLE
+        value, baseline = pairs[finite].mean(axis=0) if measured else (np.nan, np.nan)
+        known = measure_group.ratio and measured and baseline > 0
         ratio = value / baseline if known else np.nan
         chance = null_range(
-            quotients(null[:, :, index]),
+            ratios_of_pairs(null[:, :, index]),
             side=None if rule is None else rule.side,
-            shrink=1.0 if family.real == "train" else np.sqrt(0.5),  # of half of the patients
+            shrink=1.0
+            if measure_group.real == "train"
+            else np.sqrt(0.5),  # of half of the patients
         )
         limit = None if rule is None else rule.limit(chance)
         found[name] = Measure(
-            value=float(value) if told else None,
+            value=float(value) if measured else None,
             value_ci95=interval(float(value), halves[:, 0, index]),
-            baseline=float(baseline) if told else None,
+            baseline=float(baseline) if measured else None,
             ratio=float(ratio) if known else None,
-            ci95=ratio_interval(float(ratio), quotients(halves[:, :, index])) if known else None,
+            ci95=ratio_interval(float(ratio), ratios_of_pairs(halves[:, :, index]))
+            if known
+            else None,
             null95=chance,
             limit=limit,
             n=len(draw.reference),
@@ -259,8 +271,11 @@ def evaluate_measure_group(
             draws=len(pairs),
             nan_draws=int((~finite).sum()),
         )
-        if not told:
-            why = family.missing(sets) or f"{(~finite).sum()} of {len(pairs)} draws gave no figure"
+        if not measured:
+            why = (
+                measure_group.missing(sets)
+                or f"{(~finite).sum()} of {len(pairs)} draws gave no figure"
+            )
         elif rule is not None and not known:
             why = "the figure of real slices is 0, so that there is no ratio"
         elif rule is not None and limit is None:
@@ -271,14 +286,14 @@ def evaluate_measure_group(
     return found
 
 
-def figures(sets: Sets, family: MeasureGroup, drawn: list[Subsample]) -> Floats:
+def compute_figures(sets: Sets, measure_group: MeasureGroup, drawn: list[Subsample]) -> Floats:
     """Compute figures (draws, 2, K) of every `every`-th subsample: synthetic, then real."""
-    chosen = islice(drawn, 0, None, family.every)
-    rows = [np.stack(family.figure(sets, draw)) for draw in chosen]
-    return np.array(rows).reshape(-1, 2, len(family.names))
+    chosen = islice(drawn, 0, None, measure_group.every)
+    rows = [np.stack(measure_group.figure(sets, draw)) for draw in chosen]
+    return np.array(rows).reshape(-1, 2, len(measure_group.names))
 
 
-def quotients(pairs: Floats) -> Floats:
+def ratios_of_pairs(pairs: Floats) -> Floats:
     """Compute the ratios (draws,) of pairs (draws, 2)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         found: Floats = pairs[:, 0] / pairs[:, 1]

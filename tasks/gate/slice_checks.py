@@ -34,25 +34,25 @@ class TrainingStatistics:
 
 def training_statistics(train: SliceFeatures) -> TrainingStatistics:
     """Compute means and standard deviations of training slices."""
-    mean, std = moments(train.features)
+    mean, std = mean_and_deviation(train.features)
     contrasts = train.tumors[:, CONTRAST]
     known = contrasts[np.isfinite(contrasts)]
     return TrainingStatistics(
-        moments(train.outlines),
-        moments(train.spectra),
+        mean_and_deviation(train.outlines),
+        mean_and_deviation(train.spectra),
         (mean, std),
         (train.features - mean) / std,
         float(np.median(known)) if len(known) else 0.5,
     )
 
 
-def moments(rows: Floats) -> tuple[Floats, Floats]:
+def mean_and_deviation(rows: Floats) -> tuple[Floats, Floats]:
     """Compute mean and standard deviation of each column; the latter is at least 0.001."""
     return rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-3)
 
 
 def check_scores(
-    slices: SliceFeatures, likeness: Similarity, norm: TrainingStatistics
+    slices: SliceFeatures, similarity: Similarity, norm: TrainingStatistics
 ) -> pd.DataFrame:
     """Compute the five scores of each slice; larger is worse, 0 where a check does not apply."""
     mean, std = norm.features
@@ -61,7 +61,7 @@ def check_scores(
     return pd.DataFrame(
         {
             "outline": deviation(slices.outlines, norm.outline).max(axis=1),
-            "upside_down": likeness.to_train.inverted - likeness.to_train.upright,
+            "upside_down": similarity.to_train.inverted - similarity.to_train.upright,
             "spectrum": deviation(slices.spectra, norm.spectrum).max(axis=1),
             "realism": near.mean(axis=1),
             "mask_contrast": np.nan_to_num(contrast, nan=0.0),
@@ -93,7 +93,7 @@ def check_bounds(held_out: pd.DataFrame, *, tolerance: float) -> dict[str, float
     return found
 
 
-def invalid_image(slices: SliceSet) -> Bools:
+def invalid_images(slices: SliceSet) -> Bools:
     """Return which slices (N,) are no valid image: NaN, outside [-1, 1], or of one value only."""
     images = slices.images
     finite = np.isfinite(images).all(axis=(1, 2, 3))
@@ -103,7 +103,7 @@ def invalid_image(slices: SliceSet) -> Bools:
     return np.asarray(~finite | outside | flat)
 
 
-def wrong_mask(slices: SliceSet, described: SliceFeatures) -> Bools:
+def wrong_masks(slices: SliceSet, described: SliceFeatures) -> Bools:
     """Return which masks (N,) contradict the label or lie outside the body by more than a fifth."""
     marked = slices.masks.any(axis=(1, 2))
     label = described.table["label"].to_numpy()

@@ -25,7 +25,7 @@ class SliceFeatures:
     (N,5); `tumors` (N,7), NaN where there is no mask; `histograms` (N,64), each a distribution
     over the body; `coarse` (N,K) blurred, mean 0, norm 1; `bodies` (N,H,W). From the reference
     models: `areas` (N,2) for the Dice score of the segmenter's output; `sites` (N,S)
-    probabilities; `given` features (N,D) by the name of their distance.
+    probabilities; `external` features (N,D) by the name of their distance.
     """
 
     table: pd.DataFrame
@@ -39,18 +39,18 @@ class SliceFeatures:
     bodies: NDArray[np.bool_]
     areas: Floats
     sites: Floats
-    given: dict[str, Floats] = field(default_factory=dict)
+    external: dict[str, Floats] = field(default_factory=dict)
 
     def select(self, keep: NDArray[np.bool_]) -> "SliceFeatures":
         """Return the features of the rows where `keep` (N,) is true."""
         arrays = {
             one.name: getattr(self, one.name)[keep]
             for one in fields(self)
-            if one.name not in ("table", "given")
+            if one.name not in ("table", "external")
         }
         return SliceFeatures(
             table=self.table[keep].reset_index(drop=True),
-            given={name: rows[keep] for name, rows in self.given.items()},
+            external={name: rows[keep] for name, rows in self.external.items()},
             **arrays,
         )
 

@@ -22,7 +22,7 @@ from tasks.gate.set_measures import (
     SubsampleSet,
     evaluate_measure_group,
     rounded,
-    usable,
+    usable_subsamples,
 )
 from tasks.measures.patient_subsampling import label_groups, subsamples
 from tasks.params.gate import Gate
@@ -74,16 +74,18 @@ class Subgroup:
 
 
 def subgroups(
-    sets: Sets, families: list[MeasureGroup], whole: dict[str, Measure], config: Gate
+    sets: Sets, measure_groups: list[MeasureGroup], whole: dict[str, Measure], config: Gate
 ) -> dict[str, Subgroup]:
     """Compute each part's measures and compare them with those of the whole set."""
-    some = list(parts(sets))
+    some = list(split_into_parts(sets))
     with ThreadPoolExecutor(config.threads) as pool:
-        found = pool.map(lambda part: compare(part, sets, families, whole, config.seed), some)
+        found = pool.map(
+            lambda part: evaluate_part(part, sets, measure_groups, whole, config.seed), some
+        )
         return {part.name: one for part, one in zip(some, found, strict=True)}
 
 
-def parts(sets: Sets) -> Iterator[Part]:
+def split_into_parts(sets: Sets) -> Iterator[Part]:
     """Yield the parts that occur among the validation slices."""
     sides = (sets.synthetic, sets.train, sets.val)
     for label in sorted(set(sets.val.table["label"])):
@@ -106,8 +108,8 @@ def parts(sets: Sets) -> Iterator[Part]:
             yield Part(f"site {site}", (np.ones(len(sets.synthetic.table), dtype=bool), train, val))
 
 
-def compare(
-    part: Part, sets: Sets, families: list[MeasureGroup], whole: dict[str, Measure], seed: int
+def evaluate_part(
+    part: Part, sets: Sets, measure_groups: list[MeasureGroup], whole: dict[str, Measure], seed: int
 ) -> Subgroup:
     """Compute the measures of one part and its warning."""
     chosen = [
@@ -118,20 +120,20 @@ def compare(
     least = min(len(one.table) for one in chosen)
     rare = underrepresented(part)
     if patients < 2 or least < 10:
-        said = f"too few to say: {least} slices, {patients} patients"
-        return Subgroup(None, least, patients, rare or said, {})
+        reason = f"too few to say: {least} slices, {patients} patients"
+        return Subgroup(None, least, patients, rare or reason, {})
     synthetic, train, val = (one.table for one in chosen)
     groups = label_groups((synthetic, train, val), least=LEAST_OF_LABEL)
-    drawn = usable(
+    drawn = usable_subsamples(
         subsamples(synthetic, train, val, count=DRAWS, share=1.0, seed=seed, groups=groups)
     )
     n = len(drawn[0].reference) if drawn else 0
     if n < 10:
-        said = f"too few to say: {n} slices at equal labels"
-        return Subgroup(None, n, patients, rare or said, {})
+        reason = f"too few to say: {n} slices at equal labels"
+        return Subgroup(None, n, patients, rare or reason, {})
     found: dict[str, Measure] = {}
-    for family in families:
-        found |= evaluate_measure_group(Sets(*chosen), family, SubsampleSet(drawn))
+    for measure_group in measure_groups:
+        found |= evaluate_measure_group(Sets(*chosen), measure_group, SubsampleSet(drawn))
     if part.name.startswith("site "):
         del found["site_coverage"]  # meaningless within one site
     ratio = found[FRECHET].ratio

@@ -79,7 +79,7 @@ def blocking_parts(missing: dict[str, str], sets: Sets, config: Gate) -> dict[st
     return {name: why for name, why in missing.items() if name in names}
 
 
-def way_out(name: str, why: str, config: Gate) -> str:
+def acceptance_hint(name: str, why: str, config: Gate) -> str:
     """Return which key requires a missing part, or which key to change to be accepted without it.
 
     Args:

@@ -72,18 +72,18 @@ def subsamples(
     tables = (synthetic, other, reference)
     groups = label_groups(tables) if groups is None else groups
     rng = np.random.default_rng(seed)
-    people, strangers = reference["subject"].unique(), other["subject"].unique()
-    size = max(2, round(share * min(len(people), len(strangers))))
+    patients, other_patients = reference["subject"].unique(), other["subject"].unique()
+    size = max(2, round(share * min(len(patients), len(other_patients))))
     for index in range(count):
-        chosen = reference["subject"].isin(rng.permutation(people)[:size]).to_numpy()
-        against = other["subject"].isin(rng.permutation(strangers)[:size]).to_numpy()
+        chosen = reference["subject"].isin(rng.permutation(patients)[:size]).to_numpy()
+        against = other["subject"].isin(rng.permutation(other_patients)[:size]).to_numpy()
         every = np.ones(len(synthetic), dtype=bool)
         yield Subsample(
-            *balanced(tables, (every, against, chosen), rng, groups=groups), index, groups
+            *draw_balanced(tables, (every, against, chosen), rng, groups=groups), index, groups
         )
 
 
-def splits(
+def null_splits(
     pool: pd.DataFrame,
     reference: pd.DataFrame | None,
     *,
@@ -98,14 +98,14 @@ def splits(
     the other half is also the reference.
     """
     rng = np.random.default_rng(seed)
-    people = pool["subject"].unique()
-    size = len(people) // 2
+    patients = pool["subject"].unique()
+    size = len(patients) // 2
     if reference is not None:
         size = min(size, reference["subject"].nunique())
     if size < 2:
         return
     for index in range(count):
-        order = rng.permutation(people)
+        order = rng.permutation(patients)
         first, second = (
             pool["subject"].isin(part).to_numpy() for part in (order[:size], order[size : 2 * size])
         )
@@ -116,10 +116,10 @@ def splits(
             chosen = reference["subject"].isin(known).to_numpy()
             tables, allowed = (pool, pool, reference), (first, second, chosen)
         labels = label_groups(tables) if groups is None else groups
-        yield Subsample(*balanced(tables, allowed, rng, groups=labels), index, labels)
+        yield Subsample(*draw_balanced(tables, allowed, rng, groups=labels), index, labels)
 
 
-def thinned(draw: Subsample, tables: Tables, *, share: float, seed: int) -> Subsample:
+def thin_subsample(draw: Subsample, tables: Tables, *, share: float, seed: int) -> Subsample:
     """Draw a share of a subsample's patients, and as many of its images, balanced by label.
 
     `tables` are those of the synthetic, the other and the reference slices.
@@ -130,16 +130,16 @@ def thinned(draw: Subsample, tables: Tables, *, share: float, seed: int) -> Subs
         inside = np.zeros(len(table), dtype=bool)
         inside[rows] = True
         if "subject" in table:
-            people = table["subject"][inside].unique()
-            kept = rng.permutation(people)[: max(2, round(share * len(people)))]
-            inside &= table["subject"].isin(kept).to_numpy()
+            patients = table["subject"][inside].unique()
+            chosen_patients = rng.permutation(patients)[: max(2, round(share * len(patients)))]
+            inside &= table["subject"].isin(chosen_patients).to_numpy()
         allowed.append(inside)
     first, second, third = allowed
-    chosen = balanced(tables, (first, second, third), rng, groups=draw.groups)
+    chosen = draw_balanced(tables, (first, second, third), rng, groups=draw.groups)
     return Subsample(*chosen, draw.seed, draw.groups)
 
 
-def balanced(
+def draw_balanced(
     tables: Tables,
     allowed: tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]],
     rng: np.random.Generator,
@@ -201,7 +201,7 @@ def null_range(
     """Compute the range that holds 95 % of the ratios of real patients to real patients.
 
     Args:
-        ratios: of the subsamples of `splits`.
+        ratios: of the subsamples of `null_splits`.
         side: `low` or `high` for that end of the range alone, else the middle 95 %.
         shrink: factor on the logarithms, for splits with fewer patients than the sets compared.
     """

@@ -172,9 +172,9 @@ def test_tumours_without_outlines_are_not_slices_without_tumour() -> None:
     outlined = prepare_reference(
         train.select(train.table["mask_known"].to_numpy()), real().val, CONFIG
     )
-    assert beside.experts.segmenter is not None and outlined.experts.segmenter is not None
+    assert beside.models.segmenter is not None and outlined.models.segmenter is not None
     for ours, theirs in zip(
-        beside.experts.segmenter.parameters(), outlined.experts.segmenter.parameters(), strict=True
+        beside.models.segmenter.parameters(), outlined.models.segmenter.parameters(), strict=True
     ):
         np.testing.assert_array_equal(ours.detach().numpy(), theirs.detach().numpy())
 

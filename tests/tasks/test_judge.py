@@ -101,17 +101,21 @@ def test_copies_are_rejected_also_as_pictures_without_masks(tmp_path: Path) -> N
 
 def test_arrays_pictures_and_nifti_files_hold_the_same_slices(tmp_path: Path) -> None:
     real = cohort(16, 2)
-    expected = image_folders.read(write(tmp_path / "npy", real), name="real").slices
+    expected = image_folders.read_folder(write(tmp_path / "npy", real), name="real").slices
     for kind in ("png", "nii.gz"):
-        found = image_folders.read(write_files(tmp_path / kind, real, kind), name="real").slices
+        found = image_folders.read_folder(
+            write_files(tmp_path / kind, real, kind), name="real"
+        ).slices
         np.testing.assert_allclose(found.images, expected.images, atol=1 / 127)
         np.testing.assert_array_equal(found.masks, expected.masks)
         pd.testing.assert_frame_equal(found.table.drop(columns="file"), expected.table)
-    bare = image_folders.read(write_files(tmp_path / "bare", real, "png", masks=False), name="real")
+    bare = image_folders.read_folder(
+        write_files(tmp_path / "bare", real, "png", masks=False), name="real"
+    )
     assert not bare.slices.table["masked"].any()
     assert bare.slices.table["label"].tolist() == real.table["label"].tolist()
     (tmp_path / "bare/slices.csv").unlink()
-    unknown = image_folders.read(tmp_path / "bare", name="real").slices.table
+    unknown = image_folders.read_folder(tmp_path / "bare", name="real").slices.table
     assert (unknown["label"] == -1).all()
     assert unknown["subject"].nunique() == len(real)
 
@@ -121,7 +125,9 @@ def test_folders_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None
 
     def refused(name: str) -> str:
         with pytest.raises(InputError) as caught:
-            image_folders.halves(image_folders.read(tmp_path / name, name="real").slices, seed=0)
+            image_folders.split_patients(
+                image_folders.read_folder(tmp_path / name, name="real").slices, seed=0
+            )
         assert "\n" not in str(caught.value)
         return str(caught.value)
 

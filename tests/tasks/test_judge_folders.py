@@ -57,7 +57,7 @@ def fresh(tmp_path: Path) -> Path:
 
 def refusal(folder: Path) -> str:
     with pytest.raises(InputError) as caught:
-        image_folders.read(folder, name="real")
+        image_folders.read_folder(folder, name="real")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -111,7 +111,7 @@ def test_arrays_are_read_as_they_were_meant_or_refused(
     np.save(folder / "images.npy", AXES[axes](change(images)))
     np.save(folder / "masks.npy", masks)
     try:
-        side = image_folders.read(folder, name="real")
+        side = image_folders.read_folder(folder, name="real")
     except InputError as error:
         assert "\n" not in str(error)
         assert not (known and axes in ("(N,H,W)", "(N,1,H,W)", "(N,H,W,1)"))
@@ -125,7 +125,7 @@ def test_arrays_are_read_as_they_were_meant_or_refused(
 def test_slices_of_one_picture_repeated_are_no_other_order_of_axes(tmp_path: Path) -> None:
     images, _ = heads(1)
     np.save(tmp_path / "images.npy", np.repeat(images, 30, axis=0))
-    assert len(image_folders.read(tmp_path, name="synthetic").slices) == 30
+    assert len(image_folders.read_folder(tmp_path, name="synthetic").slices) == 30
 
 
 NAMES = {
@@ -168,7 +168,7 @@ def test_rows_in_any_order_are_joined_by_file(
     ]
     order.shuffle(rows)
     write_rows(folder / "slices.csv", [column, "subject", "label"], rows, separator)
-    side = image_folders.read(folder, name="real")
+    side = image_folders.read_folder(folder, name="real")
     meant = {name: number for number, name in enumerate(called)}
     places = [meant[name] for name in side.slices.table["file"]]
     assert np.allclose(side.slices.images[:, 0], images[places], atol=1 / 127)
@@ -198,11 +198,11 @@ def test_without_file_names_rows_are_joined_only_where_one_order_is_possible(
         write_pngs(folder, names, images)
         write_rows(folder / "slices.csv", ["subject", "label"], rows)
     assert "column file" in refusal(natural)
-    side = image_folders.read(padded, name="real")
+    side = image_folders.read_folder(padded, name="real")
     assert "for want of a column file" in side.assumed["rows"]
     assert side.slices.table["subject"].tolist() == [f"P{number}" for number in range(12)]
     write_rows(equal / "slices.csv", ["label"], [[1]] * 12)
-    assert image_folders.read(equal, name="real").slices.table["label"].tolist() == [1] * 12
+    assert image_folders.read_folder(equal, name="real").slices.table["label"].tolist() == [1] * 12
 
 
 def test_a_table_that_does_not_fit_the_files_is_refused(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_pictures_and_masks_may_be_of_other_endings_and_cases(tmp_path: Path) ->
     ):
         picture(images[number]).save(tmp_path / f"s{number}{ending}", quality=95)
         Image.fromarray(masks[number] * 255).save(tmp_path / f"s{number}_MASK{mask_ending}")
-    side = image_folders.read(tmp_path, name="real")
+    side = image_folders.read_folder(tmp_path, name="real")
     assert np.array_equal(side.slices.masks, masks)
     assert side.slices.table["masked"].all()
     assert np.abs(side.slices.images[:, 0] - images).mean() < 0.02
@@ -250,7 +250,7 @@ def test_files_that_may_mean_two_things_are_refused(tmp_path: Path) -> None:
     picture(images[0]).save(tmp_path / "a_T1w.png")
     assert "b.png has fewer channels" in refusal(tmp_path)
     picture(images[1]).save(tmp_path / "b_T1w.png")
-    side = image_folders.read(tmp_path, name="real")
+    side = image_folders.read_folder(tmp_path, name="real")
     assert side.slices.images.shape[:2] == (2, 2)
     assert "T1" in side.assumed["channels"]
 
@@ -282,19 +282,19 @@ def test_a_patient_on_both_sides_is_found_however_the_id_is_spelled(
         first = start + 50 * (number and apart)
         ids = [[SPELLINGS[spelling](first + row // 2)] for row in range(20)]
         write_rows(folder / "slices.csv", ["subject"], ids)
-        sides.append(image_folders.read(folder, name="real"))
+        sides.append(image_folders.read_folder(folder, name="real"))
         assert sides[-1].slices.table["subject"].nunique() == 10
     if apart:
-        assert image_folders.separate(*sides) is None
+        assert image_folders.check_separate(*sides) is None
         return
     with pytest.raises(InputError, match="10 patients are in --train and in --real"):
-        image_folders.separate(*sides)
+        image_folders.check_separate(*sides)
 
 
 def test_one_id_in_two_spellings_is_one_patient_and_this_is_said(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", heads(4)[0])
     write_rows(tmp_path / "slices.csv", ["subject"], [["7"], ["007"], ["7.0"], ["8"]])
-    side = image_folders.read(tmp_path, name="real")
+    side = image_folders.read_folder(tmp_path, name="real")
     assert side.slices.table["subject"].tolist() == ["7", "7", "7", "8"]
     assert "spelled otherwise" in side.assumed["subjects"]
 
@@ -305,9 +305,9 @@ def test_slices_on_both_sides_are_found_also_where_nobody_is_named(tmp_path: Pat
     for chosen in (slice(0, 20), slice(18, 30)):
         folder = fresh(tmp_path)
         np.save(folder / "images.npy", images[chosen])
-        sides.append(image_folders.read(folder, name="real"))
+        sides.append(image_folders.read_folder(folder, name="real"))
     with pytest.raises(InputError, match="2 slices of --real are also in --train"):
-        image_folders.separate(*sides)
+        image_folders.check_separate(*sides)
 
 
 def test_sites_of_one_side_only_are_left_out_and_said(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_sites_of_one_side_only_are_left_out_and_said(tmp_path: Path) -> None:
         np.save(folder / "images.npy", images)
         if name == "--train":
             write_rows(folder / "slices.csv", ["subject", "site"], [[i, "A"] for i in range(20)])
-        sides[name] = image_folders.read(folder, name="real").slices
+        sides[name] = image_folders.read_folder(folder, name="real").slices
     kept, note = image_folders.drop_lonely_sites(sides)
     assert all("site" not in side.table for side in kept.values())
     assert note is not None and "--real" in note

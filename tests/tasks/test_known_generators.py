@@ -32,7 +32,7 @@ def called(slices: SliceSet) -> dict[str, np.ndarray]:
         (real().val, real().unseen),
         max_shift=CONFIG.max_shift,
     )
-    return memorisation.detected(found, real().thresholds)
+    return memorisation.detected_copies(found, real().thresholds)
 
 
 def share(slices: SliceSet) -> float:

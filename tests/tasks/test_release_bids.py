@@ -116,7 +116,7 @@ def test_released_pictures_read_back_with_every_channel_mask_and_label(
     assert found.masks is not None and np.array_equal(found.masks, candidate.masks)
     assert found.images.shape == candidate.images.shape
     assert np.abs(found.images - candidate.images).max() < 1 / 125
-    side = image_folders.read(root / "data/release/png", name="synthetic")
+    side = image_folders.read_folder(root / "data/release/png", name="synthetic")
     assert side.slices.table["file"].tolist() == [f"{one}.png" for one in found.table["subject"]]
 
 

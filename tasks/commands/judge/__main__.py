@@ -51,22 +51,22 @@ def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
         raise errors.InputError(f"{out} is no folder; give --out a folder, new or not")
     config = params.read_section(Gate) if params.PARAMS.exists() else Gate(seed=0, threads=1)
     device = str(torch_setup.setup_torch(config.threads))
-    read = {"synthetic": image_folders.read(synthetic, name="synthetic")}
-    read["real"] = image_folders.read(real, name="real")
+    read = {"synthetic": image_folders.read_folder(synthetic, name="synthetic")}
+    read["real"] = image_folders.read_folder(real, name="real")
     made, unseen = read["synthetic"].slices, read["real"].slices
     check_size("synthetic", made, unseen)
     notes = []
     if train is None:
-        seen, unseen = image_folders.halves(unseen, seed=config.seed)
+        seen, unseen = image_folders.split_patients(unseen, seed=config.seed)
         notes.append(
             "No training slices were given (--train): copies were sought among one half of the"
             " real patients only, so copies of others go unseen."
         )
     else:
-        read["train"] = image_folders.read(train, name="train")
+        read["train"] = image_folders.read_folder(train, name="train")
         seen = read["train"].slices
         check_size("training", seen, unseen)
-        notes += filter(None, [image_folders.separate(read["train"], read["real"])])
+        notes += filter(None, [image_folders.check_separate(read["train"], read["real"])])
         both, note = image_folders.drop_lonely_sites({"--train": seen, "--real": unseen})
         seen, unseen = both["--train"], both["--real"]
         notes += filter(None, [note])
@@ -91,12 +91,15 @@ def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
     if FILE_COLUMN in made.table:
         samples = samples.assign(**{FILE_COLUMN: made.table[FILE_COLUMN].to_numpy()})
     samples.to_parquet(out / "samples.parquet", index=False)
-    (out / "report.html").write_text(verdict_page.render(found, made, seen, notes, assumed))
+    (out / "report.html").write_text(verdict_page.render_page(found, made, seen, notes, assumed))
     print(f"{found.verdict}: {found.images['accepted']} of {found.images['n']} images pass")
-    missing = [f"{name}: not measured: {why}" for name, why in found.unsaid().items()]
+    missing = [
+        f"{name}: not measured: {why}"
+        for name, why in found.not_measured_without_rejection().items()
+    ]
     for line in [*found.reasons, *notes, *missing]:
         print(f"- {line}")
-    print(f"assumed: {image_folders.as_line(assumed)}")
+    print(f"assumed: {image_folders.format_assumptions(assumed)}")
     print(f"{out}/report.html")
     return found.verdict
 

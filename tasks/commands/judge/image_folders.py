@@ -16,7 +16,7 @@ FLAT = 0.02  # standard deviation; slices with less, such as black ones, are equ
 
 
 @dataclass(frozen=True)
-class Side:
+class FolderSlices:
     """One folder: its slices, whether its table names patients, and what was assumed about it.
 
     `slices.table` has `row`, `seed`, `subject`, `label` (-1 unknown), `masked`, and `site`, `file`
@@ -28,7 +28,7 @@ class Side:
     assumed: dict[str, str]
 
 
-def read(folder: Path, *, name: str) -> Side:
+def read_folder(folder: Path, *, name: str) -> FolderSlices:
     """Read one folder, with the columns `subject`, `label`, `site` of its `slices.csv`.
 
     Without subjects every slice counts as its own patient, which makes intervals too narrow.
@@ -46,7 +46,7 @@ def read(folder: Path, *, name: str) -> Side:
     named = "subject" in given
     if named:
         table["subject"] = parse_subjects(given, folder / "slices.csv")
-        table["subject"], assumed["subjects"] = merged(table["subject"])
+        table["subject"], assumed["subjects"] = unify_ids(table["subject"])
     else:
         table["subject"] = [f"slice {row} of {name}" for row in range(n)]
         assumed["subjects"] = "none named, each slice a patient"
@@ -57,35 +57,35 @@ def read(folder: Path, *, name: str) -> Side:
         table[FILE_COLUMN] = given[FILE_COLUMN]
     empty = np.zeros((n, *found.images.shape[2:]), dtype=np.uint8)
     masks = empty if found.masks is None else found.masks
-    return Side(SliceSet(found.images, masks, table), named, assumed)
+    return FolderSlices(SliceSet(found.images, masks, table), named, assumed)
 
 
-def merged(subjects: pd.Series) -> tuple[pd.Series, str]:
+def unify_ids(subjects: pd.Series) -> tuple[pd.Series, str]:
     """Unify ids that differ only in spelling (`comparable_id`); return them and a note."""
     keys = subjects.map(comparable_id)
     first = subjects.groupby(keys).transform("first")
     several = int(subjects.nunique() - keys.nunique())
-    said = f"{keys.nunique()} of slices.csv, as text"
+    note = f"{keys.nunique()} of slices.csv, as text"
     if several:
-        said += f"; {several} spelled otherwise (zeros in front, .0, case, sub-) taken for others"
-    return first, said
+        note += f"; {several} spelled otherwise (zeros in front, .0, case, sub-) taken for others"
+    return first, note
 
 
-def halves(real: SliceSet, *, seed: int) -> tuple[SliceSet, SliceSet]:
+def split_patients(real: SliceSet, *, seed: int) -> tuple[SliceSet, SliceSet]:
     """Split patients at random into two halves of equal number.
 
     Raises:
         InputError: when there are fewer than 4 patients.
     """
-    people = np.sort(real.table["subject"].unique())
-    if len(people) < 4:
-        raise InputError(f"{len(people)} real patients, at least 4 are needed without --train")
-    chosen = np.random.default_rng(seed).permutation(people)[: len(people) // 2]
+    patients = np.sort(real.table["subject"].unique())
+    if len(patients) < 4:
+        raise InputError(f"{len(patients)} real patients, at least 4 are needed without --train")
+    chosen = np.random.default_rng(seed).permutation(patients)[: len(patients) // 2]
     first = real.table["subject"].isin(chosen).to_numpy()
     return real.select(first), real.select(~first)
 
 
-def separate(train: Side, real: Side) -> str | None:
+def check_separate(train: FolderSlices, real: FolderSlices) -> str | None:
     """Check that no patient and no slice is in both folders: copies would look like new images.
 
     Returns:
@@ -139,7 +139,7 @@ def drop_lonely_sites(sides: Mapping[str, SliceSet]) -> tuple[dict[str, SliceSet
     )
 
 
-def as_line(assumed: Mapping[str, Mapping[str, str]]) -> str:
+def format_assumptions(assumed: Mapping[str, Mapping[str, str]]) -> str:
     """Format the assumptions about each folder as one line."""
     return "; ".join(
         f"{name}: " + ", ".join(f"{key} {words}" for key, words in of.items())

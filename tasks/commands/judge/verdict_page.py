@@ -17,7 +17,7 @@ PAIRS = 8
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
-def render(
+def render_page(
     found: GateResult,
     synthetic: SliceSet,
     train: SliceSet,
@@ -34,7 +34,7 @@ def render(
             "by": by,
             "ratio": f"{ratio:.3f}",
             "refused": reason == "memorised",
-            "picture": picture(synthetic.images[int(place)], train.images[places[nearest]]),
+            "picture": encode_pair(synthetic.images[int(place)], train.images[places[nearest]]),
         }
         for place, nearest, by, ratio, reason in zip(
             suspicious.index,
@@ -48,17 +48,17 @@ def render(
     refused = list(found.samples["reason"].dropna().value_counts().items())
     template = Environment(autoescape=True).from_string(TEMPLATE.read_text())
     return template.render(
-        found=found, notes=notes, pairs=pairs, refused=refused, words=WORDS, figure=figure,
-        bound=bound, assumed=assumed,
+        found=found, notes=notes, pairs=pairs, refused=refused, words=WORDS, figure=format_figure,
+        bound=format_limit, assumed=assumed,
     )  # fmt: skip
 
 
-def figure(value: float | None) -> str:
+def format_figure(value: float | None) -> str:
     """Format a figure with three digits, or a dash when it was not measured."""
     return "–" if value is None else f"{value:.3g}"  # noqa: RUF001
 
 
-def bound(limit: tuple[float | None, float | None]) -> str:
+def format_limit(limit: tuple[float | None, float | None]) -> str:
     """Format a limit in words."""
     low, high = limit
     if low is None:
@@ -66,7 +66,7 @@ def bound(limit: tuple[float | None, float | None]) -> str:
     return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
 
 
-def picture(left: NDArray[np.float32], right: NDArray[np.float32]) -> str:
+def encode_pair(left: NDArray[np.float32], right: NDArray[np.float32]) -> str:
     """Encode two slices (C,H,W) side by side as a PNG in base64."""
     both = np.hstack([left.mean(axis=0), right.mean(axis=0)])
     grey = Image.fromarray(((both + 1) * 127.5).clip(0, 255).astype(np.uint8))

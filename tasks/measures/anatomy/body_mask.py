@@ -19,10 +19,10 @@ def body_masks(images: NDArray[np.float32]) -> Bools:
     The body is what is bright in the blurred mean channel, with its holes filled.
     """
     bright = ndimage.gaussian_filter(images.mean(axis=1), 0.7, axes=(1, 2)) > AIR
-    return np.stack([filled(image) for image in bright])
+    return np.stack([fill_holes(image) for image in bright])
 
 
-def filled(bright: Bools) -> Bools:
+def fill_holes(bright: Bools) -> Bools:
     """Fill the holes: dark pieces that do not touch the frame; equal to `binary_fill_holes`."""
     pieces, _ = ndimage.label(np.pad(~bright, 1, constant_values=True))
     inside: Bools = (pieces != pieces[0, 0])[1:-1, 1:-1]

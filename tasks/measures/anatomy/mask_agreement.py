@@ -45,8 +45,10 @@ def train_segmenter(
     pools = [pool if len(pool) else pools[0] for pool in pools]
     rng = np.random.default_rng(seed)
     rows = [np.concatenate([rng.choice(pool, BATCH // 2) for pool in pools]) for _ in range(steps)]
-    images = torch.from_numpy(padded(shrunk(train.images), -1)).to(device)
-    masks = torch.from_numpy(padded(marks(train.masks)[:, None], 0)).float().to(device)
+    images = torch.from_numpy(pad_to_multiple(shrink(train.images), -1)).to(device)
+    masks = (
+        torch.from_numpy(pad_to_multiple(shrink_masks(train.masks)[:, None], 0)).float().to(device)
+    )
     network = build_segmenter(train.images.shape[1], seed=seed, widths=WIDTHS).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -63,7 +65,7 @@ def train_segmenter(
 
 
 @torch.inference_mode()
-def overlap(
+def mask_overlap(
     network: nn.Module, images: NDArray[np.float32], masks: NDArray[np.uint8], *, device: str
 ) -> Floats:
     """Count pixels (N,2) of each slice: twice the overlap of mask and output, and their sum.
@@ -72,15 +74,17 @@ def overlap(
     """
     rows = []
     for start in range(0, len(images), 64):
-        x = torch.from_numpy(padded(shrunk(images[start : start + 64]), -1)).to(device)
-        mask = torch.from_numpy(padded(marks(masks[start : start + 64]), 0)).to(device)
+        x = torch.from_numpy(pad_to_multiple(shrink(images[start : start + 64]), -1)).to(device)
+        mask = torch.from_numpy(pad_to_multiple(shrink_masks(masks[start : start + 64]), 0)).to(
+            device
+        )
         found = network(x)[:, 0] > 0  # (B,H,W): probability above one half
         both = (found & mask).sum(dim=(1, 2))
         rows.append(torch.stack([2 * both, found.sum(dim=(1, 2)) + mask.sum(dim=(1, 2))], dim=1))
     return torch.cat(rows).cpu().double().numpy()
 
 
-def shrunk(images: NDArray[Any]) -> NDArray[np.float32]:
+def shrink(images: NDArray[Any]) -> NDArray[np.float32]:
     """Shrink images (...,H,W) to 64 to 127 pixels on the shorter side, by means of blocks."""
     height, width = images.shape[-2:]
     factor = max(min(height, width) // SIDE, 1)
@@ -92,14 +96,14 @@ def shrunk(images: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(blocks.mean(axis=(-3, -1), dtype=np.float32))
 
 
-def marks(masks: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def shrink_masks(masks: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Shrink masks (N,H,W) to the smaller grid; true where half of a pixel lies under the mask."""
     return np.concatenate(
-        [shrunk(masks[start : start + 64] > 0) >= 0.5 for start in range(0, len(masks), 64)]
+        [shrink(masks[start : start + 64] > 0) >= 0.5 for start in range(0, len(masks), 64)]
     )
 
 
-def padded(images: NDArray[Any], fill: float) -> NDArray[Any]:
+def pad_to_multiple(images: NDArray[Any], fill: float) -> NDArray[Any]:
     """Pad images (...,H,W) with `fill` to the right and below, to multiples of the coarsest pixel.
 
     Added air changes nothing that a mask could mark.
@@ -109,8 +113,8 @@ def padded(images: NDArray[Any], fill: float) -> NDArray[Any]:
     return np.pad(images, padding, constant_values=fill)
 
 
-def dice(areas: Floats) -> float:
-    """Compute the Dice score of a set from its rows (N,2) of `overlap`.
+def set_dice(areas: Floats) -> float:
+    """Compute the Dice score of a set from its rows (N,2) of `mask_overlap`.
 
     It is one score over all pixels of the set, so slices without a tumour count too. NaN rows do
     not count; NaN when nothing is marked.

@@ -27,7 +27,7 @@ def radial_log_power(images: NDArray[np.float32]) -> Floats:
     """
     height, width = images.shape[2:]
     window = np.outer(np.hanning(height), np.hanning(width)).astype(np.float32)
-    weights = averages(height, width)
+    weights = band_weights(height, width)
     rows = [np.empty((0, weights.shape[1]))]
     for start in range(0, len(images), AT_ONCE):
         grey = images[start : start + AT_ONCE].mean(axis=1, dtype=np.float32)
@@ -38,7 +38,7 @@ def radial_log_power(images: NDArray[np.float32]) -> Floats:
 
 
 @cache
-def averages(height: int, width: int) -> NDArray[np.float32]:
+def band_weights(height: int, width: int) -> NDArray[np.float32]:
     """Return weights (H (W/2+1),15) of powers in half a spectrum: bands, then Nyquist points."""
     radius = np.hypot(*np.meshgrid(np.fft.fftfreq(height), np.fft.fftfreq(width), indexing="ij"))
     band = np.minimum((radius / radius.max() * BANDS).astype(int), BANDS - 1)

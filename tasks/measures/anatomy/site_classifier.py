@@ -24,7 +24,7 @@ FOLDS = 5
 PULL = 0.02  # weight of the expected shares against the squared residuals
 
 
-class Sites:
+class SiteClassifier:
     """A classifier of sites, and its probabilities for the slices that it was trained on.
 
     `names` are the S sites with enough training patients. `train` (N,S) holds the probability of
@@ -36,7 +36,7 @@ class Sites:
 
         known = table["site"].isin(names).to_numpy()
         sites = table["site"][known].astype(str)
-        model = classifier()
+        model = build_classifier()
         self.names = names
         self.train = np.full((len(table), len(names)), np.nan)
         self.train[known] = cross_val_predict(
@@ -51,7 +51,7 @@ class Sites:
         return found
 
 
-def classifier() -> "Pipeline":
+def build_classifier() -> "Pipeline":
     """Return a logistic regression on standardised features that weights all sites equally."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -62,16 +62,16 @@ def classifier() -> "Pipeline":
     )
 
 
-def train_site_classifier(features: Floats, table: pd.DataFrame) -> Sites | None:
+def train_site_classifier(features: Floats, table: pd.DataFrame) -> SiteClassifier | None:
     """Train a classifier of sites; None unless two sites have enough patients."""
     if "site" not in table or "subject" not in table:
         return None
     patients = table.dropna(subset=["site"]).groupby("site")["subject"].nunique()
     names = sorted(map(str, patients.index[patients >= FEWEST_PATIENTS]))
-    return Sites(features, table, names) if len(names) > 1 else None
+    return SiteClassifier(features, table, names) if len(names) > 1 else None
 
 
-def frequencies(names: list[str], sites: pd.Series) -> Floats:
+def site_shares(names: list[str], sites: pd.Series) -> Floats:
     """Return the share (S,) of each site among the slices whose site is in `names`."""
     counts = np.array([float((sites == name).sum()) for name in names])
     shares: Floats = counts / max(counts.sum(), 1)

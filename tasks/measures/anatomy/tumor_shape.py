@@ -25,7 +25,7 @@ def tumor_shapes(images: NDArray[np.float32], masks: NDArray[np.uint8], bodies: 
     rows = np.full((len(masks), len(COLUMNS)), np.nan)
     for row, image, mask, body in zip(rows, grey, masks > 0, bodies, strict=True):
         if mask.any() and body.any():
-            (top, bottom), (left, right) = extent(body)
+            (top, bottom), (left, right) = body_extent(body)
             centre = ndimage.center_of_mass(mask)
             ring = ndimage.binary_dilation(mask, iterations=RING) & ~mask & body
             row[:] = (
@@ -34,12 +34,12 @@ def tumor_shapes(images: NDArray[np.float32], masks: NDArray[np.uint8], bodies: 
                 (centre[1] - left) / max(right - left, 1),
                 (mask & body).sum() / mask.sum(),
                 auroc(image[mask], image[ring]),
-                *shape(mask),
+                *largest_piece_shape(mask),
             )
     return rows
 
 
-def extent(body: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:
+def body_extent(body: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return first and last row, first and last column of a body without its specks.
 
     Pieces of less than a tenth of the largest one are specks: a single bright pixel in the air
@@ -54,7 +54,7 @@ def extent(body: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:
     return (int(rows[0]), int(rows[-1])), (int(columns[0]), int(columns[-1]))
 
 
-def shape(mask: NDArray[np.bool_]) -> tuple[float, float]:
+def largest_piece_shape(mask: NDArray[np.bool_]) -> tuple[float, float]:
     """Compute solidity (area over that of the convex hull) and eccentricity of the largest piece.
 
     Eccentricity is that of the ellipse with the same second moments: 0 a disc, near 1 a line.

@@ -19,7 +19,9 @@ from tasks.measures.features.feature_extraction import Extractor
 from tasks.stage.errors import InputError
 
 
-def load_given(kind: Literal["inception", "radimagenet"], path: Path, *, device: str) -> Extractor:
+def load_external_network(
+    kind: Literal["inception", "radimagenet"], path: Path, *, device: str
+) -> Extractor:
     """Load the network whose file of weights `gate.inception` or `gate.radimagenet` names.
 
     Raises:

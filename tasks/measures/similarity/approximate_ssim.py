@@ -90,7 +90,7 @@ def ssim_pairs(
             rows = slice(top, top + CHUNK)
             for left in range(0, len(b), CHUNK):
                 columns = slice(left, left + CHUNK)
-                found[rows, columns] = chunk(
+                found[rows, columns] = compare_chunk(
                     (a[rows], None if bodies_a is None else bodies_a[rows]),
                     (b[columns], None if bodies_b is None else bodies_b[columns]),
                     grid, pool,
@@ -120,7 +120,7 @@ def best_pairs(
     for left in range(0, m, CHUNK):
         columns = slice(left, left + CHUNK)
         some = b[0][columns], None if b[1] is None else b[1][columns]
-        table = chunk(a, some, grid, pool)
+        table = compare_chunk(a, some, grid, pool)
         if owners is not None:
             mine, theirs = (torch.as_tensor(side, device=grid.device) for side in owners)
             table[mine[:, None] == theirs[columns]] = -torch.inf
@@ -132,7 +132,9 @@ def best_pairs(
     return places.cpu().numpy().astype(np.intp), values.cpu().numpy()
 
 
-def chunk(a: ImagesAndBodies, b: ImagesAndBodies, grid: Grid, pool: ThreadPoolExecutor) -> Tensor:
+def compare_chunk(
+    a: ImagesAndBodies, b: ImagesAndBodies, grid: Grid, pool: ThreadPoolExecutor
+) -> Tensor:
     """Compute the approximate SSIM (N,M) of one chunk of pairs, one row of windows at a time."""
     total = torch.zeros((len(a[0]), len(b[0])), device=grid.device)
     empty = torch.zeros_like(total)  # windows in which neither body lies
@@ -142,10 +144,11 @@ def chunk(a: ImagesAndBodies, b: ImagesAndBodies, grid: Grid, pool: ThreadPoolEx
     bodies = [side[1] for side in (a, b) if side[1] is not None]
     # Where all images of both sets are air, no window counts.
     used = np.any([one.any(axis=0) for one in bodies], axis=0) if len(bodies) == 2 else None
-    sides = (unfolded(side, grid, used, left=side is a) for side in (a, b))
+    sides = (window_factors(side, grid, used, left=side is a) for side in (a, b))
     for left, right in zip(*sides, strict=True):
         jobs = [
-            pool.submit(block, left, right, slice(start, start + rows), total) for start in starts
+            pool.submit(add_block, left, right, slice(start, start + rows), total)
+            for start in starts
         ]
         empty.addmm_(left.away.T, right.away)
         windows += len(left.away)
@@ -154,7 +157,7 @@ def chunk(a: ImagesAndBodies, b: ImagesAndBodies, grid: Grid, pool: ThreadPoolEx
     return total.div_((windows - empty).clamp_(min=1))
 
 
-def polynomials(degree: int) -> Floats:
+def polynomial_weights(degree: int) -> Floats:
     """Return weights (degree + 1, 11) that give a window's coefficients along one axis.
 
     Row i holds the polynomial of degree i times the Gaussian. The polynomials are orthonormal under
@@ -167,7 +170,7 @@ def polynomials(degree: int) -> Floats:
     return weights
 
 
-def unfolded(
+def window_factors(
     side: ImagesAndBodies, grid: Grid, used: Bools | None, *, left: bool
 ) -> Iterator[Factors]:
     """Yield the factors of one row of windows at a time; only where `used` (H,W) is true."""
@@ -175,7 +178,7 @@ def unfolded(
     scaled = ((images.mean(axis=1) + 1) / 2).astype(np.float32)
     n, height, width = scaled.shape
     inside = np.ones(scaled.shape, dtype=bool) if bodies is None else bodies
-    weights = polynomials(min(degree, len(TAPS) - 1))  # (P,11)
+    weights = polynomial_weights(min(degree, len(TAPS) - 1))  # (P,11)
     pairs = [(i, j) for i, j in np.ndindex(len(weights), len(weights)) if 0 < i + j <= degree]
     everywhere = np.arange(RADIUS, width - RADIUS, stride)
     for row in range(RADIUS, height - RADIUS, stride):
@@ -215,7 +218,7 @@ def unfolded(
 
 
 @torch.inference_mode()
-def block(left: Factors, right: Factors, rows: slice, total: Tensor) -> None:
+def add_block(left: Factors, right: Factors, rows: slice, total: Tensor) -> None:
     """Add the SSIM of the windows to the rows `rows` of `total` (N,M)."""
     width = COLUMNS if total.device.type == "cpu" else total.shape[1]
     for start in range(0, total.shape[1], width):

@@ -33,7 +33,7 @@ class Settings:
         return f"{self.taps} taps, {len(self.weights)} scales"
 
 
-def settings(side: int) -> Settings:
+def choose_settings(side: int) -> Settings:
     """Choose scales and taps for images of `side` pixels, as near to the published ones as fit.
 
     Scales are kept before taps.
@@ -51,7 +51,7 @@ def settings(side: int) -> Settings:
 
 
 @cache
-def band(size: int, taps: int) -> Floats:
+def valid_window_matrix(size: int, taps: int) -> Floats:
     """Return the matrix (size, size - taps + 1) that applies Wang's window along one axis."""
     place = np.arange(taps) - taps // 2
     window = np.exp(-(place**2) / (2 * SIGMA**2))
@@ -64,7 +64,9 @@ def band(size: int, taps: int) -> Floats:
 def smooth(images: Floats, taps: int) -> Floats:
     """Compute weighted window means (N, H - taps + 1, W - taps + 1) of images (N,H,W)."""
     height, width = images.shape[1:]
-    blurred: Floats = band(height, taps).T @ (images @ band(width, taps))
+    blurred: Floats = valid_window_matrix(height, taps).T @ (
+        images @ valid_window_matrix(width, taps)
+    )
     return blurred
 
 
@@ -82,7 +84,7 @@ def ms_ssim(images: NDArray[np.float32], pairs: NDArray[np.intp]) -> Floats:
     The moments of an image are computed once for all of its pairs. Negative terms count as 0, as
     in MONAI and torchmetrics, because their power is not real.
     """
-    chosen = settings(min(images.shape[2:]))
+    chosen = choose_settings(min(images.shape[2:]))
     grey = ((images.mean(axis=1) + 1) / 2).astype(np.float32)
     first, second = pairs.T
     product = np.ones(len(pairs), dtype=np.float32)

@@ -93,32 +93,36 @@ def nearest_by_ncc(
     Raises:
         ValueError: when a query has no allowed reference.
     """
-    if not len(references) or (owners is not None and not has_other(owners)):
+    if not len(references) or (owners is not None and not every_query_has_reference(owners)):
         raise ValueError("every query needs at least one reference that it may be compared with")
 
     def part(start: int) -> tuple[Ints, Floats, Floats, Floats, NDArray[np.int16]]:
         some = slice(start, start + chunk)
-        return search(blur_and_normalise(queries[some]), known, keep=keep, max_shift=max_shift,
-                      owners=None if owners is None else (owners[0][some], owners[1]))  # fmt: skip
+        mine = None if owners is None else (owners[0][some], owners[1])
+        return search_chunk(
+            blur_and_normalise(queries[some]), known, keep=keep, max_shift=max_shift, owners=mine
+        )
 
     with single_threaded_blas(workers) as pool:
-        known = gathered(references, pool, device)
+        known = prepare_references(references, pool, device)
         parts = list(pool.map(part, range(0, len(queries), chunk)))
     return Nearest(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def has_other(owners: Owners) -> bool:
+def every_query_has_reference(owners: Owners) -> bool:
     """Check whether every query has a reference of another owner."""
     mine, theirs = (set(np.unique(side).tolist()) for side in owners)
     return len(theirs) > 1 or not mine & theirs
 
 
-def gathered(references: Floats, pool: ThreadPoolExecutor, device: str) -> References:
+def prepare_references(references: Floats, pool: ThreadPoolExecutor, device: str) -> References:
     """Compute coarse parts and low frequencies of the references, in blocks."""
 
     def some(start: int) -> tuple[torch.Tensor, NDArray[np.complex64]]:
         fine = blur_and_normalise(references[start : start + chunk])
-        return torch.from_numpy(folded(downsample(fine))), low(fft.rfft2(fine), fine.shape[2])
+        return torch.from_numpy(parity_parts(downsample(fine))), low_frequencies(
+            fft.rfft2(fine), fine.shape[2]
+        )
 
     chunk = BLOCK // 8
     blocks = list(pool.map(some, range(0, len(references), chunk)))
@@ -126,33 +130,33 @@ def gathered(references: Floats, pool: ThreadPoolExecutor, device: str) -> Refer
     return References(parts, np.concatenate([one for _, one in blocks]))
 
 
-def low(spectra: NDArray[np.complex64], height: int) -> NDArray[np.complex64]:
+def low_frequencies(spectra: NDArray[np.complex64], height: int) -> NDArray[np.complex64]:
     """Select the low frequencies of spectra (N,C,H,W/2+1)."""
     width = int(HIGHEST * 2 * (spectra.shape[3] - 1)) + 1
-    found: NDArray[np.complex64] = np.take(spectra[..., :width], kept_rows(height), axis=2)
+    found: NDArray[np.complex64] = np.take(spectra[..., :width], low_frequency_rows(height), axis=2)
     return found
 
 
-def kept_rows(height: int) -> Ints:
+def low_frequency_rows(height: int) -> Ints:
     """Return the rows of a spectrum that hold low frequencies of either sign."""
     return np.flatnonzero(np.abs(np.fft.fftfreq(height)) <= HIGHEST)
 
 
-def folded(images: Floats) -> Floats:
+def parity_parts(images: Floats) -> Floats:
     """Split images (N,C,H,W) into four parts (4,N,D): even-even, even-odd, odd-even, odd-odd.
 
     The first word is the vertical parity, the second the horizontal one. Each part is given by its
     upper left quarter, scaled so that products of parts add up to the product of the images.
     """
 
-    def split(pictures: Floats, axis: int) -> tuple[Floats, Floats]:
-        size = pictures.shape[axis]
+    def split(array: Floats, axis: int) -> tuple[Floats, Floats]:
+        size = array.shape[axis]
         half = np.arange(-(-size // 2))
-        ahead, behind = pictures.take(half, axis), pictures.take(size - 1 - half, axis)
+        ahead, behind = array.take(half, axis), array.take(size - 1 - half, axis)
         scale = np.full(len(half), np.sqrt(0.5), dtype=np.float32)
         if size % 2:
             scale[-1] = 0.5  # the middle row or column is its own mirror image
-        shape = [1] * pictures.ndim
+        shape = [1] * array.ndim
         shape[axis] = -1
         weight = scale.reshape(shape)
         return (ahead + behind) * weight, (ahead - behind) * weight
@@ -164,12 +168,12 @@ def folded(images: Floats) -> Floats:
 
 def blur_and_normalise(images: Floats) -> Floats:
     """Blur images and scale each to mean 0 and norm 1, so that a product is a correlation."""
-    down, across = (blur(size) for size in images.shape[2:])
-    return normalise(separable(images.astype(np.float32, copy=False), down, across))
+    down, across = (blur_matrix(size) for size in images.shape[2:])
+    return normalise(apply_separable(images.astype(np.float32, copy=False), down, across))
 
 
 @cache
-def blur(size: int) -> Floats:
+def blur_matrix(size: int) -> Floats:
     """Return the matrix (size,size) of the blur along one axis."""
     table: Floats = gaussian_filter1d(np.eye(size), SIGMA, axis=0, mode="nearest").astype(
         np.float32
@@ -177,7 +181,7 @@ def blur(size: int) -> Floats:
     return table
 
 
-def separable(images: Floats, down: Floats, across: Floats) -> Floats:
+def apply_separable(images: Floats, down: Floats, across: Floats) -> Floats:
     """Apply one matrix to the rows (h,H) and one to the columns (w,W) of images (N,C,H,W).
 
     Columns come first: all rows of all images in one product. The result is (N,C,h,w).
@@ -199,30 +203,30 @@ def normalise(images: Floats) -> Floats:
 
 def downsample(images: Floats) -> Floats:
     """Shrink images to at least 32 pixels per side by means of blocks, and normalise them again."""
-    factor = factor_of(*images.shape[2:])
+    factor = coarse_factor(*images.shape[2:])
     down, across = (
         np.repeat(np.eye(size // factor, size), factor, axis=1)[:, :size].astype(np.float32)
         for size in images.shape[2:]
     )
-    return normalise(separable(images, down, across))
+    return normalise(apply_separable(images, down, across))
 
 
-def factor_of(height: int, width: int) -> int:
+def coarse_factor(height: int, width: int) -> int:
     """Return the factor by which the coarse grid is smaller than the image."""
     return max(min(height, width) // COARSE, 1)
 
 
-def search(
+def search_chunk(
     fine: Floats, known: References, *, keep: int, max_shift: int, owners: Owners | None
 ) -> tuple[Ints, Floats, Floats, Floats, NDArray[np.int16]]:
     """Compute the fields of `Nearest` for one chunk of queries."""
     keep = min(keep, len(known.spectra))
     coarse = downsample(fine)
-    reach = -(-max_shift // factor_of(*fine.shape[2:]))
+    reach = -(-max_shift // coarse_factor(*fine.shape[2:]))
     candidates = best_coarse(coarse, known.parts, keep=keep, reach=reach, owners=owners)
     pools = []
     for flips, (places, allowed) in zip((UPRIGHT, INVERTED), candidates, strict=True):
-        scores, transforms = correlate(
+        scores, transforms = correlate_candidates(
             fine, known.spectra, places, flips=flips, max_shift=max_shift
         )
         pools.append((places, np.where(allowed, scores, -1), transforms))
@@ -250,7 +254,7 @@ def best_coarse(
     """
     shifts = list(product(range(-reach, reach + 1), repeat=2))
     moved = [
-        torch.from_numpy(folded(np.roll(coarse, shift, axis=(2, 3)))).to(parts.device)
+        torch.from_numpy(parity_parts(np.roll(coarse, shift, axis=(2, 3)))).to(parts.device)
         for shift in shifts
     ]
     mine, theirs = (
@@ -281,7 +285,7 @@ def best_coarse(
     return found
 
 
-def correlate(
+def correlate_candidates(
     fine: Floats,
     spectra: NDArray[np.complex64],
     candidates: Ints,
@@ -301,13 +305,13 @@ def correlate(
     height, width = fine.shape[2:]
     shifts = np.arange(-max_shift, max_shift + 1)
     span = len(shifts)
-    down = inverse_dft_rows(shifts, kept_rows(height), height) / height  # (S,F)
+    down = inverse_dft_rows(shifts, low_frequency_rows(height), height) / height  # (S,F)
     across = inverse_dft_rows(shifts, np.arange(spectra.shape[3]), width) / width  # (S,G)
     across[:, 1 : (width + 1) // 2] *= 2  # the other half is conjugate
     scores = np.full((n, keep), -np.inf, dtype=np.float32)
     transforms = np.zeros((n, keep, 4), dtype=np.int16)
     for flip in flips:
-        turned = np.conj(low(fft.rfft2(apply_flip(fine, flip)), height))
+        turned = np.conj(low_frequencies(fft.rfft2(apply_flip(fine, flip)), height))
         for k in range(keep):
             near = np.empty((n, span * span), dtype=np.float32)
             for start in range(0, n, FEW):

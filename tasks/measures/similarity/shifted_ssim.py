@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 from torch import Tensor
 
-from tasks.measures.similarity.approximate_ssim import polynomials
-from tasks.measures.similarity.ssim import C1, C2, RADIUS, smoother
+from tasks.measures.similarity.approximate_ssim import polynomial_weights
+from tasks.measures.similarity.ssim import C1, C2, RADIUS, window_matrix
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -37,32 +37,32 @@ PARTS = len(TERMS) + 3
 
 
 @cache
-def filters(size: int) -> Floats:
+def polynomial_matrices(size: int) -> Floats:
     """Return matrices (DEGREE + 1, size, size) whose products are the coefficients along one axis.
 
     Images are reflected at the frame. The first matrix is that of `smoother`.
     """
     each = [
         correlate1d(np.eye(size), weights, axis=0, mode="reflect")
-        for weights in polynomials(DEGREE).astype(np.float64)
+        for weights in polynomial_weights(DEGREE).astype(np.float64)
     ]
     return np.stack(each).astype(np.float32)
 
 
-def windows(images: Floats, down: Floats, across: Floats, *, out: Tensor) -> None:
+def write_windows(images: Floats, down: Floats, across: Floats, *, out: Tensor) -> None:
     """Write the parts of SSIM for the windows of images (N,H,W) in [0, 1] into `out` (N,PARTS,h,w).
 
-    `down` (D,h,H) and `across` (D,w,W) are rows of `filters`. The parts are the coefficients of
-    `TERMS`, the mean and the variance. The caller fills in `BODY`, whether the window's centre lies
-    in the body.
+    `down` (D,h,H) and `across` (D,w,W) are rows of `polynomial_matrices`. The parts are
+    the coefficients of `TERMS`, the mean and the variance. The caller fills in `BODY`, whether the
+    window's centre lies in the body.
     """
-    rows, columns, picture = (torch.from_numpy(x) for x in (down, across, images))
+    rows, columns, image = (torch.from_numpy(x) for x in (down, across, images))
     for i, table in enumerate(rows):
-        part = table @ picture  # (N,h,W)
+        part = table @ image  # (N,h,W)
         for j in range(DEGREE + 1 - i):
             place = TERMS.index((i, j)) if i + j else MEAN
             out[:, place] = part @ columns[j].T
-    squares = rows[0] @ picture**2 @ columns[0].T
+    squares = rows[0] @ image**2 @ columns[0].T
     out[:, VARIANCE] = squares - out[:, MEAN] ** 2
 
 
@@ -83,18 +83,20 @@ class References:
     def of(cls, images: Floats, bodies: Bools, map_: Callable[..., Any]) -> "References":
         """Compute the windows of the images, some images at a time."""
         inner = slice(RADIUS, -RADIUS, STRIDE)
-        down, across = (np.ascontiguousarray(filters(size)[:, inner]) for size in images.shape[2:])
+        down, across = (
+            np.ascontiguousarray(polynomial_matrices(size)[:, inner]) for size in images.shape[2:]
+        )
 
         found = torch.empty((len(images), PARTS, down.shape[1], across.shape[1]))
 
         @torch.inference_mode()
         def some(start: int) -> None:
             rows = slice(start, start + 8 * AT_ONCE)
-            windows(unit(images[rows]), down, across, out=found[rows])
+            write_windows(to_unit_range(images[rows]), down, across, out=found[rows])
             found[rows, BODY] = torch.from_numpy(bodies[rows, inner, inner]).float()
 
         list(map_(some, range(0, len(images), 8 * AT_ONCE)))
-        return cls(images, bodies, found, boxes(bodies))
+        return cls(images, bodies, found, bounding_boxes(bodies))
 
 
 class Images:
@@ -108,17 +110,17 @@ class Images:
     """
 
     def __init__(self, images: Floats, bodies: Bools, reach: int, flips: set[Flip]) -> None:
-        plain = unit(images)
-        down, across = (filters(size) for size in plain.shape[1:])
+        plain = to_unit_range(images)
+        down, across = (polynomial_matrices(size) for size in plain.shape[1:])
         # The image itself follows the parts of the windows, for the exact SSIM.
         every = torch.empty((len(plain), PARTS + 1, *plain.shape[1:]))
-        windows(plain, down, across, out=every)
+        write_windows(plain, down, across, out=every)
         every[:, BODY] = torch.from_numpy(bodies)
         every[:, PARTS] = torch.from_numpy(plain)
         self.reach = reach
-        self.turned = {flip: wrapped(turned(every, flip), reach) for flip in flips}
+        self.turned = {flip: wrap_around(flip_windows(every, flip), reach) for flip in flips}
         self.boxes = {
-            flip: boxes(bodies[:, :: -1 if flip[0] else 1, :: -1 if flip[1] else 1])
+            flip: bounding_boxes(bodies[:, :: -1 if flip[0] else 1, :: -1 if flip[1] else 1])
             for flip in flips
         }
 
@@ -146,7 +148,7 @@ class Images:
         )
 
 
-def turned(every: Tensor, flip: Flip) -> Tensor:
+def flip_windows(every: Tensor, flip: Flip) -> Tensor:
     """Return the windows of the flipped images: odd coefficients change their sign."""
     axes = [axis for axis, each in zip((2, 3), flip, strict=True) if each]
     if not axes:
@@ -157,7 +159,7 @@ def turned(every: Tensor, flip: Flip) -> Tensor:
     return every.flip(axes).mul_(signs[:, None, None])
 
 
-def wrapped(every: Tensor, reach: int) -> Tensor:
+def wrap_around(every: Tensor, reach: int) -> Tensor:
     """Pad with `reach` pixels at every edge, taken from the opposite edge."""
     for axis in (2, 3):
         size = every.shape[axis]
@@ -166,7 +168,7 @@ def wrapped(every: Tensor, reach: int) -> Tensor:
     return every
 
 
-def nearly(a: Tensor, b: Tensor) -> Tensor:
+def approximate_windows(a: Tensor, b: Tensor) -> Tensor:
     """Approximate the SSIM (...) of windows (...,PARTS,h,w) that broadcast, within the bodies."""
     total = 2 * a[..., 0, :, :] * b[..., 0, :, :]
     for place in range(1, len(TERMS)):
@@ -186,11 +188,11 @@ def nearly(a: Tensor, b: Tensor) -> Tensor:
     return value / count.clamp_(min=1)
 
 
-def exactly(a: Tensor, picture: Floats, body: Bools) -> Floats:
+def exact_ssim(a: Tensor, image: Floats, body: Bools) -> Floats:
     """Compute the exact SSIM (S,) of the result (S,4,h,w) of `Images.whole` with an image (h,w)."""
     inner = slice(RADIUS, -RADIUS)
-    rows, columns = (torch.from_numpy(smoother(size)[inner]) for size in picture.shape)
-    other = torch.from_numpy(picture)
+    rows, columns = (torch.from_numpy(window_matrix(size)[inner]) for size in image.shape)
+    other = torch.from_numpy(image)
 
     def filtered(images: Tensor) -> Tensor:
         return rows @ images @ columns.T
@@ -207,13 +209,13 @@ def exactly(a: Tensor, picture: Floats, body: Bools) -> Floats:
     return average
 
 
-def unit(images: Floats) -> Floats:
+def to_unit_range(images: Floats) -> Floats:
     """Return the mean channel (N,H,W) of images (N,C,H,W) in [-1, 1], scaled to [0, 1]."""
     grey: Floats = ((images.mean(axis=1) + 1) / 2).astype(np.float32)
     return grey
 
 
-def boxes(bodies: Bools) -> Ints:
+def bounding_boxes(bodies: Bools) -> Ints:
     """Return the bounding boxes (N,4) of bodies (N,H,W); the whole image where there is no body."""
     sides = []
     for axis, size in ((2, bodies.shape[1]), (1, bodies.shape[2])):
@@ -222,7 +224,7 @@ def boxes(bodies: Bools) -> Ints:
     return np.stack(sides, axis=1)
 
 
-def around(inside: Ints, margin: int, shape: tuple[int, ...]) -> Box:
+def enclosing_box(inside: Ints, margin: int, shape: tuple[int, ...]) -> Box:
     """Return one box around several boxes (K,4), with a margin, within the image."""
     (top, left), (bottom, right) = inside[:, ::2].min(axis=0), inside[:, 1::2].max(axis=0)
     return (

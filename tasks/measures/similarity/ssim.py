@@ -45,13 +45,13 @@ def moments(images: Floats) -> Moments:
 
 def smooth(images: Floats) -> Floats:
     """Apply Wang's Gaussian window to images (N,H,W), by matrix products, which are fastest."""
-    down, across = (smoother(size) for size in images.shape[1:])
+    down, across = (window_matrix(size) for size in images.shape[1:])
     result: Floats = (down @ images @ across.T).astype(np.float32, copy=False)
     return result
 
 
 @cache
-def smoother(size: int) -> Floats:
+def window_matrix(size: int) -> Floats:
     """Return the matrix (size, size) of Wang's window along one axis, reflected at the frame."""
     table = correlate1d(np.eye(size), TAPS, axis=0, mode="reflect")
     narrow: Floats = table.astype(np.float32)

@@ -27,10 +27,10 @@ from tasks.measures.similarity.shifted_ssim import (
     Images,
     References,
     Shift,
-    around,
-    exactly,
-    nearly,
-    unit,
+    approximate_windows,
+    enclosing_box,
+    exact_ssim,
+    to_unit_range,
 )
 from tasks.measures.similarity.ssim import RADIUS
 
@@ -100,11 +100,11 @@ def nearest_ssim(
                 )
                 for flip in MIRRORED
             ]  # fmt: skip
-            places, flips = chosen(correlated, rows, likely, keep)
+            places, flips = choose_candidates(correlated, rows, likely, keep)
             allowed = np.ones(places.shape, dtype=bool)
             if mine is not None:
                 allowed = mine[0][:, None] != mine[1][places]
-            scores, shifts = refine(
+            scores, shifts = refine_shifts(
                 (queries[rows], bodies[rows]), known, (places, flips), allowed,
                 max_shift=max_shift, map_=pool.map,
             )  # fmt: skip
@@ -115,7 +115,7 @@ def nearest_ssim(
     return NearestSsim(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def chosen(
+def choose_candidates(
     correlated: Nearest, rows: slice, likely: list[tuple[Ints, Floats]], keep: int
 ) -> tuple[Ints, Bools]:
     """Return positions (N,K) and flips (N,K,2): best correlated first, then by highest SSIM."""
@@ -130,7 +130,7 @@ def chosen(
     )
 
 
-def refine(
+def refine_shifts(
     queries: tuple[Floats, Bools],
     references: References,
     pairs: tuple[Ints, Bools],
@@ -195,10 +195,10 @@ class Query:
         shape = references.bodies.shape[1:]
         boxes = np.concatenate([own, references.boxes[self.numbers]])
         # The air around all bodies, at every shift of the query, is left out.
-        self.pixels = around(boxes, RADIUS + reach, shape)
-        top, bottom, left, right = around(boxes, reach, shape)
+        self.pixels = enclosing_box(boxes, RADIUS + reach, shape)
+        top, bottom, left, right = enclosing_box(boxes, reach, shape)
         height, width = references.windows.shape[2:]
-        self.box = (*lattice(top, bottom, height), *lattice(left, right, width))
+        self.box = (*windows_between(top, bottom, height), *windows_between(left, right, width))
         t, b, x, y = self.box
         self.theirs = references.windows[:, :, t:b, x:y]
 
@@ -213,7 +213,7 @@ class Query:
                 rough |= {(place, s): value for s, value in zip(thirds, values, strict=True)}
         tried: dict[int, dict[Shift, None]] = {}
         for place, (i, j) in sorted(rough, key=lambda key: -rough[key])[:CLOSE]:
-            near = product(beside(i, self.reach), beside(j, self.reach))
+            near = product(neighbouring_shifts(i, self.reach), neighbouring_shifts(j, self.reach))
             tried.setdefault(place, {}).update(dict.fromkeys(near))
         fine: dict[tuple[int, Shift], float] = {}
         for place, about in tried.items():
@@ -230,19 +230,21 @@ class Query:
             return []
         mine = self.images.at(self.row, flip, shifts, self.box)
         numbers = torch.from_numpy(self.numbers[places])
-        found: list[list[float]] = nearly(mine[None], self.theirs[numbers][:, None]).tolist()
+        found: list[list[float]] = approximate_windows(
+            mine[None], self.theirs[numbers][:, None]
+        ).tolist()
         return found
 
     def exact(self, place: int, shifts: list[Shift]) -> list[tuple[int, Shift, float]]:
         """Compute the exact SSIM of one pair at each of `shifts`: place, shift, SSIM."""
         number, (t, b, x, y) = self.numbers[place], self.pixels
         mine = self.images.whole(self.row, self.flips[place], shifts, self.pixels)
-        picture = unit(self.references.images[number : number + 1, :, t:b, x:y])[0]
-        values = exactly(mine, picture, self.references.bodies[number, t:b, x:y])
+        image = to_unit_range(self.references.images[number : number + 1, :, t:b, x:y])[0]
+        values = exact_ssim(mine, image, self.references.bodies[number, t:b, x:y])
         return [(place, shift, float(v)) for shift, v in zip(shifts, values, strict=True)]
 
 
-def lattice(first: int, last: int, size: int) -> tuple[int, int]:
+def windows_between(first: int, last: int, size: int) -> tuple[int, int]:
     """Return the range of windows, of `size`, whose centres lie in the pixels `first` to `last`."""
     start = max(-(-(first - RADIUS) // STRIDE), 0)
     stop = min((last - 1 - RADIUS) // STRIDE + 1, size)
@@ -255,6 +257,6 @@ def every_third(reach: int) -> list[int]:
                                                              else ())})  # fmt: skip
 
 
-def beside(shift: int, reach: int) -> range:
+def neighbouring_shifts(shift: int, reach: int) -> range:
     """Return a shift and the two next to it, within `reach`."""
     return range(max(shift - 1, -reach), min(shift + 1, reach) + 1)

@@ -67,11 +67,11 @@ def nearest_patch(
     ours, theirs = (np.flatnonzero(m.any(axis=(1, 2))) for m in (masks, reference_masks))
     if not len(ours) or not len(theirs):
         return NearestPatch(scores, rows)
-    reach = reach_of(max_shift, queries.shape[2:])
+    reach = reach_on_grid(max_shift, queries.shape[2:])
     parts = [ours[start : start + BLOCK] for start in range(0, len(ours), BLOCK)]
 
     def block(part: Ints, known: Floats, squares: Floats, columns: Ints) -> tuple[Floats, Ints]:
-        best = covered(small(queries[part], masks[part]), known, squares, reach)
+        best = best_correlations(shrink_to_grid(queries[part], masks[part]), known, squares, reach)
         if owners is not None:
             best[owners[0][part, None] == owners[1][columns]] = -np.inf
         place = best.argmax(axis=1)
@@ -82,8 +82,8 @@ def nearest_patch(
     with single_threaded_blas(workers) as pool:
         for start in range(0, len(theirs), BLOCK):
             columns = theirs[start : start + BLOCK]
-            known = next(windows(*small(references[columns], reference_masks[columns]),
-                                 max_shift=0))[0]  # fmt: skip
+            images, marked = shrink_to_grid(references[columns], reference_masks[columns])
+            known = next(shifted_patches(images, marked, max_shift=0))[0]
             squares = known**2
             found = pool.map(
                 lambda part, k=known, s=squares, c=columns: block(part, k, s, c), parts
@@ -96,15 +96,17 @@ def nearest_patch(
     return NearestPatch(scores, rows)
 
 
-def reach_of(max_shift: int, shape: tuple[int, ...]) -> int:
+def reach_on_grid(max_shift: int, shape: tuple[int, ...]) -> int:
     """Return the largest shift on the smaller grid, rounded up so that no shift is lost."""
     return -(-max_shift // max(min(shape) // SIDE, 1))
 
 
-def covered(pictures: tuple[Floats, Bools], known: Floats, squares: Floats, reach: int) -> Floats:
+def best_correlations(
+    images_and_masks: tuple[Floats, Bools], known: Floats, squares: Floats, reach: int
+) -> Floats:
     """Compute the best correlation (N,M) of each query's tumour over mirroring and shifts."""
-    best = np.full((len(pictures[0]), len(known)), -np.inf, dtype=np.float32)
-    for patch, weight in windows(*pictures, max_shift=reach):
+    best = np.full((len(images_and_masks[0]), len(known)), -np.inf, dtype=np.float32)
+    for patch, weight in shifted_patches(*images_and_masks, max_shift=reach):
         mean = (weight * patch).sum(axis=1, keepdims=True)  # (N,1)
         spread = (weight * patch**2).sum(axis=1, keepdims=True) - mean**2
         means = weight @ known.T  # (N,M)
@@ -119,7 +121,9 @@ def covered(pictures: tuple[Floats, Bools], known: Floats, squares: Floats, reac
     return best
 
 
-def windows(images: Floats, marked: Bools, *, max_shift: int) -> Iterator[tuple[Floats, Floats]]:
+def shifted_patches(
+    images: Floats, marked: Bools, *, max_shift: int
+) -> Iterator[tuple[Floats, Floats]]:
     """Yield patches and weights (N, side side) around the masks' centres.
 
     There is one pair for each shift, and one mirrored. `images` are grey and `marked` masks, both
@@ -148,7 +152,7 @@ def windows(images: Floats, marked: Bools, *, max_shift: int) -> Iterator[tuple[
             yield next(rows), next(rows)
 
 
-def small(images: Floats, masks: Masks) -> tuple[Floats, Bools]:
+def shrink_to_grid(images: Floats, masks: Masks) -> tuple[Floats, Bools]:
     """Shrink mean channel (0 is air) and mask (N,H,W) to a grid of 64 to 127 pixels per side."""
     n, _, height, width = images.shape
     factor = max(min(height, width) // SIDE, 1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.measures.anatomy.body_mask import body_masks, hull_area, outline_shape
-from tasks.measures.anatomy.tumor_shape import auroc, extent, tumor_shapes
+from tasks.measures.anatomy.tumor_shape import auroc, body_extent, tumor_shapes
 
 
 def disc(size: int = 64, radius: int = 20) -> np.ndarray:
@@ -64,7 +64,7 @@ def test_a_speck_in_the_air_does_not_move_where_a_tumour_lies(
 def test_a_body_in_two_pieces_reaches_over_both() -> None:
     body = np.zeros((40, 40), dtype=bool)
     body[10:20, 5:15] = body[10:20, 25:35] = True
-    assert extent(body) == ((10, 19), (5, 34))
+    assert body_extent(body) == ((10, 19), (5, 34))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 3), (40, 33)])

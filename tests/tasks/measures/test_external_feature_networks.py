@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torchvision.models import resnet50
 from torchvision.models.inception import Inception3
 
-from tasks.measures.features.external_feature_networks import load_given
+from tasks.measures.features.external_feature_networks import load_external_network
 from tasks.measures.features.feature_extraction import features
 from tasks.stage.errors import InputError
 
@@ -25,7 +25,7 @@ def inception(classes: int) -> dict[str, torch.Tensor]:
 
 def test_the_original_inception_weights_give_fid_features(tmp_path: Path) -> None:
     save_file(inception(1008), tmp_path / "fid.safetensors")
-    found = load_given("inception", tmp_path / "fid.safetensors", device="cpu")
+    found = load_external_network("inception", tmp_path / "fid.safetensors", device="cpu")
     assert found.name == "FID"
     assert len(found.sha256) == 64
     rows = features(X, extractor=found)
@@ -36,7 +36,7 @@ def test_the_original_inception_weights_give_fid_features(tmp_path: Path) -> Non
 @pytest.mark.verify
 def test_other_inception_weights_are_not_called_fid(tmp_path: Path) -> None:
     torch.save(inception(1000), tmp_path / "torchvision.pth")
-    found = load_given("inception", tmp_path / "torchvision.pth", device="cpu")
+    found = load_external_network("inception", tmp_path / "torchvision.pth", device="cpu")
     assert found.name == "FD(inception v3 of torchvision)"
     assert features(X, extractor=found).shape == (2, 2048)
 
@@ -55,7 +55,7 @@ def test_both_kinds_of_radimagenet_weights_build_the_same_network(tmp_path: Path
     rows = []
     for index, weights in enumerate((plain, numbered)):
         torch.save(weights, tmp_path / f"{index}.pt")
-        found = load_given("radimagenet", tmp_path / f"{index}.pt", device="cpu")
+        found = load_external_network("radimagenet", tmp_path / f"{index}.pt", device="cpu")
         assert found.name == "FD(RadImageNet ResNet-50)"
         rows.append(next(iter(found.network.network.children())).weight)  # type: ignore[union-attr]
         assert features(X, extractor=found).shape == (2, 2048)
@@ -79,7 +79,7 @@ def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path) -> None:
         ("shape.pth", "shape.pth"),
     ):
         with pytest.raises(InputError, match=word) as caught:
-            load_given("radimagenet", tmp_path / name, device="cpu")
+            load_external_network("radimagenet", tmp_path / name, device="cpu")
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"fc\.weight"):
-        load_given("inception", tmp_path / "other.pth", device="cpu")
+        load_external_network("inception", tmp_path / "other.pth", device="cpu")

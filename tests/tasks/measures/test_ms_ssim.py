@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.measures.similarity.ms_ssim import WEIGHTS, ms_ssim, settings
+from tasks.measures.similarity.ms_ssim import WEIGHTS, choose_settings, ms_ssim
 
 RNG = np.random.default_rng
 
@@ -16,14 +16,14 @@ def pictures(n: int, side: int) -> np.ndarray:
 
 
 def test_small_pictures_get_fewer_taps_and_then_fewer_scales() -> None:
-    found = {side: settings(side) for side in (64, 128, 176, 256)}
+    found = {side: choose_settings(side) for side in (64, 128, 176, 256)}
     assert {side: (s.taps, len(s.weights)) for side, s in found.items()} == {
         64: (7, 4), 128: (7, 5), 176: (11, 5), 256: (11, 5),
     }  # fmt: skip
     assert found[176].weights == pytest.approx(np.array(WEIGHTS) / sum(WEIGHTS))
     assert sum(found[64].weights) == pytest.approx(1)
     with pytest.raises(ValueError, match="4 pixels"):
-        settings(4)
+        choose_settings(4)
 
 
 def test_an_image_is_as_its_own_copy_and_the_order_of_a_pair_does_not_matter() -> None:
@@ -42,7 +42,7 @@ def test_it_is_the_figure_of_monai(side: int) -> None:
 
     x = pictures(4, side)
     x[2:] = 0.7 * x[:2] + 0.3 * x[2:]  # of strangers a term may be negative, and all is 0
-    chosen = settings(side)
+    chosen = choose_settings(side)
     metric = MultiScaleSSIMMetric(
         spatial_dims=2, kernel_size=chosen.taps, weights=list(chosen.weights), reduction="none"
     )

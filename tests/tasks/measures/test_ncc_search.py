@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from tasks.measures.similarity.ncc_search import apply_flip, apply_transform, folded, nearest_by_ncc
+from tasks.measures.similarity.ncc_search import (
+    apply_flip,
+    apply_transform,
+    nearest_by_ncc,
+    parity_parts,
+)
 
 
 def blobs(n: int, size: int = 64) -> np.ndarray:
@@ -68,7 +73,7 @@ def test_parts_give_the_products_under_all_flips() -> None:
     rng = np.random.default_rng(3)
     for shape in ((2, 8, 8), (1, 7, 8), (1, 5, 9)):
         a, b = rng.normal(size=(2, 4, *shape)).astype(np.float32)
-        ee, eo, oe, oo = (x @ y.T for x, y in zip(folded(a), folded(b), strict=True))
+        ee, eo, oe, oo = (x @ y.T for x, y in zip(parity_parts(a), parity_parts(b), strict=True))
         sums = {
             (False, False): ee + eo + oe + oo,
             (False, True): ee - eo + oe - oo,

@@ -11,10 +11,10 @@ from tasks.measures.features.prdc import prdc
 from tasks.measures.patient_subsampling import (
     interval,
     null_range,
+    null_splits,
     ratio_interval,
-    splits,
     subsamples,
-    thinned,
+    thin_subsample,
 )
 
 RNG = np.random.default_rng
@@ -99,22 +99,22 @@ def test_unlabelled_reals_are_compared_with_everything() -> None:
 
 def test_splits_put_other_patients_in_the_place_of_images() -> None:
     pool, reference = tables(20), tables(8).assign(subject=lambda t: "v" + t["subject"])
-    for draw in splits(pool, reference, count=5, seed=0):
+    for draw in null_splits(pool, reference, count=5, seed=0):
         people = [set(pool["subject"].iloc[rows]) for rows in (draw.synthetic, draw.other)]
         assert not people[0] & people[1]
         assert [len(one) for one in people] == [8, 8]
         assert len(draw.synthetic) == len(draw.other) == len(draw.reference)
-    for draw in splits(pool, None, count=5, seed=0):
+    for draw in null_splits(pool, None, count=5, seed=0):
         people = [set(pool["subject"].iloc[rows]) for rows in (draw.synthetic, draw.reference)]
         assert not people[0] & people[1]
-    assert not list(splits(tables(3), None, count=5, seed=0))
+    assert not list(null_splits(tables(3), None, count=5, seed=0))
 
 
 def test_a_thinned_draw_keeps_whole_patients_and_equal_labels() -> None:
     synthetic = pd.DataFrame({"label": RNG(8).integers(0, 2, 200)})
     sides = (synthetic, tables(20), tables(8))
     whole = next(subsamples(*sides, count=1, share=1.0, seed=1))
-    part = thinned(whole, sides, share=0.5, seed=2)
+    part = thin_subsample(whole, sides, share=0.5, seed=2)
     assert set(part.reference) <= set(whole.reference)
     assert set(part.synthetic) <= set(whole.synthetic)
     assert len(set(sides[2]["subject"].iloc[part.reference])) == 4
@@ -150,12 +150,12 @@ def test_the_interval_of_the_extrapolated_distance_covers_the_closed_form() -> N
     from types import SimpleNamespace
     from typing import Any
 
-    from tasks.gate.measure_functions import extrapolated
+    from tasks.gate.measure_functions import extrapolated_frechet
     from tasks.measures.features.frechet import gaussian_distance
 
     wide, narrow = np.eye(4) * (1 + 0.25), np.eye(4) * 1.1**2
     truth = gaussian_distance(np.zeros(4), wide, np.ones(4), narrow)
-    figure = extrapolated(lambda one: one.features)
+    figure = extrapolated_frechet(lambda one: one.features)
     people = tables(16, 6).assign(label=0)
     fake = pd.DataFrame({"label": np.zeros(96, dtype=int)})
     covered, plain, found = [], [], []

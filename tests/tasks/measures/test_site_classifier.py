@@ -7,7 +7,7 @@ import pytest
 from tasks.measures.anatomy.site_classifier import (
     confusion,
     coverage,
-    frequencies,
+    site_shares,
     train_site_classifier,
 )
 
@@ -55,7 +55,7 @@ def test_a_missing_site_is_seen_where_sites_differ_and_not_where_they_are_alike(
         unseen, table = cohort(RNG(1), 16, gap)
         made, origin = cohort(RNG(2), 30, gap)
         errors = confusion(sites.assign(unseen), NAMES, table["site"])
-        expected = frequencies(NAMES, table["site"])
+        expected = site_shares(NAMES, table["site"])
         one_site = sites.assign(made[(origin["site"] == "A").to_numpy()])
         assert low <= coverage(one_site, errors, expected) <= high
         assert coverage(sites.assign(made), errors, expected) > 0.7

@@ -53,7 +53,7 @@ def test_every_fourth_window_and_few_polynomials_are_nearly_as_good() -> None:
 
 
 def test_the_polynomials_are_orthonormal_under_the_window() -> None:
-    weights = windows.polynomials(10).astype(np.float64)
+    weights = windows.polynomial_weights(10).astype(np.float64)
     np.testing.assert_allclose(weights[0], TAPS, atol=1e-7)
     np.testing.assert_allclose((weights / TAPS) @ weights.T, np.eye(11), atol=1e-5)
 
@@ -138,7 +138,7 @@ def test_a_mirrored_shifted_copy_finds_its_original(size: int) -> None:
 @pytest.mark.parametrize("reach", range(7))
 def test_every_shift_is_at_most_one_pixel_from_those_tried(reach: int) -> None:
     tried = search.every_third(reach)
-    looked_at = {place for one in tried for place in search.beside(one, reach)}
+    looked_at = {place for one in tried for place in search.neighbouring_shifts(one, reach)}
     assert looked_at == set(range(-reach, reach + 1))
     assert 0 in tried
 

@@ -75,7 +75,7 @@ def test_nothing_is_said_without_a_tumour_or_anyone_to_compare_with() -> None:
 @pytest.mark.parametrize("size", [48, 64, 128, 200, 256])
 def test_every_asked_shift_is_within_reach_on_the_smaller_grid(max_shift: int, size: int) -> None:
     factor = max(size // tumor_patch_search.SIDE, 1)
-    reach = tumor_patch_search.reach_of(max_shift, (size, size + 8))
+    reach = tumor_patch_search.reach_on_grid(max_shift, (size, size + 8))
     assert max_shift <= reach * factor < max_shift + factor
 
 

@@ -158,7 +158,7 @@ def described(
 ) -> SliceFeatures:
     """Compute features as the gate does for synthetic slices: without patients and sites."""
     bare = SliceSet(made.images, made.masks, made.table[["row", "label", "owner"]])
-    one = models.apply(compute_slice_features(bare, device="cpu"), bare, device="cpu")
+    one = models.add_outputs(compute_slice_features(bare, device="cpu"), bare, device="cpu")
     return like_training(one, train, seen)
 
 

@@ -37,24 +37,24 @@ def mask_known(table: pd.DataFrame) -> NDArray[np.bool_]:
     return np.ones(len(table), dtype=bool)
 
 
-def outlined(table: pd.DataFrame) -> int:
+def count_outlined_tumors(table: pd.DataFrame) -> int:
     """Count the slices that show a tumour whose outline is known."""
     return int(((table["label"] == 1).to_numpy() & mask_known(table)).sum())
 
 
-def comparable_tumors(val: pd.DataFrame) -> int:
+def count_comparable_tumors(val: pd.DataFrame) -> int:
     """Count the outlined tumours that can be compared with those of another validation patient."""
     shown = val[(val["label"] == 1).to_numpy() & mask_known(val)]
     return len(shown) if shown["subject"].nunique() > 1 else 0
 
 
-def counted(train: pd.DataFrame, val: pd.DataFrame) -> int:
+def count_needed_slices(train: pd.DataFrame, val: pd.DataFrame) -> int:
     """Count the slices that the gate needs, each kind up to the number it needs.
 
     Of two selections of slices of the same patients, more can be measured with the one of the
     higher count.
     """
-    found = min(comparable_tumors(val), LEAST_HELD_OUT)
+    found = min(count_comparable_tumors(val), LEAST_HELD_OUT)
     for side in (train, val):
         found += min(len(side), MIN_SLICES)
         found += sum(min(int((side["label"] == label).sum()), LEAST_OF_LABEL) for label in (0, 1))
@@ -101,32 +101,32 @@ def why_not_measured(train: pd.DataFrame, val: pd.DataFrame) -> dict[str, str]:
             count = int((side["label"] == label).sum())
             if 0 < count < LEAST_OF_LABEL:
                 found[f"label_{label}"] = (
-                    f"{count} {name} slices {kind}, {needed(count, LEAST_OF_LABEL)}"
+                    f"{count} {name} slices {kind}, {needed_in_words(count, LEAST_OF_LABEL)}"
                 )
-    if mask_known(val).any() and (count := comparable_tumors(val)) < LEAST_HELD_OUT:
-        alone = " in one patient" if outlined(val) and not count else ""
+    if mask_known(val).any() and (count := count_comparable_tumors(val)) < LEAST_HELD_OUT:
+        alone = " in one patient" if count_outlined_tumors(val) and not count else ""
         found["tumor_copies"] = (
-            f"{outlined(val)} validation slices with an outlined tumour{alone}, "
+            f"{count_outlined_tumors(val)} validation slices with an outlined tumour{alone}, "
             + (
                 "at least two patients with tumours are needed"
                 if alone
-                else needed(count, LEAST_HELD_OUT)
+                else needed_in_words(count, LEAST_HELD_OUT)
             )
         )
-    if 0 < outlined(train) < LEAST_MARKED:
+    if 0 < count_outlined_tumors(train) < LEAST_MARKED:
         found["mask_agreement"] = (
-            f"{outlined(train)} training slices with an outlined tumour,"
-            f" {needed(outlined(train), LEAST_MARKED)}"
+            f"{count_outlined_tumors(train)} training slices with an outlined tumour,"
+            f" {needed_in_words(count_outlined_tumors(train), LEAST_MARKED)}"
         )
     return found
 
 
-def needed(count: int, least: int) -> str:
+def needed_in_words(count: int, least: int) -> str:
     """Return in words how many are needed, and how many more that is."""
     return f"at least {least} are needed ({least - count} more)"
 
 
-def without_chance(train: pd.DataFrame, val: pd.DataFrame) -> str | None:
+def why_no_null_range(train: pd.DataFrame, val: pd.DataFrame) -> str | None:
     """Return why patients are too few for a limit of null in `gate.limits`; else None."""
     few = min(side["subject"].nunique() for side in (train, val))
     if few >= CHANCE_PATIENTS:

@@ -157,7 +157,7 @@ def evaluate(
     """
     check_size("synthetic", synthetic, real.val)
     features = compute_slice_features(synthetic, device=device)
-    features = real.models.apply(features, synthetic, device=device)
+    features = real.models.add_outputs(features, synthetic, device=device)
     safe = features.images
     found = memorisation.measure_similarity(
         SliceSet(safe, synthetic.masks, synthetic.table), features,

@@ -161,7 +161,7 @@ def tumour_and_site_measures(config: Gate) -> list[MeasureGroup]:
             measure_functions.mask_matches_label,
             LimitRule("low", limits.mask_label),
             "share of slices whose mask is empty or not as the label says",
-            measure_functions.no_masks,
+            measure_functions.missing_masks,
         ),
         mean_measure(
             "mask_contrast",
@@ -180,7 +180,7 @@ def tumour_and_site_measures(config: Gate) -> list[MeasureGroup]:
                 )
             },
             "val",
-            missing=measure_functions.no_segmenter,
+            missing=measure_functions.missing_segmenter,
         ),
         MeasureGroup(
             measure_functions.site_coverage,
@@ -192,7 +192,7 @@ def tumour_and_site_measures(config: Gate) -> list[MeasureGroup]:
                 )
             },
             "train",
-            missing=measure_functions.no_sites,
+            missing=measure_functions.missing_sites,
         ),
     ]
 

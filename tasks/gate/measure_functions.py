@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
-from tasks.common.gate_requirements import mask_known, outlined
+from tasks.common.gate_requirements import count_outlined_tumors, mask_known
 from tasks.gate.set_measures import Figure, Missing, Sets
 from tasks.gate.slice_features import LEVELS, SliceFeatures
 from tasks.measures.anatomy import mask_agreement, site_classifier, tumor_shape
@@ -98,25 +98,25 @@ def missing_tumour_figures(*names: str) -> Missing:
     return missing
 
 
-def no_masks(sets: Sets) -> str | None:
+def missing_masks(sets: Sets) -> str | None:
     """Name the sets without any slice that has a label and a known mask; None when all have one."""
     sides = {"synthetic": sets.synthetic, "validation": sets.val}
     bare = [name for name, one in sides.items() if not np.isfinite(mask_matches_label(one)).any()]
     return f"no labelled slice with a mask on the side of: {', '.join(bare)}" if bare else None
 
 
-def no_segmenter(sets: Sets) -> str | None:
+def missing_segmenter(sets: Sets) -> str | None:
     """Return why there is no agreement with the segmenter; None when there is."""
     if np.isfinite(sets.val.areas).any():
-        return no_masks(sets)
+        return missing_masks(sets)
     return (
         "no segmenter that finds a fifth of the validation patients' tumours could be trained;"
-        f" there are {outlined(sets.train.table)} outlined training tumours (gate.segmenter_steps"
-        " is how long it trains, 0 for none)"
+        f" there are {count_outlined_tumors(sets.train.table)} outlined training tumours"
+        " (gate.segmenter_steps is how long it trains, 0 for none)"
     )
 
 
-def no_sites(sets: Sets) -> str | None:
+def missing_sites(sets: Sets) -> str | None:
     """Return why the coverage of sites could not be measured."""
     if "site" not in sets.train.table or "site" not in sets.val.table:
         return "no sites are named"

@@ -32,7 +32,7 @@ class ReferenceModels:
     sites: site_classifier.SiteClassifier | None
     extractors: tuple[Extractor, ...]
 
-    def apply(self, one: SliceFeatures, slices: SliceSet, *, device: str) -> SliceFeatures:
+    def add_outputs(self, one: SliceFeatures, slices: SliceSet, *, device: str) -> SliceFeatures:
         """Add the models' outputs for slices that they were not trained on."""
         areas = one.areas
         if self.segmenter is not None:
@@ -111,7 +111,7 @@ def fit_reference_models(
         site_classifier.train_site_classifier(site_features(seen), seen.table),
         load_external_networks(config, device=device),
     )
-    unseen_outputs = found.apply(unseen, val, device=device)
+    unseen_outputs = found.add_outputs(unseen, val, device=device)
     if not mask_agreement.set_dice(unseen_outputs.areas) >= LEAST_DICE:
         found = replace(found, segmenter=None)
         unseen_outputs = replace(unseen_outputs, areas=unseen.areas)

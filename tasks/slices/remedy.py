@@ -8,9 +8,9 @@ import pandas as pd
 
 from tasks.common.gate_requirements import (
     LEAST_PATIENTS,
+    why_no_null_range,
     why_no_verdict,
     why_not_measured,
-    without_chance,
 )
 from tasks.params.slices import Slices
 from tasks.slices.patient_split import FITTED, PartitionOrUnused
@@ -45,7 +45,7 @@ def lacks_of(kept: pd.DataFrame, fold: str) -> Lacks:
     """What the gate will lack in a fold of `slices.parquet`."""
     train, val = (kept[kept[f"partition_{fold}"] == side] for side in FITTED)
     return Lacks(
-        why_no_verdict(train, val), why_not_measured(train, val), without_chance(train, val)
+        why_no_verdict(train, val), why_not_measured(train, val), why_no_null_range(train, val)
     )
 
 

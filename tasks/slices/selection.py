@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.common.gate_requirements import counted
+from tasks.common.gate_requirements import count_needed_slices
 from tasks.params.slices import Slices
 from tasks.slices.patient_split import FITTED, PartitionOrUnused
 from tasks.slices.position_matching import keep_in_tumor_range, match_in_blocks
@@ -54,7 +54,7 @@ def chosen_to_fit(
     most = -1
     for keep, words in ways(groups, config):
         kept = [groups[side][keep[side]] for side in FITTED]
-        if (count := counted(*kept)) > most:
+        if (count := count_needed_slices(*kept)) > most:
             best, most = (keep, words), count
     assert best is not None
     return best

@@ -11,9 +11,9 @@ import yaml
 from tasks.common.gate_requirements import (
     LEAST_MARKED,
     CannotJudgeError,
+    why_no_null_range,
     why_no_verdict,
     why_not_measured,
-    without_chance,
 )
 from tasks.common.slice_set import SliceSet, write_slice_set
 from tasks.gate import memorisation
@@ -263,7 +263,7 @@ def test_what_the_gate_will_lack_is_known_from_the_table_of_slices() -> None:
     assert set(said) == {"tumor_copies"}
     assert "9 validation slices with an outlined tumour" in said["tumor_copies"]
     assert "at least 20 are needed (11 more)" in said["tumor_copies"]
-    assert "4 to validate" in (without_chance(train, val) or "")
+    assert "4 to validate" in (why_no_null_range(train, val) or "")
     (why,) = why_no_verdict(table[:15], val)
     assert "15 training slices" in why and "slices.training_slices" in why
     scarce = [pd.DataFrame({"label": np.repeat([0, 1], counts), "subject": ["a", "b"] * 10})

@@ -65,7 +65,7 @@ def test_a_generator_of_one_site_leaves_the_other_out() -> None:
     assert [reason.split(":")[0] for reason in found.reasons] == ["site_coverage"]
 
 
-def test_a_generator_of_easy_tumours_is_told_which_ones_it_leaves_out() -> None:
+def test_a_generator_of_easy_tumours_is_warned_which_ones_it_leaves_out() -> None:
     area = oracle().masks.sum(axis=(1, 2))
     found = judged(oracle().select((area == 0) | (area > np.median(area[area > 0]))))
     assert "rare: 0% of synthetic tumours" in str(found.subgroups["tumour size small"].warning)
@@ -143,7 +143,7 @@ def test_weights_given_by_path_add_their_distance_and_their_hash(tmp_path: Path)
     assert found.measures["mask_agreement"].ratio is None
 
 
-def test_pixels_that_are_no_numbers_are_refused_one_by_one() -> None:
+def test_pixels_that_are_no_numbers_are_rejected_one_by_one() -> None:
     images = oracle().images[:40].copy()
     images[3, 0, 10, 10] = np.nan
     images[4] *= 3
@@ -161,7 +161,7 @@ def test_the_order_of_the_images_changes_no_decision() -> None:
     )
 
 
-def test_too_few_or_other_sized_images_are_refused() -> None:
+def test_too_few_or_other_sized_images_are_rejected() -> None:
     with pytest.raises(InputError, match="5 synthetic slices"):
         judged(oracle().select(np.arange(5)))
     small = SliceSet(oracle().images[..., ::2, ::2], oracle().masks, oracle().table)

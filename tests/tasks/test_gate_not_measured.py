@@ -124,7 +124,7 @@ def few_patients(count: int) -> GateResult:
     return evaluate(as_synthetic(oracle()), prepare_reference(real().train, some, config), config)
 
 
-def test_what_too_few_patients_cannot_bound_is_said_and_not_let_through() -> None:
+def test_what_too_few_patients_do_not_suffice_for_is_reported_and_prevents_acceptance() -> None:
     found = few_patients(3)
     for name in ("diversity", "spectrum"):  # beside validation, and beside training patients
         assert "no range of chance" in found.not_measured[name]
@@ -244,7 +244,7 @@ def test_a_set_that_cannot_be_judged_is_rejected_with_the_reason_and_the_key(
     assert (samples["reason"] == "unjudged").all()
 
 
-def test_the_judge_of_folders_still_refuses_what_it_cannot_judge() -> None:
+def test_the_judge_of_folders_still_rejects_what_it_cannot_judge() -> None:
     val = real().val
     with pytest.raises(CannotJudgeError, match="1 validation patient"):
         one = (val.table["subject"] == val.table["subject"][0]).to_numpy()

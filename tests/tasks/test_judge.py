@@ -120,7 +120,7 @@ def test_arrays_pictures_and_nifti_files_hold_the_same_slices(tmp_path: Path) ->
     assert unknown["subject"].nunique() == len(real)
 
 
-def test_folders_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None:
+def test_folders_that_do_not_fit_are_rejected_in_one_line(tmp_path: Path) -> None:
     slices = cohort(16, 3)
 
     def refused(name: str) -> str:
@@ -212,7 +212,7 @@ def test_half_of_the_real_patients_stand_for_training_ones_that_are_not_given(
         (("--synthetic", "real", "--train", "real"), "in --train and in --real"),
     ],
 )
-def test_what_cannot_be_judged_is_said_in_one_line(
+def test_what_cannot_be_judged_is_reported_in_one_line(
     tmp_path: Path, words: tuple[str, ...], line: str
 ) -> None:
     real = phantom_slices(16, 3)

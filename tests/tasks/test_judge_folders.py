@@ -102,7 +102,7 @@ RANGES = {
     values=st.sampled_from(sorted(RANGES)),
     n=st.integers(20, 50),
 )
-def test_arrays_are_read_as_they_were_meant_or_refused(
+def test_arrays_are_read_as_they_were_meant_or_rejected(
     tmp_path: Path, axes: str, values: str, n: int
 ) -> None:
     images, masks = heads(n)
@@ -205,7 +205,7 @@ def test_without_file_names_rows_are_joined_only_where_one_order_is_possible(
     assert image_folders.read_folder(equal, name="real").slices.table["label"].tolist() == [1] * 12
 
 
-def test_a_table_that_does_not_fit_the_files_is_refused(tmp_path: Path) -> None:
+def test_a_table_that_does_not_fit_the_files_is_rejected(tmp_path: Path) -> None:
     images, _ = heads(3)
     names = ["a.png", "b.png", "c.png"]
     write_pngs(tmp_path, names, images)
@@ -238,7 +238,7 @@ def test_pictures_and_masks_may_be_of_other_endings_and_cases(tmp_path: Path) ->
     assert np.abs(side.slices.images[:, 0] - images).mean() < 0.02
 
 
-def test_files_that_may_mean_two_things_are_refused(tmp_path: Path) -> None:
+def test_files_that_may_mean_two_things_are_rejected(tmp_path: Path) -> None:
     images, masks = heads(2)
     write_pngs(tmp_path, ["a.png", "b.png"], images)
     picture(images[0]).save(tmp_path / "A.jpg")
@@ -291,7 +291,7 @@ def test_a_patient_on_both_sides_is_found_however_the_id_is_spelled(
         image_folders.check_separate(*sides)
 
 
-def test_one_id_in_two_spellings_is_one_patient_and_this_is_said(tmp_path: Path) -> None:
+def test_one_id_in_two_spellings_is_one_patient_and_this_is_reported(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", heads(4)[0])
     write_rows(tmp_path / "slices.csv", ["subject"], [["7"], ["007"], ["7.0"], ["8"]])
     side = image_folders.read_folder(tmp_path, name="real")
@@ -299,7 +299,7 @@ def test_one_id_in_two_spellings_is_one_patient_and_this_is_said(tmp_path: Path)
     assert "spelled otherwise" in side.assumed["subjects"]
 
 
-def test_slices_on_both_sides_are_found_also_where_nobody_is_named(tmp_path: Path) -> None:
+def test_slices_on_both_sides_are_found_also_where_no_patient_is_named(tmp_path: Path) -> None:
     images, _ = heads(30)
     sides = []
     for chosen in (slice(0, 20), slice(18, 30)):
@@ -310,7 +310,7 @@ def test_slices_on_both_sides_are_found_also_where_nobody_is_named(tmp_path: Pat
         image_folders.check_separate(*sides)
 
 
-def test_sites_of_one_side_only_are_left_out_and_said(tmp_path: Path) -> None:
+def test_sites_of_one_side_only_are_left_out_and_reported(tmp_path: Path) -> None:
     images, _ = heads(20)
     sides = {}
     for name in ("--train", "--real"):

@@ -72,7 +72,7 @@ def to_grey(image: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def evenly_spaced(candidates: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-    """Take at most `count` positions, evenly spaced in their order: nobody picks them by eye."""
+    """Take at most `count` positions, evenly spaced in their order: none is picked by eye."""
     if len(candidates) <= count:
         return candidates
     return candidates[np.linspace(0, len(candidates) - 1, count).round().astype(np.intp)]

@@ -18,9 +18,9 @@ from tasks.params.slices import Slices
 from tasks.schemas.slices import SlicesTable
 from tasks.slices.cohort_stats import cohort_statistics
 from tasks.slices.patient_split import PartitionOrUnused, split_patients
-from tasks.slices.remedy import lacks_of, remedy
+from tasks.slices.remedy import gate_shortfall, suggest_change
 from tasks.slices.same_head_check import SameHeadCheck
-from tasks.slices.selection import select
+from tasks.slices.selection import select_slices
 from tasks.slices.slice_extraction import SlicedSession, slice_session
 from tasks.stage.errors import InputError
 from tasks.stage.stage_io import atomic_output
@@ -76,7 +76,7 @@ def main() -> None:
     sliced, unusable = slice_all_sessions(used_sessions, config, scales, same_head_check)
     same_head = same_head_check.check_pairs(config.same_head)
     table = pd.concat([session.table for session in sliced], ignore_index=True)
-    partitions, chosen_by = select(table, partitions_by_fold, config)
+    partitions, chosen_by = select_slices(table, partitions_by_fold, config)
     keep = (partitions != "unused").any(axis=1).to_numpy()
     kept_table = pd.concat([table, partitions], axis=1)[keep].reset_index(drop=True)
     kept_table.insert(0, "row", np.arange(len(kept_table)))
@@ -105,9 +105,9 @@ def main() -> None:
         print(f"slices: fold {fold}: {count_patients_by_partition(partition_of)}")
         if chosen_by[fold] != config.training_slices:
             print(f"slices: fold {fold}: training and validation slices are {chosen_by[fold]}")
-        for line in lacks_of(kept_table, fold).lines():
+        for line in gate_shortfall(kept_table, fold).lines():
             print(f"slices: fold {fold}: {line}")
-    if change := remedy(table, split, config):
+    if change := suggest_change(table, split, config):
         print(f"slices: {change}")
     if stats["cut_off"]:
         print(

@@ -14,7 +14,7 @@ from tasks.common.gate_requirements import (
 )
 from tasks.params.slices import Slices
 from tasks.slices.patient_split import FITTED, PartitionOrUnused
-from tasks.slices.selection import select
+from tasks.slices.selection import select_slices
 from tasks.stage.errors import InputError
 
 Sides = dict[str, dict[str, PartitionOrUnused]]
@@ -23,7 +23,7 @@ MOST = 60  # patients up to whom other splits are tried; of more, the split is s
 
 
 @dataclass(frozen=True)
-class Lacks:
+class GateShortfall:
     """Of one fold: why no set can be judged, what cannot be measured, and what else to know."""
 
     verdict: list[str]
@@ -41,15 +41,15 @@ class Lacks:
         return said if self.verdict or self.chance is None else [*said, self.chance]
 
 
-def lacks_of(kept: pd.DataFrame, fold: str) -> Lacks:
-    """What the gate will lack in a fold of `slices.parquet`."""
+def gate_shortfall(kept: pd.DataFrame, fold: str) -> GateShortfall:
+    """Return what the gate will lack in a fold of `slices.parquet`."""
     train, val = (kept[kept[f"partition_{fold}"] == side] for side in FITTED)
-    return Lacks(
+    return GateShortfall(
         why_no_verdict(train, val), why_not_measured(train, val), why_no_null_range(train, val)
     )
 
 
-def remedy(table: pd.DataFrame, split: Split, config: Slices) -> str | None:
+def suggest_change(table: pd.DataFrame, split: Split, config: Slices) -> str | None:
     """Say which change of `slices.val_fraction` or `slices.training_slices` helps the gate most.
 
     Args:
@@ -61,9 +61,9 @@ def remedy(table: pd.DataFrame, split: Split, config: Slices) -> str | None:
         None where the gate lacks nothing.
     """
     found = [
-        (lacks_together(table, sides, changed), changed, sides)
-        for changed, sides in changes(split, config)
-        if changed is config or whole(table, sides)
+        (combined_shortfall(table, sides, changed), changed, sides)
+        for changed, sides in iterate_changes(split, config)
+        if changed is config or is_complete(table, sides)
     ]
     now = found[0][0]
     if not any(now):
@@ -71,9 +71,10 @@ def remedy(table: pd.DataFrame, split: Split, config: Slices) -> str | None:
     best, changed, sides = min(found, key=lambda one: (bool(one[0][0]), len(one[0][1])))
     if (bool(best[0]), len(best[1])) >= (bool(now[0]), len(now[1])):
         if too_few_validate(found[0][2]):
-            for changed, sides in changes(split, config):
+            for changed, sides in iterate_changes(split, config):
                 if not too_few_validate(sides):  # of other patients: how many slices is not known
-                    return f"{differences(changed, config)} would have {counted(sides)}"
+                    keys = describe_changed_keys(changed, config)
+                    return f"{keys} would have {describe_counts(sides)}"
         more = (
             f"raise slices.train_patients, now {config.train_patients}, or add patients"
             if config.train_patients
@@ -83,11 +84,11 @@ def remedy(table: pd.DataFrame, split: Split, config: Slices) -> str | None:
     would = "give the gate all that it needs" if not best[1] else "let the gate judge"
     if best[1]:
         would += f", but not measure {', '.join(best[1])}"
-    return f"{differences(changed, config)} would {would} ({counted(sides)})"
+    return f"{describe_changed_keys(changed, config)} would {would} ({describe_counts(sides)})"
 
 
-def differences(changed: Slices, config: Slices) -> str:
-    """The keys that differ, as they would stand in params.yaml."""
+def describe_changed_keys(changed: Slices, config: Slices) -> str:
+    """Return the keys that differ, as they would stand in params.yaml."""
     return " and ".join(
         f"slices.{key}: {getattr(changed, key)}"
         for key in ("training_slices", "val_fraction")
@@ -95,38 +96,38 @@ def differences(changed: Slices, config: Slices) -> str:
     )
 
 
-def counted(sides: Sides) -> str:
-    """How many patients train and validate in the first fold, in words."""
+def describe_counts(sides: Sides) -> str:
+    """Say how many patients train and validate in the first fold."""
     count = Counter(next(iter(sides.values())).values())
     return f"{count['train']} patients train and {count['val']} validate"
 
 
 def too_few_validate(sides: Sides) -> bool:
-    """Whether a fold has fewer validation patients than the gate judges by."""
+    """Check whether a fold has fewer validation patients than the gate judges by."""
     return any(list(of.values()).count("val") < LEAST_PATIENTS for of in sides.values())
 
 
-def whole(table: pd.DataFrame, sides: Sides) -> bool:
-    """Whether everybody who would train or validate was cut."""
+def is_complete(table: pd.DataFrame, sides: Sides) -> bool:
+    """Check whether all patients who would train or validate were sliced."""
     cut = set(table["subject"])
     return all(s in cut for of in sides.values() for s, side in of.items() if side in FITTED)
 
 
-def lacks_together(
+def combined_shortfall(
     table: pd.DataFrame, sides: Sides, config: Slices
 ) -> tuple[list[str], dict[str, str]]:
     """Why some fold cannot be judged, and what cannot be measured in some fold."""
-    partitions, _ = select(table, sides, config)
+    partitions, _ = select_slices(table, sides, config)
     cut = pd.concat([table, partitions], axis=1)
-    every = [lacks_of(cut, fold) for fold in sides]
+    every = [gate_shortfall(cut, fold) for fold in sides]
     return (
         [why for one in every for why in one.verdict],
         {name: why for one in every for name, why in one.measures.items()},
     )
 
 
-def changes(split: Split, config: Slices) -> Iterator[tuple[Slices, Sides]]:
-    """The params as they are and with their split, then changed ones, the smallest change first."""
+def iterate_changes(split: Split, config: Slices) -> Iterator[tuple[Slices, Sides]]:
+    """Yield the params as they are with their split, then changed ones, smallest change first."""
     now = split(config.val_fraction)
     yield config, now
     tried = [now]

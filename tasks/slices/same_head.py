@@ -31,7 +31,7 @@ NEIGHBOURHOOD = (
 MAX_CONTRAST = 3.0  # standard deviations; a tumour or an artefact weighs no more
 MIN_CORRELATION = 0.75  # of two patterns of one head, without registration
 MIN_CORRELATION_REGISTERED = (
-    0.85  # and from which after a registration, which makes strangers alike too
+    0.85  # and from which after a registration, which makes different patients alike too
 )
 MIN_CORRELATION_PLAIN = (
     0.97  # without registration, of patterns with hardly any detail, such as test objects

@@ -14,7 +14,7 @@ from tasks.slices.position_matching import keep_in_tumor_range, match_in_blocks
 WIDER = (2, 4, 8, 16)  # times slices.caliper
 
 
-def select(
+def select_slices(
     table: pd.DataFrame, sides: dict[str, dict[str, PartitionOrUnused]], config: Slices
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Choose the slices of every fold; negatives are matched inside each side of each fold.
@@ -52,7 +52,7 @@ def chosen_to_fit(
     """
     best: tuple[dict[PartitionOrUnused, NDArray[np.bool_]], str] | None = None
     most = -1
-    for keep, words in ways(groups, config):
+    for keep, words in iterate_selections(groups, config):
         kept = [groups[side][keep[side]] for side in FITTED]
         if (count := count_needed_slices(*kept)) > most:
             best, most = (keep, words), count
@@ -60,10 +60,10 @@ def chosen_to_fit(
     return best
 
 
-def ways(
+def iterate_selections(
     groups: dict[PartitionOrUnused, pd.DataFrame], config: Slices
 ) -> Iterator[tuple[dict[PartitionOrUnused, NDArray[np.bool_]], str]]:
-    """The ways of choosing that `slices.training_slices` allows, the strictest first."""
+    """Yield the selections that `slices.training_slices` allows, the strictest first."""
     if config.training_slices != "in-range":
         yield {side: matched(groups[side], config) for side in FITTED}, "matched"
     if config.training_slices == "matched":

@@ -129,19 +129,13 @@ def test_the_paragraph_of_a_package_of_ingest_names_what_it_may_import(package: 
 
 def test_no_stage_imports_another_stage() -> None:
     stages = set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
-    exceptions = {("slices", "tasks.gate.needs")}
     for stage in stages:
         for path in files(f"tasks/{stage}"):
             for name in imported_at_run_time(path):
                 top, _, rest = name.partition(".")
                 other = rest.partition(".")[0]
-                if top != "tasks" or other not in stages - {stage}:
-                    continue
-                allowed = any(
-                    stage == who and (name == what or name.startswith(f"{what}."))
-                    for who, what in exceptions
-                )
-                assert allowed, f"{path.relative_to(ROOT)} imports {name}"
+                ours = top == "tasks" and other in stages - {stage}
+                assert not ours, f"{path.relative_to(ROOT)} imports {name}"
 
 
 def test_packages_of_ingest_do_not_import_each_other_in_a_circle() -> None:
@@ -149,7 +143,4 @@ def test_packages_of_ingest_do_not_import_each_other_in_a_circle() -> None:
 
 
 def test_packages_of_tasks_do_not_import_each_other_in_a_circle() -> None:
-    graph = imports_between("tasks")
-    # To be removed: `arms` reads the list of arms from params, which checks the arms' names.
-    graph["common"] -= {"params"}
-    list(TopologicalSorter(graph).static_order())
+    list(TopologicalSorter(imports_between("tasks")).static_order())

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-from tasks import params
-from tasks.stage.errors import InputError
-
 ADDED_SOURCES = ("synthetic", "duplicated", "copy-paste", "shuffled-masks")
 RANDOM_LABELS, SLICE_SPLIT = "random-labels", "slice-split"
 PARTS = ("real", "classical", *ADDED_SOURCES, RANDOM_LABELS, SLICE_SPLIT)
@@ -78,18 +75,3 @@ class Arm:
             random_labels=random_labels,
             slice_split=SLICE_SPLIT in parts,
         )
-
-
-def read_arms() -> list[Arm]:
-    """Read `downstream.arms` of `params.yaml`.
-
-    Raises:
-        InputError: an arm is unknown or listed twice.
-    """
-    names: list[str] = params.read_key("downstream.arms")
-    try:
-        if not isinstance(names, list) or len(set(names)) < len(names):
-            raise ValueError("a list in which each arm stands once is expected")
-        return [Arm.parse(str(name)) for name in names]
-    except (ValueError, TypeError) as error:
-        raise InputError(f"params.yaml: downstream.arms is {names!r}: {error}") from None

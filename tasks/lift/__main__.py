@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from tasks import params
-from tasks.common import arms as named
 from tasks.common.arms import Arm
 from tasks.lift.compare import PRIMARY_METRIC, Comparison, compare_arms
 from tasks.lift.downstream_results import TaskResults, read_task_results
+from tasks.params.downstream import read_arms
 from tasks.params.lift import Lift as LiftParams
 from tasks.schemas.lift import Lift, LiftRows, TrainingSummary
 from tasks.stage import stage_io
@@ -39,7 +39,7 @@ def main() -> None:
     """Run the stage from the repository's root."""
     config = params.read_section(LiftParams)
     tasks: list[str] = params.read_key("downstream.tasks")
-    names = [arm.name for arm in named.read_arms()]
+    names = [arm.name for arm in read_arms()]
     seeds: list[int] = params.read_key("downstream.seeds")
     results = {task: read_task_results(task, names, seeds) for task in tasks}
     comparisons = {

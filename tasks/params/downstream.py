@@ -3,7 +3,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt
 
 from tasks.common.arms import Arm
-from tasks.params import Section
+from tasks.params import Section, read_key
+from tasks.stage.errors import InputError
 
 Task = Literal["classify", "segment"]
 
@@ -68,3 +69,18 @@ class Downstream(Section):
     def all_seeds(self) -> list[int]:
         """The seeds and the spare seeds."""
         return [*self.seeds, *range(max(self.seeds) + 1, max(self.seeds) + 1 + self.reruns)]
+
+
+def read_arms() -> list[Arm]:
+    """Read `downstream.arms` of `params.yaml`.
+
+    Raises:
+        InputError: an arm is unknown or listed twice.
+    """
+    names: list[str] = read_key("downstream.arms")
+    try:
+        if not isinstance(names, list) or len(set(names)) < len(names):
+            raise ValueError("a list in which each arm stands once is expected")
+        return [Arm.parse(str(name)) for name in names]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"params.yaml: downstream.arms is {names!r}: {error}") from None

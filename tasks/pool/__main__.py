@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks import params
-from tasks.common import arms
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices, write_slice_set
+from tasks.params.downstream import read_arms
 from tasks.params.pool import Pool, Score, SliceFilter
 from tasks.pool.control_arms import CONTROLS, make_control_slices
 from tasks.schemas.samples import GatedSamples, PoolSamples
@@ -33,7 +33,7 @@ def main() -> None:
     # A control adds as many as the synthetic arms; where these add none, as many as requested.
     control_counts = {fold: len(samples) or requested[fold] for fold, samples in synthetic.items()}
     with stage_io.atomic_output(Path("data/pool")) as folder:
-        for arm in arms.read_arms():
+        for arm in read_arms():
             (folder / arm.name).mkdir()
             slices, requested_by_arm = (
                 synthetic if arm.synthetic else empty_folds(synthetic),

@@ -21,7 +21,7 @@ from scipy import ndimage
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.volume import Volume
 from tasks.ingest.masks.mask_grid import place_mask
-from tasks.ingest.masks.plausibility import CheckedImage, check_place, is_ignored, view_of_outline
+from tasks.ingest.masks.plausibility import CheckedImage, check_place, ignores_image, judge_outline
 
 SHIFTS = (10, 25)  # in plane, in voxels
 FAINT = (0.5, 0.25)  # of the tumour's contrast
@@ -109,10 +109,10 @@ def check_mask(image: Volume, mask: NDArray[np.uint8], affine: NDArray[np.float6
         placed = place_mask(Volume(mask, affine), image)
         scene = CheckedImage.of(image)
         check_place(placed, scene)
-        view = view_of_outline(placed, scene)
+        view = judge_outline(placed, scene)
     except RejectionError as rejection:
         return rejection.code
-    return "mask-ignores-image" if is_ignored(() if view is None else (view,)) else "kept"
+    return "mask-ignores-image" if ignores_image(() if view is None else (view,)) else "kept"
 
 
 Kind = Callable[[Case], tuple[Volume, NDArray[np.uint8], NDArray[np.float64]]]

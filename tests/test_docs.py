@@ -40,3 +40,13 @@ def test_a_page_names_paths_that_exist(page: str) -> None:
 def test_the_check_finds_paths() -> None:
     assert len(paths_in(ROOT / "docs/architecture.md")) > 40
     assert not exists("tasks/ingest/roll.py")
+
+
+def test_contributing_names_symbols_that_exist() -> None:
+    page = (ROOT / "docs/contributing.md").read_text()
+    symbols = set(re.findall(r"`([A-Z]\w{3,}|[a-z]+_[a-z_]+)`", page)) - {"NAME", "SECTION"}
+    code = "\n".join(
+        path.read_text() for folder in ("tasks", "tests") for path in (ROOT / folder).rglob("*.py")
+    )
+    assert len(symbols) > 10
+    assert not [symbol for symbol in symbols if not re.search(rf"\b{symbol}\b", code)]

@@ -17,7 +17,7 @@ LEAST_OF_LABEL = 10  # slices of a label in each set; a label with fewer is left
 LEAST_HELD_OUT = 20  # validation slices, or tumours, from which a copy detector gets its limits
 LEAST_MARKED = 10  # outlined training tumours, for the segmenter behind `mask_agreement`
 
-WIDEN = "raise slices.val_fraction or slices.train_patients, or add patients"
+MORE_PATIENTS_HINT = "raise slices.val_fraction or slices.train_patients, or add patients"
 FILL = "set slices.training_slices to auto where it is not, or add patients"
 
 
@@ -73,7 +73,7 @@ def why_no_verdict(train: pd.DataFrame, val: pd.DataFrame) -> list[str]:
     if patients < LEAST_PATIENTS:
         found.append(
             f"{patients} validation patient{'' if patients == 1 else 's'}, at least"
-            f" {LEAST_PATIENTS} are needed; {WIDEN}"
+            f" {LEAST_PATIENTS} are needed; {MORE_PATIENTS_HINT}"
         )
     for name, side in (("training", train), ("validation", val)):
         if len(side) < MIN_SLICES:

@@ -1,7 +1,7 @@
 """The catalogue of set-level measures: how each is computed, limited and described."""
 
 from tasks.gate import measure_functions
-from tasks.gate.measure_functions import K, distance_to_validation
+from tasks.gate.measure_functions import PRDC_NEIGHBOURS, distance_to_validation
 from tasks.gate.set_measures import LimitRule, MeasureGroup, Missing
 from tasks.measures.anatomy.power_spectrum import spectrum_distance
 from tasks.measures.features import kid
@@ -22,6 +22,7 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Measur
         hashes: SHA-256 of the weights behind each Fréchet distance.
         side: height or width of the slices in pixels, whichever is smaller.
     """
+    k = PRDC_NEIGHBOURS
     limits = config.limits
     weights = {name: f"weights {digest[:12]}" for name, digest in hashes.items()}
     ours = f"ImageNet features, {weights[FRECHET]}; {EQUAL}"
@@ -53,15 +54,21 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Measur
         MeasureGroup(
             measure_functions.neighbour_figures,
             {
-                "precision": (None, f"share of slices within {K} feature neighbours; {EQUAL}"),
-                "recall": (None, f"share of real slices within {K} feature neighbours; {EQUAL}"),
+                "precision": (
+                    None,
+                    f"share of slices within {k} feature neighbours; {EQUAL}",
+                ),
+                "recall": (
+                    None,
+                    f"share of real slices within {k} feature neighbours; {EQUAL}",
+                ),
                 "density": (
                     None,
-                    f"real {K}-neighbour balls around a slice over {K}, may exceed 1; {EQUAL}",
+                    f"real {k}-neighbour balls around a slice over {k}, may exceed 1; {EQUAL}",
                 ),
                 "coverage": (
                     None,
-                    f"share of real slices with a synthetic one among their {K} feature"
+                    f"share of real slices with a synthetic one among their {k} feature"
                     f" neighbours; {EQUAL}",
                 ),
             },

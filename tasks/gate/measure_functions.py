@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 Column = Callable[[SliceFeatures], Floats]
 
-K = 5  # feature neighbours
+PRDC_NEIGHBOURS = 5  # feature neighbours
 MOST_IN_PAIRS = 30  # slices of a label, in pairs for MS-SSIM
 SHARES = (0.75, 0.75, 0.5, 0.5)  # of a subsample's patients, for the line through 1/n
 
@@ -169,10 +169,10 @@ def site_coverage(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
 def neighbour_figures(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     """Compute precision, recall, density and coverage; NaN with at most `K` reference slices."""
     reference = sets.val.features[draw.reference]
-    if len(reference) <= K:
+    if len(reference) <= PRDC_NEIGHBOURS:
         return np.full(4, np.nan), np.full(4, np.nan)
     sides = (sets.synthetic.features[draw.synthetic], sets.train.features[draw.other])
-    found = [prdc(reference, side, k=K) for side in sides]
+    found = [prdc(reference, side, k=PRDC_NEIGHBOURS) for side in sides]
     synthetic, real = (
         np.array([one.precision, one.recall, one.density, one.coverage]) for one in found
     )

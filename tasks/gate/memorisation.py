@@ -6,9 +6,9 @@ Each compares the nearest training slice with the nearest slice of patients the 
 saw, because smooth images are near to everything. All limits come from held-out patients, and no
 patient is compared with their own slices. A detector reports a copy when
 
-- the slice is nearer to a training slice than held-out slices are, and its distance to that slice
-  is a much smaller proportion of its distance to the unseen patients, or
-- that proportion is well below the lowest proportion among held-out slices.
+- the slice is nearer to a training slice than held-out slices are, and its proportion (distance to
+  the training slice over distance to the unseen patients) is far lower than theirs, or
+- its proportion is well below the lowest one of all held-out slices.
 
 A fifth detector sums the log proportions of correlation and features: a copy that was turned or
 scaled is somewhat too near in both, but not near enough in either.
@@ -34,10 +34,10 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.intp]
 
 DETECTORS = ("correlation", "ssim", "features", "tumor")
-TOGETHER = ("correlation", "features")
-NEAR, IN_PROPORTION = 0.0025, 0.01  # quantiles of held-out slices
-DOUBT = 0.8  # times the lowest proportion (quantile `NEAR`) of held-out slices
-BEYOND = 1.2  # times the lowest sum (the same quantile), which is negative
+SUMMED_DETECTORS = ("correlation", "features")
+NEAR_QUANTILE, PROPORTION_QUANTILE = 0.0025, 0.01  # quantiles of held-out slices
+PROPORTION_FACTOR = 0.8  # times the lowest proportion (quantile `NEAR`) of held-out slices
+SUM_FACTOR = 1.2  # times the lowest sum (the same quantile), which is negative
 MOST_COUNTED = 8  # near-copies of a slice
 FEW = LEAST_HELD_OUT  # held-out slices, below which a detector has no limits
 
@@ -169,18 +169,18 @@ def calibrate_thresholds(held_out: Similarity) -> Thresholds:
         known = np.isfinite(to_train) & np.isfinite(ratio)
         if count_comparable(held_out)[name] >= FEW:
             detectors[name] = Limits(
-                float(np.quantile(to_train[known], NEAR)),
-                float(np.quantile(ratio[known], IN_PROPORTION)),
-                float(np.quantile(ratio[known], NEAR) * DOUBT),
+                float(np.quantile(to_train[known], NEAR_QUANTILE)),
+                float(np.quantile(ratio[known], PROPORTION_QUANTILE)),
+                float(np.quantile(ratio[known], NEAR_QUANTILE) * PROPORTION_FACTOR),
             )
     scales = {}
-    for name in TOGETHER:
+    for name in SUMMED_DETECTORS:
         low, middle, high = np.quantile(log_proportions(held_out, name), [0.16, 0.5, 0.84])
         scales[name] = (float(middle), float(max(high - low, 1e-6) / 2))
     return Thresholds(
         detectors,
         scales,
-        float(np.quantile(sum_of_log_proportions(held_out, scales), NEAR)) * BEYOND,
+        float(np.quantile(sum_of_log_proportions(held_out, scales), NEAR_QUANTILE)) * SUM_FACTOR,
     )
 
 

@@ -18,7 +18,7 @@ Bools = NDArray[np.bool_]
 
 SCORES = ("outline", "upside_down", "spectrum", "realism", "mask_contrast")
 INSIDE, CONTRAST = COLUMNS.index("inside"), COLUMNS.index("contrast")
-K = 3  # feature neighbours
+REALISM_NEIGHBOURS = 3  # feature neighbours
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ def check_scores(
 ) -> pd.DataFrame:
     """Compute the five scores of each slice; larger is worse, 0 where a check does not apply."""
     mean, std = norm.features
-    _, near = nearest_rows((slices.features - mean) / std, norm.real_features, keep=K)
+    _, near = nearest_rows(
+        (slices.features - mean) / std, norm.real_features, keep=REALISM_NEIGHBOURS
+    )
     contrast = np.abs(slices.tumors[:, CONTRAST] - norm.contrast)
     return pd.DataFrame(
         {

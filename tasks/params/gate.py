@@ -21,7 +21,8 @@ class MeasureLimits(BaseModel):
     orientation: float | None = Field(default=0.7, ge=0, lt=1)
     spectrum: float | None = Field(default=10.0, gt=1)
     intensity: float | None = Field(default=8.0, gt=1)
-    # Fresh patients reach 3 in one of a hundred cohorts, a third of their tumours 1 to 7.
+    # Unseen patients reach 3 in 1 of 100 cohorts; sets that hold a third of their tumours only,
+    # by size, reach 1 to 7.
     tumor_size: float | None = Field(default=4.0, gt=1)
     tumor_position: float | None = Field(default=6.0, gt=1)
     tumor_solidity: float | None = Field(default=8.0, gt=1)

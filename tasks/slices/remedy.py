@@ -17,9 +17,9 @@ from tasks.slices.patient_split import FITTED, PartitionOrUnused
 from tasks.slices.selection import select_slices
 from tasks.stage.errors import InputError
 
-Sides = dict[str, dict[str, PartitionOrUnused]]
-Split = Callable[[float], Sides]
-MOST = 60  # patients up to whom other splits are tried; of more, the split is seldom to blame
+PartitionsByFold = dict[str, dict[str, PartitionOrUnused]]
+SplitPatients = Callable[[float], PartitionsByFold]
+MOST = 60  # other splits are tried for up to so many patients; with more the split seldom matters
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class GateShortfall:
     chance: str | None
 
     def lines(self) -> list[str]:
-        """In words, for the terminal; remedies apart, which `remedy` knows better."""
+        """Return lines for the terminal, without remedies: `suggest_change` gives the best one."""
         said = [f"the gate will reject every set: {why.split('; ')[0]}" for why in self.verdict]
         said += [
             f"the gate will not measure {name}, and reject every set if gate.required lists it:"
@@ -49,7 +49,7 @@ def gate_shortfall(kept: pd.DataFrame, fold: str) -> GateShortfall:
     )
 
 
-def suggest_change(table: pd.DataFrame, split: Split, config: Slices) -> str | None:
+def suggest_change(table: pd.DataFrame, split: SplitPatients, config: Slices) -> str | None:
     """Say which change of `slices.val_fraction` or `slices.training_slices` helps the gate most.
 
     Args:
@@ -72,7 +72,7 @@ def suggest_change(table: pd.DataFrame, split: Split, config: Slices) -> str | N
     if (bool(best[0]), len(best[1])) >= (bool(now[0]), len(now[1])):
         if too_few_validate(found[0][2]):
             for changed, sides in iterate_changes(split, config):
-                if not too_few_validate(sides):  # of other patients: how many slices is not known
+                if not too_few_validate(sides):  # how many slices they have is unknown
                     keys = describe_changed_keys(changed, config)
                     return f"{keys} would have {describe_counts(sides)}"
         more = (
@@ -96,27 +96,27 @@ def describe_changed_keys(changed: Slices, config: Slices) -> str:
     )
 
 
-def describe_counts(sides: Sides) -> str:
+def describe_counts(sides: PartitionsByFold) -> str:
     """Say how many patients train and validate in the first fold."""
     count = Counter(next(iter(sides.values())).values())
     return f"{count['train']} patients train and {count['val']} validate"
 
 
-def too_few_validate(sides: Sides) -> bool:
+def too_few_validate(sides: PartitionsByFold) -> bool:
     """Check whether a fold has fewer validation patients than the gate judges by."""
     return any(list(of.values()).count("val") < LEAST_PATIENTS for of in sides.values())
 
 
-def is_complete(table: pd.DataFrame, sides: Sides) -> bool:
+def is_complete(table: pd.DataFrame, sides: PartitionsByFold) -> bool:
     """Check whether all patients who would train or validate were sliced."""
     cut = set(table["subject"])
     return all(s in cut for of in sides.values() for s, side in of.items() if side in FITTED)
 
 
 def combined_shortfall(
-    table: pd.DataFrame, sides: Sides, config: Slices
+    table: pd.DataFrame, sides: PartitionsByFold, config: Slices
 ) -> tuple[list[str], dict[str, str]]:
-    """Why some fold cannot be judged, and what cannot be measured in some fold."""
+    """Return why some fold cannot be judged, and what cannot be measured in some fold."""
     partitions, _ = select_slices(table, sides, config)
     cut = pd.concat([table, partitions], axis=1)
     every = [gate_shortfall(cut, fold) for fold in sides]
@@ -126,7 +126,9 @@ def combined_shortfall(
     )
 
 
-def iterate_changes(split: Split, config: Slices) -> Iterator[tuple[Slices, Sides]]:
+def iterate_changes(
+    split: SplitPatients, config: Slices
+) -> Iterator[tuple[Slices, PartitionsByFold]]:
     """Yield the params as they are with their split, then changed ones, smallest change first."""
     now = split(config.val_fraction)
     yield config, now

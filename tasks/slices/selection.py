@@ -35,20 +35,20 @@ def select_slices(
             side: usable[of_patient == side] for side in (*FITTED, "test")
         }
         test = groups.pop("test")
-        partition[test.index.to_numpy()[matched(test, config)]] = "test"
-        chosen, words[fold] = chosen_to_fit(groups, config)
+        partition[test.index.to_numpy()[keep_matched(test, config)]] = "test"
+        chosen, words[fold] = choose_train_and_val(groups, config)
         for side, keep in chosen.items():
             partition[groups[side].index.to_numpy()[keep]] = side
         columns[f"partition_{fold}"] = partition
     return pd.DataFrame(columns, index=table.index).astype("str"), words
 
 
-def chosen_to_fit(
+def choose_train_and_val(
     groups: dict[PartitionOrUnused, pd.DataFrame], config: Slices
 ) -> tuple[dict[PartitionOrUnused, NDArray[np.bool_]], str]:
     """Choose training and validation slices: (N,) of each group, and how, in words.
 
-    `auto` takes the strictest way that gives the gate as many of the slices it needs as any way.
+    `auto` takes the strictest of the selections that give the gate most of the slices it needs.
     """
     best: tuple[dict[PartitionOrUnused, NDArray[np.bool_]], str] | None = None
     most = -1
@@ -65,33 +65,32 @@ def iterate_selections(
 ) -> Iterator[tuple[dict[PartitionOrUnused, NDArray[np.bool_]], str]]:
     """Yield the selections that `slices.training_slices` allows, the strictest first."""
     if config.training_slices != "in-range":
-        yield {side: matched(groups[side], config) for side in FITTED}, "matched"
+        yield {side: keep_matched(groups[side], config) for side in FITTED}, "matched"
     if config.training_slices == "matched":
         return
     tumors = pd.concat([groups[side][groups[side]["label"] == 1] for side in FITTED])
-    yield in_range_of(groups, tumors, config.caliper)
+    yield keep_in_range(groups, tumors, config.caliper)
     if config.training_slices == "in-range":
         return
-    # Farther away there is less and less of a head, at last nothing: as good as the same slice in
-    # every patient.
+    # Far from the tumours' range slices are almost empty, and look alike in every patient.
     least = tumors["brain_area_mm2"].min() / 2
     shown = {side: (group["brain_area_mm2"] >= least).to_numpy() for side, group in groups.items()}
     for times in WIDER:
-        keep, words = in_range_of(groups, tumors, times * config.caliper)
+        keep, words = keep_in_range(groups, tumors, times * config.caliper)
         yield {side: keep[side] & shown[side] for side in FITTED}, words
     yield shown, "all that show half as much brain as tumour slices"
 
 
-def in_range_of(
+def keep_in_range(
     groups: dict[PartitionOrUnused, pd.DataFrame], tumors: pd.DataFrame, caliper: float
 ) -> tuple[dict[PartitionOrUnused, NDArray[np.bool_]], str]:
-    """Which slices of each group (N,) lie in the range of these tumour slices, and so in words."""
+    """Return which slices of each group (N,) lie in the tumours' range, and the words for it."""
     keep = {side: keep_in_tumor_range(groups[side], tumors, caliper=caliper) for side in FITTED}
     return keep, f"in-range, caliper {caliper:g}"
 
 
-def matched(group: pd.DataFrame, config: Slices) -> NDArray[np.bool_]:
-    """Which slices of a group (N,) are kept when each tumour slice needs a partner."""
+def keep_matched(group: pd.DataFrame, config: Slices) -> NDArray[np.bool_]:
+    """Return which slices of a group (N,) remain when each tumour slice needs a partner."""
     return match_in_blocks(
         group,
         ratio=config.negatives_per_positive,

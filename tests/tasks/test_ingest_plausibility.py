@@ -12,8 +12,8 @@ from tasks.ingest.masks.plausibility import (
     CheckedImage,
     check_place,
     confirms_placement,
-    is_ignored,
-    view_of_outline,
+    ignores_image,
+    judge_outline,
 )
 from tests.tasks.ingest_fixtures import IngestWorkspace
 from tests.tasks.synthetic_heads import (
@@ -87,7 +87,7 @@ def test_true_masks_pass_bright_or_dark_small_or_large(contrast: float, radius: 
     grey = head(SHAPE, AFFINE, contrast=0) + contrast * 300 * mask
     checked_image = CheckedImage.of(Volume(grey.astype(np.float32), AFFINE))
     check_place(mask, checked_image)
-    assert view_of_outline(mask, checked_image) == "clear"
+    assert judge_outline(mask, checked_image) == "clear"
 
 
 @pytest.mark.parametrize("change", ["stripped", "z-scored", "inverted"])
@@ -99,7 +99,7 @@ def test_a_head_is_found_under_any_change_of_its_greys(change: str) -> None:
         grey = 1000 - grey
     checked_image = CheckedImage.of(Volume(grey.astype(np.float32), AFFINE))
     check_place(TRUE, checked_image)
-    assert view_of_outline(TRUE, checked_image) == "clear"
+    assert judge_outline(TRUE, checked_image) == "clear"
     with pytest.raises(RejectionError, match="mask-of-head"):
         check_place(BRAIN.astype(np.uint8), checked_image)
     with pytest.raises(RejectionError, match="mask-in-air"):
@@ -143,7 +143,7 @@ def test_a_region_without_its_own_edge_passes_if_the_whole_tumour_is_visible(
 def test_a_mask_is_ignored_by_all_its_images_together(
     views: tuple[str, ...], ignored: bool
 ) -> None:
-    assert is_ignored(views) == ignored  # type: ignore[arg-type]
+    assert ignores_image(views) == ignored  # type: ignore[arg-type]
 
 
 def test_a_brain_mask_beside_the_tumour_mask_is_left_out_alone(workspace: IngestWorkspace) -> None:

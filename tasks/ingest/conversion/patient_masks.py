@@ -11,10 +11,10 @@ from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.volume import Volume
 from tasks.ingest.masks.plausibility import (
     CheckedImage,
-    OutlineView,
+    OutlineVisibility,
     check_place,
-    is_ignored,
-    view_of_outline,
+    ignores_image,
+    judge_outline,
 )
 from tasks.params.ingest import Ingest
 
@@ -38,7 +38,7 @@ class PatientMasks:
         self.errors: dict[int, RejectionError] = {}
         self.used: set[int] = set()
         self._used_on: dict[str, list[int]] = {}  # masks by image
-        self._views: dict[int, set[OutlineView]] = {}  # by mask, of the unions that hold it
+        self._views: dict[int, set[OutlineVisibility]] = {}  # by mask, of the unions that hold it
         for index, mask in enumerate(masks):
             try:
                 self.readable[index] = read_mask(mask, settings)
@@ -87,7 +87,7 @@ class PatientMasks:
         images = [
             image
             for image, united in self._used_on.items()
-            if united and all(is_ignored(self._views.get(index, ())) for index in united)
+            if united and all(ignores_image(self._views.get(index, ())) for index in united)
         ]
         for image in images:
             self.used.difference_update(self._used_on[image])
@@ -120,7 +120,7 @@ class PatientMasks:
         for index in united:
             if self.outlines[index] is not self.readable[index]:
                 outline = outline | resample_to_image(self.outlines[index], volume)
-        view = view_of_outline(outline, checked_image)
+        view = judge_outline(outline, checked_image)
         if view is not None:
             for index in united:
                 self._views.setdefault(index, set()).add(view)

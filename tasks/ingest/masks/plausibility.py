@@ -20,7 +20,7 @@ from tasks.ingest.core.volume import Volume
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
-OutlineView = Literal["clear", "faint", "unseen", "elsewhere"]
+OutlineVisibility = Literal["clear", "faint", "unseen", "elsewhere"]
 
 SMALLEST_WIDTH = 32  # voxels in plane: a smaller image shows no head that can be measured
 COARSE = 64  # voxels along an axis of the grid on which the head is found
@@ -35,7 +35,8 @@ FEWEST_PAIRS, FEWEST_PLACES = 12, 8  # of pairs and of displaced outlines, to ju
 FAINTEST = 0.2  # contrast across the outline, in standard deviations
 SMALLEST_STEP = 0.02  # across the outline, of the range of the head's values
 BEST_PLACES = 0.9  # share of displaced outlines that a true one beats
-ELSEWHERE, TIMES_HERE = 0.6, 3.0  # contrast of a displaced outline, and as a multiple of the true
+DISPLACED_CONTRAST = 0.6  # across a displaced outline, at which a mask may lie elsewhere
+DISPLACED_FACTOR = 3.0  # the same as a multiple of the contrast across the mask's own outline
 CLEAR, MARGIN = 0.4, 1.5  # contrast that confirms a placement, and as a multiple of the next best
 DISTANCES = (2.5, 4.0, 6.0, 8.5)  # of displaced outlines, in bands
 DIRECTIONS = 12
@@ -75,7 +76,7 @@ class Outline:
 
 
 @dataclass(frozen=True)
-class Contrast:
+class OutlineContrast:
     """The contrast across an outline, and across displaced copies of it.
 
     `here` is the mean step across the outline, from a voxel inside to one outside a band away, over
@@ -135,7 +136,7 @@ def check_place(mask: NDArray[np.uint8], image: CheckedImage) -> None:
         check_outline(outline, image.head)
 
 
-def view_of_outline(mask: NDArray[np.uint8], image: CheckedImage) -> OutlineView | None:
+def judge_outline(mask: NDArray[np.uint8], image: CheckedImage) -> OutlineVisibility | None:
     """Return how clearly an image shows a mask's outline; None if it cannot be judged."""
     outline = image.outline(mask)
     if outline is None or image.head is None:
@@ -143,7 +144,7 @@ def view_of_outline(mask: NDArray[np.uint8], image: CheckedImage) -> OutlineView
     contrast = outline_contrast(outline, image.data, image.head, image.band)
     if contrast is None:
         return None
-    if contrast.best >= max(ELSEWHERE, TIMES_HERE * contrast.here):
+    if contrast.best >= max(DISPLACED_CONTRAST, DISPLACED_FACTOR * contrast.here):
         return "elsewhere"
     stands_out = contrast.beaten >= BEST_PLACES
     if contrast.step < SMALLEST_STEP or not (contrast.here >= FAINTEST or stands_out):
@@ -151,7 +152,7 @@ def view_of_outline(mask: NDArray[np.uint8], image: CheckedImage) -> OutlineView
     return "clear" if contrast.here >= CLEAR and stands_out else "faint"
 
 
-def is_ignored(views: Collection[OutlineView]) -> bool:
+def ignores_image(views: Collection[OutlineVisibility]) -> bool:
     """Check whether a mask follows none of its images, or lies elsewhere and is clear in none."""
     if not views or "clear" in views:
         return False
@@ -237,7 +238,7 @@ def mirrored_share(covered: Bools, head: Bools, axis: int) -> float:
 
 def outline_contrast(
     outline: Outline, data: NDArray[np.generic], head: Head, band: int
-) -> Contrast | None:
+) -> OutlineContrast | None:
     """Compute the contrast of an outline and of displaced ones; None if too little can be compared.
 
     The displaced outlines are copies moved by a few bands in the plane, and, for the best of them,
@@ -269,7 +270,7 @@ def outline_contrast(
     here = float(contrast_ratio(mean, deviation))
     others = contrast_ratio(*step_across(data, places[0][usable], places[1][usable], outline.shape))
     beaten = float((others[: near.sum()] < here).mean())
-    return Contrast(here, float(mean) / head.range, beaten, float(others.max()))
+    return OutlineContrast(here, float(mean) / head.range, beaten, float(others.max()))
 
 
 def pairs_across(part: Bools, band: int) -> tuple[Indices, Indices]:

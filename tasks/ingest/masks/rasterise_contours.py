@@ -18,12 +18,12 @@ from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.volume import Volume
 
 SAME_PLANE_MM = 0.05
-LEVEL_MM = 0.2  # from lowest to highest point of a contour that is parallel to the image's slices
+MAX_TILT_MM = 0.2  # lowest to highest point of a contour that is parallel to the image's slices
 PARALLEL = float(np.cos(np.radians(2.0)))
-OFF_PLANE = 0.5  # times the planes' distance: most from lowest to highest point of a contour
+MAX_OFF_PLANE = 0.5  # times the planes' distance: most from lowest to highest point of a contour
 NEIGHBOURS = 1.5  # times the usual distance: planes farther apart are not neighbours
 LARGEST_GAP_MM = 10.0  # over which an outline may be interpolated
-LARGER = 1.25  # times the planes' distance: voxels from there on are sampled several times
+OVERSAMPLE_FROM = 1.25  # times the planes' distance: voxels from there on are sampled several times
 MOST_SAMPLES = 45  # of a voxel
 FINEST_MM = 0.25  # of the grid on which planes oblique to the image are filled
 
@@ -96,14 +96,14 @@ def fill_region(region: tuple[Points, ...], contours: Contours, image: Volume) -
     along = np.array([np.mean(np.concatenate(plane)[:, 2]) for plane in planes])
     spacing = plane_spacing(along, planes, grid, contours, image)
     height = max(float(np.ptp(points[:, 2])) for points in drawn)
-    if height > max(OFF_PLANE * spacing, 2 * SAME_PLANE_MM):
+    if height > max(MAX_OFF_PLANE * spacing, 2 * SAME_PLANE_MM):
         raise RejectionError("geometry", "contours do not lie in parallel planes")
     share = np.zeros(image.data.shape, np.float32)
     for stack in plane_stacks(along, planes, spacing, grid, image.data.size):
         add_inside_share(share, stack, grid, image, spacing)
     if share.max() == 0:
         return np.zeros(share.shape, np.uint8)
-    # A region thinner than half a voxel everywhere is put where most of it is.
+    # If no voxel is half covered, those covered at least half as much as the best are kept.
     least = 0.5 if share.max() > 0.5 else share.max() / 2
     return (share > least).astype(np.uint8)
 
@@ -127,7 +127,7 @@ def plane_grid(region: tuple[Points, ...], image: Volume) -> PlaneGrid:
     axes = to_voxels[:3, :3] / np.linalg.norm(to_voxels[:3, :3], axis=1, keepdims=True)
     axis = int(np.abs(axes @ normal).argmax())
     to_grid = np.eye(4)
-    if max(float(np.ptp(points @ axes[axis])) for points in region) < LEVEL_MM:
+    if max(float(np.ptp(points @ axes[axis])) for points in region) < MAX_TILT_MM:
         in_plane = [other for other in range(3) if other != axis]
         to_grid[:2] = to_voxels[in_plane]
         size = 1 / float(np.linalg.norm(to_voxels[axis, :3]))  # mm from slice to slice
@@ -308,7 +308,7 @@ def samples_per_axis(grid: PlaneGrid, image: Volume, spacing: float) -> tuple[in
         normal = grid.to_grid[2, :3]
         along = np.abs(normal @ (image.affine[:3, :3] / sizes)) > 0.7
         finest = np.where(along, max(spacing, float(sizes.min())), sizes.min())
-    counts = np.maximum(np.ceil(sizes / finest - (LARGER - 1)), 1).astype(int)
+    counts = np.maximum(np.ceil(sizes / finest - (OVERSAMPLE_FROM - 1)), 1).astype(int)
     counts = np.minimum(counts, MOST_SAMPLES) | 1
     while np.prod(counts) > MOST_SAMPLES:
         counts[counts.argmax()] -= 2

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from tasks.ingest.core.generated_table import insert_table
 from tasks.ingest.filenames.layouts import (
     TABLE_END,
     TABLE_START,
-    insert_layout_table,
     layout_table,
     read_layouts,
 )
@@ -174,7 +174,7 @@ def test_the_document_holds_the_current_list_of_layouts() -> None:
     assert TABLE_START + layout_table() + TABLE_END in document, (
         "run python -m tasks.ingest.filenames.layouts docs/ingest.md"
     )
-    assert insert_layout_table(document) == document
+    assert insert_table(document, TABLE_START, TABLE_END, layout_table()) == document
 
 
 def test_label_conventions_of_layouts_are_known() -> None:

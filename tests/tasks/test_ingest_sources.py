@@ -10,8 +10,9 @@ import pytest
 from pydicom.fileset import FileSet
 from pydicom.uid import generate_uid
 
+from tasks.ingest.core.generated_table import insert_table
 from tasks.ingest.core.mr_contrast import SequenceTiming, recognise_contrast
-from tasks.ingest.core.rejection import TABLE_END, TABLE_START, code_table, insert_code_table
+from tasks.ingest.core.rejection import TABLE_END, TABLE_START, code_table
 from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_segmentation, write_series
 from tests.tasks.ingest_fixtures import IngestWorkspace
@@ -223,7 +224,7 @@ def test_the_document_holds_the_current_table_of_codes() -> None:
     assert TABLE_START + code_table() + TABLE_END in document, (
         "run python -m tasks.ingest.core.rejection docs/ingest.md"
     )
-    assert insert_code_table(document) == document
+    assert insert_table(document, TABLE_START, TABLE_END, code_table()) == document
 
 
 def test_a_map_of_probabilities_is_not_a_label_mask(workspace: IngestWorkspace) -> None:

@@ -3,12 +3,10 @@
 `python -m tasks.ingest.core.rejection docs/ingest.md` updates the document's table of codes.
 """
 
-import re
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
+from tasks.ingest.core.generated_table import update_documents
 from tasks.ingest.core.source_file import Source
 
 
@@ -265,15 +263,5 @@ def code_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def insert_code_table(document: str) -> str:
-    """Return a document in which the current table of codes stands between its two marks."""
-    pattern = re.escape(TABLE_START) + ".*?" + re.escape(TABLE_END)
-    table = TABLE_START + code_table() + TABLE_END
-    return re.sub(pattern, lambda _: table, document, flags=re.DOTALL)
-
-
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        Path(name).write_text(
-            insert_code_table(Path(name).read_text(encoding="utf-8")), encoding="utf-8"
-        )
+    update_documents(TABLE_START, TABLE_END, code_table())

@@ -4,7 +4,6 @@
 """
 
 import re
-import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from tasks.ingest.core.generated_table import update_documents
 from tasks.ingest.core.mr_contrast import Modality
 
 Role = Literal["image", "mask", "other-mask", "skip"]
@@ -119,13 +119,5 @@ def layout_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def insert_layout_table(document: str) -> str:
-    """Return a document in which the current table of layouts stands between its two marks."""
-    pattern = re.escape(TABLE_START) + ".*?" + re.escape(TABLE_END)
-    table = TABLE_START + layout_table() + TABLE_END
-    return re.sub(pattern, lambda _: table, document, flags=re.DOTALL)
-
-
 if __name__ == "__main__":
-    for path in map(Path, sys.argv[1:]):
-        path.write_text(insert_layout_table(path.read_text(encoding="utf-8")), encoding="utf-8")
+    update_documents(TABLE_START, TABLE_END, layout_table())

@@ -8,12 +8,11 @@ its values agree. Add a data set here, and its name to `LabelConvention` in
 updates the document's table.
 """
 
-import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
+
+from tasks.ingest.core.generated_table import update_documents
 
 Tissue = Literal["core", "enhancing", "oedema", "cavity", "tumour"]
 Region = Literal["whole", "core", "enhancing"]
@@ -139,13 +138,5 @@ def conventions_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def replace_table(document: str) -> str:
-    """Replace the table between the two marks of a document by the current one."""
-    pattern = re.escape(TABLE_START) + ".*?" + re.escape(TABLE_END)
-    table = TABLE_START + conventions_table() + TABLE_END
-    return re.sub(pattern, lambda _: table, document, flags=re.DOTALL)
-
-
 if __name__ == "__main__":
-    for path in map(Path, sys.argv[1:]):
-        path.write_text(replace_table(path.read_text(encoding="utf-8")), encoding="utf-8")
+    update_documents(TABLE_START, TABLE_END, conventions_table())

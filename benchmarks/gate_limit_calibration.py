@@ -215,17 +215,17 @@ def show(found: pd.DataFrame, *, blocks: int) -> None:
         cells = []
         for n in NUMBERS:
             values = null[(null["measure"] == name) & (null["n"] == n)]["ratio"].dropna()
-            tail = 0.025 if rule.side == "both" else 0.05
+            tail = 0.025 if rule.end == "both" else 0.05
             low, high = np.quantile(values, [tail, 1 - tail])
             limits[name, n] = (
-                low if rule.side != "high" else -np.inf,
-                high if rule.side != "low" else np.inf,
+                low if rule.end != "high" else -np.inf,
+                high if rule.end != "low" else np.inf,
             )
             shown = {"low": f"{low:.2f}", "high": f"{high:.2f}"}
-            cells.append(shown.get(rule.side, f"{low:.2f} to {high:.2f}"))
+            cells.append(shown.get(rule.end, f"{low:.2f} to {high:.2f}"))
         low, high = rule.limit(None) or (None, None)
-        bound = " to ".join(f"{end:g}" for end in (low, high) if end is not None)
-        print(f"| {name} | {rule.side} | {' | '.join(cells)} | {bound} |")
+        limit = " to ".join(f"{end:g}" for end in (low, high) if end is not None)
+        print(f"| {name} | {rule.end} | {' | '.join(cells)} | {limit} |")
     given = {name: rule.limit(None) or (None, None) for name, rule in rules.items()}
     for title, broken in (
         ("limits from chance", lambda row: outside(row, limits[row.measure, row.n])),

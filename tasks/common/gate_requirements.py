@@ -12,7 +12,7 @@ from tasks.common.slice_set import MIN_SLICES
 from tasks.stage.errors import InputError
 
 LEAST_PATIENTS = 2  # validation patients: no patient is compared with their own slices
-CHANCE_PATIENTS = 4  # training and validation patients each, for the range of chance (`null95`)
+NULL_PATIENTS = 4  # training and validation patients each, for the null range (`null95`)
 LEAST_OF_LABEL = 10  # slices of a label in each set; a label with fewer is left out of comparisons
 LEAST_HELD_OUT = 20  # validation slices, or tumours, from which a copy detector gets its limits
 LEAST_MARKED = 10  # outlined training tumours, for the segmenter behind `mask_agreement`
@@ -54,11 +54,11 @@ def count_needed_slices(train: pd.DataFrame, val: pd.DataFrame) -> int:
     Of two selections of slices of the same patients, more can be measured with the one of the
     higher count.
     """
-    found = min(count_comparable_tumors(val), LEAST_HELD_OUT)
-    for side in (train, val):
-        found += min(len(side), MIN_SLICES)
-        found += sum(min(int((side["label"] == label).sum()), LEAST_OF_LABEL) for label in (0, 1))
-    return found
+    count = min(count_comparable_tumors(val), LEAST_HELD_OUT)
+    for table in (train, val):
+        count += min(len(table), MIN_SLICES)
+        count += sum(min(int((table["label"] == label).sum()), LEAST_OF_LABEL) for label in (0, 1))
+    return count
 
 
 def why_no_verdict(train: pd.DataFrame, val: pd.DataFrame) -> list[str]:
@@ -68,57 +68,56 @@ def why_no_verdict(train: pd.DataFrame, val: pd.DataFrame) -> list[str]:
         train: rows of `slices.parquet` that the generator sees.
         val: rows of patients that it never sees.
     """
-    found = []
+    reasons = []
     patients = val["subject"].nunique()
     if patients < LEAST_PATIENTS:
-        found.append(
+        reasons.append(
             f"{patients} validation patient{'' if patients == 1 else 's'}, at least"
             f" {LEAST_PATIENTS} are needed; {MORE_PATIENTS_HINT}"
         )
-    for name, side in (("training", train), ("validation", val)):
-        if len(side) < MIN_SLICES:
-            found.append(
-                f"{len(side)} {name} slices, at least {MIN_SLICES} are needed to judge; {FILL}"
+    for name, table in (("training", train), ("validation", val)):
+        if len(table) < MIN_SLICES:
+            reasons.append(
+                f"{len(table)} {name} slices, at least {MIN_SLICES} are needed to judge; {FILL}"
             )
     counts = {
-        label: tuple(int((side["label"] == label).sum()) for side in (train, val))
+        label: tuple(int((table["label"] == label).sum()) for table in (train, val))
         for label in sorted(set(train["label"]) & set(val["label"]))
     }
-    if not found and counts and max(map(min, counts.values())) < LEAST_OF_LABEL:
-        said = ", ".join(f"{a} and {b} of label {label}" for label, (a, b) in counts.items())
-        found.append(
-            f"no label has {LEAST_OF_LABEL} slices in training and in validation ({said}); {FILL}"
+    if not reasons and counts and max(map(min, counts.values())) < LEAST_OF_LABEL:
+        sizes = ", ".join(f"{a} and {b} of label {label}" for label, (a, b) in counts.items())
+        reasons.append(
+            f"no label has {LEAST_OF_LABEL} slices in training and in validation ({sizes}); {FILL}"
         )
-    return found
+    return reasons
 
 
 def why_not_measured(train: pd.DataFrame, val: pd.DataFrame) -> dict[str, str]:
     """Return the parts of a verdict that these slices do not suffice for, each with the reason."""
-    found = {}
+    reasons = {}
     for label, kind in ((0, "without tumour"), (1, "with tumour")):
-        sides = {"training": train, "validation": val}
-        for name, side in sides.items():
-            count = int((side["label"] == label).sum())
+        for name, table in (("training", train), ("validation", val)):
+            count = int((table["label"] == label).sum())
             if 0 < count < LEAST_OF_LABEL:
-                found[f"label_{label}"] = (
+                reasons[f"label_{label}"] = (
                     f"{count} {name} slices {kind}, {needed_in_words(count, LEAST_OF_LABEL)}"
                 )
     if mask_known(val).any() and (count := count_comparable_tumors(val)) < LEAST_HELD_OUT:
-        alone = " in one patient" if count_outlined_tumors(val) and not count else ""
-        found["tumor_copies"] = (
-            f"{count_outlined_tumors(val)} validation slices with an outlined tumour{alone}, "
+        where = " in one patient" if count_outlined_tumors(val) and not count else ""
+        reasons["tumor_copies"] = (
+            f"{count_outlined_tumors(val)} validation slices with an outlined tumour{where}, "
             + (
                 "at least two patients with tumours are needed"
-                if alone
+                if where
                 else needed_in_words(count, LEAST_HELD_OUT)
             )
         )
     if 0 < count_outlined_tumors(train) < LEAST_MARKED:
-        found["mask_agreement"] = (
+        reasons["mask_agreement"] = (
             f"{count_outlined_tumors(train)} training slices with an outlined tumour,"
             f" {needed_in_words(count_outlined_tumors(train), LEAST_MARKED)}"
         )
-    return found
+    return reasons
 
 
 def needed_in_words(count: int, least: int) -> str:
@@ -128,10 +127,10 @@ def needed_in_words(count: int, least: int) -> str:
 
 def why_no_null_range(train: pd.DataFrame, val: pd.DataFrame) -> str | None:
     """Return why patients are too few for a limit of null in `gate.limits`; else None."""
-    few = min(side["subject"].nunique() for side in (train, val))
-    if few >= CHANCE_PATIENTS:
+    fewest = min(table["subject"].nunique() for table in (train, val))
+    if fewest >= NULL_PATIENTS:
         return None
     return (
-        f"a limit of null in gate.limits cannot be had: it needs {CHANCE_PATIENTS} patients to"
-        f" train and {CHANCE_PATIENTS} to validate on"
+        f"a limit of null in gate.limits cannot be had: it needs {NULL_PATIENTS} patients to"
+        f" train and {NULL_PATIENTS} to validate on"
     )

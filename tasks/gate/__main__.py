@@ -12,7 +12,8 @@ from tasks import params
 from tasks.common import torch_setup
 from tasks.common.gate_requirements import CannotJudgeError
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices
-from tasks.gate.evaluate import GateResult, evaluate, not_judged_result, prepare_reference
+from tasks.gate.evaluate import evaluate, prepare_reference
+from tasks.gate.verdict import GateResult, not_judged_result
 from tasks.params.gate import Gate
 from tasks.schemas.samples import GatedSamples, Samples
 from tasks.stage import stage_io

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
 from tasks.common.gate_requirements import count_outlined_tumors, mask_known
-from tasks.gate.set_measures import Figure, Missing, Sets
+from tasks.gate.set_measures import Figure, Missing, NotMeasured, Sets
 from tasks.gate.slice_features import LEVELS, SliceFeatures
 from tasks.measures.anatomy import mask_agreement, site_classifier, tumor_shape
 from tasks.measures.features.frechet import at_infinity, frechet_distance
@@ -88,41 +88,56 @@ def missing_tumour_figures(*names: str) -> Missing:
     """Return a check that names the sets without any tumour that has these figures."""
     column = column_of(*names)
 
-    def missing(sets: Sets) -> str | None:
-        sides = {"synthetic": sets.synthetic, "training": sets.train, "validation": sets.val}
-        bare = [
-            name for name, one in sides.items() if not np.isfinite(column(one)).all(axis=1).any()
+    def missing(sets: Sets) -> NotMeasured | None:
+        lacking = [
+            name
+            for name, features in sets.by_name().items()
+            if not np.isfinite(column(features)).all(axis=1).any()
         ]
-        return f"no outlined tumour on the side of: {', '.join(bare)}" if bare else None
+        return lacking_in("no outlined tumour", lacking)
 
     return missing
 
 
-def missing_masks(sets: Sets) -> str | None:
+def missing_masks(sets: Sets) -> NotMeasured | None:
     """Name the sets without any slice that has a label and a known mask; None when all have one."""
     sides = {"synthetic": sets.synthetic, "validation": sets.val}
-    bare = [name for name, one in sides.items() if not np.isfinite(mask_matches_label(one)).any()]
-    return f"no labelled slice with a mask on the side of: {', '.join(bare)}" if bare else None
+    lacking = [
+        name
+        for name, features in sides.items()
+        if not np.isfinite(mask_matches_label(features)).any()
+    ]
+    return lacking_in("no labelled slice with a mask", lacking)
 
 
-def missing_segmenter(sets: Sets) -> str | None:
+def lacking_in(fault: str, names: list[str]) -> NotMeasured | None:
+    """Return what the named sets lack; None when none of them lacks it."""
+    if not names:
+        return None
+    return NotMeasured(f"{fault} on the side of: {', '.join(names)}", lacking=tuple(names))
+
+
+def missing_segmenter(sets: Sets) -> NotMeasured | None:
     """Return why there is no agreement with the segmenter; None when there is."""
     if np.isfinite(sets.val.areas).any():
         return missing_masks(sets)
-    return (
+    return NotMeasured(
         "no segmenter that finds a fifth of the validation patients' tumours could be trained;"
         f" there are {count_outlined_tumors(sets.train.table)} outlined training tumours"
         " (gate.segmenter_steps is how long it trains, 0 for none)"
     )
 
 
-def missing_sites(sets: Sets) -> str | None:
+def missing_sites(sets: Sets) -> NotMeasured:
     """Return why the coverage of sites could not be measured."""
     if "site" not in sets.train.table or "site" not in sets.val.table:
-        return "no sites are named"
+        return NotMeasured("no sites are named")
     if not sets.train.sites.shape[1]:
-        return f"no two sites with {site_classifier.FEWEST_PATIENTS} training patients each"
-    return "some site has no validation slices, so that the classifier's errors are not known"
+        fewest = site_classifier.FEWEST_PATIENTS
+        return NotMeasured(f"no two sites with {fewest} training patients each")
+    return NotMeasured(
+        "some site has no validation slices, so that the classifier's errors are not known"
+    )
 
 
 def mask_matches_label(one: SliceFeatures) -> Floats:

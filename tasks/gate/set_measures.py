@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.common.gate_requirements import CHANCE_PATIENTS, LEAST_OF_LABEL, CannotJudgeError
+from tasks.common.gate_requirements import LEAST_OF_LABEL, NULL_PATIENTS, CannotJudgeError
 from tasks.gate.slice_features import SliceFeatures
 from tasks.measures.patient_subsampling import (
     Groups,
@@ -24,18 +24,12 @@ from tasks.measures.patient_subsampling import (
 from tasks.params.gate import Gate
 
 Floats = NDArray[np.float64]
-Bound = tuple[float | None, float | None]
-Side = Literal["low", "high", "both"]
+Limit = tuple[float | None, float | None]  # lowest, highest
+LimitedEnd = Literal["low", "high", "both"]
 
 POINT_DRAWS = 20  # averaged into the figure, so that it does not depend on which images are chosen
 NULL_DRAWS = 40  # splits of real patients
-NO_CHANCE = (
-    f"no range of chance to bound it by, which takes {CHANCE_PATIENTS} training and"
-    f" {CHANCE_PATIENTS} validation patients; give it a number in gate.limits"
-)
-USABLE = (
-    0.5  # share of subsamples that must give a figure; the mean of fewer does not describe the set
-)
+USABLE = 0.5  # least share of subsamples with a figure; the mean of fewer does not describe a set
 
 
 @dataclass(frozen=True)
@@ -46,29 +40,47 @@ class Sets:
     train: SliceFeatures
     val: SliceFeatures
 
+    def by_name(self) -> dict[str, SliceFeatures]:
+        """Return the three sets by their names in messages."""
+        return {"synthetic": self.synthetic, "training": self.train, "validation": self.val}
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """Why a part of the verdict could not be measured; `lacking` names the sets at fault."""
+
+    why: str
+    lacking: tuple[str, ...] = ()
+
+
+NO_NULL_RANGE = NotMeasured(
+    f"no range of chance to bound it by, which takes {NULL_PATIENTS} training and"
+    f" {NULL_PATIENTS} validation patients; give it a number in gate.limits"
+)
+
 
 @dataclass(frozen=True)
 class LimitRule:
-    """Which end of a ratio is limited, and at what value; without a `bound`, by the null range."""
+    """Which end of a ratio is limited, and at what value; without a value, by the null range."""
 
-    side: Side
-    bound: float | tuple[float, float] | None
+    end: LimitedEnd
+    value: float | tuple[float, float] | None
 
-    def limit(self, null: Bound | None) -> Bound | None:
+    def limit(self, null95: Limit | None) -> Limit | None:
         """Return (lowest, highest); an end without a limit is None."""
-        if self.bound is None:
-            return null
-        if isinstance(self.bound, tuple):
-            return self.bound
-        return (self.bound, None) if self.side == "low" else (None, self.bound)
+        if self.value is None:
+            return null95
+        if isinstance(self.value, tuple):
+            return self.value
+        return (self.value, None) if self.end == "low" else (None, self.value)
 
 
 @dataclass(frozen=True)
 class Measure:
     """A figure of the synthetic set (`value`) and the same figure of real patients (`baseline`).
 
-    `ratio` = value / baseline with its interval `ci95`; `limit` = (lowest, highest) bounds the
-    ratio, None for a measure that is only reported. 95 % of the ratios of real to real patients
+    `ratio` = value / baseline with its interval `ci95`; `limit` = (lowest, highest) of
+    the ratio, None for a measure that is only reported. 95 % of the ratios of real to real patients
     lie in `null95`. Of `draws` subsamples, `nan_draws` gave no figure and do not count.
     `not_measured` is the reason why the figure, or the limit it needs, could not be computed.
     """
@@ -78,14 +90,14 @@ class Measure:
     baseline: float | None
     ratio: float | None
     ci95: tuple[float, float] | None
-    null95: Bound | None
-    limit: Bound | None
+    null95: Limit | None
+    limit: Limit | None
     n: int
     patients: int
     method: str
     draws: int = 0
     nan_draws: int = 0
-    not_measured: str | None = None
+    not_measured: NotMeasured | None = None
 
     @property
     def holds(self) -> bool | None:
@@ -110,14 +122,14 @@ class Measure:
             "method": self.method,
             "draws": self.draws,
             "nan_draws": self.nan_draws,
-            "not_measured": self.not_measured,
+            "not_measured": self.not_measured.why if self.not_measured else None,
         }
 
 
 # K figures of the synthetic slices of a subsample, and the same K of real ones.
 Figure = Callable[[Sets, Subsample], tuple[Floats, Floats]]
 # Why these sets give no figures; None where they do.
-Missing = Callable[[Sets], str | None]
+Missing = Callable[[Sets], NotMeasured | None]
 
 
 @dataclass(frozen=True)
@@ -151,9 +163,9 @@ def rounded(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
 
 
-def rounded_ends(bounds: Bound | tuple[float, float] | None) -> list[float | None] | None:
+def rounded_ends(ends: Limit | tuple[float, float] | None) -> list[float | None] | None:
     """Return both ends of an interval, rounded."""
-    return None if bounds is None else [rounded(end) for end in bounds]
+    return None if ends is None else [rounded(end) for end in ends]
 
 
 def compared_labels(sets: Sets) -> Groups:
@@ -162,14 +174,13 @@ def compared_labels(sets: Sets) -> Groups:
     Raises:
         CannotJudgeError: when no label has enough.
     """
-    sides = {"synthetic": sets.synthetic, "training": sets.train, "validation": sets.val}
-    tables = [one.table for one in sides.values()]
+    tables = [features.table for features in sets.by_name().values()]
     groups = label_groups(tables, least=LEAST_OF_LABEL)
     if not groups:
         counts = (
-            f"{(one.table['label'] == label).sum()} {name} of label {label}"
+            f"{(features.table['label'] == label).sum()} {name} of label {label}"
             for label in sorted(set(sets.val.table["label"]))
-            for name, one in sides.items()
+            for name, features in sets.by_name().items()
         )
         raise CannotJudgeError(
             f"no label has {LEAST_OF_LABEL} slices on every side ({', '.join(counts)}); add"
@@ -186,10 +197,10 @@ def measure_sets(
     Raises:
         CannotJudgeError: when no label has enough slices on every side.
     """
-    synthetic, train, val = (one.table for one in (sets.synthetic, sets.train, sets.val))
+    synthetic, train, val = (features.table for features in sets.by_name().values())
     seed, groups = config.seed, compared_labels(sets)
-    patients = min(side["subject"].nunique() for side in (train, val))
-    chances = NULL_DRAWS if patients >= CHANCE_PATIENTS else 0
+    patients = min(table["subject"].nunique() for table in (train, val))
+    null_draws = NULL_DRAWS if patients >= NULL_PATIENTS else 0
     drawn = SubsampleSet(
         usable_subsamples(
             subsamples(
@@ -203,10 +214,10 @@ def measure_sets(
         ),
         {
             "train": usable_subsamples(
-                null_splits(train, val, count=chances, seed=seed + 2, groups=groups)
+                null_splits(train, val, count=null_draws, seed=seed + 2, groups=groups)
             ),
             "val": usable_subsamples(
-                null_splits(val, None, count=chances, seed=seed + 3, groups=groups)
+                null_splits(val, None, count=null_draws, seed=seed + 3, groups=groups)
             ),
         },
     )
@@ -219,7 +230,7 @@ def measure_sets(
         parts = pool.map(
             lambda measure_group: evaluate_measure_group(sets, measure_group, drawn), measure_groups
         )
-        return {name: one for part in parts for name, one in part.items()}
+        return {name: measure for part in parts for name, measure in part.items()}
 
 
 def usable_subsamples(drawn: Iterable[Subsample]) -> list[Subsample]:
@@ -239,7 +250,7 @@ def evaluate_measure_group(
         drawn.null.get(measure_group.real, []) if measure_group.ratio else [],
     )
     draw = drawn.whole[0]
-    found = {}
+    measures = {}
     for index, (name, (rule, method)) in enumerate(measure_group.names.items()):
         pairs = whole[:, :, index]
         finite = np.isfinite(pairs).all(axis=1)
@@ -247,15 +258,14 @@ def evaluate_measure_group(
         value, baseline = pairs[finite].mean(axis=0) if measured else (np.nan, np.nan)
         known = measure_group.ratio and measured and baseline > 0
         ratio = value / baseline if known else np.nan
-        chance = null_range(
+        null95 = null_range(
             ratios_of_pairs(null[:, :, index]),
-            side=None if rule is None else rule.side,
-            shrink=1.0
-            if measure_group.real == "train"
-            else np.sqrt(0.5),  # of half of the patients
+            side=None if rule is None else rule.end,
+            # A split of the validation patients has half of them on each side.
+            shrink=1.0 if measure_group.real == "train" else np.sqrt(0.5),
         )
-        limit = None if rule is None else rule.limit(chance)
-        found[name] = Measure(
+        limit = None if rule is None else rule.limit(null95)
+        measures[name] = Measure(
             value=float(value) if measured else None,
             value_ci95=interval(float(value), halves[:, 0, index]),
             baseline=float(baseline) if measured else None,
@@ -263,7 +273,7 @@ def evaluate_measure_group(
             ci95=ratio_interval(float(ratio), ratios_of_pairs(halves[:, :, index]))
             if known
             else None,
-            null95=chance,
+            null95=null95,
             limit=limit,
             n=len(draw.reference),
             patients=int(sets.val.table["subject"].iloc[draw.reference].nunique()),
@@ -272,18 +282,17 @@ def evaluate_measure_group(
             nan_draws=int((~finite).sum()),
         )
         if not measured:
-            why = (
-                measure_group.missing(sets)
-                or f"{(~finite).sum()} of {len(pairs)} draws gave no figure"
+            why = measure_group.missing(sets) or NotMeasured(
+                f"{(~finite).sum()} of {len(pairs)} draws gave no figure"
             )
         elif rule is not None and not known:
-            why = "the figure of real slices is 0, so that there is no ratio"
+            why = NotMeasured("the figure of real slices is 0, so that there is no ratio")
         elif rule is not None and limit is None:
-            why = NO_CHANCE
+            why = NO_NULL_RANGE
         else:
             continue
-        found[name] = replace(found[name], not_measured=why)
-    return found
+        measures[name] = replace(measures[name], not_measured=why)
+    return measures
 
 
 def compute_figures(sets: Sets, measure_group: MeasureGroup, drawn: list[Subsample]) -> Floats:
@@ -296,5 +305,5 @@ def compute_figures(sets: Sets, measure_group: MeasureGroup, drawn: list[Subsamp
 def ratios_of_pairs(pairs: Floats) -> Floats:
     """Compute the ratios (draws,) of pairs (draws, 2)."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        found: Floats = pairs[:, 0] / pairs[:, 1]
-    return found
+        ratios: Floats = pairs[:, 0] / pairs[:, 1]
+    return ratios

@@ -5,7 +5,8 @@ from functools import cache
 import numpy as np
 
 from tasks.common.slice_set import SliceSet
-from tasks.gate.evaluate import GateResult, Reference, evaluate, prepare_reference
+from tasks.gate.evaluate import Reference, evaluate, prepare_reference
+from tasks.gate.verdict import GateResult
 from tasks.params.gate import Gate
 from tests.tasks.synthetic_cohort import as_synthetic, phantom_slices
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from tasks.common.slice_set import SliceSet, write_slice_set
 from tasks.gate.__main__ import main as gate
-from tasks.gate.evaluate import GateResult, evaluate, prepare_reference
+from tasks.gate.evaluate import evaluate, prepare_reference
+from tasks.gate.verdict import GateResult
 from tasks.generate.__main__ import main as generate
 from tasks.params.gate import Gate, MeasureLimits
 from tasks.stage.errors import InputError

@@ -18,18 +18,20 @@ from tasks.common.gate_requirements import (
 from tasks.common.slice_set import SliceSet, write_slice_set
 from tasks.gate import memorisation
 from tasks.gate.__main__ import main as gate
-from tasks.gate.evaluate import GateResult, evaluate, prepare_reference
+from tasks.gate.evaluate import evaluate, prepare_reference
 from tasks.gate.measure_catalogue import FRECHET
 from tasks.gate.measure_functions import mask_matches_label
 from tasks.gate.memorisation import NearDuplicates
 from tasks.gate.set_measures import (
     LimitRule,
     MeasureGroup,
+    NotMeasured,
     Sets,
     SubsampleSet,
     evaluate_measure_group,
 )
 from tasks.gate.slice_features import compute_slice_features
+from tasks.gate.verdict import GateResult
 from tasks.measures.anatomy import mask_agreement
 from tasks.measures.patient_subsampling import label_groups, subsamples
 from tasks.params.gate import Gate, MeasureLimits
@@ -112,7 +114,7 @@ def test_draws_without_a_figure_are_counted_and_do_not_spoil_the_others() -> Non
         sets, family({draw.seed for draw in drawn[:11]}), SubsampleSet(drawn)
     )["x"]
     assert most.ratio is None and most.holds is None
-    assert most.not_measured == "11 of 20 draws gave no figure"
+    assert most.not_measured == NotMeasured("11 of 20 draws gave no figure")
 
 
 def few_patients(count: int) -> GateResult:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.common.slice_set import SliceSet
-from tasks.gate.evaluate import WORDS, GateResult
+from tasks.gate.verdict import FAULT_WORDS, GateResult
 
 PAIRS = 8
 
@@ -18,14 +18,14 @@ TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def render_page(
-    found: GateResult,
+    result: GateResult,
     synthetic: SliceSet,
     train: SliceSet,
     notes: list[str],
     assumed: dict[str, dict[str, str]],
 ) -> str:
     """Render one self-contained HTML page."""
-    suspicious = found.samples.sort_values("suspicion", kind="stable").head(PAIRS)
+    suspicious = result.samples.sort_values("suspicion", kind="stable").head(PAIRS)
     places = {row: place for place, row in enumerate(train.table["row"])}
     pairs = [
         {
@@ -33,8 +33,8 @@ def render_page(
             "nearest": nearest,
             "by": by,
             "ratio": f"{ratio:.3f}",
-            "refused": reason == "memorised",
-            "picture": encode_pair(synthetic.images[int(place)], train.images[places[nearest]]),
+            "rejected": reason == "memorised",
+            "image": encode_pair(synthetic.images[int(place)], train.images[places[nearest]]),
         }
         for place, nearest, by, ratio, reason in zip(
             suspicious.index,
@@ -45,12 +45,18 @@ def render_page(
             strict=True,
         )
     ]
-    refused = list(found.samples["reason"].dropna().value_counts().items())
+    faults = list(result.samples["reason"].dropna().value_counts().items())
     template = Environment(autoescape=True).from_string(TEMPLATE.read_text())
     return template.render(
-        found=found, notes=notes, pairs=pairs, refused=refused, words=WORDS, figure=format_figure,
-        bound=format_limit, assumed=assumed,
-    )  # fmt: skip
+        result=result,
+        notes=notes,
+        pairs=pairs,
+        faults=faults,
+        fault_words=FAULT_WORDS,
+        format_figure=format_figure,
+        format_limit=format_limit,
+        assumed=assumed,
+    )
 
 
 def format_figure(value: float | None) -> str:

@@ -1,0 +1,183 @@
+"""The verdict on a set, its reasons in words, and what was not measured."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from tasks.common.gate_requirements import LEAST_OF_LABEL
+from tasks.common.slice_set import MIN_SLICES, SliceSet
+from tasks.gate import slice_checks
+from tasks.gate.memorisation import NearDuplicates
+from tasks.gate.set_measures import Measure
+from tasks.gate.subgroups import Subgroup
+from tasks.params.gate import Gate
+
+MOST_PLACES = 8  # decimal places of a ratio
+UNJUDGED = "unjudged"
+FAULT_WORDS = {
+    "broken": "broken pictures",
+    "memorised": "copies of training slices",
+    "upside_down": "upside-down",
+    "outline": "implausible outline",
+    "spectrum": "blur, noise or checkerboard",
+    "realism": "unlike any real slice",
+    "mask": "mask against label or outside the head",
+    "mask_contrast": "mask not where the image shows a tumour",
+}
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """The verdict on a set: `metrics.json` and `samples.parquet`.
+
+    `not_measured` gives the reason for each part of the verdict that could not be measured;
+    `blocking` names those of them that reject the set.
+    """
+
+    verdict: Literal["accepted", "rejected"]
+    reasons: list[str]
+    images: dict[str, int]
+    measures: dict[str, Measure]
+    samples: pd.DataFrame
+    bounds: dict[str, float]
+    subgroups: dict[str, Subgroup]
+    weights: dict[str, str]
+    not_measured: dict[str, str]
+    blocking: list[str]
+
+    def not_measured_without_rejection(self) -> dict[str, str]:
+        """Return the parts that were not measured for a cause that does not reject the set."""
+        rejecting = {self.not_measured[part] for part in self.blocking}
+        return {part: why for part, why in self.not_measured.items() if why not in rejecting}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of `metrics.json`."""
+        return {
+            "verdict": self.verdict,
+            "reasons": self.reasons,
+            "not_measured": self.not_measured,
+            "images": self.images,
+            "measures": {name: measure.as_json() for name, measure in self.measures.items()},
+            "subgroups": {name: part.as_json() for name, part in self.subgroups.items()},
+            "bounds": {name: float(f"{value:.6g}") for name, value in self.bounds.items()
+                       if np.isfinite(value)},
+            "weights": self.weights,
+        }  # fmt: skip
+
+
+def not_judged_result(synthetic: SliceSet, why: str) -> GateResult:
+    """Return the rejection of a set that cannot be judged, with the reason."""
+    n = len(synthetic)
+    return GateResult(
+        "rejected",
+        [f"not judged: {why}"],
+        {"n": n, "accepted": 0, "memorised": 0},
+        {},
+        synthetic.table[["row", "seed", "label"]]
+        .reset_index(drop=True)
+        .assign(**dict.fromkeys(slice_checks.SCORES, np.nan), accepted=False, reason=UNJUDGED),
+        {},
+        {},
+        {},
+        {"everything": why},
+        ["everything"],
+    )
+
+
+def with_frequent_labels(samples: pd.DataFrame) -> pd.DataFrame:
+    """Return the images of those labels that have enough images for a meaningful share."""
+    return samples[samples.groupby("label")["row"].transform("size") >= LEAST_OF_LABEL]
+
+
+def verdict_reasons(
+    samples: pd.DataFrame,
+    measures: dict[str, Measure],
+    config: Gate,
+    *,
+    near_copies: tuple[NearDuplicates, NearDuplicates],
+) -> list[str]:
+    """Return why the set is rejected, in words with figure and limit; empty when it is accepted.
+
+    `near_copies`: of the synthetic and of the training slices, each within its own set.
+    """
+    return [
+        *memorised_reasons(samples, config),
+        *collapse_reasons(*near_copies, config),
+        *too_few_accepted_reasons(samples, config),
+        *measure_reasons(measures),
+    ]
+
+
+def memorised_reasons(samples: pd.DataFrame, config: Gate) -> list[str]:
+    """Return a reason when too many images are copies of training slices."""
+    n, copies = len(samples), int((samples["reason"] == "memorised").sum())
+    if copies <= config.max_memorised * n:
+        return []
+    return [
+        f"memorised: {copies} of {n} images are copies of training slices"
+        f" (at most {config.max_memorised:.0%})"
+    ]
+
+
+def collapse_reasons(synthetic: NearDuplicates, real: NearDuplicates, config: Gate) -> list[str]:
+    """Return a reason when the set repeats itself much more than real slices do at equal n."""
+    n = min(len(synthetic.counts), len(real.counts))
+    share, share_of_real = synthetic.share_of(n), real.share_of(n)
+    most = min(config.max_twins + share_of_real, 0.95)
+    if share <= most:
+        return []
+    return [
+        f"collapsed: {share:.0%} of {n} images have a near-copy in the same set"
+        f" (at most {most:.0%}: real slices at equal n {share_of_real:.0%})"
+    ]
+
+
+def too_few_accepted_reasons(samples: pd.DataFrame, config: Gate) -> list[str]:
+    """Return reasons when too few images are accepted, in all or of one label."""
+    n, accepted = len(samples), int(samples["accepted"].sum())
+    least = config.min_accepted
+    if accepted < max(MIN_SLICES, least * n):
+        return [
+            f"too few: {accepted} of {n} images are accepted (at least {least:.0%});"
+            f" {most_frequent_faults(samples)}"
+        ]
+    return [
+        f"one-sided: {of_label['accepted'].sum()} of {len(of_label)} images with label {label} are"
+        f" accepted (at least {least:.0%}); {most_frequent_faults(of_label)}"
+        for label, of_label in with_frequent_labels(samples).groupby("label")
+        if of_label["accepted"].sum() < least * len(of_label)
+    ]
+
+
+def measure_reasons(measures: dict[str, Measure]) -> list[str]:
+    """Return a reason for each measure whose ratio is outside its limit."""
+    reasons = []
+    for name, measure in measures.items():
+        if measure.holds is False and measure.limit is not None and measure.ratio is not None:
+            low, high = measure.limit
+            over = high is not None and measure.ratio > high
+            end = high if over else low
+            reasons.append(
+                f"{name}: {format_ratio(measure.ratio, end)} times that of real slices"
+                f" ({'at most' if over else 'at least'} {end})"
+            )
+    return reasons
+
+
+def format_ratio(ratio: float, limit: float | None) -> str:
+    """Format a ratio with two decimal places, or with as many as distinguish it from its limit."""
+    places = 2
+    while round(ratio, places) == limit and places < MOST_PLACES:
+        places += 1
+    return f"{ratio:.{places}f}"
+
+
+def most_frequent_faults(samples: pd.DataFrame) -> str:
+    """Return the three most frequent faults in words."""
+    counts = Counter(samples["reason"].dropna())
+    return "refused: " + ", ".join(
+        f"{n} {FAULT_WORDS[fault]}" for fault, n in counts.most_common(3)
+    )

@@ -82,6 +82,12 @@ def export(context: typer.Context) -> None:
     run_module("tasks.commands.export.export_cli", context.args)
 
 
+@command_of_module
+def export_dataset(context: typer.Context) -> None:
+    """Write a release for training: --format nnunet|monai-datalist|bids|folder --out DIR."""
+    run_module("tasks.commands.export_dataset", context.args)
+
+
 def run_module(module: str, arguments: list[str]) -> None:
     """Run a command in a process of its own, because it needs torch; leave with its exit code."""
     command = [sys.executable, "-m", module, *arguments]

@@ -1,7 +1,7 @@
 """The section `release` of `params.yaml`."""
 
 import datetime
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,14 @@ class Release(Section):
 
     section: ClassVar[str] = "release"
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$", description="of the data set")
+    contents: Literal["synthetic", "augmented"] = Field(
+        "synthetic",
+        description="augmented: the real training slices as well, for use inside the house",
+    )
+    fold: int | str | None = Field(
+        None,
+        description="the fold whose training patients an augmented release holds; null: the first",
+    )
     require_approval: bool = Field(
         False, description="release only what data/approval.json approves by its digest"
     )
@@ -20,4 +28,25 @@ class Release(Section):
     date: datetime.date = Field(
         datetime.date(2000, 1, 1),
         description="stands in every date of the DICOM files; a clock would change every hash",
+    )
+    burn_in_mark: bool = Field(
+        False, description="write SYNTHETIC into a corner of every synthetic image's pixels"
+    )
+    legal_basis: str = Field(
+        "not stated",
+        min_length=1,
+        description="of processing the patients' data, for the data card: such as GDPR 9(2)(j)",
+    )
+    impact_assessment: str = Field(
+        "not stated",
+        min_length=1,
+        description="where the data-protection impact assessment lies, for the data card",
+    )
+    smallest_cell: int = Field(
+        5, ge=1, description="counts of fewer patients are not shown in the data card"
+    )
+    min_patients_of_generator: int = Field(
+        10,
+        ge=0,
+        description="`auglift export` packs no generator that learnt from fewer patients",
     )

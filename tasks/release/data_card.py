@@ -7,16 +7,25 @@ import pandas as pd
 
 from tasks.common.release_candidate import ReleaseCandidate, describe_patients
 from tasks.params.release import Release
+from tasks.release.patient_counts import PartitionCounts
 from tasks.schemas.lift import Lift
 
 PARTICIPANT_COLUMNS: Final = {
-    "participant_id": {"Description": "A synthetic subject: one slice, no person"},
+    "participant_id": {
+        "Description": "A synthetic subject: one slice, no person; or a patient's pseudonym"
+    },
+    "origin": {
+        "Description": "Where the slices come from",
+        "Levels": {"synthetic": "drawn by a generator", "real": "of a patient"},
+    },
+    "partition": {"Description": "What the slices are for", "Levels": {"train": "training"}},
     "label": {"Description": "What the slice shows", "Levels": {"0": "no tumour", "1": "tumour"}},
     "tumor_area_mm2": {"Description": "Area of the mask", "Units": "mm2"},
     "fold": {"Description": "Fold whose generator drew the slice"},
     "seed": {"Description": "Seed that draws the slice again"},
     "source_row": {"Description": "Row in the generator's output of that fold"},
 }
+SCAN_COLUMNS: Final = {name: PARTICIPANT_COLUMNS[name] for name in ("label", "tumor_area_mm2")}
 
 
 def render_data_card(
@@ -28,9 +37,12 @@ def render_data_card(
     source: str,
     stats: dict[str, Any],
     settings: Release,
+    counts: list[PartitionCounts],
 ) -> str:
     """Render what the data set is, how it was evaluated, and what it must not be used for."""
-    with_tumour = table[table["label"] == 1]
+    synthetic = table[table["origin"] == "synthetic"]
+    with_tumour = synthetic[synthetic["label"] == 1]
+    real = table[table["origin"] == "real"]
     return render_template(
         "DATACARD.md.j2",
         summary=summary,
@@ -38,9 +50,12 @@ def render_data_card(
         generated=len(candidate.samples),
         tumour=len(with_tumour),
         unmasked=int((with_tumour["tumor_area_mm2"] == 0).sum()),
+        real=real,
+        unoutlined=len(real) - int(real["mask_known"].sum()),
         lift=lift,
         source=source,
         stats=stats,
+        counts=counts,
         whose=describe_patients(patient["batch"] for patient in stats["subjects"].values()),
         settings=settings,
     )
@@ -51,9 +66,9 @@ def render_refusal(*, summary: dict[str, Any], candidate: ReleaseCandidate) -> s
     return render_template("REFUSED.md.j2", summary=summary, gates=candidate.gates)
 
 
-def render_bids_readme(modalities: list[str]) -> str:
+def render_bids_readme(modalities: list[str], *, augmented: bool) -> str:
     """Render the README that BIDS asks for."""
-    return render_template("README.md.j2", modalities=modalities)
+    return render_template("README.md.j2", modalities=modalities, augmented=augmented)
 
 
 def format_figure(value: object) -> str:

@@ -15,11 +15,16 @@ from tasks.common.slice_montage import slice_montage, to_grey
 LABELS = {1: "tumour", 0: "no-tumour"}
 
 
-def synthetic_chunks(subject: str) -> PngInfo:
-    """Make the text chunks of a synthetic PNG. Training pixels carry no burned-in words."""
+def png_marks(subject: str, *, synthetic: bool) -> PngInfo:
+    """Make the text chunks that tell whether a PNG is synthetic or a patient's."""
     chunks = PngInfo()
-    chunks.add_text("SyntheticData", "YES")
-    chunks.add_text("Description", f"SYNTHETIC slice {subject} drawn by auglift; not of any person")
+    chunks.add_text("SyntheticData", "YES" if synthetic else "NO")
+    description = (
+        f"SYNTHETIC slice {subject} drawn by auglift; not of any person"
+        if synthetic
+        else f"slice of the patient {subject}; pseudonymised, not anonymous"
+    )
+    chunks.add_text("Description", description)
     return chunks
 
 
@@ -30,9 +35,10 @@ def write_png(
     mask: NDArray[np.uint8],
     *,
     modalities: list[str],
+    synthetic: bool = True,
 ) -> None:
     """Write one slice (C,H,W) in [-1, 1] and its mask (H,W) as 8-bit files of a folder."""
-    chunks = synthetic_chunks(name.removeprefix("sub-"))
+    chunks = png_marks(name.removeprefix("sub-"), synthetic=synthetic)
     for channel, modality in enumerate(modalities):
         ending = "" if channel == 0 else f"_{BIDS_SUFFIX[modality]}"
         png = Image.fromarray(to_grey(image[channel]))

@@ -88,6 +88,12 @@ def export_dataset(context: typer.Context) -> None:
     run_module("tasks.commands.export_dataset", context.args)
 
 
+@command_of_module
+def review(context: typer.Context) -> None:
+    """Rate real and synthetic slices, blinded, on a local page: [-n N] [--reader AB]; or export."""
+    run_module("tasks.commands.review", context.args)
+
+
 def run_module(module: str, arguments: list[str]) -> None:
     """Run a command in a process of its own, because it needs torch; leave with its exit code."""
     command = [sys.executable, "-m", module, *arguments]

@@ -24,7 +24,7 @@ from pydicom.sr.coding import Code
 from pydicom.valuerep import DSfloat, validate_value
 
 from tasks.common.bids_suffixes import BIDS_SUFFIX
-from tasks.release.nifti_writer import to_stored_values
+from tasks.common.stored_values import to_stored_values
 from tasks.stage.errors import InputError
 
 SYNTHESIZING: Final = Code("109100", "DCM", "Synthesizing Equipment")

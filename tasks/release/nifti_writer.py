@@ -9,18 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.common.bids_suffixes import BIDS_SUFFIX
+from tasks.common.stored_values import to_stored_values
 
-MAX_STORED_VALUE: Final = (
-    4095  # 12 bits, as scanners store: the same integers in NIfTI and in DICOM
-)
 MASK_SUFFIX: Final = "label-tumor_mask"
 BIDS_VERSION: Final = "1.10.0"
-
-
-def to_stored_values(image: NDArray[np.floating]) -> NDArray[np.uint16]:
-    """Convert [-1, 1] to the stored integers 0 to 4095; air is 0."""
-    unit = (image.astype(np.float32).clip(-1, 1) + 1) / 2
-    return np.asarray(np.rint(unit * MAX_STORED_VALUE), dtype=np.uint16)
 
 
 def nifti_image(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.entry_point import Workers, run_app
+from flows.release_commands import app as release_app
 from flows.tune import tune
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 
 app.command()(tune)
+app.add_typer(release_app, name="release")
 
 
 @app.command()

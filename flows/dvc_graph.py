@@ -1,4 +1,4 @@
-"""Read the DAG of `dvc.yaml` and what changed in it from DVC, and sort `dvc.lock`.
+"""Read the DAG of `dvc.yaml`, what changed in it, and older data from DVC; sort `dvc.lock`.
 
 This is the only module that imports `dvc.repo`, which is not a public API of DVC.
 """
@@ -6,11 +6,12 @@ This is the only module that imports `dvc.repo`, which is not a public API of DV
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
@@ -140,6 +141,25 @@ def sort_lock(say: Callable[[str], None] = print_to_stderr) -> None:
             partial = path.with_name(".dvc.lock.partial")
             partial.write_text(dumps_yaml(lock), encoding="utf-8")
             partial.replace(path)
+
+
+def read_at_revision(paths: list[str], revision: str) -> dict[str, bytes]:
+    """Read files that DVC versions as they were at a revision, from the cache or the remote.
+
+    Raises:
+        InputError: naming the file that neither of them has.
+    """
+    with closing(DVCFileSystem(rev=revision)) as files:
+        contents = {}
+        for path in paths:
+            try:
+                contents[path] = files.read_bytes(path)
+            except (DvcException, OSError) as error:
+                reason = " ".join(str(error).split())
+                raise InputError(
+                    f"{path} of {revision} is neither in DVC's cache nor its remote: {reason}"
+                ) from None
+    return contents
 
 
 def root_stages(repo: Repo) -> list[Any]:

@@ -56,8 +56,9 @@ def count_needed_slices(train: pd.DataFrame, val: pd.DataFrame) -> int:
     """
     count = min(count_comparable_tumors(val), LEAST_HELD_OUT)
     for table in (train, val):
+        labels = table["label"].to_numpy()
         count += min(len(table), MIN_SLICES)
-        count += sum(min(int((table["label"] == label).sum()), LEAST_OF_LABEL) for label in (0, 1))
+        count += sum(min(int((labels == label).sum()), LEAST_OF_LABEL) for label in (0, 1))
     return count
 
 

@@ -48,10 +48,11 @@ def main() -> None:
     config = params.read_section(Slices)
     manifest = read_manifests(params.read_section(Data).batches)
     sessions, skipped = group_sessions(manifest, list(config.modalities))
+    patients = tabulate_patients(sessions)
 
     def split(val_fraction: float) -> dict[str, dict[str, PartitionOrUnused]]:
         return split_patients(
-            tabulate_patients(sessions),
+            patients,
             folds=[str(fold) for fold in config.folds],
             val_fraction=val_fraction,
             test_fraction=config.test_fraction,

@@ -99,9 +99,11 @@ def keep_in_tumor_range(
     """
     tumor_covariates = tumors[COVARIATES]
     margin = caliper * tumor_covariates.std(ddof=0)
-    low, high = tumor_covariates.min() - margin, tumor_covariates.max() + margin
-    in_range = ((table[COVARIATES] >= low) & (table[COVARIATES] <= high)).all(axis=1)
-    keep: NDArray[np.bool_] = ((table["label"] == 1) | in_range).to_numpy()
+    low = (tumor_covariates.min() - margin).to_numpy()
+    high = (tumor_covariates.max() + margin).to_numpy()
+    covariates = table[COVARIATES].to_numpy()  # (N, 2)
+    in_range = ((covariates >= low) & (covariates <= high)).all(axis=1)
+    keep: NDArray[np.bool_] = (table["label"] == 1).to_numpy() | in_range
     return keep
 
 

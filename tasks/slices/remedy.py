@@ -14,9 +14,11 @@ from tasks.common.gate_requirements import (
 )
 from tasks.params.slices import Slices
 from tasks.slices.patient_split import FITTED, PartitionOrUnused
-from tasks.slices.selection import select_slices
+from tasks.slices.position_matching import COVARIATES
+from tasks.slices.selection import COUNTED, fitted_slices
 from tasks.stage.errors import InputError
 
+NOTHING_LACKS = (False, 0)
 PartitionsByFold = dict[str, dict[str, PartitionOrUnused]]
 SplitPatients = Callable[[float], PartitionsByFold]
 MOST = 60  # other splits are tried for up to so many patients; with more the split seldom matters
@@ -28,25 +30,44 @@ class GateShortfall:
 
     verdict: list[str]
     measures: dict[str, str]
-    chance: str | None
+    null_range: str | None
 
     def lines(self) -> list[str]:
         """Return lines for the terminal, without remedies: `suggest_change` gives the best one."""
-        said = [f"the gate will reject every set: {why.split('; ')[0]}" for why in self.verdict]
-        said += [
+        lines = [f"the gate will reject every set: {why.split('; ')[0]}" for why in self.verdict]
+        lines += [
             f"the gate will not measure {name}, and reject every set if gate.required lists it:"
             f" {why}"
             for name, why in self.measures.items()
         ]
-        return said if self.verdict or self.chance is None else [*said, self.chance]
+        return lines if self.verdict or self.null_range is None else [*lines, self.null_range]
 
 
 def gate_shortfall(kept: pd.DataFrame, fold: str) -> GateShortfall:
     """Return what the gate will lack in a fold of `slices.parquet`."""
-    train, val = (kept[kept[f"partition_{fold}"] == side] for side in FITTED)
+    train, val = (kept[kept[f"partition_{fold}"] == partition] for partition in FITTED)
     return GateShortfall(
         why_no_verdict(train, val), why_not_measured(train, val), why_no_null_range(train, val)
     )
+
+
+@dataclass(frozen=True)
+class Option:
+    """Params that could be set, their split of the patients, and what the gate would lack then.
+
+    `verdict` says why some fold could not be judged, `measures` what could not be measured in some
+    fold.
+    """
+
+    config: Slices
+    partitions_by_fold: PartitionsByFold
+    verdict: list[str]
+    measures: dict[str, str]
+
+    @property
+    def severity(self) -> tuple[bool, int]:
+        """Whether no set can be judged, and how many parts of a verdict cannot be measured."""
+        return bool(self.verdict), len(self.measures)
 
 
 def suggest_change(table: pd.DataFrame, split: SplitPatients, config: Slices) -> str | None:
@@ -60,31 +81,32 @@ def suggest_change(table: pd.DataFrame, split: SplitPatients, config: Slices) ->
     Returns:
         None where the gate lacks nothing.
     """
-    found = [
-        (combined_shortfall(table, sides, changed), changed, sides)
-        for changed, sides in iterate_changes(split, config)
-        if changed is config or is_complete(table, sides)
-    ]
-    now = found[0][0]
-    if not any(now):
+    options = iterate_options(table, split, config)
+    now = best = next(options)
+    if now.severity == NOTHING_LACKS:
         return None
-    best, changed, sides = min(found, key=lambda one: (bool(one[0][0]), len(one[0][1])))
-    if (bool(best[0]), len(best[1])) >= (bool(now[0]), len(now[1])):
-        if too_few_validate(found[0][2]):
-            for changed, sides in iterate_changes(split, config):
-                if not too_few_validate(sides):  # how many slices they have is unknown
+    for option in options:
+        if option.severity < best.severity:
+            best = option
+        if best.severity == NOTHING_LACKS:
+            break
+    if best is now:
+        if too_few_validate(now.partitions_by_fold):
+            for changed, partitions in iterate_changes(split, config):
+                if not too_few_validate(partitions):  # how many slices they have is unknown
                     keys = describe_changed_keys(changed, config)
-                    return f"{keys} would have {describe_counts(sides)}"
+                    return f"{keys} would have {describe_counts(partitions)}"
         more = (
             f"raise slices.train_patients, now {config.train_patients}, or add patients"
             if config.train_patients
             else "add patients"
         )
         return f"no slices.val_fraction would give the gate more of these patients: {more}"
-    would = "give the gate all that it needs" if not best[1] else "let the gate judge"
-    if best[1]:
-        would += f", but not measure {', '.join(best[1])}"
-    return f"{describe_changed_keys(changed, config)} would {would} ({describe_counts(sides)})"
+    would = "let the gate judge" if best.measures else "give the gate all that it needs"
+    if best.measures:
+        would += f", but not measure {', '.join(best.measures)}"
+    keys = describe_changed_keys(best.config, config)
+    return f"{keys} would {would} ({describe_counts(best.partitions_by_fold)})"
 
 
 def describe_changed_keys(changed: Slices, config: Slices) -> str:
@@ -96,34 +118,47 @@ def describe_changed_keys(changed: Slices, config: Slices) -> str:
     )
 
 
-def describe_counts(sides: PartitionsByFold) -> str:
+def describe_counts(partitions_by_fold: PartitionsByFold) -> str:
     """Say how many patients train and validate in the first fold."""
-    count = Counter(next(iter(sides.values())).values())
+    count = Counter(next(iter(partitions_by_fold.values())).values())
     return f"{count['train']} patients train and {count['val']} validate"
 
 
-def too_few_validate(sides: PartitionsByFold) -> bool:
+def too_few_validate(partitions_by_fold: PartitionsByFold) -> bool:
     """Check whether a fold has fewer validation patients than the gate judges by."""
-    return any(list(of.values()).count("val") < LEAST_PATIENTS for of in sides.values())
-
-
-def is_complete(table: pd.DataFrame, sides: PartitionsByFold) -> bool:
-    """Check whether all patients who would train or validate were sliced."""
-    cut = set(table["subject"])
-    return all(s in cut for of in sides.values() for s, side in of.items() if side in FITTED)
-
-
-def combined_shortfall(
-    table: pd.DataFrame, sides: PartitionsByFold, config: Slices
-) -> tuple[list[str], dict[str, str]]:
-    """Return why some fold cannot be judged, and what cannot be measured in some fold."""
-    partitions, _ = select_slices(table, sides, config)
-    cut = pd.concat([table, partitions], axis=1)
-    every = [gate_shortfall(cut, fold) for fold in sides]
-    return (
-        [why for one in every for why in one.verdict],
-        {name: why for one in every for name, why in one.measures.items()},
+    return any(
+        list(partition_of.values()).count("val") < LEAST_PATIENTS
+        for partition_of in partitions_by_fold.values()
     )
+
+
+def is_complete(table: pd.DataFrame, partitions_by_fold: PartitionsByFold) -> bool:
+    """Check whether all patients who would train or validate were sliced."""
+    sliced = set(table["subject"])
+    return all(
+        subject in sliced
+        for partition_of in partitions_by_fold.values()
+        for subject, partition in partition_of.items()
+        if partition in FITTED
+    )
+
+
+def iterate_options(table: pd.DataFrame, split: SplitPatients, config: Slices) -> Iterator[Option]:
+    """Yield the params as they are, then changed ones for which all patients were sliced."""
+    table = table[table.columns.intersection([*COUNTED, *COVARIATES])]
+    for changed, partitions in iterate_changes(split, config):
+        if changed is config or is_complete(table, partitions):
+            kept = [fitted_slices(table, of, changed) for of in partitions.values()]
+            yield Option(
+                changed,
+                partitions,
+                [why for train, val in kept for why in why_no_verdict(train, val)],
+                {
+                    name: why
+                    for train, val in kept
+                    for name, why in why_not_measured(train, val).items()
+                },
+            )
 
 
 def iterate_changes(

@@ -11,6 +11,7 @@ from tasks.params.slices import Slices
 from tasks.slices.patient_split import FITTED, PartitionOrUnused
 from tasks.slices.position_matching import keep_in_tumor_range, match_in_blocks
 
+COUNTED = ["subject", "label", "mask_known"]  # columns that the gate's needs are counted in
 WIDER = (2, 4, 8, 16)  # times slices.caliper
 
 
@@ -30,10 +31,7 @@ def select_slices(
     columns, words = {}, {}
     for fold, side_of in sides.items():
         partition = np.full(len(table), "unused", dtype=object)
-        of_patient = usable["subject"].map(side_of)
-        groups: dict[PartitionOrUnused, pd.DataFrame] = {
-            side: usable[of_patient == side] for side in (*FITTED, "test")
-        }
+        groups = group_by_partition(usable, side_of)
         test = groups.pop("test")
         partition[test.index.to_numpy()[keep_matched(test, config)]] = "test"
         chosen, words[fold] = choose_train_and_val(groups, config)
@@ -41,6 +39,23 @@ def select_slices(
             partition[groups[side].index.to_numpy()[keep]] = side
         columns[f"partition_{fold}"] = partition
     return pd.DataFrame(columns, index=table.index).astype("str"), words
+
+
+def fitted_slices(
+    table: pd.DataFrame, side_of: dict[str, PartitionOrUnused], config: Slices
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the training and validation slices that `select_slices` chooses in one fold."""
+    groups = group_by_partition(table[table["label"] >= -1], side_of)
+    keep, _ = choose_train_and_val(groups, config)
+    return groups["train"][keep["train"]], groups["val"][keep["val"]]
+
+
+def group_by_partition(
+    table: pd.DataFrame, side_of: dict[str, PartitionOrUnused]
+) -> dict[PartitionOrUnused, pd.DataFrame]:
+    """Return the slices of training, validation and test patients."""
+    of_patient = table["subject"].map(side_of)
+    return {side: table[of_patient == side] for side in (*FITTED, "test")}
 
 
 def choose_train_and_val(
@@ -52,8 +67,9 @@ def choose_train_and_val(
     """
     best: tuple[dict[PartitionOrUnused, NDArray[np.bool_]], str] | None = None
     most = -1
+    counted = {side: group[group.columns.intersection(COUNTED)] for side, group in groups.items()}
     for keep, words in iterate_selections(groups, config):
-        kept = [groups[side][keep[side]] for side in FITTED]
+        kept = [counted[side][keep[side]] for side in FITTED]
         if (count := count_needed_slices(*kept)) > most:
             best, most = (keep, words), count
     assert best is not None

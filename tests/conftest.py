@@ -1,10 +1,11 @@
 """What the whole suite shares: quiet threads, no telemetry, one Prefect server."""
 
 import os
-import socket
-import subprocess
-import sys
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,29 +14,69 @@ import flows  # noqa: F401 - sets the defaults that Prefect and DVC read when im
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Files that share what is dear to make run on one worker, one group after the other: the Prefect
+# server and the finished toy repository, and the cohort that the gate's tests are held against.
+GROUPS = {
+    "flows": ("tests/test_end_to_end.py", "tests/flows/"),
+    "gate": (
+        "tests/tasks/test_gate", "tests/tasks/test_known_generators.py", "tests/tasks/test_judge.py"
+    ),
+}  # fmt: skip
+
+
+def group_of(node: str) -> str:
+    """Return the name of the group that a test belongs to: by default its file."""
+    file = node.partition("::")[0]
+    return next((name for name, starts in GROUPS.items() if file.startswith(starts)), file)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest file first: begun last, it would run while the other workers idle."""
-    items.sort(key=lambda item: item.path.name != "test_end_to_end.py")
+    """Put the longest groups first: begun last, one would run while the other workers idle."""
+    order = list(GROUPS)
+
+    def place(item: pytest.Item) -> int:
+        group = group_of(item.nodeid)
+        return order.index(group) if group in order else len(order)
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give all tests of a group to one worker."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class GroupScheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return GroupScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
-def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Prefect server that all flow runs of the suite use."""
-    from flows.prefect_server import SERVER_CODE, wait_until_healthy
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the suite's Prefect server."""
+    return tmp_path_factory.mktemp("prefect")
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/api"
-    home = tmp_path_factory.mktemp("prefect")
-    child = subprocess.Popen(
-        [sys.executable, "-c", SERVER_CODE.format(port=port)],
-        env={**os.environ, "PREFECT_HOME": str(home), "PREFECT_UI_ENABLED": "0"},
-    )
-    try:
-        wait_until_healthy(child, url)
-        yield url
-    finally:
-        child.terminate()
-        child.wait(20)
+
+@pytest.fixture(scope="session")
+def prefect_api(prefect_home: Path) -> Iterator[str]:
+    """The address of a Prefect server that all flow runs of the suite use."""
+    from tests.flows.processes import Server
+
+    server = Server(prefect_home)
+    copy_database(prefect_home / "prefect.db", prefect_home / "empty.db")
+    yield server.url
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def empty_prefect_database(prefect_home: Path, prefect_api: str) -> Path:
+    """A database with Prefect's tables and no run: making the tables takes a server 7 seconds."""
+    return prefect_home / "empty.db"
+
+
+def copy_database(source: Path, copy: Path) -> None:
+    """Copy a SQLite database that may be in use."""
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(copy)) as new:
+        old.backup(new)

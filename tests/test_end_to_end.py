@@ -1,4 +1,4 @@
-"""The whole pipeline, tiny, from a fresh clone through both doors."""
+"""The whole pipeline, tiny, from a fresh clone, by the flow and by `dvc repro`."""
 
 import os
 import re
@@ -69,41 +69,57 @@ def locks(root: Path) -> dict[str, bytes]:
     return {name: (root / name).read_bytes() for name in ("dvc.lock", "data/raw/dvc.lock")}
 
 
-@pytest.mark.timeout(900)
-def test_both_doors_end_in_the_same_lock_and_nothing_to_do(
-    tmp_path: Path, prefect_api: str
-) -> None:
-    flow = clone(tmp_path / "flow")
-    repro = Path(shutil.copytree(flow, tmp_path / "repro"))
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> tuple[Path, bool]:
+    """A clone in which the flow ran all stages, and whether the gate rejected the slices."""
+    root = clone(tmp_path_factory.mktemp("end") / "flow")
     done = run(
-        flow, "python", "-m", "flows.pipeline", "--workers", "2", PREFECT_API_URL=prefect_api
+        root, "python", "-m", "flows.pipeline", "--workers", "2", PREFECT_API_URL=prefect_api
     )
     assert done.returncode in (0, 3), done.stdout[-3000:] + done.stderr[-3000:]
-    rejected = done.returncode == 3
+    return root, done.returncode == 3
 
-    again = run(flow, "python", "-m", "flows.pipeline")
-    assert again.returncode == done.returncode
-    assert re.match(r"Nothing to do: all \d+ stages are up to date\.", again.stdout)
 
-    done = run(repro, "dvc", "repro")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert locks(repro) == locks(flow)
-    assert run(repro, "dvc", "repro").stdout.endswith("Data and pipelines are up to date.\n")
-    assert "Nothing to do" in run(repro, "python", "-m", "flows.pipeline").stdout
-
-    said = run(flow, "python", "-m", "flows.cli", "summary")
+@pytest.mark.timeout(900)
+def test_a_fresh_clone_ends_in_a_release_and_nothing_to_do(flow: tuple[Path, bool]) -> None:
+    root, rejected = flow
+    said = run(root, "python", "-m", "flows.cli", "summary")
     assert said.returncode == 0
     assert said.stdout.startswith("Rejected: " if rejected else "Accepted: ")
-    assert f"report:  {flow / 'data/report.html'}" in said.stdout
-    assert (flow / "data/release").is_dir()
+    assert f"report:  {root / 'data/report.html'}" in said.stdout
+    assert (root / "data/release").is_dir()
 
-    assert "data/gate/0/metrics.json" in run(repro, "dvc", "metrics", "show", "--md").stdout
-    assert "train_gan@0" in run(repro, "dvc", "dag").stdout
-    assert run(repro, "dvc", "plots", "show").returncode == 0
-    plotted = (repro / "dvc_plots/index.html").read_text()
+    again = run(root, "python", "-m", "flows.pipeline")
+    assert again.returncode == (3 if rejected else 0)
+    assert re.match(r"Nothing to do: all \d+ stages are up to date\.", again.stdout)
+    before = locks(root)
+    assert run(root, "dvc", "repro").stdout.endswith("Data and pipelines are up to date.\n")
+    assert locks(root) == before
+
+
+def test_dvc_shows_metrics_stages_and_plots_of_a_run(flow: tuple[Path, bool]) -> None:
+    root, _ = flow
+    assert "data/gate/0/metrics.json" in run(root, "dvc", "metrics", "show", "--md").stdout
+    assert "train_gan@0" in run(root, "dvc", "dag").stdout
+    assert run(root, "dvc", "plots", "show").returncode == 0
+    plotted = (root / "dvc_plots/index.html").read_text()
     for word in ('"arm": "real+synthetic"', '"facet"', "Losses of the generator"):
         assert word in plotted
-    assert run(repro, "dvc", "params", "diff", "--all").returncode == 0
-    assert run(repro, "git", "status", "--porcelain").stdout.split() == [
+    assert run(root, "dvc", "params", "diff", "--all").returncode == 0
+    assert run(root, "git", "status", "--porcelain").stdout.split() == [
         "??", "data/raw/dvc.lock", "??", "dvc.lock"
     ]  # fmt: skip
+
+
+@pytest.mark.verify
+@pytest.mark.timeout(900)
+def test_flow_and_dvc_repro_end_in_the_same_lock_and_nothing_to_do(
+    flow: tuple[Path, bool], tmp_path: Path
+) -> None:
+    """The toy repository of `tests/flows/test_pipeline.py` says the same in small."""
+    root = clone(tmp_path / "repro")
+    done = run(root, "dvc", "repro")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert locks(root) == locks(flow[0])
+    assert run(root, "dvc", "repro").stdout.endswith("Data and pipelines are up to date.\n")
+    assert "Nothing to do" in run(root, "python", "-m", "flows.pipeline").stdout

@@ -163,7 +163,7 @@ def test_the_keys_that_hold_text_are_found() -> None:
 
 
 @pytest.mark.parametrize("key", KEYS)
-@quick
+@settings(quick, max_examples=10)
 @given(text=names)
 @example(text="$(touch pwned)")
 def test_check_says_in_one_line_what_is_wrong_with_a_text_and_touches_nothing(

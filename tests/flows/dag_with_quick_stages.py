@@ -15,8 +15,6 @@ from tests.flows.toy_pipeline import ROOT
 
 STAGE = """
 import pathlib, sys
-from tasks import params
-from tasks.stage.item_names import write_name_output
 name, items = sys.argv[1], sys.argv[3::2]
 with open("told/log", "a") as log:
     print("@".join([name, "-".join(items)]) if items else name, file=log)
@@ -25,6 +23,7 @@ folders["phantom"] = "raw/phantom"
 data = pathlib.Path("data")
 outs = [data / folders.get(name, name) / "-".join(items) / "out.txt"]
 if name == "pool":
+    from tasks import params
     outs = [data / name / arm / "out.txt" for arm in params.read_key("downstream.arms")]
 elif name == "lift":
     outs = [data / "lift.csv", data / "lift.json", data / "lift_metrics.json"]
@@ -34,6 +33,7 @@ for out in outs:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("{}" if out.suffix == ".json" else str(out))
 if items:
+    from tasks.stage.item_names import write_name_output
     write_name_output(name, items)
 """
 

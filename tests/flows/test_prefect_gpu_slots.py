@@ -1,6 +1,7 @@
 """Slots of the limit `gpu` on a user's server: they die with their holder, and only with it."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,8 +27,12 @@ time.sleep(600)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
+def server(
+    tmp_path_factory: pytest.TempPathFactory, empty_prefect_database: Path
+) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("server")
+    shutil.copy(empty_prefect_database, home / "prefect.db")
+    server = Server(home)
     yield server
     server.kill()
 

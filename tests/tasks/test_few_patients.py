@@ -53,7 +53,10 @@ def write_samples(root: Path, *, accepted: bool) -> None:
     )
 
 
-@pytest.mark.parametrize(("patients", "accepted"), [(2, True), (3, False), (8, True)])
+@pytest.mark.parametrize(
+    ("patients", "accepted"),
+    [(2, True), (3, False), pytest.param(8, True, marks=pytest.mark.verify)],
+)
 def test_few_patients_go_from_slices_to_lift(
     patients: int, accepted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 that stand beside real ones, and writes the same bytes."""  # fmt: skip
 
 import json
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -13,14 +14,23 @@ import pytest
 import yaml
 from PIL import Image
 
-from tasks.common.slice_set import SliceSet, write_slice_set
+from tasks.common.slice_set import SliceSet
 from tasks.gate.__main__ import main as gate
 from tasks.gate.evaluate import evaluate, prepare_reference
 from tasks.gate.verdict import GateResult
 from tasks.generate.__main__ import main as generate
 from tasks.params.gate import Gate, MeasureLimits
 from tasks.stage.errors import InputError
-from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real, rng
+from tests.tasks.gate_fixtures import (
+    CONFIG,
+    judged,
+    judged_damaged,
+    oracle,
+    real,
+    rng,
+    write_real_slices,
+    write_stage,
+)
 from tests.tasks.known_generators import damaged
 from tests.tasks.synthetic_cohort import as_synthetic
 
@@ -57,7 +67,7 @@ def test_every_measure_is_had_for_labels_sizes_and_sites() -> None:
 
 
 def test_masks_of_other_slices_are_doubted_by_a_segmenter_too() -> None:
-    found = judged(damaged(oracle(), "masks swapped", rng()))
+    found = judged_damaged("masks swapped")
     assert "mask_agreement" in " ".join(found.reasons), found.reasons
 
 
@@ -102,14 +112,7 @@ def test_slices_from_elsewhere_pass_the_gate_like_a_generators_own(
     for section in ("gate", "generate"):
         tree[section]["threads"] = 1
     Path("params.yaml").write_text(yaml.safe_dump(tree))
-    slices = Path("data/slices")
-    slices.mkdir(parents=True)
-    sides = [real().train, real().val]
-    write_slice_set(
-        slices, *(np.concatenate([getattr(s, n) for s in sides]) for n in ("images", "masks"))
-    )
-    tables = [s.table.assign(partition_0=n) for s, n in zip(sides, ("train", "val"), strict=True)]
-    pd.concat(tables, ignore_index=True).to_parquet(slices / "slices.parquet", index=False)
+    write_real_slices(tmp_path, real().train, real().val)
     Path("bought").mkdir()
     for row, image in enumerate(oracle().images[:, 0]):
         grey = ((image + 1) * 127.5).round().astype(np.uint8)
@@ -170,39 +173,33 @@ def test_too_few_or_other_sized_images_are_rejected() -> None:
         judged(small)
 
 
-def test_the_stage_writes_the_same_bytes_twice(tmp_path: Path) -> None:
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["gate"] |= {"threads": 1, "draws": 20}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    sides = {"train": real().train, "val": real().val}
-    table = pd.concat([side.table.assign(partition_0=name) for name, side in sides.items()])
-    slices = tmp_path / "data/slices"
-    slices.mkdir(parents=True)
-    images, masks = (
-        np.concatenate([getattr(side, name) for side in sides.values()])
-        for name in ("images", "masks")
+def test_the_stage_writes_the_same_bytes_in_two_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train, val = (of_patients(slices, 8) for slices in (real().train, real().val))
+    write_stage(tmp_path, train, val, of_patients(oracle(), 8))
+    summary = tmp_path / "data/synthetic/0/summary.json"
+    summary.write_text(json.dumps({"generator_sha256": "ab12"}))
+    folder = Path("data/gate/0")
+    gate("0")
+    written = [(folder / name).read_bytes() for name in ("metrics.json", "samples.parquet")]
+    shutil.rmtree(folder)
+    subprocess.run(
+        [sys.executable, "-m", "tasks.gate", "0"],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+        check=True,
     )
-    write_slice_set(slices, images, masks)
-    table.assign(row=np.arange(len(table))).to_parquet(slices / "slices.parquet", index=False)
-    made = tmp_path / "data/synthetic/0"
-    made.mkdir(parents=True)
-    synthetic = as_synthetic(oracle())
-    write_slice_set(made, synthetic.images, synthetic.masks)
-    synthetic.table.to_parquet(made / "samples.parquet", index=False)
-    (made / "summary.json").write_text(json.dumps({"generator_sha256": "ab12"}))
-    written = []
-    for _ in range(2):
-        subprocess.run(
-            [sys.executable, "-m", "tasks.gate", "0"],
-            cwd=tmp_path,
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
-            check=True,
-        )
-        folder = tmp_path / "data/gate/0"
-        written.append([(folder / n).read_bytes() for n in ("metrics.json", "samples.parquet")])
-    assert written[0] == written[1]
-    metrics = json.loads(written[0][0])
+    again = [(folder / name).read_bytes() for name in ("metrics.json", "samples.parquet")]
+    assert again == written
+    metrics = json.loads(written[0])
     assert metrics["verdict"] == "accepted", metrics["reasons"]
     assert metrics["generator_sha256"] == "ab12", "the verdict is on these weights"
     samples = pd.read_parquet(folder / "samples.parquet")
-    assert samples["nearest_train_row"].isin(range(len(real().train))).all()
+    assert samples["nearest_train_row"].isin(range(len(train))).all()
+
+
+def of_patients(slices: SliceSet, count: int) -> SliceSet:
+    """The slices of the first patients."""
+    subjects = slices.table["subject"].unique()[:count]
+    return slices.select(slices.table["subject"].isin(subjects).to_numpy())

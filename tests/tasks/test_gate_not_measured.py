@@ -1,12 +1,12 @@
 """The gate says what it could not measure, and a verdict does not rest on what was not."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from tasks.common.gate_requirements import (
     LEAST_MARKED,
@@ -15,8 +15,8 @@ from tasks.common.gate_requirements import (
     why_no_verdict,
     why_not_measured,
 )
-from tasks.common.slice_set import SliceSet, write_slice_set
-from tasks.gate import memorisation
+from tasks.common.slice_set import SliceSet
+from tasks.gate import memorisation, reference_models
 from tasks.gate.__main__ import main as gate
 from tasks.gate.evaluate import evaluate, prepare_reference
 from tasks.gate.measure_catalogue import FRECHET
@@ -35,10 +35,9 @@ from tasks.gate.verdict import GateResult
 from tasks.measures.anatomy import mask_agreement
 from tasks.measures.patient_subsampling import label_groups, subsamples
 from tasks.params.gate import Gate, MeasureLimits
-from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real
+from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real, write_stage
 from tests.tasks.synthetic_cohort import as_synthetic
 
-ROOT = Path(__file__).parents[2]
 QUICK = Gate(seed=1, threads=1, draws=20, segmenter_steps=0)
 
 
@@ -117,6 +116,7 @@ def test_draws_without_a_figure_are_counted_and_do_not_spoil_the_others() -> Non
     assert most.not_measured == NotMeasured("11 of 20 draws gave no figure")
 
 
+@cache
 def few_patients(count: int) -> GateResult:
     """Fresh patients judged beside so many validation patients; the limit of chance is asked."""
     config = QUICK.model_copy(update={"limits": MeasureLimits(diversity=None, spectrum=None)})
@@ -170,15 +170,19 @@ def test_tumours_without_outlines_are_not_slices_without_tumour() -> None:
     assert np.isnan(mask_matches_label(one)[~known]).all()
     assert np.nanmean(mask_matches_label(one)) == 1
     train = without_outlines(real().train, 0.5)
-    beside = prepare_reference(train, real().val, CONFIG)
-    outlined = prepare_reference(
-        train.select(train.table["mask_known"].to_numpy()), real().val, CONFIG
-    )
-    assert beside.models.segmenter is not None and outlined.models.segmenter is not None
-    for ours, theirs in zip(
-        beside.models.segmenter.parameters(), outlined.models.segmenter.parameters(), strict=True
-    ):
-        np.testing.assert_array_equal(ours.detach().numpy(), theirs.detach().numpy())
+    outlined = train.table["mask_known"].to_numpy()
+    models = [
+        reference_models.fit_reference_models(
+            slices, real().val, features, real().unseen, CONFIG, device="cpu"
+        )[0]
+        for slices, features in (
+            (train, real().seen), (train.select(outlined), real().seen.select(outlined))
+        )
+    ]  # fmt: skip
+    ours, theirs = (one.segmenter for one in models)
+    assert ours is not None and theirs is not None
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())
 
 
 def test_near_copies_are_compared_at_equal_n() -> None:
@@ -208,30 +212,13 @@ def test_a_large_set_of_fresh_slices_is_not_called_collapsed() -> None:
     assert few.share_of(len(some)) <= many.share_of(len(some))
 
 
-def write_stage(folder: Path, val: SliceSet) -> None:
-    """What the stage reads, with these validation patients."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["gate"] |= {"threads": 1, "draws": 20}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    sides = {"train": real().train, "val": val}
-    table = pd.concat([side.table.assign(partition_0=name) for name, side in sides.items()])
-    slices, made = folder / "data/slices", folder / "data/synthetic/0"
-    for path in (slices, made):
-        path.mkdir(parents=True)
-    write_slice_set(slices, *(np.concatenate([getattr(one, name) for one in sides.values()])
-                       for name in ("images", "masks")))  # fmt: skip
-    table.assign(row=np.arange(len(table))).to_parquet(slices / "slices.parquet", index=False)
-    synthetic = as_synthetic(oracle())
-    write_slice_set(made, synthetic.images, synthetic.masks)
-    synthetic.table.to_parquet(made / "samples.parquet", index=False)
-
-
 def test_a_set_that_cannot_be_judged_is_rejected_with_the_reason_and_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     val = real().val
-    write_stage(tmp_path, val.select((val.table["subject"] == val.table["subject"][0]).to_numpy()))
+    alone = val.select((val.table["subject"] == val.table["subject"][0]).to_numpy())
+    write_stage(tmp_path, real().train, alone, oracle())
     gate("0")
     metrics = json.loads(Path("data/gate/0/metrics.json").read_text())
     assert metrics["verdict"] == "rejected"

@@ -14,7 +14,7 @@ from PIL import Image
 from tasks.commands.judge import image_folders
 from tasks.common.slice_set import SliceSet
 from tasks.stage.errors import InputError
-from tests.tasks.test_judge import judge
+from tests.tasks.test_judge import judge_in_a_process
 
 QUICK = settings(
     max_examples=25,
@@ -332,7 +332,9 @@ def test_what_was_assumed_is_one_line_and_stands_in_the_verdict(tmp_path: Path) 
         ids = [[f"{name}{row // 3}", "A"] for row in range(n)]
         write_rows(tmp_path / f"{name}/slices.csv", ["subject", "site"][: 2 - (name == "real")],
                    [one[: 2 - (name == "real")] for one in ids])  # fmt: skip
-    code, said = judge(tmp_path, "--real", "real", "--synthetic", "made", "--train", "train")
+    code, said = judge_in_a_process(
+        tmp_path, "--real", "real", "--synthetic", "made", "--train", "train"
+    )
     assert code in (0, 3), said
     (line,) = [line for line in said.splitlines() if line.startswith("assumed:")]
     assert "channels last" in line and "floats in [0, 1]" in line

@@ -9,13 +9,12 @@ from tasks.gate import memorisation
 from tasks.gate.evaluate import evaluate, prepare_reference
 from tasks.gate.slice_features import compute_slice_features
 from tasks.params.gate import Gate
-from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real, rng
+from tests.tasks.gate_fixtures import CONFIG, judged, judged_damaged, oracle, real, rng
 from tests.tasks.known_generators import (
     CHANGES,
     PAIRS,
     collapsed,
     copier,
-    damaged,
     generators,
     one_site,
     transplanted,
@@ -111,7 +110,7 @@ def test_planted_copies_are_found_and_the_innocent_left_alone() -> None:
     ],
 )
 def test_a_fault_is_named(how: str, word: str) -> None:
-    found = judged(damaged(oracle(), how, rng()))
+    found = judged_damaged(how)
     assert found.verdict == "rejected"
     assert word in " ".join(found.reasons), found.reasons
 

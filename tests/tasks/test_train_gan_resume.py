@@ -191,10 +191,10 @@ def wait_for_checkpoint(workspace: Path, process: "subprocess.Popen[bytes]") -> 
 
 
 @pytest.mark.parametrize(
-    ("kills", "steps"), [(1, 40), pytest.param(20, 600, marks=pytest.mark.verify)]
+    ("kills", "steps"), [(1, 20), pytest.param(20, 600, marks=pytest.mark.verify)]
 )
 def test_kill_9_at_random_moments_changes_no_byte(workspace: Path, kills: int, steps: int) -> None:
-    write_params(workspace, gan={"steps": steps, "watch_every": 20, "sheet_every": 20})
+    write_params(workspace, gan={"steps": steps, "watch_every": 10, "sheet_every": 20})
     train_gan.main("0")
     whole = hashes(workspace / OUT)
     (workspace / OUT).rename(workspace / "elsewhere")

@@ -34,7 +34,7 @@ class ReleaseCandidate:
 
     `images` (N,C,H,W) float32 in [-1,1]; `masks` (N,H,W) uint8 in {0,1}; `samples` N rows: the
     gate's table with a column `fold`. `digest` identifies exactly these slices and this gate
-    result, so that a reviewer's approval cannot pass to others.
+    result, so that a reviewer's approval cannot pass to others; `fold_digests` do so fold by fold.
     """
 
     images: NDArray[np.float32]
@@ -42,6 +42,7 @@ class ReleaseCandidate:
     samples: pd.DataFrame
     gates: dict[str, GateMetrics]
     digest: str
+    fold_digests: dict[str, str]
 
     @property
     def accepted(self) -> bool:
@@ -67,7 +68,7 @@ def read_candidate(folds: list[str]) -> ReleaseCandidate:
         InputError: a fold's gate evaluated other rows than `data/synthetic` holds.
     """
     images, masks, samples, gates = [], [], [], {}
-    digest = hashlib.sha256()
+    digest, fold_digests = hashlib.sha256(), {}
     for fold in folds:
         slices = read_slice_set(SYNTHETIC / fold, "samples.parquet")
         with explain_read_errors(GATE / fold / "samples.parquet"):
@@ -81,17 +82,20 @@ def read_candidate(folds: list[str]) -> ReleaseCandidate:
         images.append(slices.images)
         masks.append((slices.masks > 0).astype(np.uint8))
         samples.append(judged.assign(fold=fold))
-        for path in (
+        paths = (
             SYNTHETIC / fold / "images.npy",
             SYNTHETIC / fold / "masks.npy",
             GATE / fold / "samples.parquet",
             GATE / fold / "metrics.json",
-        ):
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        )
+        hashes = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)
+        fold_digests[fold] = hashlib.sha256(hashes).hexdigest()
+        digest.update(hashes)
     return ReleaseCandidate(
         np.concatenate(images),
         np.concatenate(masks),
         pd.concat(samples, ignore_index=True),
         gates,
         digest.hexdigest(),
+        fold_digests,
     )

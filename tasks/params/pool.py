@@ -4,22 +4,34 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.params import Section
 
-Score = Literal["realism", "spectrum", "outline", "mask_contrast"]
+RATING = "rating_"  # begins the names of readers' scores
+Score = Literal[
+    "realism", "spectrum", "outline", "mask_contrast",
+    "rating_realism", "rating_anatomy", "rating_artefacts", "rating_clinical_relevance",
+    "rating_diagnostic_utility",
+]  # fmt: skip
 
 
 class SliceFilter(BaseModel):
-    """Which of the accepted slices may be added: a share of each label, ranked by a gate score.
+    """Which of the accepted slices may be added: a share of each label, ranked by a score.
 
     Attributes:
         score: a column of `data/gate/FOLD/samples.parquet`: how far a slice lies from training
             slices (`realism`), or its frequencies (`spectrum`), its head's outline (`outline`) or
             its tumour's contrast (`mask_contrast`) from theirs. The lowest are the best.
+            `rating_...` is a mean score of the reader study (`data/review.json`), whose highest
+            are the best; slices that nobody rated are not added.
         keep: the share that stays.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     score: Score
     keep: float = Field(gt=0, le=1)
+
+    @property
+    def by_readers(self) -> bool:
+        """Whether readers gave the score."""
+        return self.score.startswith(RATING)
 
 
 class Pool(Section):

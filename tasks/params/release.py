@@ -3,9 +3,28 @@
 import datetime
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.params import Section
+
+
+class ReaderCriterion(BaseModel):
+    """What the reader study must have shown before anything is released.
+
+    It is a criterion of the release and not of the gate, because readers rate what the gate
+    accepted: a gate that read their answers would change what they were asked about.
+
+    Attributes:
+        min_readers: how many readers must have answered, in every fold.
+        max_accuracy: at most this accurately may readers tell synthetic from real slices; the
+            upper end of the 95 % interval over all readers is compared. 0.5 is guessing.
+        min_realism: the least mean score of realism (1 to 5) of the synthetic slices.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    min_readers: int = Field(1, ge=1)
+    max_accuracy: float | None = Field(None, gt=0.5, le=1)
+    min_realism: float | None = Field(None, ge=1, le=5)
 
 
 class Release(Section):
@@ -23,6 +42,9 @@ class Release(Section):
     )
     require_approval: bool = Field(
         False, description="release only what data/approval.json approves by its digest"
+    )
+    readers: ReaderCriterion | None = Field(
+        None, description="what the reader study (`auglift review`) must have shown; null: nothing"
     )
     license: str = Field("not stated by the owner of the source data", min_length=1)
     date: datetime.date = Field(

@@ -1,8 +1,9 @@
 """Choose the added slices of each arm, so that a new GAN does not retrain the real arms.
 
-Reads `data/slices`, `data/synthetic` and `data/gate` of the listed folds; writes
-`data/pool/ARM/` for every arm of `downstream.arms`, empty where the arm adds no slices. All arms
-of a fold that add slices add equally many: controls as many as the synthetic ones.
+Reads `data/slices`, `data/synthetic` and `data/gate` of the listed folds, and the readers' scores
+in `data/review.json` where `pool.filter` asks for them; writes `data/pool/ARM/` for every arm of
+`downstream.arms`, empty where the arm adds no slices. All arms of a fold that add slices add
+equally many: controls as many as the synthetic ones.
 """
 
 import json
@@ -14,10 +15,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks import params
+from tasks.common.reader_ratings import mean_scores, slice_sha256
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices, write_slice_set
 from tasks.params.downstream import read_arms
-from tasks.params.pool import Pool, Score, SliceFilter
+from tasks.params.pool import RATING, Pool, Score, SliceFilter
 from tasks.pool.control_arms import CONTROLS, make_control_slices
+from tasks.schemas.review import REVIEW, read_review
 from tasks.schemas.samples import GatedSamples, PoolSamples
 from tasks.stage import stage_io
 from tasks.stage.errors import InputError
@@ -49,6 +52,8 @@ def main() -> None:
         remedy = ""
         if not requested[fold]:
             remedy = "; raise pool.ratio"
+        elif len(samples) < requested[fold] and config.filter and config.filter.by_readers:
+            remedy = "; only slices that readers rated are added: let them rate more"
         elif len(samples) < requested[fold]:
             remedy = (
                 "; the gate accepted no more: raise generate.count"
@@ -81,8 +86,12 @@ def choose_accepted_samples(fold: str, config: Pool, count: int) -> SliceSet:
     gated = read_gated_samples(fold)
     labels = read_labelled_training_slices(fold).table["label"].to_numpy()
     accepted = gated.loc[gated["accepted"]]
+    if config.filter and len(accepted):
+        if config.filter.by_readers:
+            accepted = add_ratings(accepted, fold, synthetic)
+        accepted = keep_best_scored(accepted, config.filter)
     chosen = sample_rows(
-        keep_best_scored(accepted, config.filter) if config.filter and len(accepted) else accepted,
+        accepted,
         tumor_share=float((labels == 1).sum() / max(1, len(labels))),
         count=count,
         seed=config.seed,
@@ -130,7 +139,7 @@ def build_control_arm(name: str, counts: dict[str, int], seed: int) -> dict[str,
 
 
 def keep_best_scored(accepted: pd.DataFrame, filter_by: SliceFilter) -> pd.DataFrame:
-    """Keep the best share of each label by one of the gate's scores, rounded up.
+    """Keep the best share of each label by a score, rounded up; slices without it are left out.
 
     Raises:
         InputError: `data/gate` holds no such score.
@@ -141,10 +150,33 @@ def keep_best_scored(accepted: pd.DataFrame, filter_by: SliceFilter) -> pd.DataF
             f"pool.filter.score is {filter_by.score!r}, which data/gate does not hold; it holds"
             f" {', '.join(available) or 'no score'}: change it, or run gate again"
         )
-    rank = accepted.groupby("label")[filter_by.score].rank(method="first")
+    accepted = accepted.dropna(subset=filter_by.score)
+    better_first = not filter_by.by_readers
+    scores = accepted.groupby("label")[filter_by.score]
+    rank = scores.rank(method="first", ascending=better_first)
     label_counts = accepted.groupby("label")["row"].transform("size")
     best: pd.DataFrame = accepted[rank <= np.ceil(filter_by.keep * label_counts)]
     return best
+
+
+def add_ratings(accepted: pd.DataFrame, fold: str, synthetic: SliceSet) -> pd.DataFrame:
+    """Add the readers' mean scores of each slice, as columns `rating_...`; NaN where unrated.
+
+    Raises:
+        InputError: when readers rated none of these slices.
+    """
+    study = read_review().folds.get(fold)
+    means = mean_scores(study) if study is not None else pd.DataFrame()
+    rows = accepted["row"].to_numpy()
+    hashes = [slice_sha256(synthetic.images[row], synthetic.masks[row]) for row in rows]
+    rated = means.reindex(hashes).add_prefix(RATING).set_index(accepted.index)
+    if rated.empty or rated.isna().all(axis=None):
+        raise InputError(
+            f"pool.filter ranks by readers' scores, but {REVIEW} rates no accepted slice of fold"
+            f" {fold}: run `auglift review --fold {fold}` and `auglift review export`, or change"
+            " pool.filter.score"
+        )
+    return pd.concat([accepted, rated], axis=1)
 
 
 def sample_rows(

@@ -1,7 +1,7 @@
 """Stage `release`: write the accepted slices as a data set to hand over, or say why it is refused.
 
-Reads `data/synthetic`, `data/gate`, `data/slices`, `data/lift.json`, `data/report.html` and
-`data/approval.json`; writes `data/release/`.
+Reads `data/synthetic`, `data/gate`, `data/slices`, `data/lift.json`, `data/report.html`,
+`data/review.json` and `data/approval.json`; writes `data/release/`.
 """
 
 import hashlib
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks import params
-from tasks.common.release_candidate import read_candidate
+from tasks.common.flagged_slices import FLAGGED
 from tasks.params.release import Release
-from tasks.release import approval, data_card, release_contents
+from tasks.release import approval, data_card, reader_criterion, release_contents
 from tasks.release.checksums import write_checksums
 from tasks.release.patient_counts import count_patients
 from tasks.release.release_contents import REAL
@@ -32,13 +32,8 @@ def main() -> None:
     # Only the name of any other folder: its path may contain names, be it relative or not.
     source = Path(str(params.read_key("synthetic.source")))
     source_name = str(source) if source == Path("data/gan") else source.name
-    # Generators of other folds have learnt from patients who test in this one.
-    candidate = read_candidate([augmented_fold] if augmented else folds)
-    digest = (
-        release_contents.augmented_digest(candidate, augmented_fold)
-        if augmented
-        else candidate.digest
-    )
+    candidate, digest = release_contents.choose_candidate(settings, folds)
+    readers = reader_criterion.read_reader_results(candidate)
     lift = read_metrics(Lift, Path("data/lift.json"))
     decision = approval.read_approval()
     stats = json.loads(Path("data/slices/stats.json").read_text())
@@ -50,7 +45,7 @@ def main() -> None:
         approval=decision,
         digest=digest,
         require_approval=settings.require_approval,
-    )
+    ) + reader_criterion.blocking_reasons(settings.readers, readers)
     summary = {
         "status": "refused" if blocking else "released",
         "reasons": blocking,
@@ -62,6 +57,8 @@ def main() -> None:
         "verdicts": {fold: gate.verdict for fold, gate in candidate.gates.items()},
         "claim": lift.claim,
         "review": approval.describe_review(decision, digest),
+        "readers": reader_criterion.describe_readers(readers),
+        "flagged": int((candidate.samples["reason"] == FLAGGED).sum()),
         "slices": 0 if blocking else accepted,
         "real_slices": 0,
         # Named, not enclosed: the page shows training slices.

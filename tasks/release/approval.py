@@ -1,17 +1,23 @@
-"""Decide whether the candidate may be released: the gate's verdict, then a reviewer's approval."""
+"""Decide whether the candidate may be released: the gate's verdict, then a person's approval."""
 
+import json
 from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.stage.errors import InputError
+from tasks.stage.stage_io import atomic_output
 
 APPROVAL: Final = Path("data/approval.json")
+MAX_TEXT_LENGTH: Final = 1000
 
 
 class Approval(BaseModel):
-    """A reviewer's decision on the release candidate that `digest` identifies."""
+    """A reviewer's decision on the release candidate that `digest` identifies.
+
+    Without a digest a refusal holds for every candidate, and an approval for none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     decision: Literal["pending", "approved", "refused"]
@@ -22,6 +28,14 @@ class Approval(BaseModel):
     def approves(self, digest: str) -> bool:
         """Return whether this very candidate was approved; an approval holds for no other."""
         return self.decision == "approved" and self.digest == digest
+
+    def refuses(self, digest: str) -> bool:
+        """Return whether this candidate was refused, or every one."""
+        return self.decision == "refused" and self.digest in (None, digest)
+
+    def decides(self, digest: str) -> bool:
+        """Return whether a person has decided on this candidate."""
+        return self.approves(digest) or self.refuses(digest)
 
 
 def read_approval() -> Approval:
@@ -42,6 +56,46 @@ def read_approval() -> Approval:
         raise InputError(f"{APPROVAL}: {key} is {first['input']!r}: {first['msg']}") from None
 
 
+def write_approval(
+    decision: Literal["approved", "refused"], *, reviewer: str, reason: str, digest: str
+) -> Approval:
+    """Write a person's decision on a candidate to `data/approval.json`.
+
+    Args:
+        decision: What was decided.
+        reviewer: Who decided, in one line.
+        reason: Why; line breaks become spaces.
+        digest: Of the candidate.
+
+    Raises:
+        InputError: when a text is empty, too long or holds characters that cannot be seen.
+    """
+    approval = Approval(
+        decision=decision,
+        reviewer=check_text("reviewer", reviewer),
+        reason=check_text("note", reason) if reason.strip() else None,
+        digest=digest,
+    )
+    with atomic_output(APPROVAL) as path:
+        path.write_text(json.dumps(approval.model_dump(), indent=2, ensure_ascii=False) + "\n")
+    return approval
+
+
+def check_text(name: str, text: str) -> str:
+    """Return a text with single spaces, after a check that it can stand in a data card.
+
+    Raises:
+        InputError: naming the text.
+    """
+    line = " ".join(text.split())
+    if not (line and line.isprintable() and len(line) <= MAX_TEXT_LENGTH):
+        raise InputError(
+            f"the {name} is {line[:40]!r}: expected a line of at most {MAX_TEXT_LENGTH} characters"
+            " that can be seen"
+        )
+    return line
+
+
 def blocking_reasons(
     *,
     reasons: list[str],
@@ -55,7 +109,7 @@ def blocking_reasons(
     blocking = [f"gate: {reason}" for reason in reasons] if rejected else []
     if not (blocking or accepted_slices):
         blocking.append("no slice was accepted")
-    if approval.decision == "refused":
+    if approval.refuses(digest):
         reviewer = f" by {approval.reviewer}" if approval.reviewer else ""
         blocking.append(
             f"a person refused it{reviewer}: {approval.reason or 'no reason was given'}"
@@ -64,8 +118,9 @@ def blocking_reasons(
         if approval.decision == "pending":
             blocking.append("release.require_approval is on and no person has decided yet")
         else:
+            word = "approval" if approval.decision == "approved" else "refusal"
             blocking.append(
-                f"the approval is for the digest {approval.digest}, this candidate is another"
+                f"the {word} is for the digest {approval.digest}, this candidate is another"
             )
     return blocking
 
@@ -73,5 +128,6 @@ def blocking_reasons(
 def describe_review(approval: Approval, digest: str) -> str:
     """Describe the data set's human review."""
     if approval.approves(digest):
-        return f"approved by {approval.reviewer or 'a reviewer who gave no name'}"
+        reviewer = f"approved by {approval.reviewer or 'a reviewer who gave no name'}"
+        return f"{reviewer}: {approval.reason}" if approval.reason else reviewer
     return "not reviewed by a person"

@@ -13,8 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.common.release_candidate import ReleaseCandidate
+from tasks.common.flagged_slices import exclude_flagged
+from tasks.common.release_candidate import ReleaseCandidate, read_candidate
 from tasks.common.slice_set import Partition, SliceSet, read_slice_set, read_slices
+from tasks.params.release import Release
+from tasks.schemas.review import read_review
 from tasks.stage.errors import InputError
 
 SLICES: Final = Path("data/slices")
@@ -47,6 +50,21 @@ class ReleaseContents:
             np.concatenate([self.masks, other.masks]),
             pd.concat([self.table, other.table], ignore_index=True),
         )
+
+
+def choose_candidate(settings: Release, folds: list[str]) -> tuple[ReleaseCandidate, str]:
+    """Read what would be released, and the digest that an approval names.
+
+    An augmented release takes one fold: generators of other folds have learnt from patients who
+    test in it. What readers flagged (`data/review.json`) is left out.
+    """
+    review = read_review()
+    if settings.contents == "augmented":
+        fold = choose_fold(settings.fold, folds)
+        candidate = exclude_flagged(read_candidate([fold]), review)
+        return candidate, augmented_digest(candidate, fold)
+    candidate = exclude_flagged(read_candidate(folds), review)
+    return candidate, candidate.digest
 
 
 def accepted_slices(candidate: ReleaseCandidate, *, pixel_mm: float) -> ReleaseContents:

@@ -1,7 +1,7 @@
 """Stage `report`: write all results of the run as one self-contained page.
 
-Reads the volumes' tables, `data/slices`, `data/gan`, `data/synthetic`, `data/gate` and
-`data/lift.json`; writes `data/report.html`.
+Reads the volumes' tables, `data/slices`, `data/gan`, `data/synthetic`, `data/gate`,
+`data/lift.json` and `data/review.json`; writes `data/report.html`.
 """
 
 import hashlib
@@ -12,13 +12,15 @@ from typing import Any
 import pandas as pd
 
 from tasks import params
+from tasks.common.flagged_slices import exclude_flagged
 from tasks.common.release_candidate import SIMULATED, describe_patients, read_candidate
 from tasks.common.slice_set import read_slice_set
 from tasks.params.data import Data
 from tasks.params.report import Report
-from tasks.report import cohort_tables, image_panels, report_page, wording
+from tasks.report import cohort_tables, image_panels, reader_section, report_page, wording
 from tasks.schemas.lift import Lift
 from tasks.schemas.metrics import read_metrics
+from tasks.schemas.review import read_review
 from tasks.stage.stage_io import atomic_output
 from tasks.stage.stage_runtime import run_stage
 
@@ -36,7 +38,8 @@ def main() -> None:
     tree = params.load_params()
     folds = [str(fold) for fold in params.read_key("slices.folds")]
     batches = params.read_section(Data).batches
-    candidate = read_candidate(folds)
+    review = read_review()
+    candidate = exclude_flagged(read_candidate(folds), review)
     real = read_slice_set(SLICES, "slices.parquet")
     stats = json.loads((SLICES / "stats.json").read_text())
     lift = read_metrics(Lift, Path("data/lift.json"))
@@ -59,6 +62,7 @@ def main() -> None:
         refused=image_panels.rejected_montages(candidate, tiles=8),
         closest=image_panels.closest_pairs(real, candidate, copies=False, count=settings.pairs),
         copies=image_panels.closest_pairs(real, candidate, copies=True, count=settings.pairs),
+        readers=reader_section.reader_sections(review, candidate),
         trainings=[read_training(fold) for fold in folds],
         source=params.read_key("synthetic.source"),
         batches=cohort_tables.batch_table(manifests),

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from tasks.schemas.review import Criterion
+
 MINUS, UNKNOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
@@ -189,6 +191,16 @@ REJECTION_REASONS: Final = {
     "mask": "the mask contradicts the label or leaves the head",
     "mask_contrast": "the mask is not where the image shows a tumour",
     "unjudged": "not judged: there is too little to judge the set by",
+    "flagged": "accepted by the gate, kept out of the data set by a reader",
+}
+
+# What readers score from 1 to 5; the keys are those of `tasks/schemas/review.py`.
+CRITERIA: Final[dict[Criterion, str]] = {
+    "realism": "Realism",
+    "anatomy": "Anatomy",
+    "artefacts": "Freedom of artefacts",
+    "clinical_relevance": "Clinical relevance",
+    "diagnostic_utility": "Diagnostic utility",
 }
 
 MASKS: Final = "Share of generated slices whose mask disagrees with their label."

@@ -19,6 +19,23 @@ CRITERIA: Final[tuple[Criterion, ...]] = get_args(Criterion)
 Origin = Literal["real", "synthetic"]
 ORIGINS: Final[tuple[Origin, ...]] = get_args(Origin)
 Interval = tuple[float, float]
+ArtefactKind = Literal[
+    "checkerboard", "blur", "repeated_texture", "noise", "ringing_or_ghost", "asymmetry",
+    "missing_structure", "extra_structure", "tumor_edge", "outline_mismatch", "other",
+]  # fmt: skip
+ARTEFACT_KINDS: Final[dict[ArtefactKind, str]] = {
+    "checkerboard": "Checkerboard",
+    "blur": "Blur",
+    "repeated_texture": "Repeated texture",
+    "noise": "Wrong noise",
+    "ringing_or_ghost": "Ringing, ghost",
+    "asymmetry": "False asymmetry",
+    "missing_structure": "Missing structure",
+    "extra_structure": "Extra structure",
+    "tumor_edge": "Tumour edge",
+    "outline_mismatch": "Outline is off",
+    "other": "Other",
+}
 
 
 class Record(BaseModel):
@@ -34,7 +51,6 @@ class Rating(Record):
         row: of the slice in `data/slices` (real) or in `data/synthetic/FOLD`.
         slice_sha256: of the slice's pixels and mask: an answer holds for these and no others.
         scores: 1 (worst) to 5 (best) of each criterion that the reader rated.
-        artefact_kinds: words of `ARTEFACT_KINDS` of `tasks/commands/review`.
         flagged: the reader wants the slice kept out of a release.
         outline_from: what the reader's outline began with: nothing, or the mask that was shown.
         outline_dice: overlap of the reader's outline with the mask.
@@ -48,7 +64,7 @@ class Rating(Record):
     slice_sha256: str
     decision: Origin
     scores: dict[Criterion, int] = {}
-    artefact_kinds: list[str] = []
+    artefact_kinds: list[ArtefactKind] = []
     flagged: bool = False
     comment: str = ""
     outline_from: Literal["blank", "mask"] | None = None
@@ -92,7 +108,7 @@ class OriginFigures(Record):
 
     slices: int
     mean_scores: dict[Criterion, float] = {}
-    artefact_kinds: dict[str, int] = {}
+    artefact_kinds: dict[ArtefactKind, int] = {}
     outlines: int = 0
     outline_dice: float | None = None
     corrected: int = 0

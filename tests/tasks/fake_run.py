@@ -46,6 +46,7 @@ def write(root: Path, run: Run) -> Path:
     write_lift(root / "data", run)
     (root / "data/report.html").write_text("<!doctype html><title>report</title>")
     approve(root, "pending")
+    (root / "data/review.json").write_text('{"folds": {}}')
     return root
 
 

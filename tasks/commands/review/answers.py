@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks.schemas.review import Criterion, Origin
+from tasks.schemas.review import ArtefactKind, Criterion, Origin
 from tasks.stage.errors import InputError
 from tasks.stage.item_names import check_item_name
 
@@ -23,25 +23,7 @@ CRITERION_TEXTS: Final[dict[Criterion, tuple[str, str, str]]] = {
     "diagnostic_utility": ("Diagnostic utility", "useless", "fully usable"),
 }
 
-ARTEFACT_KINDS: Final[dict[str, str]] = {
-    "checkerboard": "Checkerboard",
-    "blur": "Blur",
-    "repeated_texture": "Repeated texture",
-    "noise": "Wrong noise",
-    "ringing_or_ghost": "Ringing, ghost",
-    "asymmetry": "False asymmetry",
-    "missing_structure": "Missing structure",
-    "extra_structure": "Extra structure",
-    "tumor_edge": "Tumour edge",
-    "outline_mismatch": "Outline is off",
-    "other": "Other",
-}
-
 Score = Annotated[int, Field(ge=1, le=5)]
-ArtefactKind = Literal[
-    "checkerboard", "blur", "repeated_texture", "noise", "ringing_or_ghost", "asymmetry",
-    "missing_structure", "extra_structure", "tumor_edge", "outline_mismatch", "other",
-]  # fmt: skip
 
 
 class Answer(BaseModel):

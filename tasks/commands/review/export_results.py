@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.commands.review.answer_store import STUDIES, AnswerStore
-from tasks.commands.review.answers import ARTEFACT_KINDS, Answer, decode_outline
+from tasks.commands.review.answers import Answer, decode_outline
 from tasks.commands.review.reader_statistics import review_figures
 from tasks.commands.review.study_slices import SlicePool, StudySlice
 from tasks.schemas.review import (
+    ARTEFACT_KINDS,
     ORIGINS,
     REVIEW,
     FoldReview,
@@ -176,8 +177,7 @@ def print_figures(fold: str, figures: ReviewFigures, readings: dict[str, tuple[i
         )
         print(f"{origin}: {scores or 'not rated'}")
         kinds = ", ".join(
-            f"{ARTEFACT_KINDS.get(kind, kind)} {count}"
-            for kind, count in own_figures.artefact_kinds.items()
+            f"{ARTEFACT_KINDS[kind]} {count}" for kind, count in own_figures.artefact_kinds.items()
         )
         if kinds:
             print(f"  artefacts, in slices of {own_figures.slices}: {kinds}")

@@ -16,6 +16,7 @@ from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
 from tasks.schemas.review import (
+    ARTEFACT_KINDS,
     CRITERIA,
     ORIGINS,
     Accuracy,
@@ -199,14 +200,13 @@ def origin_figures(table: pd.DataFrame, slices: int) -> OriginFigures:
         for criterion in CRITERIA
     }
     seen = table[["row", "artefact_kinds"]].explode("artefact_kinds").dropna().drop_duplicates()
+    counts = seen["artefact_kinds"].value_counts()
     drawn = table.loc[table["outline_from"] == "blank", "outline_dice"].dropna()
     corrected = table.loc[table["outline_from"] == "mask", "outline_dice"].dropna()
     return OriginFigures(
         slices=slices,
         mean_scores={name: fmean(values) for name, values in means.items() if values},
-        artefact_kinds={
-            str(kind): int(count) for kind, count in seen["artefact_kinds"].value_counts().items()
-        },
+        artefact_kinds={kind: int(counts[kind]) for kind in ARTEFACT_KINDS if kind in counts},
         outlines=len(drawn),
         outline_dice=float(drawn.median()) if len(drawn) else None,
         corrected=len(corrected),

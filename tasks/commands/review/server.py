@@ -15,8 +15,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from tasks.commands.review.answers import ARTEFACT_KINDS, CRITERION_TEXTS, Answer
+from tasks.commands.review.answers import CRITERION_TEXTS, Answer
 from tasks.commands.review.reading_session import ReadingSession
+from tasks.schemas.review import ARTEFACT_KINDS
 from tasks.stage.errors import InputError
 
 TEMPLATES: Final = Path(__file__).parent / "templates"

@@ -150,11 +150,16 @@ def partitions_missing_a_class(
     partitions: Sequence[PartitionOrUnused],
 ) -> list[tuple[PartitionOrUnused, str]]:
     """List partitions without patients with a tumour (`tumor`) or tumour-free slices (`clear`)."""
+    subjects = patients["subject"].to_numpy()
+    present = {
+        kind: {partition_of.get(s) for s in subjects[patients[kind].to_numpy(dtype=bool)]}
+        for kind in ("tumor", "clear")
+    }
     return [
         (partition, kind)
-        for kind in ("tumor", "clear")
+        for kind, having in present.items()
         for partition in partitions
-        if partition not in {partition_of.get(s) for s in patients.loc[patients[kind], "subject"]}
+        if partition not in having
     ]
 
 

@@ -1,10 +1,15 @@
 """Choose tumour-free slices that resemble tumour slices in position and brain area."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import rankdata
+
+from tasks.measures.rank_auroc import auroc
+
+Floats = NDArray[np.float64]
 
 COVARIATES = ["position_mm", "brain_area_mm2"]
 MAX_TUMOR_SLICES = 2000  # matched at once: the assignment's time grows with their cube
@@ -81,8 +86,24 @@ def match_negatives(
     return keep
 
 
+@dataclass(frozen=True)
+class TumorRange:
+    """Lowest and highest covariates (2,) of tumour slices, and their standard deviations."""
+
+    low: Floats
+    high: Floats
+    deviation: Floats
+
+
+def tumor_range(tumors: pd.DataFrame) -> TumorRange:
+    """Compute the range of the covariates of tumour slices."""
+    covariates = tumors[COVARIATES]
+    statistics = (covariates.min(), covariates.max(), covariates.std(ddof=0))
+    return TumorRange(*(values.to_numpy(dtype=float) for values in statistics))
+
+
 def keep_in_tumor_range(
-    table: pd.DataFrame, tumors: pd.DataFrame, *, caliper: float
+    table: pd.DataFrame, tumors: TumorRange, *, caliper: float
 ) -> NDArray[np.bool_]:
     """Keep all tumour slices, and others only where position and brain area are in their range.
 
@@ -91,19 +112,16 @@ def keep_in_tumor_range(
 
     Args:
         table: slices to choose from; `label` and the covariates.
-        tumors: the tumour slices that define the range.
+        tumors: the range of the tumour slices.
         caliper: how far beyond that range, in their standard deviations.
 
     Returns:
         (N,) bool, the rows to keep.
     """
-    tumor_covariates = tumors[COVARIATES]
-    margin = caliper * tumor_covariates.std(ddof=0)
-    low = (tumor_covariates.min() - margin).to_numpy()
-    high = (tumor_covariates.max() + margin).to_numpy()
+    margin = caliper * tumors.deviation
     covariates = table[COVARIATES].to_numpy()  # (N, 2)
-    in_range = ((covariates >= low) & (covariates <= high)).all(axis=1)
-    keep: NDArray[np.bool_] = (table["label"] == 1).to_numpy() | in_range
+    in_range = (covariates >= tumors.low - margin) & (covariates <= tumors.high + margin)
+    keep: NDArray[np.bool_] = (table["label"] == 1).to_numpy() | in_range.all(axis=1)
     return keep
 
 
@@ -113,13 +131,7 @@ def pairwise_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArra
     return distance
 
 
-def covariate_auroc(score: NDArray[np.float64], label: NDArray[np.int_]) -> float | None:
-    """Compute the AUROC of a covariate for the label (.5: uninformative) by the rank sum."""
-    positive = label == 1
-    n1, n0 = int(positive.sum()), int((label == 0).sum())
-    if n1 == 0 or n0 == 0:
-        return None
-    labelled = label >= 0
-    ranks = rankdata(score[labelled])
-    u = ranks[positive[labelled]].sum() - n1 * (n1 + 1) / 2
-    return round(float(u / (n1 * n0)), 4)
+def covariate_auroc(score: Floats, label: NDArray[np.int_]) -> float | None:
+    """Compute the AUROC of a covariate for the label (.5: uninformative); None without both."""
+    value = auroc(score[label == 1], score[label == 0])
+    return None if np.isnan(value) else round(value, 4)

@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 from tasks.common.gate_requirements import count_needed_slices
 from tasks.params.slices import Slices
 from tasks.slices.patient_split import FITTED, PartitionOrUnused
-from tasks.slices.position_matching import keep_in_tumor_range, match_in_blocks
+from tasks.slices.position_matching import (
+    TumorRange,
+    keep_in_tumor_range,
+    match_in_blocks,
+    tumor_range,
+)
 
 COUNTED = ["subject", "label", "mask_known"]  # columns that the gate's needs are counted in
 WIDER = (2, 4, 8, 16)  # times slices.caliper
@@ -85,20 +90,21 @@ def iterate_selections(
     if config.training_slices == "matched":
         return
     tumors = pd.concat([groups[side][groups[side]["label"] == 1] for side in FITTED])
-    yield keep_in_range(groups, tumors, config.caliper)
+    covariates = tumor_range(tumors)
+    yield keep_in_range(groups, covariates, config.caliper)
     if config.training_slices == "in-range":
         return
     # Far from the tumours' range slices are almost empty, and look alike in every patient.
     least = tumors["brain_area_mm2"].min() / 2
     shown = {side: (group["brain_area_mm2"] >= least).to_numpy() for side, group in groups.items()}
     for times in WIDER:
-        keep, words = keep_in_range(groups, tumors, times * config.caliper)
+        keep, words = keep_in_range(groups, covariates, times * config.caliper)
         yield {side: keep[side] & shown[side] for side in FITTED}, words
     yield shown, "all that show half as much brain as tumour slices"
 
 
 def keep_in_range(
-    groups: dict[PartitionOrUnused, pd.DataFrame], tumors: pd.DataFrame, caliper: float
+    groups: dict[PartitionOrUnused, pd.DataFrame], tumors: TumorRange, caliper: float
 ) -> tuple[dict[PartitionOrUnused, NDArray[np.bool_]], str]:
     """Return which slices of each group (N,) lie in the tumours' range, and the words for it."""
     keep = {side: keep_in_tumor_range(groups[side], tumors, caliper=caliper) for side in FITTED}

@@ -17,6 +17,7 @@ from tasks.slices.position_matching import (
     keep_in_tumor_range,
     match_in_blocks,
     match_negatives,
+    tumor_range,
 )
 from tasks.stage.errors import InputError
 from tasks.volumes.resampling import centred_grid, resample_slices
@@ -236,7 +237,7 @@ def test_few_patients_keep_every_tumour_slice_and_what_lies_in_their_range() -> 
             "label": [1, 1, 0, 0, 0, 0, 0, 0],
         }
     )
-    keep = keep_in_tumor_range(table, table[table["label"] == 1], caliper=0.5)
+    keep = keep_in_tumor_range(table, tumor_range(table[table["label"] == 1]), caliper=0.5)
     assert keep.tolist() == [True, True, True, False, True, True, False, False]
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.stats import rankdata
+
+from tasks.measures.rank_auroc import auroc
 
 Floats = NDArray[np.float64]
 
@@ -18,7 +19,8 @@ def tumor_shapes(images: NDArray[np.float32], masks: NDArray[np.uint8], bodies: 
 
     `share` of the body's area; `row` and `column` of the centre as a share of the body's bounding
     box; `inside` share of the mask within the body; `contrast` the probability that a pixel of the
-    mask is brighter than one of the ring around it (AUROC): .5 when the mask lies anywhere;
+    mask is brighter than one of the ring around it (AUROC): .5 when the mask lies anywhere
+    or has no ring;
     `solidity` and `eccentricity` of the largest piece, NaN where it has less than `LEAST` pixels.
     """
     grey = images.mean(axis=1)
@@ -33,7 +35,7 @@ def tumor_shapes(images: NDArray[np.float32], masks: NDArray[np.uint8], bodies: 
                 (centre[0] - top) / max(bottom - top, 1),
                 (centre[1] - left) / max(right - left, 1),
                 (mask & body).sum() / mask.sum(),
-                auroc(image[mask], image[ring]),
+                auroc(image[mask], image[ring]) if ring.any() else 0.5,
                 *largest_piece_shape(mask),
             )
     return rows
@@ -65,12 +67,3 @@ def largest_piece_shape(mask: NDArray[np.bool_]) -> tuple[float, float]:
     if largest.area < LEAST:
         return np.nan, np.nan
     return float(largest.solidity), float(largest.eccentricity)
-
-
-def auroc(positive: NDArray[np.float32], negative: NDArray[np.float32]) -> float:
-    """Compute the AUROC, Mann-Whitney's U over the number of pairs; .5 when a sample is empty."""
-    n, m = len(positive), len(negative)
-    if not n or not m:
-        return 0.5
-    ranks = rankdata(np.concatenate([positive, negative]))
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from scipy.stats import norm, spearmanr
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from models.classifier import build_classifier
+from models.classifier import build_residual_classifier
 from tasks import params
 from tasks.common.slice_set import SliceSet, read_slices
 from tasks.generate.load_generator import load_generator
@@ -130,7 +130,7 @@ def train_classifier(
     images: np.ndarray, labels: np.ndarray, val: SliceSet, *, seed: int
 ) -> tuple[float, float]:
     """Train a classifier on these slices alone; return its AUROC and accuracy on validation."""
-    network = build_classifier(images.shape[1], seed=seed)
+    network = build_residual_classifier(images.shape[1], seed=seed)
     rng = np.random.default_rng(seed)
     pools = [np.flatnonzero(labels == label) for label in (0, 1)]
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-2)

@@ -1,10 +1,13 @@
-"""Build the slice classifier: a residual network small enough for a few hundred slices."""
+"""Build the slice classifiers: a pretrained network, and a small one without pretraining."""
 
+import copy
 from typing import Any
 
 import torch
 from monai.networks.nets.resnet import ResNet
-from torch import nn
+from torch import Tensor, nn
+
+from models.efficientnet_features import WIDTH, EfficientNetLite0Features
 
 WIDTHS = (16, 32, 64, 128)
 NORM = ("group", {"num_groups": 8})
@@ -18,8 +21,8 @@ class GroupNormResNet(ResNet):  # type: ignore[misc]
         return blocks
 
 
-def build_classifier(channels: int, *, seed: int) -> nn.Module:
-    """Build an untrained slice classifier.
+def build_residual_classifier(channels: int, *, seed: int) -> nn.Module:
+    """Build an untrained residual network, small enough for a few hundred slices.
 
     MONAI's ResNet (He 2016, arXiv 1512.03385) with one basic block a stage and a quarter of the
     usual widths: 0.3 million weights, where ResNet-18's 11 million would only memorise the few
@@ -50,3 +53,29 @@ def build_classifier(channels: int, *, seed: int) -> nn.Module:
             num_classes=1,
         )
     return network
+
+
+class PretrainedClassifier(nn.Module):
+    """EfficientNet-Lite0 of ImageNet up to its block 10, to be fine-tuned whole.
+
+    Few patients do not suffice to learn what edges and textures are. Normalisations are folded
+    into the convolutions: a real slice's features do not depend on the synthetic ones beside it
+    in a batch.
+
+    Args:
+        features: the pretrained network; it is copied.
+        channels: C of the input (B,C,H,W) in [-1, 1]; each is seen as a grey image.
+        seed: samples the initial weights of the last layer.
+    """
+
+    def __init__(self, features: EfficientNetLite0Features, channels: int, *, seed: int) -> None:
+        super().__init__()
+        self.features = copy.deepcopy(features).requires_grad_(True)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.last = nn.Linear(channels * WIDTH, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute logits (B,1)."""
+        logits: Tensor = self.last(self.features(images))
+        return logits

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 ADDED_SOURCES = ("synthetic", "duplicated", "copy-paste", "shuffled-masks")
 RANDOM_LABELS, SLICE_SPLIT = "random-labels", "slice-split"
-PARTS = ("real", "classical", *ADDED_SOURCES, RANDOM_LABELS, SLICE_SPLIT)
+AUGMENTATIONS = ("classical", "paper-augmented")
+PARTS = ("real", *AUGMENTATIONS, *ADDED_SOURCES, RANDOM_LABELS, SLICE_SPLIT)
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class Arm:
     Attributes:
         name: the parts joined by `+`.
         real: trains on the fold's real training slices.
-        classical: augments every training slice classically.
+        augmentation: how every training slice is augmented: `classical`, as a good baseline is;
+            `paper-augmented`, with the flips, rotations and jitter of the paper; or "".
         added: trains on the slices of `data/pool/NAME`.
         synthetic: the added slices come from the generator under test; all other added slices are
             controls.
@@ -28,7 +30,7 @@ class Arm:
 
     name: str
     real: bool
-    classical: bool
+    augmentation: str
     added: bool
     synthetic: bool
     source: str = ""
@@ -54,6 +56,7 @@ class Arm:
                 raise ValueError(
                     f"arm {name!r} has the unknown part {part!r}; allowed: {', '.join(PARTS)}"
                 )
+        augmentations = [part for part in parts if part in AUGMENTATIONS]
         sources = [part for part in parts if part in ADDED_SOURCES]
         random_labels = RANDOM_LABELS in parts
         real = "real" in parts or random_labels
@@ -61,6 +64,8 @@ class Arm:
             raise ValueError(
                 f"arm {name!r} must name its parts once, with 'real' or one added source"
             )
+        if len(augmentations) > 1:
+            raise ValueError(f"arm {name!r} names two augmentations; keep one of them")
         if parts != (ordered := sorted(parts, key=PARTS.index)):
             raise ValueError(f"arm {name!r} is written {'+'.join(ordered)!r}")
         if random_labels and set(parts) - {RANDOM_LABELS, SLICE_SPLIT}:
@@ -68,7 +73,7 @@ class Arm:
         return cls(
             name,
             real=real,
-            classical="classical" in parts,
+            augmentation=augmentations[0] if augmentations else "",
             added=bool(sources),
             synthetic="synthetic" in parts,
             source=sources[0] if sources else "",

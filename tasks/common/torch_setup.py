@@ -1,8 +1,11 @@
 """Set up torch for a stage: device, thread count, deterministic kernels."""
 
 import os
+from typing import Literal
 
 import torch
+
+Precision = Literal["fp32", "bf16", "auto"]
 
 
 def setup_torch(threads: int) -> torch.device:
@@ -32,3 +35,16 @@ def seeded_generator(*seeds: int, device: torch.device | str = "cpu") -> torch.G
     state = np.random.SeedSequence([seed % 2**32 for seed in seeds]).generate_state(2)
     seed = int(state[0]) << 32 | int(state[1])
     return torch.Generator(device=device).manual_seed(seed % 2**63)
+
+
+def uses_bf16(precision: Precision, device: torch.device) -> bool:
+    """Return whether products run in bfloat16: by the params, or where the hardware has it."""
+    return precision == "bf16" or (precision == "auto" and supports_bf16(device.type))
+
+
+def supports_bf16(device: str) -> bool:
+    """Return whether the hardware multiplies bfloat16; emulation is slower than float32."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -18,7 +18,7 @@ import pandera.pandas as pa
 from tasks import params
 from tasks.common.arms import Arm
 from tasks.common.slice_set import SliceSet, check_pixel_range, read_slice_set
-from tasks.common.torch_setup import setup_torch
+from tasks.common.torch_setup import setup_torch, uses_bf16
 from tasks.downstream.leakage_checks import (
     check_pool_leakage,
     check_split_leakage,
@@ -52,6 +52,7 @@ def main(task: str, arm: str) -> None:
         raise InputError(str(error)) from None
     training: TaskTraining = getattr(config, task)
     device = setup_torch(config.threads)
+    bf16 = uses_bf16(config.precision, device)
     slices = read_slice_set(SLICES, "slices.parquet")
     pool_folder = Path("data/pool") / arm
     pool = read_slice_set(pool_folder, "samples.parquet")
@@ -63,7 +64,7 @@ def main(task: str, arm: str) -> None:
     )
     seeds = range(config.permutations) if arm_spec.random_labels else config.all_seeds
     cache = cache_folder(
-        [task, arm, training.model_dump_json(), str(config.threads), str(device)],
+        [task, arm, training.model_dump_json(), str(config.threads), str(device), str(bf16)],
         sorted([*SLICES.iterdir(), *pool_folder.iterdir()]),
     )
     status: dict[str, str] = {}
@@ -93,7 +94,8 @@ def main(task: str, arm: str) -> None:
                 cache / f"{fold_name}-{seed}",
                 partial(
                     train_and_test, task_module, arm_spec,
-                    apply_diagnostic_arm(fold, arm_spec, seed), training, seed=seed, device=device,
+                    apply_diagnostic_arm(fold, arm_spec, seed), training,
+                    seed=seed, bf16=bf16, device=device,
                 ),
             )
             for seed in seeds

@@ -7,16 +7,23 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor, nn
 
-from models.classifier import build_classifier
+from models.classifier import PretrainedClassifier, build_residual_classifier
+from models.efficientnet_features import EfficientNetLite0Features
 from tasks.common.slice_set import SliceSet
+from tasks.measures.features.feature_extraction import load_extractor
+from tasks.params.downstream import ClassifyTraining
 from tasks.schemas.predictions import ClassifyPredictions
 
 Vector = NDArray[np.float64]
 
 
-def build_network(channels: int, *, seed: int) -> nn.Module:
-    """Build the untrained classifier."""
-    return build_classifier(channels, seed=seed)
+def build_network(channels: int, training: ClassifyTraining, *, seed: int) -> nn.Module:
+    """Build the classifier that the params name, not yet trained on any slice."""
+    if training.network == "resnet":
+        return build_residual_classifier(channels, seed=seed)
+    features = load_extractor().network
+    assert isinstance(features, EfficientNetLite0Features)
+    return PretrainedClassifier(features, channels, seed=seed)
 
 
 def loss(logits: Tensor, masks: Tensor, labels: Tensor) -> Tensor:

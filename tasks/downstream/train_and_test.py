@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from tasks.common.arms import Arm
 from tasks.common.slice_set import SliceSet
 from tasks.common.torch_setup import seeded_generator
+from tasks.downstream.augmentation import CLASSICAL, PAPER, Augmentation
 from tasks.downstream.balanced_batches import balanced_batches
-from tasks.downstream.classical_augmentation import ClassicalAugmentation
 from tasks.downstream.fit import Batch, fit, predict_probabilities
 from tasks.downstream.volume_dice import TestVolume, dice_volume
-from tasks.params.downstream import TaskTraining
+from tasks.params.downstream import SegmentTraining, TaskTraining
 
 WEIGHTS_STREAM, AUGMENTATION_STREAM = 0, 1
+AUGMENTATIONS: dict[str, Augmentation | None] = {
+    "": None, "classical": CLASSICAL, "paper-augmented": PAPER
+}  # fmt: skip
 
 
 class DownstreamTask(Protocol):
@@ -32,20 +35,20 @@ class DownstreamTask(Protocol):
 
     PREDICTIONS_SCHEMA: Any
 
-    def build_network(self, channels: int, *, seed: int) -> nn.Module:
+    def build_network(self, channels: int, training: Any, *, seed: int) -> nn.Module:
         """Build the untrained network for (B,C,H,W) images."""
 
     def loss(self, logits: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
         """Compute the scalar that training minimises; masks are (B,1,H,W), labels (B,1)."""
 
     def validation_metric(self, probability: Tensor, slices: SliceSet) -> float:
-        """Compute the metric that chooses weights, on validation slices; larger is better."""
+        """Compute the metric of the history, on validation slices; larger is better."""
 
     def beats_chance(self, metric: float) -> bool:
         """Return whether a network with this validation metric learnt anything."""
 
     def choose_threshold(self, probability: Tensor, slices: SliceSet) -> float:
-        """Choose the probability from which a slice or pixel counts as tumour, on validation."""
+        """Return the probability from which a slice or pixel counts as tumour."""
 
     def predict_slices(
         self, probability: Tensor, slices: SliceSet, *, threshold: float, pixel_mm: float
@@ -90,13 +93,16 @@ def train_and_test(
     training: TaskTraining,
     *,
     seed: int,
+    bf16: bool,
     device: torch.device,
 ) -> RunTables:
-    """Train on the arm's slices, choose weights and threshold on validation, score on test."""
+    """Train on the arm's slices, choose the threshold, score on test patients."""
     key = (seed, zlib.crc32(fold.name.encode()))
     val_images = to_tensor(fold.val.images, device)
     network = task.build_network(
-        val_images.shape[1], seed=seeded_generator(*key, WEIGHTS_STREAM, 0).initial_seed()
+        val_images.shape[1],
+        training,
+        seed=seeded_generator(*key, WEIGHTS_STREAM, 0).initial_seed(),
     ).to(device)
     result = fit(
         network,
@@ -104,16 +110,22 @@ def train_and_test(
         training_batches(arm, fold, training, key, device),
         lambda probability: task.validation_metric(probability, fold.val),
         val_images,
-        steps=training.steps,
-        learning_rate=training.learning_rate,
-        evaluations=training.evaluations,
+        training=training,
+        bf16=bf16,
     )
     threshold = task.choose_threshold(result.probability, fold.val)
     probability = predict_probabilities(network, to_tensor(fold.test.images, device))
     predictions = task.predict_slices(
         probability, fold.test, threshold=threshold, pixel_mm=fold.pixel_mm
     )
-    volume_dice = dice_volume(network, fold.volumes, threshold=threshold, device=device)
+    volume_dice = dice_volume(
+        network,
+        fold.volumes,
+        threshold=threshold,
+        largest_component=isinstance(training, SegmentTraining)
+        and training.components == "largest",
+        device=device,
+    )
     site_of = fold.test.table.groupby("subject")["site"].first()
 
     def score_patient(rows: pd.DataFrame) -> dict[str, float]:
@@ -124,9 +136,9 @@ def train_and_test(
 
     patients = score_by_patient(predictions, site_of, score_patient)
     history = pd.DataFrame([vars(entry) for entry in result.history])
-    beats_chance = task.beats_chance(result.best)
+    beats_chance = task.beats_chance(result.final)
     outcome = pd.DataFrame(
-        [{"val_metric": result.best, "rise": result.late_gain, "learnt": beats_chance}]
+        [{"val_metric": result.final, "rise": result.late_gain, "learnt": beats_chance}]
     )
     tables = predictions, patients, history, outcome
     for table in tables:
@@ -152,7 +164,9 @@ def training_batches(
         ]
     else:
         phases = [(first, second, 0, training.steps)]
-    augment, generator = ClassicalAugmentation(), seeded_generator(*key, AUGMENTATION_STREAM)
+    augment, generator = (
+        AUGMENTATIONS[arm.augmentation], seeded_generator(*key, AUGMENTATION_STREAM)
+    )  # fmt: skip
     for first_half, second_half, start, stop in phases:
         labels = [half.table["label"].to_numpy() for half in (first_half, second_half)]
         halves = [to_device(half, device) for half in (first_half, second_half)]
@@ -165,7 +179,7 @@ def training_batches(
             images, masks, labels_of_batch = (
                 torch.cat(parts) for parts in zip(*halves_of_batch, strict=True)
             )
-            if arm.classical:
+            if augment is not None:
                 images, masks = augment(images, masks, generator)
             yield images, masks, labels_of_batch
 

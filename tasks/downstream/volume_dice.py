@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 from monai.metrics.meandice import compute_dice
+from monai.transforms.utils import get_largest_connected_component_mask
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 from torch import Tensor, nn
@@ -52,9 +53,18 @@ def read_test_volumes(
 
 
 def dice_volume(
-    network: nn.Module, volumes: Iterable[TestVolume], *, threshold: float, device: torch.device
+    network: nn.Module,
+    volumes: Iterable[TestVolume],
+    *,
+    threshold: float,
+    largest_component: bool,
+    device: torch.device,
 ) -> dict[str, float]:
-    """Compute each patient's Dice, the mean over the sessions with a tumour; NaN without one."""
+    """Compute each patient's Dice, the mean over the sessions with a tumour; NaN without one.
+
+    With `largest_component` only the largest part of a predicted mask counts, whose voxels touch
+    by face, edge or corner.
+    """
     dice_by_subject: dict[str, list[float]] = {}
     for volume in volumes:
         images = torch.from_numpy(volume.images).to(device)
@@ -62,6 +72,8 @@ def dice_volume(
             to_acquired_grid(predict_probabilities(network, images), volume.grid, volume.mask.shape)
             >= threshold
         )
+        if largest_component:
+            predicted = get_largest_connected_component_mask(predicted)
         dice_by_subject.setdefault(volume.subject, []).append(dice_of_masks(predicted, volume.mask))
     return {subject: float(pd.Series(values).mean()) for subject, values in dice_by_subject.items()}
 

@@ -28,8 +28,9 @@ class TaskTraining(BaseModel):
         steps: optimiser steps; the one-cycle schedule needs at least 8.
         batch: slices a step; a multiple of 4 (real and added, with and without tumour).
         learning_rate: peak of the one-cycle schedule.
-        evaluations: how often the weights are evaluated on validation patients, evenly over the
-            steps.
+        ema: decay of the moving average of the weights, which is the network that is tested.
+        evaluations: how often the averaged weights are evaluated on validation patients, evenly
+            over the steps; they are not chosen by it.
         strategy: `mixed` batches are half real and half added; `pretrain` takes the first half
             of the steps on added slices alone and the second on real ones. Arms with one source
             are the same under both.
@@ -39,8 +40,34 @@ class TaskTraining(BaseModel):
     steps: int = Field(default=250, ge=8)
     batch: int = Field(default=16, ge=4, multiple_of=4)
     learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    ema: float = Field(default=0.99, ge=0, lt=1)
     evaluations: int = Field(default=5, ge=1)
     strategy: Literal["mixed", "pretrain"] = "mixed"
+
+
+class ClassifyTraining(TaskTraining):
+    """How classifiers are trained.
+
+    Attributes:
+        network: `efficientnet` fine-tunes EfficientNet-Lite0 of ImageNet (weights come with a
+            package); `resnet` trains a small residual network from random weights.
+    """
+
+    network: Literal["efficientnet", "resnet"] = "efficientnet"
+
+
+class SegmentTraining(TaskTraining):
+    """How segmenters are trained and tested.
+
+    Attributes:
+        width: channels of the U-Net's first level; each of the next three has twice as many.
+        components: `largest` keeps the largest connected part of a volume's predicted tumour,
+            as is common where patients have one tumour (Buda 2019, arXiv 1906.03720); `all` is
+            for tumours in several places.
+    """
+
+    width: int = Field(default=8, ge=4)
+    components: Literal["largest", "all"] = "largest"
 
 
 class Downstream(Section):
@@ -51,6 +78,7 @@ class Downstream(Section):
             one can stand in, in all arms alike, for a seed with which some arm did not learn.
         permutations: how often the arm `random-labels` permutes its labels; fewer than 20 cannot
             tell chance from a leak.
+        precision: of products; `bf16` is bfloat16, `auto` is bf16 where the hardware has it.
     """
 
     section: ClassVar[str] = "downstream"
@@ -62,8 +90,9 @@ class Downstream(Section):
     reruns: int = Field(default=0, ge=0)
     permutations: int = Field(default=20, ge=20)
     threads: int = Field(default=1, ge=1)
-    classify: TaskTraining = TaskTraining()
-    segment: TaskTraining = TaskTraining()
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    classify: ClassifyTraining = ClassifyTraining()
+    segment: SegmentTraining = SegmentTraining()
 
     @property
     def all_seeds(self) -> list[int]:

@@ -73,6 +73,7 @@ METRICS: Final = {
 PARTS: Final = {
     "real": "real",
     "classical": "augmented",
+    "paper-augmented": "augmented as in the paper",
     "synthetic": "synthetic",
     "duplicated": "real once more",
     "copy-paste": "pasted tumours",

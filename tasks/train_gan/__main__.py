@@ -35,7 +35,6 @@ def main(fold: str) -> None:
         return
 
     from tasks.train_gan import checkpoint
-    from tasks.train_gan.trainer import uses_bf16
     from tasks.train_gan.training_data import to_device
     from tasks.train_gan.training_loop import run_secondary_rank, train
 
@@ -55,7 +54,12 @@ def main(fold: str) -> None:
             conditions=config.conditions,
         )
     inputs = [Path("data/slices") / name for name in INPUTS]
-    settings = [fold, device.type, str(uses_bf16(config, device)), config.model_dump_json()]
+    settings = [
+        fold,
+        device.type,
+        str(torch_setup.uses_bf16(config.precision, device)),
+        config.model_dump_json(),
+    ]
     checkpoint_folder = checkpoint.checkpoint_folder(settings, inputs)
     if ranks.is_first:
         ranks.broadcast_decision(distributed.CONTINUE, device)

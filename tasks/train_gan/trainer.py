@@ -21,6 +21,7 @@ from models.losses import (
 )
 from models.projected_discriminator import ProjectedDiscriminator
 from models.sync_batch_norm import replace_batch_norms
+from tasks.common.torch_setup import uses_bf16
 from tasks.measures.features.feature_extraction import load_extractor
 from tasks.params.train_gan import TrainGan
 from tasks.train_gan.adaptive_augmentation import AdaptiveAugmentation
@@ -69,7 +70,7 @@ class Trainer:
         )
         self.augment = DiffAugment(**config.diffaugment.model_dump())
         self.adaptive = AdaptiveAugmentation(config, device)
-        self.bf16 = uses_bf16(config, device)
+        self.bf16 = uses_bf16(config.precision, device)
         self.losses = torch.zeros(len(LOSSES), device=device)  # of one step
         self.sums = torch.zeros(len(LOSSES), device=device)
         self.steps_summed = 0
@@ -306,16 +307,3 @@ def new_discriminator(architecture: Architecture, device: torch.device) -> nn.Mo
     network = load_extractor(str(device)).network
     assert isinstance(network, EfficientNetLite0Features)
     return ProjectedDiscriminator(architecture, network)
-
-
-def uses_bf16(config: TrainGan, device: torch.device) -> bool:
-    """Return whether products run in bfloat16: by the params, or where the hardware has it."""
-    return config.precision == "bf16" or (config.precision == "auto" and supports_bf16(device.type))
-
-
-def supports_bf16(device: str) -> bool:
-    """Return whether the hardware multiplies bfloat16; emulation is slower than float32."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -100,7 +100,8 @@ def write(root: Path, *, steps: int = 8, seeds: tuple[int, ...] = (0, 1), reruns
         },
         "downstream": {
             "tasks": ["classify", "segment"], "arms": ARMS, "seeds": list(seeds),
-            "reruns": reruns, "threads": 1, "classify": training, "segment": training,
+            "reruns": reruns, "threads": 1, "classify": training | {"network": "resnet"},  # quick
+            "segment": training | {"components": "all"},  # its slices hold tumours of their own
         },
     }  # fmt: skip
     (root / "params.yaml").write_text(yaml.safe_dump(tree))

@@ -1,5 +1,6 @@
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import nibabel as nib
@@ -10,10 +11,12 @@ import torch
 import yaml
 
 from tasks.downstream import __main__ as stage_main
-from tasks.downstream import segment, train_and_test
+from tasks.downstream import segment, train_and_test, volume_dice
 from tasks.downstream.__main__ import import_task, main
 from tasks.downstream.balanced_batches import balanced_batches
+from tasks.downstream.fit import fit, predict_probabilities
 from tasks.downstream.volume_dice import dice_of_masks, read_test_volumes, to_acquired_grid
+from tasks.params.downstream import ClassifyTraining, SegmentTraining, TaskTraining
 from tasks.params.slices import Slices
 from tasks.schemas.predictions import (
     ClassifyPredictions,
@@ -416,3 +419,88 @@ def test_random_labels_are_one_a_patient_and_new_for_every_permutation(root):
     main("segment", "random-labels")
     status = json.loads(Path("data/downstream/segment-random-labels/status.json").read_text())
     assert status == {"0": "not run"}
+
+
+def test_of_a_volume_with_two_tumours_the_largest_part_is_kept_where_asked(root):
+    """By default a volume has one tumour; what else is marked does not count."""
+
+    class Marker(torch.nn.Module):
+        """Marks what is bright."""
+
+        def forward(self, images):
+            return torch.where(images > 0, 9.0, -9.0)
+
+    images = -np.ones((4, 1, 32, 32), np.float32)
+    images[1:3, 0, 4:12, 4:12] = 1  # the tumour
+    images[0, 0, 20:23, 20:23] = 1  # something else
+    mask = np.zeros((32, 32, 4), bool)
+    grid = SliceGrid((15.5, 15.5), (1.0, 1.0), 32)
+    mask[20:28, 20:28, 1:3] = True
+    volume = volume_dice.TestVolume("sub-1", images, mask, grid)
+    dice = {
+        keep: volume_dice.dice_volume(
+            Marker(), [volume], threshold=0.5, largest_component=keep, device=torch.device("cpu")
+        )["sub-1"]
+        for keep in (True, False)
+    }
+    assert dice[True] == 1
+    assert dice[False] == pytest.approx(2 * 128 / (128 + 128 + 9))
+
+
+def test_the_tested_network_is_the_average_of_its_last_weights(root):
+    """Every step's weights count with the decay that is asked for; 0 takes the last ones."""
+    weights = []
+
+    class Line(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.slope = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, images):
+            weights.append(float(self.slope.detach()))
+            return images.mean((1, 2, 3))[:, None] * self.slope
+
+    def run(ema):
+        weights.clear()
+        network = Line()
+        images = torch.ones(4, 1, 8, 8)
+        batches = [(images, images, torch.ones(4, 1))] * 40
+        fit(
+            network, lambda logits, *_: -logits.mean(), batches, lambda _: 0.5, images,
+            training=TaskTraining(steps=40, ema=ema, evaluations=1),
+        )  # fmt: skip
+        return float(network.slope.detach())
+
+    last = run(0.0)
+    assert all(later >= earlier for earlier, later in pairwise(weights[:40]))
+    averaged = run(0.9)
+    steps = [*weights[1:40], last]
+    expected = 0.0
+    for number, value in enumerate(steps, start=1):
+        decay = min(0.9, number / (number + 9))
+        expected = decay * expected + (1 - decay) * value
+    assert averaged == pytest.approx(expected, rel=1e-4) and averaged < last
+
+
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_a_slice_and_its_mirror_image_get_mirrored_predictions(task):
+    network = import_task(task).build_network(
+        1, ClassifyTraining(network="resnet") if task == "classify" else SegmentTraining(), seed=0
+    )
+    images = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    straight = predict_probabilities(network.eval(), images)
+    mirrored = predict_probabilities(network, images.flip(-1))
+    expected = straight.flip(-1) if task == "segment" else straight
+    assert torch.allclose(mirrored, expected, atol=1e-6)
+
+
+def test_bfloat16_stays_near_float32(root):
+    main("segment", "real")
+    exact = pd.read_csv("data/downstream/segment-real/history.csv")["train_loss"]
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    tree["downstream"]["precision"] = "bf16"
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    main("segment", "real")
+    rounded = pd.read_csv("data/downstream/segment-real/history.csv")["train_loss"]
+    assert (exact != rounded).any()
+    assert np.allclose(exact, rounded, rtol=0.02)

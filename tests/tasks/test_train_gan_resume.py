@@ -99,12 +99,12 @@ def test_a_checkpoint_in_bfloat16_is_not_resumed_without_it(
 
     def finished(able: bool) -> tuple[bool, str]:
         """Whether a run on hardware with or without bfloat16 resumed, and what it computed in."""
-        monkeypatch.setattr("tasks.train_gan.trainer.supports_bf16", lambda _: able)
+        monkeypatch.setattr("tasks.common.torch_setup.supports_bf16", lambda _: able)
         train_gan.main("0")
         config = json.loads((OUT / "config.json").read_text())
         return "resuming" in capsys.readouterr().err, config["precision"]
 
-    monkeypatch.setattr("tasks.train_gan.trainer.supports_bf16", lambda _: True)
+    monkeypatch.setattr("tasks.common.torch_setup.supports_bf16", lambda _: True)
     kill_at(4, monkeypatch)
     assert finished(able=False) == (False, "fp32")
     assert finished(able=True) == (True, "bf16")

@@ -61,6 +61,7 @@ def find_named_scans(
         files["metadata"],
         tables.files,
         allow_unknown=settings.allow_unknown_patients,
+        allow_synthetic=settings.allow_synthetic,
     )
     of_2d, rejected_2d = image2d_scans.find_image2d_scans(
         files["image2d"], settings, tables.images2d, tables.files

@@ -61,6 +61,7 @@ class Ingest(Section):
             of each file says.
         affine: which of a NIfTI file's two affines is right where they disagree; null: the file
             is rejected.
+        allow_synthetic: take what is marked as synthetic; its patients then only ever train.
         check_masks: reject masks that lie in air, cover the head or ignore the image.
         n4: correct the bias field of every image (seconds to a minute each).
         brain_extraction: remove the skull of every volume that still has one, with the networks
@@ -82,6 +83,7 @@ class Ingest(Section):
     max_archive_bytes: int = Field(default=2**33, ge=1)
     allow_burned_in: bool = False
     allow_unknown_patients: bool = False
+    allow_synthetic: bool = False
     n4: bool = False
     brain_extraction: bool = False
     pictures: Images2D = Images2D()

@@ -6,6 +6,7 @@ import jinja2
 import pandas as pd
 
 from tasks.common.release_candidate import ReleaseCandidate, describe_patients
+from tasks.common.synthetic_marks import UID_ROOT
 from tasks.params.release import Release
 from tasks.release.patient_counts import PartitionCounts
 from tasks.schemas.lift import Lift
@@ -56,6 +57,7 @@ def render_data_card(
         source=source,
         stats=stats,
         counts=counts,
+        uid_root=UID_ROOT,
         whose=describe_patients(patient["batch"] for patient in stats["subjects"].values()),
         settings=settings,
     )

@@ -1,7 +1,8 @@
 """Write slices as DICOM Secondary Capture and their masks as DICOM SEG, marked as synthetic.
 
-Marks: Image Type DERIVED, Synthetic Data (0008,001C) YES, Contributing Equipment with
-(109100, DCM, Synthesizing Equipment), and the words in names and descriptions. Every UID is
+Marks: SYNTHETIC in Image Type, Synthetic Data (0008,001C) YES, Contributing Equipment with
+(109100, DCM, Synthesizing Equipment), the root of every UID, and the words in names and
+descriptions. Every UID is
 derived from the pixels and from everything else in a file, so the bytes repeat and no UID stands
 for two images; every date is `release.date`. Values are checked against their VR before they are
 written.
@@ -10,7 +11,6 @@ written.
 import dataclasses
 import datetime
 import hashlib
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,13 +23,13 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.valuerep import DSfloat, validate_value
 
+from tasks.common import synthetic_marks
 from tasks.common.bids_suffixes import BIDS_SUFFIX
 from tasks.common.stored_values import to_stored_values
 from tasks.stage.errors import InputError
 
-SYNTHESIZING: Final = Code("109100", "DCM", "Synthesizing Equipment")
+SYNTHESIZING: Final = Code(synthetic_marks.SYNTHESIZING, "DCM", "Synthesizing Equipment")
 ACQUISITION: Final = codes.DCM.AcquisitionEquipment.value
-NAMESPACE: Final = uuid.UUID("6f7d0a3e-6d6c-5d0f-9d0e-6a75676c6966")
 MANUFACTURER: Final = "auglift"
 TEXT_VRS: Final = (
     "AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UR",
@@ -60,8 +60,8 @@ class ReleaseStamp:
         return dataclasses.replace(self, digest=digest.hexdigest())
 
     def uid(self, *words: object) -> str:
-        """Derive a UID of the UUID-based root 2.25 (PS3.5 B.2) from the words alone."""
-        return f"2.25.{uuid.uuid5(NAMESPACE, '/'.join(map(str, [self.digest, *words]))).int}"
+        """Derive a UID, which is recognised as synthetic, from the words alone."""
+        return synthetic_marks.synthetic_uid("/".join(map(str, [self.digest, *words])))
 
 
 def write_dicom(
@@ -207,6 +207,8 @@ def synthesizer(stamp: ReleaseStamp) -> hd.ContributingEquipment:
 def mark_synthetic(dataset: Dataset, stamp: ReleaseStamp) -> Dataset:
     """Mark the data set, and replace highdicom's current date by the fixed one."""
     dataset.SyntheticData = "YES"
+    if dataset.Modality != "SEG":  # whose Image Type has two values (PS3.3 C.8.20.2)
+        dataset.ImageType = [*dataset.ImageType[:2], synthetic_marks.IMAGE_TYPE]
     dataset.StudyDate, dataset.StudyTime = stamp.date, ""
     dates = {
         "DA": stamp.date.strftime("%Y%m%d"),

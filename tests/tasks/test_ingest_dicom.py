@@ -361,7 +361,7 @@ def test_no_segmentation_means_not_examined(workspace: IngestWorkspace) -> None:
 def test_synthetic_data_is_marked(workspace: IngestWorkspace) -> None:
     write_series(workspace.raw / "x", anatomy((5, 9, 10)), SyntheticData="YES")
     write_series(workspace.raw / "y", anatomy((5, 9, 10)), patient="P2")
-    assert sorted(workspace.ingest().synthetic) == [False, True]
+    assert sorted(workspace.ingest(allow_synthetic=True).synthetic) == [False, True]
 
 
 def test_the_site_is_a_hash_of_the_station_name(workspace: IngestWorkspace) -> None:

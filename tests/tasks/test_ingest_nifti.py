@@ -317,7 +317,7 @@ def test_the_default_fingerprint_is_the_demo_keys() -> None:
 def test_a_sidecar_marks_a_synthetic_image(workspace: IngestWorkspace) -> None:
     one_patient(workspace)
     (workspace.raw / "sub-01/anat/sub-01_FLAIR.json").write_text('{"SyntheticData": "YES"}')
-    assert list(workspace.ingest().synthetic) == [True]
+    assert list(workspace.ingest(allow_synthetic=True).synthetic) == [True]
 
 
 @pytest.mark.skipif(not LGG.is_dir(), reason="../shared/data/lgg is absent")

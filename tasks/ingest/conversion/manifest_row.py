@@ -23,7 +23,7 @@ def manifest_row(scans: PatientScans, image: ScanRecord, volume: Volume) -> dict
         "source_format": image.format,
         "source_sha256": combined_digest(image),
         "site": scans.site,
-        "synthetic": image.synthetic,
+        "synthetic": image.synthetic or volume.synthetic,
         "patient_known": image.patient_known,
         "label": image.label,
     }

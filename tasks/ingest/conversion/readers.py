@@ -34,7 +34,12 @@ def read_image(scan: ScanRecord, settings: Ingest) -> Volume:
     readers: dict[str, Callable[[], Volume]] = {
         "dicom": lambda: read_series(scan, max_voxels=settings.max_voxels),
         "dicom-multiframe": lambda: read_multiframe(scan, max_voxels=settings.max_voxels),
-        "nifti": lambda: read_nifti(scan, max_voxels=settings.max_voxels, prefer=settings.affine),
+        "nifti": lambda: read_nifti(
+            scan,
+            max_voxels=settings.max_voxels,
+            prefer=settings.affine,
+            allow_synthetic=settings.allow_synthetic,
+        ),
         "image2d": lambda: read_images2d(scan, settings),
     }
     volume = errors_as_rejection(lambda: to_ras(readers[scan.format]()))

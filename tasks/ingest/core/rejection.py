@@ -192,6 +192,13 @@ CODES = {
         "the same scan",
         "none needed; a row in files.csv with the role image or mask takes it",
     ),
+    "synthetic": RejectionCode(
+        "a mark of synthetic data: (0008,001C) YES, SYNTHETIC in Image Type, a contributing "
+        "equipment that synthesises (109100), a UID of auglift's root; a JSON file with "
+        "SyntheticData, the header of a NIfTI, the text of a PNG, or a name as auglift gives",
+        "leave it out: nothing synthetic may stand for a patient; to train on it all the same, "
+        "set ingest.allow_synthetic",
+    ),
     "too-few-slices": RejectionCode(
         "fewer than `ingest.min_slices`",
         "export the whole series again, or lower ingest.min_slices",

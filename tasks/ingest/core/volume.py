@@ -21,12 +21,14 @@ class Volume:
 
     `stored_affine` is the affine of the array as the file stores it, where axes were flipped or
     swapped since. `exif_turns` are the EXIF orientations by which 2D images were turned.
+    `synthetic` is whether the file itself marks it as synthetic.
     """
 
     data: NDArray[np.generic]
     affine: NDArray[np.float64]
     stored_affine: NDArray[np.float64] | None = None
     exif_turns: frozenset[int] = frozenset()
+    synthetic: bool = False
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

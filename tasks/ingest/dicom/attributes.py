@@ -1,6 +1,7 @@
 """Read the wanted attributes of a DICOM file, by the fast parser or by pydicom."""
 
 import math
+import re
 from typing import Any
 
 from tasks.ingest.core.error_messages import one_line_error
@@ -21,7 +22,12 @@ UNCOMPRESSED = {  # by (implicit VR, little endian), for files that do not decla
     (True, True): IMPLICIT, (False, True): EXPLICIT, (False, False): BIG_ENDIAN,
 }  # fmt: skip
 LARGEST_VALUE = 2**16  # bytes; larger ones are skipped
+# A Code Value of 2 to 16 characters, explicit or implicit, inside the bytes of a sequence.
+CODE_VALUE = re.compile(
+    rb"\x08\x00\x00\x01(?:SH[\x02-\x10]\x00([!-~ ]{2,16})|[\x02-\x10]\x00\x00\x00([!-~ ]{2,16}))"
+)
 SIZES = {"US": 2, "FD": 8}  # bytes
+EQUIPMENT_SEQUENCE = "ContributingEquipmentSequence"
 FRAMES_SEQUENCE = "ReferencedFrameOfReferenceSequence"
 
 
@@ -86,6 +92,13 @@ class DicomAttributes:
             raise RejectionError("corrupt", f"{keyword} has {len(value)} bytes, not 2")
         return int.from_bytes(value, "little")
 
+    def code_values(self, keyword: str) -> list[str]:
+        """Return the Code Values (0008,0100) anywhere inside a sequence."""
+        if not self.parsed_fast:
+            return self.texts(keyword)
+        found = CODE_VALUE.findall(self._values.get(keyword, b""))
+        return [value.decode().rstrip("\0 ") for pair in found for value in pair if value]
+
     def hex_digits(self, keyword: str) -> str:
         """Return a binary value as hexadecimal digits, to compare it with others."""
         return self._values.get(keyword, b"").hex()
@@ -130,6 +143,8 @@ def read_by_pydicom(source: Source, tags: Tags) -> Elements:
     }
     if FRAMES_SEQUENCE in values and not values.get("FrameOfReferenceUID"):
         values["FrameOfReferenceUID"] = frame_of_reference_in_sequence(dataset)
+    if EQUIPMENT_SEQUENCE in values:
+        values[EQUIPMENT_SEQUENCE] = "\\".join(codes_in_sequence(dataset)).encode()
     syntax = declared or UNCOMPRESSED[dataset.original_encoding]
     return Elements(values, syntax, offset)
 
@@ -154,6 +169,17 @@ def value_as_bytes(dataset: Any, tag: int, vr: str) -> bytes:
     many = isinstance(value, list | tuple | MultiValue)
     words = [str(one).strip() for one in (value if many else [value]) if one is not None]
     return "\\".join(words).encode()
+
+
+def codes_in_sequence(dataset: Any) -> list[str]:
+    """Return the Code Values anywhere inside the sequence of contributing equipment."""
+    items = dataset.get(EQUIPMENT_SEQUENCE) or []
+    return [
+        str(element.value)
+        for item in items
+        for element in item.iterall()
+        if element.keyword == "CodeValue"
+    ]
 
 
 def frame_of_reference_in_sequence(dataset: Any) -> bytes:

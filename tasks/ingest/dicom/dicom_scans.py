@@ -77,9 +77,11 @@ def check_object(header: Header, settings: Ingest) -> None:
     """Check that a DICOM object is a cross-sectional image or a mask that can be read.
 
     Raises:
-        RejectionError: `mask-format`, `derived-map`, `not-an-image`, `burned-in-text`,
+        RejectionError: `synthetic`, `mask-format`, `derived-map`, `not-an-image`, `burned-in-text`,
             `secondary-capture` or `localiser`.
     """
+    if header.synthetic_marks and not settings.allow_synthetic:
+        raise RejectionError("synthetic", f"marked by {' and '.join(header.synthetic_marks)}")
     if header.sop_class in UNREADABLE_MASKS:
         raise RejectionError("mask-format", UNREADABLE_MASKS[header.sop_class])
     if header.sop_class in MAPS:
@@ -148,7 +150,7 @@ def scan_of_stack(stack: list[Header]) -> ScanRecord:
         evidence=evidence,
         frame_of_reference=first.frame_of_reference,
         equipment=first.equipment,
-        synthetic=any(header.synthetic for header in stack),
+        synthetic=any(header.synthetic_marks for header in stack),
         headers=tuple(stack),
     )
 

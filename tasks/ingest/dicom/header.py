@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from tasks.common.synthetic_marks import dicom_marks
 from tasks.ingest.core.error_messages import one_line_error
 from tasks.ingest.core.mr_contrast import SequenceTiming
 from tasks.ingest.core.rejection import RejectionError
@@ -31,6 +32,7 @@ TAGS = Tags(
     ("ProtocolName", 0x00181030, "LO"),
     ("TriggerTime", 0x00181060, "DS"),
     ("SequenceOfUltrasoundRegions", 0x00186011, "SQ"),
+    ("ContributingEquipmentSequence", 0x0018A001, "SQ"),
     ("DiffusionBValue", 0x00189087, "FD"),
     ("StudyInstanceUID", 0x0020000D, "UI"),
     ("SeriesInstanceUID", 0x0020000E, "UI"),
@@ -57,6 +59,7 @@ TAGS = Tags(
     ("ModalityLUTSequence", 0x00283000, "SQ"),
     ("ReferencedFrameOfReferenceSequence", 0x30060010, "SQ"),
 )
+UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName")
 SPLIT_BY = (
     "EchoTime", "EchoNumbers", "ImageType", "AcquisitionNumber", "TemporalPositionIdentifier",
@@ -83,7 +86,7 @@ class Header:
     frame_of_reference: str
     equipment: str
     description: str
-    synthetic: bool
+    synthetic_marks: tuple[str, ...]  # empty: nothing says that it is synthetic
     burned_in: bool
     timing: SequenceTiming
     split_by: tuple[tuple[str, str], ...]  # what may distinguish volumes in one series
@@ -169,6 +172,7 @@ def header_from_attributes(source: Source, attributes: DicomAttributes) -> Heade
     if slope == 0.0:
         raise RejectionError("unsupported-pixels", "the rescale slope is 0")
     bits_stored = attributes.uint16("BitsStored")
+    image_type = tuple(word.upper() for word in attributes.texts("ImageType"))
     return Header(
         source=source,
         offset=attributes.offset,
@@ -176,7 +180,7 @@ def header_from_attributes(source: Source, attributes: DicomAttributes) -> Heade
         sop_class=attributes.text("SOPClassUID"),
         sop_instance=attributes.text("SOPInstanceUID"),
         modality=attributes.text("Modality"),
-        image_type=tuple(word.upper() for word in attributes.texts("ImageType")),
+        image_type=image_type,
         study=attributes.text("StudyInstanceUID"),
         study_time=f"{attributes.text('StudyDate')} {attributes.text('StudyTime')}",
         series=attributes.text("SeriesInstanceUID"),
@@ -184,7 +188,12 @@ def header_from_attributes(source: Source, attributes: DicomAttributes) -> Heade
         frame_of_reference=attributes.text("FrameOfReferenceUID"),
         equipment="|".join(attributes.text(name) for name in ("InstitutionName", "StationName")),
         description="\n".join(attributes.text(name) for name in DESCRIPTIONS),
-        synthetic=attributes.text("SyntheticData") == "YES",
+        synthetic_marks=dicom_marks(
+            synthetic_data=attributes.text("SyntheticData"),
+            image_type=image_type,
+            equipment_codes=attributes.code_values("ContributingEquipmentSequence"),
+            uids=map(attributes.text, UIDS),
+        ),
         burned_in=attributes.text("BurnedInAnnotation") == "YES"
         or "SequenceOfUltrasoundRegions" in attributes,
         timing=SequenceTiming(

@@ -7,8 +7,9 @@ and flat names. `files.csv` wins over all of them later, in `nifti_scans` and `i
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,6 +34,7 @@ from tasks.ingest.filenames.name_parts import (
 from tasks.ingest.filenames.patient_folders import AMBIGUOUS_ID, assign_patients
 
 MAX_SIDECAR = 2**20
+MOST_ENTITIES = 7  # in a name whose inherited sidecars are looked up: each subset is a name
 FOLDER_LAYOUT = "folders and names"  # the layout's name where no data set's layout matches
 ALL_VISITS_LAYOUT = "bids"  # its derivatives without a visit belong to the only visit
 BASE_SESSION = "0"  # of scans without a visit beside scans of the same patient with one
@@ -67,6 +69,7 @@ class Sidecars:
     def __init__(self, paths: Mapping[str, Path]) -> None:
         self._paths = paths
         self._read: dict[str, dict[str, Any]] = {}
+        self._folders = {PurePosixPath(name).parent for name in paths}
 
     def read(self, name: str) -> dict[str, Any]:
         """Read a JSON file's object; empty where there is none."""
@@ -79,6 +82,26 @@ class Sidecars:
     def of_image(self, name: str) -> dict[str, Any]:
         """Read the sidecar of an image: `X.json` for `X.nii.gz`."""
         return self.read(name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+    def for_image(self, name: str) -> Iterator[dict[str, Any]]:
+        """Yield the JSON objects that BIDS applies to an image, and `dataset_description.json`.
+
+        These are its sidecar, and inherited ones: in a folder above, of the same suffix, with some
+        of the image's entities in their order (BIDS, inheritance principle).
+        """
+        yield self.of_image(name)
+        *entities, suffix = strip_format_suffix(name).rpartition("/")[2].split("_")
+        stems = ["dataset_description"]
+        if len(entities) <= MOST_ENTITIES:
+            stems += [
+                "_".join([*some, suffix])
+                for count in range(len(entities) + 1)
+                for some in combinations(entities, count)
+            ]
+        for folder in PurePosixPath(name).parents:
+            if folder in self._folders:
+                for stem in stems:
+                    yield self.read((folder / f"{stem}.json").as_posix())
 
     def dataset_json(self, name: str) -> dict[str, Any]:
         """Read the `dataset.json` of the nearest folder above a file."""

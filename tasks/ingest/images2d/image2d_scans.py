@@ -13,6 +13,7 @@ from typing import Literal, cast
 
 import numpy as np
 
+from tasks.common.synthetic_marks import is_marked_name
 from tasks.ingest.core.mr_contrast import Modality, contrast_from_name
 from tasks.ingest.core.rejection import Rejection
 from tasks.ingest.core.scan_record import ScanRecord
@@ -78,6 +79,8 @@ def find_image2d_scans(
         elif image.source.name in duplicates:
             reason = "a picture of equal name and bytes lies in another folder"
             rejected.append(Rejection((image.source,), "duplicate", reason))
+        elif is_marked_name(image.source.name) and not settings.allow_synthetic:
+            rejected.append(Rejection((image.source,), "synthetic", "marked by its name"))
         elif not image.patient and not settings.allow_unknown_patients:
             reason = "a picture without a patient"
             rejected.append(Rejection((image.source,), "patient-unknown", reason))
@@ -127,6 +130,7 @@ def make_scan_record(stack: list[Image2D]) -> ScanRecord:
         # Only the stem says that a mask belongs to this image and not to all of the patient's.
         frame_of_reference=first.stem if first.slice_number is None else "",
         label=first.label,
+        synthetic=any(is_marked_name(image.source.name) for image in stack),
         first_slice=first.slice_number or 0,
         channel=first.channel,
         label_convention=first.label_convention if first.role == "mask" else None,

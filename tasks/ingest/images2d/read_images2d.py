@@ -20,7 +20,7 @@ def read_images2d(scan: ScanRecord, settings: Ingest) -> Volume:
     """
     mask = scan.role == "mask"
     images = [read_grey_image(s, settings, mask=mask, channel=scan.channel) for s in scan.sources]
-    planes = [plane for plane, _ in images]
+    planes = [image.values for image in images]
     if len({plane.shape for plane in planes}) > 1:
         raise RejectionError("not-a-volume", f"{len(planes)} pictures of different sizes")
     if sum(plane.size for plane in planes) > settings.max_voxels:
@@ -29,5 +29,9 @@ def read_images2d(scan: ScanRecord, settings: Ingest) -> Volume:
     data = np.stack([plane.T for plane in planes], axis=-1)  # (columns, rows, slices)
     affine = np.diag([-x, -y, z, 1.0])
     affine[2, 3] = z * scan.first_slice  # masks may exist for some slices only
-    turns = frozenset(turn for _, turn in images)
-    return Volume(to_smallest_dtype(data), affine, exif_turns=turns - {UPRIGHT})
+    return Volume(
+        to_smallest_dtype(data),
+        affine,
+        exif_turns=frozenset(image.turn for image in images) - {UPRIGHT},
+        synthetic=any(image.synthetic for image in images),
+    )

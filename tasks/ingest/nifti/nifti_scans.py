@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from tasks.common.synthetic_marks import is_marked_json, is_marked_name
 from tasks.ingest.core.rejection import Rejection
 from tasks.ingest.core.scan_record import ScanRecord
 from tasks.ingest.core.source_file import Source, content_digest
@@ -22,7 +23,6 @@ from tasks.ingest.user_tables.files_csv import (
     apply_modality,
 )
 
-SYNTHETIC_KEYS = ("SyntheticData", "Synthetic")
 OTHER_MASK = ("not-a-tumour-mask", "the name speaks of another structure")
 LAYOUT_SKIPS = ("skipped", "the layout keeps it beside the scan itself, in another form")
 WORSE_MASK = ("skipped", "the layout holds a better outline of the same scan")
@@ -30,7 +30,12 @@ DUPLICATE = ("duplicate", "a file of equal name and bytes of the same scan lies 
 
 
 def find_nifti_scans(
-    sources: Sequence[Source], metadata: Sequence[Source], table: FilesTable, *, allow_unknown: bool
+    sources: Sequence[Source],
+    metadata: Sequence[Source],
+    table: FilesTable,
+    *,
+    allow_unknown: bool,
+    allow_synthetic: bool,
 ) -> tuple[list[ScanRecord], list[Rejection]]:
     """Return the scans and the rejections of a batch's NIfTI files; each file is in one of them."""
     sidecars = Sidecars({file.name: file.path for file in metadata if file.name.endswith(".json")})
@@ -44,6 +49,9 @@ def find_nifti_scans(
     for source in sources:
         name, file_rows = described[source.name], rows.get(source.name) or []
         rejection = rejection_of(name, names[source.name], file_rows, ranks, allow_unknown)
+        marks = [] if allow_synthetic else synthetic_marks(source.name, sidecars)
+        if marks and (rejection is None or rejection[0] != "skipped"):
+            rejection = "synthetic", f"marked by {' and '.join(marks)}"
         if rejection is None and source.name in duplicates:
             rejection = DUPLICATE
         if rejection is not None:
@@ -121,7 +129,7 @@ def make_scan_records(
         stem=name.stem,
         modality=name.modality,
         evidence=name.evidence,
-        synthetic=is_marked_synthetic(sidecars.of_image(source.name)),
+        synthetic=bool(synthetic_marks(source.name, sidecars)),
         label_convention=name.labels if name.role == "mask" else None,
     )
     if base.role == "mask" and rows and (parsed.rejection is not None or parsed.role != "mask"):
@@ -167,6 +175,10 @@ def find_duplicates(sources: Sequence[Source], names: Mapping[str, ParsedFilenam
     return duplicates
 
 
-def is_marked_synthetic(sidecar: Mapping[str, object]) -> bool:
-    """Check whether a JSON sidecar marks the image as synthetic, as DICOM (0008,001C) does."""
-    return any(str(sidecar.get(key, "")).upper() in ("YES", "TRUE") for key in SYNTHETIC_KEYS)
+def synthetic_marks(path: str, sidecars: Sidecars) -> list[str]:
+    """Name the marks that a file's name and the JSON files for it bear; none for most files."""
+    marks = {
+        "its name": is_marked_name(path),
+        "a JSON file": any(map(is_marked_json, sidecars.for_image(path))),
+    }
+    return [name for name, there in marks.items() if there]

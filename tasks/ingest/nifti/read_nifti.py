@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 from isal import igzip
 
+from tasks.common.synthetic_marks import is_marked_nifti
 from tasks.ingest.core.error_messages import one_line_error
 from tasks.ingest.core.rejection import RejectionError
 from tasks.ingest.core.scan_record import ScanRecord
@@ -16,7 +17,13 @@ from tasks.ingest.nifti.affine import Form, choose_affine
 MAX_OFFSET = 2**20
 
 
-def read_nifti(scan: ScanRecord, *, max_voxels: int, prefer: Form | None = None) -> Volume:
+def read_nifti(
+    scan: ScanRecord,
+    *,
+    max_voxels: int,
+    prefer: Form | None = None,
+    allow_synthetic: bool = False,
+) -> Volume:
     """Read one 3D volume, or one channel of a 4D file; a fourth dimension of one is dropped.
 
     `prefer` is the form to use where sform and qform disagree.
@@ -42,6 +49,10 @@ def read_nifti(scan: ScanRecord, *, max_voxels: int, prefer: Form | None = None)
             raise RejectionError(
                 "corrupt", f"the header cannot be parsed: {one_line_error(error)}"
             ) from None
+        header = image.header
+        synthetic = is_marked_nifti(bytes(header["descrip"]), bytes(header["intent_name"]))
+        if synthetic and not allow_synthetic:
+            raise RejectionError("synthetic", "marked by the header's descrip or intent_name")
         check_shape(shape, max_voxels, scan.channel)
         affine = choose_affine(image.header, shape, prefer)
         check_dtype(image.get_data_dtype())
@@ -53,7 +64,8 @@ def read_nifti(scan: ScanRecord, *, max_voxels: int, prefer: Form | None = None)
             raise RejectionError(
                 "truncated", f"the voxels end early: {one_line_error(error)}"
             ) from None
-    return Volume(to_smallest_dtype(to_integers(data.reshape(shape[:3]))), affine)
+    voxels = to_smallest_dtype(to_integers(data.reshape(shape[:3])))
+    return Volume(voxels, affine, synthetic=synthetic)
 
 
 def open_stream(path: Path) -> BinaryIO:

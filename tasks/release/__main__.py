@@ -4,6 +4,7 @@ Reads `data/synthetic`, `data/gate`, `data/slices`, `data/lift.json`, `data/repo
 `data/review.json` and `data/approval.json`; writes `data/release/`.
 """
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -13,6 +14,7 @@ from tasks import params
 from tasks.common.flagged_slices import FLAGGED
 from tasks.params.release import Release
 from tasks.release import approval, data_card, reader_criterion, release_contents
+from tasks.release.burned_in_mark import burn_in_marks
 from tasks.release.checksums import write_checksums
 from tasks.release.patient_counts import count_patients
 from tasks.release.release_contents import REAL
@@ -73,6 +75,9 @@ def main() -> None:
             contents = release_contents.accepted_slices(
                 candidate, pixel_mm=float(stats["pixel_mm"])
             )
+            if settings.burn_in_mark:
+                marked = burn_in_marks(contents.images, contents.masks)
+                contents = dataclasses.replace(contents, images=marked)
             patients = None
             if augmented:
                 contents = contents + release_contents.training_slices(augmented_fold)

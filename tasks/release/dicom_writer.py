@@ -73,8 +73,12 @@ def write_dicom(
     modalities: list[str],
     label: int,
     stamp: ReleaseStamp,
+    burned_in: bool = False,
 ) -> None:
-    """Write one slice (C,H,W) in [-1, 1] and its mask (H,W) as files of the folder `instances`."""
+    """Write one slice (C,H,W) in [-1, 1] and its mask (H,W) as files of the folder `instances`.
+
+    `burned_in` is whether the pixels hold a word, as `burned_in_mark` writes it.
+    """
     subject = name.removeprefix("sub-")
     stamp = stamp.of_slice(subject, label, *modalities, *map(to_stored_values, image), mask)
     for channel, modality in enumerate(modalities):
@@ -85,6 +89,7 @@ def write_dicom(
             label=label,
             stamp=stamp,
         )
+        capture.BurnedInAnnotation = "YES" if burned_in else "NO"
         capture.save_as(instances / f"{BIDS_SUFFIX[modality]}.dcm", enforce_file_format=True)
         if channel == 0 and mask.any():
             segments = segmentation(mask, capture, subject=subject, stamp=stamp)
@@ -134,7 +139,6 @@ def secondary_capture(
     ]
     image.SliceThickness = stamp.pixel_mm  # nominal, as in the NIfTI header; SEG must have one
     image.Laterality = ""
-    image.BurnedInAnnotation = "NO"
     image.SeriesDescription = f"SYNTHETIC {modality}-like slice"
     image.ImageComments = (
         f"Synthetic slice {'with' if label else 'without'} tumour. Not of any person."

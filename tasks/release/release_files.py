@@ -27,7 +27,9 @@ def write_release(
     """Write all data of a release; `patients` is the table of real patients of an augmented one."""
     modalities, pixel_mm = stats["modalities"], float(stats["pixel_mm"])
     stamp = ReleaseStamp(digest, settings.version, settings.date, pixel_mm)
-    write_slices(folder, contents, modalities=modalities, stamp=stamp)
+    write_slices(
+        folder, contents, modalities=modalities, stamp=stamp, burned_in=settings.burn_in_mark
+    )
     write_png_table(folder / "png", contents.table, modalities=modalities)
     write_previews(folder / "previews", contents.of_origin(SYNTHETIC))
     write_bids_tables(folder / "bids", contents.table, modalities=modalities)
@@ -57,7 +59,12 @@ def nifti_path(row: dict[Any, Any]) -> str:
 
 
 def write_slices(
-    folder: Path, contents: ReleaseContents, *, modalities: list[str], stamp: ReleaseStamp
+    folder: Path,
+    contents: ReleaseContents,
+    *,
+    modalities: list[str],
+    stamp: ReleaseStamp,
+    burned_in: bool,
 ) -> None:
     """Write every slice and mask as NIfTI and PNG, and the synthetic ones as DICOM.
 
@@ -86,7 +93,7 @@ def write_slices(
             instances.mkdir(parents=True)
             dicom_writer.write_dicom(
                 instances, row["name"], image, mask, modalities=modalities, label=int(row["label"]),
-                stamp=stamp,
+                stamp=stamp, burned_in=burned_in,
             )  # fmt: skip
 
 

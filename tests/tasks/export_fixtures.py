@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 import yaml
 from safetensors.torch import save_file
@@ -24,6 +25,8 @@ def clone(
     (root / "data/slices").mkdir(parents=True)
     stats = {"modalities": modalities, "pixel_mm": 3.0}
     (root / "data/slices/stats.json").write_text(json.dumps(stats))
+    patients = pd.DataFrame({"subject": [f"sub-{n:04d}" for n in range(12)]})
+    patients.assign(partition_0="train").to_parquet(root / "data/slices/slices.parquet")
     architecture = Architecture(size=SIZE, latent=8, width=4, channels=len(modalities),
                                 conditions=conditions)  # fmt: skip
     folder = root / "data/gan/0"

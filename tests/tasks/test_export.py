@@ -12,8 +12,10 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -274,3 +276,29 @@ def test_a_package_with_exchanged_weights_is_rejected(
         call(generate_cli, "--count", 1, "--from", packed, "--out", tmp_path / "drawn")
     assert ended.value.code == 2
     assert "export the generator again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("patients", "words"),
+    [(9, "learnt from 9 patients, and release.min_patients_of_generator is 10"),
+     (None, "how many patients this generator learnt from is not known")],
+)  # fmt: skip
+def test_a_generator_of_few_patients_stays_whatever_else_is_asked(
+    patients: int | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(clone(tmp_path))
+    table = Path("data/slices/slices.parquet")
+    pd.read_parquet(table).head(patients or 0).to_parquet(table)
+    if patients is None:
+        table.unlink()
+    with pytest.raises(SystemExit) as ended:
+        call(export_cli, "--format", "medigan", "--out", "out", "--anyway")
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+    assert not Path("out").exists()
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    tree["release"]["min_patients_of_generator"] = 0
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    call(export_cli, "--format", "medigan", "--out", "out", "--anyway")
+    assert Path("out").is_dir()

@@ -3,15 +3,19 @@
 Writes a MONAI bundle, or a folder from which medigan runs the generator. Both hold the weights as
 safetensors, copies of the few modules that draw, and what must be known of the slices; neither
 needs auglift. A generator that the gate did not accept stays, unless --anyway is given: its
-slices may be copies of patients'. Exit codes: 0 done, 2 wrong input, reported in one line.
+slices may be copies of patients'. One that learnt from fewer patients than
+release.min_patients_of_generator stays in any case. Exit codes: 0 done, 2 wrong input, reported
+in one line.
 """
 
 import argparse
 from pathlib import Path
 
+from tasks import params
 from tasks.commands.export import generator_source, medigan_package, monai_bundle
 from tasks.commands.export.new_folder import write_new_folder
 from tasks.commands.export.standalone_generator import GeneratorInfo
+from tasks.params.release import Release
 from tasks.stage.errors import InputError
 from tasks.stage.processes import die_with_parent
 from tasks.stage.stage_runtime import exit_with_error
@@ -35,6 +39,7 @@ def main() -> None:
     try:
         info, weights = generator_source.read_generator_info(options.folder)
         generator_source.build_checked_generator(info, weights)
+        check_patients(options.folder, info)
         if not options.anyway:
             check_verdict(options.folder, info)
         with write_new_folder(options.out) as out:
@@ -42,6 +47,31 @@ def main() -> None:
     except InputError as error:
         exit_with_error("export", str(error))
     print(f"{options.out}: {options.format}, verdict of the gate: {info.verdict}")
+
+
+def check_patients(folder: Path, info: GeneratorInfo) -> None:
+    """Reject a generator that learnt from so few patients that it may tell of one of them.
+
+    Raises:
+        InputError: when they are fewer than `release.min_patients_of_generator`, or not known.
+    """
+    least = (
+        params.read_section(Release).min_patients_of_generator
+        if params.PARAMS.exists()
+        else int(Release.model_fields["min_patients_of_generator"].default)
+    )
+    known = info.training_patients
+    if least and (known is None or known < least):
+        learnt = (
+            "how many patients this generator learnt from is not known"
+            if known is None
+            else f"this generator learnt from {known} patients"
+        )
+        raise InputError(
+            f"{folder}: {learnt}, and release.min_patients_of_generator is {least}: from so few it"
+            " may tell of one; train on more, or agree on that param with your data-protection"
+            " officer"
+        )
 
 
 def check_verdict(folder: Path, info: GeneratorInfo) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import pandas as pd
 from safetensors import SafetensorError
 
 from models.dcgan import Generator
@@ -18,6 +19,7 @@ from tasks.params.generate import Generate
 from tasks.params.release import Release
 from tasks.schemas.metrics import GateMetrics, read_metrics
 from tasks.stage.errors import InputError
+from tasks.stage.stage_io import explain_read_errors
 
 NOT_JUDGED = "not judged"
 REMEDY = "give --from data/gan/FOLD, or a folder that `auglift export` wrote"
@@ -76,7 +78,21 @@ def read_trained_info(folder: Path) -> GeneratorInfo:
         verdict=gate_verdict(folder, weights_sha256),
         weights_sha256=weights_sha256,
         skull_stripped=slice_stats.get("skull_stripped"),
+        training_patients=count_training_patients(folder),
     )
+
+
+def count_training_patients(folder: Path) -> int | None:
+    """Count the patients that the generator in `data/gan/FOLD` learnt from; None: not known."""
+    table = folder.parents[1] / "slices/slices.parquet"
+    if not table.exists():
+        return None
+    column = f"partition_{folder.name}"
+    with explain_read_errors(table):
+        slices = pd.read_parquet(table)
+        if column not in slices:
+            raise ValueError(f"no column {column}")
+    return int(slices.loc[slices[column] == "train", "subject"].nunique())
 
 
 def gate_verdict(folder: Path, weights_sha256: str) -> str:

@@ -45,6 +45,7 @@ class GeneratorInfo:
         version, date, license_words: of the data sets that it draws, as in `release`.
         verdict: what the gate said of its slices: accepted, rejected, or not judged.
         skull_stripped: whether the slices that it learnt from show no skull; None: not known.
+        training_patients: how many patients it learnt from; None: not known.
         weights_sha256: of `generator.safetensors`; the verdict is on these weights.
     """
 
@@ -61,6 +62,7 @@ class GeneratorInfo:
     verdict: str
     weights_sha256: str
     skull_stripped: bool | None = None
+    training_patients: int | None = None
 
     @property
     def mark(self) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from flows.approval_commands import EXIT_CODES, approve, refuse
 from flows.entry_point import Workers, run_app
 from flows.release_commands import app as release_app
 from flows.tune import tune
@@ -18,6 +19,8 @@ app = typer.Typer(
 )
 
 app.command()(tune)
+app.command(epilog=EXIT_CODES)(approve)
+app.command(epilog=EXIT_CODES)(refuse)
 app.add_typer(release_app, name="release")
 
 

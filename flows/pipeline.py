@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import typer
@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 
-from flows import dvc_locks, prefect_artifacts, preflight, summary
+from flows import approval, approval_pause, dvc_locks, prefect_artifacts, preflight, summary
 from flows.dvc_graph import Plan, Stage, print_to_stderr, read_plan, sort_lock
 from flows.dvc_runner import DvcRunner
 from flows.entry_point import (
@@ -55,25 +55,27 @@ def run_dvc_stage(stage: Stage, runner: DvcRunner) -> None:
 
 
 @flow(name="auglift", persist_result=False)
-def pipeline(workers: int = 0) -> State[Any]:
+def pipeline(workers: int = 0, approval_hours: float = 24) -> State[Any]:
     """Run what changed, independent stages in parallel, and end in the state the gate decides.
+
+    Where only a person's approval is missing, a deployment's run pauses for it.
 
     Args:
         workers: How many stages run at once; 0 for as many as there are processors.
+        approval_hours: How long to wait for an approval; then the run ends without it.
 
     Returns:
-        A state named `Rejected` of type FAILED when the gate rejected the images, so that
-        alerts fire; `WrongInput`, also FAILED, when a retry cannot help.
+        A state named `Rejected` of type FAILED when the gate rejected the images or the person
+        refused the release, so that alerts fire; `WrongInput`, also FAILED, when a retry cannot
+        help.
     """
     hide_tracebacks()
-    logger = get_run_logger()
+    refusal = ""
     try:
         preflight.check_clone()
-        with exclusive_run(logger.info):
-            plan = read_plan(logger.info)
-            logger.info("%d of %d stages to run", len(plan.changed), len(plan.stages))
-            run_changed_stages(plan, workers or os.cpu_count() or 1)
-            sort_lock(logger.info)
+        run_all_changed(workers)
+        if (open_decision := approval.find_open_decision()) and approval_pause.can_be_answered():
+            refusal = release_as_decided(open_decision, approval_hours, workers)
     except InputError as error:
         return Failed(name="WrongInput", message=str(error))
     except StageFailed as error:
@@ -81,9 +83,53 @@ def pipeline(workers: int = 0) -> State[Any]:
         return Failed(name=name, message=str(error))
     verdict = summary.read_summary()
     prefect_artifacts.publish_artifacts(verdict)
-    if verdict.rejected:
-        return Failed(name="Rejected", message=verdict.line)
-    return Completed(message=verdict.line)
+    if verdict.rejected or refusal:
+        return Failed(name="Rejected", message=refusal or verdict.line)
+    return Completed(message=closing_line(verdict))
+
+
+def run_all_changed(workers: int) -> None:
+    """Run what changed, as the only flow of this clone."""
+    logger = get_run_logger()
+    with exclusive_run(logger.info):
+        plan = read_plan(logger.info)
+        logger.info("%d of %d stages to run", len(plan.changed), len(plan.stages))
+        run_changed_stages(plan, workers or os.cpu_count() or 1)
+        sort_lock(logger.info)
+
+
+def release_as_decided(open_decision: approval.OpenDecision, hours: float, workers: int) -> str:
+    """Pause for a person's decision, write it down, and release or refuse accordingly.
+
+    Other runs may use the clone meanwhile.
+
+    Returns:
+        The reason of a refusal; "" where the release was approved, or nobody decided.
+
+    Raises:
+        InputError: when the candidate is no longer the one that the person was asked about.
+    """
+    verdict = summary.read_summary()
+    prefect_artifacts.publish_artifacts(verdict)
+    answer = approval_pause.ask_person(open_decision, verdict, hours)
+    if answer is None:
+        return ""
+    decision: Literal["approved", "refused"] = (
+        "approved" if answer.decision == "approve" else "refused"
+    )
+    said = approval.decide(
+        decision, reviewer=answer.approver, note=answer.note, seen=open_decision.digest
+    )
+    get_run_logger().info(said)
+    run_all_changed(workers)
+    reason = f": {answer.note}" if answer.note else ""
+    return "" if decision == "approved" else f"Refused by {answer.approver}{reason}"
+
+
+def closing_line(verdict: summary.Summary) -> str:
+    """Return the verdict, and what to do where the release waits for a person."""
+    waiting = approval.find_open_decision()
+    return f"{verdict.line} {waiting.line}" if waiting else verdict.line
 
 
 @contextmanager
@@ -203,7 +249,10 @@ def run_pipeline(workers: int = 0) -> int:
         plan = read_plan()
         if not plan.changed:
             verdict = summary.read_summary()
-            print(f"Nothing to do: all {len(plan.stages)} stages are up to date. {verdict.line}")
+            print(
+                f"Nothing to do: all {len(plan.stages)} stages are up to date."
+                f" {closing_line(verdict)}"
+            )
             return REJECTED if verdict.rejected else DONE
         ensure_server()
         state = pipeline(workers, return_state=True)

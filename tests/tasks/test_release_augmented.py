@@ -12,6 +12,7 @@ from PIL import Image
 from tasks.generate.external_images import read_image_folder
 from tasks.stage.errors import InputError
 from tests.tasks.augmented_fixtures import augmented_run, set_release
+from tests.tasks.dicom_validators import dicom_errors
 from tests.tasks.test_release import release
 from tests.tasks.test_release_bids import bids_errors
 
@@ -110,8 +111,15 @@ def test_without_an_outline_a_slice_has_neither_mask_nor_png_where_it_may_show_a
     assert len(read.images) == len(table) - len(unknown)
 
 
-def test_the_bids_validator_finds_no_error(root: Path) -> None:
-    assert bids_errors(root / "data/release/bids") == []
+def test_the_validators_find_nothing_wrong(root: Path, tmp_path: Path) -> None:
+    folder = root / "data/release"
+    assert bids_errors(folder / "bids") == []
+    assert dicom_errors(sorted((folder / "dicom/sub-syn00002").iterdir())) == []
+    # Where no visit is known, a patient's slices lie in no folder of a session.
+    path = augmented_run(tmp_path) / "data/slices/slices.parquet"
+    partitions(tmp_path).drop(columns="session").to_parquet(path)
+    release(tmp_path)
+    assert bids_errors(tmp_path / "data/release/bids") == []
 
 
 def test_a_planted_patient_who_also_tests_stops_the_release(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from PIL import Image
 from tasks.release.burned_in_mark import burn_in_marks, word_pixels
 from tasks.stage.errors import InputError
 from tests.tasks.augmented_fixtures import augmented_run, set_release
+from tests.tasks.dicom_validators import dicom_errors
 from tests.tasks.test_release import release
+from tests.tasks.test_release_bids import bids_errors
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,13 @@ def test_the_word_is_in_every_form_of_a_synthetic_image_and_in_no_mask(
             else:
                 both = [np.asarray(nib.load(pair[b] / path).dataobj) for b in pair]
             assert np.array_equal(*both)
+
+
+def test_the_validators_find_nothing_wrong_in_marked_images(pair: dict[bool, Path]) -> None:
+    paths = sorted((pair[True] / "dicom").rglob("*.dcm"))
+    assert {path.name for path in paths} == {"FLAIR.dcm", "mask.dcm"}
+    assert dicom_errors(paths[:4]) == []
+    assert bids_errors(pair[True] / "bids") == []
 
 
 def test_a_real_slice_bears_no_word(pair: dict[bool, Path]) -> None:

@@ -234,23 +234,26 @@ def evaluate_masks(
     generated: list[GeneratedSlice], train: SliceSet, test: SliceSet
 ) -> dict[str, float]:
     """Compare size and place of generated masks with the test patients', and check them."""
-    tumours = [one for one in generated if one.label == 1]
+    tumours = [sample for sample in generated if sample.label == 1]
     if not tumours:
         return dict.fromkeys(("mask size", "mask place", "outside", "disagree"), NAN)
-    fake = area_and_centre(np.stack([one.mask for one in tumours]))
+    fake = area_and_centre(np.stack([sample.mask for sample in tumours]))
     real, other = (
         area_and_centre(side.masks[(side.table["label"] == 1).to_numpy()]) for side in (test, train)
     )
     far_apart = [wasserstein_distance(other[:, place], real[:, place]) for place in range(3)]
     far = [wasserstein_distance(fake[:, place], real[:, place]) for place in range(3)]
     outside = [
-        float((one.mask > 0)[~head_mask(one.image.astype(np.float32))].sum()) for one in tumours
+        float((sample.mask > 0)[~head_mask(sample.image.astype(np.float32))].sum())
+        for sample in tumours
     ]
     return {
         "mask size": far[0] / far_apart[0],
         "mask place": sum(far[1:]) / sum(far_apart[1:]),
         "outside": float(np.mean(outside)),
-        "disagree": float(np.mean([bool(one.mask.any()) != bool(one.label) for one in generated])),
+        "disagree": float(
+            np.mean([bool(sample.mask.any()) != bool(sample.label) for sample in generated])
+        ),
     }
 
 

@@ -196,17 +196,17 @@ def ratios(sets: Sets, measure_groups: list, *, seed: int) -> dict[str, float]: 
     return {name: np.nan if ratio is None else ratio for name, ratio in found.items()}
 
 
-def show(found: pd.DataFrame, *, blocks: int) -> None:
+def show(ratios: pd.DataFrame, *, blocks: int) -> None:
     """Print the null quantiles, then what they and the limits of `params.yaml` reject."""
     rules = {
         name: rule
         for measure_group in catalogue(
-            CONFIG, {next(iter(found["measure"].unique())): "0" * 12}, side=64
+            CONFIG, {next(iter(ratios["measure"].unique())): "0" * 12}, side=64
         )
         for name, (rule, _) in measure_group.names.items()
         if rule is not None
     }
-    null = found[found["generator"] == "oracle"]
+    null = ratios[ratios["generator"] == "oracle"]
     print(f"{blocks} training sets, {blocks * REPEATS} draws a column\n")
     print("| measure | side | " + " | ".join(f"{n} patients" for n in NUMBERS) + " | limit |")
     print("|---|---|" + "---|" * (len(NUMBERS) + 1))
@@ -231,13 +231,13 @@ def show(found: pd.DataFrame, *, blocks: int) -> None:
         ("limits from chance", lambda row: outside(row, limits[row.measure, row.n])),
         ("limits of params", lambda row: outside(row, given[row.measure])),
     ):
-        found["broken"] = [broken(row) for row in found.itertuples()]
+        ratios["broken"] = [broken(row) for row in ratios.itertuples()]
         print(
             f"\nRejected by sets alone, {title}; in brackets the measure that breaks most often:\n"
         )
         print("| generator | " + " | ".join(f"{n} patients" for n in NUMBERS) + " |")
         print("|---|" + "---|" * len(NUMBERS))
-        for name, group in found.groupby("generator", sort=False):
+        for name, group in ratios.groupby("generator", sort=False):
             print(f"| {name} | {' | '.join(cell(group[group['n'] == n]) for n in NUMBERS)} |")
 
 

@@ -108,24 +108,24 @@ def row_of(
     innocent: int | None = None,
 ) -> dict[str, Any]:
     """Return the row of one generator: the verdict, and the shares of copies found and accused."""
-    found = evaluate(as_synthetic(made), real, config)
-    guilty = (found.samples["reason"] == "memorised").to_numpy()
-    said = "; ".join(found.reasons)
+    result = evaluate(as_synthetic(made), real, config)
+    guilty = (result.samples["reason"] == "memorised").to_numpy()
+    reasons = "; ".join(result.reasons)
     innocent = (0 if name.startswith("copy") else len(made)) if innocent is None else innocent
-    right = any(word in said for word in expected) if expected else not found.reasons
-    by = found.samples["memorised_by"].str.split(",").explode().value_counts()
+    right = any(word in reasons for word in expected) if expected else not result.reasons
+    by = result.samples["memorised_by"].str.split(",").explode().value_counts()
     return {
         "seed": seed,
         "generator": name,
-        "verdict": found.verdict,
+        "verdict": result.verdict,
         "right": right,
         "n": len(made),
-        "accepted": found.images["accepted"] / len(made),
+        "accepted": result.images["accepted"] / len(made),
         "found": guilty[innocent:].mean() if innocent < len(made) else np.nan,
         "accused": guilty[:innocent].mean() if innocent else np.nan,
         "by": json.dumps({str(word): int(count) for word, count in by.items() if word}),
-        "reasons": said,
-        "ratios": json.dumps({key: one.ratio for key, one in found.measures.items()}),
+        "reasons": reasons,
+        "ratios": json.dumps({key: one.ratio for key, one in result.measures.items()}),
     }
 
 
@@ -212,8 +212,8 @@ def alarms(rows: pd.DataFrame) -> None:
     print(f"Oracle accepted in {accepted} of {len(rows)} cohorts, 95 % interval (Clopper-Pearson)")
     print(f"{chance.low:.1%} to {chance.high:.1%}; of its slices")
     print(f"{rows['accused'].mean():.2%} are accused, at most {rows['accused'].max():.1%}.\n")
-    for said in rows.loc[rows["verdict"] == "rejected", "reasons"]:
-        print(f"- {said}")
+    for reasons in rows.loc[rows["verdict"] == "rejected", "reasons"]:
+        print(f"- {reasons}")
     ratios = pd.DataFrame([json.loads(one) for one in rows["ratios"]]).astype(float)
     print("\n| measure | 1 % | 2.5 % | median | 97.5 % | 99 % |\n|---|---|---|---|---|---|")
     for name in ratios:

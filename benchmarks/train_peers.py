@@ -53,23 +53,23 @@ class Peer:
     """What both peers train: the same networks, losses and optimisers, written plainly."""
 
     def __init__(
-        self, asked: TrainGan, shape: Architecture, examples: TrainingData, device: torch.device
+        self, config: TrainGan, shape: Architecture, examples: TrainingData, device: torch.device
     ) -> None:
-        torch.manual_seed(asked.seed)
-        self.asked, self.device = asked, device
+        torch.manual_seed(config.seed)
+        self.asked, self.device = config, device
         self.generator, self.discriminator = Generator(shape), Discriminator(shape)
         self.generator.to(device)
         self.discriminator.to(device)
-        self.labels = torch.arange(asked.batch, device=device) % 2
+        self.labels = torch.arange(config.batch, device=device) % 2
         self.augment = DiffAugment(
-            **asked.diffaugment.model_dump(include=set(DiffAugment.__dataclass_fields__))
+            **config.diffaugment.model_dump(include=set(DiffAugment.__dataclass_fields__))
         )
         self.random = torch.Generator(device=device).manual_seed(1)
-        betas = (asked.beta1, asked.beta2)
-        self.adam_g = torch.optim.Adam(self.generator.parameters(), asked.learning_rate, betas)
-        self.adam_d = torch.optim.Adam(self.discriminator.parameters(), asked.learning_rate, betas)
+        betas = (config.beta1, config.beta2)
+        self.adam_g = torch.optim.Adam(self.generator.parameters(), config.learning_rate, betas)
+        self.adam_d = torch.optim.Adam(self.discriminator.parameters(), config.learning_rate, betas)
         self.loader = DataLoader(
-            SliceDataset(examples), asked.batch, sampler=AlternatingLabels(512)
+            SliceDataset(examples), config.batch, sampler=AlternatingLabels(512)
         )
         self.number = 0
 
@@ -103,9 +103,9 @@ class TutorialLoop(Peer):
     """The loop of PyTorch's DCGAN tutorial, line by line, with its read-outs."""
 
     def __init__(
-        self, asked: TrainGan, shape: Architecture, examples: TrainingData, device: torch.device
+        self, config: TrainGan, shape: Architecture, examples: TrainingData, device: torch.device
     ) -> None:
-        super().__init__(asked, shape, examples, device)
+        super().__init__(config, shape, examples, device)
         self.batches = iter(self.loader)
         self.losses: list[tuple[float, float]] = []
 
@@ -134,11 +134,11 @@ class MonaiTrainer(Peer):
     """
 
     def __init__(
-        self, asked: TrainGan, shape: Architecture, examples: TrainingData, device: torch.device
+        self, config: TrainGan, shape: Architecture, examples: TrainingData, device: torch.device
     ) -> None:
         from monai.engines.trainer import GanTrainer
 
-        super().__init__(asked, shape, examples, device)
+        super().__init__(config, shape, examples, device)
         self.trainer = GanTrainer(
             device=device,
             max_epochs=1,
@@ -151,7 +151,7 @@ class MonaiTrainer(Peer):
             d_loss_function=lambda fake, real: (
                 self.real_loss(real) + self.discriminator_loss(fake.detach(), 0.0)
             ),
-            latent_shape=asked.latent,
+            latent_shape=config.latent,
             decollate=False,
         )
         self.batches = iter(self.loader)

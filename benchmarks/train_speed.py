@@ -152,14 +152,14 @@ def contenders(
     examples = random_examples(size, device)
     steps: dict[str, Step] = {}
     for precision in ("fp32", "bf16"):
-        asked = TrainGan.model_validate(
+        config = TrainGan.model_validate(
             settings
             | {"seed": 1, "threads": options.threads, "steps": 10**6, "precision": precision}
         )
-        steps[f"auglift {precision}"] = auglift_step(asked, examples, device, replay=replay)
-    shape = build_architecture(asked, examples)
-    steps["tutorial"] = TutorialLoop(asked, shape, examples, device)
-    steps["monai"] = MonaiTrainer(asked, shape, examples, device)
+        steps[f"auglift {precision}"] = auglift_step(config, examples, device, replay=replay)
+    shape = build_architecture(config, examples)
+    steps["tutorial"] = TutorialLoop(config, shape, examples, device)
+    steps["monai"] = MonaiTrainer(config, shape, examples, device)
     return steps
 
 
@@ -174,10 +174,10 @@ def random_examples(size: int, device: torch.device, n: int = 512) -> TrainingDa
 
 
 def auglift_step(
-    asked: TrainGan, examples: TrainingData, device: torch.device, *, replay: bool
+    config: TrainGan, examples: TrainingData, device: torch.device, *, replay: bool
 ) -> "Step":
     """Return the stage's own step."""
-    trainer = Trainer(asked, build_architecture(asked, examples), device)
+    trainer = Trainer(config, build_architecture(config, examples), device)
     if not replay:
         trainer.run_update = trainer.update_networks
     numbers = iter(range(1, 10**6))

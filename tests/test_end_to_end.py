@@ -83,10 +83,10 @@ def flow(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> tuple[Pa
 @pytest.mark.timeout(900)
 def test_a_fresh_clone_ends_in_a_release_and_nothing_to_do(flow: tuple[Path, bool]) -> None:
     root, rejected = flow
-    said = run(root, "python", "-m", "flows.cli", "summary")
-    assert said.returncode == 0
-    assert said.stdout.startswith("Rejected: " if rejected else "Accepted: ")
-    assert f"report:  {root / 'data/report.html'}" in said.stdout
+    shown = run(root, "python", "-m", "flows.cli", "summary")
+    assert shown.returncode == 0
+    assert shown.stdout.startswith("Rejected: " if rejected else "Accepted: ")
+    assert f"report:  {root / 'data/report.html'}" in shown.stdout
     assert (root / "data/release").is_dir()
 
     again = run(root, "python", "-m", "flows.pipeline")

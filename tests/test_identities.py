@@ -219,8 +219,8 @@ def test_no_planted_identity_is_in_any_output_log_report_or_release(
 
     with pytest.raises(InputError) as refusal:
         ingest("c")
-    said = capfd.readouterr()
-    logs = [("log", (said.out + said.err + str(refusal.value)).encode())]
+    output = capfd.readouterr()
+    logs = [("log", (output.out + output.err + str(refusal.value)).encode())]
     outputs = list(below(tmp_path, without=[tmp_path / "data/raw", tmp_path / ".private"]))
     assert len(outputs) > 100
     assert leaks([*outputs, *logs], [*WORDS, KEY]) == []
@@ -238,9 +238,9 @@ def test_no_planted_identity_is_in_what_dvc_and_the_flow_say_or_keep(
     (root / "params.yaml").write_text(yaml.safe_dump(tree))
     monkeypatch.setenv(KEY_VARIABLE, KEY)
     monkeypatch.chdir(root)
-    said: list[str] = []
-    DvcRunner(root).repro("ingest@b", said.append)
-    logs = "\n".join(said)
+    output: list[str] = []
+    DvcRunner(root).repro("ingest@b", output.append)
+    logs = "\n".join(output)
     assert "15 volumes" in logs
     private = root / ".private"
     kept = list(below(root, without=[root / "data/raw/b", private]))

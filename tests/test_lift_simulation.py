@@ -39,7 +39,7 @@ def errors(rounds: list[Comparison]) -> dict[str, float]:
     return {
         "claims": float(np.mean([one.claim in ("helps", "harms") for one in rounds])),
         "lifts": float(np.mean([any(map(simulation.excludes_zero, ci)) for ci in lifts])),
-        "contrasts": max(float(np.mean(found)) for found in against.values()),
+        "contrasts": max(float(np.mean(shares)) for shares in against.values()),
     }
 
 

@@ -34,17 +34,17 @@ def test_every_patient_keeps_its_slices_and_tumour_slices(tmp_path: Path) -> Non
     names = Pseudonyms(KEY.encode())
     people = pd.read_csv(LGG / "participants.tsv", sep="\t").to_dict("records")
     expected = {
-        names.subject(one["participant_id"].removeprefix("sub-")): (
-            one["site"], one["slices"], one["tumor_slices"]
+        names.subject(participant["participant_id"].removeprefix("sub-")): (
+            participant["site"], participant["slices"], participant["tumor_slices"]
         )
-        for one in people
+        for participant in people
     }  # fmt: skip
-    found = {
+    slices_of_patient = {
         subject: (of["site"], of["slices"], of["tumor_slices"])
         for subject, of in stats["subjects"].items()
     }
-    assert len(found) == 77
-    assert found == expected
+    assert len(slices_of_patient) == 77
+    assert slices_of_patient == expected
     assert stats["skipped"] == []
     table = pd.read_parquet(root / "data/slices/slices.parquet")
     assert table["subject"].nunique() == 77

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks import run_study
-from benchmarks import study_report as tables
+from benchmarks import run_study, study_report
 from flows.preflight import section_model
 from tests.tasks import lift_fixtures as room
 
@@ -83,10 +82,10 @@ def study(tmp_path):
             best = folder / "downstream/segment-real+classical+synthetic/runs.parquet"
             room.pd.read_parquet(best).assign(val_metric=0.9).to_parquet(best)
             measure = {"ratio": 2.0, "value": 0.9, "baseline": 0.8}
-            said = {"verdict": "accepted", "images": {"n": 4, "accepted": 3}}
+            verdict = {"verdict": "accepted", "images": {"n": 4, "accepted": 3}}
             (folder / "gate/0").mkdir(parents=True)
             (folder / "gate/0/metrics.json").write_text(
-                json.dumps(said | {"measures": {"frechet": measure, "nearest_ssim": measure}})
+                json.dumps(verdict | {"measures": {"frechet": measure, "nearest_ssim": measure}})
             )
     plan = {"claims": [5, 10]}
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
@@ -97,34 +96,34 @@ def tables_of(study, monkeypatch, capsys, *more):
     """What `benchmarks.study_report` prints, with single blanks."""
     words = ["--work", str(study), "--plan", str(study / "plan.yaml"), "--bootstrap", "400", *more]
     monkeypatch.setattr(sys, "argv", ["lift", *words])
-    tables.main()
+    study_report.main()
     return re.sub(" +", " ", capsys.readouterr().out)
 
 
 def test_the_tables_claim_what_the_chosen_candidate_gained(study, monkeypatch, capsys):
-    said = tables_of(study, monkeypatch, capsys, "--plot", str(study / "curves.png"))
-    assert "Chosen on validation patients: real+classical+synthetic 6 times." in said
-    assert "| real+classical+synthetic | 0.900 | 0.900 |" in said
-    assert "n = 5: **helps**; n = 10: **helps**" in said
-    assert "| 10 | chosen | 10.0 (10.0 to 10.0) |" in said
-    assert "| 5 | 0 | accepted | 3 of 4 | 2.000 | 0.900 | 0.800 |" in said
-    assert "| 5 | chosen | best without synthetic | +0.3" in said
-    assert "| 5 | real+classical+synthetic, not chosen | real+classical | +0.2" in said
+    tables = tables_of(study, monkeypatch, capsys, "--plot", str(study / "curves.png"))
+    assert "Chosen on validation patients: real+classical+synthetic 6 times." in tables
+    assert "| real+classical+synthetic | 0.900 | 0.900 |" in tables
+    assert "n = 5: **helps**; n = 10: **helps**" in tables
+    assert "| 10 | chosen | 10.0 (10.0 to 10.0) |" in tables
+    assert "| 5 | 0 | accepted | 3 of 4 | 2.000 | 0.900 | 0.800 |" in tables
+    assert "| 5 | chosen | best without synthetic | +0.3" in tables
+    assert "| 5 | real+classical+synthetic, not chosen | real+classical | +0.2" in tables
     assert (study / "curves.png").stat().st_size > 5000
 
 
 def test_another_family_than_the_plans_can_be_asked_for(study, monkeypatch, capsys):
-    said = tables_of(study, monkeypatch, capsys, "--claims", "10")
-    assert "\nn = 10: **helps**\n" in said
+    tables = tables_of(study, monkeypatch, capsys, "--claims", "10")
+    assert "\nn = 10: **helps**\n" in tables
 
 
 def test_a_draw_that_lacks_an_arm_is_left_out_of_its_size(study, monkeypatch, capsys):
     place = study / "results/10-2/base/downstream/segment-synthetic"
     runs = room.pd.read_parquet(place / "runs.parquet")
     runs.iloc[:0].to_parquet(place / "runs.parquet")
-    said = tables_of(study, monkeypatch, capsys)
-    assert "Size 10, draw 2 is left out: no result of synthetic." in said
-    assert "draws by size: {5: 3, 10: 2}" in said
+    tables = tables_of(study, monkeypatch, capsys)
+    assert "Size 10, draw 2 is left out: no result of synthetic." in tables
+    assert "draws by size: {5: 3, 10: 2}" in tables
 
 
 @pytest.mark.parametrize(("arm", "draws"), [("real", 2), ("synthetic", 3)])
@@ -133,9 +132,9 @@ def test_a_network_that_learnt_nothing_costs_a_draw_unless_it_is_what_the_arm_is
 ):
     place = study / f"results/5-1/base/downstream/segment-{arm}/runs.parquet"
     room.pd.read_parquet(place).assign(learnt=False).to_parquet(place)
-    said = tables_of(study, monkeypatch, capsys)
-    assert f"Size 5, draw 1: {arm} learnt nothing of validation patients." in said
-    assert f"draws by size: {{5: {draws}, 10: 3}}" in said
+    tables = tables_of(study, monkeypatch, capsys)
+    assert f"Size 5, draw 1: {arm} learnt nothing of validation patients." in tables
+    assert f"draws by size: {{5: {draws}, 10: 3}}" in tables
 
 
 def test_a_study_that_goes_on_is_read_as_far_as_it_is(study, monkeypatch, capsys):
@@ -143,9 +142,9 @@ def test_a_study_that_goes_on_is_read_as_far_as_it_is(study, monkeypatch, capsys
     for draw in (1, 2):
         shutil.rmtree(study / f"results/10-{draw}")
     (study / "results/5-0/.few.partial/downstream/segment-real+synthetic").mkdir(parents=True)
-    said = tables_of(study, monkeypatch, capsys)
-    assert "n = 5: **helps**\n" in said
-    assert re.search(r"^\| 10 \| [.\d]+ \|", said, re.MULTILINE), "a mean without an interval"
+    tables = tables_of(study, monkeypatch, capsys)
+    assert "n = 5: **helps**\n" in tables
+    assert re.search(r"^\| 10 \| [.\d]+ \|", tables, re.MULTILINE), "a mean without an interval"
 
 
 def test_the_split_by_slice_stands_beside_the_split_by_patient(study, monkeypatch, capsys):
@@ -159,8 +158,8 @@ def test_the_split_by_slice_stands_beside_the_split_by_patient(study, monkeypatc
             place = study / f"results/10-0/{variant}/downstream/classify-{arm}"
             place.parent.mkdir(parents=True, exist_ok=True)
             (study / f"made/data/downstream/classify-{arm}").rename(place)
-    said = tables_of(study, monkeypatch, capsys).partition("## The split of the seed paper")[2]
-    rows = [line.split("|")[2].strip() for line in said.splitlines() if line.startswith("| 10 |")]
+    tables = tables_of(study, monkeypatch, capsys).partition("## The split of the seed paper")[2]
+    rows = [line.split("|")[2].strip() for line in tables.splitlines() if line.startswith("| 10 |")]
     assert rows == ["real", "random-labels", "real+slice-split"]
-    low, high = map(float, re.search(r"random-labels .*\((.*) to (.*)\)", said).groups())
+    low, high = map(float, re.search(r"random-labels .*\((.*) to (.*)\)", tables).groups())
     assert low < 0.5 < high

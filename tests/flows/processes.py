@@ -27,12 +27,12 @@ def start_process(
     """A process in a group of its own while the test runs; what it says goes to `log`."""
     # What a shell starts in the background ignores interrupts, and so would its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with (log or Path(os.devnull)).open("wb") as said:
+    with (log or Path(os.devnull)).open("wb") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", *words],
             cwd=root,
             env=toy_pipeline.environment(**env),
-            stdout=said,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
@@ -98,8 +98,8 @@ def taken_slots(api: str) -> int:
 
 def holder_records(api: str) -> list[dict[str, Any]]:
     """The variables in which the holders of slots leave word."""
-    found = request_json(f"{api}/variables/filter", "POST", {})
-    return [variable for variable in found if "auglift" in variable["name"]]
+    variables = request_json(f"{api}/variables/filter", "POST", {})
+    return [variable for variable in variables if "auglift" in variable["name"]]
 
 
 def wait_for_stage(root: Path, stage: str) -> int:

@@ -47,10 +47,10 @@ def values(root: Path) -> str:
 
 def test_an_experiment_runs_in_a_temporary_clone(repo: Path) -> None:
     before = public()
-    said = dag_with_quick_stages.dvc(
+    output = dag_with_quick_stages.dvc(
         repo, "exp", "run", "--temp", "--allow-missing", "-S", "lift.seed=41"
     )
-    assert "Ran experiment(s)" in said
+    assert "Ran experiment(s)" in output
     assert ",41," in values(repo)
     assert public() == before
     assert list((repo / DVC_TABLES).rglob("*.db"))
@@ -67,12 +67,12 @@ def test_experiments_run_from_a_queue(repo: Path) -> None:
     dag_with_quick_stages.dvc(repo, "queue", "start")
     deadline = time.monotonic() + 200
     while (
-        "Queued" in (said := dag_with_quick_stages.dvc(repo, "queue", "status"))
-        or "Running" in said
+        "Queued" in (output := dag_with_quick_stages.dvc(repo, "queue", "status"))
+        or "Running" in output
     ):
-        assert time.monotonic() < deadline, said
+        assert time.monotonic() < deadline, output
         time.sleep(2)
-    assert said.count("Success") == 2, said
+    assert output.count("Success") == 2, output
     assert ",42," in values(repo)
     assert ",43," in values(repo)
     assert public() == before

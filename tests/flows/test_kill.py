@@ -70,8 +70,8 @@ def test_a_run_that_waits_for_the_gpu_says_so_and_can_be_ended(
         else:
             assert file.acquire("run old since 2026-01-02 03:04:05")
         with start_process(repo, *FLOW, log=log, **env) as flow:
-            said = "waiting for the GPU, held by run old since 20"
-            assert wait_for(lambda: said in log.read_text(), LONG_S)
+            message = "waiting for the GPU, held by run old since 20"
+            assert wait_for(lambda: message in log.read_text(), LONG_S)
             flow.send_signal(signal.SIGINT if server == "temporary" else signal.SIGTERM)
             assert flow.wait(30) == 1
         slot.free()

@@ -51,14 +51,14 @@ def api(server: Server, tmp_path: Path) -> Iterator[str]:
 def test_only_the_dead_lose_their_slots(api: str, tmp_path: Path) -> None:
     allow(api, 2)
     with holder(api, tmp_path / "a", "quick-fox"), holder(api, tmp_path / "b", "lazy-dog") as dead:
-        said = waits("new")
-        assert re.search(r"held by run \S+ since \d{4}-\d\d-\d\d [\d:]+ and by run", said)
+        message = waits("new")
+        assert re.search(r"held by run \S+ since \d{4}-\d\d-\d\d [\d:]+ and by run", message)
         kill(dead)
         slot = ServerSlot("new", print)
         assert slot.attempt() is None
-        said = waits("other")
-        assert "run quick-fox" in said
-        assert "lazy-dog" not in said
+        message = waits("other")
+        assert "run quick-fox" in message
+        assert "lazy-dog" not in message
         assert taken_slots(api) == 2
         slot.free()
         assert taken_slots(api) == 1
@@ -95,9 +95,9 @@ def test_a_lease_that_ran_out_costs_nobody_else_a_slot(api: str, tmp_path: Path)
     limits = f"{api}/v2/concurrency_limits"
     request_json(f"{limits}/decrement-with-lease", "POST", {"lease_id": record["value"]["lease"]})
     request_json(f"{limits}/increment", "POST", {"names": ["gpu"], "slots": 1})  # by another flow
-    said = waits("new")
-    assert "by no run of auglift" in said
-    assert "prefect gcl update gpu --active-slots 0" in said
+    message = waits("new")
+    assert "by no run of auglift" in message
+    assert "prefect gcl update gpu --active-slots 0" in message
     assert taken_slots(api) == 1
     assert not holder_records(api)
 
@@ -115,9 +115,9 @@ def test_a_holder_on_another_machine_is_dead_once_its_record_is_old(
 def test_a_holder_asks_again_when_the_server_ended_its_lease(
     api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
+    message: list[str] = []
     monkeypatch.setattr(prefect_gpu_slots, "RENEW_INTERVAL_S", 0.2)
-    slot = ServerSlot("old", said.append)
+    slot = ServerSlot("old", message.append)
     assert slot.attempt() is None
     (record,) = holder_records(api)
     lease = record["value"]["lease"]
@@ -127,10 +127,10 @@ def test_a_holder_asks_again_when_the_server_ended_its_lease(
     assert taken_slots(api) == 1
     request_json(f"{api}/v2/concurrency_limits/decrement-with-lease", "POST", {"lease_id": new})
     request_json(f"{api}/v2/concurrency_limits/increment", "POST", {"names": ["gpu"], "slots": 1})
-    while not said:
+    while not message:
         pass
     slot.free()
-    assert said == ["the Prefect server ended this run's GPU slot and gave it to another run"]
+    assert message == ["the Prefect server ended this run's GPU slot and gave it to another run"]
     assert taken_slots(api) == 1
 
 
@@ -154,9 +154,9 @@ def holder(api: str, home: Path, run: str) -> Iterator["subprocess.Popen[str]"]:
 
 def waits(run: str) -> str:
     """What a run says that finds no slot free."""
-    said = ServerSlot(run, print).attempt()
-    assert said is not None
-    return said
+    message = ServerSlot(run, print).attempt()
+    assert message is not None
+    return message
 
 
 def assert_free() -> None:

@@ -73,7 +73,7 @@ def test_a_missing_batch_is_named_with_what_is_there(repo: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("ward 7", "is 'ward 7': a name has letters, digits, '.', '-', '_', and begins with a"),
         ("site/a", "is 'site/a': a name has letters"),
@@ -82,10 +82,10 @@ def test_a_missing_batch_is_named_with_what_is_there(repo: Path) -> None:
     ],
 )
 def test_a_batch_that_is_no_word_is_named_with_what_is_allowed(
-    name: object, said: str, repo: Path
+    name: object, message: str, repo: Path
 ) -> None:
     toy_pipeline.change_section(repo, "data", batches=["phantom", name])
-    assert complaint().startswith(f"params.yaml: data.batches.1 {said}")
+    assert complaint().startswith(f"params.yaml: data.batches.1 {message}")
 
 
 def test_a_batch_listed_twice_is_refused_also_where_only_capitals_differ(repo: Path) -> None:

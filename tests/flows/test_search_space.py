@@ -57,7 +57,7 @@ def test_the_default_space_is_valid_and_holds_the_values_of_today() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("train_gan.batch", "expected KEY=VALUES"),
         ("slices.size=64,128", "change the slices that trials are compared on"),
@@ -70,10 +70,10 @@ def test_the_default_space_is_valid_and_holds_the_values_of_today() -> None:
         ("train_gan.loss=logistic,huber", "train_gan.loss is 'huber'"),
     ],
 )
-def test_what_cannot_be_searched_is_one_line(words: str, said: str) -> None:
+def test_what_cannot_be_searched_is_one_line(words: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         read_space([words], None)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_values_for_all_trials_are_single_ones() -> None:
@@ -90,8 +90,8 @@ def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
 
 
 def test_a_combination_that_params_refuse_is_found_before_it_is_trained() -> None:
-    said = invalid_reason({"train_gan.discriminator_norm": "batch", "train_gan.r1_gamma": 1.0})
-    assert "gradient" in said and "{" not in said
+    message = invalid_reason({"train_gan.discriminator_norm": "batch", "train_gan.r1_gamma": 1.0})
+    assert "gradient" in message and "{" not in message
     assert invalid_reason({"train_gan.r1_gamma": 1.0}) == ""
 
 

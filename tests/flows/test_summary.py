@@ -19,9 +19,9 @@ def test_the_verdict_warns_where_slices_name_no_patient(
     Path("params.yaml").write_text(yaml.safe_dump({"slices": {"folds": [0]}}))
     Path("data/slices").mkdir(parents=True)
     summary.STATS.write_text(json.dumps({"patients_known": known}))
-    found = summary.read_summary()
-    assert ("The split may leak" in found.line) is not known
-    assert found.line in summary.format_summary(found)
+    result = summary.read_summary()
+    assert ("The split may leak" in result.line) is not known
+    assert result.line in summary.format_summary(result)
 
 
 def test_a_figure_comes_with_its_status_and_the_lift_with_its_notes() -> None:
@@ -35,10 +35,10 @@ def test_a_figure_comes_with_its_status_and_the_lift_with_its_notes() -> None:
         notes=["classify: seed 0 is left out of all arms"],
         reasons={"classify": ["validation still rose at the end in real"]},
     )  # fmt: skip
-    said = summary.format_summary(summary.Summary({}, lift))
-    assert "0.285 (not converged)" in said and "too few" in said
-    assert "classify: no evidence\n  but validation still rose at the end in real" in said
-    assert "note: classify: seed 0 is left out of all arms" in said
+    text = summary.format_summary(summary.Summary({}, lift))
+    assert "0.285 (not converged)" in text and "too few" in text
+    assert "classify: no evidence\n  but validation still rose at the end in real" in text
+    assert "note: classify: seed 0 is left out of all arms" in text
 
 
 def test_what_was_not_measured_is_told_beside_the_verdict_and_once() -> None:
@@ -48,9 +48,9 @@ def test_what_was_not_measured_is_told_beside_the_verdict_and_once() -> None:
     gate = GateMetrics(
         verdict="accepted", images=images, not_measured=lacking, measures={"recall": free}
     )
-    said = summary.format_summary(summary.Summary({"0": gate}, None))
-    assert "fold 0: tumor_copies: not measured: 10 tumours, at least 20 are needed" in said
-    assert "recall" not in said  # without a limit it could not have rejected anything
+    text = summary.format_summary(summary.Summary({"0": gate}, None))
+    assert "fold 0: tumor_copies: not measured: 10 tumours, at least 20 are needed" in text
+    assert "recall" not in text  # without a limit it could not have rejected anything
     reason = "tumor_copies: not measured: 10 tumours, at least 20 are needed; add patients"
     update = {"verdict": "rejected", "reasons": [reason]}
     rejected = summary.Summary({"0": gate.model_copy(update=update)}, None)

@@ -44,18 +44,18 @@ def searched(
         [sys.executable, "-m", *WORDS], cwd=root, env=toy_pipeline.environment(**env),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    kept = root / ".tune/toy/trials"
+    trials = root / ".tune/toy/trials"
     try:
-        assert wait_for(lambda: len([*kept.glob("*/.checkpoints/toy.json")]) == 2, 120)
+        assert wait_for(lambda: len([*trials.glob("*/.checkpoints/toy.json")]) == 2, 120)
         assert wait_for(
-            lambda: all(p.read_text().count("[") > 5 for p in kept.glob("*/.checkpoints/*")), 60
+            lambda: all(p.read_text().count("[") > 5 for p in trials.glob("*/.checkpoints/*")), 60
         )
     finally:
         first.send_signal(signal.SIGKILL)
         first.wait()
     assert all(has_ended(pid) for _, _, _, pid, _ in log(root))
-    with (root.parent / "log").open("a") as told:
-        print("killed", 0, 0, 0, time.time(), file=told)
+    with (root.parent / "log").open("a") as file:
+        print("killed", 0, 0, 0, time.time(), file=file)
     (root.parent / "slow").unlink()
     yield root, toy_pipeline.run_module(root, *WORDS, "--apply", **env)
 
@@ -77,8 +77,8 @@ def test_every_trial_is_in_the_table_and_the_one_that_lags_was_stopped(
     root, _ = searched
     with (root / ".tune/toy/trials.csv").open() as file:
         rows = list(csv.DictReader(file))
-    found = [float(row["train_gan.learning_rate"]) for row in rows]
-    assert found == [0.003, 0.001, 0.005, 0.002, 0.1]
+    rates = [float(row["train_gan.learning_rate"]) for row in rows]
+    assert rates == [0.003, 0.001, 0.005, 0.002, 0.1]
     assert [row["state"] for row in rows] == ["done"] * 3 + ["collapsed", "stopped"]
     for row in rows[:4]:
         expected = 2 + 4 * abs(math.log10(float(row["train_gan.learning_rate"]) / 0.002))
@@ -106,15 +106,17 @@ def test_trials_that_ended_well_are_experiments_and_leave_no_clone(
 ) -> None:
     root, _ = searched
     refs = toy_trainer.git(root, "for-each-ref", "--format=%(refname)", "refs/exps").split()
-    found = {ref.rpartition("/")[2]: ref for ref in refs}
+    ref_of_experiment = {ref.rpartition("/")[2]: ref for ref in refs}
     with (root / ".tune/toy/trials.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["state"] != "stopped"]
-    assert {row["experiment"] for row in rows} == found.keys()
+    assert {row["experiment"] for row in rows} == ref_of_experiment.keys()
     for row in rows:
-        text = toy_trainer.git(root, "show", f"{found[row['experiment']]}:params.yaml")
+        text = toy_trainer.git(root, "show", f"{ref_of_experiment[row['experiment']]}:params.yaml")
         rate = yaml.safe_load(text)["train_gan"]["learning_rate"]
         assert float(rate) == float(row["train_gan.learning_rate"])
-        assert "data/gan/0" in toy_trainer.git(root, "show", f"{found[row['experiment']]}:dvc.lock")
+        assert "data/gan/0" in toy_trainer.git(
+            root, "show", f"{ref_of_experiment[row['experiment']]}:dvc.lock"
+        )
     assert not list((root / ".tune/toy/trials").iterdir())
     assert toy_trainer.git(root, "status", "--porcelain", "--", ".tune") == ""
 
@@ -124,8 +126,8 @@ def test_the_best_values_are_said_and_applied_and_already_trained(
 ) -> None:
     root, done = searched
     assert "dvc exp run -S train_gan.learning_rate=0.003" in done.stdout
-    asked = yaml.safe_load((root / "params.yaml").read_text())["train_gan"]
-    assert asked["learning_rate"] == 0.003
+    train_gan = yaml.safe_load((root / "params.yaml").read_text())["train_gan"]
+    assert train_gan["learning_rate"] == 0.003
     before = len(log(root))
     again = toy_pipeline.run_module(
         root, "dvc", "repro", "train_gan@0", TOY_LOG=str(root.parent / "log")

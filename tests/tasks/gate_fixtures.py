@@ -47,11 +47,11 @@ def write_stage(folder: Path, train: SliceSet, val: SliceSet, synthetic: SliceSe
     params["gate"] |= {"threads": 1, "draws": 20, "segmenter_steps": 20}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     write_real_slices(folder, train, val)
-    made = folder / "data/synthetic/0"
-    made.mkdir(parents=True)
+    generated = folder / "data/synthetic/0"
+    generated.mkdir(parents=True)
     synthetic = as_synthetic(synthetic)
-    write_slice_set(made, synthetic.images, synthetic.masks)
-    synthetic.table.to_parquet(made / "samples.parquet", index=False)
+    write_slice_set(generated, synthetic.images, synthetic.masks)
+    synthetic.table.to_parquet(generated / "samples.parquet", index=False)
 
 
 def write_real_slices(folder: Path, train: SliceSet, val: SliceSet) -> None:

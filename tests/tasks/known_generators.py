@@ -38,20 +38,20 @@ def generators(train: SliceSet, oracle: SliceSet) -> dict[str, tuple[Make, tuple
     def damaging(how: str) -> Make:
         return lambda rng: damaged(oracle, how, rng)
 
-    known: dict[str, tuple[Make, tuple[str, ...]]] = {"oracle": (lambda _: oracle, ())}
+    known_generators: dict[str, tuple[Make, tuple[str, ...]]] = {"oracle": (lambda _: oracle, ())}
     for how in ("as-is", *CHANGES, *PAIRS, *HARD):
-        known[f"copy, {how}"] = (copying(how), ("memorised",))
+        known_generators[f"copy, {how}"] = (copying(how), ("memorised",))
     if oracle.masks.any():
-        known["copy, tumours"] = (
+        known_generators["copy, tumours"] = (
             lambda rng: transplanted(oracle, train, COPIES, rng),
             ("memorised",),
         )
     for how, words in EXPECTED.items():
-        known[how] = (damaging(how), words)
-    known["collapsed"] = (lambda rng: collapsed(oracle, 200, rng), EXPECTED["collapsed"])
+        known_generators[how] = (damaging(how), words)
+    known_generators["collapsed"] = (lambda rng: collapsed(oracle, 200, rng), EXPECTED["collapsed"])
     for site in sorted(oracle.table["site"].value_counts().index[:2]):  # the two largest
-        known[f"one site ({site})"] = (lambda _, s=site: one_site(oracle, s), ("site",))
-    return known
+        known_generators[f"one site ({site})"] = (lambda _, s=site: one_site(oracle, s), ("site",))
+    return known_generators
 
 
 def copier(train: SliceSet, how: str, n: int, rng: np.random.Generator) -> SliceSet:
@@ -155,7 +155,7 @@ def blurred(images: Floats, sigma: float) -> Floats:
 def rolled(images: Floats, moves: Floats) -> Floats:
     """Each image shifted by its own number of rows and columns; at the frame there is air."""
     return np.stack(
-        [np.roll(one, tuple(by), (-2, -1)) for one, by in zip(images, moves, strict=True)]
+        [np.roll(image, tuple(by), (-2, -1)) for image, by in zip(images, moves, strict=True)]
     )
 
 

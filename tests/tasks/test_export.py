@@ -123,9 +123,9 @@ def test_the_bundles_network_does_what_its_metadata_say(workspace: Path) -> None
 
 
 def test_the_bundles_metadata_have_every_key_of_the_specification(workspace: Path) -> None:
-    found = json.loads((workspace / "bundle/configs/metadata.json").read_text())
-    assert found.keys() >= MANDATORY
-    data = found["network_data_format"]
+    metadata = json.loads((workspace / "bundle/configs/metadata.json").read_text())
+    assert metadata.keys() >= MANDATORY
+    data = metadata["network_data_format"]
     assert data["inputs"]["image"].keys() >= TENSOR
     assert data["outputs"]["pred"].keys() >= TENSOR
     assert data["outputs"]["pred"]["channel_def"] == {"0": "FLAIR", "1": "T1", "2": "tumour mask"}
@@ -226,14 +226,14 @@ def test_exports_repeat_byte_for_byte(workspace: Path, name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("verdict", "said"), [("rejected", "the gate rejected"), ("", "has not judged")]
+    ("verdict", "message"), [("rejected", "the gate rejected"), ("", "has not judged")]
 )
 def test_only_anyway_exports_what_the_gate_did_not_accept_and_marks_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     verdict: str,
-    said: str,
+    message: str,
 ) -> None:
     clone(tmp_path)
     if verdict:
@@ -242,7 +242,7 @@ def test_only_anyway_exports_what_the_gate_did_not_accept_and_marks_it(
     with pytest.raises(SystemExit) as ended:
         call(export_cli, "--format", "medigan", "--out", "out")
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not Path("out").exists()
     call(export_cli, "--format", "medigan", "--out", "out", "--anyway")
     assert f"drew: {verdict or 'not judged'}" in Path("out/README.md").read_text()

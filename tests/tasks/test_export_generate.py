@@ -94,8 +94,8 @@ def test_the_stage_and_the_command_generate_the_same_slices(here: Path) -> None:
     stage_generate.main("0")
     found = read_slice_set(Path("data/synthetic/0"), "samples.parquet")
     info, weights = read_generator_info(Path("data/gan/0"))
-    wish = info.sampling_request(count=len(found), label="both", seed=5)
-    drawn = list(generate_slices(load_packed_generator(info, weights), info, wish))
+    request = info.sampling_request(count=len(found), label="both", seed=5)
+    drawn = list(generate_slices(load_packed_generator(info, weights), info, request))
     assert [one.seed for _, one in drawn] == found.table["seed"].tolist()
     for row, (_, one) in enumerate(drawn):
         assert np.array_equal(one.image, found.images[row])
@@ -131,7 +131,7 @@ def test_the_png_files_are_an_image_folder_that_judge_reads(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--count", "0"], "0 is too few"),
         (["--count", "1", "--seed", "-1"], "no whole number"),
@@ -142,12 +142,12 @@ def test_the_png_files_are_an_image_folder_that_judge_reads(here: Path) -> None:
     ],
 )
 def test_wrong_options_end_with_two_and_one_line(
-    here: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+    here: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         ask(here / "out", *words)
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert message in capsys.readouterr().err.splitlines()[-1]
     assert not any(here.iterdir())
 
 

@@ -69,8 +69,8 @@ def test_few_patients_go_from_slices_to_lift(
         for arm in ARMS:
             downstream(task, arm)
     lift()
-    found = json.loads((tmp_path / "data/lift.json").read_text())
-    for task, claim in found["claim"].items():
-        assert (claim == "not measured") is not accepted or found["reasons"][task], claim
+    results = json.loads((tmp_path / "data/lift.json").read_text())
+    for task, claim in results["claim"].items():
+        assert (claim == "not measured") is not accepted or results["reasons"][task], claim
         if not accepted:
-            assert any("too few added slices" in reason for reason in found["reasons"][task])
+            assert any("too few added slices" in reason for reason in results["reasons"][task])

@@ -43,43 +43,43 @@ def accepted() -> GateResult:
 
 
 def test_fresh_patients_of_the_simulator_are_accepted() -> None:
-    found = accepted()
-    assert found.verdict == "accepted", found.reasons
-    assert found.images["accepted"] >= 0.9 * found.images["n"]
-    assert all(one.method and one.n > 0 for one in found.measures.values())
-    extrapolated = next(name for name in found.measures if name.startswith("FD∞"))
-    for name, one in found.measures.items():
-        low, high = one.value_ci95 or (np.nan, np.nan)
-        assert low <= (one.value or np.nan) <= high, name
-        assert (one.null95 is None) == (name == extrapolated), name
-    agreement = found.measures["mask_agreement"]
+    result = accepted()
+    assert result.verdict == "accepted", result.reasons
+    assert result.images["accepted"] >= 0.9 * result.images["n"]
+    assert all(measure.method and measure.n > 0 for measure in result.measures.values())
+    extrapolated = next(name for name in result.measures if name.startswith("FD∞"))
+    for name, measure in result.measures.items():
+        low, high = measure.value_ci95 or (np.nan, np.nan)
+        assert low <= (measure.value or np.nan) <= high, name
+        assert (measure.null95 is None) == (name == extrapolated), name
+    agreement = result.measures["mask_agreement"]
     assert agreement.baseline is not None and agreement.baseline > 0.4
-    assert found.as_json()["weights"].keys() == {next(iter(found.measures))}
+    assert result.as_json()["weights"].keys() == {next(iter(result.measures))}
 
 
 def test_every_measure_is_had_for_labels_sizes_and_sites() -> None:
-    found = accepted()
+    result = accepted()
     names = {"label 0", "label 1", "tumour size small", "site A", "site B"}
-    assert names <= set(found.subgroups)
+    assert names <= set(result.subgroups)
     for name in ("label 1", "site A"):
-        mine = set(found.subgroups[name].measures)
-        assert mine == set(found.measures) - ({"site_coverage"} if "site" in name else set())
+        measured = set(result.subgroups[name].measures)
+        assert measured == set(result.measures) - ({"site_coverage"} if "site" in name else set())
 
 
 def test_masks_of_other_slices_are_doubted_by_a_segmenter_too() -> None:
-    found = judged_damaged("masks swapped")
-    assert "mask_agreement" in " ".join(found.reasons), found.reasons
+    result = judged_damaged("masks swapped")
+    assert "mask_agreement" in " ".join(result.reasons), result.reasons
 
 
 def test_a_generator_of_one_site_leaves_the_other_out() -> None:
-    found = judged(oracle().select((oracle().table["site"] == "B").to_numpy()))
-    assert [reason.split(":")[0] for reason in found.reasons] == ["site_coverage"]
+    result = judged(oracle().select((oracle().table["site"] == "B").to_numpy()))
+    assert [reason.split(":")[0] for reason in result.reasons] == ["site_coverage"]
 
 
 def test_a_generator_of_easy_tumours_is_warned_which_ones_it_leaves_out() -> None:
     area = oracle().masks.sum(axis=(1, 2))
-    found = judged(oracle().select((area == 0) | (area > np.median(area[area > 0]))))
-    assert "rare: 0% of synthetic tumours" in str(found.subgroups["tumour size small"].warning)
+    result = judged(oracle().select((area == 0) | (area > np.median(area[area > 0]))))
+    assert "rare: 0% of synthetic tumours" in str(result.subgroups["tumour size small"].warning)
 
 
 def test_without_a_limit_the_ratio_of_chance_is_the_limit() -> None:
@@ -95,10 +95,10 @@ def test_without_a_limit_the_ratio_of_chance_is_the_limit() -> None:
 def test_slices_without_masks_are_not_blamed_for_them() -> None:
     bare = as_synthetic(oracle())
     table = bare.table.assign(masked=False)
-    found = evaluate(SliceSet(bare.images, np.zeros_like(bare.masks), table), real(), CONFIG)
-    assert found.verdict == "accepted", found.reasons
-    assert found.measures["mask_agreement"].ratio is None
-    assert found.measures["tumor_size"].ratio is None
+    result = evaluate(SliceSet(bare.images, np.zeros_like(bare.masks), table), real(), CONFIG)
+    assert result.verdict == "accepted", result.reasons
+    assert result.measures["mask_agreement"].ratio is None
+    assert result.measures["tumor_size"].ratio is None
 
 
 @pytest.mark.verify
@@ -139,21 +139,21 @@ def test_weights_given_by_path_add_their_distance_and_their_hash(tmp_path: Path)
                   inception=str(tmp_path / "fid.safetensors"))  # fmt: skip
     few = np.arange(40)
     sides = [real().train.select(few), real().val.select(few)]
-    found = evaluate(as_synthetic(oracle().select(few)), prepare_reference(*sides, config), config)
-    fid = found.measures["FID"]
+    result = evaluate(as_synthetic(oracle().select(few)), prepare_reference(*sides, config), config)
+    fid = result.measures["FID"]
     assert fid.limit is None
     assert fid.ratio is not None and fid.ratio > 0
-    assert found.weights["FID"][:12] in fid.method
-    assert found.measures["mask_agreement"].ratio is None
+    assert result.weights["FID"][:12] in fid.method
+    assert result.measures["mask_agreement"].ratio is None
 
 
 def test_pixels_that_are_no_numbers_are_rejected_one_by_one() -> None:
     images = oracle().images[:40].copy()
     images[3, 0, 10, 10] = np.nan
     images[4] *= 3
-    found = judged(SliceSet(images, oracle().masks[:40], oracle().table[:40]))
-    assert found.samples["reason"].tolist()[3:5] == ["broken", "broken"]
-    assert found.images["accepted"] >= 35
+    result = judged(SliceSet(images, oracle().masks[:40], oracle().table[:40]))
+    assert result.samples["reason"].tolist()[3:5] == ["broken", "broken"]
+    assert result.images["accepted"] >= 35
 
 
 @pytest.mark.verify

@@ -63,23 +63,23 @@ def without_outlines(slices: SliceSet, keep: float) -> SliceSet:
 
 @pytest.mark.parametrize("others", [1, 2, 3])
 def test_a_scarce_label_is_left_out_and_the_other_judged_in_full(others: int) -> None:
-    found = judged(joined(of_label(oracle(), 1, 45), of_label(oracle(), 0, others)))
-    assert found.verdict == "accepted", found.reasons
-    assert f"{others} synthetic slices without tumour" in found.not_measured["label_0"]
-    assert found.measures[FRECHET].n >= 20  # the validation patients' tumours
-    assert all(one.ratio is not None for name, one in found.measures.items()
-               if one.limit is not None and name != "site_coverage")  # fmt: skip
+    result = judged(joined(of_label(oracle(), 1, 45), of_label(oracle(), 0, others)))
+    assert result.verdict == "accepted", result.reasons
+    assert f"{others} synthetic slices without tumour" in result.not_measured["label_0"]
+    assert result.measures[FRECHET].n >= 20  # the validation patients' tumours
+    assert all(measure.ratio is not None for name, measure in result.measures.items()
+               if measure.limit is not None and name != "site_coverage")  # fmt: skip
 
 
 def test_a_set_without_any_tumour_is_not_accepted_beside_patients_who_have_them() -> None:
-    found = judged(of_label(oracle(), 0, 90))
-    assert found.verdict == "rejected"
-    assert "label_1: not measured: 0 synthetic slices with tumour" in " ".join(found.reasons)
-    assert "no outlined tumour on the side of: synthetic" in found.not_measured["tumor_size"]
+    result = judged(of_label(oracle(), 0, 90))
+    assert result.verdict == "rejected"
+    assert "label_1: not measured: 0 synthetic slices with tumour" in " ".join(result.reasons)
+    assert "no outlined tumour on the side of: synthetic" in result.not_measured["tumor_size"]
     lenient = CONFIG.model_copy(update={"required": ()})
     free = evaluate(as_synthetic(of_label(oracle(), 0, 90)), real(), lenient)
     assert free.verdict == "accepted", free.reasons
-    assert free.not_measured == found.not_measured
+    assert free.not_measured == result.not_measured
 
 
 def test_labels_are_drawn_as_often_as_the_scarcest_side_has_them() -> None:
@@ -127,22 +127,22 @@ def few_patients(count: int) -> GateResult:
 
 
 def test_what_too_few_patients_do_not_suffice_for_is_reported_and_prevents_acceptance() -> None:
-    found = few_patients(3)
+    result = few_patients(3)
     for name in ("diversity", "spectrum"):  # beside validation, and beside training patients
-        assert "no range of chance" in found.not_measured[name]
-        assert found.measures[name].limit is None
-    assert "validation tumours" in found.not_measured["tumor_copies"]
-    assert found.verdict == "rejected"
-    said = " ".join(found.reasons)
-    assert "diversity: not measured" in said
-    assert "validation tumours to set its limits by, at least 20 are needed" in said
-    assert json.dumps(found.as_json())
+        assert "no range of chance" in result.not_measured[name]
+        assert result.measures[name].limit is None
+    assert "validation tumours" in result.not_measured["tumor_copies"]
+    assert result.verdict == "rejected"
+    reasons = " ".join(result.reasons)
+    assert "diversity: not measured" in reasons
+    assert "validation tumours to set its limits by, at least 20 are needed" in reasons
+    assert json.dumps(result.as_json())
 
 
 def test_a_rejection_for_what_is_missing_names_the_key_that_goes_on_without() -> None:
-    said = " ".join(few_patients(3).reasons)
-    assert "take tumor_copies out of gate.required to accept without" in said
-    assert "set gate.limits.diversity to a figure" in said
+    reasons = " ".join(few_patients(3).reasons)
+    assert "take tumor_copies out of gate.required to accept without" in reasons
+    assert "set gate.limits.diversity to a figure" in reasons
     bare = " ".join(judged(of_label(oracle(), 0, 90)).reasons)
     assert "gate.required lists label_1" in bare  # which the set itself lacks: not waved through
     assert "take label_1 out" not in bare
@@ -152,15 +152,17 @@ def test_tumours_of_one_validation_patient_cannot_be_held_against_each_other() -
     """The gate compares them with tumours of other unseen patients; `slices` counts likewise."""
     val = real().val
     tumours = val.table.loc[val.table["label"] == 1, "subject"]
-    one = tumours.value_counts().index[0]
+    subject = tumours.value_counts().index[0]
     others = val.table["subject"].isin(set(val.table["subject"]) - set(tumours))
-    alone = val.select((others | (val.table["subject"] == one)).to_numpy())
+    alone = val.select((others | (val.table["subject"] == subject)).to_numpy())
     if others.sum() == 0:  # everybody has tumours: the others keep their slices without
-        alone = val.select(((val.table["label"] == 0) | (val.table["subject"] == one)).to_numpy())
-    said = why_not_measured(real().train.table, alone.table)["tumor_copies"]
-    assert "in one patient" in said and "two patients with tumours" in said
-    found = evaluate(as_synthetic(oracle()), prepare_reference(real().train, alone, QUICK), QUICK)
-    assert found.not_measured["tumor_copies"].startswith("0 validation tumours")
+        alone = val.select(
+            ((val.table["label"] == 0) | (val.table["subject"] == subject)).to_numpy()
+        )
+    missing = why_not_measured(real().train.table, alone.table)["tumor_copies"]
+    assert "in one patient" in missing and "two patients with tumours" in missing
+    result = evaluate(as_synthetic(oracle()), prepare_reference(real().train, alone, QUICK), QUICK)
+    assert result.not_measured["tumor_copies"].startswith("0 validation tumours")
 
 
 def test_tumours_without_outlines_are_not_slices_without_tumour() -> None:
@@ -179,9 +181,9 @@ def test_tumours_without_outlines_are_not_slices_without_tumour() -> None:
             (train, real().seen), (train.select(outlined), real().seen.select(outlined))
         )
     ]  # fmt: skip
-    ours, theirs = (one.segmenter for one in models)
-    assert ours is not None and theirs is not None
-    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+    partly_outlined, outlined_only = (one.segmenter for one in models)
+    assert partly_outlined is not None and outlined_only is not None
+    for a, b in zip(partly_outlined.parameters(), outlined_only.parameters(), strict=True):
         np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())
 
 
@@ -236,8 +238,8 @@ def test_a_set_that_cannot_be_judged_is_rejected_with_the_reason_and_the_key(
 def test_the_judge_of_folders_still_rejects_what_it_cannot_judge() -> None:
     val = real().val
     with pytest.raises(CannotJudgeError, match="1 validation patient"):
-        one = (val.table["subject"] == val.table["subject"][0]).to_numpy()
-        prepare_reference(real().train, val.select(one), QUICK)
+        of_one_patient = (val.table["subject"] == val.table["subject"][0]).to_numpy()
+        prepare_reference(real().train, val.select(of_one_patient), QUICK)
 
 
 def test_the_segmenter_asks_for_as_many_tumours_as_is_said_beforehand() -> None:
@@ -248,10 +250,10 @@ def test_what_the_gate_will_lack_is_known_from_the_table_of_slices() -> None:
     table = pd.DataFrame({"label": [0, 1] * 30, "subject": np.repeat(list("abcdef"), 10)})
     train, val = table[:40], table[40:].assign(mask_known=[True] * 18 + [False] * 2)
     assert not why_no_verdict(train, val)
-    said = why_not_measured(train, val)
-    assert set(said) == {"tumor_copies"}
-    assert "9 validation slices with an outlined tumour" in said["tumor_copies"]
-    assert "at least 20 are needed (11 more)" in said["tumor_copies"]
+    missing = why_not_measured(train, val)
+    assert set(missing) == {"tumor_copies"}
+    assert "9 validation slices with an outlined tumour" in missing["tumor_copies"]
+    assert "at least 20 are needed (11 more)" in missing["tumor_copies"]
     assert "4 to validate" in (why_no_null_range(train, val) or "")
     (why,) = why_no_verdict(table[:15], val)
     assert "15 training slices" in why and "slices.training_slices" in why

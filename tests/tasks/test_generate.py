@@ -47,11 +47,11 @@ def test_another_seed_gives_other_slices(workspace: Path) -> None:
 
 def test_masks_agree_with_labels_and_redraws_are_recorded(workspace: Path) -> None:
     fake_generator(workspace)
-    found = drawn(workspace)
-    assert np.array_equal(found.masks.any((1, 2)), found.table["label"] == 1)
+    generated = drawn(workspace)
+    assert np.array_equal(generated.masks.any((1, 2)), generated.table["label"] == 1)
     summary = json.loads((workspace / "data/synthetic/0/summary.json").read_text())
-    assert summary["redraws"] == found.table["redraws"].sum()
-    assert sum(summary["written"].values()) == len(found)
+    assert summary["redraws"] == generated.table["redraws"].sum()
+    assert sum(summary["written"].values()) == len(generated)
     weights = (workspace / "data/gan/0/generator.safetensors").read_bytes()
     assert summary["generator_sha256"] == hashlib.sha256(weights).hexdigest()
 
@@ -60,8 +60,8 @@ def test_a_generator_without_masks_leaves_its_tumour_slices_out(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake_generator(workspace)
-    found = drawn(workspace, min_tumor_px=SIZE * SIZE + 1, count=20, attempts=2)
-    assert not (found.table["label"] == 1).any()
+    generated = drawn(workspace, min_tumor_px=SIZE * SIZE + 1, count=20, attempts=2)
+    assert not (generated.table["label"] == 1).any()
     assert "never agreed" in capsys.readouterr().err
 
 
@@ -71,10 +71,10 @@ def test_labels_without_masks_train_a_generator_whose_masks_say_nothing(workspac
     np.save(masks, np.zeros_like(np.load(masks)))
     train_gan.main("0")
     generate.main("0")
-    found = read_slice_set(workspace / "data/synthetic/0", "samples.parquet")
-    assert set(found.table["label"]) == {0, 1}
-    assert not found.table["masked"].any()
-    assert not found.masks.any()
+    generated = read_slice_set(workspace / "data/synthetic/0", "samples.parquet")
+    assert set(generated.table["label"]) == {0, 1}
+    assert not generated.table["masked"].any()
+    assert not generated.masks.any()
     history = pd.read_csv(workspace / "data/gan/0/history.csv")
     assert history["mask_missing"].isna().all()
     assert not history["event"].fillna("").str.contains("no mask").any()
@@ -133,11 +133,11 @@ def test_external_slices_are_used_unchanged(workspace: Path) -> None:
     images, masks = elsewhere(workspace)
     np.save(workspace / "other/images.npy", images)
     np.save(workspace / "other/masks.npy", masks)
-    found = drawn(workspace, source="other", count=2)
-    assert len(found) == 6  # a given folder is never cut short
-    assert np.allclose(found.images[:, 0], images / 127.5 - 1, atol=1e-3)
-    assert np.array_equal(found.masks, masks)
-    assert found.table["label"].tolist() == [1, 0, 1, 0, 1, 0]
+    generated = drawn(workspace, source="other", count=2)
+    assert len(generated) == 6  # a given folder is never cut short
+    assert np.allclose(generated.images[:, 0], images / 127.5 - 1, atol=1e-3)
+    assert np.array_equal(generated.masks, masks)
+    assert generated.table["label"].tolist() == [1, 0, 1, 0, 1, 0]
 
 
 def test_png_and_nifti_files_read_as_the_arrays_they_were(workspace: Path) -> None:
@@ -156,10 +156,10 @@ def test_png_and_nifti_files_read_as_the_arrays_they_were(workspace: Path) -> No
                     affine = np.diag([-1.0, -1.0, 1.0, 1.0])  # to the left, to the back
                     nifti = nib.Nifti1Image(plane.T[:, :, None], affine)
                     nib.save(nifti, folder / f"{name}.nii.gz")
-        found = read_image_folder(folder)
-        assert np.array_equal(found.images, expected.images)
-        assert found.masks is not None and np.array_equal(found.masks, expected.masks)
-        assert np.array_equal(found.labels, expected.labels)
+        generated = read_image_folder(folder)
+        assert np.array_equal(generated.images, expected.images)
+        assert generated.masks is not None and np.array_equal(generated.masks, expected.masks)
+        assert np.array_equal(generated.labels, expected.labels)
 
 
 def refused(workspace: Path) -> str:

@@ -55,8 +55,8 @@ def test_a_requested_area_changes_tumour_slices_only() -> None:
     generator, cpu = conditioned(), torch.device("cpu")
     torch.nn.init.normal_(generator.head.weight, 0, 2)
     free, large = (
-        {one.seed: one for one in sample_generator(generator, wish, cpu)}
-        for wish in (WISH, asked(tumor_area_mm2=4000.0))
+        {sample.seed: sample for sample in sample_generator(generator, request, cpu)}
+        for request in (WISH, asked(tumor_area_mm2=4000.0))
     )
     shared = free.keys() & large.keys()
     same = {seed: (free[seed].image == large[seed].image).all() for seed in shared}
@@ -85,8 +85,10 @@ def test_after_some_training_tumours_have_the_requested_area(
     generator = load_generator(tmp_path / "data/gan/0", torch.device("cpu"))
     asked_px, drawn_px = [], []
     for area in (27, 36, 45):  # pixels of 9 mm²; the training discs have 21 to 51
-        wish = asked(count=64, tumor_share=1.0, tumor_area_mm2=9.0 * area)
-        masks = [one.mask for one in sample_generator(generator, wish, torch.device("cpu"))]
+        request = asked(count=64, tumor_share=1.0, tumor_area_mm2=9.0 * area)
+        masks = [
+            sample.mask for sample in sample_generator(generator, request, torch.device("cpu"))
+        ]
         asked_px += [area] * len(masks)
         drawn_px += [int(mask.sum()) for mask in masks]
     assert spearmanr(asked_px, drawn_px).statistic > 0.6

@@ -63,8 +63,8 @@ def test_voxels_outside_the_brain_become_zero_unless_stripped_before(
     data, inside = head()
     monkeypatch.setattr(brain_extraction, "segment_brain", lambda _: inside)
     before = Volume(np.where(inside, data, 0) if stripped else data, np.eye(4))
-    after, said = brain_extraction.extract_brain(before)
-    assert said == ("stripped before" if stripped else "extracted")
+    after, message = brain_extraction.extract_brain(before)
+    assert message == ("stripped before" if stripped else "extracted")
     assert np.array_equal(after.data, np.where(inside, data, 0))
     assert after.data.dtype == data.dtype
 

@@ -71,8 +71,8 @@ def shift(points: np.ndarray, *by: float) -> np.ndarray:
     return points + np.array(by)
 
 
-def dice(one: np.ndarray, other: np.ndarray) -> float:
-    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    return float(2 * (first & second).sum() / (first.sum() + second.sum()))
 
 
 THICK, THIN = (0.9, 0.9, 5.0), (1.0, 1.0, 1.0)
@@ -103,11 +103,11 @@ def test_a_sphere_keeps_its_shape_and_volume_whatever_the_planes(
     gap: float, planes: np.ndarray, image: Volume, least: float
 ) -> None:
     for offset in (0.0, 0.13 * gap, 0.5 * gap):
-        found = rasterise_contours(Contours((tuple(circles(gap, offset, planes)),)), image) > 0
+        mask = rasterise_contours(Contours((tuple(circles(gap, offset, planes)),)), image) > 0
         voxel = abs(np.linalg.det(image.affine[:3, :3]))
-        assert dice(found, sphere(image)) > least
-        assert found.sum() * voxel == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.11)
-        along = np.flatnonzero(found.any(axis=(0, 1)))
+        assert dice(mask, sphere(image)) > least
+        assert mask.sum() * voxel == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.11)
+        along = np.flatnonzero(mask.any(axis=(0, 1)))
         assert np.array_equal(along, np.arange(along[0], along[-1] + 1))  # no stripes
 
 
@@ -115,12 +115,14 @@ def test_regions_drawn_together_or_one_by_one_give_the_same_mask() -> None:
     image = grid((1.3, 1.1, 4.0))
     rings = circles(2, 0.3, AXIAL, radius=9)
     shifted = [shift(ring, 12, -9, 6) for ring in circles(2, 0.3, AXIAL, radius=7)]
-    one, other = (rasterise_contours(Contours((tuple(part),)), image) for part in (rings, shifted))
+    first, second = (
+        rasterise_contours(Contours((tuple(part),)), image) for part in (rings, shifted)
+    )
     both = rasterise_contours(Contours((tuple(rings), tuple(shifted))), image)
-    assert np.array_equal(both, one | other)
-    assert np.array_equal(rasterise_contours(Contours((tuple(reversed(rings)),)), image), one)
+    assert np.array_equal(both, first | second)
+    assert np.array_equal(rasterise_contours(Contours((tuple(reversed(rings)),)), image), first)
     assert np.array_equal(
-        rasterise_contours(Contours((tuple(r[::-1] for r in rings),)), image), one
+        rasterise_contours(Contours((tuple(r[::-1] for r in rings),)), image), first
     )
 
 
@@ -136,27 +138,27 @@ def test_a_hole_stays_a_hole_between_planes() -> None:
     image = grid(THIN)
     for gap in (1, 4):
         drawn = (*circles(gap, 0, AXIAL), *circles(gap, 0, AXIAL, radius=9))
-        found = rasterise_contours(Contours((drawn,)), image) > 0
+        mask = rasterise_contours(Contours((drawn,)), image) > 0
         shell = sphere(image) & ~sphere(image, 9)
-        assert dice(found, shell) > 0.93
-        assert not found[tuple(size // 2 for size in found.shape)]
+        assert dice(mask, shell) > 0.93
+        assert not mask[tuple(size // 2 for size in mask.shape)]
 
 
 def test_pieces_of_one_region_are_not_bridged() -> None:
     image = grid(THIN)
     low = [shift(ring, -14, 0, -20) for ring in circles(2, 0, AXIAL, radius=7)]
     high = [shift(ring, 14, 0, 14) for ring in circles(2, 0, AXIAL, radius=7)]
-    found = rasterise_contours(Contours((tuple(low + high),)), image) > 0
+    mask = rasterise_contours(Contours((tuple(low + high),)), image) > 0
     apart = rasterise_contours(Contours((tuple(low), tuple(high))), image) > 0
-    assert np.array_equal(found, apart)
-    assert not found[:, :, 36:46].any()
+    assert np.array_equal(mask, apart)
+    assert not mask[:, :, 36:46].any()
 
 
 def test_a_slice_left_out_inside_a_tumour_is_filled_between() -> None:
     image, rings = grid(THICK), circles(5, 0, AXIAL)
     full = rasterise_contours(Contours((tuple(rings),)), image) > 0
-    found = rasterise_contours(Contours((tuple(rings[:3] + rings[4:]),)), image) > 0
-    assert dice(found, full) > 0.97
+    mask = rasterise_contours(Contours((tuple(rings[:3] + rings[4:]),)), image) > 0
+    assert dice(mask, full) > 0.97
 
 
 def test_planes_too_far_apart_are_rejected() -> None:
@@ -167,8 +169,8 @@ def test_planes_too_far_apart_are_rejected() -> None:
 def test_a_lesion_thinner_than_half_a_slice_does_not_vanish() -> None:
     image = grid(THICK)
     disc = [shift(ring, 0, 0, 1) for ring in circles(1, 0, AXIAL, radius=6)[5:7]]
-    found = rasterise_contours(Contours((tuple(disc),)), image) > 0
-    assert np.flatnonzero(found.any(axis=(0, 1))).tolist() == [image.data.shape[2] // 2]
+    mask = rasterise_contours(Contours((tuple(disc),)), image) > 0
+    assert np.flatnonzero(mask.any(axis=(0, 1))).tolist() == [image.data.shape[2] // 2]
 
 
 def test_a_region_smaller_than_a_pixel_does_not_vanish() -> None:
@@ -180,8 +182,8 @@ def test_a_region_smaller_than_a_pixel_does_not_vanish() -> None:
 def test_one_plane_is_as_thick_as_the_slices_it_was_drawn_on() -> None:
     (ring,) = circles(40, 0, AXIAL)
     for steps, slices in (((), 1), (((0.0, 0.0, -5.0),), 5), (((5.0, 0.0, 0.0),), 1)):
-        found = rasterise_contours(Contours(((ring,),), slice_steps=steps), grid(THIN)) > 0
-        assert found.any(axis=(0, 1)).sum() == slices
+        mask = rasterise_contours(Contours(((ring,),), slice_steps=steps), grid(THIN)) > 0
+        assert mask.any(axis=(0, 1)).sum() == slices
     organ = tuple(circles(3, 0, AXIAL, radius=30))
     assert (rasterise_contours(Contours(((ring,),), organ), grid(THIN)) > 0).any(
         axis=(0, 1)
@@ -235,8 +237,8 @@ def test_contours_are_filled_on_their_slices_with_holes(workspace: IngestWorkspa
     truth[4:13, 3:10, 2] = 1
     truth[6:8, 5:7, 2] = 0
     truth[4:7, 3:6, 3] = 1
-    found = workspace.load(manifest["mask"][0])[0]
-    assert np.array_equal(found, canonical(truth, affine).get_fdata())
+    mask = workspace.load(manifest["mask"][0])[0]
+    assert np.array_equal(mask, canonical(truth, affine).get_fdata())
     assert workspace.codes() == []
 
 
@@ -265,8 +267,8 @@ def test_a_derived_structure_does_not_count_as_tumour(workspace: IngestWorkspace
     )
     regions = {"GTV": tumour, "Brain-GTV": brain + tumour, "PTV": brain}
     write_structures(workspace.raw / "x/structures.dcm", workspace.raw / "x", regions)
-    found = workspace.load(workspace.ingest()["mask"][0])[0]
-    assert found.sum() == 6 * 7 * 2
+    mask = workspace.load(workspace.ingest()["mask"][0])[0]
+    assert mask.sum() == 6 * 7 * 2
 
 
 @pytest.mark.parametrize(

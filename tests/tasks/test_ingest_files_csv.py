@@ -133,7 +133,7 @@ def test_the_table_names_patients_slices_and_classes_of_2d_images(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("file,patient\na,b\n", "the first line has file, patient; expected path"),
         ("path,modality\na,T7\n", "line 2: modality is 'T7'; expected one of T1"),
@@ -144,11 +144,11 @@ def test_the_table_names_patients_slices_and_classes_of_2d_images(
     ],
 )
 def test_a_wrong_table_ends_in_one_line_that_names_the_place(
-    workspace: IngestWorkspace, text: str, said: str
+    workspace: IngestWorkspace, text: str, message: str
 ) -> None:
     write_nifti(workspace.raw / "sub-01_FLAIR.nii.gz", anatomy(SHAPE))
     table(workspace, text)
-    with pytest.raises(InputError, match=re.escape(said)):
+    with pytest.raises(InputError, match=re.escape(message)):
         workspace.ingest()
 
 
@@ -209,13 +209,13 @@ def test_scan_lists_patients_with_examples_and_writes_nothing_else(
     mixed_batch(workspace)
     before = set(workspace.root.rglob("*"))
     __main__.main("b", force=False)
-    said = capsys.readouterr().out
-    assert re.search(r"patients\s*│\s*3 │ 01: 2 FLAIR, 2 masks", said)
-    assert "01: 1, 2" in said  # visits
-    assert re.search(r"masks\s*│\s*3 │", said)
-    assert re.search(r"images, FLAIR\s*│\s*5 │", said)
-    assert re.search(r"patient-unknown\s*│\s*1 │ Output_3D_File", said)
-    assert re.search(r"patient-unknown\s*│\s*4 │ anon/slice000", said)
+    message = capsys.readouterr().out
+    assert re.search(r"patients\s*│\s*3 │ 01: 2 FLAIR, 2 masks", message)
+    assert "01: 1, 2" in message  # visits
+    assert re.search(r"masks\s*│\s*3 │", message)
+    assert re.search(r"images, FLAIR\s*│\s*5 │", message)
+    assert re.search(r"patient-unknown\s*│\s*1 │ Output_3D_File", message)
+    assert re.search(r"patient-unknown\s*│\s*4 │ anon/slice000", message)
     new = {
         path.relative_to(workspace.root).as_posix()
         for path in set(workspace.root.rglob("*")) - before

@@ -101,7 +101,7 @@ def test_a_broken_header_is_parsed_as_by_pydicom_or_left_to_it(tmp_path: Path) -
             by_pydicom = header_from_attributes(
                 broken, DicomAttributes(read_by_pydicom(broken, TAGS), parsed_fast=False)
             )
-            found = header_from_attributes(broken, DicomAttributes(parsed_fast, parsed_fast=True))
+            header = header_from_attributes(broken, DicomAttributes(parsed_fast, parsed_fast=True))
         except (
             RejectionError,
             ValueError,
@@ -110,9 +110,9 @@ def test_a_broken_header_is_parsed_as_by_pydicom_or_left_to_it(tmp_path: Path) -
             pydicom.errors.BytesLengthException,
         ):
             continue
-        agreed += found == by_pydicom
-        assert found.offset == by_pydicom.offset
-        assert (found.rows, found.columns, found.bits) == (
+        agreed += header == by_pydicom
+        assert header.offset == by_pydicom.offset
+        assert (header.rows, header.columns, header.bits) == (
             by_pydicom.rows, by_pydicom.columns, by_pydicom.bits,
         )  # fmt: skip
     assert agreed > 60

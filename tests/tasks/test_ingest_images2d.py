@@ -198,9 +198,9 @@ def test_folders_without_a_known_class_are_reported_in_one_line(
         for index in range(3):
             save(workspace.raw / f"{folder}/{folder}{index}.png", grey(index + len(folder)))
     workspace.ingest(allow_unknown_patients=True)
-    said = capfd.readouterr().err
-    assert "6 pictures in 2 folders have no mask, and no folder's name is a known class" in said
-    assert "Kontrolle" not in said
+    output = capfd.readouterr().err
+    assert "6 pictures in 2 folders have no mask, and no folder's name is a known class" in output
+    assert "Kontrolle" not in output
 
 
 def test_a_folder_of_masks_holds_the_masks_of_the_images_beside_it(

@@ -123,7 +123,7 @@ def test_the_regions_are_nested_and_never_hold_a_cavity(
 
 def test_every_convention_can_be_named_in_params() -> None:
     assert set(get_args(LabelConvention)) == {*CONVENTIONS, BINARY}
-    assert all(one.source for readings in CONVENTIONS.values() for one in readings)
+    assert all(reading.source for readings in CONVENTIONS.values() for reading in readings)
 
 
 def test_soft_edges_of_a_drawn_mask_are_cut_at_half_the_maximum() -> None:

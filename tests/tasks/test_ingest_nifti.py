@@ -263,8 +263,8 @@ def test_a_link_out_of_the_batch_is_not_followed(
 def test_a_batch_without_readable_files_ends_in_one_line(workspace: IngestWorkspace) -> None:
     workspace.raw.mkdir(parents=True)
     (workspace.raw / "x.dcm").write_bytes(b"")
-    said = r"no volume could be read \(1 empty-file\); for empty-file: fetch the file"
-    with pytest.raises(InputError, match=said):
+    message = r"no volume could be read \(1 empty-file\); for empty-file: fetch the file"
+    with pytest.raises(InputError, match=message):
         workspace.ingest()
     (workspace.raw / "x.dcm").unlink()
     with pytest.raises(InputError, match="holds no image; put DICOM"):

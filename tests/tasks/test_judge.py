@@ -91,8 +91,8 @@ def test_unseen_patients_are_accepted_and_a_page_is_written(tmp_path: Path) -> N
     write(tmp_path / "real", cohort(16, 12))
     write(tmp_path / "train", cohort(0, 16))
     write(tmp_path / "made", cohort(100, 12), subjects=False)
-    code, said = judge(tmp_path, "--real", "real", "--synthetic", "made", "--train", "train")
-    assert code == 0, said
+    code, output = judge(tmp_path, "--real", "real", "--synthetic", "made", "--train", "train")
+    assert code == 0, output
     verdict = json.loads((tmp_path / "judgement/verdict.json").read_text())
     assert verdict["verdict"] == "accepted"
     page = (tmp_path / "judgement/report.html").read_text()
@@ -109,25 +109,25 @@ def test_copies_are_rejected_also_as_pictures_without_masks(tmp_path: Path) -> N
     for row, image in enumerate(copies.images[:, 0]):
         grey = ((image + 1) * 127.5).round().astype(np.uint8)
         Image.fromarray(grey).save(tmp_path / f"made/{row:03}.png")
-    code, said = judge(tmp_path, "--real", "real", "--synthetic", "made", "--train", "train")
-    assert code == 3, said
-    assert "memorised: 30 of 30" in said
+    code, output = judge(tmp_path, "--real", "real", "--synthetic", "made", "--train", "train")
+    assert code == 3, output
+    assert "memorised: 30 of 30" in output
     page = (tmp_path / "judgement/report.html").read_text()
     assert page.count("refused as a copy") == 8  # of all pairs shown
-    assert "No patients are named" in said
-    assert "The synthetic slices have no masks" in said
+    assert "No patients are named" in output
+    assert "The synthetic slices have no masks" in output
 
 
 def test_arrays_pictures_and_nifti_files_hold_the_same_slices(tmp_path: Path) -> None:
     real = cohort(16, 2)
     expected = image_folders.read_folder(write(tmp_path / "npy", real), name="real").slices
     for kind in ("png", "nii.gz"):
-        found = image_folders.read_folder(
+        slices = image_folders.read_folder(
             write_files(tmp_path / kind, real, kind), name="real"
         ).slices
-        np.testing.assert_allclose(found.images, expected.images, atol=1 / 127)
-        np.testing.assert_array_equal(found.masks, expected.masks)
-        pd.testing.assert_frame_equal(found.table.drop(columns="file"), expected.table)
+        np.testing.assert_allclose(slices.images, expected.images, atol=1 / 127)
+        np.testing.assert_array_equal(slices.masks, expected.masks)
+        pd.testing.assert_frame_equal(slices.table.drop(columns="file"), expected.table)
     bare = image_folders.read_folder(
         write_files(tmp_path / "bare", real, "png", masks=False), name="real"
     )
@@ -238,7 +238,7 @@ def test_what_cannot_be_judged_is_reported_in_one_line(
     real = real.select(real.table["subject"].isin(real.table["subject"].unique()[:3]).to_numpy())
     write(tmp_path / "real", real)
     write(tmp_path / "few", real.select(np.arange(3)))
-    code, said = judge(tmp_path, "--real", "real", *words)
+    code, output = judge(tmp_path, "--real", "real", *words)
     assert code == 2
-    assert line in said
-    assert len(said.strip().splitlines()) == 1
+    assert line in output
+    assert len(output.strip().splitlines()) == 1

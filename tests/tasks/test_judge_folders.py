@@ -107,16 +107,16 @@ def test_arrays_are_read_as_they_were_meant_or_rejected(
 ) -> None:
     images, masks = heads(n)
     folder = fresh(tmp_path)
-    change, known = RANGES[values]
+    change, expected = RANGES[values]
     np.save(folder / "images.npy", AXES[axes](change(images)))
     np.save(folder / "masks.npy", masks)
     try:
         side = image_folders.read_folder(folder, name="real")
     except InputError as error:
         assert "\n" not in str(error)
-        assert not (known and axes in ("(N,H,W)", "(N,1,H,W)", "(N,H,W,1)"))
+        assert not (expected and axes in ("(N,H,W)", "(N,1,H,W)", "(N,H,W,1)"))
         return
-    assert known
+    assert expected
     assert np.allclose(side.slices.images, images[:, None], atol=1 / 127)
     assert np.array_equal(side.slices.masks, masks)
     assert side.assumed["range"] and side.assumed["axes"]
@@ -319,8 +319,8 @@ def test_sites_of_one_side_only_are_left_out_and_reported(tmp_path: Path) -> Non
         if name == "--train":
             write_rows(folder / "slices.csv", ["subject", "site"], [[i, "A"] for i in range(20)])
         sides[name] = image_folders.read_folder(folder, name="real").slices
-    kept, note = image_folders.drop_lonely_sites(sides)
-    assert all("site" not in side.table for side in kept.values())
+    shared_sites, note = image_folders.drop_lonely_sites(sides)
+    assert all("site" not in side.table for side in shared_sites.values())
     assert note is not None and "--real" in note
 
 
@@ -331,14 +331,14 @@ def test_what_was_assumed_is_one_line_and_stands_in_the_verdict(tmp_path: Path) 
         np.save(tmp_path / f"{name}/images.npy", ((images + 1) / 2)[..., None])
         ids = [[f"{name}{row // 3}", "A"] for row in range(n)]
         write_rows(tmp_path / f"{name}/slices.csv", ["subject", "site"][: 2 - (name == "real")],
-                   [one[: 2 - (name == "real")] for one in ids])  # fmt: skip
-    code, said = judge_in_a_process(
+                   [fields[: 2 - (name == "real")] for fields in ids])  # fmt: skip
+    code, output = judge_in_a_process(
         tmp_path, "--real", "real", "--synthetic", "made", "--train", "train"
     )
-    assert code in (0, 3), said
-    (line,) = [line for line in said.splitlines() if line.startswith("assumed:")]
+    assert code in (0, 3), output
+    (line,) = [line for line in output.splitlines() if line.startswith("assumed:")]
     assert "channels last" in line and "floats in [0, 1]" in line
     verdict = (tmp_path / "judgement/verdict.json").read_text()
     assert '"range": "floats in [0, 1], air at 0"' in verdict
-    assert "Sites are named for --train" in said
-    assert not re.search("Warning", said)
+    assert "Sites are named for --train" in output
+    assert not re.search("Warning", output)

@@ -24,14 +24,14 @@ from tests.tasks.synthetic_cohort import as_synthetic, simulated
 
 def called(slices: SliceSet) -> dict[str, np.ndarray]:
     """What each detector of copies says of the slices."""
-    found = memorisation.measure_similarity(
+    similarity = memorisation.measure_similarity(
         slices,
         compute_slice_features(slices, device="cpu"),
         (real().train, real().seen),
         (real().val, real().unseen),
         max_shift=CONFIG.max_shift,
     )
-    return memorisation.detected_copies(found, real().thresholds)
+    return memorisation.detected_copies(similarity, real().thresholds)
 
 
 def share(slices: SliceSet) -> float:
@@ -48,22 +48,22 @@ def share(slices: SliceSet) -> float:
 )
 def test_copies_are_found_however_they_were_changed(hows: tuple[str, ...]) -> None:
     n = 8 if len(hows) == 3 else 40
-    found = {how: share(copier(real().train, how, n, rng())) for how in hows}
-    assert min(found.values()) >= 0.95, found
+    shares = {how: share(copier(real().train, how, n, rng())) for how in hows}
+    assert min(shares.values()) >= 0.95, shares
 
 
 def test_a_copier_is_called_a_copier() -> None:
-    found = judged(copier(real().train, "shift+noise", 30, rng()))
-    assert found.verdict == "rejected"
-    assert found.reasons[0].startswith("memorised")
-    assert found.images["memorised"] >= 0.95 * found.images["n"]
-    assert found.samples["memorised_by"].str.contains("correlation").mean() >= 0.95
+    result = judged(copier(real().train, "shift+noise", 30, rng()))
+    assert result.verdict == "rejected"
+    assert result.reasons[0].startswith("memorised")
+    assert result.images["memorised"] >= 0.95 * result.images["n"]
+    assert result.samples["memorised_by"].str.contains("correlation").mean() >= 0.95
 
 
 def test_a_tumour_in_another_brain_is_found_by_the_tumour_alone() -> None:
-    found = called(transplanted(oracle(), real().train, 30, rng()))
-    assert found["tumor"].mean() >= 0.6, found["tumor"].mean()
-    assert found["correlation"].mean() <= 0.2
+    detected = called(transplanted(oracle(), real().train, 30, rng()))
+    assert detected["tumor"].mean() >= 0.6, detected["tumor"].mean()
+    assert detected["correlation"].mean() <= 0.2
 
 
 @pytest.mark.verify
@@ -71,12 +71,18 @@ def test_a_tumour_in_another_brain_is_found_by_the_tumour_alone() -> None:
 def test_no_single_detector_suffices() -> None:
     """Turned by 8 degrees, scaled by 5 %, blended: found as far as it goes, by different ones."""
     hard = ("rotate", "scale", "blend")
-    found = {how: called(copier(real().train, how, 60, rng())) for how in hard}
-    rates = {how: {name: hit.mean() for name, hit in one.items()} for how, one in found.items()}
+    detected = {how: called(copier(real().train, how, 60, rng())) for how in hard}
+    rates = {
+        how: {name: hit.mean() for name, hit in by_detector.items()}
+        for how, by_detector in detected.items()
+    }
     assert rates["scale"]["ssim"] >= 0.9, rates
     assert rates["blend"]["ssim"] > rates["blend"]["correlation"] + 0.2, rates
     assert rates["rotate"]["correlation"] > rates["rotate"]["ssim"] + 0.1, rates
-    together = {how: np.any(list(one.values()), axis=0).mean() for how, one in found.items()}
+    together = {
+        how: np.any(list(by_detector.values()), axis=0).mean()
+        for how, by_detector in detected.items()
+    }
     assert together["rotate"] >= 0.25, together
     assert together["blend"] >= 0.3, together
 
@@ -89,11 +95,11 @@ def test_planted_copies_are_found_and_the_innocent_left_alone() -> None:
         np.concatenate([innocent.masks, planted.masks]),
         pd.concat([innocent.table, planted.table], ignore_index=True),
     )
-    found = judged(mixed)
-    guilty = (found.samples["reason"] == "memorised").to_numpy()
+    result = judged(mixed)
+    guilty = (result.samples["reason"] == "memorised").to_numpy()
     assert guilty[60:].mean() >= 0.95
     assert guilty[:60].mean() <= 0.05
-    assert found.verdict == "rejected"
+    assert result.verdict == "rejected"
 
 
 @pytest.mark.parametrize(
@@ -110,24 +116,24 @@ def test_planted_copies_are_found_and_the_innocent_left_alone() -> None:
     ],
 )
 def test_a_fault_is_named(how: str, word: str) -> None:
-    found = judged_damaged(how)
-    assert found.verdict == "rejected"
-    assert word in " ".join(found.reasons), found.reasons
+    result = judged_damaged(how)
+    assert result.verdict == "rejected"
+    assert word in " ".join(result.reasons), result.reasons
 
 
 def test_a_collapsed_generator_is_called_collapsed() -> None:
-    found = judged(collapsed(oracle(), 60, rng()))
-    assert found.verdict == "rejected"
-    assert found.reasons[0].startswith("collapsed")
+    result = judged(collapsed(oracle(), 60, rng()))
+    assert result.verdict == "rejected"
+    assert result.reasons[0].startswith("collapsed")
 
 
 def test_a_generator_of_one_site_is_far_from_the_other() -> None:
-    found = judged(one_site(oracle(), "A")).subgroups
-    near, far = found["site A"].ratio, found["site B"].ratio
+    parts = judged(one_site(oracle(), "A")).subgroups
+    near, far = parts["site A"].ratio, parts["site B"].ratio
     assert near is not None
     assert far is not None
     assert far > 1.3 * near
-    assert {"label 0", "label 1", "tumour size small"} <= set(found)
+    assert {"label 0", "label 1", "tumour size small"} <= set(parts)
 
 
 @pytest.mark.verify
@@ -139,13 +145,13 @@ def test_five_cohorts_are_judged_alike(seed: int) -> None:
         simulated(*span, seed=seed + 20) for span in ((0, 26), (26, 15), (100, 20))
     )
     config = Gate(seed=seed, threads=1, draws=20)
-    known, sides = generators(train, fresh), prepare_reference(train, val, config)
+    known_generators, sides = generators(train, fresh), prepare_reference(train, val, config)
     for name in ("oracle", "copy, flip+noise", "collapsed", "checkerboard", "masks swapped"):
-        make, expected = known[name]
-        found = evaluate(as_synthetic(make(rng())), sides, config)
-        said = "; ".join(found.reasons)
-        assert (found.verdict == "accepted") == (name == "oracle"), (name, said)
-        assert not expected or any(word in said for word in expected), (name, said)
+        make, expected = known_generators[name]
+        result = evaluate(as_synthetic(make(rng())), sides, config)
+        reasons = "; ".join(result.reasons)
+        assert (result.verdict == "accepted") == (name == "oracle"), (name, reasons)
+        assert not expected or any(word in reasons for word in expected), (name, reasons)
 
 
 @pytest.mark.verify
@@ -155,9 +161,9 @@ def test_slices_of_128_pixels_are_judged_as_well() -> None:
         simulated(*span, seed=3, size=128, pixel_mm=1.5) for span in ((0, 16), (16, 12), (100, 12))
     )
     config = Gate(seed=2, threads=1, draws=20)
-    known, sides = generators(train, fresh), prepare_reference(train, val, config)
+    known_generators, sides = generators(train, fresh), prepare_reference(train, val, config)
     for name, word in (("oracle", ""), ("copy, shift+noise", "memorised"), ("copy, flip+blur",
                        "memorised"), ("collapsed", "collapsed")):  # fmt: skip
-        found = evaluate(as_synthetic(known[name][0](rng())), sides, config)
-        assert found.verdict == ("rejected" if word else "accepted"), (name, found.reasons)
-        assert not word or found.reasons[0].startswith(word), (name, found.reasons)
+        result = evaluate(as_synthetic(known_generators[name][0](rng())), sides, config)
+        assert result.verdict == ("rejected" if word else "accepted"), (name, result.reasons)
+        assert not word or result.reasons[0].startswith(word), (name, result.reasons)

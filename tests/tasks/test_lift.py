@@ -48,10 +48,10 @@ def fail(root, arm, seeds, of=None):
 def test_identical_arms_have_no_lift_and_no_evidence(root):
     write_dice(root, dict.fromkeys(room.ARMS, 0.0), noise=0.0)
     main()
-    found = room.results(root)
-    assert found["claim"] == {"segment": "no evidence"}
+    results = room.results(root)
+    assert results["claim"] == {"segment": "no evidence"}
     for arm in room.ARMS[1:]:
-        figure = found["tasks"]["segment"]["dice_volume"][arm]
+        figure = results["tasks"]["segment"]["dice_volume"][arm]
         assert figure["lift_over_real"] == pytest.approx(0, abs=1e-12)
         assert figure["lift_ci95"] == pytest.approx([0, 0], abs=1e-9)
         assert figure["p_adjusted"] == 1
@@ -61,13 +61,13 @@ def test_a_shifted_synthetic_arm_helps_by_the_shift(root):
     lifts = dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": 0.1}
     write_dice(root, lifts)
     main()
-    found = room.results(root)
-    figure = found["tasks"]["segment"]["dice_volume"]["real+synthetic"]
-    assert found["claim"] == {"segment": "helps"}
+    results = room.results(root)
+    figure = results["tasks"]["segment"]["dice_volume"]["real+synthetic"]
+    assert results["claim"] == {"segment": "helps"}
     assert figure["lift_over_real"] == pytest.approx(0.1, abs=0.02)
     assert figure["lift_ci95"][0] < 0.1 < figure["lift_ci95"][1]
     assert figure["p_adjusted"] <= 0.05
-    assert {(c["arm"], c["reference"]) for c in found["contrasts"]["segment"]} >= {
+    assert {(c["arm"], c["reference"]) for c in results["contrasts"]["segment"]} >= {
         ("real+synthetic", "real"), ("real+synthetic", "real+classical")
     }  # fmt: skip
 
@@ -76,17 +76,17 @@ def test_beating_real_alone_is_no_evidence_when_classical_does_as_well(root):
     lifts = dict.fromkeys(room.ARMS, 0.1) | {"real": 0.0}
     write_dice(root, lifts)
     main()
-    found = room.results(root)
-    assert found["tasks"]["segment"]["dice_volume"]["real+synthetic"]["lift_ci95"][0] > 0
-    assert found["claim"] == {"segment": "no evidence"}
+    results = room.results(root)
+    assert results["tasks"]["segment"]["dice_volume"]["real+synthetic"]["lift_ci95"][0] > 0
+    assert results["claim"] == {"segment": "no evidence"}
 
 
 def test_without_the_real_arm_figures_stand_and_nothing_is_claimed(root):
     write_dice(root, {"real+classical": 0.0, "real+classical+synthetic": 0.1})
     main()
-    found = room.results(root)
-    assert found["claim"] == {"segment": "not measured"}
-    figures = found["tasks"]["segment"]["dice_volume"]
+    results = room.results(root)
+    assert results["claim"] == {"segment": "not measured"}
+    figures = results["tasks"]["segment"]["dice_volume"]
     assert figures["real+classical+synthetic"]["mean"] > figures["real+classical"]["mean"]
     assert figures["real+classical"]["lift_over_real"] is None
 
@@ -107,21 +107,21 @@ def test_runs_that_disagree_are_no_evidence_however_many_patients_agree(root):
         values = {("0", 0): level + swing + 0.02, ("0", 1): level - swing + 0.02}
         room.write_segment(root, arm, room.segment_arm(values, names))
     main()
-    found = room.results(root)
-    assert found["claim"] == {"segment": "no evidence"}
-    low, high = found["tasks"]["segment"]["dice_volume"]["real+synthetic"]["lift_ci95"]
+    results = room.results(root)
+    assert results["claim"] == {"segment": "no evidence"}
+    low, high = results["tasks"]["segment"]["dice_volume"]["real+synthetic"]["lift_ci95"]
     assert low < -0.1 and high > 0.1
 
 
 def test_too_few_patients_leave_null_figures(root):
     write_dice(root, dict.fromkeys(room.ARMS, 0.0), patients=4)
     main()
-    found = room.results(root)
-    figure = found["tasks"]["segment"]["dice_volume"]["real+synthetic"]
-    assert found["claim"] == {"segment": "not measured"}
+    results = room.results(root)
+    figure = results["tasks"]["segment"]["dice_volume"]["real+synthetic"]
+    assert results["claim"] == {"segment": "not measured"}
     assert figure["mean"] is None and figure["lift_ci95"] is None
     assert figure["status"] == "too few patients"
-    assert "defined for 4 test patients, and lift.min_patients asks for 6" in found["notes"][0]
+    assert "defined for 4 test patients, and lift.min_patients asks for 6" in results["notes"][0]
 
 
 def test_an_arm_with_too_few_slices_is_marked_and_the_others_are_measured(root):
@@ -130,10 +130,10 @@ def test_an_arm_with_too_few_slices_is_marked_and_the_others_are_measured(root):
     for arm in ("real+synthetic", "real+classical+synthetic", "synthetic"):
         room.write_segment(root, arm, empty, "too few")
     main()
-    found = room.results(root)
-    assert found["claim"] == {"segment": "not measured"}
-    assert found["tasks"]["segment"]["dice_volume"]["synthetic"]["status"] == "too few"
-    assert found["tasks"]["segment"]["dice_volume"]["real+classical"]["mean"] is not None
+    results = room.results(root)
+    assert results["claim"] == {"segment": "not measured"}
+    assert results["tasks"]["segment"]["dice_volume"]["synthetic"]["status"] == "too few"
+    assert results["tasks"]["segment"]["dice_volume"]["real+classical"]["mean"] is not None
 
 
 def test_a_seed_that_failed_in_one_arm_is_left_out_of_all_and_a_spare_one_stands_in(root):
@@ -145,11 +145,11 @@ def test_a_seed_that_failed_in_one_arm_is_left_out_of_all_and_a_spare_one_stands
     table.loc[table["seed"] == 1, "value"] = 0.0
     room.write_segment(root, "real+synthetic", table, failed=(1,))
     main()
-    found = room.results(root)
-    assert found["claim"] == {"segment": "helps"} and found["n_seeds"] == 3
-    figure = found["tasks"]["segment"]["dice_volume"]["real+synthetic"]
+    results = room.results(root)
+    assert results["claim"] == {"segment": "helps"} and results["n_seeds"] == 3
+    figure = results["tasks"]["segment"]["dice_volume"]["real+synthetic"]
     assert figure["lift_over_real"] == pytest.approx(0.1, abs=0.02) and figure["status"] == "ok"
-    assert found["notes"] == [
+    assert results["notes"] == [
         "segment: seed 1 is left out of all arms: real+synthetic learnt nothing with it"
     ]
 
@@ -158,9 +158,9 @@ def test_without_a_spare_seed_fewer_are_left_and_it_says_so(root):
     write_dice(root, dict.fromkeys(room.ARMS, 0.0))
     fail(root, "real", (0,))
     main()
-    found = room.results(root)
-    assert found["n_seeds"] == 2
-    assert "2 of 3 seeds are left; raise downstream.reruns" in found["notes"][1]
+    results = room.results(root)
+    assert results["n_seeds"] == 2
+    assert "2 of 3 seeds are left; raise downstream.reruns" in results["notes"][1]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -168,36 +168,36 @@ def test_a_failed_seed_is_named_wherever_it_stands(root, seed):
     write_dice(root, dict.fromkeys(room.ARMS, 0.0))
     fail(root, "real+synthetic", (seed,))
     main()
-    found = room.results(root)
-    assert found["notes"][0] == (
+    results = room.results(root)
+    assert results["notes"][0] == (
         f"segment: seed {seed} is left out of all arms: real+synthetic learnt nothing with it"
     )
-    figures = found["tasks"]["segment"]["dice_volume"]
+    figures = results["tasks"]["segment"]["dice_volume"]
     assert figures["real+synthetic"]["status"] == "seed failed"
     assert figures["real"]["status"] == "ok"
-    assert found["trained"]["segment"]["real+synthetic"]["failed_seeds"] == [seed]
+    assert results["trained"]["segment"]["real+synthetic"]["failed_seeds"] == [seed]
 
 
 def test_an_arm_that_never_converged_keeps_its_figures_and_costs_the_others_no_seed(root):
     write_dice(root, dict.fromkeys(room.ARMS, 0.0))
     fail(root, "synthetic", (0, 1, 2))
     main()
-    found = room.results(root)
-    figure = found["tasks"]["segment"]["dice_volume"]["synthetic"]
+    results = room.results(root)
+    figure = results["tasks"]["segment"]["dice_volume"]["synthetic"]
     assert figure["status"] == "not converged" and figure["mean"] is not None
     assert figure["lift_over_real"] is None
-    assert found["n_seeds"] == 3
-    assert found["trained"]["segment"]["synthetic"]["failed_seeds"] == [0, 1, 2]
+    assert results["n_seeds"] == 3
+    assert results["trained"]["segment"]["synthetic"]["failed_seeds"] == [0, 1, 2]
 
 
 def test_an_arm_that_no_claim_is_read_off_costs_none_a_seed(root):
     write_dice(root, dict.fromkeys(room.ARMS, 0.0), seeds=(0, 1))
     fail(root, "synthetic", (1,))
     main()
-    found = room.results(root)
-    assert found["n_seeds"] == 2
-    assert found["tasks"]["segment"]["dice_volume"]["synthetic"]["status"] == "not converged"
-    assert found["claim"] == {"segment": "no evidence"}
+    results = room.results(root)
+    assert results["n_seeds"] == 2
+    assert results["tasks"]["segment"]["dice_volume"]["synthetic"]["status"] == "not converged"
+    assert results["claim"] == {"segment": "no evidence"}
 
 
 def test_an_arm_with_too_few_slices_in_one_fold_costs_none_a_seed(root):
@@ -206,8 +206,8 @@ def test_an_arm_with_too_few_slices_in_one_fold_costs_none_a_seed(root):
     folder = root / "data/downstream/segment-synthetic"
     (folder / "status.json").write_text(json.dumps({"a": "ok", "b": "too few"}))
     main()
-    found = room.results(root)
-    assert found["n_seeds"] == 2 and found["notes"] == []
+    results = room.results(root)
+    assert results["n_seeds"] == 2 and results["notes"] == []
 
 
 @pytest.mark.parametrize(
@@ -222,15 +222,15 @@ def test_one_seed_claims_nothing_and_says_why(root, arms, left, lift):
     if left == "one failed":
         fail(root, "real", (1,))
     main()
-    found = room.results(root)
-    assert found["claim"] == {"segment": "not measured"}
-    (reason,) = found["reasons"]["segment"]
+    results = room.results(root)
+    assert results["claim"] == {"segment": "not measured"}
+    (reason,) = results["reasons"]["segment"]
     assert "1 seed is left" in reason and "downstream.reruns" in reason
-    assert any("one seed tells nothing" in note for note in found["notes"])
-    figure = found["tasks"]["segment"]["dice_volume"]["real+synthetic"]
+    assert any("one seed tells nothing" in note for note in results["notes"])
+    figure = results["tasks"]["segment"]["dice_volume"]["real+synthetic"]
     assert figure["mean"] is not None
     assert figure["ci95"] is figure["lift_ci95"] is figure["p_adjusted"] is None
-    assert found["contrasts"]["segment"] == []
+    assert results["contrasts"]["segment"] == []
 
 
 @pytest.mark.parametrize("arm", ["real", "real+classical", "real+copy-paste"])
@@ -241,9 +241,9 @@ def test_nothing_is_claimed_over_a_reference_that_learnt_nothing(root, arm):
     table = pd.read_parquet(root / f"data/downstream/segment-{arm}/patients.parquet")
     room.write_segment(root, arm, table.assign(value=0.0), failed=(0, 1, 2))
     main()
-    found = room.results(root)
-    assert found["claim"] == {"segment": "not measured"}
-    assert found["reasons"]["segment"] == [
+    results = room.results(root)
+    assert results["claim"] == {"segment": "not measured"}
+    assert results["reasons"]["segment"] == [
         f"{arm} did not converge: its networks of seed 0, 1, 2 learnt nothing of validation"
         " patients; raise downstream.segment.steps"
     ]
@@ -255,9 +255,9 @@ def test_nothing_is_claimed_where_a_reference_has_too_few_slices(root):
     empty = pd.read_parquet(root / "data/downstream/segment-real/patients.parquet").iloc[:0]
     room.write_segment(root, "real+copy-paste", empty, "too few")
     main()
-    found = room.results(root)
-    assert found["claim"] == {"segment": "not measured"}
-    assert found["reasons"]["segment"] == ["real+copy-paste has too few added slices to train on"]
+    results = room.results(root)
+    assert results["claim"] == {"segment": "not measured"}
+    assert results["reasons"]["segment"] == ["real+copy-paste has too few added slices to train on"]
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -267,11 +267,11 @@ def test_a_candidate_that_never_converged_does_no_harm(root, alone):
     table = pd.read_parquet(root / "data/downstream/segment-real/patients.parquet")
     room.write_segment(root, "real+synthetic", table.assign(value=0.0), failed=(0, 1, 2))
     main()
-    found = room.results(root)
-    (reason,) = found["reasons"]["segment"]
+    results = room.results(root)
+    (reason,) = results["reasons"]["segment"]
     assert "real+synthetic" in reason and "did not converge" in reason
-    assert found["claim"] == {"segment": "not measured" if alone else "no evidence"}
-    assert found["tasks"]["segment"]["dice_volume"]["real+synthetic"]["lift_over_real"] is None
+    assert results["claim"] == {"segment": "not measured" if alone else "no evidence"}
+    assert results["tasks"]["segment"]["dice_volume"]["real+synthetic"]["lift_over_real"] is None
 
 
 def test_a_validation_curve_that_still_rises_is_said_in_the_claim(root):
@@ -280,16 +280,16 @@ def test_a_validation_curve_that_still_rises_is_said_in_the_claim(root):
     table = pd.read_parquet(root / "data/downstream/segment-real/patients.parquet")
     room.write_segment(root, "real", table, rise=0.05)
     main()
-    found = room.results(root)
-    assert found["trained"]["segment"]["real"]["flat"] is False
-    assert found["trained"]["segment"]["synthetic"]["flat"] is True
-    assert found["claim"] == {"segment": "helps"} and found["notes"] == []
-    assert found["reasons"]["segment"] == [
+    results = room.results(root)
+    assert results["trained"]["segment"]["real"]["flat"] is False
+    assert results["trained"]["segment"]["synthetic"]["flat"] is True
+    assert results["claim"] == {"segment": "helps"} and results["notes"] == []
+    assert results["reasons"]["segment"] == [
         "validation still rose at the end in real: more steps (downstream.segment.steps) may"
         " change the claim"
     ]
     shown = json.loads((root / "data/lift_metrics.json").read_text())["segment"]
-    assert shown["reason"] == found["reasons"]["segment"][0]
+    assert shown["reason"] == results["reasons"]["segment"][0]
 
 
 def test_two_seeds_are_said_to_show_hardly_any_lift(root):
@@ -360,10 +360,10 @@ def test_better_ranking_by_synthetic_slices_helps_to_classify(root):
         table = room.classify_arm(names, rng, shift=shift, seeds=tuple(range(4)))
         room.write_classify(root, arm, table)
     main()
-    found = room.results(root)
-    assert found["claim"] == {"classify": "helps"}
-    assert found["n_patients"] == 24 and found["n_seeds"] == 4
-    metrics = found["tasks"]["classify"]
+    results = room.results(root)
+    assert results["claim"] == {"classify": "helps"}
+    assert results["n_patients"] == 24 and results["n_seeds"] == 4
+    metrics = results["tasks"]["classify"]
     assert metrics["auroc"]["real"]["mean"] == pytest.approx(0.76, abs=0.08)
     assert metrics["brier"]["real+synthetic"]["lift_over_real"] < 0
 
@@ -397,11 +397,11 @@ def test_auroc_counts_the_patients_of_the_rarer_kind(root, tumors, rare):
         common = table["label"] == (0 if rare == "tumor" else 1)
         room.write_classify(root, arm, table[few | common])
     main()
-    found = room.results(root)
-    figure = found["tasks"]["classify"]["auroc"]["real+synthetic"]
+    results = room.results(root)
+    figure = results["tasks"]["classify"]["auroc"]["real+synthetic"]
     assert figure["n_patients"] == tumors and figure["status"] == "too few patients"
-    assert found["claim"] == {"classify": "not measured"}
-    assert found["reasons"]["classify"] == [
+    assert results["claim"] == {"classify": "not measured"}
+    assert results["reasons"]["classify"] == [
         f"auroc rests on {tumors} test patients with (or without) a tumour, and lift.min_patients"
         " asks for 6"
     ]
@@ -436,11 +436,11 @@ def test_random_labels_stand_apart_from_the_comparison(root):
         shift = 0.0 if arm == "random-labels" else 2.0
         room.write_classify(root, arm, room.classify_arm(names, rng, shift=shift, seeds=seeds))
     main()
-    found = room.results(root)
-    chance = found["tasks"]["classify"]["auroc"]["random-labels"]
+    results = room.results(root)
+    chance = results["tasks"]["classify"]["auroc"]["random-labels"]
     assert chance["ci95"][0] < 0.5 < chance["ci95"][1]
     assert chance["lift_over_real"] is None
-    assert {c["reference"] for c in found["contrasts"]["classify"]} == {"real"}
+    assert {c["reference"] for c in results["contrasts"]["classify"]} == {"real"}
 
 
 def test_arms_that_stand_apart_have_their_figures_also_alone(root):
@@ -450,10 +450,12 @@ def test_arms_that_stand_apart_have_their_figures_also_alone(root):
     table = room.classify_arm(room.subjects(20), rng, shift=0.0, seeds=(0, 1, 2, 3))
     room.write_classify(root, "random-labels", table)
     main()
-    found = room.results(root)
-    low, high = found["tasks"]["classify"]["auroc"]["random-labels"]["ci95"]
+    results = room.results(root)
+    low, high = results["tasks"]["classify"]["auroc"]["random-labels"]["ci95"]
     assert low < 0.5 < high
-    assert found["claim"] == {"classify": "not measured"} and found["contrasts"]["classify"] == []
+    assert (
+        results["claim"] == {"classify": "not measured"} and results["contrasts"]["classify"] == []
+    )
 
 
 def test_no_interval_holds_a_difference_that_the_metric_cannot_have(root):
@@ -465,11 +467,11 @@ def test_no_interval_holds_a_difference_that_the_metric_cannot_have(root):
         parts = [room.classify_arm(names, rng, shift=s, seeds=(k,)) for k, s in enumerate((-3, 3))]
         room.write_classify(root, arm, pd.concat(parts[:: 1 if arm == "real" else -1]))
     main()
-    found = room.results(root)
-    for arms in found["tasks"]["classify"].values():
+    results = room.results(root)
+    for arms in results["tasks"]["classify"].values():
         low, high = arms["real+synthetic"]["lift_ci95"] or (0, 0)
         assert -1 <= low <= high <= 1
-    assert all(c["ci95"][0] >= -1 and c["ci95"][1] <= 1 for c in found["contrasts"]["classify"])
+    assert all(c["ci95"][0] >= -1 and c["ci95"][1] <= 1 for c in results["contrasts"]["classify"])
 
 
 def test_the_metrics_for_dvc_hold_the_primary_metric_in_single_numbers(root):

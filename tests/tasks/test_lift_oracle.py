@@ -89,8 +89,8 @@ def test_random_labels_score_at_chance_and_with_a_split_by_slice_far_above(
         room.write_pool(tmp_path, arm, none)
         downstream("classify", arm)
     lift()
-    found = results(tmp_path)["tasks"]["classify"]["auroc"]
-    low, high = found["random-labels"]["ci95"]
+    figures = results(tmp_path)["tasks"]["classify"]["auroc"]
+    low, high = figures["random-labels"]["ci95"]
     assert low < 0.5 < high
-    leaky = found["random-labels+slice-split"]
+    leaky = figures["random-labels+slice-split"]
     assert leaky["ci95"][0] > 0.5 and leaky["mean"] > 0.6

@@ -43,11 +43,11 @@ def names(count: int) -> list[str]:
 
 def test_a_lift_beyond_all_draws_helps_at_every_size_and_none_is_no_evidence():
     rng = np.random.default_rng(0)
-    for lift, said in ((0.3, "helps"), (0.0, "no evidence"), (-0.3, "harms")):
+    for lift, claim in ((0.3, "helps"), (0.0, "no evidence"), (-0.3, "harms")):
         measures, axes = simulated(rng, {"real": 0, "real+classical": 0, "real+synthetic": lift})
-        found, resampling = learning_curves.estimate_curves(measures, axes, draws=500, seed=1)
-        pairs = learning_curves.contrasts_by_size(found, resampling, SIZES)
-        assert learning_curves.claims_by_size(found, pairs) == dict.fromkeys(SIZES, said)
+        curves, resampling = learning_curves.estimate_curves(measures, axes, draws=500, seed=1)
+        pairs = learning_curves.contrasts_by_size(curves, resampling, SIZES)
+        assert learning_curves.claims_by_size(curves, pairs) == dict.fromkeys(SIZES, claim)
         one = pairs[10]["real+synthetic", "real"]
         assert one.lift == pytest.approx(lift, abs=0.12)
         assert one.low < one.lift < one.high
@@ -60,9 +60,9 @@ def test_one_lucky_draw_is_no_evidence():
     lucky = flat + 0.3 * (np.arange(5) == 0)[:, None]
     axes = {5: RunPatientAxes([("0", d) for d in range(5)], names(37))}
     measures = {5: {"real": MeanMetric(flat, ones), "real+synthetic": MeanMetric(lucky, ones)}}
-    found, resampling = learning_curves.estimate_curves(measures, axes, draws=500, seed=1)
-    pairs = learning_curves.contrasts_by_size(found, resampling, [5])
-    assert learning_curves.claims_by_size(found, pairs) == {5: "no evidence"}
+    curves, resampling = learning_curves.estimate_curves(measures, axes, draws=500, seed=1)
+    pairs = learning_curves.contrasts_by_size(curves, resampling, [5])
+    assert learning_curves.claims_by_size(curves, pairs) == {5: "no evidence"}
 
 
 def test_a_size_of_one_draw_changes_nothing_at_the_others():
@@ -89,7 +89,7 @@ def test_a_family_may_have_another_number_of_draws_at_each_size():
     lifts = {"real": 0.0, "real+classical": 0.0, "real+synthetic": 0.0}
     measures, axes = simulated(np.random.default_rng(2), lifts, sizes=(5, 10), draws=5)
     few = {arm: MeanMetric(m.total[:2], m.count[:2]) for arm, m in measures[10].items()}
-    found, resampling = learning_curves.estimate_curves(
+    curves, resampling = learning_curves.estimate_curves(
         {5: measures[5], 10: few},
         {5: axes[5], 10: RunPatientAxes(axes[10].runs[:2], names(37))},
         draws=500,
@@ -97,7 +97,7 @@ def test_a_family_may_have_another_number_of_draws_at_each_size():
     )
     widths = {
         size: max(one.high - one.low for one in of_size.values())
-        for size, of_size in learning_curves.contrasts_by_size(found, resampling, [5, 10]).items()
+        for size, of_size in learning_curves.contrasts_by_size(curves, resampling, [5, 10]).items()
     }
     assert widths[10] > 2 * widths[5], "two draws tell little, and five are not held back by them"
 
@@ -137,10 +137,10 @@ def test_a_dip_of_the_curve_is_evened_out():
 
 def test_an_arm_on_the_curve_is_worth_its_own_patients():
     measures, axes = simulated(np.random.default_rng(3), dict.fromkeys(ARMS, 0), between=0.0)
-    found, resampling = learning_curves.estimate_curves(measures, axes, draws=500, seed=1)
-    curve = {size: arms["real+classical"] for size, arms in found.items()}
+    curves, resampling = learning_curves.estimate_curves(measures, axes, draws=500, seed=1)
+    curve = {size: arms["real+classical"] for size, arms in curves.items()}
     patients, (low, high) = learning_curves.equivalent_patients(
-        curve, found[10]["real+classical"], resampling
+        curve, curves[10]["real+classical"], resampling
     )
     assert patients == pytest.approx(10, rel=0.01)
     assert low <= 10 <= high
@@ -165,8 +165,8 @@ def test_the_family_covers_all_its_truths_together(draws, between):
         measures, axes = simulated(
             np.random.default_rng(repeat), truth, draws=draws, between=between
         )
-        found, resampling = learning_curves.estimate_curves(measures, axes, draws=400, seed=repeat)
-        pairs = learning_curves.contrasts_by_size(found, resampling, SIZES)
+        curves, resampling = learning_curves.estimate_curves(measures, axes, draws=400, seed=repeat)
+        pairs = learning_curves.contrasts_by_size(curves, resampling, SIZES)
         hits += all(
             one.low <= truth[a] - truth[r] <= one.high
             for of_size in pairs.values()

@@ -135,32 +135,32 @@ def test_dicom_series_read_back_exactly(batch: Path, truth: list[SimulatedPatien
         volume = resample_exactly(stack.array, affine, patient)
         slope = dicom_writer.PROTOCOLS[patient.kind.site]["slope"]
         np.testing.assert_allclose(volume, patient.volume, atol=0.51 * slope)
-        assert {one.PatientID for one in series} == {patient.participant_id}
-        assert {one.SeriesDescription for one in series} == {"FLAIR"}
+        assert {dataset.PatientID for dataset in series} == {patient.participant_id}
+        assert {dataset.SeriesDescription for dataset in series} == {"FLAIR"}
 
 
 def test_dicom_files_lie_in_no_useful_order(batch: Path, truth: list[SimulatedPatient]) -> None:
     for patient in of_format(truth, "dicom"):
         series = series_of(batch, patient)
-        heights = [float(one.ImagePositionPatient[2]) for one in series]
+        heights = [float(dataset.ImagePositionPatient[2]) for dataset in series]
         assert heights != sorted(heights)
         assert heights != sorted(heights, reverse=True)
-        assert len({one.SOPInstanceUID for one in series}) == len(series)
+        assert len({dataset.SOPInstanceUID for dataset in series}) == len(series)
 
 
 def test_segmentations_lie_on_their_series(batch: Path, truth: list[SimulatedPatient]) -> None:
     for patient in of_format(truth, "dicom"):
-        found = hd.seg.segread(batch / "sourcedata" / patient.participant_id / "seg.dcm")
+        segmentation = hd.seg.segread(batch / "sourcedata" / patient.participant_id / "seg.dcm")
         series = series_of(batch, patient)
-        assert found.FrameOfReferenceUID == series[0].FrameOfReferenceUID
-        referenced = {one[2] for one in found.get_source_image_uids()}
-        assert referenced <= {one.SOPInstanceUID for one in series}
-        stack = found.get_volume(combine_segments=True)
+        assert segmentation.FrameOfReferenceUID == series[0].FrameOfReferenceUID
+        referenced = {dataset[2] for dataset in segmentation.get_source_image_uids()}
+        assert referenced <= {dataset.SOPInstanceUID for dataset in series}
+        stack = segmentation.get_volume(combine_segments=True)
         affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ stack.affine
         drawn = resample_exactly(stack.array, affine, patient)
         np.testing.assert_array_equal(drawn, patient.mask)
         occupied = int(patient.mask.any((0, 1)).sum())
-        assert found.NumberOfFrames == (occupied or patient.mask.shape[2])
+        assert segmentation.NumberOfFrames == (occupied or patient.mask.shape[2])
 
 
 def test_simulated_patients_are_named_phantoms_but_not_marked_synthetic(

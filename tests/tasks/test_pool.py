@@ -134,8 +134,8 @@ def test_nothing_that_could_be_judged_leaves_the_other_arms_alone(
     gate(root, np.zeros(200, dtype=bool))
     params(root, filter={"score": "realism", "keep": 0.5})
     main()
-    said = capsys.readouterr().out
-    assert "the gate accepted none" in said and "generate.count" not in said
+    message = capsys.readouterr().out
+    assert "the gate accepted none" in message and "generate.count" not in message
     status = json.loads((root / "data/pool/synthetic/pool.json").read_text())
     assert status["0"] == {"status": "too few", "n": 0, "asked": 60}
 
@@ -152,14 +152,16 @@ def test_fewer_slices_than_the_ratio_asks_for_are_told_of(
 ) -> None:
     params(root, ratio=10.0)
     main()
-    said = capsys.readouterr().out
-    assert "slices of 600 asked for (ok); the gate accepted no more: raise generate.count" in said
+    message = capsys.readouterr().out
+    assert (
+        "slices of 600 asked for (ok); the gate accepted no more: raise generate.count" in message
+    )
     status = json.loads((root / "data/pool/synthetic/pool.json").read_text())
     assert status["0"]["n"] < status["0"]["asked"] == 600
 
 
 @pytest.mark.parametrize(
-    ("arms", "said"),
+    ("arms", "message"),
     [
         (["real", "real+synth"], "unknown part 'synth'"),
         (["real", "real"], "each arm stands once"),
@@ -168,10 +170,10 @@ def test_fewer_slices_than_the_ratio_asks_for_are_told_of(
     ],
 )
 def test_arms_that_cannot_be_are_refused_before_anything_is_written(
-    root: Path, arms: list[str], said: str
+    root: Path, arms: list[str], message: str
 ) -> None:
     params(root, arms)
-    with pytest.raises(InputError, match=re.escape(said)):
+    with pytest.raises(InputError, match=re.escape(message)):
         main()
     assert not (root / "data/pool").exists()
 

@@ -32,53 +32,57 @@ def train() -> SliceSet:
 @pytest.mark.parametrize("name", list(CONTROLS))
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 2.5])
 def test_controls_add_as_many_slices_as_asked_and_the_same_each_time(train, name, ratio):
-    made, again = (make_control_slices(name, train, ratio=ratio, seed=3) for _ in range(2))
-    assert len(made) == round(40 * ratio)
-    assert np.array_equal(made.images, again.images) and np.array_equal(made.masks, again.masks)
-    assert made.images.min() >= -1 and made.images.max() <= 1
-    assert (made.masks.any(axis=(1, 2)) == (made.table["label"] == 1)).all()
+    control, again = (make_control_slices(name, train, ratio=ratio, seed=3) for _ in range(2))
+    assert len(control) == round(40 * ratio)
+    assert np.array_equal(control.images, again.images) and np.array_equal(
+        control.masks, again.masks
+    )
+    assert control.images.min() >= -1 and control.images.max() <= 1
+    assert (control.masks.any(axis=(1, 2)) == (control.table["label"] == 1)).all()
 
 
 def in_order(train, name):
     """A control at ratio 1, with its slices in the order of the training slices."""
-    made = make_control_slices(name, train, ratio=1.0, seed=3)
-    return made.select(np.argsort(made.table["row"].to_numpy()))
+    control = make_control_slices(name, train, ratio=1.0, seed=3)
+    return control.select(np.argsort(control.table["row"].to_numpy()))
 
 
 def test_duplicates_are_the_training_slices_once_more(train):
-    made = in_order(train, "duplicated")
-    assert np.array_equal(made.images, train.images) and np.array_equal(made.masks, train.masks)
+    control = in_order(train, "duplicated")
+    assert np.array_equal(control.images, train.images) and np.array_equal(
+        control.masks, train.masks
+    )
 
 
 def test_duplicates_come_in_another_order_since_else_the_arm_would_be_real_again(train):
-    made = make_control_slices("duplicated", train, ratio=1.0, seed=3)
+    control = make_control_slices("duplicated", train, ratio=1.0, seed=3)
     for label in (0, 1):
-        added, own = (one.table.query(f"label == {label}")["row"] for one in (made, train))
+        added, own = (slices.table.query(f"label == {label}")["row"] for slices in (control, train))
         assert sorted(added) == sorted(own) and added.tolist() != own.tolist()
 
 
 def test_shuffled_masks_come_from_other_patients(train):
-    made = in_order(train, "shuffled-masks")
-    assert np.array_equal(made.images, train.images)
-    for place in tumor_rows(made):
-        own = made.table["subject"][place]
+    control = in_order(train, "shuffled-masks")
+    assert np.array_equal(control.images, train.images)
+    for place in tumor_rows(control):
+        own = control.table["subject"][place]
         sources = [
-            k for k in tumor_rows(train) if np.array_equal(train.masks[k], made.masks[place])
+            k for k in tumor_rows(train) if np.array_equal(train.masks[k], control.masks[place])
         ]
         assert any(train.table["subject"][k] != own for k in sources)
 
 
 def test_pasted_tumours_keep_their_look_and_lie_in_another_patients_brain(train):
-    made = in_order(train, "copy-paste")
-    for place in tumor_rows(made):
-        inside = made.masks[place] == 1
-        assert np.array_equal(made.masks[place], train.masks[place])
-        assert made.images[place, 0][inside].max() == pytest.approx(0.8, abs=0.02)
-        ground = made.images[place, 0, 5, 5]
-        hosts = train.images[(train.table["subject"] != made.table["subject"][place]), 0, 5, 5]
+    control = in_order(train, "copy-paste")
+    for place in tumor_rows(control):
+        inside = control.masks[place] == 1
+        assert np.array_equal(control.masks[place], train.masks[place])
+        assert control.images[place, 0][inside].max() == pytest.approx(0.8, abs=0.02)
+        ground = control.images[place, 0, 5, 5]
+        hosts = train.images[(train.table["subject"] != control.table["subject"][place]), 0, 5, 5]
         assert np.abs(hosts - ground).min() < 1e-6
-    healthy = np.flatnonzero(made.table["label"] == 0)
-    assert np.array_equal(made.images[healthy], train.images[healthy])
+    healthy = np.flatnonzero(control.table["label"] == 0)
+    assert np.array_equal(control.images[healthy], train.images[healthy])
 
 
 @pytest.mark.parametrize("name", ["copy-paste", "shuffled-masks"])
@@ -87,11 +91,13 @@ def test_a_tumour_without_outline_is_not_pasted_as_nothing(train, name):
     bare = tumor_rows(train)[::2]
     masks = train.masks.copy()
     masks[bare] = 0
-    made = make_control_slices(name, SliceSet(train.images, masks, train.table), ratio=1.0, seed=3)
-    assert len(made) == 40
-    shown = made.images[:, 0].max(axis=(1, 2)) > 0.7
-    assert (shown == (made.table["label"] == 1)).all()
-    assert (made.masks.any(axis=(1, 2)) == (made.table["label"] == 1)).all()
+    control = make_control_slices(
+        name, SliceSet(train.images, masks, train.table), ratio=1.0, seed=3
+    )
+    assert len(control) == 40
+    shown = control.images[:, 0].max(axis=(1, 2)) > 0.7
+    assert (shown == (control.table["label"] == 1)).all()
+    assert (control.masks.any(axis=(1, 2)) == (control.table["label"] == 1)).all()
     none = SliceSet(train.images, np.zeros_like(masks), train.table)
     assert len(make_control_slices(name, none, ratio=1.0, seed=3)) == 0
     assert len(make_control_slices("duplicated", none, ratio=1.0, seed=3)) == 40
@@ -102,10 +108,10 @@ def test_a_tumour_of_one_pixel_keeps_its_brightness_where_it_is_pasted(train):
     masks[tumor_rows(train), 15, 15] = 1
     images = np.where(train.masks[:, None] == 1, -0.2, train.images)
     images[tumor_rows(train), 0, 15, 15] = 0.8
-    made = make_control_slices(
+    control = make_control_slices(
         "copy-paste", SliceSet(images, masks, train.table), ratio=1.0, seed=3
     )
-    assert np.allclose(made.images[tumor_rows(made), 0, 15, 15], 0.8)
+    assert np.allclose(control.images[tumor_rows(control), 0, 15, 15], 0.8)
 
 
 def test_pool_writes_the_controls_beside_the_synthetic_arms(train, tmp_path, monkeypatch):

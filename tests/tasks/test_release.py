@@ -41,8 +41,8 @@ def release(root: Path, **changes: Any) -> dict[str, Any]:
         main()
     folder = root / "data/release"
     name = "release.json" if (folder / "release.json").exists() else "refusal.json"
-    said: dict[str, Any] = json.loads((folder / name).read_text())
-    return said
+    output: dict[str, Any] = json.loads((folder / name).read_text())
+    return output
 
 
 def test_a_split_that_may_leak_is_said_on_the_data_card(tmp_path: Path, released: Path) -> None:
@@ -219,10 +219,10 @@ def test_two_modalities_are_two_images_of_one_subject(tmp_path: Path) -> None:
 
 
 def assert_refused(root: Path, words: str, **changes: Any) -> None:
-    said = release(root, **changes)
+    output = release(root, **changes)
     folder = root / "data/release"
-    assert said["status"] == "refused"
-    assert any(words in reason for reason in said["reasons"])
+    assert output["status"] == "refused"
+    assert any(words in reason for reason in output["reasons"])
     assert words in (folder / "REFUSED.md").read_text()
     assert {path.name for path in folder.rglob("*")} == {"REFUSED.md", "refusal.json"}
 
@@ -253,10 +253,10 @@ def test_a_required_approval_must_name_this_candidate(tmp_path: Path) -> None:
     assert_refused(root, "this candidate is another")
     digest = json.loads((root / "data/release/refusal.json").read_text())["digest"]
     approve(root, "approved", reviewer="A. Reader", digest=digest)
-    said = release(root)
-    assert said["status"] == "released"
-    assert said["slices"] == accepted(root)
-    assert said["review"] == "approved by A. Reader"
+    output = release(root)
+    assert output["status"] == "released"
+    assert output["slices"] == accepted(root)
+    assert output["review"] == "approved by A. Reader"
 
 
 def test_an_approval_of_another_candidate_counts_as_no_review() -> None:

@@ -47,8 +47,8 @@ def bids_errors(root: Path) -> list[str]:
         pytest.skip(f"the BIDS validator does not run here: {done.stderr.strip()[-200:]}")
     issues = json.loads(done.stdout)["issues"]["issues"]
     return [
-        f"{one['code']} {one.get('subCode', '')} {one.get('location', '')}"
-        for one in issues if one["severity"] == "error"
+        f"{issue['code']} {issue.get('subCode', '')} {issue.get('location', '')}"
+        for issue in issues if issue["severity"] == "error"
     ]  # fmt: skip
 
 
@@ -111,23 +111,25 @@ def test_released_pictures_read_back_with_every_channel_mask_and_label(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         candidate = read_candidate(["0"])
-    found = read_image_folder(root / "data/release/png")
-    assert found.labels.tolist() == candidate.samples["label"].tolist()
-    assert found.masks is not None and np.array_equal(found.masks, candidate.masks)
-    assert found.images.shape == candidate.images.shape
-    assert np.abs(found.images - candidate.images).max() < 1 / 125
+    images = read_image_folder(root / "data/release/png")
+    assert images.labels.tolist() == candidate.samples["label"].tolist()
+    assert images.masks is not None and np.array_equal(images.masks, candidate.masks)
+    assert images.images.shape == candidate.images.shape
+    assert np.abs(images.images - candidate.images).max() < 1 / 125
     side = image_folders.read_folder(root / "data/release/png", name="synthetic")
-    assert side.slices.table["file"].tolist() == [f"{one}.png" for one in found.table["subject"]]
+    assert side.slices.table["file"].tolist() == [
+        f"{subject}.png" for subject in images.table["subject"]
+    ]
 
 
 def test_generated_pictures_of_two_modalities_read_back(tmp_path: Path) -> None:
     out = generated(clone(tmp_path, modalities=("T2", "FLAIR")), "--count", 5)
-    found, table = read_image_folder(out), pd.read_csv(out / "slices.csv")
-    assert found.images.shape[:2] == (5, 2)
-    assert found.labels.tolist() == table["label"].tolist()
+    images, table = read_image_folder(out), pd.read_csv(out / "slices.csv")
+    assert images.images.shape[:2] == (5, 2)
+    assert images.labels.tolist() == table["label"].tolist()
     (out / "slices.csv").unlink()
     by_name = read_image_folder(out)
-    assert np.array_equal(by_name.images, found.images)
+    assert np.array_equal(by_name.images, images.images)
     assert "FLAIR" in by_name.assumed["channels"]
 
 

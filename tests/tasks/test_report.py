@@ -37,13 +37,13 @@ class Page(HTMLParser):
         self.words = " ".join(" ".join(self.said).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
+        attributes = dict(attrs)
         self.tags.add(tag)
         self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
-        if "id" in found:
-            self.ids.add(found["id"] or "")
+        if "id" in attributes:
+            self.ids.add(attributes["id"] or "")
         if tag == "img":
-            self.pictures.append(found)
+            self.pictures.append(attributes)
         if re.fullmatch("h[1-6]", tag):
             self.headings.append(int(tag[1]))
 
@@ -73,9 +73,9 @@ def accepted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page]:
 
 
 def test_the_page_loads_nothing_and_runs_nothing(accepted: tuple[str, Page]) -> None:
-    text, found = accepted
-    assert [s for s in found.sources if not s.startswith(("data:image/", "#"))] == []
-    assert not found.tags & {"script", "link", "iframe", "object"}
+    text, page = accepted
+    assert [s for s in page.sources if not s.startswith(("data:image/", "#"))] == []
+    assert not page.tags & {"script", "link", "iframe", "object"}
     assert "@import" not in text
     assert "url(" not in text
 
@@ -118,11 +118,11 @@ def test_the_page_names_measures_cohort_refusals_and_parameters(
 def test_a_rejection_gives_figure_and_limit_and_what_would_have_been_released(
     tmp_path: Path,
 ) -> None:
-    _, found = report(tmp_path, verdict="rejected")
-    assert "✗ Rejected" in found.words
-    assert "Fréchet distance: 9.10 times that of real slices (at most 6.0)" in found.words
-    assert "✗ outside" in found.words
-    assert "What would have been released" in found.words
+    _, page = report(tmp_path, verdict="rejected")
+    assert "✗ Rejected" in page.words
+    assert "Fréchet distance: 9.10 times that of real slices (at most 6.0)" in page.words
+    assert "✗ outside" in page.words
+    assert "What would have been released" in page.words
 
 
 def test_an_accepted_set_is_not_said_to_keep_limits_that_were_not_measured(
@@ -131,11 +131,11 @@ def test_an_accepted_set_is_not_said_to_keep_limits_that_were_not_measured(
     assert "within every limit of the gate, and" in accepted[1].words
     why = "10 validation tumours to set its limits by, at least 20 are needed"
     lacking = {"tumor_copies": why, "recall": "no figure"}  # recall has no limit to keep
-    _, found = report(tmp_path, synthetic=6, not_measured=lacking)
+    _, page = report(tmp_path, synthetic=6, not_measured=lacking)
     assert "every limit of the gate that could be measured ( not measured : Copied tumours)" in (
-        found.words
+        page.words
     )
-    assert f"Copied tumours : {why}." in found.words
+    assert f"Copied tumours : {why}." in page.words
 
 
 def with_stats(root: Path, **changes: object) -> tuple[str, Page]:
@@ -164,9 +164,9 @@ def test_slices_of_few_patients_that_are_not_matched_are_said(
     tmp_path: Path, accepted: tuple[str, Page]
 ) -> None:
     assert "training and validation slices are" not in accepted[1].words
-    _, found = with_stats(tmp_path, training_slices={"0": "in-range, caliper 8", "1": "matched"})
-    assert "Fold 0: training and validation slices are in-range, caliper 8" in found.words
-    assert "Fold 1: training and validation" not in found.words
+    _, page = with_stats(tmp_path, training_slices={"0": "in-range, caliper 8", "1": "matched"})
+    assert "Fold 0: training and validation slices are in-range, caliper 8" in page.words
+    assert "Fold 1: training and validation" not in page.words
 
 
 def test_what_nobody_judged_is_not_said_to_have_been_refused(tmp_path: Path) -> None:
@@ -185,9 +185,9 @@ def test_known_patients_are_not_warned_of(accepted: tuple[str, Page]) -> None:
 
 def test_patients_not_drawn_and_sessions_left_out_are_counted(tmp_path: Path) -> None:
     skipped = [{"subject": "sub-x", "session": "", "code": "missing-modality"}] * 3
-    _, found = with_stats(tmp_path, unused_patients={"0": 7}, skipped=skipped)
-    assert re.search(r"not drawn, unseen\s+7", found.words)
-    assert re.search(r"missing-modality\s+3\s+a patient.s visit lacks", found.words)
+    _, page = with_stats(tmp_path, unused_patients={"0": 7}, skipped=skipped)
+    assert re.search(r"not drawn, unseen\s+7", page.words)
+    assert re.search(r"missing-modality\s+3\s+a patient.s visit lacks", page.words)
 
 
 def test_a_slice_left_out_of_a_fold_does_not_hide_its_patient() -> None:
@@ -198,35 +198,35 @@ def test_a_slice_left_out_of_a_fold_does_not_hide_its_patient() -> None:
 
 
 def test_millimetres_of_pictures_without_scale_are_said_to_be_nominal(tmp_path: Path) -> None:
-    _, found = with_stats(tmp_path, scale="body", masks_known=False)
-    assert "the pictures state no scale" in " ".join(found.words.split())
-    assert "never outlined" in found.words
+    _, page = with_stats(tmp_path, scale="body", masks_known=False)
+    assert "the pictures state no scale" in " ".join(page.words.split())
+    assert "never outlined" in page.words
 
 
 @pytest.mark.parametrize("claim", ["helps", "harms", "no evidence", "not measured"])
 def test_every_claim_is_said_in_words(tmp_path: Path, claim: str) -> None:
-    _, found = report(tmp_path, claim=claim, synthetic=6)
-    assert f"Segmentation: {claim}" in found.words
-    assert wording.CLAIMS[claim] in found.words
+    _, page = report(tmp_path, claim=claim, synthetic=6)
+    assert f"Segmentation: {claim}" in page.words
+    assert wording.CLAIMS[claim] in page.words
 
 
 def test_an_arm_with_too_few_slices_is_named(tmp_path: Path) -> None:
-    _, found = report(tmp_path, too_few=True, claim="not measured", synthetic=6)
-    assert "(too few)" in found.words
+    _, page = report(tmp_path, too_few=True, claim="not measured", synthetic=6)
+    assert "(too few)" in page.words
 
 
 def test_folds_batches_and_a_generator_from_elsewhere_fit_the_page(tmp_path: Path) -> None:
     run = {"folds": ["0", "1", "2"], "batches": ["phantom", "second"], "external": True}
-    _, found = report(tmp_path, **run, synthetic=6, channels=2)
-    assert "Partitions of fold 2" in found.words
-    assert "second" in found.words
-    assert "data/elsewhere" in found.words
-    assert "nothing was trained here" in found.words
+    _, page = report(tmp_path, **run, synthetic=6, channels=2)
+    assert "Partitions of fold 2" in page.words
+    assert "second" in page.words
+    assert "data/elsewhere" in page.words
+    assert "nothing was trained here" in page.words
 
 
 def test_nothing_accepted_still_shows_what_was_generated(tmp_path: Path) -> None:
-    _, found = report(tmp_path, verdict="rejected", accept_share=0.0)
-    assert "none was accepted" in found.words
+    _, page = report(tmp_path, verdict="rejected", accept_share=0.0)
+    assert "none was accepted" in page.words
 
 
 def test_words_from_the_data_cannot_become_markup(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_one_patients_pixels_do_not_change_anothers(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"tumors": False}, "no patient has a tumour"),
         ({"n": 2}, "2 patients for 1 folds"),
@@ -149,10 +149,10 @@ def test_one_patients_pixels_do_not_change_anothers(root: Path) -> None:
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_no_output(
-    root: Path, change: dict[str, Any], words: str
+    root: Path, change: dict[str, Any], message: str
 ) -> None:
     write_cohort(root, **({"n": 8} | change))
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         main()
     assert not list((root / "data").glob("*slices*"))
 

@@ -59,9 +59,9 @@ def test_auto_goes_on_where_no_slice_without_tumour_lies_near_enough(root: Path)
     assert all(set(side["label"]) == {0, 1} for side in sides(root))
 
 
-def advice(said: str) -> dict[str, object]:
+def advice(output: str) -> dict[str, object]:
     """The keys of `slices` that a line of the stage would change."""
-    (line,) = [line for line in said.splitlines() if line.startswith("slices: slices.")]
+    (line,) = [line for line in output.splitlines() if line.startswith("slices: slices.")]
     keys = line.removeprefix("slices: ").split(" would ")[0].split(" and ")
     pairs = (key.removeprefix("slices.").split(": ") for key in keys)
     return {key: yaml.safe_load(value) for key, value in pairs}
@@ -73,10 +73,10 @@ def test_one_validation_patient_is_told_with_the_fraction_that_gives_two(
 ) -> None:
     write_cohort(root, 32, train_patients=patients, val_fraction=0.1, **AUTO)
     main()
-    said = capsys.readouterr().out
-    assert "the gate will reject every set: 1 validation patient, at least 2 are needed" in said
-    assert "null" not in said  # limits of chance do not matter where nothing can be judged
-    ask(root, **advice(said))
+    output = capsys.readouterr().out
+    assert "the gate will reject every set: 1 validation patient, at least 2 are needed" in output
+    assert "null" not in output  # limits of chance do not matter where nothing can be judged
+    ask(root, **advice(output))
     main()
     assert not any("patient" in why for why in why_no_verdict(*sides(root)))
     assert "validation patient," not in capsys.readouterr().out
@@ -87,9 +87,9 @@ def test_what_no_fraction_can_give_is_said_to_need_patients(
 ) -> None:
     write_cohort(root, 24, train_patients=3, **AUTO)
     main()
-    said = capsys.readouterr().out
-    assert "no slices.val_fraction would give the gate more of these patients: raise" in said
-    assert "slices.train_patients, now 3, or add patients" in said
+    output = capsys.readouterr().out
+    assert "no slices.val_fraction would give the gate more of these patients: raise" in output
+    assert "slices.train_patients, now 3, or add patients" in output
 
 
 def test_two_validation_patients_are_not_told_to_be_too_many(
@@ -97,6 +97,6 @@ def test_two_validation_patients_are_not_told_to_be_too_many(
 ) -> None:
     write_cohort(root, 24, train_patients=3, val_fraction=0.55, **AUTO)
     main()
-    said = capsys.readouterr().out
-    assert "1 patients train, 2 validate" in said
-    assert "lower slices.val_fraction" not in said
+    output = capsys.readouterr().out
+    assert "1 patients train, 2 validate" in output
+    assert "lower slices.val_fraction" not in output

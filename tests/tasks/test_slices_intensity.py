@@ -48,10 +48,10 @@ def ramp(n: int = 4001) -> tuple[np.ndarray, np.ndarray]:
 
 def test_even_grey_values_have_even_landmarks() -> None:
     """Closed form: of a ramp the deciles are the deciles, and the scale is the line through."""
-    found = compute_landmarks(*ramp(), **ENDS)
+    landmarks = compute_landmarks(*ramp(), **ENDS)
     expected = np.array([0.005, *np.arange(0.1, 1, 0.1), 0.995])
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    scale = fit_standard_scale(found[None])
+    np.testing.assert_allclose(landmarks, expected, atol=1e-6)
+    scale = fit_standard_scale(landmarks[None])
     assert scale is not None
     np.testing.assert_allclose(scale, 2 * (expected - 0.005) / 0.99 - 1, atol=1e-6)
 
@@ -77,9 +77,9 @@ def test_a_rising_curve_is_undone_at_every_landmark(power: float) -> None:
     scale = fit_standard_scale(own[None])
     assert scale is not None
     bent = volume**power
-    theirs = compute_landmarks(bent, body, **ENDS)
-    np.testing.assert_allclose(np.interp(theirs, theirs, scale), scale)
-    back = apply_standard_scale(bent, body, theirs, scale)
+    bent_landmarks = compute_landmarks(bent, body, **ENDS)
+    np.testing.assert_allclose(np.interp(bent_landmarks, bent_landmarks, scale), scale)
+    back = apply_standard_scale(bent, body, bent_landmarks, scale)
     plain = apply_standard_scale(volume, body, own, scale)
     # Between two landmarks a line stands for the curve: off by its bend over a tenth at most.
     assert np.abs(back - plain).max() < 0.08
@@ -181,15 +181,15 @@ def test_scanners_that_bend_grey_values_agree_after_standardisation(root: Path) 
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"folds": [0, 1]}, "nyul fits its landmarks on one fold"),
         ({"clip_percentiles": [15, 99]}, "beyond nyul's deciles"),
     ],
 )
 def test_what_nyul_cannot_do_is_refused_in_one_line(
-    root: Path, change: dict[str, Any], words: str
+    root: Path, change: dict[str, Any], message: str
 ) -> None:
     write_cohort(root, intensity="nyul", **change)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         main()

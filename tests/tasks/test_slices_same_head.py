@@ -88,7 +88,7 @@ def test_objects_without_detail_are_the_same_only_where_they_are_equal() -> None
     for seed in range(6):
         wave = np.sin(mm[0] / (9 + 0.1 * seed)) + np.sin(mm[1] / 11 + 0.1 * seed)
         balls.append(seen(np.where(body, 300 + 25 * wave, 0)))
-    assert max(float((balls[0].values * one.values).sum()) for one in balls[1:]) > 0.75
+    assert max(float((balls[0].values * pattern.values).sum()) for pattern in balls[1:]) > 0.75
     owners = [*map(str, range(6))]
     assert all(pair.correlation >= 0.97 for pair in find_same_heads(balls, owners))
     assert len(find_same_heads([balls[0], balls[5], balls[0]], ["a", "b", "c"])) == 1

@@ -65,8 +65,8 @@ def test_class_folders_give_the_label_where_nobody_drew_a_mask(root: Path) -> No
     manifest = write_pictures(root)
     main()
     images, masks, table, stats = outputs(root)
-    told = manifest.set_index("subject")["label"]
-    assert (table["label"].to_numpy() == told[table["subject"]].to_numpy()).all()
+    label_of_patient = manifest.set_index("subject")["label"]
+    assert (table["label"].to_numpy() == label_of_patient[table["subject"]].to_numpy()).all()
     assert set(table["label"]) == {0, 1}
     assert not table["mask_known"].any()
     assert not masks.any()
@@ -309,16 +309,16 @@ def test_of_a_stripped_head_the_brain_is_found(published: str) -> None:
     elif published == "tight":
         box = ndimage.find_objects(brain.astype(int))[0]
         volume, brain = volume[box], brain[box]
-    found = largest_body_mask(volume)
-    assert 2 * (found & brain).sum() / (found.sum() + brain.sum()) > 0.93
-    assert found[tuple(n // 2 for n in found.shape)]
+    brain_mask = largest_body_mask(volume)
+    assert 2 * (brain_mask & brain).sum() / (brain_mask.sum() + brain.sum()) > 0.93
+    assert brain_mask[tuple(n // 2 for n in brain_mask.shape)]
 
 
 def test_brain_mask_finds_the_brain_and_fills_its_ventricles() -> None:
     volume, _ = patient(5, tumor=False)
     truth = volume > 20
     volume[27:33, 27:33, 10:20] = 0.0
-    found = largest_body_mask(volume)
-    dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
+    brain_mask = largest_body_mask(volume)
+    dice = 2 * (brain_mask & truth).sum() / (brain_mask.sum() + truth.sum())
     assert dice > 0.95
-    assert found[30, 30, 15]
+    assert brain_mask[30, 30, 15]

@@ -38,11 +38,11 @@ def cohort(n: int, sites: str = "AB") -> pd.DataFrame:
 
 
 def split(patients: pd.DataFrame, **changes: Any) -> dict[str, dict[str, str]]:
-    asked = {
+    options = {
         "folds": ["0"], "val_fraction": 0.13, "test_fraction": 0.48, "train_patients": 0,
         "draw": 0, "seed": 3,
     }  # fmt: skip
-    return split_patients(patients, **(asked | changes))
+    return split_patients(patients, **(options | changes))
 
 
 def members(side_of: dict[str, str], *sides: str) -> set[str]:
@@ -77,15 +77,15 @@ def test_an_exact_systematic_sample_has_its_size_wherever_it_starts(
     assert systematic_sample(n, count, start).sum() == count
 
 
-@pytest.mark.parametrize(("asked", "val"), [(5, 1), (10, 2), (20, 5), (40, 10)])
-def test_few_patients_are_drawn_in_the_shares_of_the_whole(asked: int, val: int) -> None:
+@pytest.mark.parametrize(("count", "val"), [(5, 1), (10, 2), (20, 5), (40, 10)])
+def test_few_patients_are_drawn_in_the_shares_of_the_whole(count: int, val: int) -> None:
     """77 patients: 37 to test, 30 to train, 10 to validate."""
-    side_of = split(cohort(77, "ABCD"), train_patients=asked)["0"]
+    side_of = split(cohort(77, "ABCD"), train_patients=count)["0"]
     counts = pd.Series(side_of).value_counts()
     assert counts["test"] == 37
     assert counts["val"] == val
-    assert counts["train"] == asked - val
-    assert counts.get("unused", 0) == 40 - asked
+    assert counts["train"] == count - val
+    assert counts.get("unused", 0) == 40 - count
 
 
 @pytest.mark.parametrize(("folds", "val"), [(2, 0.5), (2, 0.6), (3, 0.67), (4, 0.75)])
@@ -101,10 +101,10 @@ def test_folds_that_leave_nobody_to_train_on_are_refused(
 def test_few_patients_to_train_on_are_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_cohort(root, folds=[0, 1], val_fraction=0.375, test_fraction=0.9)
     main()
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
         "slices: fold 0: 2 patients train, 6 validate, 8 test; fewer train than validate: lower"
-        " slices.val_fraction" in said
+        " slices.val_fraction" in output
     )
 
 
@@ -165,10 +165,10 @@ def test_synthetic_patients_do_not_join_few_drawn_ones() -> None:
     assert members(split(patients, train_patients=6)["0"], "unused") >= {"s000", "s001"}
 
 
-@pytest.mark.parametrize("asked", [1, 41])
-def test_more_patients_than_there_are_or_one_alone_are_refused(asked: int) -> None:
+@pytest.mark.parametrize("count", [1, 41])
+def test_more_patients_than_there_are_or_one_alone_are_refused(count: int) -> None:
     with pytest.raises(InputError, match=r"expected 0 \(all\) or 2 to 40"):
-        split(cohort(77), train_patients=asked)
+        split(cohort(77), train_patients=count)
 
 
 def test_a_side_that_shows_tumours_only_is_refused() -> None:

@@ -45,9 +45,9 @@ def test_ctrl_c_is_answered_in_one_line_and_leaves_nothing_half_written(tmp_path
     while not list(partial.glob("*/*")) and time.monotonic() < until:
         time.sleep(0.05)
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the workers as well
-    _, said = running.communicate(timeout=60)
-    assert (running.returncode, len(said.splitlines())) == (INTERRUPTED, 1), said
-    assert said.startswith("phantom: interrupted")
+    _, output = running.communicate(timeout=60)
+    assert (running.returncode, len(output.splitlines())) == (INTERRUPTED, 1), output
+    assert output.startswith("phantom: interrupted")
     assert list((tmp_path / "data/raw").iterdir()) == []
 
 

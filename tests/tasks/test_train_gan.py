@@ -66,9 +66,9 @@ def test_the_outputs_rebuild_the_generator_and_hold_its_history(workspace: Path)
     assert list(history.columns) == list(COLUMNS) and history["step"].tolist() == [3, 6]
     assert history.drop(columns="event").notna().all(axis=None)
     assert history["event"].fillna("").str.startswith("best").any()
-    kept = history.set_index("step").loc[config["best_step"]]
+    best_row = history.set_index("step").loc[config["best_step"]]
     for name, value in json.loads((OUT / "metrics.json").read_text()).items():
-        assert name == "step" or value == kept[name]
+        assert name == "step" or value == best_row[name]
     with Image.open(OUT / "sheets/step_000006.png") as picture:
         assert picture.size[0] > 10 * SIZE
 
@@ -200,8 +200,8 @@ def test_a_softened_outline_is_a_ramp_and_a_crisp_one_is_not() -> None:
 @pytest.mark.parametrize("n", [2, 4, 5])
 def test_slices_are_scored_in_batches_as_in_training(n: int) -> None:
     """However many there are: other groups would shift the minibatch standard deviation."""
-    asked = TrainGan(**TINY | {"batch": 8, "minibatch_stddev": True})
-    trainer = Trainer(asked, Architecture(size=SIZE, channels=1, latent=asked.latent, width=8),
+    config = TrainGan(**TINY | {"batch": 8, "minibatch_stddev": True})
+    trainer = Trainer(config, Architecture(size=SIZE, channels=1, latent=config.latent, width=8),
                       torch.device("cpu"))  # fmt: skip
     none, tumor = torch.randn(2, n, 2, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     rows = torch.arange(-(-n // 4) * 4) % n  # repeated to whole batches of 4 + 4
@@ -268,22 +268,22 @@ def test_no_collapsed_checkpoint_is_better_than_one_that_is_not() -> None:
 
 
 def test_a_run_ends_at_its_steps_on_a_plateau_or_when_its_time_is_up() -> None:
-    asked = TrainGan.model_validate(
+    config = TrainGan.model_validate(
         TINY | {"steps": 900, "watch_every": 100, "patience": 3, "max_minutes": 2}
     )
     best, later = HEALTHY | {"step": 200.0}, HEALTHY | {"step": 500.0}
     waiting = TrainingState(step=400, history=[best, HEALTHY | {"step": 400.0}], best_row=best)
-    assert waiting.stop_reason(asked) == ""
+    assert waiting.stop_reason(config) == ""
     assert (
-        TrainingState(step=500, history=[best, later], best_row=best).stop_reason(asked)
+        TrainingState(step=500, history=[best, later], best_row=best).stop_reason(config)
         == "plateau"
     )
     last = HEALTHY | {"step": 900.0}
-    assert TrainingState(step=900, history=[last], best_row=last).stop_reason(asked) == "steps"
+    assert TrainingState(step=900, history=[last], best_row=last).stop_reason(config) == "steps"
     slow = TrainingState(step=200, seconds=121, history=[best], best_row=best)
-    assert slow.stop_reason(asked) == "max_minutes"
+    assert slow.stop_reason(config) == "max_minutes"
     slow.step = 201  # between rows: the last steps are measured before it ends
-    assert slow.stop_reason(asked) == ""
+    assert slow.stop_reason(config) == ""
 
 
 def test_a_run_whose_time_is_up_before_its_first_row_is_measured_all_the_same(
@@ -298,28 +298,28 @@ def test_a_run_whose_time_is_up_before_its_first_row_is_measured_all_the_same(
 
 
 def test_only_a_lasting_collapse_of_the_second_half_starts_over() -> None:
-    asked = TrainGan.model_validate(TINY | {"steps": 1000})
+    config = TrainGan.model_validate(TINY | {"steps": 1000})
     ill = HEALTHY | {"std_z_none": 0.01}
     late = [ill | {"step": step} for step in (600.0, 700.0, 800.0)]
     early = [ill | {"step": step} for step in (100.0, 200.0, 300.0)]
-    assert TrainingState(history=late[:2]).lasting_collapse(late[2], asked)
-    assert not TrainingState(history=early[:2]).lasting_collapse(early[2], asked)
-    assert not TrainingState(history=late[:2]).lasting_collapse(HEALTHY | {"step": 800.0}, asked)
-    assert not TrainingState(history=late[:2], restarted="once").lasting_collapse(late[2], asked)
+    assert TrainingState(history=late[:2]).lasting_collapse(late[2], config)
+    assert not TrainingState(history=early[:2]).lasting_collapse(early[2], config)
+    assert not TrainingState(history=late[:2]).lasting_collapse(HEALTHY | {"step": 800.0}, config)
+    assert not TrainingState(history=late[:2], restarted="once").lasting_collapse(late[2], config)
 
 
 def test_a_run_ends_when_its_losses_have_settled() -> None:
-    asked = TrainGan.model_validate(TINY | {"steps": 900, "settled": 3})
+    config = TrainGan.model_validate(TINY | {"steps": 900, "settled": 3})
     still = [HEALTHY | {"loss_d": 1.2 + shift} for shift in (0.0, 0.02, -0.02)]
     moving = [HEALTHY | {"loss_g": 0.9 + shift} for shift in (0.0, 0.1, -0.1)]
-    assert TrainingState(step=100, history=still, best_row=still[0]).stop_reason(asked) == "losses"
-    assert TrainingState(step=100, history=moving, best_row=moving[0]).stop_reason(asked) == ""
-    assert TrainingState(step=100, history=still[:2], best_row=still[0]).stop_reason(asked) == ""
+    assert TrainingState(step=100, history=still, best_row=still[0]).stop_reason(config) == "losses"
+    assert TrainingState(step=100, history=moving, best_row=moving[0]).stop_reason(config) == ""
+    assert TrainingState(step=100, history=still[:2], best_row=still[0]).stop_reason(config) == ""
 
 
 def test_weights_are_sampled_with_the_batch_norm_statistics_of_their_own_samples() -> None:
-    asked = TrainGan.model_validate(TINY | {"steps": 10})
-    trainer = Trainer(asked, Architecture(size=SIZE, width=4, latent=8), torch.device("cpu"))
+    config = TrainGan.model_validate(TINY | {"steps": 10})
+    trainer = Trainer(config, Architecture(size=SIZE, width=4, latent=8), torch.device("cpu"))
     with torch.no_grad():
         for weight in trainer.ema.parameters():
             weight.mul_(3.0)  # averaged weights are never those the statistics were gathered for
@@ -331,8 +331,8 @@ def test_weights_are_sampled_with_the_batch_norm_statistics_of_their_own_samples
 
 
 def test_learning_rates_fall_to_zero_over_the_last_steps() -> None:
-    asked = TrainGan.model_validate(TINY | {"steps": 100, "decay": 0.4, "learning_rate": 0.01})
-    trainer = Trainer(asked, Architecture(size=SIZE, width=4, latent=8), torch.device("cpu"))
+    config = TrainGan.model_validate(TINY | {"steps": 100, "decay": 0.4, "learning_rate": 0.01})
+    trainer = Trainer(config, Architecture(size=SIZE, width=4, latent=8), torch.device("cpu"))
     rates = []
     for number in (1, 60, 81, 100):
         trainer.set_rates(number)
@@ -341,12 +341,12 @@ def test_learning_rates_fall_to_zero_over_the_last_steps() -> None:
 
 
 def test_a_written_key_wins_over_its_recipe() -> None:
-    asked = TrainGan.model_validate(TINY | {"recipe": "paper", "l1": 0.25})
-    assert (asked.l1, asked.discriminator_norm, asked.beta1) == (0.25, "batch", 0.5)
+    config = TrainGan.model_validate(TINY | {"recipe": "paper", "l1": 0.25})
+    assert (config.l1, config.discriminator_norm, config.beta1) == (0.25, "batch", 0.5)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"discriminator_norm": "batch"}, "gradient penalty is per slice"),
         ({"loss": "wgan"}, "needs a gradient_penalty"),
@@ -359,8 +359,8 @@ def test_a_written_key_wins_over_its_recipe() -> None:
         ({"start_from": "networks.safetensors"}, "sha256sum"),
     ],
 )
-def test_contradicting_params_are_rejected(wrong: dict[str, object], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_contradicting_params_are_rejected(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         TrainGan.model_validate(TINY | wrong)
 
 

@@ -30,8 +30,8 @@ def trainer(device: torch.device = CPU, **gan: Any) -> tuple[Trainer, TrainingDa
     rows = (torch.arange(0, 40, 2, device=device), torch.arange(1, 40, 2, device=device))
     side = LabelledSlices(x, labels, rows, 4)
     examples = TrainingData(side, side)
-    asked = TrainGan.model_validate(TINY | {"r1_every": 2, "ada_target": 0.5} | gan)
-    return Trainer(asked, build_architecture(asked, examples), device), examples
+    config = TrainGan.model_validate(TINY | {"r1_every": 2, "ada_target": 0.5} | gan)
+    return Trainer(config, build_architecture(config, examples), device), examples
 
 
 def weights(trained: Trainer) -> list[Tensor]:
@@ -58,21 +58,21 @@ class Waits(TorchDispatchMode):
 def test_a_step_copies_nothing_from_the_device(gan: dict[str, Any]) -> None:
     if gan.get("recipe") == "paper":
         gan = gan | {"r1_gamma": 0, "ada_target": 0}
-    made, examples = trainer(**gan)
+    gan_trainer, examples = trainer(**gan)
     with Waits() as waits:
         for number in (1, 2, 3, 4):
-            made.step(number, examples)
+            gan_trainer.step(number, examples)
     assert waits.seen == []
     with Waits() as waits:
-        made.mean_losses()
-    assert waits.seen or made.steps_summed == 0  # only here, once a row
+        gan_trainer.mean_losses()
+    assert waits.seen or gan_trainer.steps_summed == 0  # only here, once a row
 
 
 def test_random_numbers_of_a_slice_do_not_depend_on_the_number_of_processes() -> None:
-    made, examples = trainer()
-    whole = make_step_inputs(made.config, 5, examples, Ranks())
+    gan_trainer, examples = trainer()
+    whole = make_step_inputs(gan_trainer.config, 5, examples, Ranks())
     for rank in range(2):
-        part = make_step_inputs(made.config, 5, examples, Ranks(rank, 2))
+        part = make_step_inputs(gan_trainer.config, 5, examples, Ranks(rank, 2))
         for name in ("real", "labels", "z", "mix"):
             assert torch.equal(getattr(part, name), getattr(whole, name)[rank::2])
         assert torch.equal(part.augmentation, whole.augmentation[:, rank::2])
@@ -116,20 +116,20 @@ def test_replayed_steps_are_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Tape)
     monkeypatch.setattr(torch.cuda, "graph", taping)
     plain, examples = trainer()
-    made, _ = trainer()
-    replayed = CudaGraphStep(taped(made.update_networks), CPU)
+    gan_trainer, _ = trainer()
+    replayed = CudaGraphStep(taped(gan_trainer.update_networks), CPU)
     replayed.can_record = True
     monkeypatch.setattr(replayed, "run_on_side_stream", replayed.update)
-    made.run_update = replayed
+    gan_trainer.run_update = replayed
     for number in range(1, 15):
         plain.step(number, examples)
-        made.step(number, examples)
+        gan_trainer.step(number, examples)
     assert set(replayed.recorded) == {False, True}
     assert replayed.plain_steps == {False: WARM_UP_STEPS + 1, True: WARM_UP_STEPS + 1}
-    for expected, found in zip(weights(plain), weights(made), strict=True):
-        assert torch.equal(expected, found)
-    assert plain.mean_losses() == made.mean_losses()
-    assert torch.equal(plain.adaptive.pack(), made.adaptive.pack())
+    for expected, actual in zip(weights(plain), weights(gan_trainer), strict=True):
+        assert torch.equal(expected, actual)
+    assert plain.mean_losses() == gan_trainer.mean_losses()
+    assert torch.equal(plain.adaptive.pack(), gan_trainer.adaptive.pack())
 
 
 def test_a_step_that_cannot_be_recorded_runs_as_a_plain_step(
@@ -141,16 +141,16 @@ def test_a_step_that_cannot_be_recorded_runs_as_a_plain_step(
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Refusing)
     plain, examples = trainer()
-    made, _ = trainer()
-    replayed = CudaGraphStep(made.update_networks, CPU)
+    gan_trainer, _ = trainer()
+    replayed = CudaGraphStep(gan_trainer.update_networks, CPU)
     replayed.can_record = True
     monkeypatch.setattr(replayed, "run_on_side_stream", replayed.update)
-    made.run_update = replayed
+    gan_trainer.run_update = replayed
     for number in range(1, 10):
         plain.step(number, examples)
-        made.step(number, examples)
-    for expected, found in zip(weights(plain), weights(made), strict=True):
-        assert torch.equal(expected, found)
+        gan_trainer.step(number, examples)
+    for expected, actual in zip(weights(plain), weights(gan_trainer), strict=True):
+        assert torch.equal(expected, actual)
     assert not replayed.can_record
     (line,) = capsys.readouterr().err.splitlines()
     assert "no CUDA graph, plain steps: operation not permitted" in line
@@ -176,13 +176,13 @@ def test_no_group_of_the_standard_deviation_holds_slices_of_two_parts() -> None:
 
 @with_gpu
 def test_on_a_gpu_no_step_waits_for_the_device() -> None:
-    made, examples = trainer(torch.device("cuda", 0), precision="auto")
+    gan_trainer, examples = trainer(torch.device("cuda", 0), precision="auto")
     for number in range(1, 12):
-        made.step(number, examples)
+        gan_trainer.step(number, examples)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for number in range(12, 16):
-            made.step(number, examples)
+            gan_trainer.step(number, examples)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -191,14 +191,16 @@ def test_on_a_gpu_no_step_waits_for_the_device() -> None:
 def test_on_a_gpu_steps_are_recorded_and_end_where_plain_ones_end() -> None:
     device = torch.device("cuda", 0)
     plain, examples = trainer(device)
-    made, _ = trainer(device)
+    gan_trainer, _ = trainer(device)
     plain.run_update = plain.update_networks
     for number in range(1, 15):
         plain.step(number, examples)
-        made.step(number, examples)
-    assert isinstance(made.run_update, CudaGraphStep) and set(made.run_update.recorded) == {
+        gan_trainer.step(number, examples)
+    assert isinstance(gan_trainer.run_update, CudaGraphStep) and set(
+        gan_trainer.run_update.recorded
+    ) == {
         False,
         True,
     }
-    for expected, found in zip(weights(plain), weights(made), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    for expected, actual in zip(weights(plain), weights(gan_trainer), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)

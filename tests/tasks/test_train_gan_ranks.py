@@ -61,9 +61,9 @@ def test_two_processes_end_where_one_ends_but_for_rounding(
     rows = pd.read_csv(OUT / "history.csv")
     together = trained(tmp_path, gan | {"processes": 2})
     assert furthest(alone, together) < near
-    found = pd.read_csv(OUT / "history.csv")
+    history = pd.read_csv(OUT / "history.csv")
     for name in ("loss_d", "loss_g", "std_z_tumor"):
-        assert found[name].to_numpy() == pytest.approx(rows[name].to_numpy(), rel=near)
+        assert history[name].to_numpy() == pytest.approx(rows[name].to_numpy(), rel=near)
 
 
 @pytest.mark.verify
@@ -103,8 +103,8 @@ def test_wrong_input_of_two_processes_is_one_line_and_exit_code_2(tmp_path: Path
     pd.read_parquet(path).assign(label=0).to_parquet(path, index=False)
     done = run("train_gan", tmp_path)
     assert done.returncode == 2
-    said = [line for line in done.stderr.splitlines() if "no tumour slices" in line]
-    assert len(said) == 1 and "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if "no tumour slices" in line]
+    assert len(lines) == 1 and "Traceback" not in done.stderr
 
 
 def test_shares_of_a_batch_are_disjoint_and_keep_the_groups_whole() -> None:

@@ -184,8 +184,8 @@ def wait_for_checkpoint(workspace: Path, process: "subprocess.Popen[bytes]") -> 
     """Until this process has written one; its predecessors' are older."""
     since = time.time()
     while process.poll() is None:
-        found = list(workspace.glob(".checkpoints/*/state.safetensors"))
-        if found and found[0].stat().st_mtime > since:
+        checkpoints = list(workspace.glob(".checkpoints/*/state.safetensors"))
+        if checkpoints and checkpoints[0].stat().st_mtime > since:
             return
         time.sleep(0.01)
 

@@ -85,10 +85,10 @@ def test_areas_enter_as_logarithms_and_slices_without_tumour_at_zero() -> None:
     scale = condition_scales(TABLE, ["area", "position"])
     deviation = np.std([4, 5, 6])
     torch.testing.assert_close(scale[0], torch.tensor([5.0, deviation]).float())
-    found = standardise_conditions(TABLE, ["area", "position"], scale)
+    standardised = standardise_conditions(TABLE, ["area", "position"], scale)
     expected = torch.tensor([-1, 0, 1, 0, 0, 0]) / deviation
-    torch.testing.assert_close(found[:, 0], expected.float())
-    assert abs(float(found[:, 1].mean())) < 1e-6
+    torch.testing.assert_close(standardised[:, 0], expected.float())
+    assert abs(float(standardised[:, 1].mean())) < 1e-6
 
 
 def test_the_distribution_holds_means_and_covariances_of_each_label() -> None:
@@ -140,7 +140,7 @@ def test_a_training_starts_from_the_networks_of_an_earlier_one(workspace: Path) 
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"start_sha256": "0" * 64}, r"has SHA-256 [0-9a-f]{64}, train_gan.start_sha256 says 000"),
         ({"start_from": "nowhere.safetensors"}, "nowhere.safetensors.*No such file"),
@@ -148,13 +148,13 @@ def test_a_training_starts_from_the_networks_of_an_earlier_one(workspace: Path) 
     ],
 )
 def test_other_networks_than_those_meant_are_one_clear_line(
-    workspace: Path, changes: dict[str, object], said: str
+    workspace: Path, changes: dict[str, object], message: str
 ) -> None:
     write_params(workspace, gan={"steps": 1})
     train_gan.main("0")
     before = NETWORKS.rename("earlier.safetensors")
     write_params(workspace, gan=started(before) | changes)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         train_gan.main("0")
 
 

@@ -25,10 +25,10 @@ def inception(classes: int) -> dict[str, torch.Tensor]:
 
 def test_the_original_inception_weights_give_fid_features(tmp_path: Path) -> None:
     save_file(inception(1008), tmp_path / "fid.safetensors")
-    found = load_external_network("inception", tmp_path / "fid.safetensors", device="cpu")
-    assert found.name == "FID"
-    assert len(found.sha256) == 64
-    rows = features(X, extractor=found)
+    extractor = load_external_network("inception", tmp_path / "fid.safetensors", device="cpu")
+    assert extractor.name == "FID"
+    assert len(extractor.sha256) == 64
+    rows = features(X, extractor=extractor)
     assert rows.shape == (2, 2048)
     assert np.isfinite(rows).all() and rows.std() > 0
 
@@ -36,9 +36,9 @@ def test_the_original_inception_weights_give_fid_features(tmp_path: Path) -> Non
 @pytest.mark.verify
 def test_other_inception_weights_are_not_called_fid(tmp_path: Path) -> None:
     torch.save(inception(1000), tmp_path / "torchvision.pth")
-    found = load_external_network("inception", tmp_path / "torchvision.pth", device="cpu")
-    assert found.name == "FD(inception v3 of torchvision)"
-    assert features(X, extractor=found).shape == (2, 2048)
+    extractor = load_external_network("inception", tmp_path / "torchvision.pth", device="cpu")
+    assert extractor.name == "FD(inception v3 of torchvision)"
+    assert features(X, extractor=extractor).shape == (2, 2048)
 
 
 @pytest.mark.verify
@@ -55,10 +55,10 @@ def test_both_kinds_of_radimagenet_weights_build_the_same_network(tmp_path: Path
     rows = []
     for index, weights in enumerate((plain, numbered)):
         torch.save(weights, tmp_path / f"{index}.pt")
-        found = load_external_network("radimagenet", tmp_path / f"{index}.pt", device="cpu")
-        assert found.name == "FD(RadImageNet ResNet-50)"
-        rows.append(next(iter(found.network.network.children())).weight)  # type: ignore[union-attr]
-        assert features(X, extractor=found).shape == (2, 2048)
+        extractor = load_external_network("radimagenet", tmp_path / f"{index}.pt", device="cpu")
+        assert extractor.name == "FD(RadImageNet ResNet-50)"
+        rows.append(next(iter(extractor.network.network.children())).weight)  # type: ignore[union-attr]
+        assert features(X, extractor=extractor).shape == (2, 2048)
     assert torch.equal(rows[0], rows[1])
 
 

@@ -12,8 +12,8 @@ def test_two_axis_aligned_gaussians_have_the_closed_form() -> None:
     mean_a, mean_b = np.array([1.0, -2.0, 0.5]), np.array([0.0, 1.0, 0.5])
     std_a, std_b = np.array([1.0, 2.0, 0.0]), np.array([3.0, 0.5, 1.0])
     expected = ((mean_a - mean_b) ** 2).sum() + ((std_a - std_b) ** 2).sum()
-    found = gaussian_distance(mean_a, np.diag(std_a**2), mean_b, np.diag(std_b**2))
-    assert found == pytest.approx(expected, rel=1e-12)
+    distance = gaussian_distance(mean_a, np.diag(std_a**2), mean_b, np.diag(std_b**2))
+    assert distance == pytest.approx(expected, rel=1e-12)
 
 
 def test_it_agrees_with_the_matrix_square_root_on_full_covariances() -> None:

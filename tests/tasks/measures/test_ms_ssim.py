@@ -16,12 +16,12 @@ def pictures(n: int, side: int) -> np.ndarray:
 
 
 def test_small_pictures_get_fewer_taps_and_then_fewer_scales() -> None:
-    found = {side: choose_settings(side) for side in (64, 128, 176, 256)}
-    assert {side: (s.taps, len(s.weights)) for side, s in found.items()} == {
+    settings = {side: choose_settings(side) for side in (64, 128, 176, 256)}
+    assert {side: (s.taps, len(s.weights)) for side, s in settings.items()} == {
         64: (7, 4), 128: (7, 5), 176: (11, 5), 256: (11, 5),
     }  # fmt: skip
-    assert found[176].weights == pytest.approx(np.array(WEIGHTS) / sum(WEIGHTS))
-    assert sum(found[64].weights) == pytest.approx(1)
+    assert settings[176].weights == pytest.approx(np.array(WEIGHTS) / sum(WEIGHTS))
+    assert sum(settings[64].weights) == pytest.approx(1)
     with pytest.raises(ValueError, match="4 pixels"):
         choose_settings(4)
 
@@ -53,7 +53,7 @@ def test_it_is_the_figure_of_monai(side: int) -> None:
     if side == 176:  # the published settings, which torchmetrics cannot leave
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-        theirs = multiscale_structural_similarity_index_measure(
+        of_torchmetrics = multiscale_structural_similarity_index_measure(
             a, b, data_range=1.0, betas=chosen.weights, reduction="none", normalize="relu"
         )
-        np.testing.assert_allclose(expected, theirs.numpy(), atol=5e-3)
+        np.testing.assert_allclose(expected, of_torchmetrics.numpy(), atol=5e-3)

@@ -33,17 +33,17 @@ def test_a_changed_copy_finds_its_original(size: int, transform: tuple[int, ...]
     change = np.array(transform, dtype=np.int16)
     noise = np.random.default_rng(1).normal(0, 0.05, references.shape)
     queries = np.stack([apply_transform(image, change) for image in references]) * 0.9 - 0.1 + noise
-    found = nearest_by_ncc(queries.astype(np.float32), references)
-    np.testing.assert_array_equal(found.rows[:, 0], np.arange(30))
-    assert found.scores[:, 0].min() > 0.98
-    assert ((found.inverted > found.upright) == bool(transform[0])).mean() > 0.9
+    nearest = nearest_by_ncc(queries.astype(np.float32), references)
+    np.testing.assert_array_equal(nearest.rows[:, 0], np.arange(30))
+    assert nearest.scores[:, 0].min() > 0.98
+    assert ((nearest.inverted > nearest.upright) == bool(transform[0])).mean() > 0.9
 
 
 def test_the_transform_brings_the_query_onto_its_reference() -> None:
     references = blobs(12)
     queries = np.roll(references[..., ::-1], (2, -3), axis=(2, 3))
-    found = nearest_by_ncc(queries, references)
-    for query, rows, change in zip(queries, found.rows, found.transforms, strict=True):
+    nearest = nearest_by_ncc(queries, references)
+    for query, rows, change in zip(queries, nearest.rows, nearest.transforms, strict=True):
         np.testing.assert_allclose(
             apply_transform(query, change[0]), references[rows[0]], atol=1e-6
         )
@@ -51,8 +51,8 @@ def test_the_transform_brings_the_query_onto_its_reference() -> None:
 
 def test_forbidden_pairs_are_never_returned() -> None:
     images = blobs(10)
-    found = nearest_by_ncc(images, images, owners=(np.arange(10), np.arange(10)), chunk=4)
-    assert (found.rows[:, 0] != np.arange(10)).all()
+    nearest = nearest_by_ncc(images, images, owners=(np.arange(10), np.arange(10)), chunk=4)
+    assert (nearest.rows[:, 0] != np.arange(10)).all()
     with pytest.raises(ValueError, match="reference"):
         nearest_by_ncc(images, images, owners=(np.zeros(10, int), np.zeros(10, int)))
 
@@ -65,8 +65,8 @@ def test_order_and_chunks_do_not_matter() -> None:
 
 
 def test_a_constant_image_is_near_to_nothing() -> None:
-    found = nearest_by_ncc(np.zeros((1, 1, 64, 64), dtype=np.float32), blobs(5))
-    assert abs(float(found.scores[0, 0])) < 1e-5
+    nearest = nearest_by_ncc(np.zeros((1, 1, 64, 64), dtype=np.float32), blobs(5))
+    assert abs(float(nearest.scores[0, 0])) < 1e-5
 
 
 def test_parts_give_the_products_under_all_flips() -> None:
@@ -80,6 +80,6 @@ def test_parts_give_the_products_under_all_flips() -> None:
             (True, False): ee + eo - oe - oo,
             (True, True): ee - eo - oe + oo,
         }
-        for flip, found in sums.items():
+        for flip, nearest in sums.items():
             expected = apply_flip(a, flip).reshape(4, -1) @ b.reshape(4, -1).T
-            np.testing.assert_allclose(found, expected, atol=1e-4)
+            np.testing.assert_allclose(nearest, expected, atol=1e-4)

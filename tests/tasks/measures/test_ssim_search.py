@@ -37,9 +37,9 @@ def scikit(a: np.ndarray, b: np.ndarray) -> float:
 def test_all_pairs_at_every_window_are_scikit_images() -> None:
     a, _ = textures(5, 40, 0)
     b, _ = textures(4, 40, 1)
-    found = ssim_pairs(a, b, stride=1, degree=ALL)
+    nearest = ssim_pairs(a, b, stride=1, degree=ALL)
     expected = [[scikit(x, y) for y in b] for x in a]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(nearest, expected, atol=1e-5)
 
 
 def test_every_fourth_window_and_few_polynomials_are_nearly_as_good() -> None:
@@ -61,9 +61,9 @@ def test_the_polynomials_are_orthonormal_under_the_window() -> None:
 def test_the_air_around_both_bodies_does_not_count() -> None:
     a, bodies = textures(4, 40, 4)
     b, others = textures(4, 40, 5)
-    found = np.diag(ssim_pairs(a, b, bodies, others, stride=1, degree=ALL))
+    nearest = np.diag(ssim_pairs(a, b, bodies, others, stride=1, degree=ALL))
     expected = ssim(moments(a), moments(b), region=bodies | others)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(nearest, expected, atol=1e-5)
 
 
 def test_blocks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_it_finds_what_an_exhaustive_search_finds() -> None:
     references, bodies = textures(12, 40, 9)
     queries, own = textures(5, 40, 10)
     queries = 0.5 * queries + 0.5 * np.roll(references[3:8], 1, axis=2)
-    found = found_in(queries, references, own, bodies)
+    nearest = found_in(queries, references, own, bodies)
     best = np.full(len(queries), -1.0)
     for flip, down, across in product((0, 1), range(-2, 3), range(-2, 3)):
         change = np.array([0, flip, down, across], dtype=np.int16)
@@ -117,8 +117,8 @@ def test_it_finds_what_an_exhaustive_search_finds() -> None:
             region = body | bodies[rows]
             pairs = ssim(moments(turned), moments(references[rows]), region=region)
             best = np.maximum(best, pairs)
-    np.testing.assert_allclose(found.scores, best, atol=5e-3)
-    assert (np.abs(found.scores - best) < 1e-5).mean() >= 0.8
+    np.testing.assert_allclose(nearest.scores, best, atol=5e-3)
+    assert (np.abs(nearest.scores - best) < 1e-5).mean() >= 0.8
 
 
 @pytest.mark.parametrize("size", [64, 128])
@@ -126,19 +126,19 @@ def test_a_mirrored_shifted_copy_finds_its_original(size: int) -> None:
     references, bodies = textures(15, size, 11)
     change = np.array([0, 1, 3, -4], dtype=np.int16)
     queries = np.stack([apply_transform(image, change) for image in references])
-    own = np.stack([apply_transform(one[None], change)[0] for one in bodies])
+    own = np.stack([apply_transform(body[None], change)[0] for body in bodies])
     noise = np.random.default_rng(12).normal(0, 0.02, queries.shape).astype(np.float32)
-    found = found_in(queries + noise * own[:, None], references, own, bodies, max_shift=4)
-    np.testing.assert_array_equal(found.rows, np.arange(15))
-    assert found.scores.min() > 0.9
-    for query, row, transform in zip(queries, found.rows, found.transforms, strict=True):
+    nearest = found_in(queries + noise * own[:, None], references, own, bodies, max_shift=4)
+    np.testing.assert_array_equal(nearest.rows, np.arange(15))
+    assert nearest.scores.min() > 0.9
+    for query, row, transform in zip(queries, nearest.rows, nearest.transforms, strict=True):
         np.testing.assert_array_equal(apply_transform(query, transform), references[row])
 
 
 @pytest.mark.parametrize("reach", range(7))
 def test_every_shift_is_at_most_one_pixel_from_those_tried(reach: int) -> None:
     tried = search.every_third(reach)
-    looked_at = {place for one in tried for place in search.neighbouring_shifts(one, reach)}
+    looked_at = {place for body in tried for place in search.neighbouring_shifts(body, reach)}
     assert looked_at == set(range(-reach, reach + 1))
     assert 0 in tried
 
@@ -147,20 +147,20 @@ def test_every_shift_is_at_most_one_pixel_from_those_tried(reach: int) -> None:
 def test_the_largest_shift_is_found(reach: int) -> None:
     references, bodies = textures(6, 48, 14)
     queries = np.roll(references, (reach, -reach), axis=(2, 3))
-    found = found_in(queries, references, np.roll(bodies, (reach, -reach), axis=(1, 2)), bodies,
+    nearest = found_in(queries, references, np.roll(bodies, (reach, -reach), axis=(1, 2)), bodies,
                      max_shift=reach)  # fmt: skip
-    np.testing.assert_array_equal(found.rows, np.arange(6))
-    assert found.scores.min() > 0.995
-    np.testing.assert_array_equal(found.transforms[:, 2:], np.tile([-reach, reach], (6, 1)))
+    np.testing.assert_array_equal(nearest.rows, np.arange(6))
+    assert nearest.scores.min() > 0.995
+    np.testing.assert_array_equal(nearest.transforms[:, 2:], np.tile([-reach, reach], (6, 1)))
 
 
 def test_few_references_are_searched_as_well() -> None:
     references, bodies = textures(2, 40, 15)
     queries, own = textures(5, 40, 16)
     queries[:2], own[:2] = references, bodies
-    found = found_in(queries, references, own, bodies)
-    np.testing.assert_array_equal(found.rows[:2], [0, 1])
-    assert found.scores[:2].min() > 0.999
+    nearest = found_in(queries, references, own, bodies)
+    np.testing.assert_array_equal(nearest.rows[:2], [0, 1])
+    assert nearest.scores[:2].min() > 0.999
 
 
 def test_forbidden_pairs_and_batches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,38 +32,38 @@ def transplant(donors: np.ndarray, masks: np.ndarray, hosts: np.ndarray) -> np.n
 def test_a_tumour_in_another_brain_is_found(size: int) -> None:
     train, masks = brains(20, 0, size)
     hosts, _ = brains(20, 1, size)
-    made = np.roll(transplant(train, masks, hosts)[..., ::-1], (2, -2), (2, 3))
+    transplanted = np.roll(transplant(train, masks, hosts)[..., ::-1], (2, -2), (2, 3))
     marked = np.roll(masks[..., ::-1], (2, -2), (1, 2))
-    found = nearest_patch(made, marked, train, masks, max_shift=4)
-    np.testing.assert_array_equal(found.rows, np.arange(20))
-    assert np.median(found.scores) > 0.95
+    nearest = nearest_patch(transplanted, marked, train, masks, max_shift=4)
+    np.testing.assert_array_equal(nearest.rows, np.arange(20))
+    assert np.median(nearest.scores) > 0.95
     new, where = brains(20, 2, size)
     fresh = nearest_patch(new, where, train, masks, max_shift=4)
-    assert fresh.scores.max() < np.median(found.scores)
+    assert fresh.scores.max() < np.median(nearest.scores)
 
 
 def test_the_score_is_the_correlation_under_the_mask() -> None:
     query, mask = brains(1, 3)
     reference, other = brains(1, 4)
     other = mask  # equal centres, so that nothing is shifted
-    found = nearest_patch(query, mask, reference, other, max_shift=0)
+    nearest = nearest_patch(query, mask, reference, other, max_shift=0)
     wide = binary_dilation(mask[0] > 0, iterations=MARGIN)
     a, b = (gaussian_filter(one[0, 0] + 1, BLUR) for one in (query, reference))
     plain = np.corrcoef(a[wide], b[wide])[0, 1]
     mirrored = nearest_patch(query[..., ::-1], mask[..., ::-1], reference, other, max_shift=0)
-    assert max(found.scores[0], mirrored.scores[0]) >= plain - 1e-3
-    assert found.scores[0] == pytest.approx(plain, abs=1e-3) or found.scores[0] > plain
+    assert max(nearest.scores[0], mirrored.scores[0]) >= plain - 1e-3
+    assert nearest.scores[0] == pytest.approx(plain, abs=1e-3) or nearest.scores[0] > plain
 
 
 def test_nothing_is_said_without_a_tumour_or_anyone_to_compare_with() -> None:
     images, masks = brains(4, 5)
     masks[1] = 0
-    found = nearest_patch(
+    nearest = nearest_patch(
         images, masks, images, masks, max_shift=0, owners=(np.arange(4), np.arange(4))
     )
-    assert np.isnan(found.scores[1])
-    assert found.rows[1] == -1
-    assert (found.rows[[0, 2, 3]] != [0, 2, 3]).all()
+    assert np.isnan(nearest.scores[1])
+    assert nearest.rows[1] == -1
+    assert (nearest.rows[[0, 2, 3]] != [0, 2, 3]).all()
     alone = nearest_patch(images, masks, images, np.zeros_like(masks), max_shift=0)
     assert np.isnan(alone.scores).all()
     banned = nearest_patch(images, masks, images, masks, max_shift=0,

@@ -35,9 +35,8 @@ import yaml
 from numpy.typing import NDArray
 from scipy.ndimage import center_of_mass
 from scipy.stats import spearmanr, wasserstein_distance
-from skimage.metrics import structural_similarity
-from skimage.transform import pyramid_laplacian
 
+from benchmarks.network_free_measures import mean_pair_ssim, sliced_wasserstein
 from models.dcgan import Generator
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices, write_slice_set
 from tasks.generate.load_generator import load_generator
@@ -55,7 +54,7 @@ FOLD = "0"
 ROOT = Path(__file__).parents[1]
 NAN = float("nan")
 MAX_COMPARED = 400  # slices of a label that are compared
-SEEDS = {"draw": 5, "patches": 7}
+SEED = 5
 NO_AUGMENT = {"brightness": 0, "contrast": 0, "translation": 0, "cutout": 0}
 
 # What each trial changes in `train_gan`; the first of a plan is what the others stand beside.
@@ -194,7 +193,7 @@ def evaluate_trial(trial_folder: Path, slices: Path) -> dict[str, float]:
     device = torch.device("cpu")
     train_set, test_set = (read_slices(FOLD, side, slices) for side in ("train", "test"))
     generator = load_generator(trial_folder / "data/gan" / FOLD, device)
-    request = SamplingRequest(count=2 * MAX_COMPARED, seed=SEEDS["draw"], tumor_share=0.5,
+    request = SamplingRequest(count=2 * MAX_COMPARED, seed=SEED, tumor_share=0.5,
                  min_island_px=3, min_tumor_px=5, attempts=8)  # fmt: skip
     generated = list(sample_generator(generator, request, device))
     figures: dict[str, float] = {}
@@ -266,7 +265,7 @@ def condition_fidelity(generator: Generator, train: SliceSet) -> float:
     tumours = train.table.loc[train.table["label"] == 1, "tumor_area_mm2"]
     requested, generated = [], []
     for area in tumours.quantile([0.1, 0.5, 0.9]):
-        request = SamplingRequest(count=BATCH, seed=SEEDS["draw"], tumor_share=1.0, min_island_px=3,
+        request = SamplingRequest(count=BATCH, seed=SEED, tumor_share=1.0, min_island_px=3,
                     min_tumor_px=0, attempts=1, tumor_area_mm2=float(area))  # fmt: skip
         masks = [
             generated_slice.mask
@@ -290,53 +289,6 @@ def images_of_label(slices: SliceSet, label: int) -> NDArray[np.float32]:
 def evenly_spaced(images: NDArray[np.float32], n: int) -> NDArray[np.float32]:
     """Select n of the slices, evenly spaced over the patients."""
     return images[np.linspace(0, len(images) - 1, n).round().astype(int)]
-
-
-def mean_pair_ssim(images: NDArray[np.float32]) -> float:
-    """Compute the mean SSIM of 64 pairs far apart in the set."""
-    half = len(images) // 2
-    rows = np.linspace(0, half - 1, min(64, half)).round().astype(int)
-    return float(np.mean([
-        structural_similarity(
-            images[row, 0], images[row + half, 0], data_range=2.0, gaussian_weights=True,
-            sigma=1.5, use_sample_covariance=False,
-        )
-        for row in rows
-    ]))  # fmt: skip
-
-
-def sliced_wasserstein(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Compute the sliced Wasserstein distance of 7 x 7 patches of Laplacian pyramids.
-
-    Karras 2018, sec. 5. `a` and `b` (n,C,H,W), equally many. Down to 16 pixels a side, 32 patches a
-    slice and level, 128 directions, the mean over levels; patches are standardised by those of `b`.
-    """
-    levels = int(np.log2(a.shape[-1] / 16))
-    distances = []
-    for patches_a, patches_b in zip(
-        pyramid_patches(a, levels), pyramid_patches(b, levels), strict=True
-    ):
-        scale = patches_b.std() + 1e-8
-        directions = np.random.default_rng(SEEDS["patches"]).normal(size=(patches_a.shape[1], 128))
-        directions /= np.linalg.norm(directions, axis=0)
-        projected = [
-            np.sort((patches - patches_b.mean()) / scale @ directions, axis=0)
-            for patches in (patches_a, patches_b)
-        ]
-        distances.append(np.abs(projected[0] - projected[1]).mean())
-    return float(np.mean(distances))
-
-
-def pyramid_patches(images: NDArray[np.float32], levels: int) -> list[NDArray[np.float64]]:
-    """Extract patches (32 n,49) of the first channel, one table a level of the pyramid."""
-    rng = np.random.default_rng(SEEDS["patches"])
-    patches_by_level: list[list[NDArray[np.float64]]] = [[] for _ in range(levels + 1)]
-    for image in images[:, 0]:
-        for level, layer in enumerate(pyramid_laplacian(image, max_layer=levels)):
-            windows = np.lib.stride_tricks.sliding_window_view(layer, (7, 7))
-            at = rng.integers(0, windows.shape[0], (2, 32))
-            patches_by_level[level].append(windows[at[0], at[1]].reshape(32, 49))
-    return [np.concatenate(tables) for tables in patches_by_level]
 
 
 def print_tables(table: pd.DataFrame) -> None:

@@ -9,7 +9,6 @@ them, as the arm `chosen`.
 """
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,15 +28,22 @@ from benchmarks.select_study_arm import (
     DESCRIBED,
     FIXED,
     FIXED_ARM,
-    PRIMARY_TABLE,
     ArmTraining,
     choose_arms,
     read_results,
     tabulate_validation,
 )
+from benchmarks.study_tables import (
+    SEED,
+    format_interval,
+    format_number,
+    gate_rows,
+    print_table,
+    slice_split_rows,
+)
 from tasks.common.arms import Arm
 from tasks.lift import learning_curves, patient_metrics
-from tasks.lift.bootstrap import ArmPair, Difference, Resampling, estimate_metric, sign_flip_test
+from tasks.lift.bootstrap import ArmPair, Difference, Resampling, sign_flip_test
 from tasks.lift.claim import claim_contrasts, contrasts_with_real
 from tasks.lift.compare import METRICS, PRIMARY_METRIC, clip_interval_to_range
 from tasks.lift.downstream_results import group_by_site, group_by_tumor_size
@@ -46,7 +52,6 @@ from tasks.schemas.predictions import UNBOUNDED_METRICS
 
 CONTRASTED_METRICS = ("dice_volume", "auroc", "sensitivity")  # the others' means are printed
 MIN_GROUP_PATIENTS = 5  # test patients of a group
-SEED = 19
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,9 @@ def main() -> None:
     for task in ("segment", "classify"):
         print(f"\n## {task}\n")
         results = [
-            one for one in read_results(folder, task) if not Arm.parse(one.arm).is_diagnostic
+            training
+            for training in read_results(folder, task)
+            if not Arm.parse(training.arm).is_diagnostic
         ]
         if not results:
             print("Nothing.")
@@ -286,60 +293,6 @@ def subgroup_rows(
                 }
 
 
-def gate_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the gate's verdict and nearest SSIM of every experiment, beside that of real slices."""
-    for fold_folder in sorted(folder.glob("[0-9]*/base/gate/*"), key=size_and_draw):
-        size, draw = size_and_draw(fold_folder)
-        report = json.loads((fold_folder / "metrics.json").read_text())
-        images, measures = report["images"], report["measures"]
-        ssim = measures.get("nearest_ssim", {})
-        yield {
-            "patients": size,
-            "draw": draw,
-            "verdict": report["verdict"],
-            "accepted": f"{images['accepted']} of {images['n']}",
-            "Fréchet ratio": format_number(
-                next((measure["ratio"] for measure in measures.values()), None)
-            ),
-            "nearest SSIM": format_number(ssim.get("value")),
-            "of real slices": format_number(ssim.get("baseline")),
-        }
-
-
-def size_and_draw(folder: Path) -> tuple[int, int]:
-    """Parse size and draw from a folder of the gate."""
-    size, _, draw = folder.parents[2].name.partition("-")
-    return int(size), int(draw)
-
-
-def slice_split_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield arms with a split by slice and random labels, and what a split by patient gives."""
-    trainings = read_results(folder, "classify")
-    leaky = [training for training in trainings if Arm.parse(training.arm).is_diagnostic]
-    cells = {(training.size, training.draw) for training in leaky}
-    honest = [
-        training
-        for training in trainings
-        if training.arm == "real" and (training.size, training.draw) in cells
-    ]
-    for training in [*honest, *leaky]:
-        table = training.table(PRIMARY_TABLE["classify"])
-        axes = RunPatientAxes.from_table(table)
-        resampling = Resampling.sample_weights(axes, replicates=2000, seed=SEED)
-        metrics = patient_metrics.classification_metrics(table, axes)
-        row: dict[str, Any] = {
-            "patients": training.size,
-            "arm": training.arm,
-            "networks": len(axes.runs),
-        }
-        for name in ("accuracy", "auroc"):
-            if estimate := estimate_metric(metrics[name], resampling):
-                row[name] = format_number(estimate.value)
-                if interval := estimate.interval(limit=1, seed=SEED):
-                    row[name] += f" ({interval[0]:.3f} to {interval[1]:.3f})"
-        yield row
-
-
 def plot_learning_curves(metric: StudyMetric, path: Path) -> None:
     """Plot the learning curve of every arm of the family with its interval."""
     family = metric.family()
@@ -376,23 +329,6 @@ def plot_learning_curves(metric: StudyMetric, path: Path) -> None:
 def arm_label(arm: str) -> str:
     """Name an arm in the tables."""
     return {CHOSEN: "chosen", FIXED: f"{FIXED_ARM}, not chosen"}.get(arm, arm)
-
-
-def format_number(value: float | None) -> str:
-    """Format three places, or a dash."""
-    return "-" if value is None or np.isnan(value) else f"{value:.3f}"
-
-
-def format_interval(values: patient_metrics.Array) -> str:
-    """Format the 95 % in the middle."""
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return f"{low:.3f} to {high:.3f}"
-
-
-def print_table(rows: Iterator[dict[str, Any]]) -> None:
-    """Print a table."""
-    table = pd.DataFrame(rows).fillna("-")
-    print(table.to_markdown(index=False, disable_numparse=True) if len(table) else "Nothing.")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks import lift_simulation as simulation
-from benchmarks.lift_simulation import STUDIES, Study, false_lift_row, simulate
+from benchmarks.lift_simulation import false_lift_row, simulate
+from benchmarks.simulated_studies import STUDIES, THROUGH_FILES, Study
 from tasks.lift.compare import Comparison
 from tasks.params.lift import Lift
 
@@ -51,7 +52,7 @@ def test_a_study_that_can_claim_nothing_says_so_every_time(name: str) -> None:
 
 
 @pytest.mark.verify
-@pytest.mark.parametrize("name", simulation.THROUGH_FILES)
+@pytest.mark.parametrize("name", THROUGH_FILES)
 def test_the_stage_says_the_same_of_the_files(name: str) -> None:
     simulation.check_through_files(named(name), Lift(draws=200))
 

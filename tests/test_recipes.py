@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.compare_recipes import select_patients, sliced_wasserstein, to_markdown
+from benchmarks.compare_recipes import select_patients, to_markdown
+from benchmarks.network_free_measures import sliced_wasserstein
 
 
 def slices(n: int = 12, seed: int = 0) -> np.ndarray:

@@ -12,7 +12,7 @@ import yaml
 
 from benchmarks import run_study, study_report
 from flows.preflight import section_model
-from tests.tasks import lift_fixtures as room
+from tests.tasks import lift_fixtures
 
 PLAN = Path(__file__).parents[1] / "benchmarks/lgg.yaml"
 OWN = Path(__file__).parents[1] / "params.yaml"
@@ -68,7 +68,7 @@ def test_overrides_are_written_as_hydra_reads_them():
 def study(tmp_path):
     """Two sizes, three draws: candidates gain .2, and the best on validation the most."""
     rng = np.random.default_rng(0)
-    names = room.subjects(24)
+    names = lift_fixtures.subjects(24)
     level = rng.uniform(0.3, 0.5, 24)
     gains = {"real": 0.0, "real+classical": 0.02, "synthetic": -0.1}
     gains |= {"real+synthetic": 0.2, "real+classical+synthetic": 0.3}
@@ -77,10 +77,12 @@ def study(tmp_path):
             folder = tmp_path / f"results/{size}-{draw}/base"
             for arm, gain in gains.items():
                 values = level + gain + 0.02 * np.log2(size) + 0.01 * rng.normal(size=24)
-                room.write_segment(folder, arm, room.segment_arm({("0", draw): values}, names))
+                lift_fixtures.write_segment(
+                    folder, arm, lift_fixtures.segment_arm({("0", draw): values}, names)
+                )
             (folder / "data/downstream").rename(folder / "downstream")
             best = folder / "downstream/segment-real+classical+synthetic/runs.parquet"
-            room.pd.read_parquet(best).assign(val_metric=0.9).to_parquet(best)
+            lift_fixtures.pd.read_parquet(best).assign(val_metric=0.9).to_parquet(best)
             measure = {"ratio": 2.0, "value": 0.9, "baseline": 0.8}
             verdict = {"verdict": "accepted", "images": {"n": 4, "accepted": 3}}
             (folder / "gate/0").mkdir(parents=True)
@@ -119,7 +121,7 @@ def test_another_family_than_the_plans_can_be_asked_for(study, monkeypatch, caps
 
 def test_a_draw_that_lacks_an_arm_is_left_out_of_its_size(study, monkeypatch, capsys):
     place = study / "results/10-2/base/downstream/segment-synthetic"
-    runs = room.pd.read_parquet(place / "runs.parquet")
+    runs = lift_fixtures.pd.read_parquet(place / "runs.parquet")
     runs.iloc[:0].to_parquet(place / "runs.parquet")
     tables = tables_of(study, monkeypatch, capsys)
     assert "Size 10, draw 2 is left out: no result of synthetic." in tables
@@ -131,7 +133,7 @@ def test_a_network_that_learnt_nothing_costs_a_draw_unless_it_is_what_the_arm_is
     study, monkeypatch, capsys, arm, draws
 ):
     place = study / f"results/5-1/base/downstream/segment-{arm}/runs.parquet"
-    room.pd.read_parquet(place).assign(learnt=False).to_parquet(place)
+    lift_fixtures.pd.read_parquet(place).assign(learnt=False).to_parquet(place)
     tables = tables_of(study, monkeypatch, capsys)
     assert f"Size 5, draw 1: {arm} learnt nothing of validation patients." in tables
     assert f"draws by size: {{5: {draws}, 10: 3}}" in tables
@@ -148,13 +150,15 @@ def test_a_study_that_goes_on_is_read_as_far_as_it_is(study, monkeypatch, capsys
 
 
 def test_the_split_by_slice_stands_beside_the_split_by_patient(study, monkeypatch, capsys):
-    rng, names = np.random.default_rng(1), room.subjects(20)
+    rng, names = np.random.default_rng(1), lift_fixtures.subjects(20)
     arms = {"base": ["real"], "leaky": ["real+slice-split", "random-labels"]}
     for variant, some in arms.items():
         for arm in some:
             seeds = tuple(range(20)) if "random" in arm else (0,)
-            table = room.classify_arm(names, rng, shift=0 if "random" in arm else 2, seeds=seeds)
-            room.write_classify(study / "made", arm, table)
+            table = lift_fixtures.classify_arm(
+                names, rng, shift=0 if "random" in arm else 2, seeds=seeds
+            )
+            lift_fixtures.write_classify(study / "made", arm, table)
             place = study / f"results/10-0/{variant}/downstream/classify-{arm}"
             place.parent.mkdir(parents=True, exist_ok=True)
             (study / f"made/data/downstream/classify-{arm}").rename(place)

@@ -111,3 +111,40 @@ def classify_arm(
 
 def results(root: Path) -> dict:
     return json.loads((root / "data/lift.json").read_text())
+
+
+def write_dice(
+    root,
+    lifts,
+    *,
+    patients=20,
+    seeds=(0, 1, 2),
+    requested=None,
+    folds=("0",),
+    noise=0.02,
+    arms=None,
+):
+    """Arms whose Dice is a shared patient profile, plus a lift, plus a little noise."""
+    rng = np.random.default_rng(1)
+    arms = arms or list(lifts)
+    write_params(root, ["segment"], arms, seeds=requested or seeds)
+    names = subjects(patients)
+    own = {f: names[k :: len(folds)] for k, f in enumerate(folds)}
+    level = {f: rng.uniform(0.3, 0.8, len(own[f])) for f in folds}
+    for arm in arms:
+        tables = [
+            segment_arm(
+                {(f, s): level[f] + lifts[arm] + noise * rng.normal(size=len(own[f]))}, own[f]
+            )
+            for f in folds
+            for s in seeds
+        ]
+        write_segment(root, arm, pd.concat(tables, ignore_index=True))
+
+
+def fail(root, arm, seeds, of=None):
+    """Mark seeds of an arm as ones that learnt nothing, in one fold or in all."""
+    path = root / f"data/downstream/segment-{arm}/runs.parquet"
+    runs = pd.read_parquet(path)
+    failed = runs["seed"].isin(seeds) & (runs["fold"] == of if of else True)
+    runs.assign(learnt=~failed).to_parquet(path)

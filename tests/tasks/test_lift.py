@@ -7,7 +7,8 @@ import pytest
 from tasks.lift.__main__ import main
 from tasks.schemas.lift import LiftRows
 from tasks.stage.errors import InputError
-from tests.tasks import lift_fixtures as room
+from tests.tasks import lift_fixtures
+from tests.tasks.lift_fixtures import write_dice
 
 
 @pytest.fixture
@@ -16,41 +17,12 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_dice(
-    root, lifts, *, patients=20, seeds=(0, 1, 2), asked=None, folds=("0",), noise=0.02, arms=None
-):
-    """Arms whose Dice is a shared patient profile, plus a lift, plus a little noise."""
-    rng = np.random.default_rng(1)
-    arms = arms or list(lifts)
-    room.write_params(root, ["segment"], arms, seeds=asked or seeds)
-    names = room.subjects(patients)
-    own = {f: names[k :: len(folds)] for k, f in enumerate(folds)}
-    level = {f: rng.uniform(0.3, 0.8, len(own[f])) for f in folds}
-    for arm in arms:
-        tables = [
-            room.segment_arm(
-                {(f, s): level[f] + lifts[arm] + noise * rng.normal(size=len(own[f]))}, own[f]
-            )
-            for f in folds
-            for s in seeds
-        ]
-        room.write_segment(root, arm, pd.concat(tables, ignore_index=True))
-
-
-def fail(root, arm, seeds, of=None):
-    """Mark seeds of an arm as ones that learnt nothing, in one fold or in all."""
-    path = root / f"data/downstream/segment-{arm}/runs.parquet"
-    runs = pd.read_parquet(path)
-    failed = runs["seed"].isin(seeds) & (runs["fold"] == of if of else True)
-    runs.assign(learnt=~failed).to_parquet(path)
-
-
 def test_identical_arms_have_no_lift_and_no_evidence(root):
-    write_dice(root, dict.fromkeys(room.ARMS, 0.0), noise=0.0)
+    write_dice(root, dict.fromkeys(lift_fixtures.ARMS, 0.0), noise=0.0)
     main()
-    results = room.results(root)
+    results = lift_fixtures.results(root)
     assert results["claim"] == {"segment": "no evidence"}
-    for arm in room.ARMS[1:]:
+    for arm in lift_fixtures.ARMS[1:]:
         figure = results["tasks"]["segment"]["dice_volume"][arm]
         assert figure["lift_over_real"] == pytest.approx(0, abs=1e-12)
         assert figure["lift_ci95"] == pytest.approx([0, 0], abs=1e-9)
@@ -58,10 +30,10 @@ def test_identical_arms_have_no_lift_and_no_evidence(root):
 
 
 def test_a_shifted_synthetic_arm_helps_by_the_shift(root):
-    lifts = dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": 0.1}
+    lifts = dict.fromkeys(lift_fixtures.ARMS, 0.0) | {"real+synthetic": 0.1}
     write_dice(root, lifts)
     main()
-    results = room.results(root)
+    results = lift_fixtures.results(root)
     figure = results["tasks"]["segment"]["dice_volume"]["real+synthetic"]
     assert results["claim"] == {"segment": "helps"}
     assert figure["lift_over_real"] == pytest.approx(0.1, abs=0.02)
@@ -73,10 +45,10 @@ def test_a_shifted_synthetic_arm_helps_by_the_shift(root):
 
 
 def test_beating_real_alone_is_no_evidence_when_classical_does_as_well(root):
-    lifts = dict.fromkeys(room.ARMS, 0.1) | {"real": 0.0}
+    lifts = dict.fromkeys(lift_fixtures.ARMS, 0.1) | {"real": 0.0}
     write_dice(root, lifts)
     main()
-    results = room.results(root)
+    results = lift_fixtures.results(root)
     assert results["tasks"]["segment"]["dice_volume"]["real+synthetic"]["lift_ci95"][0] > 0
     assert results["claim"] == {"segment": "no evidence"}
 
@@ -84,7 +56,7 @@ def test_beating_real_alone_is_no_evidence_when_classical_does_as_well(root):
 def test_without_the_real_arm_figures_stand_and_nothing_is_claimed(root):
     write_dice(root, {"real+classical": 0.0, "real+classical+synthetic": 0.1})
     main()
-    results = room.results(root)
+    results = lift_fixtures.results(root)
     assert results["claim"] == {"segment": "not measured"}
     figures = results["tasks"]["segment"]["dice_volume"]
     assert figures["real+classical+synthetic"]["mean"] > figures["real+classical"]["mean"]
@@ -92,31 +64,31 @@ def test_without_the_real_arm_figures_stand_and_nothing_is_claimed(root):
 
 
 def test_an_arm_below_every_rival_harms(root):
-    lifts = dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": -0.1}
+    lifts = dict.fromkeys(lift_fixtures.ARMS, 0.0) | {"real+synthetic": -0.1}
     write_dice(root, lifts)
     main()
-    assert room.results(root)["claim"] == {"segment": "harms"}
+    assert lift_fixtures.results(root)["claim"] == {"segment": "harms"}
 
 
 def test_runs_that_disagree_are_no_evidence_however_many_patients_agree(root):
     """A lucky seed: each run's patients all gain, but one run gains what the other loses."""
-    names = room.subjects(200)
-    room.write_params(root, ["segment"], ["real", "real+synthetic"])
+    names = lift_fixtures.subjects(200)
+    lift_fixtures.write_params(root, ["segment"], ["real", "real+synthetic"])
     level = np.random.default_rng(0).uniform(0.3, 0.7, 200)
     for arm, swing in (("real", 0.0), ("real+synthetic", 0.1)):
         values = {("0", 0): level + swing + 0.02, ("0", 1): level - swing + 0.02}
-        room.write_segment(root, arm, room.segment_arm(values, names))
+        lift_fixtures.write_segment(root, arm, lift_fixtures.segment_arm(values, names))
     main()
-    results = room.results(root)
+    results = lift_fixtures.results(root)
     assert results["claim"] == {"segment": "no evidence"}
     low, high = results["tasks"]["segment"]["dice_volume"]["real+synthetic"]["lift_ci95"]
     assert low < -0.1 and high > 0.1
 
 
 def test_too_few_patients_leave_null_figures(root):
-    write_dice(root, dict.fromkeys(room.ARMS, 0.0), patients=4)
+    write_dice(root, dict.fromkeys(lift_fixtures.ARMS, 0.0), patients=4)
     main()
-    results = room.results(root)
+    results = lift_fixtures.results(root)
     figure = results["tasks"]["segment"]["dice_volume"]["real+synthetic"]
     assert results["claim"] == {"segment": "not measured"}
     assert figure["mean"] is None and figure["lift_ci95"] is None
@@ -125,184 +97,21 @@ def test_too_few_patients_leave_null_figures(root):
 
 
 def test_an_arm_with_too_few_slices_is_marked_and_the_others_are_measured(root):
-    write_dice(root, dict.fromkeys(room.ARMS, 0.0))
+    write_dice(root, dict.fromkeys(lift_fixtures.ARMS, 0.0))
     empty = pd.read_parquet(root / "data/downstream/segment-real/patients.parquet").iloc[:0]
     for arm in ("real+synthetic", "real+classical+synthetic", "synthetic"):
-        room.write_segment(root, arm, empty, "too few")
+        lift_fixtures.write_segment(root, arm, empty, "too few")
     main()
-    results = room.results(root)
+    results = lift_fixtures.results(root)
     assert results["claim"] == {"segment": "not measured"}
     assert results["tasks"]["segment"]["dice_volume"]["synthetic"]["status"] == "too few"
     assert results["tasks"]["segment"]["dice_volume"]["real+classical"]["mean"] is not None
 
 
-def test_a_seed_that_failed_in_one_arm_is_left_out_of_all_and_a_spare_one_stands_in(root):
-    """The failed run is off by half a Dice; with it no lift could be seen."""
-    lifts = dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": 0.1}
-    write_dice(root, lifts, seeds=(0, 1, 2, 3), asked=(0, 1, 2))
-    path = root / "data/downstream/segment-real+synthetic/patients.parquet"
-    table = pd.read_parquet(path)
-    table.loc[table["seed"] == 1, "value"] = 0.0
-    room.write_segment(root, "real+synthetic", table, failed=(1,))
-    main()
-    results = room.results(root)
-    assert results["claim"] == {"segment": "helps"} and results["n_seeds"] == 3
-    figure = results["tasks"]["segment"]["dice_volume"]["real+synthetic"]
-    assert figure["lift_over_real"] == pytest.approx(0.1, abs=0.02) and figure["status"] == "ok"
-    assert results["notes"] == [
-        "segment: seed 1 is left out of all arms: real+synthetic learnt nothing with it"
-    ]
-
-
-def test_without_a_spare_seed_fewer_are_left_and_it_says_so(root):
-    write_dice(root, dict.fromkeys(room.ARMS, 0.0))
-    fail(root, "real", (0,))
-    main()
-    results = room.results(root)
-    assert results["n_seeds"] == 2
-    assert "2 of 3 seeds are left; raise downstream.reruns" in results["notes"][1]
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_failed_seed_is_named_wherever_it_stands(root, seed):
-    write_dice(root, dict.fromkeys(room.ARMS, 0.0))
-    fail(root, "real+synthetic", (seed,))
-    main()
-    results = room.results(root)
-    assert results["notes"][0] == (
-        f"segment: seed {seed} is left out of all arms: real+synthetic learnt nothing with it"
-    )
-    figures = results["tasks"]["segment"]["dice_volume"]
-    assert figures["real+synthetic"]["status"] == "seed failed"
-    assert figures["real"]["status"] == "ok"
-    assert results["trained"]["segment"]["real+synthetic"]["failed_seeds"] == [seed]
-
-
-def test_an_arm_that_never_converged_keeps_its_figures_and_costs_the_others_no_seed(root):
-    write_dice(root, dict.fromkeys(room.ARMS, 0.0))
-    fail(root, "synthetic", (0, 1, 2))
-    main()
-    results = room.results(root)
-    figure = results["tasks"]["segment"]["dice_volume"]["synthetic"]
-    assert figure["status"] == "not converged" and figure["mean"] is not None
-    assert figure["lift_over_real"] is None
-    assert results["n_seeds"] == 3
-    assert results["trained"]["segment"]["synthetic"]["failed_seeds"] == [0, 1, 2]
-
-
-def test_an_arm_that_no_claim_is_read_off_costs_none_a_seed(root):
-    write_dice(root, dict.fromkeys(room.ARMS, 0.0), seeds=(0, 1))
-    fail(root, "synthetic", (1,))
-    main()
-    results = room.results(root)
-    assert results["n_seeds"] == 2
-    assert results["tasks"]["segment"]["dice_volume"]["synthetic"]["status"] == "not converged"
-    assert results["claim"] == {"segment": "no evidence"}
-
-
-def test_an_arm_with_too_few_slices_in_one_fold_costs_none_a_seed(root):
-    write_dice(root, dict.fromkeys(room.ARMS, 0.0), seeds=(0, 1), folds=("a", "b"))
-    fail(root, "synthetic", (0,), of="a")
-    folder = root / "data/downstream/segment-synthetic"
-    (folder / "status.json").write_text(json.dumps({"a": "ok", "b": "too few"}))
-    main()
-    results = room.results(root)
-    assert results["n_seeds"] == 2 and results["notes"] == []
-
-
-@pytest.mark.parametrize(
-    "arms", [["real", "real+synthetic"], ["real", "real+classical", "real+synthetic"]]
-)
-@pytest.mark.parametrize("left", ["one asked for", "one failed"])
-@pytest.mark.parametrize("lift", [0.12, -0.12])
-def test_one_seed_claims_nothing_and_says_why(root, arms, left, lift):
-    seeds = (0,) if left == "one asked for" else (0, 1)
-    lifts = dict.fromkeys(arms, 0.0) | {"real+synthetic": lift}
-    write_dice(root, lifts, seeds=seeds)
-    if left == "one failed":
-        fail(root, "real", (1,))
-    main()
-    results = room.results(root)
-    assert results["claim"] == {"segment": "not measured"}
-    (reason,) = results["reasons"]["segment"]
-    assert "1 seed is left" in reason and "downstream.reruns" in reason
-    assert any("one seed tells nothing" in note for note in results["notes"])
-    figure = results["tasks"]["segment"]["dice_volume"]["real+synthetic"]
-    assert figure["mean"] is not None
-    assert figure["ci95"] is figure["lift_ci95"] is figure["p_adjusted"] is None
-    assert results["contrasts"]["segment"] == []
-
-
-@pytest.mark.parametrize("arm", ["real", "real+classical", "real+copy-paste"])
-def test_nothing_is_claimed_over_a_reference_that_learnt_nothing(root, arm):
-    """Dice 0 in one way of training without synthetic slices, and any network beats it."""
-    arms = ["real", "real+classical", "real+copy-paste", "real+synthetic"]
-    write_dice(root, dict.fromkeys(arms, 0.0) | {"real+synthetic": 0.12})
-    table = pd.read_parquet(root / f"data/downstream/segment-{arm}/patients.parquet")
-    room.write_segment(root, arm, table.assign(value=0.0), failed=(0, 1, 2))
-    main()
-    results = room.results(root)
-    assert results["claim"] == {"segment": "not measured"}
-    assert results["reasons"]["segment"] == [
-        f"{arm} did not converge: its networks of seed 0, 1, 2 learnt nothing of validation"
-        " patients; raise downstream.segment.steps"
-    ]
-
-
-def test_nothing_is_claimed_where_a_reference_has_too_few_slices(root):
-    arms = ["real", "real+copy-paste", "real+synthetic"]
-    write_dice(root, dict.fromkeys(arms, 0.0) | {"real+synthetic": 0.12})
-    empty = pd.read_parquet(root / "data/downstream/segment-real/patients.parquet").iloc[:0]
-    room.write_segment(root, "real+copy-paste", empty, "too few")
-    main()
-    results = room.results(root)
-    assert results["claim"] == {"segment": "not measured"}
-    assert results["reasons"]["segment"] == ["real+copy-paste has too few added slices to train on"]
-
-
-@pytest.mark.parametrize("alone", [True, False])
-def test_a_candidate_that_never_converged_does_no_harm(root, alone):
-    arms = ["real", "real+synthetic"] + ([] if alone else ["real+classical+synthetic"])
-    write_dice(root, dict.fromkeys(arms, 0.0))
-    table = pd.read_parquet(root / "data/downstream/segment-real/patients.parquet")
-    room.write_segment(root, "real+synthetic", table.assign(value=0.0), failed=(0, 1, 2))
-    main()
-    results = room.results(root)
-    (reason,) = results["reasons"]["segment"]
-    assert "real+synthetic" in reason and "did not converge" in reason
-    assert results["claim"] == {"segment": "not measured" if alone else "no evidence"}
-    assert results["tasks"]["segment"]["dice_volume"]["real+synthetic"]["lift_over_real"] is None
-
-
-def test_a_validation_curve_that_still_rises_is_said_in_the_claim(root):
-    lifts = dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": 0.12}
-    write_dice(root, lifts)
-    table = pd.read_parquet(root / "data/downstream/segment-real/patients.parquet")
-    room.write_segment(root, "real", table, rise=0.05)
-    main()
-    results = room.results(root)
-    assert results["trained"]["segment"]["real"]["flat"] is False
-    assert results["trained"]["segment"]["synthetic"]["flat"] is True
-    assert results["claim"] == {"segment": "helps"} and results["notes"] == []
-    assert results["reasons"]["segment"] == [
-        "validation still rose at the end in real: more steps (downstream.segment.steps) may"
-        " change the claim"
-    ]
-    shown = json.loads((root / "data/lift_metrics.json").read_text())["segment"]
-    assert shown["reason"] == results["reasons"]["segment"][0]
-
-
-def test_two_seeds_are_said_to_show_hardly_any_lift(root):
-    write_dice(root, dict.fromkeys(room.ARMS, 0.0), seeds=(0, 1))
-    main()
-    (reason,) = room.results(root)["reasons"]["segment"]
-    assert "train three or more" in reason
-
-
 def test_arms_of_different_patients_are_refused_by_name(root):
-    write_dice(root, dict.fromkeys(room.ARMS, 0.0))
+    write_dice(root, dict.fromkeys(lift_fixtures.ARMS, 0.0))
     table = pd.read_parquet(root / "data/downstream/segment-real+synthetic/patients.parquet")
-    room.write_segment(root, "real+synthetic", table[table["subject"] != "sub-000"])
+    lift_fixtures.write_segment(root, "real+synthetic", table[table["subject"] != "sub-000"])
     with pytest.raises(InputError, match=r"real\+synthetic was tested on other patients"):
         main()
 
@@ -330,10 +139,12 @@ def test_figures_that_cannot_be_are_refused(root, value):
 
 
 def test_order_of_rows_and_names_of_patients_change_nothing(root):
-    write_dice(root, dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": 0.03}, folds=("a", "b"))
+    write_dice(
+        root, dict.fromkeys(lift_fixtures.ARMS, 0.0) | {"real+synthetic": 0.03}, folds=("a", "b")
+    )
     main()
     before = (root / "data/lift.json").read_bytes()
-    for arm in room.ARMS:
+    for arm in lift_fixtures.ARMS:
         path = root / f"data/downstream/segment-{arm}/patients.parquet"
         pd.read_parquet(path).sample(frac=1, random_state=4).to_parquet(path)
     main()
@@ -341,26 +152,26 @@ def test_order_of_rows_and_names_of_patients_change_nothing(root):
 
 
 def test_csv_holds_the_same_figures_as_json(root):
-    write_dice(root, dict.fromkeys(room.ARMS, 0.0) | {"real+synthetic": 0.03})
+    write_dice(root, dict.fromkeys(lift_fixtures.ARMS, 0.0) | {"real+synthetic": 0.03})
     main()
     rows = LiftRows.validate(pd.read_csv(root / "data/lift.csv"))
-    assert len(rows) == 5 * len(room.ARMS)
+    assert len(rows) == 5 * len(lift_fixtures.ARMS)
     row = rows[(rows["metric"] == "dice_volume") & (rows["arm"] == "real+synthetic")].iloc[0]
-    figure = room.results(root)["tasks"]["segment"]["dice_volume"]["real+synthetic"]
+    figure = lift_fixtures.results(root)["tasks"]["segment"]["dice_volume"]["real+synthetic"]
     assert row["lift"] == pytest.approx(figure["lift_over_real"], abs=1e-6)
     assert row["lift_low"] == pytest.approx(figure["lift_ci95"][0], abs=1e-6)
 
 
 def test_better_ranking_by_synthetic_slices_helps_to_classify(root):
     rng = np.random.default_rng(2)
-    names = room.subjects(24)
-    room.write_params(root, ["classify"], seeds=range(4))
-    for arm in room.ARMS:
+    names = lift_fixtures.subjects(24)
+    lift_fixtures.write_params(root, ["classify"], seeds=range(4))
+    for arm in lift_fixtures.ARMS:
         shift = 4.0 if arm == "real+synthetic" else 1.0
-        table = room.classify_arm(names, rng, shift=shift, seeds=tuple(range(4)))
-        room.write_classify(root, arm, table)
+        table = lift_fixtures.classify_arm(names, rng, shift=shift, seeds=tuple(range(4)))
+        lift_fixtures.write_classify(root, arm, table)
     main()
-    results = room.results(root)
+    results = lift_fixtures.results(root)
     assert results["claim"] == {"classify": "helps"}
     assert results["n_patients"] == 24 and results["n_seeds"] == 4
     metrics = results["tasks"]["classify"]
@@ -370,17 +181,17 @@ def test_better_ranking_by_synthetic_slices_helps_to_classify(root):
 
 def test_patients_are_ranked_only_where_some_have_no_tumour(root):
     rng = np.random.default_rng(2)
-    names = room.subjects(20)
-    room.write_params(root, ["classify"], ["real"])
-    table = room.classify_arm(names, rng, shift=3.0)
-    room.write_classify(root, "real", table)
+    names = lift_fixtures.subjects(20)
+    lift_fixtures.write_params(root, ["classify"], ["real"])
+    table = lift_fixtures.classify_arm(names, rng, shift=3.0)
+    lift_fixtures.write_classify(root, "real", table)
     main()
-    figure = room.results(root)["tasks"]["classify"]["auroc_patient"]["real"]
+    figure = lift_fixtures.results(root)["tasks"]["classify"]["auroc_patient"]["real"]
     assert figure["mean"] is None and figure["status"] == "not defined"
     healthy = table["subject"].isin(names[:10])
-    room.write_classify(root, "real", table[~healthy | (table["label"] == 0)])
+    lift_fixtures.write_classify(root, "real", table[~healthy | (table["label"] == 0)])
     main()
-    figure = room.results(root)["tasks"]["classify"]["auroc_patient"]["real"]
+    figure = lift_fixtures.results(root)["tasks"]["classify"]["auroc_patient"]["real"]
     assert figure["mean"] > 0.7 and figure["n_patients"] == 10
 
 
@@ -389,15 +200,15 @@ def test_patients_are_ranked_only_where_some_have_no_tumour(root):
 def test_auroc_counts_the_patients_of_the_rarer_kind(root, tumors, rare):
     """Twelve test patients, of whom one to five show a tumour, or anything but tumour."""
     rng = np.random.default_rng(2)
-    names = room.subjects(12)
-    room.write_params(root, ["classify"], ["real", "real+synthetic"], seeds=(0, 1, 2))
+    names = lift_fixtures.subjects(12)
+    lift_fixtures.write_params(root, ["classify"], ["real", "real+synthetic"], seeds=(0, 1, 2))
     for arm, shift in (("real", 0.5), ("real+synthetic", 4.0)):
-        table = room.classify_arm(names, rng, shift=shift, seeds=(0, 1, 2))
+        table = lift_fixtures.classify_arm(names, rng, shift=shift, seeds=(0, 1, 2))
         few = table["subject"].isin(names[:tumors])
         common = table["label"] == (0 if rare == "tumor" else 1)
-        room.write_classify(root, arm, table[few | common])
+        lift_fixtures.write_classify(root, arm, table[few | common])
     main()
-    results = room.results(root)
+    results = lift_fixtures.results(root)
     figure = results["tasks"]["classify"]["auroc"]["real+synthetic"]
     assert figure["n_patients"] == tumors and figure["status"] == "too few patients"
     assert results["claim"] == {"classify": "not measured"}
@@ -409,16 +220,16 @@ def test_auroc_counts_the_patients_of_the_rarer_kind(root, tumors, rare):
 
 def test_subgroups_show_for_whom_it_helped(root):
     """Arm real+synthetic helps patients with larger tumours only."""
-    names = room.subjects(24)
+    names = lift_fixtures.subjects(24)
     rng = np.random.default_rng(3)
-    room.write_params(root, ["segment"], ["real", "real+synthetic"], seeds=range(4))
+    lift_fixtures.write_params(root, ["segment"], ["real", "real+synthetic"], seeds=range(4))
     level = rng.uniform(0.3, 0.6, 24)
     for arm, gain in (("real", 0.0), ("real+synthetic", 0.2)):
         values = level + gain * (np.arange(24) >= 12) + 0.01 * rng.normal(size=(4, 24))
-        table = room.segment_arm({("0", seed): values[seed] for seed in range(4)}, names)
-        room.write_segment(root, arm, table)  # later patients have larger tumours
+        table = lift_fixtures.segment_arm({("0", seed): values[seed] for seed in range(4)}, names)
+        lift_fixtures.write_segment(root, arm, table)  # later patients have larger tumours
     main()
-    sizes = room.results(root)["subgroups"]["segment"]["tumor_size"]
+    sizes = lift_fixtures.results(root)["subgroups"]["segment"]["tumor_size"]
     assert sizes["larger"]["real+synthetic"]["lift_over_real"] == pytest.approx(0.2, abs=0.02)
     assert sizes["larger"]["real+synthetic"]["lift_ci95"][0] > 0.1
     low, high = sizes["smaller"]["real+synthetic"]["lift_ci95"]
@@ -428,15 +239,17 @@ def test_subgroups_show_for_whom_it_helped(root):
 
 def test_random_labels_stand_apart_from_the_comparison(root):
     rng = np.random.default_rng(2)
-    names = room.subjects(20)
+    names = lift_fixtures.subjects(20)
     arms = ["real", "real+synthetic", "random-labels"]
-    room.write_params(root, ["classify"], arms)
+    lift_fixtures.write_params(root, ["classify"], arms)
     for arm in arms:
         seeds = (0, 1, 2, 3) if arm == "random-labels" else (0, 1)
         shift = 0.0 if arm == "random-labels" else 2.0
-        room.write_classify(root, arm, room.classify_arm(names, rng, shift=shift, seeds=seeds))
+        lift_fixtures.write_classify(
+            root, arm, lift_fixtures.classify_arm(names, rng, shift=shift, seeds=seeds)
+        )
     main()
-    results = room.results(root)
+    results = lift_fixtures.results(root)
     chance = results["tasks"]["classify"]["auroc"]["random-labels"]
     assert chance["ci95"][0] < 0.5 < chance["ci95"][1]
     assert chance["lift_over_real"] is None
@@ -446,11 +259,13 @@ def test_random_labels_stand_apart_from_the_comparison(root):
 def test_arms_that_stand_apart_have_their_figures_also_alone(root):
     """As the leak detector is run by itself."""
     rng = np.random.default_rng(2)
-    room.write_params(root, ["classify"], ["random-labels"])
-    table = room.classify_arm(room.subjects(20), rng, shift=0.0, seeds=(0, 1, 2, 3))
-    room.write_classify(root, "random-labels", table)
+    lift_fixtures.write_params(root, ["classify"], ["random-labels"])
+    table = lift_fixtures.classify_arm(
+        lift_fixtures.subjects(20), rng, shift=0.0, seeds=(0, 1, 2, 3)
+    )
+    lift_fixtures.write_classify(root, "random-labels", table)
     main()
-    results = room.results(root)
+    results = lift_fixtures.results(root)
     low, high = results["tasks"]["classify"]["auroc"]["random-labels"]["ci95"]
     assert low < 0.5 < high
     assert (
@@ -461,13 +276,16 @@ def test_arms_that_stand_apart_have_their_figures_also_alone(root):
 def test_no_interval_holds_a_difference_that_the_metric_cannot_have(root):
     """Two seeds that disagree wildly tell so little that the raw interval is wider than AUROC."""
     rng = np.random.default_rng(2)
-    names = room.subjects(8)
-    room.write_params(root, ["classify"], ["real", "real+synthetic"])
+    names = lift_fixtures.subjects(8)
+    lift_fixtures.write_params(root, ["classify"], ["real", "real+synthetic"])
     for arm in ("real", "real+synthetic"):
-        parts = [room.classify_arm(names, rng, shift=s, seeds=(k,)) for k, s in enumerate((-3, 3))]
-        room.write_classify(root, arm, pd.concat(parts[:: 1 if arm == "real" else -1]))
+        parts = [
+            lift_fixtures.classify_arm(names, rng, shift=s, seeds=(k,))
+            for k, s in enumerate((-3, 3))
+        ]
+        lift_fixtures.write_classify(root, arm, pd.concat(parts[:: 1 if arm == "real" else -1]))
     main()
-    results = room.results(root)
+    results = lift_fixtures.results(root)
     for arms in results["tasks"]["classify"].values():
         low, high = arms["real+synthetic"]["lift_ci95"] or (0, 0)
         assert -1 <= low <= high <= 1
@@ -476,13 +294,15 @@ def test_no_interval_holds_a_difference_that_the_metric_cannot_have(root):
 
 def test_the_metrics_for_dvc_hold_the_primary_metric_in_single_numbers(root):
     values = np.random.default_rng(0).uniform(0.3, 0.6, (3, 24))
-    room.write_params(root, ["segment"], ["real", "real+synthetic"], seeds=range(3))
+    lift_fixtures.write_params(root, ["segment"], ["real", "real+synthetic"], seeds=range(3))
     for arm, gain in (("real", 0.0), ("real+synthetic", 0.1)):
         runs = {("0", seed): values[seed] + gain for seed in range(3)}
-        room.write_segment(root, arm, room.segment_arm(runs, room.subjects(24)))
+        lift_fixtures.write_segment(
+            root, arm, lift_fixtures.segment_arm(runs, lift_fixtures.subjects(24))
+        )
     main()
     shown = json.loads((root / "data/lift_metrics.json").read_text())["segment"]
-    figure = room.results(root)["tasks"]["segment"]["dice_volume"]["real+synthetic"]
+    figure = lift_fixtures.results(root)["tasks"]["segment"]["dice_volume"]["real+synthetic"]
     assert shown["claim"] == "helps"
     assert [shown["real+synthetic"][k] for k in ("mean", "low", "high")] == [
         figure["mean"], *figure["ci95"]

@@ -19,14 +19,14 @@ from tasks.lift.bootstrap import (
 )
 from tasks.lift.claim import claim_contrasts, contrasts_with_real, decide_claim
 from tasks.lift.patient_metrics import MeanMetric, RunPatientAxes, classification_metrics
-from tests.tasks import lift_fixtures as room
+from tests.tasks import lift_fixtures
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 9))
 def test_measures_at_equal_weights_are_scikit_learns_and_torchmetrics(seed, patients):
     rng = np.random.default_rng(seed)
-    table = room.classify_arm(room.subjects(patients), rng, shift=1.0, seeds=(0,))
+    table = lift_fixtures.classify_arm(lift_fixtures.subjects(patients), rng, shift=1.0, seeds=(0,))
     table["probability"] = table["probability"].round(1)  # ties
     found = classification_metrics(table, RunPatientAxes.from_table(table))
     unit = np.ones((1, patients))
@@ -42,8 +42,8 @@ def test_measures_at_equal_weights_are_scikit_learns_and_torchmetrics(seed, pati
 
 def test_auroc_of_a_resample_is_that_of_the_copied_rows():
     rng = np.random.default_rng(5)
-    names = room.subjects(5)
-    table = room.classify_arm(names, rng, shift=1.0, seeds=(0,))
+    names = lift_fixtures.subjects(5)
+    table = lift_fixtures.classify_arm(names, rng, shift=1.0, seeds=(0,))
     weights = np.array([[2.0, 0, 1, 0, 2]])
     copied = pd.concat([table[table["subject"] == n] for n, w in zip(names, weights[0], strict=True)
                         for _ in range(int(w))])  # fmt: skip
@@ -110,7 +110,10 @@ def test_sign_flips_of_four_patients_are_counted_exactly():
 
 def test_a_study_finds_a_lift_of_the_detectable_size_four_times_in_five():
     found, size, patients = 0, 0.0, 30
-    axes, ones = RunPatientAxes([("0", 0)], room.subjects(patients)), np.ones((1, patients))
+    axes, ones = (
+        RunPatientAxes([("0", 0)], lift_fixtures.subjects(patients)),
+        np.ones((1, patients)),
+    )
     for repeat in range(80):
         rng = np.random.default_rng(repeat)
         resampling = Resampling.sample_weights(axes, replicates=400, seed=repeat)
@@ -129,7 +132,7 @@ def test_a_study_finds_a_lift_of_the_detectable_size_four_times_in_five():
 @pytest.mark.parametrize("patients", [6, 9, 20])
 def test_an_arms_own_interval_is_students_where_networks_agree(patients):
     """Mean and t quantile times s / sqrt(n), to within what a bootstrap differs from it."""
-    axes = RunPatientAxes([("0", seed) for seed in range(3)], room.subjects(patients))
+    axes = RunPatientAxes([("0", seed) for seed in range(3)], lift_fixtures.subjects(patients))
     value = 0.5 + 0.1 * norm.ppf((np.arange(patients) + 0.5) / patients)
     found = estimate_metric(MeanMetric(np.tile(value, (3, 1)), np.ones((3, patients))),
                      Resampling.sample_weights(axes, replicates=20_000, seed=1))  # fmt: skip
@@ -140,7 +143,7 @@ def test_an_arms_own_interval_is_students_where_networks_agree(patients):
 
 
 def test_one_network_has_no_interval_of_its_own():
-    axes = RunPatientAxes([("0", 0)], room.subjects(9))
+    axes = RunPatientAxes([("0", 0)], lift_fixtures.subjects(9))
     value = np.random.default_rng(0).uniform(0.3, 0.6, (1, 9))
     found = estimate_metric(
         MeanMetric(value, np.ones((1, 9))), Resampling.sample_weights(axes, replicates=100, seed=1)
@@ -150,8 +153,8 @@ def test_one_network_has_no_interval_of_its_own():
 
 def test_auroc_of_few_tumour_patients_is_defined_in_every_draw():
     rng = np.random.default_rng(1)
-    table = room.classify_arm(room.subjects(12), rng, shift=1.0)
-    table = table[(table["label"] == 0) | table["subject"].isin(room.subjects(2))]
+    table = lift_fixtures.classify_arm(lift_fixtures.subjects(12), rng, shift=1.0)
+    table = table[(table["label"] == 0) | table["subject"].isin(lift_fixtures.subjects(2))]
     axes = RunPatientAxes.from_table(table)
     auroc = classification_metrics(table, axes)["auroc"]
     found = estimate_metric(auroc, Resampling.sample_weights(axes, replicates=2000, seed=1))
@@ -163,7 +166,7 @@ def covered(
 ) -> float:
     """Share of simulated experiments whose interval of one contrast holds the true lift."""
     truth, hits = 0.03, 0
-    axes = RunPatientAxes([("0", seed) for seed in range(runs)], room.subjects(patients))
+    axes = RunPatientAxes([("0", seed) for seed in range(runs)], lift_fixtures.subjects(patients))
     ones = np.ones((runs, patients))
     for repeat in range(repeats):
         rng = np.random.default_rng(repeat)

@@ -36,6 +36,8 @@ class Slices(Section):
     # Patients that a fold trains and validates on; 0: all that are not test patients.
     train_patients: int = Field(default=0, ge=0)
     draw: int = Field(default=0, ge=0)  # the seed of that choice of patients
+    # Further patients whose scans train without labels and outlines, as if nobody had drawn them.
+    unlabelled_patients: int = Field(default=0, ge=0)
     # body: each body fills the window, for images of unknown scale; mm are nominal then.
     scale: Literal["mm", "body"] = "mm"
     intensity: Literal["z-score", "nyul"] = "z-score"
@@ -65,6 +67,16 @@ class Slices(Section):
             )
         if len(self.folds) == 1 and self.test_fraction + self.val_fraction >= 1:
             raise ValueError("val_fraction + test_fraction must leave patients to train on")
+        if self.unlabelled_patients and not self.train_patients:
+            raise ValueError(
+                "unlabelled_patients are chosen of those that train_patients leaves over; it is 0,"
+                " which leaves none"
+            )
+        if self.unlabelled_patients and len(self.folds) > 1:
+            raise ValueError(
+                "unlabelled_patients hides labels, and all folds share one column of labels: keep"
+                " one fold, or set unlabelled_patients to 0"
+            )
         low, high = self.clip_percentiles
         if not 0 <= low < high <= 100:
             raise ValueError("clip_percentiles must rise within 0..100")

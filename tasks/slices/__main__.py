@@ -21,7 +21,7 @@ from tasks.slices.patient_split import PartitionOrUnused, split_patients
 from tasks.slices.remedy import gate_shortfall, suggest_change
 from tasks.slices.same_head_check import SameHeadCheck
 from tasks.slices.selection import select_slices
-from tasks.slices.slice_extraction import SlicedSession, slice_session
+from tasks.slices.slice_extraction import SlicedSession, slice_session, without_labels
 from tasks.stage.errors import InputError
 from tasks.stage.stage_io import atomic_output
 from tasks.stage.stage_runtime import run_stage
@@ -57,6 +57,7 @@ def main() -> None:
             val_fraction=val_fraction,
             test_fraction=config.test_fraction,
             train_patients=config.train_patients,
+            unlabelled_patients=config.unlabelled_patients,
             draw=config.draw,
             seed=config.seed,
         )
@@ -76,6 +77,12 @@ def main() -> None:
     same_head_check = SameHeadCheck()
     sliced, unusable = slice_all_sessions(used_sessions, config, scales, same_head_check)
     same_head = same_head_check.check_pairs(config.same_head)
+    unlabelled = unlabelled_patients(partitions_by_fold)
+    # Before slices are chosen: hidden labels must not choose any.
+    sliced = [
+        without_labels(session) if session.table["subject"].iloc[0] in unlabelled else session
+        for session in sliced
+    ]
     table = pd.concat([session.table for session in sliced], ignore_index=True)
     partitions, chosen_by = select_slices(table, partitions_by_fold, config)
     keep = (partitions != "unused").any(axis=1).to_numpy()
@@ -108,7 +115,7 @@ def main() -> None:
             print(f"slices: fold {fold}: training and validation slices are {chosen_by[fold]}")
         for line in gate_shortfall(kept_table, fold).lines():
             print(f"slices: fold {fold}: {line}")
-    if change := suggest_change(table, split, config):
+    if change := suggest_change(table[~table["subject"].isin(unlabelled)], split, config):
         print(f"slices: {change}")
     if stats["cut_off"]:
         print(
@@ -118,10 +125,24 @@ def main() -> None:
         )
 
 
+def unlabelled_patients(
+    partitions_by_fold: dict[str, dict[str, PartitionOrUnused]],
+) -> set[str]:
+    """Return the patients whose labels are hidden; with several folds there are none."""
+    return {
+        subject
+        for partition_of in partitions_by_fold.values()
+        for subject, partition in partition_of.items()
+        if partition == "unlabelled"
+    }
+
+
 def count_patients_by_partition(partition_of: dict[str, PartitionOrUnused]) -> str:
     """Say how many patients train, validate and test, and what to do where few train."""
     count = Counter(partition_of.values())
     message = f"{count['train']} patients train, {count['val']} validate, {count['test']} test"
+    if count["unlabelled"]:
+        message += f", {count['unlabelled']} train without labels"
     if LEAST_PATIENTS < count["val"] > count["train"]:
         message += "; fewer train than validate: lower slices.val_fraction"
     return message

@@ -73,6 +73,10 @@ def cohort_statistics(
             fold: list(partition_of.values()).count("unused")
             for fold, partition_of in partitions_by_fold.items()
         },
+        "unlabelled_patients": {
+            fold: list(partition_of.values()).count("unlabelled")
+            for fold, partition_of in partitions_by_fold.items()
+        },
         "skipped": skipped,
         "subjects": {
             str(subject): {

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from tasks.common.slice_set import Partition
 from tasks.stage.errors import InputError
 
-PartitionOrUnused = Partition | Literal["unused"]
+PartitionOrUnused = Partition | Literal["unlabelled", "unused"]
 FITTED: tuple[PartitionOrUnused, ...] = ("train", "val")
+UNLABELLED_STREAM = 1  # of the random numbers that choose patients
 MAX_DRAWS = 1000  # tried before the split is rejected
 
 
@@ -22,6 +23,7 @@ def split_patients(
     val_fraction: float,
     test_fraction: float,
     train_patients: int,
+    unlabelled_patients: int = 0,
     draw: int,
     seed: int,
 ) -> dict[str, dict[str, PartitionOrUnused]]:
@@ -35,12 +37,14 @@ def split_patients(
         test_fraction: share of all patients that a hold-out split tests on.
         train_patients: how many patients a fold trains and validates on, in the shares of the
             whole; the others are `unused`. 0: all.
+        unlabelled_patients: how many of those others are `unlabelled` in place of `unused`.
         draw: number of the patient draw. Draws are independent; test patients never change.
         seed: seeds the order of patients inside a stratum.
 
     Returns:
-        `{fold: {subject: "train" | "val" | "test" | "unused"}}`. Patients made of synthetic slices
-        only ever train, and not at all beside drawn patients, as they may be copies of others.
+        `{fold: {subject: partition}}`: "train", "val", "test", "unlabelled" or "unused". Patients
+        made of synthetic slices only ever train, and not at all beside drawn patients, as they may
+        be copies of others.
 
     Raises:
         InputError: with fewer patients than requested, or a partition that lacks tumours or
@@ -81,9 +85,17 @@ def split_patients(
                 held_out=int(val.sum()),
                 rng=np.random.default_rng([seed, draw, train_patients, fold_index]),
             )
-            partition_of |= {
-                subject: drawn.get(subject, "unused") for subject in not_test["subject"]
-            }
+            left_over = not_test[~not_test["subject"].isin(list(drawn))]
+            partition_of |= drawn
+            partition_of |= dict.fromkeys(left_over["subject"], "unused")
+            unlabelled = draw_unlabelled_patients(
+                left_over,
+                count=unlabelled_patients,
+                rng=np.random.default_rng(
+                    [seed, draw, train_patients, fold_index, UNLABELLED_STREAM]
+                ),
+            )
+            partition_of |= dict.fromkeys(unlabelled, "unlabelled")
         partitions_by_fold[fold] = partition_of | dict.fromkeys(
             synthetic, "unused" if train_patients else "train"
         )
@@ -114,6 +126,26 @@ def draw_training_patients(
         if not partitions_missing_a_class(partition_of, patients, ("train", "val")):
             break
     return partition_of
+
+
+def draw_unlabelled_patients(
+    patients: pd.DataFrame, *, count: int, rng: np.random.Generator
+) -> list[str]:
+    """Draw patients whose scans are used without labels, spread over the strata.
+
+    Raises:
+        InputError: fewer patients are left over.
+    """
+    if count > len(patients):
+        raise InputError(
+            f"slices.unlabelled_patients is {count}; expected 0 to {len(patients)}, the patients"
+            " that neither test nor are among slices.train_patients"
+        )
+    if not count:
+        return []
+    order = np.array(stratified_order(patients, rng))
+    start = int(rng.integers(len(order)))
+    return list(order[systematic_sample(len(order), count, start)])
 
 
 def stratified_order(patients: pd.DataFrame, seed: int | np.random.Generator) -> list[str]:

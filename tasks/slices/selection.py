@@ -59,7 +59,7 @@ def group_by_partition(
     table: pd.DataFrame, side_of: dict[str, PartitionOrUnused]
 ) -> dict[PartitionOrUnused, pd.DataFrame]:
     """Return the slices of training, validation and test patients."""
-    of_patient = table["subject"].map(side_of)
+    of_patient = table["subject"].map(side_of).replace("unlabelled", "train")
     return {side: table[of_patient == side] for side in (*FITTED, "test")}
 
 

@@ -1,6 +1,6 @@
 """Extract the slices of one session on the common grid, with a table row for each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,15 @@ def slice_session(session: Session, resampled: ResampledSession, config: Slices)
         session, resampled.native, resampled.mask, masks, config, zoom=resampled.zoom
     )
     return SlicedSession(resampled.images, masks, table, resampled.cut_off)
+
+
+def without_labels(sliced: SlicedSession) -> SlicedSession:
+    """Remove labels and outlines, as if nobody had looked at the scan."""
+    return replace(
+        sliced,
+        masks=np.zeros_like(sliced.masks),
+        table=sliced.table.assign(label=-1, mask_known=False, tumor=False, tumor_area_mm2=0.0),
+    )
 
 
 def tabulate_slices(

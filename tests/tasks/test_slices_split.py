@@ -244,3 +244,83 @@ def test_a_folds_training_slices_hang_on_nobody_it_does_not_train_on(root: Path)
             before.loc[before["partition_a"] == side, key].reset_index(drop=True),
             after.loc[after["partition_a"] == side, key].reset_index(drop=True),
         )
+
+
+def test_unlabelled_patients_come_from_those_left_over_and_change_nobody_else() -> None:
+    patients = cohort(60)
+    drawn = {"train_patients": 8, "val_fraction": 0.2}
+    without = split(patients, **drawn)["0"]
+    for count in (1, 7, 23):
+        side_of = split(patients, **drawn, unlabelled_patients=count)["0"]
+        unlabelled = members(side_of, "unlabelled")
+        assert len(unlabelled) == count
+        assert unlabelled <= members(without, "unused")
+        assert {s: side_of[s] for s in side_of if s not in unlabelled} == {
+            s: without[s] for s in without if s not in unlabelled
+        }
+        sites = pd.Series(sorted(unlabelled)).map(patients.set_index("subject")["site"])
+        assert abs((sites == "A").sum() - count / 2) <= 1
+    draws = {
+        frozenset(
+            members(split(patients, **drawn, unlabelled_patients=7, draw=d)["0"], "unlabelled")
+        )
+        for d in range(4)
+    }
+    assert len(draws) == 4
+
+
+def test_more_unlabelled_patients_than_are_left_over_are_one_line() -> None:
+    with pytest.raises(InputError, match=r"unlabelled_patients is 30; expected 0 to 2\d"):
+        split(cohort(60), train_patients=8, unlabelled_patients=30)
+
+
+def test_an_unlabelled_patient_trains_without_anything_that_was_drawn(root: Path) -> None:
+    """Nothing of what was drawn is left, and the other patients' slices are the same."""
+    write_cohort(root, 24, **FEW, unlabelled_patients=5, caliper=3.0)
+    main()
+    images, masks, table, stats = outputs(root)
+    hidden = (table["label"] == -1).to_numpy()
+    assert table.loc[hidden, "subject"].nunique() == 5
+    assert set(table.loc[hidden, "partition_0"]) == {"train"}
+    assert not table.loc[hidden, "mask_known"].any() and not masks[hidden].any()
+    assert (table.loc[hidden, "tumor_area_mm2"] == 0).all()
+    assert stats["unlabelled_patients"] == {"0": 5}
+    ask(root, unlabelled_patients=0)
+    main()
+    others = outputs(root)[2]
+    columns = ["subject", "slice_index", "label", "partition_0"]
+    pd.testing.assert_frame_equal(
+        table.loc[~hidden, columns].reset_index(drop=True), others[columns]
+    )
+    rows = table.loc[hidden, ["subject", "slice_index"]].drop_duplicates()
+    assert len(rows) == hidden.sum() and len(images) == len(table)
+
+
+def test_the_slices_of_an_unlabelled_patient_do_not_depend_on_the_outline(root: Path) -> None:
+    write_cohort(root, 24, **FEW, unlabelled_patients=5, caliper=3.0)
+    main()
+    table = outputs(root)[2]
+    unlabelled = sorted(set(table.loc[table["label"] == -1, "subject"]))
+    (path, *_) = [
+        path
+        for subject in unlabelled
+        for path in Path("data/volumes").glob(f"*/{subject}/mask.nii")
+        if np.asarray(nib.load(path).dataobj).any()
+    ]
+    image = nib.load(path)
+    moved = np.roll(np.asarray(image.dataobj), -2, axis=2)
+    nib.save(nib.Nifti1Image(moved, image.affine), path)
+    main()
+    pd.testing.assert_frame_equal(outputs(root)[2], table)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"train_patients": 0}, "which leaves none"), ({"folds": ["a", "b"]}, "keep one fold")],
+)
+def test_hidden_labels_need_left_over_patients_and_one_fold(
+    root: Path, changes: dict[str, Any], said: str
+) -> None:
+    write_cohort(root, 24, **(FEW | {"unlabelled_patients": 5} | changes))
+    with pytest.raises(InputError, match=said):
+        main()

@@ -12,6 +12,11 @@ WIDTHS = (8, 16, 32, 64, 128)
 TUMOR_SHARE = 0.05
 
 
+def level_widths(first: int) -> list[int]:
+    """Return the channels of the five usual levels, twice as many at each as at the one before."""
+    return [first * width // WIDTHS[0] for width in WIDTHS]
+
+
 def build_segmenter(channels: int, *, seed: int, widths: Sequence[int] = WIDTHS) -> nn.Module:
     """Build an untrained U-Net (Ronneberger 2015, arXiv 1505.04597) of a quarter million weights.
 

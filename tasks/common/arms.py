@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-ADDED_SOURCES = ("synthetic", "duplicated", "copy-paste", "shuffled-masks")
+UNLABELLED_SOURCES = ("pseudo-label", "paste-unlabelled")  # use scans without outlines
+ADDED_SOURCES = (
+    "synthetic", "duplicated", "copy-paste", "shuffled-masks", *UNLABELLED_SOURCES
+)  # fmt: skip
 RANDOM_LABELS, SLICE_SPLIT = "random-labels", "slice-split"
 AUGMENTATIONS = ("classical", "paper-augmented")
 PARTS = ("real", *AUGMENTATIONS, *ADDED_SOURCES, RANDOM_LABELS, SLICE_SPLIT)
@@ -41,6 +44,11 @@ class Arm:
     def is_diagnostic(self) -> bool:
         """Whether the arm stands alone: its test slices or labels differ from the others'."""
         return self.random_labels or self.slice_split
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether its slices come from scans without outlines, which a teacher looks at."""
+        return self.source in UNLABELLED_SOURCES
 
     @classmethod
     def parse(cls, name: str) -> "Arm":

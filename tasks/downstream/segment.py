@@ -10,19 +10,17 @@ from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.segmenter import build_segmenter, dice_ce_loss
+from models.segmenter import build_segmenter, dice_ce_loss, level_widths
 from tasks.common.slice_set import SliceSet
 from tasks.params.downstream import SegmentTraining
 from tasks.schemas.predictions import SegmentPredictions
 
 THRESHOLD = 0.5
-LEVELS = 5
 
 
 def build_network(channels: int, training: SegmentTraining, *, seed: int) -> nn.Module:
     """Build the untrained U-Net."""
-    widths = [training.width * 2**level for level in range(LEVELS)]
-    return build_segmenter(channels, seed=seed, widths=widths)
+    return build_segmenter(channels, seed=seed, widths=level_widths(training.width))
 
 
 def loss(logits: Tensor, masks: Tensor, labels: Tensor) -> Tensor:

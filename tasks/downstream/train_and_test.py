@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from tasks.common.arms import Arm
 from tasks.common.slice_set import SliceSet
 from tasks.common.torch_setup import seeded_generator
-from tasks.downstream.augmentation import CLASSICAL, PAPER, Augmentation
-from tasks.downstream.balanced_batches import balanced_batches
-from tasks.downstream.fit import Batch, fit, predict_probabilities
 from tasks.downstream.volume_dice import TestVolume, dice_volume
 from tasks.params.downstream import SegmentTraining, TaskTraining
+from tasks.training.augmentation import CLASSICAL, PAPER, Augmentation
+from tasks.training.balanced_batches import balanced_batches
+from tasks.training.fit import Batch, fit, predict_probabilities
 
 WEIGHTS_STREAM, AUGMENTATION_STREAM = 0, 1
 AUGMENTATIONS: dict[str, Augmentation | None] = {

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 from torch import Tensor, nn
 
-from tasks.downstream.fit import predict_probabilities
 from tasks.params.slices import Slices
+from tasks.training.fit import predict_probabilities
 from tasks.volumes.intensity_normalisation import Landmarks
 from tasks.volumes.native_session import UnusableSessionError, resample_session
 from tasks.volumes.resampling import SliceGrid

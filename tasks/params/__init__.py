@@ -16,8 +16,8 @@ from tasks.stage.errors import InputError
 PARAMS = Path("params.yaml")
 MAX_TEXT_LENGTH = 1000
 SECTIONS = (
-    "data", "phantom", "ingest", "slices", "synthetic", "train_gan", "generate", "gate", "pool",
-    "downstream", "lift", "report", "release",
+    "data", "phantom", "ingest", "slices", "synthetic", "train_gan", "generate", "gate", "teacher",
+    "pool", "downstream", "lift", "report", "release",
 )  # fmt: skip
 
 

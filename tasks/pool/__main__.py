@@ -20,6 +20,7 @@ from tasks.common.slice_set import SliceSet, read_slice_set, read_slices, write_
 from tasks.params.downstream import read_arms
 from tasks.params.pool import RATING, Pool, Score, SliceFilter
 from tasks.pool.control_arms import CONTROLS, make_control_slices
+from tasks.pool.unlabelled_arms import make_unlabelled_arm_slices
 from tasks.schemas.review import REVIEW, read_review
 from tasks.schemas.samples import GatedSamples, PoolSamples
 from tasks.stage import stage_io
@@ -42,6 +43,11 @@ def main() -> None:
                 synthetic if arm.synthetic else empty_folds(synthetic),
                 requested,
             )
+            if arm.needs_teacher:
+                slices, requested_by_arm = (
+                    build_unlabelled_arm(arm.source, control_counts, config.seed),
+                    control_counts,
+                )
             if arm.source in CONTROLS:
                 slices, requested_by_arm = (
                     build_control_arm(arm.source, control_counts, config.seed),
@@ -127,15 +133,42 @@ def build_control_arm(name: str, counts: dict[str, int], seed: int) -> dict[str,
     for fold, count in counts.items():
         train = read_labelled_training_slices(fold)
         control = make_control_slices(name, train, ratio=count / max(1, len(train)), seed=seed)
-        table = pd.DataFrame(
-            {
-                "fold": pd.Series([fold] * len(control), dtype="str"),
-                "label": control.table["label"],
-                "source_row": control.table["row"],
-            }
-        )
-        slices_by_fold[fold] = SliceSet(control.images, control.masks, table)
+        slices_by_fold[fold] = with_source_rows(control, fold)
     return slices_by_fold
+
+
+def build_unlabelled_arm(name: str, counts: dict[str, int], seed: int) -> dict[str, SliceSet]:
+    """Make the added slices of an arm from each fold's training slices without outlines.
+
+    Args:
+        name: of the source.
+        counts: how many, by fold.
+        seed: seeds the choice.
+    """
+    slices_by_fold = {}
+    for fold, count in counts.items():
+        train = read_slices(fold, "train")
+        outlined = train.select((train.table["label"] >= 0).to_numpy())
+        made = make_unlabelled_arm_slices(name, fold, train, outlined, count=count, seed=seed)
+        if len(made) < count:
+            print(
+                f"pool: fold {fold}: {name} adds {len(made)} slices of {count}: the teacher is sure"
+                " of too few scans without outlines (data/teacher)"
+            )
+        slices_by_fold[fold] = with_source_rows(made, fold)
+    return slices_by_fold
+
+
+def with_source_rows(slices: SliceSet, fold: str) -> SliceSet:
+    """Replace the table of real slices by that of a pool: fold, label and row in `data/slices`."""
+    table = pd.DataFrame(
+        {
+            "fold": pd.Series([fold] * len(slices), dtype="str"),
+            "label": slices.table["label"],
+            "source_row": slices.table["row"],
+        }
+    )
+    return SliceSet(slices.images, slices.masks, table)
 
 
 def keep_best_scored(accepted: pd.DataFrame, filter_by: SliceFilter) -> pd.DataFrame:

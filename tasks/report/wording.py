@@ -78,6 +78,8 @@ PARTS: Final = {
     "duplicated": "real once more",
     "copy-paste": "pasted tumours",
     "shuffled-masks": "shuffled masks",
+    "pseudo-label": "scans outlined by a model",
+    "paste-unlabelled": "tumours pasted into further scans",
 }
 
 CLAIMS: Final = {

@@ -3,7 +3,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from tasks.downstream.augmentation import CLASSICAL, PAPER, Augmentation
+from tasks.training.augmentation import CLASSICAL, PAPER, Augmentation
 
 STILL = dict.fromkeys((field.name for field in fields(Augmentation)), 0.0)
 

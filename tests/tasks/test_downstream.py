@@ -13,8 +13,6 @@ import yaml
 from tasks.downstream import __main__ as stage_main
 from tasks.downstream import segment, train_and_test, volume_dice
 from tasks.downstream.__main__ import import_task, main
-from tasks.downstream.balanced_batches import balanced_batches
-from tasks.downstream.fit import fit, predict_probabilities
 from tasks.downstream.volume_dice import dice_of_masks, read_test_volumes, to_acquired_grid
 from tasks.params.downstream import ClassifyTraining, SegmentTraining, TaskTraining
 from tasks.params.slices import Slices
@@ -25,6 +23,8 @@ from tasks.schemas.predictions import (
     SegmentPredictions,
 )
 from tasks.stage.errors import InputError
+from tasks.training.balanced_batches import balanced_batches
+from tasks.training.fit import fit, predict_probabilities
 from tasks.volumes.resampling import SliceGrid, resample_slices
 from tests.tasks import downstream_fixtures as room
 

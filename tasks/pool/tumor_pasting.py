@@ -1,0 +1,144 @@
+"""Paste outlined tumours, moved and deformed, into slices without tumour.
+
+As copy-paste (Ghiasi 2021, arXiv 2012.07177), but the tumour is turned, scaled, bent and moved, so
+that a few outlined tumours give many, wherever a brain has room for one.
+"""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+from tasks.common.slice_set import SliceSet
+
+AIR = -1.0
+DARK = -0.9  # of tissue, at least
+ROTATION = 0.5  # radians
+SCALE = 0.3  # of the logarithm
+BEND = 0.02  # of the side, standard deviation
+BEND_RANGE = 0.1  # of the side, over which it varies
+MOVE = 0.17  # of the side, at most
+INSIDE = 0.98  # least share of the tumour that lies in the host's tissue
+LEAST_PIXELS = 4
+NEAREST_HOSTS = 20
+PLACES = 6  # tried in each host
+ATTEMPTS = 20  # tumours tried for one slice
+FEATHER = 0.7  # pixels
+T = TypeVar("T", bound=np.generic)
+Image = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Tumor:
+    """A deformed tumour: its slice (C,H,W) and mask (H,W)."""
+
+    image: Image
+    mask: Mask
+
+
+def paste_tumors(
+    donors: SliceSet, hosts: SliceSet, *, count: int, rng: np.random.Generator
+) -> SliceSet:
+    """Paste one tumour into each of `count` hosts.
+
+    A host is one of the nearest in position to the donor's slice whose tissue has room for the
+    tumour. Its edge is feathered outwards, so that a small tumour keeps its contrast.
+
+    Args:
+        donors: slices with outlined tumours.
+        hosts: slices without tumour; they may be used several times.
+        count: of slices.
+        rng: source of all randomness.
+
+    Returns:
+        Slices with label 1 and the masks of the pasted tumours; each table row is that of its host.
+        Fewer than `count` where tumours hardly fit; none without donors or hosts.
+    """
+    images, masks, rows = [], [], []
+    tissue: Mask = np.all(hosts.images > DARK, axis=1)  # (N,H,W)
+    distance = np.abs(
+        donors.table["position_mm"].to_numpy()[:, None] - hosts.table["position_mm"].to_numpy()
+    )
+    possible = len(donors) and len(hosts)
+    for _ in range(count if possible else 0):
+        for _ in range(ATTEMPTS):
+            donor = int(rng.integers(len(donors)))
+            tumor = deform_tumor(donors.images[donor], donors.masks[donor] > 0, rng)
+            nearest = np.argsort(distance[donor], kind="stable")[:NEAREST_HOSTS]
+            placed = place_tumor(tumor, tissue, rng.permutation(nearest), rng)
+            if placed is not None:
+                host, moved = placed
+                alpha = np.maximum(moved.mask, gaussian_filter(moved.mask.astype(float), FEATHER))
+                images.append(hosts.images[host] * (1 - alpha) + moved.image * alpha)
+                masks.append(moved.mask)
+                rows.append(host)
+                break
+    pasted = hosts.select(np.array(rows, dtype=np.intp))
+    if not rows:
+        return pasted
+    return SliceSet(
+        np.stack(images).astype(np.float32),
+        np.stack(masks).astype(np.uint8),
+        pasted.table.assign(label=1),
+    )
+
+
+def deform_tumor(image: Image, mask: Mask, rng: np.random.Generator) -> Tumor:
+    """Turn, scale, mirror and bend a tumour about its own centre."""
+    side = max(mask.shape)
+    angle, scale = rng.uniform(-ROTATION, ROTATION), np.exp(rng.uniform(-SCALE, SCALE))
+    cosine, sine = np.cos(angle) / scale, np.sin(angle) / scale
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    if rng.random() < 0.5:
+        turn = turn @ np.diag([1.0, -1.0])
+    centre = np.argwhere(mask).mean(axis=0)[:, None, None]
+    noise = gaussian_filter(rng.normal(size=(2, *mask.shape)), (0, *[BEND_RANGE * side] * 2))
+    bend = BEND * side * noise / max(float(noise.std()), 1e-9)
+    grid = np.indices(mask.shape).astype(float)
+    source: NDArray[np.float64] = np.einsum("ij,jhw->ihw", turn, grid - centre) + centre + bend
+    channels = [
+        map_coordinates(one.astype(float), source, order=1, mode="nearest") for one in image
+    ]
+    return Tumor(
+        np.stack(channels).astype(np.float32),
+        map_coordinates(mask.astype(float), source, order=1) >= 0.5,
+    )
+
+
+def place_tumor(
+    tumor: Tumor, tissue: Mask, hosts: NDArray[np.intp], rng: np.random.Generator
+) -> tuple[int, Tumor] | None:
+    """Move a tumour to where a host's tissue (N,H,W) has room for it; None where none has.
+
+    Args:
+        tumor: to be moved.
+        tissue: of all hosts.
+        hosts: positions of those to try, in this order.
+        rng: chooses the moves.
+    """
+    area = tumor.mask.sum()
+    if area < LEAST_PIXELS:
+        return None
+    most = int(MOVE * max(tumor.mask.shape))
+    for host in hosts:
+        for rows, columns in rng.integers(-most, most + 1, size=(PLACES, 2)):
+            mask = shift(tumor.mask, rows, columns, False)
+            if mask.sum() == area and tissue[host][mask].mean() >= INSIDE:
+                image = np.stack([shift(one, rows, columns, AIR) for one in tumor.image])
+                return int(host), Tumor(image, mask)
+    return None
+
+
+def shift(array: NDArray[T], rows: int, columns: int, fill: float | bool) -> NDArray[T]:
+    """Shift an array (H,W) by whole pixels; what moves in is `fill`."""
+    moved = np.full_like(array, fill)
+    height, width = array.shape
+    to_rows = slice(max(rows, 0), height + min(rows, 0))
+    to_columns = slice(max(columns, 0), width + min(columns, 0))
+    from_rows = slice(max(-rows, 0), height + min(-rows, 0))
+    from_columns = slice(max(-columns, 0), width + min(-columns, 0))
+    moved[to_rows, to_columns] = array[from_rows, from_columns]
+    return moved

@@ -1,0 +1,240 @@
+"""The teacher's opinion on scans without outlines, and the arms that use it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from tasks.common.slice_set import SliceSet, read_slice_set
+from tasks.pool.__main__ import main as pool
+from tasks.pool.tumor_pasting import paste_tumors, shift
+from tasks.schemas.samples import PoolSamples
+from tasks.schemas.teacher import TeacherOpinions
+from tasks.stage.errors import InputError
+from tasks.teacher.__main__ import main, mean_pairwise_dice
+from tests.tasks.downstream_fixtures import SIZE, write_slices
+
+ARMS = ["real", "real+pseudo-label", "real+classical+paste-unlabelled"]
+UNLABELLED = 4  # patients of eight that train
+
+
+def write_params(root: Path, *, arms: list[str], steps: int = 60) -> None:
+    training = {"steps": steps, "batch": 8, "learning_rate": 0.01, "evaluations": 1}
+    tree = {
+        "slices": {"folds": [0]},
+        "teacher": {"networks": 2, "confidence": 0.6, "agreement": 0.6, "background": 0.4},
+        "pool": {"ratio": 1.0, "min_images": 8, "seed": 5},
+        "downstream": {
+            "tasks": ["segment"], "arms": arms, "seeds": [0], "precision": "fp32",
+            "segment": training,
+        },
+    }  # fmt: skip
+    (root / "params.yaml").write_text(yaml.safe_dump(tree))
+
+
+def hide_outlines(root: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Hide labels and outlines of some training patients; return the true masks and hidden rows."""
+    path = root / "data/slices/slices.parquet"
+    table, masks = pd.read_parquet(path), np.load(root / "data/slices/masks.npy")
+    train = sorted(table.loc[table["partition_0"] == "train", "subject"].unique())
+    hidden = table["subject"].isin(train[-UNLABELLED:]).to_numpy()
+    table["mask_known"] = ~hidden
+    table.loc[hidden, "label"] = -1
+    table.to_parquet(path)
+    np.save(root / "data/slices/masks.npy", np.where(hidden[:, None, None], 0, masks))
+    return masks, hidden
+
+
+def write_gate(root: Path) -> None:
+    """An empty set of synthetic slices, which no arm here adds."""
+    folder = root / "data/synthetic/0"
+    folder.mkdir(parents=True)
+    np.save(folder / "images.npy", np.zeros((0, 1, SIZE, SIZE), np.float16))
+    np.save(folder / "masks.npy", np.zeros((0, SIZE, SIZE), np.uint8))
+    samples = pd.DataFrame({name: pd.Series(dtype="int64") for name in ("row", "seed", "label")})
+    samples.to_parquet(folder / "samples.parquet")
+    (root / "data/gate/0").mkdir(parents=True)
+    gated = samples.assign(accepted=pd.Series(dtype="bool"), reason=pd.Series(dtype="str"))
+    gated.to_parquet(root / "data/gate/0/samples.parquet")
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
+    """A cohort of which half of the training patients were never outlined, and its teacher."""
+    root = tmp_path_factory.mktemp("teacher")
+    write_slices(root)
+    truth, hidden = hide_outlines(root)
+    write_params(root, arms=ARMS)
+    write_gate(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        main()
+    return root, truth, hidden
+
+
+@pytest.fixture
+def root(taught: tuple[Path, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(taught[0])
+    return taught[0]
+
+
+def read_opinions(root: Path) -> pd.DataFrame:
+    return TeacherOpinions.validate(pd.read_parquet(root / "data/teacher/0/unlabelled.parquet"))
+
+
+def test_the_teacher_finds_most_tumours_that_nobody_outlined(root, taught):
+    _, truth, hidden = taught
+    opinions = read_opinions(root)
+    assert opinions["row"].tolist() == np.flatnonzero(hidden).tolist()
+    shows_tumor = truth[opinions["row"]].any(axis=(1, 2))
+    sure = opinions["opinion"] != "unsure"
+    assert sure.mean() > 0.5
+    assert ((opinions["opinion"] == "tumor") == shows_tumor)[sure].mean() > 0.9
+    masks = np.load(root / "data/teacher/0/masks.npy")[opinions["opinion"] == "tumor"]
+    real = truth[opinions.loc[opinions["opinion"] == "tumor", "row"]]
+    assert 2 * (masks & real).sum() / (masks.sum() + real.sum()) > 0.6
+
+
+def test_the_same_slices_give_the_same_bytes_whatever_the_test_patients_show(root):
+    folder = root / "data/teacher/0"
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    images = np.load("data/slices/images.npy")
+    test = (pd.read_parquet("data/slices/slices.parquet")["partition_0"] == "test").to_numpy()
+    changed = images.copy()
+    changed[test] = -changed[test]
+    np.save("data/slices/images.npy", changed)
+    main()
+    np.save("data/slices/images.npy", images)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+
+
+def test_pseudo_labels_are_the_teachers_marks_on_the_slices_it_is_sure_of(root):
+    pool()
+    arm = read_slice_set(root / "data/pool/real+pseudo-label", "samples.parquet")
+    PoolSamples.validate(arm.table)
+    slices = read_slice_set(root / "data/slices", "slices.parquet")
+    opinions = read_opinions(root).set_index("row")
+    marks = np.load(root / "data/teacher/0/masks.npy")
+    rows = arm.table["source_row"].to_numpy()
+    outlined = slices.table["partition_0"].eq("train") & slices.table["label"].ge(0)
+    assert len(arm) == outlined.sum()
+    assert (arm.table["label"] == 1).mean() == pytest.approx(
+        slices.table.loc[outlined, "label"].mean(), abs=0.05
+    )
+    assert np.array_equal(arm.images, slices.images[rows])
+    said = opinions.loc[rows, "opinion"].to_numpy()
+    assert set(said[arm.table["label"] == 1]) == {"tumor"}
+    assert set(said[arm.table["label"] == 0]) == {"none"}
+    place = opinions.index.get_indexer(rows)
+    expected = np.where((arm.table["label"] == 1).to_numpy()[:, None, None], marks[place], 0)
+    assert np.array_equal(arm.masks, expected)
+
+
+def test_tumours_are_pasted_only_into_slices_that_surely_show_none(root):
+    pool()
+    arm = read_slice_set(root / "data/pool/real+classical+paste-unlabelled", "samples.parquet")
+    slices = read_slice_set(root / "data/slices", "slices.parquet")
+    opinions = read_opinions(root).set_index("row")["opinion"]
+    rows = arm.table["source_row"].to_numpy()
+    assert set(opinions.loc[rows]) == {"none"}
+    changed = np.abs(arm.images - slices.images[rows])[:, 0] > 1e-3
+    tumor = (arm.table["label"] == 1).to_numpy()
+    assert not changed[~tumor].any() and not arm.masks[~tumor].any()
+    assert arm.masks[tumor].any(axis=(1, 2)).all()
+    for image, host, mask, touched in zip(
+        arm.images[tumor, 0], slices.images[rows[tumor], 0], arm.masks[tumor] > 0,
+        changed[tumor], strict=True,
+    ):  # fmt: skip
+        assert image[mask].mean() > host[mask].mean() + 0.3  # it is bright, as tumours here are
+        spread = mask.copy()
+        for rows_by, columns_by in np.ndindex(9, 9):
+            spread |= shift(mask, rows_by - 4, columns_by - 4, False)
+        assert not (touched & ~spread).any()
+
+
+def test_without_an_arm_that_needs_one_no_teacher_is_trained(root, capsys):
+    write_params(root, arms=["real", "real+copy-paste"])
+    main()
+    write_params(root, arms=ARMS)
+    assert "nothing trained, no arm" in capsys.readouterr().out
+    assert read_opinions(root).empty
+    assert "no arm" in json.loads((root / "data/teacher/0/teacher.json").read_text())["status"]
+    pool()
+    status = json.loads((root / "data/pool/real+pseudo-label/pool.json").read_text())
+    assert status["0"]["status"] == "too few"
+    main()
+
+
+def test_slices_that_all_have_outlines_leave_nothing_to_ask(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_slices(tmp_path)
+    write_params(tmp_path, arms=ARMS)
+    main()
+    assert "no training slice is without an outline" in capsys.readouterr().out
+
+
+def test_a_teacher_of_other_slices_is_one_line(root):
+    path = root / "data/teacher/0/unlabelled.parquet"
+    kept = path.read_bytes()
+    opinions = pd.read_parquet(path)
+    opinions.assign(row=opinions["row"] + 1).to_parquet(path)
+    with pytest.raises(InputError, match=r"no training slices of fold 0; .*dvc repro teacher"):
+        pool()
+    path.write_bytes(kept)
+
+
+def test_agreement_is_the_mean_dice_of_all_pairs():
+    masks = np.zeros((3, 2, 4, 4), dtype=bool)
+    masks[0, 0, :2] = masks[1, 0, :2] = True  # 8 pixels, equal
+    masks[2, 0, 1:3] = True  # 8 pixels, half of them shared
+    assert mean_pairwise_dice(masks) == pytest.approx([(1 + 0.5 + 0.5) / 3, 1.0])
+
+
+def discs(count: int, radius: int, value: float) -> SliceSet:
+    y, x = np.mgrid[:64, :64]
+    brain = np.where((y - 32) ** 2 + (x - 32) ** 2 < 28**2, -0.2, -1.0)
+    mask = (y - 32) ** 2 + (x - 32) ** 2 < radius**2
+    images = np.repeat(np.where(mask, value, brain)[None, None], count, axis=0)
+    table = pd.DataFrame(
+        {"row": np.arange(count), "position_mm": np.arange(count) * 5.0, "label": 0}
+    )
+    return SliceSet(
+        images.astype(np.float32), np.repeat(mask[None], count, 0).astype(np.uint8), table
+    )
+
+
+def test_pasted_tumours_differ_in_size_and_place_and_stay_in_the_head():
+    donors, hosts = discs(3, 6, 0.7), discs(5, 0, 0.0)
+    pasted = paste_tumors(donors, hosts, count=40, rng=np.random.default_rng(0))
+    assert len(pasted) == 40 and set(pasted.table["label"]) == {1}
+    area = pasted.masks.sum(axis=(1, 2))
+    assert area.min() < 0.75 * np.median(area) and area.max() > 1.3 * np.median(area)
+    assert abs(np.log(area / donors.masks[0].sum()).mean()) < 0.15
+    assert (hosts.images[0, 0][np.any(pasted.masks, axis=0) > 0] > -0.9).mean() > 0.97
+    centres = np.array([np.argwhere(mask).mean(axis=0) for mask in pasted.masks])
+    assert centres.std(axis=0).min() > 2
+    again = paste_tumors(donors, hosts, count=40, rng=np.random.default_rng(0))
+    assert np.array_equal(pasted.images, again.images)
+
+
+def test_a_tumour_larger_than_every_head_is_not_pasted():
+    small = discs(2, 0, 0.0)
+    y, x = np.mgrid[:64, :64]
+    small.images[:, 0, (y - 32) ** 2 + (x - 32) ** 2 > 4**2] = -1
+    rng = np.random.default_rng(0)
+    assert not len(paste_tumors(discs(2, 20, 0.7), small, count=3, rng=rng))
+
+
+def test_no_host_or_no_donor_gives_no_slices():
+    nothing = discs(3, 6, 0.7).select(np.empty(0, dtype=np.intp))
+    rng = np.random.default_rng(0)
+    assert not len(paste_tumors(nothing, discs(3, 0, 0.0), count=5, rng=rng))
+    assert not len(paste_tumors(discs(3, 6, 0.7), nothing, count=5, rng=rng))
+
+
+def test_a_shift_moves_whole_pixels_and_fills():
+    array = np.arange(12.0).reshape(3, 4)
+    assert shift(array, 1, -1, -9).tolist() == [[-9] * 4, [1, 2, 3, -9], [5, 6, 7, -9]]

@@ -27,8 +27,8 @@ from tasks.stage.stage_runtime import run_stage
 VOLUMES, SLICES, GAN = Path("data/volumes"), Path("data/slices"), Path("data/gan")
 # The params of every stage before this one belong to the page's provenance.
 SECTIONS = (
-    "data", "phantom", "ingest", "slices", "synthetic", "train_gan", "generate", "gate", "pool",
-    "downstream", "lift",
+    "data", "phantom", "ingest", "slices", "synthetic", "train_gan", "generate", "gate", "teacher",
+    "pool", "downstream", "lift",
 )  # fmt: skip
 
 

@@ -57,7 +57,9 @@ def tag_release(version: str) -> list[str]:
     dvc("push", "--quiet", str(RELEASE), *(path for path in RECORDS if Path(path).exists()))
     make_tags(version, summary, sums)
     branch = git_output("rev-parse", "--abbrev-ref", "HEAD")
+    warning = "warning: the data hold patients' slices; only people of the house may have access"
     return [
+        *([warning] if summary.get("real_slices") else []),
         f"{version}: {summary['slices']} synthetic slices"
         + (f" and {summary['real_slices']} real ones" if summary.get("real_slices") else ""),
         f"data pushed to the DVC remote {remote}; tags {version} and {registered(version)} made",

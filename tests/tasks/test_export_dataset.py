@@ -13,7 +13,11 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from monai.data import load_decathlon_datalist
+import torch
+from monai.data import DataLoader, Dataset, load_decathlon_datalist
+from monai.losses import DiceCELoss
+from monai.networks.nets import UNet
+from monai.transforms import Compose, LoadImaged, NormalizeIntensityd, SqueezeDimd
 
 from tasks.commands.export_dataset import __main__ as export_dataset
 from tasks.commands.export_dataset.folds import folds_by_patient
@@ -92,6 +96,94 @@ def test_nnunets_own_integrity_check_passes_and_does_look(
     assert verified_by_nnunet(out, tmp_path / "verify.py").returncode != 0
 
 
+FIVE_STEPS = """
+import sys
+from pathlib import Path
+if __name__ == "__main__":
+    import torch
+    from batchgenerators.utilities.file_and_folder_operations import load_json
+    from nnunetv2.experiment_planning import plan_and_preprocess_api as planning
+    from nnunetv2.paths import nnUNet_preprocessed
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    class FiveSteps(nnUNetTrainer):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            self.num_epochs, self.num_iterations_per_epoch = 1, 5
+            self.num_val_iterations_per_epoch = 1
+
+    planning.extract_fingerprints([501], num_processes=1)
+    planning.plan_experiments([501])
+    planning.preprocess([501], configurations=["2d"], num_processes=[1])
+    folder = Path(nnUNet_preprocessed) / "Dataset501_Auglift"
+    plans = load_json(str(folder / "nnUNetPlans.json"))
+    assert "3d_fullres" not in plans["configurations"]
+    assert plans["configurations"]["2d"]["spacing"] == [3.0, 3.0]
+    plans["configurations"]["2d"]["batch_size"] = 4
+    dataset = load_json(str(folder / "dataset.json"))
+    trainer = FiveSteps(plans, "2d", 0, dataset, torch.device("cpu"))
+    trainer.run_training()
+    train, val = trainer.do_split()
+    print("trained on", len(train), "validated on", *val)
+"""
+
+
+@pytest.mark.verify
+def test_nnunet_trains_five_steps_on_it(tmp_path: Path) -> None:
+    root = augmented_run(tmp_path / "run", size=64, unoutlined=False)
+    path = root / "data/slices/slices.parquet"
+    table = pd.read_parquet(path)
+    train = table.loc[table["partition_0"] == "train", "subject"].unique()
+    table.loc[table["subject"].isin(train[4:]), "partition_0"] = "unused"
+    table.to_parquet(path)
+    release(root)
+    export(root, "nnunet", tmp_path / "raw/Dataset501_Auglift")
+    (tmp_path / "train.py").write_text(FIVE_STEPS)
+    places = {f"nnUNet_{name}": str(tmp_path / name) for name in ("raw", "preprocessed", "results")}
+    for place in places.values():
+        Path(place).mkdir(exist_ok=True)
+    settings = {"nnUNet_n_proc_DA": "0", "nnUNet_compile": "f", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [nnunet_python(), str(tmp_path / "train.py")],
+        env={**os.environ, **places, **settings},
+        capture_output=True, text=True, check=False, timeout=1800,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith("trained on")
+    assert "syn" not in last
+
+
+@pytest.mark.verify
+def test_a_unet_of_monai_trains_five_steps_on_the_datalist(tmp_path: Path) -> None:
+    root = augmented_run(tmp_path / "run", size=32, channels=2)
+    release(root)
+    out = export(root, "monai-datalist", tmp_path / "out")
+    items = load_decathlon_datalist(out / "dataset.json", True, "training")
+    keys = ["image", "label"]
+    load = Compose([
+        LoadImaged(keys, ensure_channel_first=True),
+        SqueezeDimd(keys, dim=-1),
+        NormalizeIntensityd(["image"], channel_wise=True),
+    ])  # fmt: skip
+    torch.manual_seed(0)
+    batch = next(iter(DataLoader(Dataset(items, load), batch_size=16, shuffle=True)))
+    assert batch["image"].shape == (16, 2, 32, 32)
+    network = UNet(
+        spatial_dims=2, in_channels=2, out_channels=1, channels=(8, 16), strides=(2,)
+    )  # fmt: skip
+    optimiser = torch.optim.Adam(network.parameters(), 0.01)
+    loss_of = DiceCELoss(sigmoid=True)
+    losses = []
+    for _ in range(5):
+        optimiser.zero_grad()
+        loss = loss_of(network(batch["image"]), batch["label"])
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+
+
 @pytest.mark.parametrize("contents", ["augmented", "synthetic"])
 def test_a_raw_data_set_keeps_nnunets_documented_rules(
     contents: str, roots: dict[str, Path], tmp_path: Path
@@ -158,8 +250,6 @@ def test_a_slice_without_an_outline_is_no_case_and_is_listed_apart_by_monai(
 def test_monai_opens_the_datalist_and_reads_images_and_masks(
     roots: dict[str, Path], tmp_path: Path
 ) -> None:
-    from monai.transforms import LoadImaged
-
     for contents, root in roots.items():
         out = export(root, "monai-datalist", tmp_path / contents)
         items = load_decathlon_datalist(out / "dataset.json", True, "training")
@@ -180,8 +270,8 @@ def test_a_fold_of_monai_holds_whole_patients_and_no_synthetic_slice(
     items = load_decathlon_datalist(out / "dataset.json", True, "training")
     fold_of: dict[str, set[int]] = {}
     for item in items:
-        assert ("fold" in item) == (item["origin"] == "real")
-        if "fold" in item:
+        assert (item["fold"] == -1) == (item["origin"] == "synthetic")
+        if item["fold"] >= 0:
             fold_of.setdefault(item["subject"], set()).add(item["fold"])
     assert all(len(folds) == 1 for folds in fold_of.values())
     assert {fold for folds in fold_of.values() for fold in folds} == set(range(5))

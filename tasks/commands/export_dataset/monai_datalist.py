@@ -1,8 +1,9 @@
 """Write a release as a datalist of MONAI, in the layout of the Medical Segmentation Decathlon.
 
 `monai.data.load_decathlon_datalist(DIR/dataset.json)` reads it. `fold` of a real slice is its
-patient's fold, as MONAI's Auto3DSeg divides training and validation; a synthetic slice has none,
-so it always trains.
+patient's fold, as MONAI's Auto3DSeg divides training and validation; that of a synthetic slice is
+-1, which no one validates on, so it always trains. All items have the same keys, or a DataLoader
+could not join them to a batch.
 """
 
 import shutil
@@ -15,6 +16,7 @@ from tasks.commands.export_dataset.release_folder import ReleaseFolder, Slice
 
 DATALIST: Final = "dataset.json"
 UNOUTLINED: Final = "training_without_mask"
+TRAINS_ALWAYS: Final = -1  # the fold of items that never validate
 
 README: Final = """# MONAI datalist
 
@@ -24,8 +26,8 @@ README: Final = """# MONAI datalist
     items = load_decathlon_datalist("dataset.json", is_segmentation=True, data_list_key="training")
 
 Each item has `image` ({channels}), `label` (the mask), `tumor` (1 tumour, 0 none,
--1 unknown), `origin`, `subject`, and of real slices `fold`: validate on one fold and train on the
-others; synthetic slices always train. Items of `{unoutlined}` have no `label`.
+-1 unknown), `origin`, `subject` and `fold`: validate on one fold from 0 and train on all others;
+synthetic slices (fold -1) always train. Items of `{unoutlined}` have no `label`.
 For 2D networks remove the last axis: `SqueezeDimd(["image", "label"], dim=-1)`.
 """
 
@@ -78,7 +80,6 @@ def write_item(out: Path, each: Slice, fold_of: dict[str, int]) -> dict[str, Any
         "tumor": each.label,
         "origin": "synthetic" if each.synthetic else "real",
         "subject": each.subject,
+        "fold": TRAINS_ALWAYS if each.synthetic else fold_of.get(each.subject, TRAINS_ALWAYS),
     }
-    if not each.synthetic and each.subject in fold_of:
-        item["fold"] = fold_of[each.subject]
     return item

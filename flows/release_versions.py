@@ -22,14 +22,13 @@ from flows.release_git import (
     tags,
     update_tags,
 )
+from tasks import params
 from tasks.commands.export.new_folder import write_new_folder
 from tasks.release.checksums import verify_checksums
 from tasks.stage.errors import InputError
 from tasks.stage.stage_io import discard
 
 RELEASE: Final = Path("data/release")
-# What `auglift release diff` and `affected` read of a version; no images of patients.
-RECORDS: Final = ("data/slices/slices.parquet", "data/gate", "data/lift.json")
 
 
 def tag_release(version: str) -> list[str]:
@@ -54,7 +53,7 @@ def tag_release(version: str) -> list[str]:
     check_clean()
     sums = verify_checksums(RELEASE)
     remote = default_remote()
-    dvc("push", "--quiet", str(RELEASE), *(path for path in RECORDS if Path(path).exists()))
+    dvc("push", "--quiet", str(RELEASE), *record_paths())
     make_tags(version, summary, sums)
     branch = git_output("rev-parse", "--abbrev-ref", "HEAD")
     warning = "warning: the data hold patients' slices; only people of the house may have access"
@@ -64,6 +63,16 @@ def tag_release(version: str) -> list[str]:
         + (f" and {summary['real_slices']} real ones" if summary.get("real_slices") else ""),
         f"data pushed to the DVC remote {remote}; tags {version} and {registered(version)} made",
         f"next: git push origin {branch} {version} {registered(version)}",
+    ]
+
+
+def record_paths() -> list[str]:
+    """List what `auglift release diff` and `affected` read of a version; no images of patients."""
+    folds = params.read_key("slices.folds")
+    return [
+        "data/slices/slices.parquet",
+        "data/lift.json",
+        *(f"data/gate/{fold}/metrics.json" for fold in folds),
     ]
 
 

@@ -25,7 +25,7 @@ stages:
     cmd: "true"
     outs:
       - data/slices: {persist: true}
-      - data/gate: {persist: true}
+      - data/gate/0: {persist: true}
       - data/synthetic: {persist: true}
       - data/lift.json: {persist: true}
       - data/report.html: {persist: true}

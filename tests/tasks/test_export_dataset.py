@@ -142,7 +142,7 @@ def test_nnunet_trains_five_steps_on_it(tmp_path: Path) -> None:
     places = {f"nnUNet_{name}": str(tmp_path / name) for name in ("raw", "preprocessed", "results")}
     for place in places.values():
         Path(place).mkdir(exist_ok=True)
-    settings = {"nnUNet_n_proc_DA": "0", "nnUNet_compile": "f", "OMP_NUM_THREADS": "1"}
+    settings = {"nnUNet_n_proc_DA": "1", "nnUNet_compile": "f", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [nnunet_python(), str(tmp_path / "train.py")],
         env={**os.environ, **places, **settings},

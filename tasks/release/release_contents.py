@@ -83,8 +83,9 @@ def accepted_slices(candidate: ReleaseCandidate, *, pixel_mm: float) -> ReleaseC
             "mask_known": (samples["label"] == 0).to_numpy() | masks.any(axis=(1, 2)),
             "tumor_area_mm2": (masks.sum(axis=(1, 2)) * pixel_mm**2).round(1),
             "fold": samples["fold"].to_numpy(),
-            "seed": samples["seed"].to_numpy(),
-            "source_row": samples["row"].to_numpy(),
+            # Whole numbers also beside real slices, which have none.
+            "seed": samples["seed"].astype("Int64").array,
+            "source_row": samples["row"].astype("Int64").array,
         }
     )
     return ReleaseContents(candidate.images[rows], masks, table)
@@ -101,6 +102,8 @@ def training_slices(fold: str) -> ReleaseContents:
     table = slices.table
     session = table["session"].fillna("") if "session" in table else pd.Series("", table.index)
     known = table["mask_known"] if "mask_known" in table else pd.Series(True, index=table.index)
+    # A slice that is known to show no tumour has an empty mask.
+    outlined = known.astype(bool) | (table["label"] == 0)
     number = table.groupby([table["subject"], session]).cumcount() + 1
     stems = table["subject"] + session.where(session == "", "_" + session)
     return ReleaseContents(
@@ -114,9 +117,8 @@ def training_slices(fold: str) -> ReleaseContents:
                 "origin": REAL,
                 "partition": "train",
                 "label": table["label"],
-                # A slice that is known to show no tumour has an empty mask.
-                "mask_known": known.astype(bool) | (table["label"] == 0),
-                "tumor_area_mm2": table["tumor_area_mm2"].round(1),
+                "mask_known": outlined,
+                "tumor_area_mm2": table["tumor_area_mm2"].round(1).where(outlined),
             }
         ),
     )

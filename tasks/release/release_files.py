@@ -123,12 +123,8 @@ def write_bids_tables(folder: Path, table: pd.DataFrame, *, modalities: list[str
     columns = ["origin", "partition", *SYNTHETIC_COLUMNS]
     public = people.reindex(columns=columns)
     real = public["origin"] == REAL
-    for column in ("label", "seed", "source_row", "fold"):
-        public[column] = public[column].astype(object).where(~real)
-    if real.any():  # whole numbers beside rows without one
-        for column in ("seed", "source_row"):
-            public[column] = public[column].map(lambda v: v if pd.isna(v) else int(v))
-        public["tumor_area_mm2"] = public["tumor_area_mm2"].where(~real)
+    public["label"] = public["label"].astype("Int64").where(~real)
+    public["tumor_area_mm2"] = public["tumor_area_mm2"].where(~real)
     public.index.name = "participant_id"
     public.to_csv(folder / "participants.tsv", sep="\t", lineterminator="\n", na_rep="n/a")
     write_json(folder / "participants.json", data_card.PARTICIPANT_COLUMNS)

@@ -12,6 +12,7 @@ MODULES = {
     "judge": "tasks.commands.judge",
     "generate": "tasks.commands.export.generate_cli",
     "export": "tasks.commands.export.export_cli",
+    "export-dataset": "tasks.commands.export_dataset",
 }
 
 

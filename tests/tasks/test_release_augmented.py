@@ -52,6 +52,14 @@ def test_synthetic_slices_of_other_folds_stay_out_because_they_learnt_from_its_t
     assert set(table.loc[table["origin"] == "synthetic", "fold"]) == {0}
 
 
+def test_a_seed_is_a_whole_number_and_an_unknown_area_is_none(root: Path) -> None:
+    text = pd.read_csv(root / "data/release/slices.csv", dtype=str, keep_default_na=False)
+    made = text[text["origin"] == "synthetic"]
+    assert made["seed"].tolist() == [str(1000 + number) for number in range(6)]
+    assert (text.loc[text["origin"] == "real", "seed"] == "").all()
+    assert (text.loc[text["mask_known"] == "False", "tumor_area_mm2"] == "").all()
+
+
 def test_every_real_patient_is_listed_with_the_partition(root: Path) -> None:
     listed = pd.read_csv(root / "data/release/patients.csv").set_index("subject")["partition"]
     assert listed.to_dict() == dict(

@@ -41,6 +41,8 @@ def main(fold: str) -> None:
     )
     for reason in found.reasons:
         print(f"gate: fold {fold}: {reason}")
+    for name, ratio in found.uncertain_measures().items():
+        print(f"gate: fold {fold}: {name}: within a standard error of its limit: {ratio}")
     for name, why in found.not_measured_without_rejection().items():
         print(f"gate: fold {fold}: {name}: not measured: {why}")
 

@@ -1,5 +1,6 @@
 """Set-level measures: synthetic slices against unseen patients, and real slices against them."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -26,9 +27,12 @@ from tasks.params.gate import Gate
 Floats = NDArray[np.float64]
 Limit = tuple[float | None, float | None]  # lowest, highest
 LimitedEnd = Literal["low", "high", "both"]
+LimitStatus = Literal["within", "uncertain", "outside"]
 
 POINT_DRAWS = 20  # averaged into the figure, so that it does not depend on which images are chosen
 NULL_DRAWS = 40  # splits of real patients
+Z95 = 1.959964  # standard errors from the middle to the end of a 95 % interval
+MOST_LOG_ERROR = math.log(1.5)  # a limit that is missed by more rejects, however wide the interval
 USABLE = 0.5  # least share of subsamples with a figure; the mean of fewer does not describe a set
 
 
@@ -100,12 +104,40 @@ class Measure:
     not_measured: NotMeasured | None = None
 
     @property
-    def holds(self) -> bool | None:
-        """Whether the ratio is within the limit; None without a ratio or without a limit."""
+    def log_error(self) -> float:
+        """The standard error of the ratio's logarithm, by its interval; 0 where there is none."""
+        if not self.ratio or self.ci95 is None:
+            return 0.0
+        low, high = self.ci95
+        if low > 0:
+            error = math.log(high / low) / (2 * Z95)
+        else:
+            error = math.log(max(high, self.ratio) / self.ratio) / Z95
+        return min(error, MOST_LOG_ERROR)
+
+    @property
+    def status(self) -> LimitStatus | None:
+        """Where the ratio lies beside its limit; None without a ratio or without a limit.
+
+        `uncertain` within a standard error of the limit, on either side: other validation patients
+        of the same kind could have put it on the other one.
+        """
         if self.limit is None or self.ratio is None:
             return None
         low, high = self.limit
-        return (low is None or self.ratio >= low) and (high is None or self.ratio <= high)
+        tolerance = math.exp(self.log_error)
+        room = min(  # factor to the nearest end of the limit; below 1 outside
+            math.inf if low is None else math.inf if low <= 0 else self.ratio / low,
+            math.inf if high is None else high / self.ratio if self.ratio > 0 else math.inf,
+        )
+        if room < 1 / tolerance:
+            return "outside"
+        return "within" if room >= tolerance else "uncertain"
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether nothing can be said against the ratio; None without a ratio or a limit."""
+        return None if self.status is None else self.status != "outside"
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry of `metrics.json`."""
@@ -117,6 +149,7 @@ class Measure:
             "ci95": rounded_ends(self.ci95),
             "null95": rounded_ends(self.null95),
             "limit": rounded_ends(self.limit),
+            "status": self.status,
             "n": self.n,
             "patients": self.patients,
             "method": self.method,

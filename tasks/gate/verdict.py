@@ -53,12 +53,21 @@ class GateResult:
         rejecting = {self.not_measured[part] for part in self.blocking}
         return {part: why for part, why in self.not_measured.items() if why not in rejecting}
 
+    def uncertain_measures(self) -> dict[str, str]:
+        """Return the measures that other validation patients could put beyond their limit."""
+        return {
+            name: beside_limit(measure)
+            for name, measure in self.measures.items()
+            if measure.status == "uncertain"
+        }
+
     def as_json(self) -> dict[str, Any]:
         """Return the content of `metrics.json`."""
         return {
             "verdict": self.verdict,
             "reasons": self.reasons,
             "not_measured": self.not_measured,
+            "uncertain": self.uncertain_measures(),
             "images": self.images,
             "measures": {name: measure.as_json() for name, measure in self.measures.items()},
             "subgroups": {name: part.as_json() for name, part in self.subgroups.items()},
@@ -154,17 +163,23 @@ def too_few_accepted_reasons(samples: pd.DataFrame, config: Gate) -> list[str]:
 
 def measure_reasons(measures: dict[str, Measure]) -> list[str]:
     """Return a reason for each measure whose ratio is outside its limit."""
-    reasons = []
-    for name, measure in measures.items():
-        if measure.holds is False and measure.limit is not None and measure.ratio is not None:
-            low, high = measure.limit
-            over = high is not None and measure.ratio > high
-            end = high if over else low
-            reasons.append(
-                f"{name}: {format_ratio(measure.ratio, end)} times that of real slices"
-                f" ({'at most' if over else 'at least'} {end})"
-            )
-    return reasons
+    return [
+        f"{name}: {beside_limit(measure)}"
+        for name, measure in measures.items()
+        if measure.status == "outside"
+    ]
+
+
+def beside_limit(measure: Measure) -> str:
+    """Return the ratio and the limit that it misses, or is nearest to, in words."""
+    assert measure.limit is not None and measure.ratio is not None
+    low, high = measure.limit
+    over = low is None or (high is not None and measure.ratio * measure.ratio > low * high)
+    end = high if over else low
+    return (
+        f"{format_ratio(measure.ratio, end)} times that of real slices"
+        f" ({'at most' if over else 'at least'} {end})"
+    )
 
 
 def format_ratio(ratio: float, limit: float | None) -> str:

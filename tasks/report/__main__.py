@@ -53,6 +53,7 @@ def main() -> None:
         gates=report_page.gate_sections(candidate.gates),
         reasons=report_page.rejection_reasons(candidate.gates),
         missing=report_page.missing_measures(candidate.gates),
+        uncertain=report_page.uncertain_measures(candidate.gates),
         bounds={fold: gate.bounds for fold, gate in candidate.gates.items()},
         detectors=wording.DETECTORS,
         sheets=[

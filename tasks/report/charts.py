@@ -96,7 +96,8 @@ def lift_colour(low: float, high: float, larger_is_better: bool | None) -> tuple
 def ratio_chart(name: str, measures: dict[str, GateMeasure]) -> str:
     """Plot each measure's ratio to real against real, its interval, and the range that is allowed.
 
-    A filled blue dot is within its limit, a vermillion cross outside, a hollow dot has no limit.
+    A filled blue dot is within its limit, a vermillion cross outside, a blue diamond within a
+    standard error of it; a hollow dot has no limit.
     """
     shown = {
         measure_name: measure
@@ -132,15 +133,15 @@ def ratio_chart(name: str, measures: dict[str, GateMeasure]) -> str:
 
 def plot_ratio(axes: Axes, height: float, measure: GateMeasure, *, low: float, high: float) -> None:
     """Plot one measure's interval and mark, clipped to the axis."""
-    colour = {True: BLUE, False: VERMILLION, None: GREY}[measure.within_limit]
+    colour = {"within": BLUE, "uncertain": BLUE, "outside": VERMILLION, None: GREY}[measure.status]
     ratio = min(max(measure.ratio or low, low), high)
     if measure.ci95 is not None and None not in measure.ci95:
         ends = [min(max(end or low, low), high) for end in measure.ci95]
         axes.plot(ends, [height, height], color=colour, linewidth=2)
-    marker = {True: "o", False: "X", None: "o"}[measure.within_limit]
+    marker = {"within": "o", "uncertain": "D", "outside": "X", None: "o"}[measure.status]
     axes.plot(
         ratio, height, marker, markersize=7, markeredgecolor=colour, markeredgewidth=1.5,
-        markerfacecolor="white" if measure.within_limit is None else colour, clip_on=False,
+        markerfacecolor="white" if measure.status is None else colour, clip_on=False,
     )  # fmt: skip
 
 

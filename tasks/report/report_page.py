@@ -172,7 +172,7 @@ def fold_gate(fold: str, metrics: GateMetrics) -> FoldGate:
             "ratio": wording.format_number(measure.ratio),
             "interval": wording.format_interval(measure.ci95),
             "limit": wording.format_limit(measure.limit),
-            "holds": {True: "✓ within", False: "✗ outside", None: ""}[measure.within_limit],
+            "status": wording.LIMIT_STATUS[measure.status],
             "n": wording.format_number(measure.n),
             "method": measure.method,
         }
@@ -192,6 +192,12 @@ def fold_gate(fold: str, metrics: GateMetrics) -> FoldGate:
 def missing_measures(gates: dict[str, GateMetrics]) -> list[str]:
     """List parts of the verdict that were not measured in some fold, and rejected no set."""
     names = [wording.measure_entry(name).name for gate in gates.values() for name in gate.unbounded]
+    return list(dict.fromkeys(names))
+
+
+def uncertain_measures(gates: dict[str, GateMetrics]) -> list[str]:
+    """List measures that lie within a standard error of their limit in some fold."""
+    names = [wording.measure_entry(name).name for gate in gates.values() for name in gate.uncertain]
     return list(dict.fromkeys(names))
 
 

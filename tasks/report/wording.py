@@ -82,6 +82,10 @@ PARTS: Final = {
     "paste-unlabelled": "tumours pasted into further scans",
 }
 
+LIMIT_STATUS: Final = {
+    "within": "✓ within", "uncertain": "≈ uncertain", "outside": "✗ outside", None: ""
+}  # fmt: skip
+
 CLAIMS: Final = {
     "helps": (
         "Adding synthetic slices made the models better on unseen patients than every way of"

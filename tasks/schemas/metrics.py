@@ -20,6 +20,7 @@ class GateMeasure(LenientRecord):
     """One measure of the gate: the synthetic figure beside the real-versus-real one.
 
     `ratio` is value over baseline; `limit` bounds it: (lowest, highest), null for an open end;
+    `status` is null without a ratio or a limit.
     `null95` is the range of 95 % of the ratios of real patients to each other. `n` slices of
     `patients` are the real reference.
     """
@@ -31,17 +32,10 @@ class GateMeasure(LenientRecord):
     ci95: Interval | None = None
     null95: Interval | None = None
     limit: Interval | None = None
+    status: Literal["within", "uncertain", "outside"] | None = None
     n: int | None = None
     patients: int | None = None
     method: str = ""
-
-    @property
-    def within_limit(self) -> bool | None:
-        """Whether the ratio is within its limit; None where there is nothing to compare."""
-        if self.limit is None or self.ratio is None:
-            return None
-        low, high = self.limit
-        return (low is None or self.ratio >= low) and (high is None or self.ratio <= high)
 
 
 class SliceCounts(LenientRecord):
@@ -73,6 +67,7 @@ class GateMetrics(LenientRecord):
     verdict: Literal["accepted", "rejected"]
     reasons: list[str] = []
     not_measured: dict[str, str] = {}  # part of the verdict: why it could not be measured
+    uncertain: dict[str, str] = {}  # measure: its ratio, within a standard error of its limit
     images: SliceCounts
     measures: dict[str, GateMeasure] = {}
     bounds: dict[str, float] = {}

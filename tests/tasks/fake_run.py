@@ -198,10 +198,12 @@ def write_synthetic(data: Path, fold: str, run: Run, rng: np.random.Generator) -
             "FD(net)": {
                 "value": 12.1, "baseline": 3.1, "ratio": 9.1 if rejected else 3.9,
                 "ci95": [3.1, 4.6], "limit": [None, 6.0], "n": 120, "method": "on features",
+                "status": "outside" if rejected else "within",
             },
             "nearest_ssim": {
                 "value": 0.61, "baseline": 0.6, "ratio": 1.02, "ci95": [0.98, 1.05],
                 "limit": [0.75, 1.2], "n": 120, "method": "SSIM, Wang 2004",
+                "status": "within",
             },
             "recall": {
                 "value": 0.0, "baseline": 0.7, "ratio": 0.0, "ci95": [0.0, 0.1], "limit": None,

@@ -27,23 +27,24 @@ def main(fold: str) -> None:
     source = Path("data/synthetic") / fold
     synthetic = read_slice_set(source, "samples.parquet")
     Samples.validate(synthetic.table)
-    found = verdict(
+    result = verdict(
         synthetic, read_slices(fold, "train"), read_slices(fold, "val"), config, str(device)
     )
-    GatedSamples.validate(found.samples)
+    GatedSamples.validate(result.samples)
     with stage_io.atomic_output(Path("data/gate") / fold) as folder:
-        metrics = found.as_json() | {"generator_sha256": generator_sha256(source)}
+        metrics = result.as_json() | {"generator_sha256": generator_sha256(source)}
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-        found.samples.to_parquet(folder / "samples.parquet", index=False)
-    counts = found.images
+        result.samples.to_parquet(folder / "samples.parquet", index=False)
+    counts = result.images
     print(
-        f"gate: fold {fold}: {found.verdict}, {counts['accepted']} of {counts['n']} images accepted"
+        f"gate: fold {fold}: {result.verdict}, {counts['accepted']} of {counts['n']} images"
+        " accepted"
     )
-    for reason in found.reasons:
+    for reason in result.reasons:
         print(f"gate: fold {fold}: {reason}")
-    for name, ratio in found.uncertain_measures().items():
+    for name, ratio in result.uncertain_measures().items():
         print(f"gate: fold {fold}: {name}: within a standard error of its limit: {ratio}")
-    for name, why in found.not_measured_without_rejection().items():
+    for name, why in result.not_measured_without_rejection().items():
         print(f"gate: fold {fold}: {name}: not measured: {why}")
 
 
@@ -68,8 +69,8 @@ def generator_sha256(source: Path) -> str | None:
     summary = source / "summary.json"
     if not summary.exists():
         return None
-    found: str | None = json.loads(summary.read_text()).get("generator_sha256")
-    return found
+    digest: str | None = json.loads(summary.read_text()).get("generator_sha256")
+    return digest
 
 
 if __name__ == "__main__":

@@ -25,21 +25,21 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Measur
     k = PRDC_NEIGHBOURS
     limits = config.limits
     weights = {name: f"weights {digest[:12]}" for name, digest in hashes.items()}
-    ours = f"ImageNet features, {weights[FRECHET]}; {EQUAL}"
-    found = [
+    network = f"ImageNet features, {weights[FRECHET]}; {EQUAL}"
+    groups = [
         MeasureGroup(
-            distance_to_validation(lambda one: one.features, frechet_distance),
-            {FRECHET: (LimitRule("high", limits.frechet), f"Fréchet distance on {ours}")},
+            distance_to_validation(lambda slices: slices.features, frechet_distance),
+            {FRECHET: (LimitRule("high", limits.frechet), f"Fréchet distance on {network}")},
             "train",
         ),
         MeasureGroup(
-            measure_functions.extrapolated_frechet(lambda one: one.features),
+            measure_functions.extrapolated_frechet(lambda slices: slices.features),
             {
                 f"FD∞({NAME})": (
                     None,
                     "Fréchet distance of endless samples: intercept over 1/n at all, 3/4 and half"
                     " of the patients (Chong 2020); what is left real against real comes from"
-                    f" fewer slices than features; {ours}",
+                    f" fewer slices than features; {network}",
                 )
             },
             "train",
@@ -47,8 +47,8 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Measur
             every=2,
         ),
         MeasureGroup(
-            distance_to_validation(lambda one: one.features, kid.kernel_distance),
-            {f"KID({NAME})": (None, f"unbiased MMD², cubic kernel, {ours}")},
+            distance_to_validation(lambda slices: slices.features, kid.kernel_distance),
+            {f"KID({NAME})": (None, f"unbiased MMD², cubic kernel, {network}")},
             "train",
         ),
         MeasureGroup(
@@ -86,19 +86,19 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Measur
         ),
         mean_measure(
             "nearest_ssim",
-            lambda one: one.table["nearest_train_ssim"].to_numpy(),
+            lambda slices: slices.table["nearest_train_ssim"].to_numpy(),
             LimitRule("both", limits.nearest_ssim),
             "SSIM (Wang's settings, within the body) with the nearest training slice under flips"
             " and shifts; real: validation slices",
         ),
         mean_measure(
             "orientation",
-            lambda one: one.table["upright"].to_numpy(),
+            lambda slices: slices.table["upright"].to_numpy(),
             LimitRule("low", limits.orientation),
             "share of slices nearer to a training slice as they are than upside-down",
         ),
         MeasureGroup(
-            distance_to_validation(lambda one: one.spectra, spectrum_distance),
+            distance_to_validation(lambda slices: slices.spectra, spectrum_distance),
             {
                 "spectrum": (
                     LimitRule("high", limits.spectrum),
@@ -109,7 +109,7 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Measur
         ),
         MeasureGroup(
             distance_to_validation(
-                lambda one: one.histograms, measure_functions.histogram_distance
+                lambda slices: slices.histograms, measure_functions.histogram_distance
             ),
             {
                 "intensity": (
@@ -125,15 +125,15 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Measur
         method = f"mean 1 - MS-SSIM ({ms_ssim.choose_settings(side)}) of pairs of one label"
         rule = LimitRule("low", limits.ms_ssim_diversity)
         entry = {"ms_ssim_diversity": (rule, f"{method}; real: of two patients")}
-        found.insert(5, MeasureGroup(measure_functions.ms_ssim_diversity, entry, "val", every=2))
+        groups.insert(5, MeasureGroup(measure_functions.ms_ssim_diversity, entry, "val", every=2))
     for name in hashes:
         if name != FRECHET:
             method = f"Fréchet distance, {weights[name]}; {EQUAL}"
             figure = distance_to_validation(
                 measure_functions.external_features(name), frechet_distance
             )
-            found.append(MeasureGroup(figure, {name: (None, method)}, "train"))
-    return found
+            groups.append(MeasureGroup(figure, {name: (None, method)}, "train"))
+    return groups
 
 
 def tumour_and_site_measures(config: Gate) -> list[MeasureGroup]:
@@ -157,11 +157,16 @@ def tumour_and_site_measures(config: Gate) -> list[MeasureGroup]:
                 distance_to_validation(
                     measure_functions.column_of(*names), measure_functions.wasserstein
                 ),
-                {key: (LimitRule("high", bound), f"Wasserstein distance of {words}; {EQUAL}")},
+                {
+                    key: (
+                        LimitRule("high", limit),
+                        f"Wasserstein distance of {description}; {EQUAL}",
+                    )
+                },
                 "train",
                 missing=measure_functions.missing_tumour_figures(*names),
             )
-            for key, (names, bound, words) in columns.items()
+            for key, (names, limit, description) in columns.items()
         ),
         mean_measure(
             "mask_label",

@@ -75,13 +75,13 @@ def mean_or_nan(values: Floats) -> float:
 
 def external_features(name: str) -> Column:
     """Select the features of an external network by the name of its distance."""
-    return lambda one: one.external[name]
+    return lambda slices: slices.external[name]
 
 
 def column_of(*names: str) -> Column:
     """Select columns of the tumour figures by name."""
     chosen = [tumor_shape.COLUMNS.index(name) for name in names]
-    return lambda one: one.tumors[:, chosen]
+    return lambda slices: slices.tumors[:, chosen]
 
 
 def missing_tumour_figures(*names: str) -> Missing:
@@ -140,17 +140,17 @@ def missing_sites(sets: Sets) -> NotMeasured:
     )
 
 
-def mask_matches_label(one: SliceFeatures) -> Floats:
+def mask_matches_label(slices: SliceFeatures) -> Floats:
     """Return per slice (N,) 1 if the mask matches the label, else 0; NaN if either is unknown."""
-    label = one.table["label"].to_numpy()
-    marked = np.isfinite(one.tumors[:, 0])
-    known = (label >= 0) & mask_known(one.table)
+    label = slices.table["label"].to_numpy()
+    marked = np.isfinite(slices.tumors[:, 0])
+    known = (label >= 0) & mask_known(slices.table)
     return np.where(known, (marked == (label == 1)).astype(float), np.nan)
 
 
-def mask_contrast(one: SliceFeatures) -> Floats:
+def mask_contrast(slices: SliceFeatures) -> Floats:
     """Return per slice (N,) how far mask and ring differ in intensity, |2 AUROC - 1| in [0, 1]."""
-    return np.abs(2 * one.tumors[:, tumor_shape.COLUMNS.index("contrast")] - 1)
+    return np.abs(2 * slices.tumors[:, tumor_shape.COLUMNS.index("contrast")] - 1)
 
 
 def segmenter_agreement(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
@@ -187,9 +187,10 @@ def neighbour_figures(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     if len(reference) <= PRDC_NEIGHBOURS:
         return np.full(4, np.nan), np.full(4, np.nan)
     sides = (sets.synthetic.features[draw.synthetic], sets.train.features[draw.other])
-    found = [prdc(reference, side, k=PRDC_NEIGHBOURS) for side in sides]
+    scores_of_sides = [prdc(reference, side, k=PRDC_NEIGHBOURS) for side in sides]
     synthetic, real = (
-        np.array([one.precision, one.recall, one.density, one.coverage]) for one in found
+        np.array([scores.precision, scores.recall, scores.density, scores.coverage])
+        for scores in scores_of_sides
     )
     return synthetic, real
 
@@ -197,10 +198,10 @@ def neighbour_figures(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
 def diversity(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     """Compute the mean of 1 - correlation between slices of one label and of different patients."""
     sides = []
-    for one, rows in ((sets.synthetic, draw.synthetic), (sets.val, draw.reference)):
-        label, owners = one.table["label"].to_numpy()[rows], patient_ids(one)[rows]
+    for slices, rows in ((sets.synthetic, draw.synthetic), (sets.val, draw.reference)):
+        label, owners = slices.table["label"].to_numpy()[rows], patient_ids(slices)[rows]
         alike = (label[:, None] == label[None]) & (owners[:, None] != owners[None])
-        correlations = one.coarse[rows] @ one.coarse[rows].T
+        correlations = slices.coarse[rows] @ slices.coarse[rows].T
         sides.append(np.array([mean_or_nan((1 - correlations[alike]).astype(np.float64))]))
     return sides[0], sides[1]
 
@@ -208,20 +209,20 @@ def diversity(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
 def ms_ssim_diversity(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     """Compute the mean of 1 - MS-SSIM over pairs of one label (Odena 2017, section 4.2)."""
     sides = []
-    for one, rows in ((sets.synthetic, draw.synthetic), (sets.val, draw.reference)):
-        chosen, pairs = random_pairs(one, rows, seed=draw.seed)
-        found = ms_ssim.ms_ssim(one.images[chosen], pairs)
-        sides.append(np.array([mean_or_nan(1 - found.astype(np.float64))]))
+    for slices, rows in ((sets.synthetic, draw.synthetic), (sets.val, draw.reference)):
+        chosen, pairs = random_pairs(slices, rows, seed=draw.seed)
+        similarity = ms_ssim.ms_ssim(slices.images[chosen], pairs)
+        sides.append(np.array([mean_or_nan(1 - similarity.astype(np.float64))]))
     return sides[0], sides[1]
 
 
-def random_pairs(one: SliceFeatures, rows: Ints, *, seed: int) -> tuple[Ints, Ints]:
+def random_pairs(slices: SliceFeatures, rows: Ints, *, seed: int) -> tuple[Ints, Ints]:
     """Choose at most 30 rows of each label, and pairs (P,2) of them that share a label.
 
     Each slice is paired with the next one in a random order, unless both are of one patient.
     """
     rng = np.random.default_rng(seed)
-    label, owners = one.table["label"].to_numpy(), patient_ids(one)
+    label, owners = slices.table["label"].to_numpy(), patient_ids(slices)
     chosen, pairs, start = [], [], 0
     for value in sorted(set(label[rows].tolist())):
         group = rng.permutation(rows[label[rows] == value])[:MOST_IN_PAIRS]
@@ -234,11 +235,11 @@ def random_pairs(one: SliceFeatures, rows: Ints, *, seed: int) -> tuple[Ints, In
     return picked, couples[differ]
 
 
-def patient_ids(one: SliceFeatures) -> NDArray[np.object_]:
+def patient_ids(slices: SliceFeatures) -> NDArray[np.object_]:
     """Return the patient of each slice; a synthetic slice has none and counts as its own."""
-    if "subject" in one.table:
-        return one.table["subject"].to_numpy(dtype=object)
-    return np.arange(len(one.table)).astype(object)
+    if "subject" in slices.table:
+        return slices.table["subject"].to_numpy(dtype=object)
+    return np.arange(len(slices.table)).astype(object)
 
 
 def histogram_distance(a: Floats, b: Floats) -> float:

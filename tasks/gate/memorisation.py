@@ -86,19 +86,19 @@ class Thresholds:
 
     def as_bounds(self) -> dict[str, float]:
         """Return the limits by the names they have in `metrics.json`."""
-        found = {"memorised_together": self.together}
-        for name, one in self.detectors.items():
-            found |= {
-                f"memorised_{name}_distance": one.near,
-                f"memorised_{name}_ratio": one.proportion,
-                f"memorised_{name}_beyond_doubt": one.beyond_doubt,
+        bounds = {"memorised_together": self.together}
+        for name, limits in self.detectors.items():
+            bounds |= {
+                f"memorised_{name}_distance": limits.near,
+                f"memorised_{name}_ratio": limits.proportion,
+                f"memorised_{name}_beyond_doubt": limits.beyond_doubt,
             }
-        return found
+        return bounds
 
 
 def measure_similarity(
     slices: SliceSet,
-    ours: SliceFeatures,
+    features: SliceFeatures,
     train: tuple[SliceSet, SliceFeatures],
     unseen: tuple[SliceSet, SliceFeatures],
     *,
@@ -119,14 +119,14 @@ def measure_similarity(
     correlated, similar, tumors, near = [], [], [], []
     mean, std = train[1].features.mean(axis=0), np.maximum(train[1].features.std(axis=0), 1e-3)
     for (side, others), owners in ((train, None), (unseen, own)):
-        found = ncc_search.nearest_by_ncc(
+        nearest = ncc_search.nearest_by_ncc(
             slices.images, side.images,
             max_shift=max_shift, owners=owners, workers=workers, device=device,
         )  # fmt: skip
-        correlated.append(found)
+        correlated.append(nearest)
         similar.append(
             nearest_ssim(
-                slices.images, side.images, ours.bodies, others.bodies, correlated=found,
+                slices.images, side.images, features.bodies, others.bodies, correlated=nearest,
                 max_shift=max_shift, owners=owners, workers=workers, device=device,
             )
         )  # fmt: skip
@@ -138,7 +138,7 @@ def measure_similarity(
         )  # fmt: skip
         near.append(
             nearest_rows(
-                (ours.features - mean) / std, (others.features - mean) / std,
+                (features.features - mean) / std, (others.features - mean) / std,
                 keep=1, owners=owners,
             )
         )  # fmt: skip
@@ -149,10 +149,10 @@ def measure_similarity(
         "tumor": tumors[0].rows,
     }
     distances: dict[str, list[NDArray[Any]]] = {
-        "correlation": [1 - one.scores[:, 0] for one in correlated],
-        "ssim": [1 - one.scores for one in similar],
-        "features": [one[:, 0] for _, one in near],
-        "tumor": [1 - one.scores for one in tumors],
+        "correlation": [1 - match.scores[:, 0] for match in correlated],
+        "ssim": [1 - match.scores for match in similar],
+        "features": [match[:, 0] for _, match in near],
+        "tumor": [1 - match.scores for match in tumors],
     }
     pairs = {
         name: (both[0].astype(np.float64), both[1].astype(np.float64))
@@ -211,14 +211,16 @@ def sum_of_log_proportions(
 
 def detected_copies(similarity: Similarity, thresholds: Thresholds) -> dict[str, Bools]:
     """Return which of N slices each detector reports, and the sum of correlation and features."""
-    found = {}
+    detected = {}
     for name, limits in thresholds.detectors.items():
         with np.errstate(invalid="ignore"):  # NaN, where there is no tumour, is no copy
             ratio = similarity.proportion(name)
             near = similarity.distances[name][0] <= limits.near
-            found[name] = (near & (ratio <= limits.proportion)) | (ratio <= limits.beyond_doubt)
-    found["together"] = sum_of_log_proportions(similarity, thresholds.scales) < thresholds.together
-    return found
+            detected[name] = (near & (ratio <= limits.proportion)) | (ratio <= limits.beyond_doubt)
+    detected["together"] = (
+        sum_of_log_proportions(similarity, thresholds.scales) < thresholds.together
+    )
+    return detected
 
 
 def copy_columns(similarity: Similarity, thresholds: Thresholds, rows: Ints) -> dict[str, Any]:
@@ -236,7 +238,9 @@ def copy_columns(similarity: Similarity, thresholds: Thresholds, rows: Ints) -> 
     suspects = np.stack([similarity.rows[name] for name in names])[which, each]
     hits = detected_copies(similarity, thresholds)
     table = np.stack(list(hits.values()), axis=1)
-    words = [",".join(name for name, hit in zip(hits, row, strict=True) if hit) for row in table]
+    reported_by = [
+        ",".join(name for name, hit in zip(hits, row, strict=True) if hit) for row in table
+    ]
     return {
         "nearest_train_row": rows[similarity.rows["correlation"]],
         "nearest_train_ncc": similarity.to_train.scores[:, 0],
@@ -248,7 +252,7 @@ def copy_columns(similarity: Similarity, thresholds: Thresholds, rows: Ints) -> 
         "suspect_row": np.where(suspects < 0, -1, rows[suspects]),
         "suspect_ratio": np.stack([ratios[name] for name in names])[which, each],
         "suspicion": beside[which, each],
-        "memorised_by": words,
+        "memorised_by": reported_by,
     }
 
 

@@ -32,25 +32,29 @@ class ReferenceModels:
     sites: site_classifier.SiteClassifier | None
     extractors: tuple[Extractor, ...]
 
-    def add_outputs(self, one: SliceFeatures, slices: SliceSet, *, device: str) -> SliceFeatures:
+    def add_outputs(
+        self, slice_features: SliceFeatures, slices: SliceSet, *, device: str
+    ) -> SliceFeatures:
         """Add the models' outputs for slices that they were not trained on."""
-        areas = one.areas
+        areas = slice_features.areas
         if self.segmenter is not None:
             areas = mask_agreement.mask_overlap(
-                self.segmenter, one.images, slices.masks, device=device
+                self.segmenter, slice_features.images, slices.masks, device=device
             )
-            areas[~mask_known(one.table)] = np.nan
+            areas[~mask_known(slice_features.table)] = np.nan
         return replace(
-            one,
+            slice_features,
             areas=areas,
-            sites=one.sites if self.sites is None else self.sites.assign(site_features(one)),
-            external=self.external_features(one, device=device),
+            sites=slice_features.sites
+            if self.sites is None
+            else self.sites.assign(site_features(slice_features)),
+            external=self.external_features(slice_features, device=device),
         )
 
-    def external_features(self, one: SliceFeatures, *, device: str) -> dict[str, Floats]:
+    def external_features(self, slice_features: SliceFeatures, *, device: str) -> dict[str, Floats]:
         """Compute the features of the external networks, by the name of each distance."""
         return {
-            extractor.name: features(one.images, extractor=extractor, device=device)
+            extractor.name: features(slice_features.images, extractor=extractor, device=device)
             for extractor in self.extractors
         }
 
@@ -79,12 +83,12 @@ def load_external_networks(config: Gate, *, device: str) -> tuple[Extractor, ...
     )
 
 
-def site_features(one: SliceFeatures) -> Floats:
+def site_features(slice_features: SliceFeatures) -> Floats:
     """Return the inputs (N,D) of the site classifier: features and intensity histograms.
 
     Spectra are left out: a generator's own blur or noise would be taken for that of a site.
     """
-    return np.concatenate([one.features, one.histograms], axis=1)
+    return np.concatenate([slice_features.features, slice_features.histograms], axis=1)
 
 
 def fit_reference_models(
@@ -104,26 +108,26 @@ def fit_reference_models(
     steps, seed = config.segmenter_steps, config.seed
     # A tumour without an outline would be learnt as background.
     outlined = train if (known := mask_known(train.table)).all() else train.select(known)
-    found = ReferenceModels(
+    models = ReferenceModels(
         mask_agreement.train_segmenter(outlined, steps=steps, seed=seed, device=device)
         if steps
         else None,
         site_classifier.train_site_classifier(site_features(seen), seen.table),
         load_external_networks(config, device=device),
     )
-    unseen_outputs = found.add_outputs(unseen, val, device=device)
+    unseen_outputs = models.add_outputs(unseen, val, device=device)
     if not mask_agreement.set_dice(unseen_outputs.areas) >= LEAST_DICE:
-        found = replace(found, segmenter=None)
+        models = replace(models, segmenter=None)
         unseen_outputs = replace(unseen_outputs, areas=unseen.areas)
-    if found.sites is not None:
-        seen = replace(seen, sites=found.sites.train)
+    if models.sites is not None:
+        seen = replace(seen, sites=models.sites.train)
         # A site that was not learnt would be assigned to one of the others.
-        foreign = ~unseen.table["site"].isin(found.sites.names).to_numpy() if (
+        foreign = ~unseen.table["site"].isin(models.sites.names).to_numpy() if (
             "site" in unseen.table
         ) else np.ones(len(val), dtype=bool)  # fmt: skip
         unseen_outputs.sites[foreign] = np.nan
     return (
-        found,
-        replace(seen, external=found.external_features(seen, device=device)),
+        models,
+        replace(seen, external=models.external_features(seen, device=device)),
         unseen_outputs,
     )

@@ -82,17 +82,17 @@ def check_bounds(held_out: pd.DataFrame, *, tolerance: float) -> dict[str, float
     It is `tolerance` times as far from the median as the 99th percentile of held-out slices.
     Slices without a tumour do not count for the contrast.
     """
-    found = {}
+    bounds = {}
     for name in SCORES:
         values = held_out[name].to_numpy()
         if name == "mask_contrast":
             values = values[values > 0]
         if not len(values):
-            found[name] = np.inf
+            bounds[name] = np.inf
             continue
         median, high = np.quantile(values, [0.5, 0.99])
-        found[name] = float(median + tolerance * (high - median))
-    return found
+        bounds[name] = float(median + tolerance * (high - median))
+    return bounds
 
 
 def invalid_images(slices: SliceSet) -> Bools:
@@ -131,7 +131,7 @@ def rejection_reasons(
         faults[name] = (scores[name] > bounds[name]).to_numpy()
     faults["mask"] = wrong_mask
     faults["mask_contrast"] = (scores["mask_contrast"] > bounds["mask_contrast"]).to_numpy()
-    found: list[str | None] = []
+    reasons: list[str | None] = []
     for index in range(len(scores)):
-        found.append(next((word for word, hit in faults.items() if hit[index]), None))
-    return found
+        reasons.append(next((word for word, hit in faults.items() if hit[index]), None))
+    return reasons

@@ -44,9 +44,9 @@ class SliceFeatures:
     def select(self, keep: NDArray[np.bool_]) -> "SliceFeatures":
         """Return the features of the rows where `keep` (N,) is true."""
         arrays = {
-            one.name: getattr(self, one.name)[keep]
-            for one in fields(self)
-            if one.name not in ("table", "external")
+            attribute.name: getattr(self, attribute.name)[keep]
+            for attribute in fields(self)
+            if attribute.name not in ("table", "external")
         }
         return SliceFeatures(
             table=self.table[keep].reset_index(drop=True),

@@ -63,12 +63,12 @@ class Subgroup:
             "warning": self.warning,
             "measures": {
                 name: {
-                    "value": rounded(one.value),
-                    "baseline": rounded(one.baseline),
-                    "ratio": rounded(one.ratio),
-                    "holds": one.holds,
+                    "value": rounded(measure.value),
+                    "baseline": rounded(measure.baseline),
+                    "ratio": rounded(measure.ratio),
+                    "holds": measure.holds,
                 }
-                for name, one in self.measures.items()
+                for name, measure in self.measures.items()
             },
         }
 
@@ -79,19 +79,19 @@ def subgroups(
     """Compute each part's measures and compare them with those of the whole set."""
     some = list(split_into_parts(sets))
     with ThreadPoolExecutor(config.threads) as pool:
-        found = pool.map(
+        evaluated = pool.map(
             lambda part: evaluate_part(part, sets, measure_groups, whole, config.seed), some
         )
-        return {part.name: one for part, one in zip(some, found, strict=True)}
+        return {part.name: subgroup for part, subgroup in zip(some, evaluated, strict=True)}
 
 
 def split_into_parts(sets: Sets) -> Iterator[Part]:
     """Yield the parts that occur among the validation slices."""
     sides = (sets.synthetic, sets.train, sets.val)
     for label in sorted(set(sets.val.table["label"])):
-        synthetic, train, val = (one.table["label"].to_numpy() == label for one in sides)
+        synthetic, train, val = (features.table["label"].to_numpy() == label for features in sides)
         yield Part(f"label {label}", (synthetic, train, val))
-    sizes = [one.tumors[:, 0] for one in sides]
+    sizes = [features.tumors[:, 0] for features in sides]
     known = [size[np.isfinite(size)] for size in sizes]
     if len(known[2]):
         edges = [-np.inf, *np.quantile(known[2], [1 / 3, 2 / 3]), np.inf]
@@ -104,7 +104,7 @@ def split_into_parts(sets: Sets) -> Iterator[Part]:
             yield Part(f"tumour size {word}", (inside[0], inside[1], inside[2]), share)
     if "site" in sets.val.table and "site" in sets.train.table:
         for site in sorted(set(sets.val.table["site"].dropna())):
-            train, val = ((one.table["site"] == site).to_numpy() for one in sides[1:])
+            train, val = ((features.table["site"] == site).to_numpy() for features in sides[1:])
             yield Part(f"site {site}", (np.ones(len(sets.synthetic.table), dtype=bool), train, val))
 
 
@@ -113,16 +113,16 @@ def evaluate_part(
 ) -> Subgroup:
     """Compute the measures of one part and its warning."""
     chosen = [
-        one.select(keep)
-        for one, keep in zip((sets.synthetic, sets.train, sets.val), part.rows, strict=True)
+        features.select(keep)
+        for features, keep in zip((sets.synthetic, sets.train, sets.val), part.rows, strict=True)
     ]
-    patients = min(one.table["subject"].nunique() for one in chosen[1:])
-    least = min(len(one.table) for one in chosen)
+    patients = min(features.table["subject"].nunique() for features in chosen[1:])
+    least = min(len(features.table) for features in chosen)
     rare = underrepresented(part)
     if patients < 2 or least < 10:
         reason = f"too few to say: {least} slices, {patients} patients"
         return Subgroup(None, least, patients, rare or reason, {})
-    synthetic, train, val = (one.table for one in chosen)
+    synthetic, train, val = (features.table for features in chosen)
     groups = label_groups((synthetic, train, val), least=LEAST_OF_LABEL)
     drawn = usable_subsamples(
         subsamples(synthetic, train, val, count=DRAWS, share=1.0, seed=seed, groups=groups)
@@ -131,16 +131,16 @@ def evaluate_part(
     if n < 10:
         reason = f"too few to say: {n} slices at equal labels"
         return Subgroup(None, n, patients, rare or reason, {})
-    found: dict[str, Measure] = {}
+    measures: dict[str, Measure] = {}
     for measure_group in measure_groups:
-        found |= evaluate_measure_group(Sets(*chosen), measure_group, SubsampleSet(drawn))
+        measures |= evaluate_measure_group(Sets(*chosen), measure_group, SubsampleSet(drawn))
     if part.name.startswith("site "):
-        del found["site_coverage"]  # meaningless within one site
-    ratio = found[FRECHET].ratio
+        del measures["site_coverage"]  # meaningless within one site
+    ratio = measures[FRECHET].ratio
     warning = rare
     if warning is None and (patients < FEW_PATIENTS or n < FEW_SLICES):
         warning = f"few: {patients} patients, {n} slices"
-    return Subgroup(ratio, n, patients, warning or worse_than_overall(found, whole), found)
+    return Subgroup(ratio, n, patients, warning or worse_than_overall(measures, whole), measures)
 
 
 def underrepresented(part: Part) -> str | None:
@@ -150,12 +150,14 @@ def underrepresented(part: Part) -> str | None:
     return f"rare: {part.share[0]:.0%} of synthetic tumours, {part.share[1]:.0%} of real ones"
 
 
-def worse_than_overall(found: dict[str, Measure], whole: dict[str, Measure]) -> str | None:
+def worse_than_overall(measures: dict[str, Measure], whole: dict[str, Measure]) -> str | None:
     """Return a warning when a part is much worse than the whole set; else None."""
-    ratio, overall = found[FRECHET].ratio, whole[FRECHET].ratio
+    ratio, overall = measures[FRECHET].ratio, whole[FRECHET].ratio
     if ratio is not None and overall is not None and ratio > BEHIND * max(overall, 1):
         return f"served worse: {ratio:.1f} beside {overall:.1f} for all"
     broken = [
-        name for name, one in found.items() if one.holds is False and whole[name].holds is not False
+        name
+        for name, measure in measures.items()
+        if measure.holds is False and whole[name].holds is not False
     ]
     return f"outside the limit here, within it for all: {', '.join(broken)}" if broken else None

@@ -148,14 +148,14 @@ def iterate_options(table: pd.DataFrame, split: SplitPatients, config: Slices) -
     table = table[table.columns.intersection([*COUNTED, *COVARIATES])]
     for changed, partitions in iterate_changes(split, config):
         if changed is config or is_complete(table, partitions):
-            kept = [fitted_slices(table, of, changed) for of in partitions.values()]
+            fitted = [fitted_slices(table, of, changed) for of in partitions.values()]
             yield Option(
                 changed,
                 partitions,
-                [why for train, val in kept for why in why_no_verdict(train, val)],
+                [why for train, val in fitted for why in why_no_verdict(train, val)],
                 {
                     name: why
-                    for train, val in kept
+                    for train, val in fitted
                     for name, why in why_not_measured(train, val).items()
                 },
             )
@@ -181,7 +181,7 @@ def iterate_changes(
         except InputError:
             continue
         counts = [Counter(of.values()) for of in sides.values()]
-        sensible = all(one["train"] >= max(one["val"], LEAST_PATIENTS) for one in counts)
+        sensible = all(count["train"] >= max(count["val"], LEAST_PATIENTS) for count in counts)
         if not sensible or sides in tried:
             continue
         tried.append(sides)

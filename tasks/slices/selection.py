@@ -33,17 +33,17 @@ def select_slices(
         training and validation slices of each fold were chosen.
     """
     usable = table[table["label"] >= -1]
-    columns, words = {}, {}
+    columns, description = {}, {}
     for fold, side_of in sides.items():
         partition = np.full(len(table), "unused", dtype=object)
         groups = group_by_partition(usable, side_of)
         test = groups.pop("test")
         partition[test.index.to_numpy()[keep_matched(test, config)]] = "test"
-        chosen, words[fold] = choose_train_and_val(groups, config)
+        chosen, description[fold] = choose_train_and_val(groups, config)
         for side, keep in chosen.items():
             partition[groups[side].index.to_numpy()[keep]] = side
         columns[f"partition_{fold}"] = partition
-    return pd.DataFrame(columns, index=table.index).astype("str"), words
+    return pd.DataFrame(columns, index=table.index).astype("str"), description
 
 
 def fitted_slices(
@@ -73,10 +73,10 @@ def choose_train_and_val(
     best: tuple[dict[PartitionOrUnused, NDArray[np.bool_]], str] | None = None
     most = -1
     counted = {side: group[group.columns.intersection(COUNTED)] for side, group in groups.items()}
-    for keep, words in iterate_selections(groups, config):
+    for keep, description in iterate_selections(groups, config):
         kept = [counted[side][keep[side]] for side in FITTED]
         if (count := count_needed_slices(*kept)) > most:
-            best, most = (keep, words), count
+            best, most = (keep, description), count
     assert best is not None
     return best
 
@@ -98,8 +98,8 @@ def iterate_selections(
     least = tumors["brain_area_mm2"].min() / 2
     shown = {side: (group["brain_area_mm2"] >= least).to_numpy() for side, group in groups.items()}
     for times in WIDER:
-        keep, words = keep_in_range(groups, covariates, times * config.caliper)
-        yield {side: keep[side] & shown[side] for side in FITTED}, words
+        keep, description = keep_in_range(groups, covariates, times * config.caliper)
+        yield {side: keep[side] & shown[side] for side in FITTED}, description
     yield shown, "all that show half as much brain as tumour slices"
 
 

@@ -46,7 +46,7 @@ def make_repo(root: Path) -> Path:
         shortened = {stage: quick_stage(stage, entry) for stage, entry in tree["stages"].items()}
         (root / name).write_text(yaml.safe_dump({"stages": shortened}, sort_keys=False))
     for name in (".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore", "params.yaml",
-                 "data/approval.json"):  # fmt: skip
+                 "data/approval.json", "data/review.json"):  # fmt: skip
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     (root / "stage.py").write_text(STAGE)

@@ -53,8 +53,8 @@ def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
     device = str(torch_setup.setup_torch(config.threads))
     read = {"synthetic": image_folders.read_folder(synthetic, name="synthetic")}
     read["real"] = image_folders.read_folder(real, name="real")
-    made, unseen = read["synthetic"].slices, read["real"].slices
-    check_size("synthetic", made, unseen)
+    generated, unseen = read["synthetic"].slices, read["real"].slices
+    check_size("synthetic", generated, unseen)
     notes = []
     if train is None:
         seen, unseen = image_folders.split_patients(unseen, seed=config.seed)
@@ -75,33 +75,35 @@ def run(real: Path, synthetic: Path, train: Path | None, out: Path) -> str:
             "No patients are named (slices.csv, column subject): every slice counts as a patient,"
             " which makes the intervals too narrow."
         )
-    assumed = {name: one.assumed for name, one in read.items()}
-    for name, side in (("synthetic", made), ("real", unseen)):
+    assumed = {name: folder.assumed for name, folder in read.items()}
+    for name, side in (("synthetic", generated), ("real", unseen)):
         if not side.table["masked"].any():
             notes.append(
                 f"The {name} slices have no masks: nothing is said about tumours' outlines."
             )
-    found = evaluate(
-        made, prepare_reference(seen, unseen, config, device=device), config, device=device
+    result = evaluate(
+        generated, prepare_reference(seen, unseen, config, device=device), config, device=device
     )
     out.mkdir(parents=True, exist_ok=True)
-    document = found.as_json() | {"notes": notes, "assumed": assumed}
+    document = result.as_json() | {"notes": notes, "assumed": assumed}
     (out / "verdict.json").write_text(json.dumps(document, indent=1) + "\n")
-    samples = found.samples
-    if FILE_COLUMN in made.table:
-        samples = samples.assign(**{FILE_COLUMN: made.table[FILE_COLUMN].to_numpy()})
+    samples = result.samples
+    if FILE_COLUMN in generated.table:
+        samples = samples.assign(**{FILE_COLUMN: generated.table[FILE_COLUMN].to_numpy()})
     samples.to_parquet(out / "samples.parquet", index=False)
-    (out / "report.html").write_text(verdict_page.render_page(found, made, seen, notes, assumed))
-    print(f"{found.verdict}: {found.images['accepted']} of {found.images['n']} images pass")
+    (out / "report.html").write_text(
+        verdict_page.render_page(result, generated, seen, notes, assumed)
+    )
+    print(f"{result.verdict}: {result.images['accepted']} of {result.images['n']} images pass")
     missing = [
         f"{name}: not measured: {why}"
-        for name, why in found.not_measured_without_rejection().items()
+        for name, why in result.not_measured_without_rejection().items()
     ]
-    for line in [*found.reasons, *notes, *missing]:
+    for line in [*result.reasons, *notes, *missing]:
         print(f"- {line}")
     print(f"assumed: {image_folders.format_assumptions(assumed)}")
     print(f"{out}/report.html")
-    return found.verdict
+    return result.verdict
 
 
 if __name__ == "__main__":

@@ -207,6 +207,7 @@ def test_no_planted_identity_is_in_any_output_log_report_or_release(
     assert not unseen, f"these were never planted, or the search is blind to them: {unseen}"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(TINY))
     (tmp_path / "data/approval.json").write_text('{"decision": "pending"}')
+    (tmp_path / "data/review.json").write_text('{"folds": {}}')
     run_all(tmp_path)
     assert (tmp_path / "data/release/release.json").exists()
     assert len(list((tmp_path / "data/release/dicom").rglob("*.dcm"))) > 10

@@ -138,9 +138,11 @@ def no_slices(slices: SliceSet) -> SliceSet:
 
 def with_added_slices(fold: FoldSlices, arm: Arm, seed: int) -> FoldSlices:
     """Add as many control slices as there are training slices, where the arm adds any."""
-    if arm.source not in CONTROLS:
-        return fold
-    return replace(fold, added=make_control_slices(arm.source, fold.train, ratio=1.0, seed=seed))
+    for source in arm.sources:
+        if source in CONTROLS:
+            added = make_control_slices(source, fold.train, ratio=1.0, seed=seed)
+            return replace(fold, added=added)
+    return fold
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-UNLABELLED_SOURCES = ("pseudo-label", "paste-unlabelled")  # use scans without outlines
+PSEUDO_LABEL = "pseudo-label"
+UNLABELLED_SOURCES = (PSEUDO_LABEL, "paste-unlabelled")  # use scans without outlines
 ADDED_SOURCES = (
-    "synthetic", "duplicated", "copy-paste", "shuffled-masks", *UNLABELLED_SOURCES
+    *UNLABELLED_SOURCES, "synthetic", "duplicated", "copy-paste", "shuffled-masks",
 )  # fmt: skip
 RANDOM_LABELS, SLICE_SPLIT = "random-labels", "slice-split"
 AUGMENTATIONS = ("classical", "paper-augmented")
@@ -23,7 +24,8 @@ class Arm:
         added: trains on the slices of `data/pool/NAME`.
         synthetic: the added slices come from the generator under test; all other added slices are
             controls.
-        source: the part that names the added slices, or "".
+        sources: the parts that name the added slices, as many of each; `pseudo-label` may stand
+            beside one other.
         random_labels: tests for leaks with real slices whose labels are sampled once a patient,
             in all partitions; `random-labels` must score at chance.
         slice_split: splits the fold's slices again, at random and not by patient, as much of the
@@ -36,7 +38,7 @@ class Arm:
     augmentation: str
     added: bool
     synthetic: bool
-    source: str = ""
+    sources: tuple[str, ...] = ()
     random_labels: bool = False
     slice_split: bool = False
 
@@ -48,7 +50,7 @@ class Arm:
     @property
     def needs_teacher(self) -> bool:
         """Whether its slices come from scans without outlines, which a teacher looks at."""
-        return self.source in UNLABELLED_SOURCES
+        return not set(self.sources).isdisjoint(UNLABELLED_SOURCES)
 
     @classmethod
     def parse(cls, name: str) -> "Arm":
@@ -68,9 +70,14 @@ class Arm:
         sources = [part for part in parts if part in ADDED_SOURCES]
         random_labels = RANDOM_LABELS in parts
         real = "real" in parts or random_labels
-        if len(parts) != len(set(parts)) or len(sources) > 1 or not (real or sources):
+        if len(parts) != len(set(parts)) or not (real or sources):
             raise ValueError(
-                f"arm {name!r} must name its parts once, with 'real' or one added source"
+                f"arm {name!r} must name its parts once, with 'real' or an added source"
+            )
+        if len(sources) > 1 + (PSEUDO_LABEL in sources):
+            raise ValueError(
+                f"arm {name!r} adds slices of {' and '.join(sources)}; keep one, beside"
+                f" {PSEUDO_LABEL!r} if it shall stay"
             )
         if len(augmentations) > 1:
             raise ValueError(f"arm {name!r} names two augmentations; keep one of them")
@@ -84,7 +91,7 @@ class Arm:
             augmentation=augmentations[0] if augmentations else "",
             added=bool(sources),
             synthetic="synthetic" in parts,
-            source=sources[0] if sources else "",
+            sources=tuple(sources),
             random_labels=random_labels,
             slice_split=SLICE_SPLIT in parts,
         )

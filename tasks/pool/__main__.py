@@ -36,24 +36,25 @@ def main() -> None:
     synthetic = {fold: choose_accepted_samples(fold, config, requested[fold]) for fold in folds}
     # A control adds as many as the synthetic arms; where these add none, as many as requested.
     control_counts = {fold: len(samples) or requested[fold] for fold, samples in synthetic.items()}
+    slices_of = {"synthetic": synthetic}
     with stage_io.atomic_output(Path("data/pool")) as folder:
         for arm in read_arms():
             (folder / arm.name).mkdir()
-            slices, requested_by_arm = (
-                synthetic if arm.synthetic else empty_folds(synthetic),
-                requested,
+            for source in arm.sources:
+                if source not in slices_of:
+                    build = build_control_arm if source in CONTROLS else build_unlabelled_arm
+                    slices_of[source] = build(source, control_counts, config.seed)
+            write_arm(
+                folder / arm.name,
+                {
+                    fold: mix_sources([slices_of[source][fold] for source in arm.sources])
+                    if arm.sources
+                    else samples.select(np.empty(0, dtype=np.intp))
+                    for fold, samples in synthetic.items()
+                },
+                requested if arm.sources == ("synthetic",) else control_counts,
+                adds=arm.added,
             )
-            if arm.needs_teacher:
-                slices, requested_by_arm = (
-                    build_unlabelled_arm(arm.source, control_counts, config.seed),
-                    control_counts,
-                )
-            if arm.source in CONTROLS:
-                slices, requested_by_arm = (
-                    build_control_arm(arm.source, control_counts, config.seed),
-                    control_counts,
-                )
-            write_arm(folder / arm.name, slices, requested_by_arm, adds=arm.added)
     for fold, samples in synthetic.items():
         remedy = ""
         if not requested[fold]:
@@ -233,9 +234,25 @@ def sample_rows(
     return np.sort(np.concatenate(sampled)).astype(np.intp)
 
 
-def empty_folds(added: dict[str, SliceSet]) -> dict[str, SliceSet]:
-    """Return the same folds without any slices."""
-    return {fold: samples.select(np.empty(0, dtype=np.intp)) for fold, samples in added.items()}
+def mix_sources(sources: list[SliceSet]) -> SliceSet:
+    """Take an equal share of each source's slices, label by label; none where one source has none.
+
+    Each source has the number of slices that an arm may add, so the mixture has it too.
+    """
+    count = len(sources)
+    if count == 1 or not all(len(slices) for slices in sources):
+        smallest: SliceSet = min(sources, key=len)
+        return smallest
+    parts = []
+    for number, slices in enumerate(sources):
+        label = slices.table["label"].to_numpy()
+        rows = [np.flatnonzero(label == value)[number::count] for value in (0, 1)]
+        parts.append(slices.select(np.sort(np.concatenate(rows))))
+    return SliceSet(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.masks for part in parts]),
+        pd.concat([part.table for part in parts], ignore_index=True),
+    )
 
 
 def arm_status(samples: SliceSet, adds: bool) -> str:

@@ -146,7 +146,8 @@ def test_pool_writes_the_controls_beside_the_synthetic_arms(train, tmp_path, mon
 @pytest.mark.parametrize(
     "name",
     ["real+fake", "classical", "slice-split", "real+real", "synthetic+duplicated",
-     "random-labels+classical", "synthetic+real"],
+     "random-labels+classical", "synthetic+real", "real+pseudo-label+synthetic+copy-paste",
+     "real+classical+paper-augmented"],
 )  # fmt: skip
 def test_an_arm_that_makes_no_sense_is_refused(name):
     with pytest.raises(ValueError, match="arm"):

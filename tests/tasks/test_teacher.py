@@ -17,7 +17,8 @@ from tasks.stage.errors import InputError
 from tasks.teacher.__main__ import main, mean_pairwise_dice
 from tests.tasks.downstream_fixtures import SIZE, write_slices
 
-ARMS = ["real", "real+pseudo-label", "real+classical+paste-unlabelled"]
+BOTH = "real+classical+pseudo-label+paste-unlabelled"
+ARMS = ["real", "real+pseudo-label", "real+classical+paste-unlabelled", BOTH]
 UNLABELLED = 4  # patients of eight that train
 
 
@@ -153,6 +154,20 @@ def test_tumours_are_pasted_only_into_slices_that_surely_show_none(root):
         for rows_by, columns_by in np.ndindex(9, 9):
             spread |= shift(mask, rows_by - 4, columns_by - 4, False)
         assert not (touched & ~spread).any()
+
+
+def test_an_arm_of_two_sources_adds_half_of_each_and_as_many_as_another(root):
+    pool()
+    arms = {arm: read_slice_set(root / "data/pool" / arm, "samples.parquet") for arm in ARMS[1:]}
+    both = arms.pop(BOTH)
+    assert abs(len(both) - len(arms["real+pseudo-label"])) <= 1
+    shared = [
+        sum(any(np.array_equal(image, other) for other in arm.images) for image in both.images)
+        for arm in arms.values()
+    ]
+    assert all(count >= len(both) // 2 - 1 for count in shared)
+    shares = [float((arm.table["label"] == 1).mean()) for arm in (both, *arms.values())]
+    assert max(shares) - min(shares) < 0.1
 
 
 def test_without_an_arm_that_needs_one_no_teacher_is_trained(root, capsys):

@@ -1,11 +1,13 @@
-"""Measure the arms without synthetic slices on a cohort: Dice, AUROC and seconds a network.
+"""Measure the arms without a generator on a cohort: Dice, AUROC and seconds a network.
 
     python -m benchmarks.baselines --plan benchmarks/lgg-development.yaml \
-        --data ../shared/data/lgg --work /tmp/baselines --size 5 --draws 3
+        --data ../shared/data/lgg --work /tmp/baselines --size 5 --draws 5 --unlabelled 15
 
-Reads and slices the plan's patients, without a generator, then trains every arm on each draw of
-`--size` patients, training and validation together, and tests it on the plan's test patients.
-Prints a table of means over draws with the standard error over draws.
+Reads and slices the plan's patients, then trains every arm on each draw of `--size` patients,
+training and validation together, beside `--unlabelled` patients without outlines, and tests it on
+the plan's test patients. Every finished network is a row of `--work`/SIZE-UNLABELLED.csv, so that a
+stopped run goes on where it ended. Prints a table of means over draws, and of paired differences
+from `real+classical` with their standard error over draws.
 """
 
 import argparse
@@ -25,17 +27,24 @@ import yaml
 from benchmarks.run_study import BATCH, prepare_clone, read_plan
 from tasks import params
 from tasks.common.arms import Arm
-from tasks.common.slice_set import SliceSet, read_slice_set
+from tasks.common.slice_set import SliceSet, read_slice_set, read_slices
 from tasks.common.torch_setup import setup_torch, uses_bf16
 from tasks.downstream.__main__ import import_task, read_json_object, select_fold
 from tasks.downstream.train_and_test import FoldSlices, train_and_test
 from tasks.downstream.volume_dice import read_test_volumes
 from tasks.params.downstream import Downstream
 from tasks.params.slices import Slices
+from tasks.pool.__main__ import mix_sources
 from tasks.pool.control_arms import CONTROLS, make_control_slices
+from tasks.pool.unlabelled_arms import make_unlabelled_arm_slices
 
 PRIMARY = {"segment": "dice_volume", "classify": "auroc"}
-ARMS = ("real", "real+paper-augmented", "real+classical", "real+classical+copy-paste")
+REFERENCE = "real+classical"
+ARMS = (
+    "real", "real+paper-augmented", "real+classical", "real+classical+copy-paste",
+    "real+classical+pseudo-label", "real+classical+paste-unlabelled",
+    "real+classical+pseudo-label+paste-unlabelled",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -45,6 +54,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--size", type=int, default=5, help="patients to train and validate on")
+    parser.add_argument("--unlabelled", type=int, default=0, help="patients without outlines")
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
     parser.add_argument("--tasks", nargs="*", default=list(PRIMARY))
@@ -52,32 +62,55 @@ def main() -> None:
     options = parser.parse_args()
     plan = read_plan(options.plan)
     clone = prepare_clone(options.work, "baselines", options.data, plan)
-    rows = []
+    path = options.work.resolve() / f"{options.size}-{options.unlabelled}.csv"
+    changes = {key: yaml.safe_load(value) for key, _, value in
+               (one.partition("=") for one in options.changes)}  # fmt: skip
     for draw in range(options.draws):
-        settings = {"slices.train_patients": options.size, "slices.draw": draw}
-        changes = {
-            k: yaml.safe_load(v) for k, _, v in (one.partition("=") for one in options.changes)
+        wanted = [
+            (task, arm)
+            for task in options.tasks
+            for arm in options.arms
+            if (draw, task, arm) not in finished(path)
+        ]
+        if not wanted:
+            continue
+        settings = plan["set"] | plan["by_size"].get(options.size, {}) | changes
+        settings |= {
+            "slices.train_patients": options.size,
+            "slices.unlabelled_patients": options.unlabelled,
+            "slices.draw": draw,
+            "teacher.seed": 100 * draw,
+            "downstream.arms": options.arms,
         }
-        prepare_slices(
-            clone, plan, plan["set"] | plan["by_size"].get(options.size, {}) | settings | changes
-        )
+        prepare_slices(clone, plan, settings)
         os.chdir(clone)
-        rows += measure(options.tasks, options.arms, draw)
-        print(
-            pd.DataFrame(rows).tail(len(options.tasks) * len(options.arms)).to_string(), flush=True
-        )
-    table = pd.DataFrame(rows).groupby(["task", "arm"], sort=False)
-    summary = table.agg(
-        mean=("value", "mean"),
-        error=("value", "sem"),
-        seconds=("seconds", "mean"),
-        draws=("value", "size"),
+        measure(wanted, draw, path)
+    print_tables(pd.read_csv(path))
+
+
+def finished(path: Path) -> set[tuple[int, str, str]]:
+    """Return draw, task and arm of the networks that were measured."""
+    if not path.exists():
+        return set()
+    rows = pd.read_csv(path)
+    return set(zip(rows["draw"], rows["task"], rows["arm"], strict=True))
+
+
+def print_tables(rows: pd.DataFrame) -> None:
+    """Print means over draws and differences from `real+classical`, paired by draw."""
+    table = rows.groupby(["task", "arm"], sort=False).agg(
+        mean=("value", "mean"), seconds=("seconds", "mean"), draws=("value", "size")
     )
-    print(summary.round(3).reset_index().to_markdown(index=False))
+    values = rows.pivot(index=["task", "draw"], columns="arm", values="value")
+    if REFERENCE in values:
+        difference = values.sub(values[REFERENCE], axis=0).stack().groupby(["task", "arm"])
+        table["over real+classical"] = difference.mean()
+        table["standard error"] = difference.sem()
+    print(table.round(3).reset_index().to_markdown(index=False))
 
 
 def prepare_slices(clone: Path, plan: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Write the clone's params and run `ingest`, once, and `slices`."""
+    """Write the clone's params and run `ingest`, once, `slices` and `teacher`."""
     tree = yaml.safe_load((clone / "params.yaml").read_text())
     for key, value in settings.items():
         section, *rest, name = key.split(".")
@@ -87,7 +120,7 @@ def prepare_slices(clone: Path, plan: dict[str, Any], settings: dict[str, Any]) 
         branch[name] = value
     (clone / "params.yaml").write_text(yaml.safe_dump(tree))
     environment = os.environ | {"AUGLIFT_KEY": plan["key"], "PYTHONPATH": str(clone)}
-    commands = [["tasks.slices"]]
+    commands = [["tasks.slices"], ["tasks.teacher"]]
     if not (clone / "data/volumes" / plan["batch"] / "manifest.parquet").exists():
         assert (clone / BATCH / plan["batch"]).is_dir()
         commands.insert(0, ["tasks.ingest", "--batch", plan["batch"]])
@@ -95,54 +128,52 @@ def prepare_slices(clone: Path, plan: dict[str, Any], settings: dict[str, Any]) 
         subprocess.run([sys.executable, "-m", *command], cwd=clone, env=environment, check=True)
 
 
-def measure(tasks: Sequence[str], arms: Sequence[str], draw: int) -> list[dict[str, Any]]:
-    """Train and test every arm once on the slices in the working directory."""
+def measure(wanted: Sequence[tuple[str, str]], draw: int, path: Path) -> None:
+    """Train and test each task and arm once on the slices in the working directory."""
     config, grid = params.read_section(Downstream), params.read_section(Slices)
     device = setup_torch(config.threads)
     slices = read_slice_set(Path("data/slices"), "slices.parquet")
     stats = read_json_object(Path("data/slices/stats.json"))
     fold_name = str(grid.folds[0])
-    rows = []
-    for task in tasks:
+    empty = slices.select(np.zeros(len(slices), dtype=bool))
+    pool = replace(empty, table=empty.table.assign(fold=pd.Series(dtype="str")))
+    for task in dict.fromkeys(task for task, _ in wanted):
         fold = select_fold(
-            fold_name, slices, no_slices(slices), float(stats["pixel_mm"]),
-            outlined=task == "segment",
-        )  # fmt: skip
+            fold_name, slices, pool, float(stats["pixel_mm"]), outlined=task == "segment"
+        )
         if task == "segment":
             subjects = fold.test.table["subject"]
-            fold = replace(
-                fold, volumes=tuple(read_test_volumes(stats["batches"], subjects, grid, None))
-            )
-        for name in arms:
-            arm = Arm.parse(name)
+            volumes = read_test_volumes(stats["batches"], subjects, grid, None)
+            fold = replace(fold, volumes=tuple(volumes))
+        for arm in (Arm.parse(name) for wanted_task, name in wanted if wanted_task == task):
             start = time.process_time()
             run = train_and_test(
-                import_task(task), arm, with_added_slices(fold, arm, draw),
+                import_task(task), arm, replace(fold, added=added_slices(fold, arm, draw)),
                 getattr(config, task), seed=draw, bf16=uses_bf16(config.precision, device),
                 device=device,
             )  # fmt: skip
             patients = run.patients
             value = patients.loc[patients["metric"] == PRIMARY[task], "value"].mean()
-            rows.append(
-                {"draw": draw, "task": task, "arm": name, "value": value,
-                 "seconds": time.process_time() - start}
-            )  # fmt: skip
-    return rows
+            seconds = time.process_time() - start
+            row = {"draw": draw, "task": task, "arm": arm.name, "value": value, "seconds": seconds}
+            pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
+            print(f"draw {draw} {task} {arm.name}: {value:.3f}, {seconds:.0f} s", flush=True)
 
 
-def no_slices(slices: SliceSet) -> SliceSet:
-    """Return an empty pool."""
-    empty = slices.select(np.zeros(len(slices), dtype=bool))
-    return replace(empty, table=empty.table.assign(fold=pd.Series(dtype="str")))
-
-
-def with_added_slices(fold: FoldSlices, arm: Arm, seed: int) -> FoldSlices:
-    """Add as many control slices as there are training slices, where the arm adds any."""
+def added_slices(fold: FoldSlices, arm: Arm, seed: int) -> SliceSet:
+    """Make as many added slices as there are training slices, where the arm adds any."""
+    parts = []
     for source in arm.sources:
         if source in CONTROLS:
-            added = make_control_slices(source, fold.train, ratio=1.0, seed=seed)
-            return replace(fold, added=added)
-    return fold
+            parts.append(make_control_slices(source, fold.train, ratio=1.0, seed=seed))
+        else:
+            train = read_slices(fold.name, "train")
+            parts.append(
+                make_unlabelled_arm_slices(
+                    source, fold.name, train, fold.train, count=len(fold.train), seed=seed
+                )
+            )
+    return mix_sources(parts) if parts else fold.added
 
 
 if __name__ == "__main__":

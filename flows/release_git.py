@@ -4,6 +4,7 @@ GTO (git tag ops) keeps its registry in tags: `release@v1.2.0` registers a versi
 `release` of `dvc.yaml`, `release@v1.2.0!` withdraws it.
 """
 
+import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -33,8 +34,11 @@ class ReleasedVersion:
 def git(*words: str, repo: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run git in a repository, by default that of the current folder."""
     place = ["-C", str(repo)] if repo is not None else []
-    command = ["git", *place, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["git", *place, *words],
+        env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},  # a server that asks for a password fails
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 def git_output(*words: str, repo: Path | None = None) -> str:

@@ -104,13 +104,7 @@ if __name__ == "__main__":
     from batchgenerators.utilities.file_and_folder_operations import load_json
     from nnunetv2.experiment_planning import plan_and_preprocess_api as planning
     from nnunetv2.paths import nnUNet_preprocessed
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-
-    class FiveSteps(nnUNetTrainer):
-        def __init__(self, *arguments, **options):
-            super().__init__(*arguments, **options)
-            self.num_epochs, self.num_iterations_per_epoch = 1, 5
-            self.num_val_iterations_per_epoch = 1
+    from nnunetv2.run.run_training import get_trainer_from_args
 
     planning.extract_fingerprints([501], num_processes=1)
     planning.plan_experiments([501])
@@ -119,9 +113,9 @@ if __name__ == "__main__":
     plans = load_json(str(folder / "nnUNetPlans.json"))
     assert "3d_fullres" not in plans["configurations"]
     assert plans["configurations"]["2d"]["spacing"] == [3.0, 3.0]
-    plans["configurations"]["2d"]["batch_size"] = 4
-    dataset = load_json(str(folder / "dataset.json"))
-    trainer = FiveSteps(plans, "2d", 0, dataset, torch.device("cpu"))
+    trainer = get_trainer_from_args("501", "2d", 0, device=torch.device("cpu"))
+    trainer.num_epochs, trainer.num_iterations_per_epoch = 1, 5
+    trainer.num_val_iterations_per_epoch = 1
     trainer.run_training()
     train, val = trainer.do_split()
     print("trained on", len(train), "validated on", *val)

@@ -14,7 +14,10 @@ Digest = Annotated[
         " 12 or more digits: the decision is not written where the candidate is another."
     ),
 ]
-EXIT_CODES = "Exit codes: 0 done, 2 wrong input (one line says what), 1 anything else."
+EXIT_CODES = (
+    'Example: auglift approve --reviewer "A. Reader" --note "looked at all" --digest 4f0c9a77d1e2'
+    "\n\nExit codes: 0 done, 2 wrong input (one line says what), 1 anything else."
+)
 
 
 def approve(
@@ -25,8 +28,8 @@ def approve(
 ) -> None:
     """Approve what data/report.html shows for release; `auglift run` then releases it.
 
-    The approval holds for these slices and this verdict only, by their digest. It is written to
-    data/approval.json, which Git tracks.
+    The approval holds for these slices and this verdict only, by their digest.
+    It is written to data/approval.json, which Git tracks.
     """
     from flows import approval
 

@@ -35,6 +35,13 @@ def tune(
     prune: Annotated[bool, typer.Option(help="Stop trials that lag behind the median.")] = True,
     fold: Annotated[str, typer.Option(help="Whose training and validation patients.")] = "0",
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    objective: Annotated[
+        Literal["ratio", "readers"],
+        typer.Option(
+            help="readers: train nothing, choose among trials that readers compared"
+            " (`auglift review --search NAME`)."
+        ),
+    ] = "ratio",
     apply: Annotated[bool, typer.Option(help="Write the best values to params.yaml.")] = False,
 ) -> None:
     """Search train_gan's keys for the least Fréchet ratio to validation patients."""
@@ -42,6 +49,11 @@ def tune(
     from flows.tuning_flow import run_search
     from flows.tuning_study import Search
 
+    if objective == "readers":
+        from flows.tuning_readers import choose_by_readers
+
+        choose_by_readers(spaces.check_search_name(name), apply=apply)
+        return
     search = Search(
         name=spaces.check_search_name(name),
         space=spaces.read_space(set_ or (), space),

@@ -7,6 +7,7 @@ distance of training slices to them, mean over the labels. Test patients are nev
 import csv
 import json
 import math
+import shutil
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from flows.run_failure import ENDED, StageFailed
 from flows.search_space import Values
 from flows.trial_clones import TrialClones
 from tasks.stage.errors import WRONG_INPUT
+from tasks.stage.stage_io import discard
 
 RATIOS = ("fd_ratio_none", "fd_ratio_tumor")
 POLL_S = 1.0
@@ -77,8 +79,30 @@ def train_trial(job: TrialJob, say: Callable[[str], None]) -> TrialOutcome:
         return TrialOutcome(TrialState.FAIL, reason="no Fréchet ratio: too few validation slices")
     message = f"Fréchet ratio {value:.4g} to validation patients"
     experiment = job.clones.save_experiment(job.values, message)
+    keep_generator(folder / "data/gan" / job.fold, job.clones.root, job.trial.number)
     job.clones.remove_clone(job.values)
     return TrialOutcome(TrialState.COMPLETE, value, collapsed, experiment, bool(collapsed))
+
+
+def keep_generator(trained: Path, search: Path, trial: int) -> None:
+    """Copy a trial's generator into the search's folder, for readers to compare.
+
+    Args:
+        trained: The folder of `config.json` and `generator.safetensors`.
+        search: The folder of the search.
+        trial: The trial's number.
+    """
+    files = [trained / name for name in ("config.json", "generator.safetensors")]
+    if not all(file.exists() for file in files):
+        return
+    target = search / "generators" / str(trial)
+    partial = target.with_suffix(".partial")
+    discard(partial)
+    partial.mkdir(parents=True)
+    for file in files:
+        shutil.copyfile(file, partial / file.name)
+    discard(target)
+    partial.replace(target)
 
 
 def report_curves(

@@ -101,7 +101,7 @@ def test_two_trials_run_at_once_and_never_three(
     assert most == 2
 
 
-def test_trials_that_ended_well_are_experiments_and_leave_no_clone(
+def test_trials_that_ended_well_are_experiments_and_leave_a_generator_and_no_clone(
     searched: tuple[Path, "subprocess.CompletedProcess[str]"],
 ) -> None:
     root, _ = searched
@@ -118,6 +118,8 @@ def test_trials_that_ended_well_are_experiments_and_leave_no_clone(
             root, "show", f"{ref_of_experiment[row['experiment']]}:dvc.lock"
         )
     assert not list((root / ".tune/toy/trials").iterdir())
+    kept = {path.parent.name for path in root.glob(".tune/toy/generators/*/generator.safetensors")}
+    assert kept == {row["trial"] for row in rows}  # for readers to compare
     assert toy_trainer.git(root, "status", "--porcelain", "--", ".tune") == ""
 
 

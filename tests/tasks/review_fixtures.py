@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from tasks.commands.review.__main__ import open_study
 from tasks.commands.review.answer_store import AnswerStore
 from tasks.commands.review.reading_session import ReadingSession
 from tasks.commands.review.server import make_app
+from tasks.commands.review.studies import Study, open_study
 from tasks.commands.review.study_slices import SlicePool, StudySlice
 from tests.tasks.fake_run import Run, write
 
@@ -29,7 +29,7 @@ def study_of(root: Path, count: int = 40) -> Iterator[tuple[AnswerStore, SlicePo
     """Begin a study in `root`, or go on with it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        store, pool = open_study("0", count=count, seed=None)
+        store, pool = open_study(Study("0"), count=count)
         try:
             yield store, pool
         finally:

@@ -16,12 +16,14 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.ensemble import RandomForestClassifier
 
-from tasks.commands.review.__main__ import open_study
-from tasks.commands.review.answer_store import AnswerStore, study_path
+from tasks.commands.review.__main__ import app
+from tasks.commands.review.answer_store import AnswerStore
 from tasks.commands.review.answers import check_reader_name
 from tasks.commands.review.export_results import export_study
+from tasks.commands.review.studies import Study, open_study
 from tasks.schemas.review import read_review
 from tasks.stage.errors import InputError
+from tasks.stage.stage_io import file_lock
 from tests.imports import ROOT
 from tests.tasks.review_fixtures import TOKEN, client_of, make_run, read_all, study_of, truth_of
 
@@ -257,15 +259,15 @@ def test_another_count_is_refused_and_a_new_study_keeps_the_last(
     monkeypatch.chdir(root)
     with study_of(root) as (store, _):
         store.add_reader("AB")
-    with pytest.raises(InputError, match="--count 20: the study of fold 0 was begun with 40"):
-        open_study("0", count=20, seed=None)
+    with pytest.raises(InputError, match="--count 20: the study fold-0 was begun with 40"):
+        open_study(Study("0"), count=20)
 
 
 def test_no_accepted_slice_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(make_run(tmp_path / "own", accept_share=0.0))
     with pytest.raises(InputError, match="0 that the gate accepted"):
-        open_study("0", count=40, seed=0)
-    assert not study_path("0").exists()
+        open_study(Study("0"), count=40)
+    assert not Study("0").path.exists()
 
 
 def test_nothing_to_export_is_one_line_and_changes_no_file(
@@ -273,25 +275,32 @@ def test_nothing_to_export_is_one_line_and_changes_no_file(
 ) -> None:
     monkeypatch.chdir(root)
     with pytest.raises(InputError, match="no study was begun"):
-        AnswerStore(study_path("0"))
+        AnswerStore(Study("0").path)
     with study_of(root) as (store, pool), pytest.raises(InputError, match="answered yet"):
         export_study(store, pool)
 
 
-def test_answers_outlive_a_kill_and_a_second_server_is_refused(root: Path) -> None:
+def test_a_study_that_is_open_elsewhere_is_one_line(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("tasks.commands.review.__main__.die_with_parent", lambda: None)
+    with file_lock(Path(".locks/review-fold-0"), "taken"), pytest.raises(SystemExit) as ended:
+        app(["--no-browser"])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert "open in another process" in error
+    assert error.count("\n") == 1
+
+
+def test_answers_outlive_a_kill(root: Path) -> None:
     command = [sys.executable, "-u", "-m", "tasks.commands.review", "--no-browser", "-n", "20"]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     server = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:
         link = next(line.strip() for line in server.stdout if "http://" in line)
-        second = subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, text=True, check=False
-        )
-        assert second.returncode == 2
-        assert second.stderr.count("\n") == 1
-        assert "open in another process" in second.stderr
-        with httpx.Client(trust_env=False, follow_redirects=True) as client:
+        with httpx.Client(trust_env=False, follow_redirects=True, timeout=60) as client:
             client.get(link)
             base = link.partition("?")[0]
             order = client.get(f"{base}api/study?reader=AB").json()["order"]
@@ -303,8 +312,7 @@ def test_answers_outlive_a_kill_and_a_second_server_is_refused(root: Path) -> No
         server.wait()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        store = AnswerStore(study_path("0"))
-    assert {reading for reading, answer in store.answers("AB").items() if answer.done} == set(
-        order[:3]
-    )
+        store = AnswerStore(Study("0").path)
+    done = {reading for reading, answer in store.answers("AB").items() if answer.done}
     store.close()
+    assert done == set(order[:3])

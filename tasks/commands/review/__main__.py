@@ -13,37 +13,46 @@ import typer
 import uvicorn
 
 from tasks import params
-from tasks.commands.review.answer_store import AnswerStore, set_aside, study_path
+from tasks.commands.review.answer_store import AnswerStore, set_aside
 from tasks.commands.review.answers import check_reader_name
 from tasks.commands.review.reading_session import ReadingSession
 from tasks.commands.review.server import make_app
-from tasks.commands.review.study_slices import SlicePool, choose_slices, read_slice_pool
+from tasks.commands.review.studies import DEFAULT_BEST, Study, open_study, resume_study
+from tasks.commands.review.study_slices import SlicePool
 from tasks.schemas.review import REVIEW
 from tasks.stage.errors import InputError
 from tasks.stage.processes import die_with_parent
 from tasks.stage.stage_io import file_lock
 from tasks.stage.stage_runtime import exit_with_error
 
-DEFAULT_COUNT, DEFAULT_SEED = 100, 0
 EPILOG = """
 Examples:
 
-  auglift review                          a study of the first fold, 100 slices
+  auglift review                     100 slices of the first fold
 
-  auglift review --reader AB --port 8899  for one reader, at a fixed port
+  auglift review --reader AB         for one reader
 
-  auglift review --new -n 200 --seed 1    a new study; the last one is kept beside it
+  auglift review --new -n 200        a new study; the last one is kept
 
-  auglift review export                   write data/review.json, print accuracy and kappa
+  auglift review export              write data/review.json, print accuracy
+
+  auglift review --search gan        compare the generators of a search
 
 Exit codes: 0 done, 2 wrong input (one line says what), 1 anything else.
 """
 
-app = typer.Typer(
-    help=__doc__, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None
-)
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 
-Fold = Annotated[str | None, typer.Option(help="One of slices.folds; the first one if not given.")]
+Fold = Annotated[
+    str | None,
+    typer.Option(metavar="FOLD", help="One of slices.folds; the first one if not given."),
+]
+
+
+Search = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Name of a search: compare its best generators instead."),
+]
 
 
 @app.callback(invoke_without_command=True, epilog=EPILOG)
@@ -51,18 +60,22 @@ def serve(
     context: typer.Context,
     *,
     fold: Fold = None,
+    search: Search = None,
+    best: Annotated[
+        int, typer.Option(min=2, max=10, help="Generators of a search to compare.")
+    ] = DEFAULT_BEST,
     count: Annotated[
         int | None, typer.Option("-n", "--count", min=4, max=5000,
                                  help="Slices, half of them real; 100 if not given.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Which slices; 0 if not given.")] = None,
     reader: Annotated[
-        str | None, typer.Option(help="The only reader; else each enters initials.")
+        str | None, typer.Option(metavar="NAME", help="The only reader; else each enters initials.")
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 0,
     proxy_host: Annotated[
         str | None,
-        typer.Option(help="Name of a proxy of yours (with TLS) that passes requests on."),
+        typer.Option(metavar="HOST", help="Name of a proxy of yours, with TLS, if any."),
     ] = None,
     new: Annotated[
         bool, typer.Option("--new", help="Begin a new study; the last one is kept.")
@@ -80,12 +93,12 @@ def serve(
     def run() -> None:
         if reader is not None:
             check_reader_name(reader)
-        chosen = choose_fold(fold)
-        taken = f"the study of fold {chosen} is open in another process; end it first"
-        with file_lock(Path(".locks") / f"review-{chosen}", taken):
-            if new and (kept := set_aside(study_path(chosen))):
+        study = Study(choose_fold(fold), search, best)
+        taken = f"the study {study.name} is open in another process; end it first"
+        with file_lock(Path(".locks") / f"review-{study.name}", taken):
+            if new and (kept := set_aside(study.path)):
                 print(f"the last study is kept in {kept}")
-            store, pool = open_study(chosen, count=count, seed=seed)
+            store, pool = open_study(study, count=count, seed=seed)
             try:
                 serve_study(store, pool, reader=reader, port=port, host=proxy_host, opens=browser)
             finally:
@@ -95,23 +108,31 @@ def serve(
 
 
 @app.command()
-def export(*, fold: Fold = None) -> None:
+def export(*, fold: Fold = None, search: Search = None) -> None:
     """Write the finished answers to data/review.json, and print accuracy and agreement.
 
     Pool, report and release read the file. It says which slices are real: export when all readers
-    are done. Outlines become masks in .review/outlines-FOLD. Exit codes: 0 done, 2 nothing to
+    are done. Outlines become masks in .review/outlines-FOLD. With --search, .tune/NAME/readers.json
+    is written instead, for `auglift tune --objective readers`. Exit codes: 0 done, 2 nothing to
     export.
     """
-
-    from tasks.commands.review.export_results import export_study, print_figures  # statsmodels
+    from tasks.commands.review import export_results, search_study  # they import statsmodels
 
     def run() -> None:
-        chosen = choose_fold(fold)
-        store = AnswerStore(study_path(chosen))
+        chosen = Study(choose_fold(fold), search)
+        store, pool = resume_study(chosen)
         try:
-            pool = read_slice_pool(chosen).select(store.slices)
-            study = export_study(store, pool)
-            print_figures(chosen, study.figures, count_answers(store))
+            if search is not None:
+                folder = search_study.search_folder(search)
+                for trial, own in search_study.export_search(store, pool, folder).items():
+                    print(
+                        f"trial {trial}: realism {own['realism']:.2f} ({own['low']:.2f} to"
+                        f" {own['high']:.2f}) on {own['slices']} slices"
+                    )
+                print(f"`auglift tune --name {search} --objective readers` chooses by it")
+                return
+            study = export_results.export_study(store, pool)
+            export_results.print_figures(chosen.fold, study.figures, count_answers(store))
         finally:
             store.close()
         print(f"written to {REVIEW}; `dvc repro` brings it into the report and the release")
@@ -142,35 +163,6 @@ def choose_fold(fold: str | None) -> str:
     return folds[0] if fold is None else fold
 
 
-def open_study(fold: str, *, count: int | None, seed: int | None) -> tuple[AnswerStore, SlicePool]:
-    """Open a fold's study and read its slices, or begin it.
-
-    Raises:
-        InputError: when the study was begun with another count or seed, or on other slices.
-    """
-    path = study_path(fold)
-    pool = read_slice_pool(fold)
-    if not path.exists():
-        requested, used_seed = count or DEFAULT_COUNT, DEFAULT_SEED if seed is None else seed
-        chosen = choose_slices(pool, count=requested, seed=used_seed)
-        if len(chosen) < requested:
-            print(f"{len(chosen)} slices instead of {requested}: there are no more of equal labels")
-        store = AnswerStore.create(
-            path, fold=fold, digest=pool.digest, requested=requested, seed=used_seed, slices=chosen
-        )
-        return store, pool.select(store.slices)
-    store = AnswerStore(path)
-    asked = {"--count": (count, store.requested), "--seed": (seed, store.seed)}
-    for option, (value, begun) in asked.items():
-        if value not in (None, begun):
-            store.close()
-            raise InputError(
-                f"{option} {value}: the study of fold {fold} was begun with {begun}; leave the"
-                " option out to go on with it, or add --new"
-            )
-    return store, pool.select(store.slices)
-
-
 def serve_study(
     store: AnswerStore, pool: SlicePool, *, reader: str | None, port: int, host: str | None,
     opens: bool,
@@ -186,6 +178,7 @@ def serve_study(
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", port))
+            listener.listen(128)  # a browser that is quicker than the server waits
         except OSError as error:
             raise InputError(
                 f"--port {port} cannot be used ({error.strerror}); take another one, or 0"
@@ -196,7 +189,7 @@ def serve_study(
             reader=reader,
         )  # fmt: skip
         web = make_app(session, token=token, host=host)
-        print(f"{len(store.slices)} slices of fold {store.fold}; open this link, Ctrl-C ends:")
+        print(f"{len(store.slices)} slices; open this link, Ctrl-C ends:")
         print(f"  {link}", flush=True)
         if opens:
             webbrowser.open(link)

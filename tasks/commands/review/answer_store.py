@@ -22,7 +22,8 @@ STUDIES = Path(".review")
 TABLES = """
 CREATE TABLE study (fold TEXT, digest TEXT, requested INTEGER, seed INTEGER);
 CREATE TABLE slices (
-    place INTEGER PRIMARY KEY, origin TEXT, row INTEGER, label INTEGER, cluster TEXT, sha256 TEXT
+    place INTEGER PRIMARY KEY, origin TEXT, row INTEGER, label INTEGER, cluster TEXT, sha256 TEXT,
+    trial INTEGER
 );
 CREATE TABLE readings (
     id TEXT PRIMARY KEY, reader TEXT, turn INTEGER, place INTEGER REFERENCES slices,
@@ -48,11 +49,6 @@ class Reading:
     place: int
 
 
-def study_path(fold: str) -> Path:
-    """Return the file of a fold's study."""
-    return STUDIES / f"fold-{fold}.db"
-
-
 class AnswerStore:
     """A study's file: its slices, each reader's order, and the answers."""
 
@@ -74,7 +70,7 @@ class AnswerStore:
             self.slices = [
                 StudySlice(*row)
                 for row in self._connection.execute(
-                    "SELECT origin, row, label, cluster, sha256 FROM slices ORDER BY place"
+                    "SELECT origin, row, label, cluster, sha256, trial FROM slices ORDER BY place"
                 )
             ]
         except (sqlite3.DatabaseError, ValueError) as error:
@@ -97,8 +93,8 @@ class AnswerStore:
             connection.execute("INSERT INTO study VALUES (?, ?, ?, ?)",
                                (fold, digest, requested, seed))  # fmt: skip
             connection.executemany(
-                "INSERT INTO slices VALUES (?, ?, ?, ?, ?, ?)",
-                [(place, s.origin, s.row, s.label, s.cluster, s.sha256)
+                "INSERT INTO slices VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(place, s.origin, s.row, s.label, s.cluster, s.sha256, s.trial)
                  for place, s in enumerate(slices)],
             )  # fmt: skip
         connection.close()

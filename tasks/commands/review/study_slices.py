@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tasks.common.reader_ratings import slice_sha256
 from tasks.common.release_candidate import read_candidate
-from tasks.common.slice_set import read_slices
+from tasks.common.slice_set import SliceSet, read_slices
 from tasks.common.stored_values import to_stored_values
 from tasks.schemas.review import ORIGINS, Origin
 from tasks.stage.errors import InputError
@@ -22,13 +22,20 @@ MIN_PER_ORIGIN = 2
 
 @dataclass(frozen=True)
 class StudySlice:
-    """One slice of a study: `cluster` is the patient, or the slice itself where it is synthetic."""
+    """One slice of a study.
+
+    Attributes:
+        row: in `data/slices`, in `data/synthetic/FOLD`, or among the slices of a trial's generator.
+        cluster: the patient, or the slice itself where it is synthetic.
+        trial: of a search, whose generator drew the slice; None otherwise.
+    """
 
     origin: Origin
     row: int
     label: int
     cluster: str
     sha256: str
+    trial: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,10 @@ class SlicePool:
         Raises:
             InputError: when a slice's pixels are no longer what they were.
         """
-        place = {(each.origin, each.row): number for number, each in enumerate(self.slices)}
-        rows = [place.get((each.origin, each.row), -1) for each in chosen]
+        place = {
+            (each.origin, each.trial, each.row): number for number, each in enumerate(self.slices)
+        }
+        rows = [place.get((each.origin, each.trial, each.row), -1) for each in chosen]
         changed = sum(
             row < 0 or self.slices[row].sha256 != each.sha256
             for row, each in zip(rows, chosen, strict=True)
@@ -70,44 +79,57 @@ class SlicePool:
 def read_slice_pool(fold: str) -> SlicePool:
     """Read the accepted synthetic slices of a fold and the slices of its validation patients.
 
-    Real slices whose tumour was never outlined are left out: without the outline they would stand
-    out.
-
     Raises:
         InputError: a file is missing or damaged.
     """
     candidate = read_candidate([fold])
+    real = read_real_slices(fold)
+    accepted = np.flatnonzero(candidate.samples["accepted"])
+    images, masks = candidate.images[accepted], candidate.masks[accepted]
+    samples = candidate.samples.iloc[accepted]
+    synthetic = [
+        StudySlice("synthetic", int(row), int(label), f"synthetic {row}", slice_sha256(image, mask))
+        for row, label, image, mask in zip(
+            samples["row"], samples["label"], images, masks, strict=True
+        )
+    ]
+    return join_origins(real, images, masks, synthetic, candidate.digest)
+
+
+def read_real_slices(fold: str) -> SliceSet:
+    """Read the slices of a fold's validation patients.
+
+    Those whose tumour was never outlined are left out: without the outline they would stand out.
+    """
     real = read_slices(fold, "val")
     known = real.table["label"] >= 0
     if "mask_known" in real.table:
         known &= real.table["mask_known"].astype(bool)
-    real = real.select(np.flatnonzero(known.to_numpy()))
-    accepted = np.flatnonzero(candidate.samples["accepted"])
-    values = to_stored_values(np.concatenate([real.images, candidate.images[accepted]]))
-    masks = np.concatenate([(real.masks > 0).astype(np.uint8), candidate.masks[accepted]])
-    samples = candidate.samples.iloc[accepted]
-    counts = (len(real), len(accepted))
-    origins = [origin for origin, n in zip(ORIGINS, counts, strict=True) for _ in range(n)]
-    labels = [*real.table["label"], *samples["label"]]
-    rows = [*real.table["row"], *samples["row"]]
-    clusters = [
-        *(f"patient {subject}" for subject in real.table["subject"]),
-        *(f"synthetic {row}" for row in samples["row"]),
-    ]
-    hashes = [
-        slice_sha256(image, mask)
-        for images, own_masks in (
-            (real.images, real.masks), (candidate.images[accepted], candidate.masks[accepted])
+    return real.select(np.flatnonzero(known.to_numpy()))
+
+
+def join_origins(
+    real: SliceSet,
+    images: NDArray[np.float32],
+    masks: NDArray[np.uint8],
+    synthetic: list[StudySlice],
+    digest: str,
+) -> SlicePool:
+    """Join real and synthetic slices in one array, the real ones first."""
+    real_masks = (real.masks > 0).astype(np.uint8)
+    described = [
+        StudySlice("real", int(row), int(label), f"patient {subject}", slice_sha256(image, mask))
+        for row, label, subject, image, mask in zip(
+            real.table["row"], real.table["label"], real.table["subject"],
+            real.images, real_masks, strict=True,
         )
-        for image, mask in zip(images, own_masks, strict=True)
     ]  # fmt: skip
-    slices = [
-        StudySlice(origin, int(row), int(label), cluster, sha256)
-        for origin, row, label, cluster, sha256 in zip(
-            origins, rows, labels, clusters, hashes, strict=True
-        )
-    ]
-    return SlicePool(values, masks, slices, candidate.digest)
+    return SlicePool(
+        to_stored_values(np.concatenate([real.images, images])),
+        np.concatenate([real_masks, masks]),
+        [*described, *synthetic],
+        digest,
+    )
 
 
 def choose_slices(pool: SlicePool, *, count: int, seed: int) -> list[StudySlice]:

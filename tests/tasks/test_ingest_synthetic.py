@@ -195,6 +195,23 @@ def test_what_is_taken_on_purpose_only_ever_trains(
     assert list(workspace.ingest(allow_synthetic=True)["synthetic"]) == [True]
 
 
+def test_a_synthetic_outline_makes_a_real_scan_train_only(
+    workspace: IngestWorkspace, released: Path
+) -> None:
+    image = released / "bids/sub-syn00002/anat/sub-syn00002_FLAIR.nii.gz"
+    mask = released / "bids/sub-syn00002/anat/sub-syn00002_label-tumor_mask.nii.gz"
+    for patient, intent in (("sub-01", b"SYNTHETIC"), ("sub-02", b"")):
+        anat = workspace.raw / patient / "anat"
+        plain_nifti(image, anat / f"{patient}_FLAIR.nii.gz")
+        plain_nifti(mask, anat / f"{patient}_FLAIR_mask.nii.gz", intent=intent)
+    manifest = workspace.ingest(check_masks=False)
+    assert sorted(manifest["mask_status"]) == ["missing", "segmented"]
+    assert not manifest["synthetic"].any()
+    manifest = workspace.ingest(check_masks=False, allow_synthetic=True)
+    assert list(manifest["mask_status"]) == ["segmented", "segmented"]
+    assert sorted(manifest["synthetic"]) == [False, True]
+
+
 def test_uids_have_one_root_are_no_longer_than_64_and_differ() -> None:
     uids = {synthetic_uid(str(number)) for number in range(2000)}
     assert len(uids) == 2000

@@ -55,6 +55,8 @@ def convert_patient(patient: Patient, context: BatchContext) -> PatientResult:
             write_nifti(folder / mask_path, Volume(union, volume.affine))
         row = manifest_row(scans, image, volume)
         row |= {"image": f"{stem}.nii.gz", "mask": mask_path, "mask_status": mask_status}
+        # Nobody may be tested by an outline that a generator drew.
+        row["synthetic"] |= union is not None and not masks.synthetic.isdisjoint(chosen)
         result.rows.append(row | {"brain": brain})
         written = {name for name, _ in result.used}
         result.used += [(s.name, stem) for s in image.sources if s.name not in written]

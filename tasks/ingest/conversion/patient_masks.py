@@ -36,6 +36,7 @@ class PatientMasks:
         self.readable: dict[int, Mask] = {}
         self.outlines: dict[int, Mask] = {}  # of the whole tumour
         self.errors: dict[int, RejectionError] = {}
+        self.synthetic: set[int] = set()  # marked as synthetic by a header, a JSON file or a name
         self.used: set[int] = set()
         self._used_on: dict[str, list[int]] = {}  # masks by image
         self._views: dict[int, set[OutlineVisibility]] = {}  # by mask, of the unions that hold it
@@ -45,6 +46,9 @@ class PatientMasks:
             except RejectionError as error:
                 self.errors[index] = error
             else:
+                read = self.readable[index]
+                if mask.synthetic or (isinstance(read, Volume) and read.synthetic):
+                    self.synthetic.add(index)
                 self.outlines[index] = self._read_outline(index, mask)
 
     def union_on_image(

@@ -9,6 +9,7 @@ import gto.api
 import pandas as pd
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from flows import release_history, release_versions
 from flows.release_commands import app
@@ -193,6 +194,11 @@ def test_a_recalled_version_is_refused_in_every_clone_and_said_to_be_recalled(
         release_versions.fetch_release("v1.1.0", tmp_path / "got", None)
     with pytest.raises(WithdrawnError, match="was recalled"):
         release_versions.fetch_release("v1.1.0", tmp_path / "got", str(own))
+    ended = CliRunner().invoke(app, ["fetch", "v1.1.0", str(tmp_path / "got")])
+    assert ended.exit_code == 3
+    assert ended.stderr.splitlines() == [
+        "auglift: v1.1.0 was recalled: a patient withdrew the consent"
+    ]
     assert not (tmp_path / "got").exists()
     release_versions.fetch_release("v1.0.0", tmp_path / "older", None)
     pseudonym = Pseudonyms(DEMO_KEY).subject(PATIENT)

@@ -133,8 +133,10 @@ def missing_sites(sets: Sets) -> NotMeasured:
     if "site" not in sets.train.table or "site" not in sets.val.table:
         return NotMeasured("no sites are named")
     if not sets.train.sites.shape[1]:
-        fewest = site_classifier.FEWEST_PATIENTS
-        return NotMeasured(f"no two sites with {fewest} training patients each")
+        return NotMeasured(
+            f"no two sites with {site_classifier.FEWEST_PATIENTS} training and"
+            f" {site_classifier.FEWEST_UNSEEN} validation patients each"
+        )
     return NotMeasured(
         "some site has no validation slices, so that the classifier's errors are not known"
     )

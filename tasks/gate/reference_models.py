@@ -112,7 +112,7 @@ def fit_reference_models(
         mask_agreement.train_segmenter(outlined, steps=steps, seed=seed, device=device)
         if steps
         else None,
-        site_classifier.train_site_classifier(site_features(seen), seen.table),
+        site_classifier.train_site_classifier(site_features(seen), seen.table, unseen.table),
         load_external_networks(config, device=device),
     )
     unseen_outputs = models.add_outputs(unseen, val, device=device)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # importing it takes a second, and many sets have no sites
 Floats = NDArray[np.float64]
 
 FEWEST_PATIENTS = 5  # of a site, at least, to train on it
+FEWEST_UNSEEN = 4  # of a site, at least, to know how often it is taken for another
 FOLDS = 5
 PULL = 0.02  # weight of the expected shares against the squared residuals
 
@@ -62,12 +63,33 @@ def build_classifier() -> "Pipeline":
     )
 
 
-def train_site_classifier(features: Floats, table: pd.DataFrame) -> SiteClassifier | None:
-    """Train a classifier of sites; None unless two sites have enough patients."""
-    if "site" not in table or "subject" not in table:
+def train_site_classifier(
+    features: Floats, table: pd.DataFrame, unseen: pd.DataFrame
+) -> SiteClassifier | None:
+    """Train a classifier of the sites that a generator can be held to.
+
+    A smaller site is not held against it: the confusions of a site are not known from two or three
+    patients, and a generator cannot learn a site from them.
+
+    Args:
+        features: (N,D) of training slices.
+        table: of the training slices; `subject`, `site`.
+        unseen: of the slices of other patients, from which the confusions are taken.
+
+    Returns:
+        None unless two sites have enough patients among both.
+    """
+    if not all({"site", "subject"} <= set(side) for side in (table, unseen)):
         return None
-    patients = table.dropna(subset=["site"]).groupby("site")["subject"].nunique()
-    names = sorted(map(str, patients.index[patients >= FEWEST_PATIENTS]))
+    trained, known = (
+        side.dropna(subset=["site"]).groupby("site")["subject"].nunique()
+        for side in (table, unseen)
+    )
+    names = sorted(
+        str(site)
+        for site in trained.index[trained >= FEWEST_PATIENTS]
+        if known.get(site, 0) >= FEWEST_UNSEEN
+    )
     return SiteClassifier(features, table, names) if len(names) > 1 else None
 
 

@@ -50,9 +50,9 @@ def test_the_classifiers_errors_are_taken_out() -> None:
 
 def test_a_missing_site_is_seen_where_sites_differ_and_not_where_they_are_alike() -> None:
     for gap, low, high in ((1.5, 0, 0.35), (0, 0.7, 1)):
-        sites = train_site_classifier(*cohort(RNG(0), 24, gap))
-        assert sites is not None
         unseen, table = cohort(RNG(1), 16, gap)
+        sites = train_site_classifier(*cohort(RNG(0), 24, gap), table)
+        assert sites is not None
         made, origin = cohort(RNG(2), 30, gap)
         errors = confusion(sites.assign(unseen), NAMES, table["site"])
         expected = site_shares(NAMES, table["site"])
@@ -63,7 +63,7 @@ def test_a_missing_site_is_seen_where_sites_differ_and_not_where_they_are_alike(
 
 def test_training_slices_are_assigned_by_folds_without_their_patients() -> None:
     features, table = cohort(RNG(3), 20, 0.0)  # nothing to learn: only patients to remember
-    sites = train_site_classifier(features, table)
+    sites = train_site_classifier(features, table, table)
     assert sites is not None
     right = sites.train[np.arange(len(table)), (table["site"] == "B").astype(int)]
     assert right.mean() < 0.55
@@ -73,5 +73,30 @@ def test_training_slices_are_assigned_by_folds_without_their_patients() -> None:
 
 def test_few_patients_or_no_sites_say_nothing() -> None:
     features, table = cohort(RNG(4), 8, 1.0)
-    assert train_site_classifier(features, table) is None
-    assert train_site_classifier(features, table.drop(columns="site")) is None
+    enough = cohort(RNG(5), 20, 1.0)[1]
+    assert train_site_classifier(features, table, enough) is None
+    assert train_site_classifier(features, table.drop(columns="site"), enough) is None
+    assert train_site_classifier(*cohort(RNG(4), 20, 1.0), table.drop(columns="site")) is None
+
+
+@pytest.mark.parametrize(("training", "unseen"), [(4, 8), (8, 3)])
+def test_a_site_too_small_to_be_measured_is_held_against_no_generator(
+    training: int, unseen: int
+) -> None:
+    """A perfect generator of sites A and B that never shows C, of which there are few patients."""
+
+    def with_small_site(rng: np.random.Generator, count: int) -> tuple[np.ndarray, pd.DataFrame]:
+        features, table = cohort(rng, 20, 2.0)
+        small, small_table = cohort(rng, count, 0.0)
+        small_table = small_table.assign(site="C", subject="c" + small_table["subject"])
+        return np.concatenate([features, small - 4]), pd.concat([table, small_table])
+
+    learnt, table = with_small_site(RNG(6), training)
+    other, unseen_table = with_small_site(RNG(7), unseen)
+    sites = train_site_classifier(learnt, table, unseen_table)
+    assert sites is not None and sites.names == NAMES
+    errors = confusion(sites.assign(other), NAMES, unseen_table["site"])
+    made, _ = cohort(RNG(8), 30, 2.0)
+    assert coverage(sites.assign(made), errors, site_shares(NAMES, table["site"])) > 0.8
+    held = train_site_classifier(*with_small_site(RNG(6), 8), with_small_site(RNG(7), 8)[1])
+    assert held is not None and held.names == ["A", "B", "C"]

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -155,6 +156,21 @@ def test_no_decision_is_asked_for_where_something_else_blocks(
 
 def test_a_run_from_the_shell_is_not_paused() -> None:
     assert not approval_pause.can_be_answered()
+
+
+def test_a_deployments_run_on_a_server_without_pages_is_not_paused(
+    prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approval_pause, "deployment", SimpleNamespace(id="of a deployment"))
+    with temporary_settings({PREFECT_API_URL: prefect_api}):
+        assert not approval_pause.can_be_answered()
+        monkeypatch.setattr("prefect.client.orchestration.SyncPrefectClient.request", pages)
+        assert approval_pause.can_be_answered()
+
+
+def pages(*_: object) -> httpx.Response:
+    """What a server with pages tells of its settings."""
+    return httpx.Response(200, json={"server": {"ui": {"enabled": True}}})
 
 
 @pytest.fixture

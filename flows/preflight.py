@@ -9,6 +9,7 @@ from pathlib import Path
 from tasks import params
 from tasks.ingest.privacy.private_files import make_private_folder
 from tasks.params import Section
+from tasks.params.release import Release
 from tasks.stage.errors import InputError
 
 NEEDED_BYTES = 300 * 2**20
@@ -70,6 +71,7 @@ def check_params() -> str:
             )
     for name in params.SECTIONS:
         params.read_section(section_model(name))
+    params.read_section(Release).choose_fold(params.read_key("slices.folds"))
     return f"params    {len(params.SECTIONS)} sections valid"
 
 

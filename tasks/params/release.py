@@ -1,11 +1,12 @@
 """The section `release` of `params.yaml`."""
 
 import datetime
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.params import Section
+from tasks.stage.errors import InputError
 
 
 class ReaderCriterion(BaseModel):
@@ -72,3 +73,19 @@ class Release(Section):
         ge=0,
         description="`auglift export` packs no generator that learnt from fewer patients",
     )
+
+    def choose_fold(self, folds: list[Any]) -> str:
+        """Choose the fold of an augmented release among `slices.folds`.
+
+        Raises:
+            InputError: there is no such fold.
+        """
+        names = [str(fold) for fold in folds]
+        if self.fold is None:
+            return names[0]
+        if str(self.fold) not in names:
+            raise InputError(
+                f"params.yaml: release.fold is {self.fold!r}: there are only the folds"
+                f" {', '.join(names)} (slices.folds)"
+            )
+        return str(self.fold)

@@ -29,7 +29,7 @@ def main() -> None:
     """Write `data/release/`."""
     settings = params.read_section(Release)
     folds = [str(fold) for fold in params.read_key("slices.folds")]
-    augmented_fold = release_contents.choose_fold(settings.fold, folds)
+    augmented_fold = settings.choose_fold(folds)
     augmented = settings.contents == "augmented"
     # Only the name of any other folder: its path may contain names, be it relative or not.
     source = Path(str(params.read_key("synthetic.source")))

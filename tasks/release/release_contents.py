@@ -7,7 +7,7 @@ one fold: a patient who validates or tests there is never among what is to be tr
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -60,7 +60,7 @@ def choose_candidate(settings: Release, folds: list[str]) -> tuple[ReleaseCandid
     """
     review = read_review()
     if settings.contents == "augmented":
-        fold = choose_fold(settings.fold, folds)
+        fold = settings.choose_fold(folds)
         candidate = exclude_flagged(read_candidate([fold]), review)
         return candidate, augmented_digest(candidate, fold)
     candidate = exclude_flagged(read_candidate(folds), review)
@@ -172,20 +172,3 @@ def augmented_digest(candidate: ReleaseCandidate, fold: str) -> str:
     for name in ("images.npy", "masks.npy", "slices.parquet"):
         digest.update(hashlib.sha256((SLICES / name).read_bytes()).digest())
     return digest.hexdigest()
-
-
-def choose_fold(asked: int | str | None, folds: list[Any]) -> str:
-    """Choose the fold of an augmented release; every patient may test in some other fold.
-
-    Raises:
-        InputError: when there is no such fold.
-    """
-    names = [str(fold) for fold in folds]
-    if asked is None:
-        return names[0]
-    if str(asked) not in names:
-        raise InputError(
-            f"params.yaml: release.fold is {asked!r}: there are only the folds {', '.join(names)}"
-            " (slices.folds)"
-        )
-    return str(asked)

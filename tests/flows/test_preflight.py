@@ -48,6 +48,11 @@ def test_a_wrong_value_names_key_found_and_allowed(repo: Path) -> None:
     assert "slices.val_fraction is 7" in complaint()
 
 
+def test_a_fold_to_release_that_is_not_there_is_found_before_the_run(repo: Path) -> None:
+    toy_pipeline.change_section(repo, "release", contents="augmented", fold=7)
+    assert complaint().startswith("params.yaml: release.fold is 7: there are only the folds 0")
+
+
 def test_an_unknown_section_is_refused(repo: Path) -> None:
     toy_pipeline.write_params(
         repo, {**yaml.safe_load((repo / "params.yaml").read_text()), "gann": {}}

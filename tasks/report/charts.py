@@ -80,7 +80,7 @@ def forest_plot(name: str, arms: dict[str, ArmFigure], *, larger_is_better: bool
         if larger_is_better is not None:
             ends = ("worse", "better") if larger_is_better else ("better", "worse")
             label = f"{ends[0]}  ←   {label}   →  {ends[1]}"
-        axes.set_xlabel(label)
+        axes.set_xlabel(label, loc="right")  # it is wider than the axes beside long names
         return svg_data_uri(figure, f"forest-{name}")
 
 

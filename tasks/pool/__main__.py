@@ -149,8 +149,8 @@ def build_unlabelled_arm(name: str, counts: dict[str, int], seed: int) -> dict[s
     slices_by_fold = {}
     for fold, count in counts.items():
         train = read_slices(fold, "train")
-        outlined = train.select((train.table["label"] >= 0).to_numpy())
-        made = make_unlabelled_arm_slices(name, fold, train, outlined, count=count, seed=seed)
+        labelled = train.select((train.table["label"] >= 0).to_numpy())
+        made = make_unlabelled_arm_slices(name, fold, train, labelled, count=count, seed=seed)
         if len(made) < count:
             print(
                 f"pool: fold {fold}: {name} adds {len(made)} slices of {count}: the teacher is sure"

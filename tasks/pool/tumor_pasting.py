@@ -44,12 +44,13 @@ def paste_tumors(
 ) -> SliceSet:
     """Paste one tumour into each of `count` hosts.
 
-    A host is one of the nearest in position to the donor's slice whose tissue has room for the
-    tumour. Its edge is feathered outwards, so that a small tumour keeps its contrast.
+    A host is a slice of another patient, one of the nearest in position to the donor's slice whose
+    tissue has room for the tumour. The tumour's edge is feathered outwards, so that a small tumour
+    keeps its contrast.
 
     Args:
-        donors: slices with outlined tumours.
-        hosts: slices without tumour; they may be used several times.
+        donors: slices with outlined tumours; `subject`, `position_mm`.
+        hosts: slices without tumour, same columns; they may be used several times.
         count: of slices.
         rng: source of all randomness.
 
@@ -62,12 +63,15 @@ def paste_tumors(
     distance = np.abs(
         donors.table["position_mm"].to_numpy()[:, None] - hosts.table["position_mm"].to_numpy()
     )
+    same_patient = donors.table["subject"].to_numpy()[:, None] == hosts.table["subject"].to_numpy()
     possible = len(donors) and len(hosts)
     for _ in range(count if possible else 0):
         for _ in range(ATTEMPTS):
             donor = int(rng.integers(len(donors)))
             tumor = deform_tumor(donors.images[donor], donors.masks[donor] > 0, rng)
-            nearest = np.argsort(distance[donor], kind="stable")[:NEAREST_HOSTS]
+            others = np.flatnonzero(~same_patient[donor])
+            order = np.argsort(distance[donor][others], kind="stable")
+            nearest = others[order][:NEAREST_HOSTS]
             placed = place_tumor(tumor, tissue, rng.permutation(nearest), rng)
             if placed is not None:
                 host, moved = placed

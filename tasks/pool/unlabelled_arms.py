@@ -17,7 +17,7 @@ Rows = NDArray[np.intp]
 
 
 def make_unlabelled_arm_slices(
-    name: str, fold: str, train: SliceSet, outlined: SliceSet, *, count: int, seed: int
+    name: str, fold: str, train: SliceSet, labelled: SliceSet, *, count: int, seed: int
 ) -> SliceSet:
     """Make the added slices of an arm from scans without outlines.
 
@@ -25,18 +25,18 @@ def make_unlabelled_arm_slices(
         name: a key of `SOURCES`.
         fold: whose teacher is asked.
         train: all training slices of the fold.
-        outlined: those of them that have a label, with their outlines.
-        count: how many slices, with the label shares of `outlined`.
+        labelled: those of them that have a label, with their outlines where these are known.
+        count: how many slices, with the label shares of `labelled`.
         seed: seeds the choice of slices and what is pasted.
 
     Returns:
-        The slices; none where the teacher was sure of no tumour or of no slice without one.
+        The slices. Empty where the teacher found no sure tumour slice, or no sure slice without.
     """
     tumor, clear = read_sure_slices(fold, train)
-    share = float((outlined.table["label"] == 1).mean())
+    share = float((labelled.table["label"] == 1).mean())
     tumors = round(count * share)
     rng = np.random.default_rng([seed, list(SOURCES).index(name)])
-    return SOURCES[name](tumor, clear, outlined, (tumors, count - tumors), rng)
+    return SOURCES[name](tumor, clear, labelled, (tumors, count - tumors), rng)
 
 
 def read_sure_slices(fold: str, train: SliceSet) -> tuple[SliceSet, SliceSet]:
@@ -76,7 +76,7 @@ def without_tumor(slices: SliceSet) -> SliceSet:
 def pseudo_label(
     tumor: SliceSet,
     clear: SliceSet,
-    outlined: SliceSet,
+    labelled: SliceSet,
     counts: tuple[int, int],
     rng: np.random.Generator,
 ) -> SliceSet:
@@ -88,12 +88,12 @@ def pseudo_label(
 def paste_unlabelled(
     tumor: SliceSet,
     clear: SliceSet,
-    outlined: SliceSet,
+    labelled: SliceSet,
     counts: tuple[int, int],
     rng: np.random.Generator,
 ) -> SliceSet:
     """Paste outlined tumours, deformed, into slices that surely show none."""
-    donors = outlined.select(np.flatnonzero(outlined.masks.any(axis=(1, 2))))
+    donors = labelled.select(np.flatnonzero(labelled.masks.any(axis=(1, 2))))
     pasted = paste_tumors(donors, clear, count=counts[0], rng=rng)
     return stack([pasted, clear.select(repeat_rows(len(clear), counts[1], rng))])
 

@@ -171,6 +171,8 @@ def mean_mask(probability: Floats) -> Masks:
 def form_opinions(probability: Floats, slices: SliceSet, config: Teacher) -> pd.DataFrame:
     """Decide which slices surely show a tumour and which surely none.
 
+    A slice that is known to show a tumour, of which only the outline is unknown, is never `none`.
+
     Args:
         probability: (K,N,H,W) of K networks.
         slices: the N slices.
@@ -187,6 +189,7 @@ def form_opinions(probability: Floats, slices: SliceSet, config: Teacher) -> pd.
     inside = np.where(mask, mean, 0).sum(axis=(1, 2)) / np.maximum(area, 1)
     agreement = mean_pairwise_dice(probability >= THRESHOLD)
     largest = mean.max(axis=(1, 2))
+    known_tumor = slices.table["label"].to_numpy() == 1  # of a class folder, without an outline
     tumor = (
         (area >= config.min_pixels)
         & (inside >= config.confidence)
@@ -202,7 +205,9 @@ def form_opinions(probability: Floats, slices: SliceSet, config: Teacher) -> pd.
                 "confidence": inside,
                 "agreement": agreement,
                 "opinion": np.where(
-                    tumor, "tumor", np.where(largest <= config.background, "none", "unsure")
+                    tumor,
+                    "tumor",
+                    np.where(~known_tumor & (largest <= config.background), "none", "unsure"),
                 ),
             }
         )

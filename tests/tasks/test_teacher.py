@@ -9,12 +9,13 @@ import pytest
 import yaml
 
 from tasks.common.slice_set import SliceSet, read_slice_set
+from tasks.params.teacher import Teacher
 from tasks.pool.__main__ import main as pool
 from tasks.pool.tumor_pasting import paste_tumors, shift
 from tasks.schemas.samples import PoolSamples
 from tasks.schemas.teacher import TeacherOpinions
 from tasks.stage.errors import InputError
-from tasks.teacher.__main__ import main, mean_pairwise_dice
+from tasks.teacher.__main__ import form_opinions, main, mean_pairwise_dice
 from tests.tasks.downstream_fixtures import SIZE, write_slices
 
 BOTH = "real+classical+pseudo-label+paste-unlabelled"
@@ -208,13 +209,18 @@ def test_agreement_is_the_mean_dice_of_all_pairs():
     assert mean_pairwise_dice(masks) == pytest.approx([(1 + 0.5 + 0.5) / 3, 1.0])
 
 
-def discs(count: int, radius: int, value: float) -> SliceSet:
+def discs(count: int, radius: int, value: float, *, patient: str = "") -> SliceSet:
     y, x = np.mgrid[:64, :64]
     brain = np.where((y - 32) ** 2 + (x - 32) ** 2 < 28**2, -0.2, -1.0)
     mask = (y - 32) ** 2 + (x - 32) ** 2 < radius**2
     images = np.repeat(np.where(mask, value, brain)[None, None], count, axis=0)
     table = pd.DataFrame(
-        {"row": np.arange(count), "position_mm": np.arange(count) * 5.0, "label": 0}
+        {
+            "row": np.arange(count),
+            "position_mm": np.arange(count) * 5.0,
+            "label": 0,
+            "subject": patient or ("donor" if radius else "host"),
+        }
     )
     return SliceSet(
         images.astype(np.float32), np.repeat(mask[None], count, 0).astype(np.uint8), table
@@ -241,6 +247,21 @@ def test_a_tumour_larger_than_every_head_is_not_pasted():
     small.images[:, 0, (y - 32) ** 2 + (x - 32) ** 2 > 4**2] = -1
     rng = np.random.default_rng(0)
     assert not len(paste_tumors(discs(2, 20, 0.7), small, count=3, rng=rng))
+
+
+def test_no_tumour_is_pasted_into_its_own_patient():
+    hosts = discs(5, 0, 0.0, patient="donor")
+    assert not len(paste_tumors(discs(3, 6, 0.7), hosts, count=3, rng=np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize(("label", "opinion"), [(-1, "none"), (1, "unsure")])
+def test_a_slice_known_to_show_a_tumour_is_never_one_without(label, opinion):
+    """Of a class folder's tumour slices only the outline is unknown."""
+    slices = discs(4, 0, 0.0)
+    slices = SliceSet(slices.images, slices.masks, slices.table.assign(label=label))
+    nothing_seen = np.full((3, 4, 64, 64), 0.01)
+    opinions = form_opinions(nothing_seen, slices, Teacher())
+    assert set(opinions["opinion"]) == {opinion}
 
 
 def test_no_host_or_no_donor_gives_no_slices():

@@ -27,9 +27,11 @@ def main(fold: str) -> None:
     source = Path("data/synthetic") / fold
     synthetic = read_slice_set(source, "samples.parquet")
     Samples.validate(synthetic.table)
-    result = verdict(
-        synthetic, read_slices(fold, "train"), read_slices(fold, "val"), config, str(device)
-    )
+    train, val = read_slices(fold, "train"), read_slices(fold, "val")
+    # The generator learnt from these: unlabelled slices are no reference for what it copies or for
+    # what it could imitate.
+    train = train.select((train.table["label"] >= 0).to_numpy())
+    result = verdict(synthetic, train, val, config, str(device))
     GatedSamples.validate(result.samples)
     with stage_io.atomic_output(Path("data/gate") / fold) as folder:
         metrics = result.as_json() | {"generator_sha256": generator_sha256(source)}

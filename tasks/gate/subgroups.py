@@ -158,6 +158,6 @@ def worse_than_overall(measures: dict[str, Measure], whole: dict[str, Measure]) 
     broken = [
         name
         for name, measure in measures.items()
-        if measure.holds is False and whole[name].holds is not False
+        if measure.holds is False and whole[name].status == "within"
     ]
     return f"outside the limit here, within it for all: {', '.join(broken)}" if broken else None

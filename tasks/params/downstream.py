@@ -1,6 +1,13 @@
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    model_validator,
+)  # fmt: skip
 
 from tasks.common.arms import Arm
 from tasks.params import Section, read_key
@@ -93,6 +100,18 @@ class Downstream(Section):
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     classify: ClassifyTraining = ClassifyTraining()
     segment: SegmentTraining = SegmentTraining()
+
+    @model_validator(mode="after")
+    def _credits_no_other_source(self) -> "Downstream":
+        for arm in map(Arm.parse, self.arms):
+            if arm.synthetic and len(arm.sources) > 1:
+                without = "+".join(part for part in arm.name.split("+") if part != "synthetic")
+                if without not in self.arms:
+                    raise ValueError(
+                        f"arm {arm.name!r} could owe its gain to the other slices it adds: list"
+                        f" {without!r} too"
+                    )
+        return self
 
     @property
     def all_seeds(self) -> list[int]:

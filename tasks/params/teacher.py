@@ -14,7 +14,8 @@ class Teacher(Section):
         threads: of the processor.
         confidence: least mean probability inside the marked tumour.
         agreement: least mean Dice between the networks' marks.
-        background: a slice in which no pixel's probability is higher shows no tumour.
+        background: a slice in which no network gives any pixel a higher probability shows no
+            tumour.
         min_pixels: a smaller mark is no tumour, and no slice without one either.
     """
 

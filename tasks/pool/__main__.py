@@ -43,7 +43,7 @@ def main() -> None:
             for source in arm.sources:
                 if source not in slices_of:
                     build = build_control_arm if source in CONTROLS else build_unlabelled_arm
-                    slices_of[source] = build(source, control_counts, config.seed)
+                    slices_of[source] = build(source, control_counts, config)
             write_arm(
                 folder / arm.name,
                 {
@@ -122,40 +122,49 @@ def read_gated_samples(fold: str) -> pd.DataFrame:
         return GatedSamples.validate(pd.read_parquet(path))
 
 
-def build_control_arm(name: str, counts: dict[str, int], seed: int) -> dict[str, SliceSet]:
+def build_control_arm(name: str, counts: dict[str, int], config: Pool) -> dict[str, SliceSet]:
     """Make the added slices of a control from each fold's labelled training slices.
 
     Args:
         name: of the control.
         counts: how many, by fold.
-        seed: seeds the choice.
+        config: the params; `seed` seeds the choice.
     """
     slices_by_fold = {}
     for fold, count in counts.items():
         train = read_labelled_training_slices(fold)
-        control = make_control_slices(name, train, ratio=count / max(1, len(train)), seed=seed)
+        ratio = count / max(1, len(train))
+        control = make_control_slices(name, train, ratio=ratio, seed=config.seed)
         slices_by_fold[fold] = with_source_rows(control, fold)
     return slices_by_fold
 
 
-def build_unlabelled_arm(name: str, counts: dict[str, int], seed: int) -> dict[str, SliceSet]:
+def build_unlabelled_arm(name: str, counts: dict[str, int], config: Pool) -> dict[str, SliceSet]:
     """Make the added slices of an arm from each fold's training slices without outlines.
+
+    None where they come from fewer than `pool.min_images` different slices, as with synthetic ones:
+    a crippled rival is no rival.
 
     Args:
         name: of the source.
         counts: how many, by fold.
-        seed: seeds the choice.
+        config: the params; `seed` seeds the choice.
     """
     slices_by_fold = {}
     for fold, count in counts.items():
         train = read_slices(fold, "train")
         labelled = train.select((train.table["label"] >= 0).to_numpy())
-        made = make_unlabelled_arm_slices(name, fold, train, labelled, count=count, seed=seed)
-        if len(made) < count:
+        made = make_unlabelled_arm_slices(
+            name, fold, train, labelled, count=count, seed=config.seed
+        )
+        different = made.table["row"].nunique()
+        if different < min(config.min_images, count) or len(made) < count:
             print(
-                f"pool: fold {fold}: {name} adds {len(made)} slices of {count}: the teacher is sure"
-                " of too few scans without outlines (data/teacher)"
+                f"pool: fold {fold}: {name} adds none: {len(made)} slices of {count} could be made,"
+                f" of {different} different scans' slices (at least {config.min_images}); the"
+                " teacher is sure of too few (data/teacher), or pasted tumours fit into too few"
             )
+            made = made.select(np.empty(0, dtype=np.intp))
         slices_by_fold[fold] = with_source_rows(made, fold)
     return slices_by_fold
 

@@ -8,7 +8,8 @@ class TeacherOpinions(pa.DataFrameModel):
     """One row a training slice that nobody outlined, in the order of `masks.npy`.
 
     `row` is that of `slices.parquet`. `opinion` is `tumor` or `none` where the networks are sure,
-    else `unsure`; the other columns are what that was decided by.
+    else `unsure`; the other columns are what that was decided by: `largest_probability` of any
+    network, the rest of the networks' mean.
     """
 
     row: Series[int] = pa.Field(ge=0)

@@ -45,7 +45,10 @@ class GateShortfall:
 
 def gate_shortfall(kept: pd.DataFrame, fold: str) -> GateShortfall:
     """Return what the gate will lack in a fold of `slices.parquet`."""
-    train, val = (kept[kept[f"partition_{fold}"] == partition] for partition in FITTED)
+    labelled = kept[
+        kept["label"] >= 0
+    ]  # the generator learns from these, and the gate compares them
+    train, val = (labelled[labelled[f"partition_{fold}"] == partition] for partition in FITTED)
     return GateShortfall(
         why_no_verdict(train, val), why_not_measured(train, val), why_no_null_range(train, val)
     )

@@ -74,11 +74,16 @@ def choose_train_and_val(
     most = -1
     counted = {side: group[group.columns.intersection(COUNTED)] for side, group in groups.items()}
     for keep, description in iterate_selections(groups, config):
-        kept = [counted[side][keep[side]] for side in FITTED]
+        kept = [labelled(counted[side][keep[side]]) for side in FITTED]
         if (count := count_needed_slices(*kept)) > most:
             best, most = (keep, description), count
     assert best is not None
     return best
+
+
+def labelled(slices: pd.DataFrame) -> pd.DataFrame:
+    """Return the slices of which somebody said whether they show tumour."""
+    return slices[slices["label"] >= 0]
 
 
 def iterate_selections(

@@ -32,6 +32,7 @@ from tasks.training.fit import Batch, fit, predict_probabilities
 OUTPUT = Path("data/teacher")
 WEIGHTS_STREAM, AUGMENTATION_STREAM = 0, 1
 THRESHOLD = 0.5
+LEAST_DICE = 0.2  # on validation slices: what finds less has no opinion to ask for
 Masks = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
@@ -53,9 +54,17 @@ def main() -> None:
                 unlabelled = unlabelled.select(np.empty(0, dtype=np.intp))
             else:
                 val, _ = split_by_outline(read_slices(fold, "val"))
-                probability = teach(
+                probability, dice = teach(
                     config, training, outlined, unlabelled, val, bf16=bf16, device=device
                 )
+                if not min(dice) >= LEAST_DICE:
+                    status = (
+                        f"a network finds too little of validation patients' tumours (Dice"
+                        f" {min(dice):.2f}, at least {LEAST_DICE}): add outlined patients or raise"
+                        " downstream.segment.steps"
+                    )
+                    unlabelled = unlabelled.select(np.empty(0, dtype=np.intp))
+                    probability = probability[:, :0]
             table = form_opinions(probability, unlabelled, config)
             (folder / fold).mkdir()
             write_opinions(folder / fold, table, mean_mask(probability), status)
@@ -63,7 +72,7 @@ def main() -> None:
             print(
                 f"teacher: fold {fold}: "
                 + (
-                    f"nothing trained, {status}"
+                    f"no opinion: {status}"
                     if status
                     else f"of {len(table)} slices without outlines {counts.get('tumor', 0)} surely"
                     f" show a tumour and {counts.get('none', 0)} none"
@@ -103,15 +112,16 @@ def teach(
     *,
     bf16: bool,
     device: torch.device,
-) -> Floats:
+) -> tuple[Floats, list[float]]:
     """Train the networks one after another and ask each.
 
     Returns:
-        Probabilities (K,N,H,W) of K networks for N slices without outlines.
+        Probabilities (K,N,H,W) of K networks for N slices without outlines, and each network's Dice
+        over validation slices.
     """
     val_images, images = (to_tensor(part.images, device) for part in (val, unlabelled))
     val_masks = to_tensor(val.masks[:, None], device) > 0
-    probabilities = []
+    probabilities, dice = [], []
     for number in range(config.networks):
         seed = config.seed + number
         network = build_segmenter(
@@ -129,8 +139,9 @@ def teach(
             bf16=bf16,
         )
         print(f"teacher: network {number + 1}: Dice of validation slices {result.final:.3f}")
+        dice.append(result.final)
         probabilities.append(predict_probabilities(network, images)[:, 0].double().cpu().numpy())
-    return np.stack(probabilities)
+    return np.stack(probabilities), dice
 
 
 def training_batches(
@@ -186,9 +197,10 @@ def form_opinions(probability: Floats, slices: SliceSet, config: Teacher) -> pd.
         return TeacherOpinions.empty()
     mean, mask = probability.mean(axis=0), mean_mask(probability)
     area = mask.sum(axis=(1, 2))
+    # Of every network: one that sees a tumour is enough for doubt.
+    largest = probability.max(axis=(0, 2, 3))
     inside = np.where(mask, mean, 0).sum(axis=(1, 2)) / np.maximum(area, 1)
     agreement = mean_pairwise_dice(probability >= THRESHOLD)
-    largest = mean.max(axis=(1, 2))
     known_tumor = slices.table["label"].to_numpy() == 1  # of a class folder, without an outline
     tumor = (
         (area >= config.min_pixels)

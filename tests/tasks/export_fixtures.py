@@ -26,7 +26,7 @@ def clone(
     stats = {"modalities": modalities, "pixel_mm": 3.0}
     (root / "data/slices/stats.json").write_text(json.dumps(stats))
     patients = pd.DataFrame({"subject": [f"sub-{n:04d}" for n in range(12)]})
-    patients.assign(partition_0="train").to_parquet(root / "data/slices/slices.parquet")
+    patients.assign(partition_0="train", label=1).to_parquet(root / "data/slices/slices.parquet")
     architecture = Architecture(size=SIZE, latent=8, width=4, channels=len(modalities),
                                 conditions=conditions)  # fmt: skip
     folder = root / "data/gan/0"

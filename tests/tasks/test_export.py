@@ -289,7 +289,9 @@ def test_a_generator_of_few_patients_stays_whatever_else_is_asked(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(clone(tmp_path))
     table = Path("data/slices/slices.parquet")
-    pd.read_parquet(table).head(patients or 0).to_parquet(table)
+    known = pd.read_parquet(table).head(patients or 0)
+    hidden = known.assign(subject=known["subject"] + "-hidden", label=-1)  # taught it nothing
+    pd.concat([known, hidden]).to_parquet(table)
     if patients is None:
         table.unlink()
     with pytest.raises(SystemExit) as ended:

@@ -17,7 +17,7 @@ from PIL import Image
 from tasks.common.slice_set import SliceSet
 from tasks.gate.__main__ import main as gate
 from tasks.gate.evaluate import evaluate, prepare_reference
-from tasks.gate.verdict import GateResult
+from tasks.gate.verdict import GateResult, not_judged_result
 from tasks.generate.__main__ import main as generate
 from tasks.params.gate import Gate, MeasureLimits
 from tasks.stage.errors import InputError
@@ -203,3 +203,26 @@ def of_patients(slices: SliceSet, count: int) -> SliceSet:
     """The slices of the first patients."""
     subjects = slices.table["subject"].unique()[:count]
     return slices.select(slices.table["subject"].isin(subjects).to_numpy())
+
+
+def test_training_slices_that_taught_the_generator_nothing_are_no_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It learnt from labelled slices: unlabelled ones change no verdict, however many there are."""
+    monkeypatch.chdir(tmp_path)
+    write_stage(tmp_path, real().train, real().val, oracle())
+    compared: list[SliceSet] = []
+
+    def keep_training_slices(synthetic: SliceSet, train: SliceSet, *_: object) -> GateResult:
+        compared.append(train)
+        return not_judged_result(synthetic, "not asked here")
+
+    monkeypatch.setattr("tasks.gate.__main__.verdict", keep_training_slices)
+    gate("0")
+    path = Path("data/slices/slices.parquet")
+    table = pd.read_parquet(path)
+    hidden = (table["partition_0"] == "train") & (table.index % 5 == 0)
+    table.assign(label=table["label"].mask(hidden, -1)).to_parquet(path)
+    gate("0")
+    assert len(compared[1]) == len(compared[0]) - hidden.sum() < len(compared[0])
+    assert set(compared[1].table["label"]) == {0, 1}

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tasks.common.slice_set import SliceSet, read_slice_set
+from tasks.params.downstream import Downstream
 from tasks.params.teacher import Teacher
 from tasks.pool.__main__ import main as pool
 from tasks.pool.tumor_pasting import paste_tumors, shift
@@ -162,20 +163,36 @@ def test_an_arm_of_two_sources_adds_half_of_each_and_as_many_as_another(root):
     arms = {arm: read_slice_set(root / "data/pool" / arm, "samples.parquet") for arm in ARMS[1:]}
     both = arms.pop(BOTH)
     assert abs(len(both) - len(arms["real+pseudo-label"])) <= 1
+    tumors = {
+        name: arm.images[(arm.table["label"] == 1).to_numpy()]
+        for name, arm in (arms | {BOTH: both}).items()
+    }
     shared = [
-        sum(any(np.array_equal(image, other) for other in arm.images) for image in both.images)
-        for arm in arms.values()
+        sum(any(np.array_equal(image, other) for other in tumors[name]) for image in tumors[BOTH])
+        for name in arms
     ]
-    assert all(count >= len(both) // 2 - 1 for count in shared)
+    assert max(shared) - min(shared) <= 1 and sum(shared) == len(tumors[BOTH])
     shares = [float((arm.table["label"] == 1).mean()) for arm in (both, *arms.values())]
     assert max(shares) - min(shares) < 0.1
+
+
+def test_an_arm_made_of_few_different_scans_is_no_rival(root, capsys):
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    tree["pool"]["min_images"] = 24
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    pool()
+    write_params(root, arms=ARMS)
+    assert "of too few (data/teacher)" in capsys.readouterr().out
+    for arm in ("real+classical+paste-unlabelled", BOTH):  # about 12 scans' slices show no tumour
+        status = json.loads((root / "data/pool" / arm / "pool.json").read_text())
+        assert status["0"]["status"] == "too few"
 
 
 def test_without_an_arm_that_needs_one_no_teacher_is_trained(root, capsys):
     write_params(root, arms=["real", "real+copy-paste"])
     main()
     write_params(root, arms=ARMS)
-    assert "nothing trained, no arm" in capsys.readouterr().out
+    assert "no opinion: no arm" in capsys.readouterr().out
     assert read_opinions(root).empty
     assert "no arm" in json.loads((root / "data/teacher/0/teacher.json").read_text())["status"]
     pool()
@@ -264,6 +281,22 @@ def test_a_slice_known_to_show_a_tumour_is_never_one_without(label, opinion):
     assert set(opinions["opinion"]) == {opinion}
 
 
+def test_one_network_that_sees_a_tumour_is_enough_for_doubt():
+    probability = np.full((3, 1, 64, 64), 0.01)
+    probability[2, 0, 30:34, 30:34] = 0.57  # the mean is below the limit
+    assert set(form_opinions(probability, discs(1, 0, 0.0), Teacher())["opinion"]) == {"unsure"}
+
+
+def test_a_teacher_that_learnt_nothing_has_no_opinion(root, monkeypatch, capsys):
+    monkeypatch.setattr("tasks.teacher.__main__.pooled_dice", lambda *_: 0.1)
+    main()
+    assert "finds too little" in capsys.readouterr().out
+    assert read_opinions(root).empty
+    monkeypatch.undo()
+    monkeypatch.chdir(root)
+    main()
+
+
 def test_no_host_or_no_donor_gives_no_slices():
     nothing = discs(3, 6, 0.7).select(np.empty(0, dtype=np.intp))
     rng = np.random.default_rng(0)
@@ -274,3 +307,11 @@ def test_no_host_or_no_donor_gives_no_slices():
 def test_a_shift_moves_whole_pixels_and_fills():
     array = np.arange(12.0).reshape(3, 4)
     assert shift(array, 1, -1, -9).tolist() == [[-9] * 4, [1, 2, 3, -9], [5, 6, 7, -9]]
+
+
+def test_a_generator_beside_pseudo_labels_needs_its_twin_without_it():
+    arms = ["real", "real+pseudo-label+synthetic"]
+    settings = {"tasks": ["segment"], "arms": arms, "seeds": [0]}
+    with pytest.raises(ValueError, match=r"list 'real\+pseudo-label' too"):
+        Downstream.model_validate(settings)
+    Downstream.model_validate(settings | {"arms": [*arms, "real+pseudo-label"]})

@@ -83,7 +83,10 @@ def read_trained_info(folder: Path) -> GeneratorInfo:
 
 
 def count_training_patients(folder: Path) -> int | None:
-    """Count the patients that the generator in `data/gan/FOLD` learnt from; None: not known."""
+    """Count the patients that the generator in `data/gan/FOLD` learnt from; None: not known.
+
+    It learns from labelled slices only.
+    """
     table = folder.parents[1] / "slices/slices.parquet"
     if not table.exists():
         return None
@@ -92,7 +95,8 @@ def count_training_patients(folder: Path) -> int | None:
         slices = pd.read_parquet(table)
         if column not in slices:
             raise ValueError(f"no column {column}")
-    return int(slices.loc[slices[column] == "train", "subject"].nunique())
+    learnt = (slices[column] == "train") & (slices["label"] >= 0)
+    return int(slices.loc[learnt, "subject"].nunique())
 
 
 def gate_verdict(folder: Path, weights_sha256: str) -> str:

@@ -1,16 +1,18 @@
-"""Measure the arms without a generator on a cohort: Dice, AUROC and seconds a network.
+"""Measure the arms without a generator on a cohort: Dice, AUROC and CPU seconds a network.
 
     python -m benchmarks.baselines --plan benchmarks/lgg-development.yaml \
         --data ../shared/data/lgg --work /tmp/baselines --size 5 --draws 5 --unlabelled 15
 
 Reads and slices the plan's patients, then trains every arm on each draw of `--size` patients,
 training and validation together, beside `--unlabelled` patients without outlines, and tests it on
-the plan's test patients. Every finished network is a row of `--work`/SIZE-UNLABELLED.csv, so that a
-stopped run goes on where it ended. Prints a table of means over draws, and of paired differences
-from `real+classical` with their standard error over draws.
+the plan's test patients. Every finished network is a row of `--work`/SIZE-UNLABELLED-HASH.csv, HASH
+of what `--set` changes, so that a stopped run goes on where it ended. Prints a table of means over
+draws, and of paired differences from `real+classical` with their standard error over draws.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -29,9 +31,14 @@ from tasks import params
 from tasks.common.arms import Arm
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices
 from tasks.common.torch_setup import setup_torch, uses_bf16
-from tasks.downstream.__main__ import import_task, read_json_object, select_fold
+from tasks.downstream.__main__ import (
+    has_both_labels,
+    import_task,
+    read_json_object,
+    read_volumes_of_test_patients,
+    select_fold,
+)
 from tasks.downstream.train_and_test import FoldSlices, train_and_test
-from tasks.downstream.volume_dice import read_test_volumes
 from tasks.params.downstream import Downstream
 from tasks.params.slices import Slices
 from tasks.pool.__main__ import mix_sources
@@ -62,9 +69,10 @@ def main() -> None:
     options = parser.parse_args()
     plan = read_plan(options.plan)
     clone = prepare_clone(options.work, "baselines", options.data, plan)
-    path = options.work.resolve() / f"{options.size}-{options.unlabelled}.csv"
     changes = {key: yaml.safe_load(value) for key, _, value in
                (one.partition("=") for one in options.changes)}  # fmt: skip
+    setting = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:8]
+    path = options.work.resolve() / f"{options.size}-{options.unlabelled}-{setting}.csv"
     for draw in range(options.draws):
         wanted = [
             (task, arm)
@@ -111,7 +119,10 @@ def print_tables(rows: pd.DataFrame) -> None:
 
 def prepare_slices(clone: Path, plan: dict[str, Any], settings: dict[str, Any]) -> None:
     """Write the clone's params and run `ingest`, once, `slices` and `teacher`."""
-    tree = yaml.safe_load((clone / "params.yaml").read_text())
+    committed = subprocess.run(  # not the file: an earlier run's changes would stay in it
+        ["git", "show", "HEAD:params.yaml"], cwd=clone, check=True, capture_output=True
+    ).stdout
+    tree = yaml.safe_load(committed)
     for key, value in settings.items():
         section, *rest, name = key.split(".")
         branch = tree[section]
@@ -142,18 +153,18 @@ def measure(wanted: Sequence[tuple[str, str]], draw: int, path: Path) -> None:
             fold_name, slices, pool, float(stats["pixel_mm"]), outlined=task == "segment"
         )
         if task == "segment":
-            subjects = fold.test.table["subject"]
-            volumes = read_test_volumes(stats["batches"], subjects, grid, None)
-            fold = replace(fold, volumes=tuple(volumes))
+            volumes = read_volumes_of_test_patients(fold.test.table, grid, stats)
+            fold = replace(fold, volumes=volumes)
         for arm in (Arm.parse(name) for wanted_task, name in wanted if wanted_task == task):
-            start = time.process_time()
-            run = train_and_test(
-                import_task(task), arm, replace(fold, added=added_slices(fold, arm, draw)),
-                getattr(config, task), seed=draw, bf16=uses_bf16(config.precision, device),
-                device=device,
-            )  # fmt: skip
-            patients = run.patients
-            value = patients.loc[patients["metric"] == PRIMARY[task], "value"].mean()
+            added = added_slices(fold, arm, draw)
+            start, value = time.process_time(), float("nan")  # without enough slices to add
+            if not arm.added or has_both_labels(added):
+                run = train_and_test(
+                    import_task(task), arm, replace(fold, added=added), getattr(config, task),
+                    seed=draw, bf16=uses_bf16(config.precision, device), device=device,
+                )  # fmt: skip
+                patients = run.patients
+                value = patients.loc[patients["metric"] == PRIMARY[task], "value"].mean()
             seconds = time.process_time() - start
             row = {"draw": draw, "task": task, "arm": arm.name, "value": value, "seconds": seconds}
             pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from tasks.lift import learning_curves
 from tasks.lift.claim import claim_candidates, claim_references
-from tasks.lift.downstream_results import MAX_LATE_GAIN
+from tasks.lift.downstream_results import MAX_LATE_RISE
 
 BASE = "base"
 CURVE, ALONE = "real+classical", "synthetic"
@@ -54,7 +54,7 @@ class ArmTraining:
     @property
     def rising(self) -> bool:
         """Whether more steps might have helped."""
-        return bool(self.runs["rise"].mean() > MAX_LATE_GAIN)
+        return bool(self.runs["rise"].mean() > MAX_LATE_RISE)
 
     def table(self, name: str) -> pd.DataFrame:
         """Read one of the arm's tables of test patients."""
@@ -145,7 +145,7 @@ def choose_arms(task: str, results: Iterable[ArmTraining]) -> ChosenArms:
     )
     total = sum(map(len, by_cell.values()))
     result.messages.append(
-        f"Still rising by more than {MAX_LATE_GAIN} in the last fifth of the steps:"
+        f"Still rising by more than {MAX_LATE_RISE} in the last fifth of the steps:"
         f" {rising.total()} of {total} networks"
         + "".join(f", {name} {n}" for name, n in rising.most_common())
         + "."

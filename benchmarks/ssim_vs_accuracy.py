@@ -77,7 +77,11 @@ def train_snapshots(train: SliceSet, val: SliceSet, steps: list[int], out: Path)
 
     config = params.read_section(TrainGan).model_copy(update={"threads": 1, "steps": steps[-1]})
     examples = to_device(
-        train, val, soften=config.soften, device=torch.device("cpu"), conditions=config.conditions
+        train,
+        val,
+        mask_peak=config.soften,
+        device=torch.device("cpu"),
+        conditions=config.conditions,
     )
     trainer = new_trainer(config, examples, Ranks())
     for step in range(1, steps[-1] + 1):

@@ -66,14 +66,14 @@ def check_version(version: str) -> str:
     return version
 
 
-def registered(version: str) -> str:
+def registration_tag(version: str) -> str:
     """Return the tag with which GTO registers a version."""
     return f"{ARTIFACT}@{version}"
 
 
-def withdrawn(version: str) -> str:
+def withdrawal_tag(version: str) -> str:
     """Return the tag with which GTO withdraws a version."""
-    return f"{registered(version)}!"
+    return f"{registration_tag(version)}!"
 
 
 def tags(repo: Path | None = None) -> set[str]:
@@ -84,7 +84,7 @@ def tags(repo: Path | None = None) -> set[str]:
 def list_versions(repo: Path | None = None) -> list[ReleasedVersion]:
     """List the released versions, the oldest first."""
     there = tags(repo)
-    names = [name for name in there if VERSION.fullmatch(name) and registered(name) in there]
+    names = [name for name in there if VERSION.fullmatch(name) and registration_tag(name) in there]
     names.sort(key=lambda name: [int(number) for number in name[1:].split(".")])
     return [read_version(name, there, repo) for name in names]
 
@@ -106,7 +106,7 @@ def read_version(name: str, there: set[str], repo: Path | None) -> ReleasedVersi
     """Read a version's digest and recall from the messages of its tags."""
     lines = tag_message(name, repo).splitlines()
     sums = next((line.removeprefix(SUMS_LINE) for line in lines if line.startswith(SUMS_LINE)), "")
-    recall = tag_message(withdrawn(name), repo) if withdrawn(name) in there else None
+    recall = tag_message(withdrawal_tag(name), repo) if withdrawal_tag(name) in there else None
     return ReleasedVersion(name, sums, recall)
 
 

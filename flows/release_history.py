@@ -16,7 +16,7 @@ from flows.release_git import (
     git_output,
     list_versions,
     update_tags,
-    withdrawn,
+    withdrawal_tag,
 )
 from flows.release_versions import one_line
 from tasks import params
@@ -244,7 +244,7 @@ def recall_version(version: str, reason: str) -> list[str]:
         raise InputError(f"GTO cannot withdraw {version}: {one_line(str(error))}") from None
     return [
         f"{version} is recalled: {reason}",
-        f"next: git push origin '{withdrawn(version)}', so that every clone refuses it",
+        f"next: git push origin '{withdrawal_tag(version)}', so that every clone refuses it",
         "copies that were fetched before, and `dvc get`, are not reached: tell who has them, and"
         " delete its files from the DVC remote with `dvc gc` where they must go",
     ]

@@ -18,7 +18,7 @@ from flows.release_git import (
     git,
     git_output,
     has_origin,
-    registered,
+    registration_tag,
     tags,
     update_tags,
 )
@@ -55,14 +55,15 @@ def tag_release(version: str) -> list[str]:
     remote = default_remote()
     dvc("push", "--quiet", str(RELEASE), *record_paths())
     make_tags(version, summary, sums)
+    registration = registration_tag(version)
     branch = git_output("rev-parse", "--abbrev-ref", "HEAD")
     warning = "warning: the data hold patients' slices; only people of the house may have access"
     return [
         *([warning] if summary.get("real_slices") else []),
         f"{version}: {summary['slices']} synthetic slices"
         + (f" and {summary['real_slices']} real ones" if summary.get("real_slices") else ""),
-        f"data pushed to the DVC remote {remote}; tags {version} and {registered(version)} made",
-        f"next: git push origin {branch} {version} {registered(version)}",
+        f"data pushed to the DVC remote {remote}; tags {version} and {registration} made",
+        f"next: git push origin {branch} {version} {registration}",
     ]
 
 
@@ -87,7 +88,7 @@ def check_new(version: str) -> None:
         remote = git("ls-remote", "--tags", "origin").stdout.splitlines()
         places["at origin"] = {line.rpartition("refs/tags/")[2] for line in remote}
     for where, there in places.items():
-        for tag in (version, registered(version)):
+        for tag in (version, registration_tag(version)):
             if tag in there:
                 raise InputError(
                     f"the tag {tag} exists already {where}: a released version is never rewritten;"

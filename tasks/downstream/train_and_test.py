@@ -138,7 +138,7 @@ def train_and_test(
     history = pd.DataFrame([vars(entry) for entry in result.history])
     beats_chance = task.beats_chance(result.final)
     outcome = pd.DataFrame(
-        [{"val_metric": result.final, "rise": result.late_gain, "learnt": beats_chance}]
+        [{"val_metric": result.final, "rise": result.late_rise, "learnt": beats_chance}]
     )
     tables = predictions, patients, history, outcome
     for table in tables:

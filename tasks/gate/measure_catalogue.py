@@ -43,8 +43,8 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Measur
                 )
             },
             "train",
-            ratio=False,
-            every=2,
+            has_ratio=False,
+            subsample_stride=2,
         ),
         MeasureGroup(
             distance_to_validation(lambda slices: slices.features, kid.kernel_distance),
@@ -125,7 +125,9 @@ def catalogue(config: Gate, hashes: dict[str, str], *, side: int) -> list[Measur
         method = f"mean 1 - MS-SSIM ({ms_ssim.choose_settings(side)}) of pairs of one label"
         rule = LimitRule("low", limits.ms_ssim_diversity)
         entry = {"ms_ssim_diversity": (rule, f"{method}; real: of two patients")}
-        groups.insert(5, MeasureGroup(measure_functions.ms_ssim_diversity, entry, "val", every=2))
+        groups.insert(
+            5, MeasureGroup(measure_functions.ms_ssim_diversity, entry, "val", subsample_stride=2)
+        )
     for name in hashes:
         if name != FRECHET:
             method = f"Fréchet distance, {weights[name]}; {EQUAL}"

@@ -173,14 +173,15 @@ def site_coverage(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     if not names or len(names) < train.sites.shape[1]:
         return np.array([np.nan]), np.array([np.nan])
     own = val.table["site"].iloc[draw.reference]
-    errors = site_classifier.confusion(val.sites[draw.reference], names, own)
-    sides = []
-    for one, rows in ((sets.synthetic, draw.synthetic), (train, draw.other)):
-        real = one is train or one is val
-        known = one.table["site"].iloc[rows] if real else train.table["site"]
+    confusions = site_classifier.confusion(val.sites[draw.reference], names, own)
+    figures = []
+    for slices, rows in ((sets.synthetic, draw.synthetic), (train, draw.other)):
+        real = slices is train or slices is val
+        known = slices.table["site"].iloc[rows] if real else train.table["site"]
         expected = site_classifier.site_shares(names, known)
-        sides.append(np.array([site_classifier.coverage(one.sites[rows], errors, expected)]))
-    return sides[0], sides[1]
+        figure = site_classifier.coverage(slices.sites[rows], confusions, expected)
+        figures.append(np.array([figure]))
+    return figures[0], figures[1]
 
 
 def neighbour_figures(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:

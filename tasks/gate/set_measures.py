@@ -126,17 +126,17 @@ class Measure:
             return None
         low, high = self.limit
         tolerance = math.exp(self.log_error)
-        room = min(  # factor to the nearest end of the limit; below 1 outside
+        margin = min(  # factor to the nearest end of the limit; below 1 outside
             math.inf if low is None else math.inf if low <= 0 else self.ratio / low,
             math.inf if high is None else high / self.ratio if self.ratio > 0 else math.inf,
         )
-        if room < 1 / tolerance:
+        if margin < 1 / tolerance:
             return "outside"
-        return "within" if room >= tolerance else "uncertain"
+        return "within" if margin >= tolerance else "uncertain"
 
     @property
-    def holds(self) -> bool | None:
-        """Whether nothing can be said against the ratio; None without a ratio or a limit."""
+    def meets_limit(self) -> bool | None:
+        """Whether the ratio is not outside its limit; None without a ratio or a limit."""
         return None if self.status is None else self.status != "outside"
 
     def as_json(self) -> dict[str, Any]:
@@ -170,15 +170,16 @@ class MeasureGroup:
     """Measures computed by one function: `names` with their rules (None: reported) and methods.
 
     `real` names the real slices of the baseline: `train` patients against the validation patients,
-    or the `val` patients themselves. Without `ratio` the baseline may be 0. An expensive figure is
-    computed from every `every`-th subsample. `missing` returns why there is no figure.
+    or the `val` patients themselves. Without `has_ratio` the baseline may be 0. Only every
+    `subsample_stride`-th subsample is used: more than 1 for an expensive figure. `missing` returns
+    why there is no figure.
     """
 
     figure: Figure
     names: Mapping[str, tuple[LimitRule | None, str]]
     real: Literal["train", "val"]
-    ratio: bool = True
-    every: int = 1
+    has_ratio: bool = True
+    subsample_stride: int = 1
     missing: Missing = lambda _: None
 
 
@@ -280,7 +281,7 @@ def evaluate_measure_group(
     null = compute_figures(
         Sets(sets.train if measure_group.real == "train" else sets.val, sets.train, sets.val),
         measure_group,
-        drawn.null.get(measure_group.real, []) if measure_group.ratio else [],
+        drawn.null.get(measure_group.real, []) if measure_group.has_ratio else [],
     )
     draw = drawn.whole[0]
     measures = {}
@@ -289,7 +290,7 @@ def evaluate_measure_group(
         finite = np.isfinite(pairs).all(axis=1)
         measured = len(pairs) > 0 and finite.mean() >= USABLE
         value, baseline = pairs[finite].mean(axis=0) if measured else (np.nan, np.nan)
-        known = measure_group.ratio and measured and baseline > 0
+        known = measure_group.has_ratio and measured and baseline > 0
         ratio = value / baseline if known else np.nan
         null95 = null_range(
             ratios_of_pairs(null[:, :, index]),
@@ -329,8 +330,8 @@ def evaluate_measure_group(
 
 
 def compute_figures(sets: Sets, measure_group: MeasureGroup, drawn: list[Subsample]) -> Floats:
-    """Compute figures (draws, 2, K) of every `every`-th subsample: synthetic, then real."""
-    chosen = islice(drawn, 0, None, measure_group.every)
+    """Compute the figures (draws, 2, K) of the subsamples: synthetic, then real."""
+    chosen = islice(drawn, 0, None, measure_group.subsample_stride)
     rows = [np.stack(measure_group.figure(sets, draw)) for draw in chosen]
     return np.array(rows).reshape(-1, 2, len(measure_group.names))
 

@@ -66,7 +66,7 @@ class Subgroup:
                     "value": rounded(measure.value),
                     "baseline": rounded(measure.baseline),
                     "ratio": rounded(measure.ratio),
-                    "holds": measure.holds,
+                    "holds": measure.meets_limit,
                 }
                 for name, measure in self.measures.items()
             },
@@ -158,6 +158,6 @@ def worse_than_overall(measures: dict[str, Measure], whole: dict[str, Measure]) 
     broken = [
         name
         for name, measure in measures.items()
-        if measure.holds is False and whole[name].status == "within"
+        if measure.meets_limit is False and whole[name].status == "within"
     ]
     return f"outside the limit here, within it for all: {', '.join(broken)}" if broken else None

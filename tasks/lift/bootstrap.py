@@ -21,19 +21,19 @@ class Resampling:
     Attributes:
         patients: (B,P) the weight of each patient, above 0; 1 on average.
         runs: (B,R) the multiplier of each run's own deviation.
-        folds: (R,R) averages a value over the runs of each run's own fold.
+        fold_mean: (R,R) averages a value over the runs of each run's own fold.
         seed: seeds the noise between arms.
     """
 
     patients: Array
     runs: Array
-    folds: Array
+    fold_mean: Array
     seed: int
 
     @property
     def degrees_of_freedom(self) -> int:
         """Degrees of freedom of the variance between runs: runs less folds."""
-        return len(self.folds) - round(float(np.trace(self.folds)))
+        return len(self.fold_mean) - round(float(np.trace(self.fold_mean)))
 
     @classmethod
     def sample_weights(cls, axes: RunPatientAxes, *, replicates: int, seed: int) -> "Resampling":
@@ -53,10 +53,10 @@ class Resampling:
         run_folds = np.array([fold for fold, _ in axes.runs])
         same_fold = (run_folds[:, None] == run_folds).astype(float)
         size = same_fold.sum(axis=1)
-        folds = same_fold / size
+        fold_mean = same_fold / size
         normal = rng.standard_normal((replicates, len(run_folds)))
-        runs = (normal - normal @ folds) * np.sqrt(size / np.maximum(size - 1, 1))
-        return cls(patients, runs, folds, seed)
+        runs = (normal - normal @ fold_mean) * np.sqrt(size / np.maximum(size - 1, 1))
+        return cls(patients, runs, fold_mean, seed)
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ def estimate_metric(metric: PatientMetric, resampling: Resampling) -> Estimate |
         value,
         replicates,
         run_noise=resampling.runs @ slope,
-        run_residual=slope - resampling.folds @ slope,
-        run_residual_replicates=slopes - slopes @ resampling.folds,
+        run_residual=slope - resampling.fold_mean @ slope,
+        run_residual_replicates=slopes - slopes @ resampling.fold_mean,
         n_patients=metric.count_patients(),
         degrees_of_freedom=resampling.degrees_of_freedom,
     )

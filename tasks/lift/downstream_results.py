@@ -22,7 +22,7 @@ from tasks.schemas.predictions import (
 from tasks.stage.stage_io import explain_read_errors
 
 DOWNSTREAM = Path("data/downstream")
-MAX_LATE_GAIN = 0.02  # of AUROC or Dice in the last fifth of the steps, for a flat curve
+MAX_LATE_RISE = 0.02  # of AUROC or Dice in the last fifth of the steps, for a flat curve
 Groups = dict[str, dict[str, NDArray[np.bool_]]]
 
 
@@ -200,7 +200,7 @@ def summarise_arm(
     trained = TrainingSummary(
         validation=float(used.runs["val_metric"].mean()),
         rise=None if np.isnan(rise) else float(rise),
-        flat=None if np.isnan(rise) else bool(rise <= MAX_LATE_GAIN),
+        flat=None if np.isnan(rise) else bool(rise <= MAX_LATE_RISE),
         failed_seeds=sorted(failed),
     )
     return ArmResult(status, axes, metrics, groups, trained)

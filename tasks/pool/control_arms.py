@@ -32,7 +32,7 @@ def shuffle_masks(train: SliceSet, rows: Rows, rng: np.random.Generator) -> Slic
     return SliceSet(chosen.images, masks, chosen.table)
 
 
-def copy_paste_tumors(train: SliceSet, rows: Rows, rng: np.random.Generator) -> SliceSet:
+def paste_tumors_in_place(train: SliceSet, rows: Rows, rng: np.random.Generator) -> SliceSet:
     """Paste tumours into other patients' slices (Ghiasi 2021, arXiv 2012.07177).
 
     A tumour keeps its place in the plane. Its host is a tumour-free slice of another patient, one
@@ -72,7 +72,7 @@ def with_known_masks(slices: SliceSet) -> SliceSet:
 CONTROLS: dict[str, Callable[[SliceSet, Rows, np.random.Generator], SliceSet]] = {
     "duplicated": duplicate_slices,
     "shuffled-masks": shuffle_masks,
-    "copy-paste": copy_paste_tumors,
+    "copy-paste": paste_tumors_in_place,
 }
 NEEDS_OUTLINED_TUMORS = ("shuffled-masks", "copy-paste")  # a tumour without one cannot be cut out
 

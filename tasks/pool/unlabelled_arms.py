@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.common.slice_set import SliceSet
-from tasks.pool.tumor_pasting import paste_tumors
+from tasks.pool.deformed_tumor_pasting import paste_deformed_tumors
 from tasks.schemas.teacher import TeacherOpinions
 from tasks.stage.errors import InputError
 from tasks.stage.stage_io import explain_read_errors
@@ -94,7 +94,7 @@ def paste_unlabelled(
 ) -> SliceSet:
     """Paste outlined tumours, deformed, into slices that surely show none."""
     donors = labelled.select(np.flatnonzero(labelled.masks.any(axis=(1, 2))))
-    pasted = paste_tumors(donors, clear, count=counts[0], rng=rng)
+    pasted = paste_deformed_tumors(donors, clear, count=counts[0], rng=rng)
     return stack([pasted, clear.select(repeat_rows(len(clear), counts[1], rng))])
 
 

@@ -17,7 +17,7 @@ from tasks.params.data import Data
 from tasks.params.slices import Slices
 from tasks.schemas.slices import SlicesTable
 from tasks.slices.cohort_stats import cohort_statistics
-from tasks.slices.patient_split import PartitionOrUnused, split_patients
+from tasks.slices.patient_split import PatientUse, split_patients
 from tasks.slices.remedy import gate_shortfall, suggest_change
 from tasks.slices.same_head_check import SameHeadCheck
 from tasks.slices.selection import select_slices
@@ -50,7 +50,7 @@ def main() -> None:
     sessions, skipped = group_sessions(manifest, list(config.modalities))
     patients = tabulate_patients(sessions)
 
-    def split(val_fraction: float) -> dict[str, dict[str, PartitionOrUnused]]:
+    def split(val_fraction: float) -> dict[str, dict[str, PatientUse]]:
         return split_patients(
             patients,
             folds=[str(fold) for fold in config.folds],
@@ -126,7 +126,7 @@ def main() -> None:
 
 
 def unlabelled_patients(
-    partitions_by_fold: dict[str, dict[str, PartitionOrUnused]],
+    partitions_by_fold: dict[str, dict[str, PatientUse]],
 ) -> set[str]:
     """Return the patients whose labels are hidden; with several folds there are none."""
     return {
@@ -137,7 +137,7 @@ def unlabelled_patients(
     }
 
 
-def count_patients_by_partition(partition_of: dict[str, PartitionOrUnused]) -> str:
+def count_patients_by_partition(partition_of: dict[str, PatientUse]) -> str:
     """Say how many patients train, validate and test, and what to do where few train."""
     count = Counter(partition_of.values())
     message = f"{count['train']} patients train, {count['val']} validate, {count['test']} test"
@@ -148,7 +148,7 @@ def count_patients_by_partition(partition_of: dict[str, PartitionOrUnused]) -> s
     return message
 
 
-def is_training_session(session: Session, partition_of: dict[str, PartitionOrUnused]) -> bool:
+def is_training_session(session: Session, partition_of: dict[str, PatientUse]) -> bool:
     """Return whether grey values are standardised on this session."""
     return partition_of[session.subject] == "train" and not session.synthetic
 

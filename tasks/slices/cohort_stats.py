@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.params.slices import Slices
-from tasks.slices.patient_split import PartitionOrUnused
+from tasks.slices.patient_split import PatientUse
 from tasks.slices.position_matching import covariate_auroc
 from tasks.volumes.intensity_normalisation import Landmarks
 
@@ -19,7 +19,7 @@ NORMALISATION_METHODS = {
 def cohort_statistics(
     table: pd.DataFrame,
     kept: pd.DataFrame,
-    partitions_by_fold: dict[str, dict[str, PartitionOrUnused]],
+    partitions_by_fold: dict[str, dict[str, PatientUse]],
     config: Slices,
     *,
     scales: list[Landmarks] | None,

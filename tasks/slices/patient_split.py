@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from tasks.common.slice_set import Partition
 from tasks.stage.errors import InputError
 
-PartitionOrUnused = Partition | Literal["unlabelled", "unused"]
-FITTED: tuple[PartitionOrUnused, ...] = ("train", "val")
+PatientUse = Partition | Literal["unlabelled", "unused"]
+FITTED: tuple[PatientUse, ...] = ("train", "val")
 UNLABELLED_STREAM = 1  # of the random numbers that choose patients
 MAX_DRAWS = 1000  # tried before the split is rejected
 
@@ -26,7 +26,7 @@ def split_patients(
     unlabelled_patients: int = 0,
     draw: int,
     seed: int,
-) -> dict[str, dict[str, PartitionOrUnused]]:
+) -> dict[str, dict[str, PatientUse]]:
     """Assign every patient a partition in every fold.
 
     Args:
@@ -65,7 +65,7 @@ def split_patients(
             " data.batches (see mask_status in data/volumes/*/manifest.parquet)"
         )
     index = np.arange(n)
-    partitions_by_fold: dict[str, dict[str, PartitionOrUnused]] = {}
+    partitions_by_fold: dict[str, dict[str, PatientUse]] = {}
     for fold_index, fold in enumerate(folds):
         test = (
             evenly_spaced_share(n, test_fraction, start=0.5) if k == 1 else index % k == fold_index
@@ -74,9 +74,7 @@ def split_patients(
         val = np.zeros(n, dtype=bool)
         val[rest[evenly_spaced_share(len(rest), val_fraction * n / len(rest), start=0.5)]] = True
         partitions = np.where(test, "test", np.where(val, "val", "train"))
-        partition_of: dict[str, PartitionOrUnused] = dict(
-            zip(order, partitions.tolist(), strict=True)
-        )
+        partition_of: dict[str, PatientUse] = dict(zip(order, partitions.tolist(), strict=True))
         if train_patients:
             not_test = real[real["subject"].map(partition_of) != "test"]
             drawn = draw_training_patients(
@@ -105,7 +103,7 @@ def split_patients(
 
 def draw_training_patients(
     patients: pd.DataFrame, *, count: int, held_out: int, rng: np.random.Generator
-) -> dict[str, PartitionOrUnused]:
+) -> dict[str, PatientUse]:
     """Draw patients to train and validate on, spread over the strata.
 
     Validation gets the share that `held_out` is of the pool, rounded down, but at least one
@@ -118,7 +116,7 @@ def draw_training_patients(
         )
     order = pd.Series(stratified_order(patients, rng))
     n_val = max(1, count * held_out // len(patients))
-    partition_of: dict[str, PartitionOrUnused] = {}
+    partition_of: dict[str, PatientUse] = {}
     for _ in range(MAX_DRAWS):
         subjects = order[systematic_sample(len(patients), count, int(rng.integers(len(patients))))]
         val = systematic_sample(count, n_val, int(rng.integers(count)))
@@ -177,10 +175,10 @@ def systematic_sample(n: int, count: int, start: int) -> NDArray[np.bool_]:
 
 
 def partitions_missing_a_class(
-    partition_of: dict[str, PartitionOrUnused],
+    partition_of: dict[str, PatientUse],
     patients: pd.DataFrame,
-    partitions: Sequence[PartitionOrUnused],
-) -> list[tuple[PartitionOrUnused, str]]:
+    partitions: Sequence[PatientUse],
+) -> list[tuple[PatientUse, str]]:
     """List partitions without patients with a tumour (`tumor`) or tumour-free slices (`clear`)."""
     subjects = patients["subject"].to_numpy()
     present = {
@@ -196,7 +194,7 @@ def partitions_missing_a_class(
 
 
 def check_both_classes(
-    partition_of: dict[str, PartitionOrUnused], patients: pd.DataFrame, fold: str
+    partition_of: dict[str, PatientUse], patients: pd.DataFrame, fold: str
 ) -> None:
     """Reject a fold with a partition that has tumour slices only, or none."""
     missing = {"tumor": "no tumour patient", "clear": "no patient with slices without tumour"}

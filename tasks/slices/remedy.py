@@ -13,13 +13,13 @@ from tasks.common.gate_requirements import (
     why_not_measured,
 )
 from tasks.params.slices import Slices
-from tasks.slices.patient_split import FITTED, PartitionOrUnused
+from tasks.slices.patient_split import FITTED, PatientUse
 from tasks.slices.position_matching import COVARIATES
 from tasks.slices.selection import COUNTED, fitted_slices
 from tasks.stage.errors import InputError
 
 NOTHING_LACKS = (False, 0)
-PartitionsByFold = dict[str, dict[str, PartitionOrUnused]]
+PartitionsByFold = dict[str, dict[str, PatientUse]]
 SplitPatients = Callable[[float], PartitionsByFold]
 MOST = 60  # other splits are tried for up to so many patients; with more the split seldom matters
 

@@ -47,15 +47,15 @@ def main() -> None:
     with atomic_output(OUTPUT) as folder:
         for fold in map(str, params.read_key("slices.folds")):
             train = read_slices(fold, "train")
-            outlined, unlabelled = split_by_outline(train)
-            status = reason_not_trained(arms, outlined, unlabelled)
+            outlined, without_outline = split_by_outline(train)
+            status = reason_not_trained(arms, outlined, without_outline)
             if status:
                 probability = np.zeros((0, 0, *train.masks.shape[1:]))
-                unlabelled = unlabelled.select(np.empty(0, dtype=np.intp))
+                without_outline = without_outline.select(np.empty(0, dtype=np.intp))
             else:
                 val, _ = split_by_outline(read_slices(fold, "val"))
                 probability, dice = teach(
-                    config, training, outlined, unlabelled, val, bf16=bf16, device=device
+                    config, training, outlined, without_outline, val, bf16=bf16, device=device
                 )
                 if not min(dice) >= LEAST_DICE:
                     status = (
@@ -63,9 +63,9 @@ def main() -> None:
                         f" {min(dice):.2f}, at least {LEAST_DICE}): add outlined patients or raise"
                         " downstream.segment.steps"
                     )
-                    unlabelled = unlabelled.select(np.empty(0, dtype=np.intp))
+                    without_outline = without_outline.select(np.empty(0, dtype=np.intp))
                     probability = probability[:, :0]
-            table = form_opinions(probability, unlabelled, config)
+            table = form_opinions(probability, without_outline, config)
             (folder / fold).mkdir()
             write_opinions(folder / fold, table, mean_mask(probability), status)
             counts = table["opinion"].value_counts()
@@ -89,11 +89,11 @@ def split_by_outline(slices: SliceSet) -> tuple[SliceSet, SliceSet]:
     return slices.select(known), slices.select(~known)
 
 
-def reason_not_trained(arms: list[str], outlined: SliceSet, unlabelled: SliceSet) -> str:
+def reason_not_trained(arms: list[str], outlined: SliceSet, without_outline: SliceSet) -> str:
     """Say why no teacher is trained; empty where one is."""
     if not arms:
         return "no arm of downstream.arms uses scans without outlines"
-    if not len(unlabelled):
+    if not len(without_outline):
         return (
             "no training slice is without an outline: add scans without masks, or set"
             " slices.unlabelled_patients"
@@ -107,7 +107,7 @@ def teach(
     config: Teacher,
     training: SegmentTraining,
     outlined: SliceSet,
-    unlabelled: SliceSet,
+    without_outline: SliceSet,
     val: SliceSet,
     *,
     bf16: bool,
@@ -119,7 +119,7 @@ def teach(
         Probabilities (K,N,H,W) of K networks for N slices without outlines, and each network's Dice
         over validation slices.
     """
-    val_images, images = (to_tensor(part.images, device) for part in (val, unlabelled))
+    val_images, images = (to_tensor(part.images, device) for part in (val, without_outline))
     val_masks = to_tensor(val.masks[:, None], device) > 0
     probabilities, dice = [], []
     for number in range(config.networks):

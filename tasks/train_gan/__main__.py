@@ -49,7 +49,7 @@ def main(fold: str) -> None:
         examples = to_device(
             read_slices(fold, "train"),
             read_slices(fold, "val"),
-            soften=config.soften,
+            mask_peak=config.soften,
             device=device,
             conditions=config.conditions,
         )

@@ -81,7 +81,7 @@ def to_device(
     train: SliceSet,
     val: SliceSet,
     *,
-    soften: float,
+    mask_peak: float,
     device: torch.device,
     conditions: Sequence[str] = (),
 ) -> TrainingData:
@@ -92,7 +92,9 @@ def to_device(
     """
     scale = condition_scales(train.table, conditions) if conditions else None
     train_slices, val_slices = (
-        labelled_slices(slices, soften=soften, device=device, conditions=conditions, scale=scale)
+        labelled_slices(
+            slices, mask_peak=mask_peak, device=device, conditions=conditions, scale=scale
+        )
         for slices in (train, val)
     )
     examples = TrainingData(train_slices, val_slices, scale)
@@ -112,7 +114,7 @@ def to_device(
 def labelled_slices(
     slices: SliceSet,
     *,
-    soften: float,
+    mask_peak: float,
     device: torch.device,
     conditions: Sequence[str] = (),
     scale: Tensor | None = None,
@@ -128,7 +130,7 @@ def labelled_slices(
             f"{not_finite} of {len(labelled)} slices in data/slices/images.npy hold values that are"
             " no numbers; `slices` writes none: run `dvc repro --force slices`"
         )
-    masks = soft_masks(labelled.masks, peak=soften)
+    masks = soft_masks(labelled.masks, peak=mask_peak)
     x = torch.cat([torch.from_numpy(labelled.images), masks], 1)  # (N,C+1,H,W)
     labels = torch.tensor(labelled.table["label"].to_numpy(np.int64))
     none, tumor = (torch.nonzero(labels == label)[:, 0].to(device) for label in (0, 1))

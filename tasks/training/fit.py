@@ -38,7 +38,7 @@ class FitResult:
         return self.history[-1].val_metric
 
     @property
-    def late_gain(self) -> float:
+    def late_rise(self) -> float:
         """What the last fifth of the steps gained; NaN with too few evaluations."""
         last = self.history[-1]
         before = [entry for entry in self.history if entry.step <= LATE_SHARE * last.step]

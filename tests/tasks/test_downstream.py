@@ -19,13 +19,13 @@ from tasks.schemas.predictions import (
     SegmentPredictions,
 )
 from tasks.stage.errors import InputError
-from tests.tasks import downstream_fixtures as room
+from tests.tasks import downstream_fixtures
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    room.write(tmp_path)
+    downstream_fixtures.write(tmp_path)
     return tmp_path
 
 
@@ -54,7 +54,7 @@ def test_every_test_slice_is_predicted_once_by_every_seed(root, task):
 
 
 def test_the_same_bytes_come_out_twice(root):
-    room.write(root, seeds=(0,))
+    downstream_fixtures.write(root, seeds=(0,))
     main("segment", "real+classical+synthetic")
     first = files(root / "data/downstream/segment-real+classical+synthetic")
     main("segment", "real+classical+synthetic")
@@ -102,7 +102,7 @@ def test_an_added_slice_of_a_held_out_patient_stops_the_run(root):
 
 
 def test_too_few_added_slices_leave_empty_tables_and_a_word(root):
-    room.write_pool(root, "synthetic", 0, status="too few")
+    downstream_fixtures.write_pool(root, "synthetic", 0, status="too few")
     main("classify", "synthetic")
     assert table("classify", "synthetic", "predictions").empty
     assert PatientScores.validate(table("classify", "synthetic", "patients")).empty
@@ -111,7 +111,7 @@ def test_too_few_added_slices_leave_empty_tables_and_a_word(root):
 
 
 def test_spare_seeds_are_trained_and_a_network_that_never_learns_is_reported(root, monkeypatch):
-    room.write(root, seeds=(0,), reruns=2)
+    downstream_fixtures.write(root, seeds=(0,), reruns=2)
     monkeypatch.setattr(segment, "beats_chance", lambda metric: False)
     main("segment", "real")
     ended = RunOutcomes.validate(table("segment", "real", "runs"))
@@ -155,7 +155,7 @@ def test_slices_without_an_outline_teach_no_outlines(root):
 
 
 def test_a_split_by_slice_has_its_patients_on_several_sides(root):
-    room.write_pool(root, "real+slice-split")
+    downstream_fixtures.write_pool(root, "real+slice-split")
     main("segment", "real+slice-split")
     found = table("segment", "real+slice-split", "predictions")
     slices = pd.read_parquet("data/slices/slices.parquet")
@@ -193,7 +193,7 @@ def test_validation_without_tumour_is_one_clear_line(root):
 @pytest.mark.parametrize("side", ["Test", None])
 def test_a_side_of_the_split_that_is_none_is_refused(root, side):
     """Its patients would vanish in silence."""
-    room.write(root, steps=8, seeds=(0,))
+    downstream_fixtures.write(root, steps=8, seeds=(0,))
     path = root / "data/slices/slices.parquet"
     slices = pd.read_parquet(path)
     slices.loc[slices["partition_0"] == "test", "partition_0"] = side
@@ -205,7 +205,7 @@ def test_a_side_of_the_split_that_is_none_is_refused(root, side):
 
 
 def test_an_unknown_arm_is_one_line(root):
-    room.write(root, steps=8, seeds=(0,))
+    downstream_fixtures.write(root, steps=8, seeds=(0,))
     with pytest.raises(InputError, match="unknown part 'synth'"):
         main("segment", "real+synth")
 
@@ -224,7 +224,7 @@ def retrain(root, sides):
 @pytest.mark.parametrize("arm", ["random-labels", "random-labels+slice-split"])
 def test_one_patient_cannot_show_two_random_labels(root, side, arm, capsys):
     retrain(root, {side: 1})
-    room.write_pool(root, arm)
+    downstream_fixtures.write_pool(root, arm)
     main("classify", arm)
     folder = Path(f"data/downstream/classify-{arm}")
     assert json.loads((folder / "status.json").read_text()) == {"0": "not run"}
@@ -262,7 +262,7 @@ def test_random_labels_are_one_a_patient_and_new_for_every_permutation(root):
     tree = yaml.safe_load(Path("params.yaml").read_text())
     tree["downstream"]["permutations"] = 20
     Path("params.yaml").write_text(yaml.safe_dump(tree))
-    room.write_pool(root, "random-labels")
+    downstream_fixtures.write_pool(root, "random-labels")
     main("classify", "random-labels")
     found = table("classify", "random-labels", "predictions")
     assert sorted(found["seed"].unique()) == list(range(20))

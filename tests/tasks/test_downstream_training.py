@@ -14,13 +14,13 @@ from tasks.downstream.__main__ import import_task, main
 from tasks.params.downstream import ClassifyTraining, SegmentTraining, TaskTraining
 from tasks.training.balanced_batches import balanced_batches
 from tasks.training.fit import fit, predict_probabilities
-from tests.tasks import downstream_fixtures as room
+from tests.tasks import downstream_fixtures
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    room.write(tmp_path)
+    downstream_fixtures.write(tmp_path)
     return tmp_path
 
 
@@ -94,7 +94,7 @@ def test_batches_are_balanced_whatever_the_sources_priors(prior):
 
 
 def test_both_networks_learn_an_easy_tumour(root):
-    room.write(root, steps=40, seeds=(0,))
+    downstream_fixtures.write(root, steps=40, seeds=(0,))
     main("classify", "real")
     main("segment", "real")
     patients = table("classify", "real", "patients")
@@ -107,7 +107,7 @@ def test_both_networks_learn_an_easy_tumour(root):
 def test_a_network_that_diverges_learnt_nothing_and_ends_nothing(root, monkeypatch, task):
     """No judgement of it is a number."""
     module = import_task(task)
-    room.write(root, steps=8, seeds=(0,))
+    downstream_fixtures.write(root, steps=8, seeds=(0,))
     monkeypatch.setattr(module, "loss", lambda logits, *_: logits.mean() * float("nan"))
     main(task, "real")
     runs = table(task, "real", "runs")

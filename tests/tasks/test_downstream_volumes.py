@@ -14,13 +14,13 @@ from tasks.downstream.__main__ import main
 from tasks.downstream.volume_dice import dice_of_masks, read_test_volumes, to_acquired_grid
 from tasks.params.slices import Slices
 from tasks.volumes.resampling import SliceGrid, resample_slices
-from tests.tasks import downstream_fixtures as room
+from tests.tasks import downstream_fixtures
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    room.write(tmp_path)
+    downstream_fixtures.write(tmp_path)
     return tmp_path
 
 
@@ -29,7 +29,7 @@ def table(task: str, arm: str, name: str) -> pd.DataFrame:
 
 
 def test_dice_over_whole_volumes_stands_beside_that_over_chosen_slices(root):
-    room.write(root, steps=40, seeds=(0,))
+    downstream_fixtures.write(root, steps=40, seeds=(0,))
     main("segment", "real")
     found = table("segment", "real", "patients").pivot(
         index="subject", columns="metric", values="value"
@@ -73,7 +73,7 @@ def test_whole_volumes_hold_every_modality_on_the_grid_of_the_first(root):
         yaml.safe_load(Path("params.yaml").read_text())["slices"] | {"modalities": ["FLAIR", "T1"]}
     )
     (one,) = read_test_volumes(["b"], ["sub-002"], config, None)
-    assert one.images.shape == (6, 2, room.SIZE, room.SIZE)
+    assert one.images.shape == (6, 2, downstream_fixtures.SIZE, downstream_fixtures.SIZE)
     assert one.mask.shape == coarse.shape and one.mask.any()
     inside = one.images[:, 0] > -1
     assert np.corrcoef(one.images[:, 0][inside], one.images[:, 1][inside])[0, 1] > 0.8

@@ -108,11 +108,11 @@ def test_draws_without_a_figure_are_counted_and_do_not_spoil_the_others() -> Non
         )
 
     one = evaluate_measure_group(sets, family(lost), SubsampleSet(drawn))["x"]
-    assert (one.ratio, one.draws, one.nan_draws, one.holds) == (2.0, 20, 1, False)
+    assert (one.ratio, one.draws, one.nan_draws, one.meets_limit) == (2.0, 20, 1, False)
     most = evaluate_measure_group(
         sets, family({draw.seed for draw in drawn[:11]}), SubsampleSet(drawn)
     )["x"]
-    assert most.ratio is None and most.holds is None
+    assert most.ratio is None and most.meets_limit is None
     assert most.not_measured == NotMeasured("11 of 20 draws gave no figure")
 
 

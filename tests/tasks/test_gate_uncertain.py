@@ -36,7 +36,7 @@ def measure(
 def test_a_ratio_is_uncertain_within_a_standard_error_of_its_limit(ratio, limit, error, status):
     found = measure(ratio, limit, error)
     assert found.status == status
-    assert found.holds == (None if status is None else status != "outside")
+    assert found.meets_limit == (None if status is None else status != "outside")
     assert bool(measure_reasons({"x": found})) == (status == "outside")
 
 

@@ -10,7 +10,7 @@ import yaml
 from tasks.common.slice_set import SliceSet
 from tasks.downstream.__main__ import main as downstream
 from tasks.lift.__main__ import main as lift
-from tests.tasks import phantom_oracle_fixtures as room
+from tests.tasks import phantom_oracle_fixtures
 from tests.tasks.lift_fixtures import results
 
 pytestmark = [pytest.mark.verify, pytest.mark.timeout(3600)]
@@ -22,12 +22,12 @@ def study(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("phantom")
         patch.chdir(root)
-        return room.simulate(root)
+        return phantom_oracle_fixtures.simulate(root)
 
 
 def world(
     root: Path,
-    study: room.Study,
+    study: phantom_oracle_fixtures.Study,
     pool: SliceSet,
     arms: list[str],
     *,
@@ -40,7 +40,7 @@ def world(
         "downstream": OWN["downstream"] | asked,
         "lift": OWN["lift"],
     }
-    room.write_world(root, study, pool, few=few, params=params)
+    phantom_oracle_fixtures.write_world(root, study, pool, few=few, params=params)
     for arm in arms:
         downstream("segment", arm)
 
@@ -57,7 +57,7 @@ def test_fresh_patients_of_the_simulator_help(study, tmp_path, monkeypatch):
     world(tmp_path, study, none, ["real"], few=False)
     many = mean_dice()
     # Few patients' networks spread: three seeds would leave it open what the lift is.
-    world(tmp_path, study, study.fresh, room.ARMS, seeds=(0, 1, 2, 3, 4))
+    world(tmp_path, study, study.fresh, phantom_oracle_fixtures.ARMS, seeds=(0, 1, 2, 3, 4))
     assert many - mean_dice() > 0.05
     lift()
     assert results(tmp_path)["claim"] == {"segment": "helps"}
@@ -66,7 +66,8 @@ def test_fresh_patients_of_the_simulator_help(study, tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["copied", "wrongly_masked"])
 def test_copies_are_no_evidence_and_wrong_outlines_do_not_help(study, tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
-    world(tmp_path, study, getattr(room, kind)(study), room.ARMS)
+    slices = getattr(phantom_oracle_fixtures, kind)(study)
+    world(tmp_path, study, slices, phantom_oracle_fixtures.ARMS)
     lift()
     allowed = {"copied": {"no evidence"}, "wrongly_masked": {"harms", "no evidence"}}[kind]
     assert results(tmp_path)["claim"]["segment"] in allowed
@@ -84,9 +85,9 @@ def test_random_labels_score_at_chance_and_with_a_split_by_slice_far_above(
         "lift": OWN["lift"],
     }
     none = study.fresh.select(np.zeros(0, dtype=int))
-    room.write_world(tmp_path, study, none, few=False, params=params)
+    phantom_oracle_fixtures.write_world(tmp_path, study, none, few=False, params=params)
     for arm in arms:
-        room.write_pool(tmp_path, arm, none)
+        phantom_oracle_fixtures.write_pool(tmp_path, arm, none)
         downstream("classify", arm)
     lift()
     figures = results(tmp_path)["tasks"]["classify"]["auroc"]

@@ -12,7 +12,7 @@ from tasks.common.slice_set import SliceSet, read_slice_set
 from tasks.params.downstream import Downstream
 from tasks.params.teacher import Teacher
 from tasks.pool.__main__ import main as pool
-from tasks.pool.tumor_pasting import paste_tumors, shift
+from tasks.pool.deformed_tumor_pasting import paste_deformed_tumors, shift
 from tasks.schemas.samples import PoolSamples
 from tasks.schemas.teacher import TeacherOpinions
 from tasks.stage.errors import InputError
@@ -246,7 +246,7 @@ def discs(count: int, radius: int, value: float, *, patient: str = "") -> SliceS
 
 def test_pasted_tumours_differ_in_size_and_place_and_stay_in_the_head():
     donors, hosts = discs(3, 6, 0.7), discs(5, 0, 0.0)
-    pasted = paste_tumors(donors, hosts, count=40, rng=np.random.default_rng(0))
+    pasted = paste_deformed_tumors(donors, hosts, count=40, rng=np.random.default_rng(0))
     assert len(pasted) == 40 and set(pasted.table["label"]) == {1}
     area = pasted.masks.sum(axis=(1, 2))
     assert area.min() < 0.75 * np.median(area) and area.max() > 1.3 * np.median(area)
@@ -254,7 +254,7 @@ def test_pasted_tumours_differ_in_size_and_place_and_stay_in_the_head():
     assert (hosts.images[0, 0][np.any(pasted.masks, axis=0) > 0] > -0.9).mean() > 0.97
     centres = np.array([np.argwhere(mask).mean(axis=0) for mask in pasted.masks])
     assert centres.std(axis=0).min() > 2
-    again = paste_tumors(donors, hosts, count=40, rng=np.random.default_rng(0))
+    again = paste_deformed_tumors(donors, hosts, count=40, rng=np.random.default_rng(0))
     assert np.array_equal(pasted.images, again.images)
 
 
@@ -263,12 +263,14 @@ def test_a_tumour_larger_than_every_head_is_not_pasted():
     y, x = np.mgrid[:64, :64]
     small.images[:, 0, (y - 32) ** 2 + (x - 32) ** 2 > 4**2] = -1
     rng = np.random.default_rng(0)
-    assert not len(paste_tumors(discs(2, 20, 0.7), small, count=3, rng=rng))
+    assert not len(paste_deformed_tumors(discs(2, 20, 0.7), small, count=3, rng=rng))
 
 
 def test_no_tumour_is_pasted_into_its_own_patient():
     hosts = discs(5, 0, 0.0, patient="donor")
-    assert not len(paste_tumors(discs(3, 6, 0.7), hosts, count=3, rng=np.random.default_rng(0)))
+    assert not len(
+        paste_deformed_tumors(discs(3, 6, 0.7), hosts, count=3, rng=np.random.default_rng(0))
+    )
 
 
 @pytest.mark.parametrize(("label", "opinion"), [(-1, "none"), (1, "unsure")])
@@ -300,8 +302,8 @@ def test_a_teacher_that_learnt_nothing_has_no_opinion(root, monkeypatch, capsys)
 def test_no_host_or_no_donor_gives_no_slices():
     nothing = discs(3, 6, 0.7).select(np.empty(0, dtype=np.intp))
     rng = np.random.default_rng(0)
-    assert not len(paste_tumors(nothing, discs(3, 0, 0.0), count=5, rng=rng))
-    assert not len(paste_tumors(discs(3, 6, 0.7), nothing, count=5, rng=rng))
+    assert not len(paste_deformed_tumors(nothing, discs(3, 0, 0.0), count=5, rng=rng))
+    assert not len(paste_deformed_tumors(discs(3, 6, 0.7), nothing, count=5, rng=rng))
 
 
 def test_a_shift_moves_whole_pixels_and_fills():

@@ -171,7 +171,10 @@ def test_every_batch_holds_both_labels_equally(workspace: Path) -> None:
     from tasks.common.slice_set import read_slices
 
     examples = to_device(
-        read_slices("0", "train"), read_slices("0", "val"), soften=0.9, device=torch.device("cpu")
+        read_slices("0", "train"),
+        read_slices("0", "val"),
+        mask_peak=0.9,
+        device=torch.device("cpu"),
     )
     x, labels, conditions = examples.random_batch(8, torch.Generator().manual_seed(0))
     assert labels.tolist() == [0, 1] * 4 and conditions is None

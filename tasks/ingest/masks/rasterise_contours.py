@@ -176,8 +176,8 @@ def plane_spacing(
         for length, step in zip(lengths, contours.slice_steps, strict=True)
         if abs(normal @ np.array(step)) > PARALLEL * length
     ]
-    elsewhere = max(parallel, default=None)
-    if elsewhere is None:
+    usual = max(parallel, default=None)
+    if usual is None:
         level = [
             points
             for points in map(grid.coordinates, contours.others)
@@ -185,14 +185,14 @@ def plane_spacing(
         ]
         heights = [plane[0][:, 2].mean() for plane in group_by_plane(level)] if level else []
         others = np.diff(np.array(heights, np.float64))
-        elsewhere = float(np.median(others)) if len(others) else None
-    if elsewhere is None and grid.aligned is not None:
-        elsewhere = image.spacing_mm[grid.aligned]
-    if len(gaps) and (elsewhere is None or gaps[0] <= NEIGHBOURS * elsewhere):
+        usual = float(np.median(others)) if len(others) else None
+    if usual is None and grid.aligned is not None:
+        usual = image.spacing_mm[grid.aligned]
+    if len(gaps) and (usual is None or gaps[0] <= NEIGHBOURS * usual):
         return float(gaps[0])
-    if elsewhere is None:
+    if usual is None:
         raise RejectionError("geometry", "one plane of contours, and nothing says how thick it is")
-    return elsewhere
+    return usual
 
 
 def plane_stacks(

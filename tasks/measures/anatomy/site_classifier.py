@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 FEWEST_PATIENTS = 5  # of a site, at least, to train on it
 FEWEST_UNSEEN = 4  # of a site, at least, to know how often it is taken for another
 FOLDS = 5
-PULL = 0.02  # weight of the expected shares against the squared residuals
+PRIOR_WEIGHT = 0.02  # weight of the expected shares against the squared residuals
 
 
 class SiteClassifier:
@@ -48,8 +48,8 @@ class SiteClassifier:
 
     def assign(self, features: Floats) -> Floats:
         """Return the probability (N,S) of each site."""
-        found: Floats = self.model.predict_proba(features)
-        return found
+        probabilities: Floats = self.model.predict_proba(features)
+        return probabilities
 
 
 def build_classifier() -> "Pipeline":
@@ -100,33 +100,33 @@ def site_shares(names: list[str], sites: pd.Series) -> Floats:
     return shares
 
 
-def confusion(found: Floats, names: list[str], sites: pd.Series) -> Floats:
+def confusion(probabilities: Floats, names: list[str], sites: pd.Series) -> Floats:
     """Return the mean probabilities (S,S) for slices of each true site, in rows.
 
-    `found` (N,S) are the probabilities of the slices. The row of a site without slices is NaN.
+    `probabilities` (N,S) are those of the slices. The row of a site without slices is NaN.
     """
-    rows = [found[(sites == name).to_numpy()] for name in names]
+    rows = [probabilities[(sites == name).to_numpy()] for name in names]
     return np.stack([row.mean(axis=0) if len(row) else np.full(len(names), np.nan) for row in rows])
 
 
-def coverage(found: Floats, errors: Floats, expected: Floats) -> float:
+def coverage(probabilities: Floats, confusions: Floats, expected: Floats) -> float:
     """Compute the smallest ratio of a site's share among slices to its expected share.
 
     It is 1 when every site is as frequent as expected, near 0 when one is missing.
 
     Args:
-        found: probabilities (N,S) of the slices; rows of unknown sites (NaN) do not count.
-        errors: of `confusion`.
+        probabilities: (N,S) of the slices; rows of unknown sites (NaN) do not count.
+        confusions: (S,S) of `confusion`.
         expected: shares (S,); sites of which none is expected do not count.
 
     Returns:
-        NaN without slices, or where a site's errors are not known.
+        NaN without slices, or where a site's confusions are not known.
     """
-    found = found[np.isfinite(found).all(axis=1)]
-    if not len(found) or not np.isfinite(errors).all():
+    probabilities = probabilities[np.isfinite(probabilities).all(axis=1)]
+    if not len(probabilities) or not np.isfinite(confusions).all():
         return float("nan")
-    one = np.ones(len(expected))
-    system = np.vstack([errors.T, np.sqrt(PULL) * np.diag(one), 10 * one])  # they sum to 1
-    target = np.concatenate([found.mean(axis=0), np.sqrt(PULL) * expected, [10]])
+    one, prior = np.ones(len(expected)), np.sqrt(PRIOR_WEIGHT)
+    system = np.vstack([confusions.T, prior * np.diag(one), 10 * one])  # shares sum to 1
+    target = np.concatenate([probabilities.mean(axis=0), prior * expected, [10]])
     shares, _ = nnls(system, target)
     return float((shares[expected > 0] / expected[expected > 0]).min())

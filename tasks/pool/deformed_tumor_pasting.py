@@ -39,7 +39,7 @@ class Tumor:
     mask: Mask
 
 
-def paste_tumors(
+def paste_deformed_tumors(
     donors: SliceSet, hosts: SliceSet, *, count: int, rng: np.random.Generator
 ) -> SliceSet:
     """Paste one tumour into each of `count` hosts.

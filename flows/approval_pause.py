@@ -64,7 +64,7 @@ def ask_person(
 
 
 def resume_run() -> None:
-    """Set the run to running: past its deadline, the server would let it only fail."""
+    """Set the run's state to running; after its deadline the server would otherwise fail it."""
     context = FlowRunContext.get()
     assert context is not None and context.flow_run is not None
     with get_client(sync_client=True) as client:

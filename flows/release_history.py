@@ -32,7 +32,7 @@ ROLES: Final = {
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """What a version was made of, as its files at its tag tell.
+    """What a version was made of, read from the files at its tag.
 
     `partitions` maps each fold to the partition of each patient. `figures` are texts by name, in
     the order of the table; `params` are the leaf values of `params.yaml`.
@@ -72,7 +72,7 @@ def read_record(version: str) -> VersionRecord:
 
 
 def read_partitions(parquet: bytes, folds: list[str]) -> dict[str, dict[str, str]]:
-    """Read the partition of each patient of each fold from `slices.parquet`; unused ones are not.
+    """Read each patient's partition in each fold from `slices.parquet`, without unused patients.
 
     Raises:
         InputError: the table has no such fold.

@@ -33,7 +33,7 @@ class ReaderScores(BaseModel):
 
 
 def choose_by_readers(name: str, *, apply: bool) -> None:
-    """Print the trials that readers compared, the best first; write its values where asked for.
+    """Print the trials that readers compared, the best first; write the best values if asked to.
 
     Raises:
         InputError: when there is no such search, or no readers compared its generators.

@@ -25,8 +25,8 @@ def flagged_hashes(review: Review) -> set[str]:
 def exclude_flagged(candidate: ReleaseCandidate, review: Review) -> ReleaseCandidate:
     """Return the candidate without the slices that readers flagged.
 
-    They are no longer accepted, with the reason `flagged`; where there are any, the digest is
-    another, so that an approval of the whole set does not hold for what is left.
+    Flagged slices lose `accepted`, with the reason `flagged`. The candidate's digest then changes,
+    so that an approval of the whole set does not hold for the rest.
     """
     hashes = flagged_hashes(review)
     accepted_rows = np.flatnonzero(candidate.samples["accepted"]) if hashes else ()

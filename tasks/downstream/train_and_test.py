@@ -150,7 +150,7 @@ def train_and_test(
 def training_batches(
     arm: Arm, fold: FoldSlices, training: TaskTraining, key: tuple[int, ...], device: torch.device
 ) -> Iterator[Batch]:
-    """Yield the batches of an arm: half from each of its two sources, or both halves from its one.
+    """Yield the batches of an arm: half real and half added slices, or all from its only source.
 
     Order and augmentation depend on the seed and the fold alone, never on the arm.
     """

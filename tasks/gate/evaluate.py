@@ -172,10 +172,10 @@ def evaluate(
 
 
 def near_copies_to_count(n: int, real: int) -> int:
-    """Return up to how many near-copies are counted: more when the set exceeds the training set.
+    """Return up to how many near-copies of a slice are counted, among n slices.
 
-    With fewer than four times the quotient of the sizes, a slice may well have no near-copy in a
-    subset.
+    `NearDuplicates.share_of` assumes that a slice with that many has one in every subset of the
+    training set's size (`real`). That is nearly true from 4 n / real on; 64 bound the memory.
     """
     return (
         memorisation.MOST_COUNTED

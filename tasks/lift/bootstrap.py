@@ -121,7 +121,8 @@ def estimate_metric(metric: PatientMetric, resampling: Resampling) -> Estimate |
     tops, bottoms = metric.weighted_sums(resampling.patients)  # (B,R)
     replicates = tops.sum(axis=1) / bottoms.sum(axis=1)
     slopes = (tops - replicates[:, None] * bottoms) / bottoms.sum(axis=1)[:, None]  # (B,R)
-    # Pairs of one patient's slices, and bins of few slices, weigh more in a replicate than they do.
+    # The mean over replicates differs from the value: pairs of slices of one patient count with the
+    # square of the patient's weight, and calibration errors of small bins do not average out.
     replicates += value - replicates.mean()
     # The value's derivative by each run's weight.
     slope = (top - value * bottom)[0] / bottom.sum()  # (R,)

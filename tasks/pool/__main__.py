@@ -143,7 +143,7 @@ def build_unlabelled_arm(name: str, counts: dict[str, int], config: Pool) -> dic
     """Make the added slices of an arm from each fold's training slices without outlines.
 
     None where they come from fewer than `pool.min_images` different slices, as with synthetic ones:
-    a crippled rival is no rival.
+    to beat an arm of a few repeated slices would prove nothing.
 
     Args:
         name: of the source.

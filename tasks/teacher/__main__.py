@@ -32,7 +32,7 @@ from tasks.training.fit import Batch, fit, predict_probabilities
 OUTPUT = Path("data/teacher")
 WEIGHTS_STREAM, AUGMENTATION_STREAM = 0, 1
 THRESHOLD = 0.5
-LEAST_DICE = 0.2  # on validation slices: what finds less has no opinion to ask for
+LEAST_DICE = 0.2  # on validation slices; below it the networks' opinion is not used
 Masks = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
@@ -113,7 +113,7 @@ def teach(
     bf16: bool,
     device: torch.device,
 ) -> tuple[Floats, list[float]]:
-    """Train the networks one after another and ask each.
+    """Train the networks one after another, and apply each to the slices without outlines.
 
     Returns:
         Probabilities (K,N,H,W) of K networks for N slices without outlines, and each network's Dice
@@ -197,7 +197,7 @@ def form_opinions(probability: Floats, slices: SliceSet, config: Teacher) -> pd.
         return TeacherOpinions.empty()
     mean, mask = probability.mean(axis=0), mean_mask(probability)
     area = mask.sum(axis=(1, 2))
-    # Of every network: one that sees a tumour is enough for doubt.
+    # The largest of all networks: one network that sees a tumour is enough for doubt.
     largest = probability.max(axis=(0, 2, 3))
     inside = np.where(mask, mean, 0).sum(axis=(1, 2)) / np.maximum(area, 1)
     agreement = mean_pairwise_dice(probability >= THRESHOLD)

@@ -26,10 +26,10 @@ def nonfinite_metric(row: HistoryRow) -> str:
 
 
 def checkpoint_rank(row: HistoryRow, *, loss: Loss = "logistic") -> tuple[bool, float]:
-    """Return the sort key of a checkpoint; the best one has the smallest.
+    """Return the sort key of a checkpoint: whether it collapsed, then its mean Fréchet ratio.
 
-    It is the mean Fréchet ratio; where none was measured, the latest row is best. A collapsed
-    checkpoint comes after every one that is not, however small its ratio.
+    The checkpoint with the smallest key is the best, so a collapsed one is worse than every other
+    one. Without a measured ratio the key is minus the step, and the latest checkpoint is the best.
     """
     if not row:
         return True, math.inf

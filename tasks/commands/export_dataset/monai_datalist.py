@@ -2,8 +2,8 @@
 
 `monai.data.load_decathlon_datalist(DIR/dataset.json)` reads it. `fold` of a real slice is its
 patient's fold, as MONAI's Auto3DSeg divides training and validation; that of a synthetic slice is
--1, which no one validates on, so it always trains. All items have the same keys, or a DataLoader
-could not join them to a batch.
+-1, on which no fold validates, so it always trains. All items have the same keys, because a
+DataLoader joins items to a batch key by key.
 """
 
 import shutil

@@ -1,7 +1,7 @@
 """Choose the slices of a reader study: as many real as synthetic ones, of the same labels.
 
-Real slices are of validation patients, whom the generator never trained on: beside its own training
-slices a reader could not be told apart from a memory of them. Test patients are never shown.
+Real slices are of validation patients, whom the generator never trained on: beside its training
+slices, a generator that copies them would look as real as they do. Test patients are never shown.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class StudySlice:
     Attributes:
         row: in `data/slices`, in `data/synthetic/FOLD`, or among the slices of a trial's generator.
         cluster: the patient, or the slice itself where it is synthetic.
-        trial: of a search, whose generator drew the slice; None otherwise.
+        trial: of a search, whose generator made the slice; None otherwise.
     """
 
     origin: Origin

@@ -5,25 +5,17 @@ DVC alone caches, so that `dvc repro` has nothing to do after a flow, nor a flow
 """
 
 import os
-import queue
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from graphlib import TopologicalSorter
-from pathlib import Path
 from typing import Any, Literal
 
 import httpx
 import typer
-from prefect import Task, flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.futures import PrefectFuture
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows import approval, approval_pause, dvc_locks, prefect_artifacts, preflight, summary
-from flows.dvc_graph import Plan, Stage, print_to_stderr, read_plan, sort_lock
-from flows.dvc_runner import DvcRunner
+from flows import approval, approval_pause, prefect_artifacts, preflight, summary
+from flows.clone_lock import exclusive_run, wait_for_other_run
+from flows.dvc_graph import print_to_stderr, read_plan, sort_lock
 from flows.entry_point import (
     DONE,
     OTHER,
@@ -33,25 +25,10 @@ from flows.entry_point import (
     print_error,
     run_command,
 )
-from flows.gpu_slots import ensure_gpu_limit, hold_gpu_slot, prefect_run_name
-from flows.prefect_gpu_slots import GPU
 from flows.prefect_server import ensure_server
-from flows.run_failure import ENDED, StageFailed, hide_tracebacks
-from flows.waiting import FileLock, is_locked, local_time, wait_until, waiting_message
+from flows.run_failure import StageFailed, hide_tracebacks
+from flows.stage_runs import run_changed_stages
 from tasks.stage.errors import WRONG_INPUT, InputError
-
-RUN_LOCK = Path(".locks/run")
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def run_dvc_stage(stage: Stage, runner: DvcRunner) -> None:
-    """Run one stage through DVC; a stage with the tag `gpu` waits for a slot of that limit."""
-    logger = get_run_logger()
-    slot: AbstractContextManager[None] = nullcontext()
-    if GPU in stage.options.tags:
-        slot = hold_gpu_slot(logger.info, runner.ended)
-    with slot:
-        runner.repro(stage.address, logger.info)
 
 
 @flow(name="auglift", persist_result=False)
@@ -130,110 +107,6 @@ def closing_line(verdict: summary.Summary) -> str:
     """Return the verdict, and what to do where the release waits for a person."""
     waiting = approval.find_open_decision()
     return f"{verdict.line} {waiting.line}" if waiting else verdict.line
-
-
-@contextmanager
-def exclusive_run(say: Callable[[str], None]) -> Iterator[None]:
-    """Wait until no other flow runs in this clone, then hold the clone.
-
-    What a killed flow left in DVC's list of paths in use is removed.
-    """
-    lock = FileLock(RUN_LOCK)
-
-    def attempt() -> str | None:
-        if lock.acquire(f"run {prefect_run_name()} since {local_time()}"):
-            return None
-        return waiting_message("this clone", [lock.read_holder()])
-
-    wait_until(attempt, say, threading.Event())
-    try:
-        dvc_locks.drop_dead_entries(Path())
-        yield
-    finally:
-        lock.release()
-
-
-def wait_for_other_run(say: Callable[[str], None]) -> None:
-    """Wait until no flow runs in this clone, without holding the clone."""
-
-    def attempt() -> str | None:
-        if is_locked(RUN_LOCK):
-            return waiting_message("this clone", [FileLock(RUN_LOCK).read_holder()])
-        return None
-
-    wait_until(attempt, say, threading.Event())
-
-
-def run_changed_stages(plan: Plan, workers: int) -> None:
-    """Run the changed stages, each as soon as its inputs are ready.
-
-    After a failure no further stage is started; stages that run may end.
-
-    Raises:
-        StageFailed: for the first failure.
-    """
-    changed = {stage.address: stage for stage in plan.changed}
-    if any(GPU in stage.options.tags for stage in plan.changed):
-        ensure_gpu_limit()
-    sorter = TopologicalSorter({a: stage.needs & changed.keys() for a, stage in changed.items()})
-    sorter.prepare()
-    ready: list[str] = []
-    futures: dict[str, PrefectFuture[None]] = {}
-    ended: queue.Queue[str] = queue.Queue()
-    failures: list[str] = []
-    running = 0
-    runner = DvcRunner()
-    try:
-        while sorter.is_active():
-            ready += sorter.get_ready()
-            while ready and running < workers and not failures:
-                stage = changed[ready.pop(0)]
-                parents = [futures[address] for address in stage.needs & changed.keys()]
-                future = stage_task(stage).submit(
-                    stage, runner, wait_for=parents, return_state=False
-                )
-                future.add_done_callback(completion_callback(ended, stage.address))
-                futures[stage.address] = future
-                running += 1
-            if running == 0:
-                break
-            address = ended.get()
-            running -= 1
-            futures[address].wait()
-            if futures[address].state.is_completed():
-                sorter.done(address)
-            else:
-                failures.append(address)
-    finally:
-        runner.end()
-    for address in failures:
-        futures[address].result()
-
-
-def completion_callback(
-    ended: "queue.Queue[str]", address: str
-) -> Callable[[PrefectFuture[Any]], None]:
-    """Return a callback that puts a stage's address on the queue when the stage ends."""
-    return lambda _: ended.put(address)
-
-
-def stage_task(stage: Stage) -> Task[[Stage, DvcRunner], None]:
-    """Return the Prefect task of a stage, with the options of its `meta: {prefect: ...}`."""
-    options = stage.options
-    return run_dvc_stage.with_options(
-        name=stage.address.partition("@")[0],
-        task_run_name=stage.address,
-        tags=options.tags,
-        retries=options.retries,
-        retry_delay_seconds=options.retry_delay_seconds,
-        retry_condition_fn=should_retry,
-    )
-
-
-def should_retry(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Check whether a retry may help: not after wrong input, nor when the run was ended."""
-    failure = state.result(raise_on_failure=False)
-    return not (isinstance(failure, StageFailed) and failure.code in (WRONG_INPUT, ENDED))
 
 
 def run_pipeline(workers: int = 0) -> int:

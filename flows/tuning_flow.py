@@ -22,14 +22,15 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from flows import preflight, tuning_results
+from flows.clone_lock import exclusive_run
 from flows.dvc_graph import Plan, read_plan, sort_lock
 from flows.dvc_runner import DvcRunner
 from flows.entry_point import DONE, OTHER, end_on_sigterm, print_error
 from flows.gpu_slots import ensure_gpu_limit, hold_gpu_slot
-from flows.pipeline import completion_callback, exclusive_run, run_changed_stages
 from flows.prefect_server import ensure_server
 from flows.run_failure import StageFailed, hide_tracebacks
 from flows.search_space import invalid_reason
+from flows.stage_runs import completion_callback, run_changed_stages
 from flows.trial_clones import TrialClones, check_commit, values_hash, write_params
 from flows.tuning_study import Search, enqueue_first, open_study, requeue_unfinished, trial_param
 from flows.tuning_trial import TrialJob, TrialOutcome, train_trial

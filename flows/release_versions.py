@@ -57,7 +57,7 @@ def tag_release(version: str) -> list[str]:
     make_tags(version, summary, sums)
     registration = registration_tag(version)
     branch = git_output("rev-parse", "--abbrev-ref", "HEAD")
-    warning = "warning: the data hold patients' slices; only people of the house may have access"
+    warning = "warning: holds patients' slices; only people of your institution may have access"
     return [
         *([warning] if summary.get("real_slices") else []),
         f"{version}: {summary['slices']} synthetic slices"

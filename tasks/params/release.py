@@ -35,7 +35,7 @@ class Release(Section):
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$", description="of the data set")
     contents: Literal["synthetic", "augmented"] = Field(
         "synthetic",
-        description="augmented: the real training slices as well, for use inside the house",
+        description="augmented: the real training slices as well, for use inside your institution",
     )
     fold: int | str | None = Field(
         None,
@@ -66,7 +66,7 @@ class Release(Section):
         description="where the data-protection impact assessment lies, for the data card",
     )
     smallest_cell: int = Field(
-        5, ge=1, description="counts of fewer patients are not shown in the data card"
+        5, ge=1, description="counts of fewer patients are not shown in data card and report"
     )
     min_patients_of_generator: int = Field(
         10,

@@ -83,6 +83,9 @@ def main() -> None:
                 contents = contents + release_contents.training_slices(augmented_fold)
                 patients = release_contents.read_patients(augmented_fold)
                 summary["real_slices"] = int((contents.table["origin"] == REAL).sum())
+                summary["left_out_synthetic"] = release_contents.count_synthetic_at_source(
+                    augmented_fold
+                )
                 summary["fold"] = augmented_fold
             write_release(folder, contents, patients, settings=settings, stats=stats, digest=digest)
             text = data_card.render_data_card(
@@ -104,7 +107,7 @@ def describe_outcome(blocking: list[str], summary: dict[str, Any]) -> str:
     if summary["contents"] == "augmented":
         words += (
             f" and {summary['real_slices']} real ones of the patients who train in fold"
-            f" {summary['fold']}: for use inside the house"
+            f" {summary['fold']}: for use inside your institution"
         )
     return words
 

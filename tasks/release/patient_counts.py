@@ -1,24 +1,25 @@
-"""Count the patients behind a release for its data card, without cells so small that they tell.
-
-A count from 1 to `release.smallest_cell` - 1 is shown as `<5` only; so is a count from which such
-a one could be computed (19 of 20 patients with tumour means one without).
-"""
+"""Count the patients behind a release for its data card, without cells so small that they tell."""
 
 from dataclasses import dataclass
 
 import pandas as pd
 
+from tasks.common import small_cells
 from tasks.release.release_contents import read_patients
 
 
 @dataclass(frozen=True)
 class PartitionCounts:
-    """Patients of one partition of a fold, as they may be shown."""
+    """Patients of one partition of a fold, as they may be shown.
+
+    `unknown` are those without a tumour slice of whose slices some have no label.
+    """
 
     fold: str
     partition: str
     patients: str
     with_tumour: str
+    unknown: str
 
 
 def count_patients(folds: list[str], smallest_cell: int) -> list[PartitionCounts]:
@@ -32,17 +33,18 @@ def count_patients(folds: list[str], smallest_cell: int) -> list[PartitionCounts
     ]
 
 
-def show_counts(patients: pd.DataFrame, smallest_cell: int) -> tuple[str, str]:
-    """Return the number of patients, and of those with a tumour slice, or words instead."""
+def show_counts(patients: pd.DataFrame, smallest_cell: int) -> tuple[str, str, str]:
+    """Return the number of patients, with a tumour slice, and with unknown labels, or words.
+
+    Patients whose labels are hidden (`slices.unlabelled_patients`) are not without tumour.
+    """
     total = len(patients)
     tumour = int((patients["tumor_slices"] > 0).sum())
-    if is_small(total, smallest_cell):
-        return f"<{smallest_cell}", "not shown"
-    if is_small(total - tumour, smallest_cell):
-        return str(total), "not shown"
-    return str(total), f"<{smallest_cell}" if is_small(tumour, smallest_cell) else str(tumour)
-
-
-def is_small(count: int, smallest_cell: int) -> bool:
-    """Check whether a count of patients is too small to be shown; 0 tells of nobody."""
-    return 0 < count < smallest_cell
+    unlabelled = patients.get("unlabelled_slices", pd.Series(0, index=patients.index))
+    unknown = int(((patients["tumor_slices"] == 0) & (unlabelled > 0)).sum())
+    if small_cells.is_small(total, smallest_cell):
+        return f"<{smallest_cell}", small_cells.HIDDEN, small_cells.HIDDEN
+    ((shown_tumour, shown_unknown, _),) = small_cells.show_counts(
+        [[tumour, unknown, total - tumour - unknown]], smallest_cell
+    )
+    return str(total), shown_tumour, shown_unknown

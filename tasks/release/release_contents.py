@@ -1,7 +1,9 @@
 """Collect the slices of a release in one set: accepted synthetic slices, and real training slices.
 
 The table's `origin` is `synthetic` or `real`. Real slices are only those of patients that train in
-one fold: a patient who validates or tests there is never among what is to be trained on.
+one fold: a patient who validates or tests there is never among what is to be trained on. Slices
+that were synthetic at their source (`ingest.allow_synthetic`) are neither: no patient's, and not
+judged by the gate. They are left out.
 """
 
 import hashlib
@@ -99,6 +101,7 @@ def training_slices(fold: str) -> ReleaseContents:
     """
     slices = read_slices(fold, "train")
     check_no_held_out_pixels(slices, fold)
+    slices = slices.select(~synthetic_at_source(slices.table))
     table = slices.table
     session = table["session"].fillna("") if "session" in table else pd.Series("", table.index)
     known = table["mask_known"] if "mask_known" in table else pd.Series(True, index=table.index)
@@ -122,6 +125,18 @@ def training_slices(fold: str) -> ReleaseContents:
             }
         ),
     )
+
+
+def synthetic_at_source(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return which slices (N,) were marked as synthetic when they were ingested."""
+    if "synthetic" not in table:
+        return np.zeros(len(table), dtype=bool)
+    return table["synthetic"].to_numpy(dtype=bool)
+
+
+def count_synthetic_at_source(fold: str) -> int:
+    """Count the training slices of a fold that were synthetic at their source."""
+    return int(synthetic_at_source(read_slices(fold, "train").table).sum())
 
 
 def check_no_held_out_pixels(training: SliceSet, fold: str) -> None:
@@ -154,6 +169,7 @@ def slice_digests(slices: SliceSet) -> list[bytes]:
 def read_patients(fold: str) -> pd.DataFrame:
     """Tabulate every real patient (`subject`) with the partition in a fold and its slices."""
     table = read_slice_set(SLICES, "slices.parquet").table
+    table = table[~synthetic_at_source(table)]
     grouped = table.groupby("subject", sort=True)
     return pd.DataFrame(
         {
@@ -162,6 +178,7 @@ def read_patients(fold: str) -> pd.DataFrame:
             ),
             "slices": grouped.size(),
             "tumor_slices": grouped["label"].agg(lambda labels: int((labels == 1).sum())),
+            "unlabelled_slices": grouped["label"].agg(lambda labels: int((labels == -1).sum())),
         }
     ).reset_index()
 

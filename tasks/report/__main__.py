@@ -38,6 +38,7 @@ def main() -> None:
     tree = params.load_params()
     folds = [str(fold) for fold in params.read_key("slices.folds")]
     batches = params.read_section(Data).batches
+    smallest_cell = int(params.read_key("release.smallest_cell"))
     review = read_review()
     candidate = exclude_flagged(read_candidate(folds), review)
     real = read_slice_set(SLICES, "slices.parquet")
@@ -66,18 +67,19 @@ def main() -> None:
         readers=reader_section.reader_sections(review, candidate),
         trainings=[read_training(fold) for fold in folds],
         source=params.read_key("synthetic.source"),
-        batches=cohort_tables.batch_table(manifests),
+        batches=cohort_tables.batch_table(manifests, smallest_cell),
         matching=cohort_tables.matching_table(stats.get("matching", {})),
         cohort=[
             table
             for fold in folds
             for table in (
                 cohort_tables.partition_table(
-                    real.table, fold, stats.get("unused_patients", {}).get(fold, 0)
+                    real.table, fold, stats.get("unused_patients", {}).get(fold, 0), smallest_cell
                 ),
-                cohort_tables.site_table(real.table, fold),
+                cohort_tables.site_table(real.table, fold, smallest_cell),
             )
         ],
+        smallest_cell=smallest_cell,
         left_out=cohort_tables.skipped_table(stats.get("skipped", [])),
         rejected=cohort_tables.rejected_table(rejected),
         stats=stats,

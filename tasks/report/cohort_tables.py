@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from tasks.common import small_cells
 from tasks.report import wording
 
 PARTITIONS = {"train": "training", "val": "validation", "test": "test"}
@@ -30,41 +31,76 @@ class PageTable:
         return "words" if wordy else "figures"
 
 
-def partition_table(slices: pd.DataFrame, fold: str, not_drawn: int) -> PageTable:
-    """Count patients and slices of each partition of a fold, and patients who were not drawn."""
+def partition_table(
+    slices: pd.DataFrame, fold: str, not_drawn: int, smallest_cell: int = 1
+) -> PageTable:
+    """Count patients and slices of each partition of a fold, and patients who were not drawn.
+
+    What was synthetic at its source is no patient's and has a row of its own. Of fewer patients
+    than `smallest_cell` neither they nor their slices are counted.
+    """
     heads = ["", "patients", "slices", "with tumour", "without", "unlabelled"]
-    rows = []
-    for partition, word in PARTITIONS.items():
-        part = slices[slices[f"partition_{fold}"] == partition]
-        counts = [int((part["label"] == label).sum()) for label in (1, 0, -1)]
-        rows.append([word, *map(str, [part["subject"].nunique(), len(part), *counts])])
+    synthetic = slices.get("synthetic", pd.Series(False, index=slices.index)).astype(bool)
+    parts = [
+        slices[(slices[f"partition_{fold}"] == partition) & ~synthetic] for partition in PARTITIONS
+    ]
+    patients = [part["subject"].nunique() for part in parts]
+    shown = small_cells.show_counts([[n] for n in [*patients, not_drawn]], smallest_cell)
+    rows = [
+        [word, count, *hide_with(count, slice_counts(part))]
+        for word, (count,), part in zip(PARTITIONS.values(), shown[:-1], parts, strict=True)
+    ]
     if not_drawn:
-        rows.append(["not drawn, unseen", str(not_drawn), "0", "0", "0", "0"])
+        rows.append(["not drawn, unseen", *shown[-1], "0", "0", "0", "0"])
+    train = slices[(slices[f"partition_{fold}"] == "train") & synthetic]
+    if len(train):
+        rows.append(["synthetic at source, training", "0", *slice_counts(train)])
     return PageTable(f"Partitions of fold {fold}", heads, rows)
 
 
-def site_table(slices: pd.DataFrame, fold: str) -> PageTable:
+def slice_counts(part: pd.DataFrame) -> list[str]:
+    """Count slices: all, with tumour, without, unlabelled."""
+    return [str(len(part)), *(str(int((part["label"] == label).sum())) for label in (1, 0, -1))]
+
+
+def hide_with(patients: str, counts: list[str]) -> list[str]:
+    """Hide what belongs to patients whose number is hidden."""
+    return counts if patients.isdecimal() else [small_cells.HIDDEN] * len(counts)
+
+
+def site_table(slices: pd.DataFrame, fold: str, smallest_cell: int = 1) -> PageTable:
     """Count the patients of each site in each partition of a fold."""
     column = f"partition_{fold}"
     patients = slices[slices[column] != "unused"].drop_duplicates("subject")
-    rows = []
-    for site in sorted(patients["site"].unique()):
-        of_site = patients[patients["site"] == site][column]
-        counts = [str(int((of_site == partition).sum())) for partition in PARTITIONS]
-        rows.append([str(site), *counts])
+    sites = sorted(patients["site"].unique())
+    counts = [
+        [
+            int(((patients["site"] == site) & (patients[column] == partition)).sum())
+            for partition in PARTITIONS
+        ]
+        for site in sites
+    ]
+    rows = [
+        [str(site), *shown]
+        for site, shown in zip(sites, small_cells.show_counts(counts, smallest_cell), strict=True)
+    ]
     return PageTable(f"Patients per site, fold {fold}", ["site", *PARTITIONS.values()], rows)
 
 
-def batch_table(manifests: dict[str, pd.DataFrame]) -> PageTable:
-    """Summarise what was read of each batch."""
+def batch_table(manifests: dict[str, pd.DataFrame], smallest_cell: int = 1) -> PageTable:
+    """Summarise what was read of each batch; of a small one, only that there was something."""
     heads = ["batch", "patients", "volumes", "modality", "format", "masks"]
+    counts = [[manifest["subject"].nunique()] for manifest in manifests.values()]
+    shown = small_cells.show_counts(counts, smallest_cell)
     rows = [
         [
-            batch, str(manifest["subject"].nunique()), str(len(manifest)),
-            count_values(manifest["modality"]), count_values(manifest["source_format"]),
-            count_values(manifest["mask_status"]),
+            batch, patients,
+            *hide_with(patients, [
+                str(len(manifest)), count_values(manifest["modality"]),
+                count_values(manifest["source_format"]), count_values(manifest["mask_status"]),
+            ]),
         ]
-        for batch, manifest in manifests.items()
+        for (batch, manifest), (patients,) in zip(manifests.items(), shown, strict=True)
     ]  # fmt: skip
     return PageTable("What was read", heads, rows)
 

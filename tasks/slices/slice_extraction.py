@@ -86,6 +86,7 @@ def tabulate_slices(
             "tumor_area_mm2": tumor_area_mm2,
             "label": label,
             "mask_known": session.mask_row is not None,
+            "synthetic": session.synthetic,
             "patient_known": bool(first.get("patient_known", True)),
             "tumor": tumor,
         }

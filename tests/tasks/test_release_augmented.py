@@ -168,3 +168,27 @@ def test_another_fold_may_be_chosen_and_a_missing_one_is_one_clear_line(tmp_path
     set_release(tmp_path, fold=7)
     with pytest.raises(InputError, match=r"release\.fold is 7: there are only the folds 0, 1"):
         release(tmp_path)
+
+
+def test_what_was_synthetic_at_its_source_is_neither_a_patients_nor_released(
+    tmp_path: Path,
+) -> None:
+    augmented_run(tmp_path)
+    path = tmp_path / "data/slices/slices.parquet"
+    table = pd.read_parquet(path)
+    foreign = table.loc[table["partition_0"] == "train", "subject"].iloc[0]
+    table["synthetic"] = table["subject"] == foreign
+    table.to_parquet(path)
+    release(tmp_path)
+    released = tmp_path / "data/release"
+    assert foreign not in set(pd.read_csv(released / "slices.csv")["subject"])
+    assert foreign not in set(pd.read_csv(released / "patients.csv")["subject"])
+    assert not list(released.rglob(f"*{foreign}*"))
+    card = (released / "DATACARD.md").read_text()
+    assert "4 training slices were marked as synthetic at their source" in card
+    assert "| 0 | train | 11 |" in card  # of 12 subjects
+
+
+def test_texts_of_an_augmented_release_say_where_it_may_be_used(root: Path) -> None:
+    for name in ("DATACARD.md", "bids/README.md"):
+        assert "for use inside your institution" in (root / "data/release" / name).read_text()

@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tasks.release.patient_counts import show_counts
 from tests.tasks.augmented_fixtures import set_release
 from tests.tasks.fake_run import Run, write
 from tests.tasks.test_release import release
@@ -66,13 +65,12 @@ def test_patients_are_counted_by_partition_without_small_cells(root: Path) -> No
     assert "| 0 | test | 6 | 6 |" in card
 
 
-@pytest.mark.parametrize("tumour", range(21))
-def test_no_shown_count_lets_a_small_one_be_computed(tumour: int) -> None:
-    patients = pd.DataFrame({"tumor_slices": [1] * tumour + [0] * (20 - tumour)})
-    total, shown = show_counts(patients, 5)
-    assert total == "20"
-    if shown.isdecimal():
-        for cell in (int(shown), 20 - int(shown)):
-            assert cell == 0 or cell >= 5
-    else:
-        assert 0 < tumour < 5 or 0 < 20 - tumour < 5
+def test_patients_whose_labels_are_hidden_are_not_counted_as_without_tumour(root: Path) -> None:
+    path = root / "data/slices/slices.parquet"
+    table = pd.read_parquet(path)
+    train = table.loc[table["partition_0"] == "train", "subject"].unique()  # 12 of them
+    table.loc[table["subject"].isin(train[:6]), "label"] = -1
+    table.to_parquet(path)
+    card = card_of(root)
+    assert "| fold | partition | patients | with tumour slices | not known |" in card
+    assert "| 0 | train | 12 | 6 | 6 |" in card

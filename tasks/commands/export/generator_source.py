@@ -85,7 +85,7 @@ def read_trained_info(folder: Path) -> GeneratorInfo:
 def count_training_patients(folder: Path) -> int | None:
     """Count the patients that the generator in `data/gan/FOLD` learnt from; None: not known.
 
-    It learns from labelled slices only.
+    It learns from labelled slices only; what was synthetic at its source is no patient's.
     """
     table = folder.parents[1] / "slices/slices.parquet"
     if not table.exists():
@@ -96,6 +96,8 @@ def count_training_patients(folder: Path) -> int | None:
         if column not in slices:
             raise ValueError(f"no column {column}")
     learnt = (slices[column] == "train") & (slices["label"] >= 0)
+    if "synthetic" in slices:
+        learnt &= ~slices["synthetic"].astype(bool)
     return int(slices.loc[learnt, "subject"].nunique())
 
 

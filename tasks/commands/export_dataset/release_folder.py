@@ -56,8 +56,8 @@ class ReleaseFolder:
         """What the data set is, in two sentences that go with every copy."""
         if self.augmented:
             return (
-                "Slices of patients (pseudonymised, not anonymous: for use inside the house) and"
-                " SYNTHETIC slices drawn by auglift."
+                "Slices of patients (pseudonymised, not anonymous: for use inside your institution)"
+                " and SYNTHETIC slices drawn by auglift."
             )
         return "SYNTHETIC slices drawn by auglift; none shows a person."
 

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from flows.approval_commands import EXIT_CODES, approve, refuse
-from flows.entry_point import Workers, run_app
+from flows.entry_point import run_app
 from flows.release_commands import app as release_app
+from flows.run_command import RUN_EXAMPLES, run
 from flows.tune import tune
 
 app = typer.Typer(
@@ -18,18 +19,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command(epilog=RUN_EXAMPLES)(run)
 app.command()(tune)
 app.command(epilog=EXIT_CODES)(approve)
 app.command(epilog=EXIT_CODES)(refuse)
 app.add_typer(release_app, name="release")
-
-
-@app.command()
-def run(workers: Workers = 0) -> None:
-    """Run what changed in the pipeline, as a Prefect flow."""
-    from flows.pipeline import run_pipeline
-
-    raise typer.Exit(run_pipeline(workers))
 
 
 @app.command()

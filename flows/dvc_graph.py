@@ -5,11 +5,11 @@ This is the only module that imports `dvc.repo`, which is not a public API of DV
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
@@ -19,9 +19,15 @@ from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.utils.serialize import dumps_yaml, load_yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flows import dvc_params
 from flows.dvc_locks import drop_dead_entries, lock_holder, parse_busy_message, wait_for_others
 from flows.waiting import wait_until
+from tasks.params import SECTIONS, did_you_mean
 from tasks.stage.errors import InputError
+
+dvc_params.override_params()
+MAX_REASONS = 4
+CORES = rf"^(all|({'|'.join(SECTIONS)})\.[\w.]+)$"
 
 
 class TaskOptions(BaseModel):
@@ -31,16 +37,24 @@ class TaskOptions(BaseModel):
     tags: frozenset[str] = frozenset()
     retries: int = Field(default=0, ge=0, le=10)
     retry_delay_seconds: float = Field(default=10, ge=0)
+    timeout_seconds: float | None = Field(default=None, gt=0)  # of one attempt, without waits
+    # What it keeps busy: a number, a key of params.yaml, or `all`.
+    cores: Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=CORES)] = 1
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage as `dvc repro` addresses it, such as `gate@0` or `data/raw/dvc.yaml:phantom`."""
+    """A stage as `dvc repro` addresses it, such as `gate@0` or `data/raw/dvc.yaml:phantom`.
+
+    `why` says what changed in it; it is empty where only a stage before it changed.
+    """
 
     address: str
     needs: frozenset[str]
     changed: bool
     options: TaskOptions
+    forced: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,34 +68,47 @@ class Plan:
         """The stages to run: those that changed and all that depend on them."""
         return tuple(stage for stage in self.stages if stage.changed)
 
+    @property
+    def unchanged(self) -> tuple[Stage, ...]:
+        """The stages that are up to date."""
+        return tuple(stage for stage in self.stages if not stage.changed)
+
 
 def print_to_stderr(message: str) -> None:
     """Print a progress message on stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
-def read_plan(say: Callable[[str], None] = print_to_stderr) -> Plan:
-    """Read the root stages and their ancestors, and which of them changed.
+def read_plan(
+    say: Callable[[str], None] = print_to_stderr,
+    names: Sequence[str] = (),
+    *,
+    force: bool = False,
+) -> Plan:
+    """Read the stages to bring up to date, with all that they need, and which of them changed.
 
-    Stages of a sub-pipeline are part of the plan only where a root stage needs them.
+    Stages of a sub-pipeline are part of the plan only where another stage needs them.
 
     Args:
         say: Receives a message while another dvc command holds the repository.
+        names: Stages such as `gate` or `gate@0`; none stands for all of the root's `dvc.yaml`.
+        force: Run the named stages even where nothing changed.
 
     Raises:
-        InputError: when DVC cannot read the repository, with DVC's message.
+        InputError: when DVC cannot read the repository, with DVC's message; when there is no
+            stage of a name.
     """
     while True:
         drop_dead_entries(Path())
         try:
-            return read_plan_once(say)
+            return read_plan_once(say, names, force=force)
         except LockError as error:
             in_use = parse_busy_message(str(error))
             assert in_use is not None, error
             wait_for_others(Path(), in_use, say, threading.Event())
 
 
-def read_plan_once(say: Callable[[str], None]) -> Plan:
+def read_plan_once(say: Callable[[str], None], names: Sequence[str] = (), *, force: bool) -> Plan:
     """Read the plan without waiting for paths that another dvc command uses.
 
     Raises:
@@ -90,17 +117,66 @@ def read_plan_once(say: Callable[[str], None]) -> Plan:
     stages: dict[str, Stage] = {}
     with open_locked_repo(say) as repo:
         graph = get_active_graph(repo.index.graph)
-        order = plan_repro(graph, root_stages(repo))
+        chosen = choose_stages(list(graph), names) if names else root_stages(repo)
+        forced = {node.addressing for node in chosen} if force else set()
+        order = plan_repro(graph, chosen)
         status = repo.status()
         for node in order:
+            address = node.addressing
             needs = frozenset(parent.addressing for parent in graph.successors(node))
-            stages[node.addressing] = Stage(
-                address=node.addressing,
+            stages[address] = Stage(
+                address=address,
                 needs=needs,
-                changed=node.addressing in status or any(stages[n].changed for n in needs),
-                options=read_task_options(node.addressing, node.meta),
+                changed=address in status
+                or address in forced
+                or any(stages[n].changed for n in needs),
+                options=read_task_options(address, node.meta),
+                forced=address in forced,
+                why=explain_status(status.get(address, [])),
             )
     return Plan(tuple(stages.values()))
+
+
+def choose_stages(nodes: list[Any], names: Sequence[str]) -> list[Any]:
+    """Return the stages of some names: `gate`, `gate@0`, `phantom` of a sub-pipeline.
+
+    Raises:
+        InputError: for a name that no stage has.
+    """
+    chosen = []
+    groups = {node.addressing.rpartition(":")[2].partition("@")[0] for node in nodes}
+    for name in names:
+        found = [
+            node
+            for node in nodes
+            if name in (node.addressing, node.addressing.rpartition(":")[2])
+            or name == node.addressing.rpartition(":")[2].partition("@")[0]
+        ]
+        if not found:
+            group = f"{name.partition('@')[0]}@"
+            items = [node.addressing for node in nodes if node.addressing.startswith(group)]
+            near = did_you_mean(name, (*groups, *items))
+            listed = items or sorted(groups)
+            raise InputError(f"there is no stage {name!r}{near}; stages: {', '.join(listed)}")
+        chosen += found
+    return chosen
+
+
+def explain_status(changes: list[Any]) -> str:
+    """Explain what DVC says changed in a stage, in one line: params, inputs, outputs, command."""
+    reasons: list[str] = []
+    for change in changes:
+        if isinstance(change, str):  # such as "changed command"
+            reasons.append(change)
+            continue
+        for kind, paths in change.items():
+            for path, how in paths.items():
+                if isinstance(how, dict):  # keys of params.yaml
+                    reasons += [f"{key} of {path} {word}" for key, word in how.items()]
+                else:
+                    reasons.append(f"{'output ' if kind == 'changed outs' else ''}{path} {how}")
+    more = len(reasons) - MAX_REASONS
+    return ", ".join(reasons[:MAX_REASONS]) + (f" and {more} more" if more > 0 else "")
 
 
 def read_task_options(address: str, meta: object) -> TaskOptions:

@@ -18,6 +18,9 @@ def main() -> int:
     from dvc.cli import main as dvc
     from dvc.utils.serialize import _common, _yaml
 
+    from flows.dvc_params import override_params
+
+    override_params()
     _common._dump_data = _yaml._dump_data = dump_atomically
     os.environ[PARENT] = str(os.getpid())  # for the stage
     sys.argv[0] = "dvc"  # the name in DVC's locks and messages

@@ -7,15 +7,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import IO
 
 from flows import dvc_locks
 from flows.dvc_locks import PathsInUse, wait_for_others
-from flows.run_failure import ENDED, StageFailed
+from flows.run_failure import ENDED, TIMED_OUT, StageFailed
+from flows.secret_values import hide_secrets
 from tasks.stage.errors import WRONG_INPUT
-from tasks.stage.processes import PARENT
+from tasks.stage.processes import PARENT, PROGRESS
 
 PROGRESS_INTERVAL_S = 15.0
 SIGTERM_GRACE_S = 10.0
@@ -23,7 +26,53 @@ SIGTERM_GRACE_S = 10.0
 DVC_MESSAGES = re.compile(
     r"^> |^\s*git add |^\s*dvc config core.autostage|Running stage '|Generating lock file '"
     r"|Updating lock file '|To track the changes with git|To enable auto staging|Use `dvc push`"
+    r"|Data and pipelines are up to date"
 )
+# What DVC says of a stage that it does not run.
+UNCHANGED_MESSAGE = re.compile(r"Stage '.*' didn't change, skipping$")
+RESTORED_MESSAGE = re.compile(r"Stage '.*' is cached - skipping run, checking out outputs$")
+
+
+class StageOutcome(Enum):
+    """What DVC did with a stage; the value is the name of the task's state in Prefect."""
+
+    RAN = "Completed"
+    UNCHANGED = "Unchanged"
+    RESTORED = "Restored"
+
+
+@dataclass(frozen=True)
+class ReproOptions:
+    """How a stage is run: even if it did not change, with a time limit, with variables."""
+
+    force: bool = False
+    timeout_s: float | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class StageOutput:
+    """What is known of a running stage by the lines that it and DVC printed."""
+
+    last: str = ""
+    code: int | None = None
+    outcome: StageOutcome = StageOutcome.RAN
+    busy_lines: list[str] = field(default_factory=list)
+
+    def read(self, raw: str, say: Callable[[str], None]) -> None:
+        """Take in one line; pass on what the stage itself printed."""
+        line = hide_secrets(raw)
+        if self.busy_lines or dvc_locks.parse_busy_message(line):
+            self.busy_lines.append(line)
+        elif failure := re.search(r"^ERROR: .*exited with (-?\d+)$", line):
+            self.code = int(failure[1])
+        elif UNCHANGED_MESSAGE.search(line):
+            self.outcome = StageOutcome.UNCHANGED
+        elif RESTORED_MESSAGE.search(line):
+            self.outcome = StageOutcome.RESTORED
+        elif stage_output := strip_dvc_message(line):
+            say(stage_output)
+            self.last = stage_output
 
 
 class DvcRunner:
@@ -36,7 +85,9 @@ class DvcRunner:
         self._guard = threading.Lock()
         self.ended = threading.Event()
 
-    def repro(self, address: str, say: Callable[[str], None]) -> None:
+    def repro(
+        self, address: str, say: Callable[[str], None], options: ReproOptions | None = None
+    ) -> StageOutcome:
         """Run one stage through DVC and pass its output to `say`, a line at a time.
 
         Where another dvc command uses the stage's paths, wait for that command.
@@ -44,39 +95,56 @@ class DvcRunner:
         Raises:
             StageFailed: with the last line that the stage printed.
         """
-        while (in_use := self._run_once(address, say)) is not None:
-            wait_for_others(self._root, in_use, say, self.ended)
+        while True:
+            found = self._run_once(address, say, options or ReproOptions())
+            if isinstance(found, StageOutcome):
+                return found
+            wait_for_others(self._root, found, say, self.ended)
 
-    def _run_once(self, address: str, say: Callable[[str], None]) -> PathsInUse | None:
-        """Run a stage once; return the paths in use that it has to wait for, if any."""
-        child = self._start(address)
+    def _run_once(
+        self, address: str, say: Callable[[str], None], options: ReproOptions
+    ) -> PathsInUse | StageOutcome:
+        """Run a stage once; return what DVC did, or the paths in use that it has to wait for."""
+        child = self._start(address, options)
         assert child.stdout is not None
-        last = ""
-        code: int | None = None
-        busy_lines: list[str] = []
+        output = StageOutput()
+        timed_out = threading.Event()
+        timer = threading.Timer(options.timeout_s or 0, self._time_out, (child, timed_out))
+        timer.daemon = True
         try:
+            if options.timeout_s is not None:
+                timer.start()
             for line in read_lines(child.stdout):
-                if busy_lines or dvc_locks.parse_busy_message(line):
-                    busy_lines.append(line)
-                elif failure := re.search(r"^ERROR: .*exited with (-?\d+)$", line):
-                    code = int(failure[1])
-                elif stage_output := strip_dvc_message(line):
-                    say(stage_output)
-                    last = stage_output
+                output.read(line, say)
             status = child.wait()
         finally:
+            timer.cancel()
             self._end(child)
         if status == 0:
-            return None
+            return output.outcome
         label = address.rsplit(":", 1)[-1]
         if self.ended.is_set():
             raise StageFailed(f"{label}: ended with the run", ENDED)
-        if busy_lines:
-            return dvc_locks.parse_busy_message("\n".join(busy_lines))
-        reason = last.removeprefix(f"{label}: ").removeprefix("ERROR: ") or "it said nothing"
-        if code == WRONG_INPUT:
-            raise StageFailed(f"{label}: {reason}", code)
-        raise StageFailed(f"{label} failed (exit {status if code is None else code}): {reason}", 1)
+        if timed_out.is_set():
+            raise StageFailed(
+                f"{label}: not done after {options.timeout_s:g} s, the timeout_seconds of"
+                " meta.prefect in dvc.yaml",
+                TIMED_OUT,
+            )
+        if output.busy_lines:
+            in_use = dvc_locks.parse_busy_message("\n".join(output.busy_lines))
+            assert in_use is not None
+            return in_use
+        reason = output.last.removeprefix(f"{label}: ").removeprefix("ERROR: ") or "it said nothing"
+        if output.code == WRONG_INPUT:
+            raise StageFailed(f"{label}: {reason}", output.code)
+        shown = status if output.code is None else output.code
+        raise StageFailed(f"{label} failed (exit {shown}): {reason}", 1)
+
+    def _time_out(self, child: subprocess.Popen[str], timed_out: threading.Event) -> None:
+        """End a stage that takes too long."""
+        timed_out.set()
+        self._end(child)
 
     def end(self) -> None:
         """End every stage that still runs, and start no other."""
@@ -86,8 +154,9 @@ class DvcRunner:
         for child in children:
             self._end(child)
 
-    def _start(self, address: str) -> subprocess.Popen[str]:
-        command = ["--wait-for-lock", "repro", "--single-item", address]
+    def _start(self, address: str, options: ReproOptions) -> subprocess.Popen[str]:
+        force = ["--force"] if options.force else []
+        command = ["--wait-for-lock", "repro", "--single-item", *force, address]
         # The stages' `python` is the one that runs the flow, in a virtual environment or not.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         with self._guard:
@@ -101,7 +170,9 @@ class DvcRunner:
                 stderr=subprocess.STDOUT,
                 env={
                     **os.environ,
+                    **options.environment,
                     "PATH": path,
+                    PROGRESS: "1",
                     "PYTHONUNBUFFERED": "1",
                     PARENT: str(os.getpid()),
                 },

@@ -34,8 +34,10 @@ def run_command(command: Callable[..., None]) -> None:
 
 
 def print_error(message: str, code: int) -> int:
-    """Print an error as one line on stderr; return the exit code that goes with it."""
-    typer.echo(f"auglift: {message}", err=True)
+    """Print an error as one line on stderr, without secrets; return the exit code to leave with."""
+    from flows.secret_values import hide_secrets  # reads no option, so --help does not wait for it
+
+    typer.echo(f"auglift: {hide_secrets(message)}", err=True)
     return code
 
 

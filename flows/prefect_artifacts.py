@@ -1,6 +1,7 @@
 """Publish the artifacts of a Prefect run: verdict, lift, sample sheets, a link to the report."""
 
 import base64
+import re
 from pathlib import Path
 
 from prefect.artifacts import (
@@ -10,7 +11,11 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from flows.overrides import Overrides, describe_changes
 from flows.summary import REPORT, Summary, format_figures
+
+HIDDEN_PARTS = re.compile(r"<(style|script|title)\b.*?</\1>|<!--.*?-->", re.DOTALL)
+BODY = re.compile(r"<body[^>]*>(.*)</body>", re.DOTALL)
 
 
 def publish_artifacts(summary: Summary) -> None:
@@ -26,7 +31,14 @@ def publish_artifacts(summary: Summary) -> None:
         key="lift",
         description="Each arm against real slices alone, by patient",
     )
-    create_link_artifact(REPORT.resolve().as_uri(), key="report", link_text="The report")
+    if REPORT.exists():
+        create_link_artifact(
+            REPORT.resolve().as_uri(), key="report-file", link_text=str(REPORT.resolve()),
+            description="The report, for a browser on the machine of the run",
+        )  # fmt: skip
+        create_markdown_artifact(
+            report_markdown(REPORT.read_text()), key="report", description="The report"
+        )
     for fold in summary.gates:
         sheets = sorted(Path("data/gan", fold, "sheets").glob("*.png"))
         if sheets:
@@ -36,6 +48,26 @@ def publish_artifacts(summary: Summary) -> None:
                 key=f"sheet-{fold}",
                 description=f"Synthetic slices of fold {fold}",
             )
+
+
+def publish_overrides(overrides: Overrides) -> None:
+    """Publish what the run sets instead of the values in `params.yaml`, if anything."""
+    if overrides:
+        create_table_artifact(
+            describe_changes(overrides),
+            key="params",
+            description="What this run sets instead of the values in params.yaml",
+        )
+
+
+def report_markdown(page: str) -> str:
+    """Return the report so that Prefect's pages show it: its HTML without styles and scripts.
+
+    Markdown takes HTML as it is, up to a blank line; so there is none.
+    """
+    found = BODY.search(page)
+    text = HIDDEN_PARTS.sub("", found[1] if found else page)
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def verdict_markdown(summary: Summary) -> str:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from flows.secret_values import check_params_hold_no_secret
 from tasks import params
 from tasks.ingest.privacy.private_files import make_private_folder
 from tasks.params import Section
@@ -69,8 +70,13 @@ def check_params() -> str:
                 f"params.yaml: {key} is a {type(value).__name__}, which DVC cannot read;"
                 f' write it in quotes: "{value}"'
             )
-    for name in params.SECTIONS:
-        params.read_section(section_model(name))
+    try:
+        for name in params.SECTIONS:
+            params.read_section(section_model(name))
+    except InputError as error:
+        keys = ", ".join(params.read_overrides())
+        raise InputError(f"{error} (this run sets {keys})" if keys else str(error)) from None
+    check_params_hold_no_secret()
     params.read_section(Release).choose_fold(params.read_key("slices.folds"))
     return f"params    {len(params.SECTIONS)} sections valid"
 

@@ -3,10 +3,11 @@
 import logging
 
 ENDED = -1  # the code of a stage that was stopped together with its run
+TIMED_OUT = -2  # of one that took longer than its `timeout_seconds`
 
 
 class StageFailed(Exception):  # noqa: N818 - Prefect shows this name
-    """A stage that failed; `code` is its exit code, or `ENDED`."""
+    """A stage that failed; `code` is its exit code, `ENDED` or `TIMED_OUT`."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)

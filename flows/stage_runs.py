@@ -1,39 +1,84 @@
 """Run the changed stages of a plan as Prefect tasks, each as soon as its inputs are ready."""
 
 import queue
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 from graphlib import TopologicalSorter
 from typing import Any
 
-from prefect import Task, get_run_logger, task
+import httpx
+from prefect import Task, get_client, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
+from prefect.states import Completed, exception_to_failed_state
+from prefect.utilities.asyncutils import run_coro_as_sync
 
+from flows.core_slots import hold_cores, wanted_cores
 from flows.dvc_graph import Plan, Stage
-from flows.dvc_runner import DvcRunner
+from flows.dvc_runner import DvcRunner, ReproOptions, StageOutcome
+from flows.gpu_devices import hold_gpu_device
 from flows.gpu_slots import ensure_gpu_limit, hold_gpu_slot
 from flows.prefect_gpu_slots import GPU
-from flows.run_failure import ENDED, StageFailed
+from flows.run_failure import ENDED, TIMED_OUT, StageFailed
+from flows.stage_progress import ProgressArtifact
 from tasks.stage.errors import WRONG_INPUT
+
+FAILED_STATES = {WRONG_INPUT: "WrongInput", TIMED_OUT: "TimedOut", ENDED: "Ended"}
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def run_dvc_stage(stage: Stage, runner: DvcRunner) -> None:
-    """Run one stage through DVC; a stage with the tag `gpu` waits for a slot of that limit."""
-    logger = get_run_logger()
-    slot: AbstractContextManager[None] = nullcontext()
-    if GPU in stage.options.tags:
-        slot = hold_gpu_slot(logger.info, runner.ended)
-    with slot:
-        runner.repro(stage.address, logger.info)
+def run_dvc_stage(stage: Stage, runner: DvcRunner) -> State[Any]:
+    """Run one stage through DVC, once its GPU and its cores are free.
+
+    Returns:
+        A state named `Completed`, `Unchanged` or `Restored` by what DVC did; a failed one is named
+        `WrongInput`, `TimedOut`, `Ended` (with the run) or `Failed`.
+    """
+    say = get_run_logger().info
+    progress = ProgressArtifact(stage.address.rpartition(":")[2])
+
+    def take_line(line: str) -> None:
+        say(line)
+        progress.read(line)
+
+    try:
+        with ExitStack() as held:
+            environment: dict[str, str] = {}
+            if GPU in stage.options.tags:
+                held.enter_context(hold_gpu_slot(say, runner.ended))
+                environment = held.enter_context(hold_gpu_device(say, runner.ended))
+            cores = wanted_cores(stage.options.cores)
+            held.enter_context(hold_cores(cores, say, runner.ended))
+            options = ReproOptions(stage.forced, stage.options.timeout_seconds, environment)
+            outcome = runner.repro(stage.address, take_line, options)
+    except StageFailed as error:
+        return run_coro_as_sync(
+            exception_to_failed_state(
+                error, name=FAILED_STATES.get(error.code, "Failed"), message=str(error)
+            )
+        )
+    progress.finish()
+    return Completed(name=outcome.value, message=describe_outcome(stage, outcome))
 
 
-def run_changed_stages(plan: Plan, workers: int) -> None:
+def describe_outcome(stage: Stage, outcome: StageOutcome) -> str:
+    """Describe what DVC did with a stage, and why it was looked at."""
+    if outcome is StageOutcome.UNCHANGED:
+        return "what it reads came out the same"
+    if outcome is StageOutcome.RESTORED:
+        return "an earlier run with the same inputs was in DVC's cache"
+    return stage.why or ("forced" if stage.forced else "a stage before it changed")
+
+
+def run_changed_stages(plan: Plan, workers: int) -> dict[str, str]:
     """Run the changed stages, each as soon as its inputs are ready.
 
     After a failure no further stage is started; stages that run may end.
+
+    Returns:
+        The name of the final state of each stage that was started, by its address.
 
     Raises:
         StageFailed: for the first failure.
@@ -44,15 +89,17 @@ def run_changed_stages(plan: Plan, workers: int) -> None:
     sorter = TopologicalSorter({a: stage.needs & changed.keys() for a, stage in changed.items()})
     sorter.prepare()
     ready: list[str] = []
-    futures: dict[str, PrefectFuture[None]] = {}
+    futures: dict[str, PrefectFuture[Any]] = {}
     ended: queue.Queue[str] = queue.Queue()
+    names: dict[str, str] = {}
     failures: list[str] = []
-    running = 0
+    running: list[str] = []
     runner = DvcRunner()
+    progress = ProgressArtifact("stages")
     try:
         while sorter.is_active():
             ready += sorter.get_ready()
-            while ready and running < workers and not failures:
+            while ready and len(running) < workers and not failures:
                 stage = changed[ready.pop(0)]
                 parents = [futures[address] for address in stage.needs & changed.keys()]
                 future = stage_task(stage).submit(
@@ -60,20 +107,49 @@ def run_changed_stages(plan: Plan, workers: int) -> None:
                 )
                 future.add_done_callback(completion_callback(ended, stage.address))
                 futures[stage.address] = future
-                running += 1
-            if running == 0:
+                running.append(stage.address)
+            if not running:
                 break
+            show_progress(progress, len(names), len(changed), running)
             address = ended.get()
-            running -= 1
+            running.remove(address)
             futures[address].wait()
+            names[address] = str(futures[address].state.name)
             if futures[address].state.is_completed():
                 sorter.done(address)
             else:
                 failures.append(address)
+        show_progress(progress, len(names), len(changed), running)
     finally:
         runner.end()
     for address in failures:
         futures[address].result()
+    return names
+
+
+def show_progress(
+    progress: ProgressArtifact, done: int, total: int, running: Iterable[str]
+) -> None:
+    """Show how many of the changed stages ended, and which run."""
+    if total:
+        now = ", ".join(running)
+        progress.show(100 * done / total, f"{done} of {total}{f'; running: {now}' if now else ''}")
+
+
+def report_unchanged(plan: Plan) -> None:
+    """Enter the stages that are up to date in the run's page, as tasks in the state `Unchanged`."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    with get_client(sync_client=True) as client, suppress(httpx.HTTPError):
+        for stage in plan.unchanged:
+            client.create_task_run(
+                stage_task(stage),
+                flow_run_id=context.flow_run.id,
+                dynamic_key=f"unchanged-{stage.address}",
+                name=stage.address,
+                state=Completed(name=StageOutcome.UNCHANGED.value, message="up to date"),
+            )
 
 
 def completion_callback(
@@ -83,7 +159,7 @@ def completion_callback(
     return lambda _: ended.put(address)
 
 
-def stage_task(stage: Stage) -> Task[[Stage, DvcRunner], None]:
+def stage_task(stage: Stage) -> Task[[Stage, DvcRunner], State[Any]]:
     """Return the Prefect task of a stage, with the options of its `meta: {prefect: ...}`."""
     options = stage.options
     return run_dvc_stage.with_options(

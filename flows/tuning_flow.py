@@ -9,7 +9,8 @@ import os
 import queue
 import shutil
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ def run_trial(job: TrialJob) -> TrialOutcome:
 
 @flow(name="auglift-tune", persist_result=False, validate_parameters=False)
 def tune(search: Search, study: optuna.Study) -> None:
+    """Run a search from the shell; `flows.tune_deployment` runs one of a deployment."""
+    run_trials(search, study)
+
+
+def run_trials(search: Search, study: optuna.Study) -> None:
     """Bring the trials' inputs up to date, then run trials until enough have ended."""
     hide_tracebacks()
     logger = get_run_logger()
@@ -206,20 +212,11 @@ def run_search(search: Search, *, apply: bool) -> int:
         apply: Whether to write the best values to `params.yaml`.
     """
     try:
-        preflight.check_clone()
-        check_commit()
-        if reason := invalid_reason(search.fixed):
-            raise InputError(reason)
-        if not search.workers:
-            capacity = 1 if has_gpu() else (os.cpu_count() or 1) // trial_param(search, "threads")
-            search = replace(search, workers=max(1, capacity))
-        taken = f"{search.folder} is being searched by another process; wait for it, or take --name"
-        with file_lock(search.folder / "lock", taken):
+        with open_search(search) as (opened, study):
             end_on_sigterm()
-            study = open_study(search)
             ensure_server()
-            state: State[Any] = tune(search, study, return_state=True)
-            tuning_results.write_results(study, search.folder)
+            state: State[Any] = tune(opened, study, return_state=True)
+            tuning_results.write_results(study, opened.folder)
     except InputError as error:
         return print_error(str(error), WRONG_INPUT)
     except KeyboardInterrupt:
@@ -228,7 +225,32 @@ def run_search(search: Search, *, apply: bool) -> int:
         failure = state.result(raise_on_failure=False)
         wrong = isinstance(failure, InputError)
         return print_error(str(failure), WRONG_INPUT if wrong else OTHER)
-    if apply and (chosen := tuning_results.best_trial(study)) is not None:
-        write_params(params.PARAMS, tuning_results.trial_values(chosen))
-        print("params.yaml has these values now")
+    if apply:
+        apply_best(study, print)
     return DONE
+
+
+@contextmanager
+def open_search(search: Search) -> Iterator[tuple[Search, optuna.Study]]:
+    """Check the clone and the settings, and hold the search; yield it with its study.
+
+    Raises:
+        InputError: one line that says what is wrong, or that another process has the search.
+    """
+    preflight.check_clone()
+    check_commit()
+    if reason := invalid_reason(search.fixed):
+        raise InputError(reason)
+    if not search.workers:
+        capacity = 1 if has_gpu() else (os.cpu_count() or 1) // trial_param(search, "threads")
+        search = replace(search, workers=max(1, capacity))
+    taken = f"{search.folder} is being searched by another process; wait for it, or take --name"
+    with file_lock(search.folder / "lock", taken):
+        yield search, open_study(search)
+
+
+def apply_best(study: optuna.Study, say: Callable[[str], None]) -> None:
+    """Write the best trial's values to `params.yaml`, if a trial completed."""
+    if (chosen := tuning_results.best_trial(study)) is not None:
+        write_params(params.PARAMS, tuning_results.trial_values(chosen))
+        say("params.yaml has these values now")

@@ -6,6 +6,7 @@ mask, known metadata or a rejection with a code; `.private/` lists which, by the
 """
 
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from tasks.ingest.user_tables.owner_tables import read_owner_tables
 from tasks.ingest.worker_pool import map_in_workers, silence_libraries
 from tasks.params.ingest import Ingest
 from tasks.stage.errors import InputError
+from tasks.stage.processes import PROGRESS
 from tasks.stage.stage_io import atomic_output
 from tasks.stage.stage_runtime import run_stage
 
@@ -91,7 +93,8 @@ def convert_patients(
         seconds=context.settings.max_seconds,
         memory=context.settings.worker_memory,
     )
-    with tqdm(total=len(patients), desc=label, unit="patient", disable=None) as bar:
+    hidden = False if PROGRESS in os.environ else None  # None: without a terminal
+    with tqdm(total=len(patients), desc=label, unit="patient", disable=hidden) as bar:
         for patient, result in results:
             report.add_patient(
                 result if result is not None else result_after_crash(patient, context)

@@ -1,5 +1,11 @@
-"""Read `params.yaml` as frozen models, one section a file, so that a stage depends on its own."""
+"""Read `params.yaml` as frozen models, one section a file, so that a stage depends on its own.
 
+A run may set other values for some keys (`auglift run --set`). The flow names them in an
+environment variable, so that the file itself never changes; DVC gets them by `flows.dvc_params`.
+"""
+
+import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +20,12 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from tasks.stage.errors import InputError
 
 PARAMS = Path("params.yaml")
+OVERRIDES_VARIABLE = "AUGLIFT_OVERRIDES"  # set by the flow for what it starts, by nobody else
 MAX_TEXT_LENGTH = 1000
 SECTIONS = (
     "data", "phantom", "ingest", "slices", "synthetic", "train_gan", "generate", "gate", "teacher",
     "pool", "downstream", "lift", "report", "release",
+    "after_run",
 )  # fmt: skip
 
 
@@ -60,7 +68,7 @@ def read_key(key: str) -> Any:
 
 
 def load_params() -> dict[str, Any]:
-    """Parse `params.yaml` as DVC does, and check what concerns every stage.
+    """Parse `params.yaml` as DVC does, set what the run overrides, check what concerns every stage.
 
     Raises:
         InputError: for invalid YAML, a duplicate key, an unknown section, or text with line breaks
@@ -69,6 +77,7 @@ def load_params() -> dict[str, Any]:
     tree = parse_yaml()
     if not isinstance(tree, dict):
         raise InputError("params.yaml: expected sections, found nothing")
+    set_keys(tree, read_overrides())
     for name in tree:
         if name not in SECTIONS:
             raise InputError(
@@ -82,6 +91,24 @@ def load_params() -> dict[str, Any]:
                 f" {MAX_TEXT_LENGTH} characters that can be seen is allowed"
             )
     return tree
+
+
+def read_overrides() -> dict[str, Any]:
+    """Return the values that this run sets instead of those in `params.yaml`, by dotted key."""
+    values: dict[str, Any] = json.loads(os.environ.get(OVERRIDES_VARIABLE) or "{}")
+    return values
+
+
+def set_keys(tree: dict[str, Any], values: dict[str, Any]) -> None:
+    """Set values in a tree of sections, by dotted key; missing groups are added."""
+    for key, value in values.items():
+        *way, last = key.split(".")
+        group = tree
+        for word in way:
+            if not isinstance(group.get(word), dict):
+                group[word] = {}
+            group = group[word]
+        group[last] = value
 
 
 def parse_yaml() -> Any:

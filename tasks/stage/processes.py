@@ -8,6 +8,8 @@ from pathlib import Path
 
 # Names the parent's process id for a child that calls `die_with_parent`.
 PARENT = "AUGLIFT_PARENT"
+# Set where a flow reads the progress bars of a stage, which has no terminal.
+PROGRESS = "AUGLIFT_PROGRESS"
 
 
 def init_worker_process() -> None:

@@ -22,6 +22,7 @@ from prefect.settings import (
 
 from flows import approval, approval_pause, pipeline
 from flows.cli import main
+from flows.run_request import RunRequest
 from tasks.release.__main__ import main as run_release
 from tasks.report.__main__ import main as run_report
 from tests.tasks.fake_run import Run, write
@@ -185,7 +186,7 @@ def paused_run(
     def ask(hours: float) -> str:
         found = approval.find_open_decision()
         assert found is not None
-        return pipeline.release_as_decided(found, hours, 1)
+        return pipeline.release_as_decided(found, hours, RunRequest(1))
 
     def run(*answers: dict[str, str], hours: float = 0.1, before: Any = None) -> Any:
         codes: list[bool] = []

@@ -1,0 +1,71 @@
+"""`auglift run`: the options of a run. The run itself is `flows.pipeline`."""
+
+from typing import Annotated
+
+import typer
+
+from flows.entry_point import DONE, Workers
+
+RUN_EXAMPLES = """Examples:
+
+auglift run                               what changed
+
+auglift run gate@0                        that stage, and what it needs
+
+auglift run gate --force                  the gate of all folds, even if nothing changed
+
+auglift run --dry-run                     what would run, and why
+
+auglift run --set train_gan.steps=4000    with another value, this time only
+
+auglift run --preset gpu                  with the values of presets/gpu.yaml
+
+Exit codes: 0 done, 2 wrong input (one line says what), 3 rejected, 1 anything else."""
+
+
+def run(
+    *,
+    stages: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[STAGE]...",
+            help="Such as gate, or gate@0; with what they need. None: all.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Workers = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run these stages even where nothing changed.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run, and why; run nothing.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A value of params.yaml for this run only; the file stays as it is. Repeat it.",
+        ),
+    ] = None,
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="The values of presets/NAME.yaml, this time; --set wins. Repeat it.",
+        ),
+    ] = None,
+) -> None:
+    """Run what changed in the pipeline, as a Prefect flow."""
+    from flows.overrides import collect_overrides
+    from flows.pipeline import print_plan, run_pipeline
+    from flows.run_request import RunRequest
+
+    presets = preset or []
+    values = collect_overrides(words=set_ or ())
+    overrides = collect_overrides(presets, values=values)
+    request = RunRequest(workers, tuple(stages or ()), force, overrides)
+    if dry_run:
+        print_plan(request)
+        raise typer.Exit(DONE)
+    raise typer.Exit(run_pipeline(request, presets, values))

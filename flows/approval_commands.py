@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from tasks.commands.command_line import help_end
 from tasks.stage.errors import InputError
 
 Reviewer = Annotated[str, typer.Option(help="Who decides; stands in the data card.")]
@@ -14,10 +15,10 @@ Digest = Annotated[
         " 12 or more digits: the decision is not written where the candidate is another."
     ),
 ]
-EXIT_CODES = (
-    'Example: auglift approve --reviewer "A. Reader" --note "looked at all" --digest 4f0c9a77d1e2'
-    "\n\nExit codes: 0 done, 2 wrong input (one line says what), 1 anything else."
+APPROVE_EPILOG = help_end(
+    'auglift approve --reviewer "A. Reader" --note "looked at all" --digest 4f0c9a77d1e2'
 )
+REFUSE_EPILOG = help_end('auglift refuse --reviewer "A. Reader" --note "tumours look painted on"')
 
 
 def approve(

@@ -2,31 +2,43 @@
 
 import subprocess
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from flows.approval_commands import EXIT_CODES, approve, refuse
+from flows.approval_commands import APPROVE_EPILOG, REFUSE_EPILOG, approve, refuse
 from flows.entry_point import run_app
 from flows.release_commands import app as release_app
-from flows.run_command import RUN_EXAMPLES, run
+from flows.run_command import RUN_EPILOG, run
+from flows.tune import EPILOG as TUNE_EPILOG
 from flows.tune import tune
+from tasks.commands.command_line import ForwardedCommand, forwarded_command_of, help_end
+from tasks.commands.export.options import ExportOptions, GenerateOptions
+from tasks.commands.export_dataset.options import ExportDatasetOptions
+from tasks.commands.judge.options import JudgeOptions
+from tasks.commands.scan.options import ScanOptions
 
 app = typer.Typer(
     name="auglift",
-    help="Would synthetic slices help your tumour models? Run it from the root of a clone.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    epilog="`auglift COMMAND --help` shows examples and exit codes.",
 )
 
-app.command(epilog=RUN_EXAMPLES)(run)
-app.command()(tune)
-app.command(epilog=EXIT_CODES)(approve)
-app.command(epilog=EXIT_CODES)(refuse)
-app.add_typer(release_app, name="release")
+
+@app.callback()
+def auglift(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")
+    ] = False,
+) -> None:
+    """Would synthetic slices help your tumour models? Run it from the root of a clone."""
 
 
-@app.command()
+app.command(epilog=RUN_EPILOG)(run)
+
+
+@app.command(epilog=help_end("auglift check"))
 def check() -> None:
     """Say what would be wrong with a run, and what it would do, without starting it."""
     from flows import preflight
@@ -39,7 +51,7 @@ def check() -> None:
     print(f"stages    {len(plan.stages)}, to run: {names or 'none'}")
 
 
-@app.command()
+@app.command(epilog=help_end("auglift summary"))
 def summary() -> None:
     """Print the verdict, the lift, and where report and release lie."""
     from flows import summary as results
@@ -47,54 +59,40 @@ def summary() -> None:
     print(results.format_summary(results.read_summary()))
 
 
-@app.command()
-def scan(
-    batch: Annotated[str, typer.Argument(help="A folder of data/raw, or any other folder.")],
-    *,
-    force: Annotated[bool, typer.Option(help="Write over the files.csv that is there.")] = False,
-) -> None:
-    """Say who is who in a batch before it is ingested, and propose it as files.csv."""
-    run_module("tasks.commands.scan", [*(["--force"] if force else []), "--", batch])
+app.command(epilog=TUNE_EPILOG)(tune)
+app.command(epilog=APPROVE_EPILOG)(approve)
+app.command(epilog=REFUSE_EPILOG)(refuse)
+app.add_typer(release_app, name="release")
 
 
-command_of_module = app.command(
+def add_process_command(name: str, options: type[Any], module: str) -> None:
+    """Add a command that is a process of its own, because it needs torch or much memory.
+
+    Its words are checked here, before the process starts, and handed on as they were given.
+    """
+
+    command = forwarded_command_of(options, lambda words: run_module(module, words))
+    app.command(name, cls=ForwardedCommand, epilog=options.epilog)(command)
+
+
+add_process_command("scan", ScanOptions, "tasks.commands.scan")
+add_process_command("judge", JudgeOptions, "tasks.commands.judge")
+add_process_command("generate", GenerateOptions, "tasks.commands.export.generate_cli")
+add_process_command("export", ExportOptions, "tasks.commands.export.export_cli")
+add_process_command("export-dataset", ExportDatasetOptions, "tasks.commands.export_dataset")
+
+
+@app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
 )
-
-
-@command_of_module
-def judge(context: typer.Context) -> None:
-    """Judge a folder of synthetic images: --real DIR --synthetic DIR [--train DIR] [--out DIR]."""
-    run_module("tasks.commands.judge", context.args)
-
-
-@command_of_module
-def generate(context: typer.Context) -> None:
-    """Draw slices: --count N --out DIR [--label tumor] [--seed S] [--format nifti] [--from DIR]."""
-    run_module("tasks.commands.export.generate_cli", context.args)
-
-
-@command_of_module
-def export(context: typer.Context) -> None:
-    """Pack the generator for other tools: --format monai-bundle|medigan --out DIR [--from DIR]."""
-    run_module("tasks.commands.export.export_cli", context.args)
-
-
-@command_of_module
-def export_dataset(context: typer.Context) -> None:
-    """Write a release for training: --format nnunet|monai-datalist|bids|folder --out DIR."""
-    run_module("tasks.commands.export_dataset", context.args)
-
-
-@command_of_module
 def review(context: typer.Context) -> None:
-    """Rate real and synthetic slices, blinded, on a local page: [-n N] [--reader AB]; or export."""
+    """Rate real and synthetic slices, blinded, on a local page; export the answers."""
     run_module("tasks.commands.review", context.args)
 
 
 def run_module(module: str, arguments: list[str]) -> None:
-    """Run a command in a process of its own, because it needs torch; leave with its exit code."""
+    """Run a command in a process of its own; leave with its exit code."""
     command = [sys.executable, "-m", module, *arguments]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 

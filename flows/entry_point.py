@@ -1,12 +1,13 @@
 """Share what every entry point needs: exit codes, error lines, signals, the option `--workers`."""
 
 import signal
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from tasks.stage.errors import WRONG_INPUT, InputError
+from tasks.commands import command_line
 
 DONE, OTHER, REJECTED = 0, 1, 3
 
@@ -19,11 +20,9 @@ Workers = Annotated[
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run a command line; wrong input is one line and exit code 2."""
-    try:
-        app()
-    except InputError as error:
-        raise SystemExit(print_error(str(error), WRONG_INPUT)) from None
+    """Run a command line and exit; what goes wrong is one line, with `--debug` a traceback."""
+    words = sys.argv[1:]
+    raise SystemExit(command_line.exit_code_of(app, words, name="auglift", hide=without_secrets))
 
 
 def run_command(command: Callable[..., None]) -> None:
@@ -35,10 +34,14 @@ def run_command(command: Callable[..., None]) -> None:
 
 def print_error(message: str, code: int) -> int:
     """Print an error as one line on stderr, without secrets; return the exit code to leave with."""
+    return command_line.print_error(without_secrets(message), code)
+
+
+def without_secrets(message: str) -> str:
+    """Return a message without passwords and tokens."""
     from flows.secret_values import hide_secrets  # reads no option, so --help does not wait for it
 
-    typer.echo(f"auglift: {hide_secrets(message)}", err=True)
-    return code
+    return hide_secrets(message)
 
 
 def end_on_sigterm() -> None:

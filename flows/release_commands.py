@@ -7,13 +7,16 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from flows.entry_point import OTHER, REJECTED, print_error
+from tasks.commands.command_line import help_end
 
 app = typer.Typer(
     help="Tag, fetch, compare and recall versions of data/release.", no_args_is_help=True
 )
 Version = Annotated[str, typer.Argument(help="Such as v1.2.0.")]
 WIDEST_CELL: Final = 48
-EXIT_CODES: Final = "Exit codes: 0 done, 2 wrong input, 3 the release was refused or recalled."
+RECALL_EXAMPLE: Final = 'auglift release recall v1.1.0 --reason "a patient withdrew the consent"'
+AFFECTED_CODES: Final = "0 done, 2 wrong input, 1 some version cannot be read, or anything else"
+EXIT_CODES: Final = "0 done, 2 wrong input, 3 the release was refused or recalled, 1 anything else"
 
 
 def end_rejected(error: Exception) -> NoReturn:
@@ -21,12 +24,12 @@ def end_rejected(error: Exception) -> NoReturn:
     raise typer.Exit(print_error(str(error), REJECTED))
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=help_end("auglift release tag v1.2.0", codes=EXIT_CODES))
 def tag(version: Version) -> None:
     """Make data/release a version: push its data, make a git tag and GTO's entry.
 
     The version must be release.version of params.yaml, all committed and up to date. A released
-    version is never rewritten. Example: auglift release tag v1.2.0
+    version is never rewritten.
     """
     from flows.release_git import WithdrawnError
     from flows.release_versions import tag_release
@@ -38,7 +41,7 @@ def tag(version: Version) -> None:
     print("\n".join(lines))
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=help_end("auglift release fetch v1.2.0 releases/v1.2.0", codes=EXIT_CODES))
 def fetch(
     version: Version,
     out: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
@@ -46,10 +49,7 @@ def fetch(
         str | None, typer.Option(help="Another clone or a git URL, else this clone.")
     ] = None,
 ) -> None:
-    """Bring a version into a folder and verify every checksum; a recalled one is refused.
-
-    Example: auglift release fetch v1.2.0 releases/v1.2.0
-    """
+    """Bring a version into a folder and verify every checksum; a recalled one is refused."""
     from flows.release_git import WithdrawnError
     from flows.release_versions import fetch_release
 
@@ -60,25 +60,22 @@ def fetch(
     print("\n".join(lines))
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=help_end("auglift release verify release", codes=EXIT_CODES))
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Such as from `dvc get`.")],
 ) -> None:
-    """Verify the checksums of a release that came another way: dvc get, dvc import, a disk.
-
-    Example: auglift release verify release
-    """
+    """Verify the checksums of a release that came another way: dvc get, dvc import, a disk."""
     from tasks.release.checksums import verify_checksums
 
     verify_checksums(folder)
     print(f"{folder}: every checksum verified")
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=help_end("auglift release diff v1.1.0 v1.2.0", codes=EXIT_CODES))
 def diff(old: Version, new: Version) -> None:
     """Say in words and a table what changed between two versions.
 
-    Patients, slices, gate, lift and params. Example: auglift release diff v1.1.0 v1.2.0
+    Patients, slices, gate, lift and params.
     """
     from flows.release_history import diff_versions
 
@@ -88,14 +85,16 @@ def diff(old: Version, new: Version) -> None:
         print_table(("", old, new), rows)
 
 
-@app.command(epilog=f"{EXIT_CODES} 1: some version cannot be read.")
+@app.command(
+    epilog=help_end(
+        "auglift release affected sub-1a2b3c4d5e6f",
+        codes=AFFECTED_CODES,
+    )
+)
 def affected(
     subject: Annotated[str, typer.Argument(help="A pseudonym (sub-...), or the patient's ID.")],
 ) -> None:
-    """List the versions that a patient went into, as when a consent is withdrawn.
-
-    Example: auglift release affected sub-1a2b3c4d5e6f
-    """
+    """List the versions that a patient went into, as when a consent is withdrawn."""
     from flows.release_history import affected_versions
 
     pseudonym, rows, problems = affected_versions(subject)
@@ -110,17 +109,14 @@ def affected(
         raise typer.Exit(OTHER)
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=help_end(RECALL_EXAMPLE, codes=EXIT_CODES))
 def recall(
     version: Version,
     reason: Annotated[
         str, typer.Option(help="Why, for those who try to fetch it.")
     ] = "withdrawn by its makers",
 ) -> None:
-    """Mark a version as withdrawn, so that `auglift release fetch` refuses it.
-
-    Example: auglift release recall v1.1.0 --reason "a patient withdrew the consent"
-    """
+    """Mark a version as withdrawn, so that `auglift release fetch` refuses it."""
     from flows.release_history import recall_version
 
     print("\n".join(recall_version(version, reason)))

@@ -5,22 +5,17 @@ from typing import Annotated
 import typer
 
 from flows.entry_point import DONE, Workers
+from tasks.commands.command_line import help_end
 
-RUN_EXAMPLES = """Examples:
-
-auglift run                               what changed
-
-auglift run gate@0                        that stage, and what it needs
-
-auglift run gate --force                  the gate of all folds, even if nothing changed
-
-auglift run --dry-run                     what would run, and why
-
-auglift run --set train_gan.steps=4000    with another value, this time only
-
-auglift run --preset gpu                  with the values of presets/gpu.yaml
-
-Exit codes: 0 done, 2 wrong input (one line says what), 3 rejected, 1 anything else."""
+RUN_EPILOG = help_end(
+    "auglift run  # what changed",
+    "auglift run gate@0  # that stage, and what it needs",
+    "auglift run gate --force  # the gate of all folds, even if nothing changed",
+    "auglift run --dry-run  # what would run, and why",
+    "auglift run --set train_gan.steps=4000  # with another value, this time only",
+    "auglift run --preset gpu  # with the values of presets/gpu.yaml",
+    codes="0 done, 2 wrong input (one line says what), 3 rejected, 1 anything else",
+)
 
 
 def run(

@@ -6,6 +6,12 @@ from typing import Annotated, Literal
 import typer
 
 from flows.entry_point import run_command
+from tasks.commands.command_line import help_end
+
+EPILOG = help_end(
+    "auglift tune --trials 20",
+    "auglift tune --name lr --set train_gan.g_lr=1e-4..1e-2:log --fix train_gan.steps=800 --apply",
+)
 
 
 def tune(

@@ -1,1 +1,1 @@
-"""Commands of `auglift` that are no stages of the DAG: `scan`, `judge`, `export` and `generate`."""
+"""Commands of `auglift` that are no stages of the DAG, and how a command declares its options."""

@@ -135,7 +135,7 @@ def test_the_png_files_are_an_image_folder_that_judge_reads(here: Path) -> None:
     [
         (["--count", "0"], "0 is too few"),
         (["--count", "1", "--seed", "-1"], "no whole number"),
-        (["--count", "1", "--label", "tumour"], "invalid choice: 'tumour'"),
+        (["--count", "1", "--label", "tumour"], "'tumour' is not one of 'tumor', 'none', 'both'"),
         (["--count", "1", "--from", "elsewhere"], "elsewhere is no folder"),
         (["--count", "1", "--tumor-area-mm2", "90"], "was not taught the area"),
         (["--count", "1", "--from", "data"], "data holds 0 generators, expected one"),

@@ -1,51 +1,42 @@
 """Pack a trained generator for other tools; `auglift export` runs this.
 
-Writes a MONAI bundle, or a folder from which medigan runs the generator. Both hold the weights as
-safetensors, copies of the few modules that draw, and what must be known of the slices; neither
-needs auglift. A generator that the gate did not accept stays, unless --anyway is given: its
-slices may be copies of patients'. One that learnt from fewer patients than
-release.min_patients_of_generator stays in any case. Exit codes: 0 done, 2 wrong input, reported
-in one line.
+`options.ExportOptions` says what it writes and what it never packs.
 """
 
-import argparse
 from pathlib import Path
 
 from tasks import params
+from tasks.commands.command_line import run_options
 from tasks.commands.export import generator_source, medigan_package, monai_bundle
 from tasks.commands.export.new_folder import write_new_folder
+from tasks.commands.export.options import ExportOptions
 from tasks.commands.export.standalone_generator import GeneratorInfo
 from tasks.params.release import Release
 from tasks.stage.errors import InputError
 from tasks.stage.processes import die_with_parent
-from tasks.stage.stage_runtime import exit_with_error
 
 FORMATS = {"monai-bundle": monai_bundle.write_bundle, "medigan": medigan_package.write_package}
 
 
 def main() -> None:
-    """Parse the command line, check the generator, write the package."""
-    parser = argparse.ArgumentParser(
-        prog="auglift export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--format", choices=FORMATS, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="a new or empty folder")
-    parser.add_argument("--from", dest="folder", type=Path, default=Path("data/gan/0"))
-    parser.add_argument("--anyway", action="store_true", help="also what was not accepted")
-    options = parser.parse_args()
+    """Parse the command line and write the package."""
     die_with_parent()
-    try:
-        info, weights = generator_source.read_generator_info(options.folder)
-        generator_source.build_checked_generator(info, weights)
-        check_patients(options.folder, info)
-        if not options.anyway:
-            check_verdict(options.folder, info)
-        with write_new_folder(options.out) as out:
-            FORMATS[options.format](out, info, weights)
-    except InputError as error:
-        exit_with_error("export", str(error))
+    run_options(ExportOptions, export, name="auglift export")
+
+
+def export(options: ExportOptions) -> None:
+    """Write the package.
+
+    Raises:
+        InputError: when there is no such generator, or it must not be packed.
+    """
+    info, weights = generator_source.read_generator_info(options.folder)
+    generator_source.build_checked_generator(info, weights)
+    check_patients(options.folder, info)
+    if not options.anyway:
+        check_verdict(options.folder, info)
+    with write_new_folder(options.out) as out:
+        FORMATS[options.format](out, info, weights)
     print(f"{options.out}: {options.format}, verdict of the gate: {info.verdict}")
 
 

@@ -1,22 +1,22 @@
 """Draw slices on demand; `auglift generate` runs this.
 
 Draws from the generator of a clone (`data/gan/FOLD`) or of a package that `auglift export`
-wrote, on the processor. The first slices of a long list are those of a short one with the same
-seed. Every file is marked as synthetic. Exit codes: 0 done, 2 wrong input, reported in one line.
+wrote (`options.GenerateOptions`). Every file is marked as synthetic.
 """
 
-import argparse
 import datetime
 import json
-import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
+from tqdm import tqdm
 
+from tasks.commands.command_line import run_options
 from tasks.commands.export import generator_source
 from tasks.commands.export.new_folder import write_new_folder
+from tasks.commands.export.options import GenerateOptions
 from tasks.commands.export.standalone_generator import (
-    TUMOR_SHARES,
     GeneratorInfo,
     generate_slices,
     subject_name,
@@ -24,9 +24,6 @@ from tasks.commands.export.standalone_generator import (
 from tasks.generate.sample_generator import GeneratedSlice
 from tasks.stage.errors import InputError
 from tasks.stage.processes import die_with_parent
-from tasks.stage.stage_runtime import exit_with_error
-
-FORMATS = ("png", "nifti", "dicom")
 
 README = """# Synthetic slices
 
@@ -45,34 +42,24 @@ index: with the same generator and seed, an index always gives the same slice.
 
 
 def main() -> None:
-    """Parse the command line, generate the slices, write them."""
-    parser = argparse.ArgumentParser(
-        prog="auglift generate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--count", type=positive_integer, required=True, help="how many slices")
-    parser.add_argument("--out", type=Path, required=True, help="a new or empty folder")
-    parser.add_argument("--label", choices=TUMOR_SHARES, default="both")
-    parser.add_argument("--seed", type=natural_number, default=0)
-    parser.add_argument("--format", choices=FORMATS, default="png")
-    parser.add_argument(
-        "--tumor-area-mm2", type=positive_number, help="where the generator was taught it"
-    )
-    parser.add_argument("--position-mm", type=finite_number, help="up from the middle of the brain")
-    parser.add_argument("--from", dest="folder", type=Path, default=Path("data/gan/0"))
-    options = parser.parse_args()
+    """Parse the command line and write the slices."""
     die_with_parent()
-    try:
-        info, weights = generator_source.read_generator_info(options.folder)
-        with write_new_folder(options.out) as out:
-            tumors = write_slices(out, info, weights, options)
-    except InputError as error:
-        exit_with_error("generate", str(error))
+    run_options(GenerateOptions, generate, name="auglift generate")
+
+
+def generate(options: GenerateOptions) -> None:
+    """Generate the slices and write them into a new folder.
+
+    Raises:
+        InputError: when there is no such generator, or it cannot do what is asked for.
+    """
+    info, weights = generator_source.read_generator_info(options.folder)
+    with write_new_folder(options.out) as out:
+        tumors = write_slices(out, info, weights, options)
     print(f"{options.count} slices in {options.out}, {tumors} of them with a tumour")
 
 
-def write_slices(out: Path, info: GeneratorInfo, weights: Path, options: argparse.Namespace) -> int:
+def write_slices(out: Path, info: GeneratorInfo, weights: Path, options: GenerateOptions) -> int:
     """Generate the slices and write each as it comes; return how many show a tumour.
 
     With both labels by turns it need not be half: a slice that never matches its label is left out,
@@ -89,7 +76,11 @@ def write_slices(out: Path, info: GeneratorInfo, weights: Path, options: argpars
             tumor_area_mm2=options.tumor_area_mm2,
             position_mm=options.position_mm,
         )
-        for index, sample in generate_slices(generator, info, request):
+        slices = tqdm(
+            generate_slices(generator, info, request),
+            total=options.count, desc="generate", unit="slice", leave=False, disable=None,
+        )  # fmt: skip
+        for index, sample in slices:
             name = subject_name(info, request, index, sample.label)
             write_slice(out, name, sample, info=info, kind=options.format, digest=digest)
             area = int(sample.mask.sum()) * info.pixel_mm**2
@@ -98,7 +89,7 @@ def write_slices(out: Path, info: GeneratorInfo, weights: Path, options: argpars
         raise InputError(f"{options.folder}: {error}") from None
     columns = ["name", "subject", "label", "tumor_area_mm2", "index"]
     write_table(out, pd.DataFrame(sorted(rows), columns=columns), info=info, kind=options.format)
-    readme_fields = vars(options) | {"digest": digest, "license_words": info.license_words}
+    readme_fields = asdict(options) | {"digest": digest, "license_words": info.license_words}
     readme_fields["verdict"] = info.verdict
     readme_fields["table"] = "participants.tsv" if options.format == "nifti" else "slices.csv"
     requested = {"--tumor-area-mm2": options.tumor_area_mm2, "--position-mm": options.position_mm}
@@ -176,38 +167,6 @@ def write_slice(
                 digest, info.version, datetime.date.fromisoformat(info.date), info.pixel_mm
             ),
         )
-
-
-def positive_integer(text: str) -> int:
-    """Parse a whole number above 0."""
-    if (number := natural_number(text)) == 0:
-        raise argparse.ArgumentTypeError("0 is too few, expected at least 1")
-    return number
-
-
-def positive_number(text: str) -> float:
-    """Parse a finite number above 0."""
-    if (number := finite_number(text)) <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is no area, expected square millimetres above 0")
-    return number
-
-
-def finite_number(text: str) -> float:
-    """Parse a finite number."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is no finite number")
-    return number
-
-
-def natural_number(text: str) -> int:
-    """Parse a whole number, 0 or above."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, expected 0, 1, 2, ...")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from tasks.release import nifti_writer
 from tasks.release.checksums import verify_checksums
 from tasks.stage.errors import InputError
 
-RELEASE: Final = Path("data/release")
 TEXT: Final = {"name": str, "subject": str, "session": str, "origin": str, "nifti": str}
 
 

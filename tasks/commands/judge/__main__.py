@@ -6,35 +6,31 @@ it saw); writes `verdict.json`, `samples.parquet` and `report.html` into `--out`
 2 could not judge, with the reason in one line.
 """
 
-import argparse
 import json
 from pathlib import Path
 
 from tasks import params
+from tasks.commands.command_line import run_options
 from tasks.commands.judge import image_folders, verdict_page
+from tasks.commands.judge.options import JudgeOptions
 from tasks.common import torch_setup
 from tasks.gate.evaluate import check_size, evaluate, prepare_reference
 from tasks.generate.slice_table import FILE_COLUMN
 from tasks.params.gate import Gate
 from tasks.stage import errors, processes
-from tasks.stage.stage_runtime import exit_with_error
 
 REJECTED = 3
 
 
 def main() -> None:
     """Run the command and exit with the code of the verdict."""
-    parser = argparse.ArgumentParser(prog="auglift judge", description=__doc__)
-    parser.add_argument("--real", type=Path, required=True)
-    parser.add_argument("--synthetic", type=Path, required=True)
-    parser.add_argument("--train", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("judgement"))
-    arguments = parser.parse_args()
     processes.die_with_parent()
-    try:
-        verdict = run(arguments.real, arguments.synthetic, arguments.train, arguments.out)
-    except errors.InputError as error:
-        exit_with_error("judge", str(error))
+    run_options(JudgeOptions, judge, name="auglift judge")
+
+
+def judge(options: JudgeOptions) -> None:
+    """Judge the folders and exit with the code of the verdict."""
+    verdict = run(options.real, options.synthetic, options.train, options.out)
     raise SystemExit(0 if verdict == "accepted" else REJECTED)
 
 

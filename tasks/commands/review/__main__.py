@@ -4,6 +4,7 @@ import contextlib
 import json
 import secrets
 import socket
+import sys
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 import uvicorn
 
 from tasks import params
+from tasks.commands.command_line import exit_code_of
 from tasks.commands.review.answer_store import AnswerStore, set_aside
 from tasks.commands.review.answers import check_reader_name
 from tasks.commands.review.reading_session import ReadingSession
@@ -213,4 +215,4 @@ def count_answers(store: AnswerStore) -> dict[str, tuple[int, int]]:
 
 
 if __name__ == "__main__":
-    app(prog_name="auglift review")
+    raise SystemExit(exit_code_of(app, sys.argv[1:], name="auglift review"))

@@ -6,18 +6,18 @@ stay on the terminal and in the batch, and nothing else is written.
 """
 
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import typer
 from rich.console import Console
 
 from tasks import params
+from tasks.commands.command_line import run_options
 from tasks.commands.scan import proposed_files_csv
+from tasks.commands.scan.options import ScanOptions
 from tasks.commands.scan.segment_table import print_segments, read_segments
 from tasks.commands.scan.summary_tables import print_tables
 from tasks.ingest.core.rejection import Rejection
@@ -36,7 +36,7 @@ from tasks.ingest.user_tables.files_csv import FILES_CSV, FilesRow
 from tasks.ingest.user_tables.owner_tables import read_owner_tables
 from tasks.ingest.worker_pool import map_in_workers, silence_libraries
 from tasks.params.ingest import Ingest
-from tasks.stage.errors import WRONG_INPUT, InputError
+from tasks.stage.errors import InputError
 
 RAW = Path("data/raw")
 KEY = b"scan"  # pseudonyms only group files here; none of them is written
@@ -54,11 +54,7 @@ class ScannedBatch:
     segments: list[dict[int, Segment]] = field(default_factory=list)  # of each DICOM mask
 
 
-def main(
-    batch: str = typer.Argument(help="A folder of data/raw, or any other folder."),
-    *,
-    force: bool = typer.Option(False, "--force", help=f"Write over the {FILES_CSV} that is there."),
-) -> None:
+def main(batch: str, *, force: bool = False) -> None:
     """Say who is who in a batch, and propose it as files.csv."""
     scanned = scan_batch(batch_folder(batch))
     rows = list(propose_rows(scanned))
@@ -182,8 +178,6 @@ def proposed_session(scans: PatientScans, scan: ScanRecord, *, several: bool) ->
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except InputError as error:
-        print(f"auglift scan: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(WRONG_INPUT) from None
+    run_options(
+        ScanOptions, lambda options: main(options.batch, force=options.force), name="auglift scan"
+    )

@@ -1,24 +1,13 @@
 """Build the slice classifiers: a pretrained network, and a small one without pretraining."""
 
 import copy
-from typing import Any
 
 import torch
-from monai.networks.nets.resnet import ResNet
 from torch import Tensor, nn
 
 from models.efficientnet_features import WIDTH, EfficientNetLite0Features
 
 WIDTHS = (16, 32, 64, 128)
-NORM = ("group", {"num_groups": 8})
-
-
-class GroupNormResNet(ResNet):  # type: ignore[misc]
-    """MONAI's ResNet with `norm` in all blocks; the original passes it to its first layer only."""
-
-    def _make_layer(self, *args: Any, **kwargs: Any) -> nn.Sequential:
-        blocks: nn.Sequential = super()._make_layer(*args, **{**kwargs, "norm": NORM})
-        return blocks
 
 
 def build_residual_classifier(channels: int, *, seed: int) -> nn.Module:
@@ -38,6 +27,9 @@ def build_residual_classifier(channels: int, *, seed: int) -> nn.Module:
     Returns:
         A network to logits (B,1).
     """
+    # It imports all of MONAI, which takes seconds that the pretrained classifier can spare.
+    from models.group_norm_resnet import NORM, GroupNormResNet
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = GroupNormResNet(

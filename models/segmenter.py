@@ -4,8 +4,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-from monai.losses.dice import DiceCELoss
-from monai.networks.nets.unet import UNet
 from torch import Tensor, nn
 
 WIDTHS = (8, 16, 32, 64, 128)
@@ -36,6 +34,8 @@ def build_segmenter(channels: int, *, seed: int, widths: Sequence[int] = WIDTHS)
     Returns:
         A network to logits (B,1,H,W).
     """
+    from monai.networks.nets.unet import UNet  # it imports all of MONAI, which takes seconds
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network: nn.Module = UNet(
@@ -61,5 +61,7 @@ def dice_ce_loss(logits: Tensor, masks: Tensor) -> Tensor:
         logits: (B,1,H,W).
         masks: (B,1,H,W) in {0, 1}.
     """
+    from monai.losses.dice import DiceCELoss
+
     loss: Tensor = DiceCELoss(sigmoid=True, batch=True)(logits, masks)
     return loss

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from monai.metrics.meandice import compute_dice
-from monai.transforms.utils import get_largest_connected_component_mask
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 from torch import Tensor, nn
@@ -65,6 +63,9 @@ def dice_volume(
     With `largest_component` only the largest part of a predicted mask counts, whose voxels touch
     by face, edge or corner.
     """
+    # MONAI takes seconds to import, and `classify` needs none of it.
+    from monai.transforms.utils import get_largest_connected_component_mask
+
     dice_by_subject: dict[str, list[float]] = {}
     for volume in volumes:
         images = torch.from_numpy(volume.images).to(device)
@@ -80,6 +81,8 @@ def dice_volume(
 
 def dice_of_masks(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     """Compute Dice of two masks (X,Y,Z), by MONAI; NaN where the true one is empty."""
+    from monai.metrics.meandice import compute_dice
+
     pair = (torch.from_numpy(mask)[None, None].float() for mask in (predicted, truth))
     return float(compute_dice(*pair, include_background=True)[0, 0])
 

@@ -25,7 +25,7 @@ from tasks.downstream.leakage_checks import (
     random_patient_labels,
     split_by_slice,
 )
-from tasks.downstream.run_cache import cache_folder, load_or_run
+from tasks.downstream.run_cache import cache_folder, digest_volumes, load_or_run
 from tasks.downstream.train_and_test import DownstreamTask, FoldSlices, RunTables, train_and_test
 from tasks.downstream.volume_dice import TestVolume, read_test_volumes
 from tasks.params.downstream import Downstream, TaskTraining
@@ -89,9 +89,10 @@ def main(task: str, arm: str) -> None:
             fold = replace(
                 fold, volumes=read_volumes_of_test_patients(fold.test.table, grid, stats)
             )
+        volumes = digest_volumes(fold.volumes)
         fold_runs = [
             load_or_run(
-                cache / f"{fold_name}-{seed}",
+                cache / f"{fold_name}-{seed}-{volumes}",
                 partial(
                     train_and_test, task_module, arm_spec,
                     apply_diagnostic_arm(fold, arm_spec, seed), training,

@@ -14,6 +14,7 @@ import torch
 
 from tasks.common.stage_code import code_files, update_with_files
 from tasks.downstream.train_and_test import RunTables
+from tasks.downstream.volume_dice import TestVolume
 from tasks.stage.stage_io import discard
 
 CACHE_ROOT = Path(".checkpoints")
@@ -27,6 +28,20 @@ def cache_folder(settings: Iterable[str], inputs: Iterable[Path]) -> Path:
         digest.update(setting.encode() + b"\0")
     update_with_files(digest, (*inputs, *code_files("downstream")))
     return CACHE_ROOT / f"downstream-{digest.hexdigest()[:16]}"
+
+
+def digest_volumes(volumes: Iterable[TestVolume]) -> str:
+    """Return a digest of the test patients' whole volumes, masks and grids.
+
+    It is part of a run's name: volumes hold slices that are not among those of `data/slices`, so
+    that they can change where nothing changes there.
+    """
+    digest = hashlib.sha256()
+    for volume in volumes:
+        digest.update(f"{volume.subject} {volume.mask.shape} {volume.grid}\n".encode())
+        digest.update(volume.images.tobytes())
+        digest.update(volume.mask.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def load_or_run(folder: Path, run: Callable[[], RunTables]) -> RunTables:

@@ -95,6 +95,20 @@ def rewrite(root: Path, manifest: pd.DataFrame, batch: str = "b") -> None:
     manifest.to_parquet(root / f"data/volumes/{batch}/manifest.parquet", index=False)
 
 
+def hide_patient(root: Path, subject: str) -> np.ndarray:
+    """Hide a patient's labels and outlines, as `slices.unlabelled_patients` does; return rows."""
+    path = root / "data/slices/slices.parquet"
+    table, masks = pd.read_parquet(path), np.load(root / "data/slices/masks.npy")
+    hidden = (table["subject"] == subject).to_numpy()
+    known = table.get("mask_known", pd.Series(True, index=table.index))
+    table["mask_known"] = known & ~hidden
+    table.loc[hidden, ["label", "tumor_area_mm2"]] = [-1, 0.0]
+    table["label"] = table["label"].astype("int64")
+    table.to_parquet(path)
+    np.save(root / "data/slices/masks.npy", np.where(hidden[:, None, None], 0, masks))
+    return hidden
+
+
 def ask(root: Path, **changes: Any) -> None:
     """Change leaves of the params' section `slices`."""
     tree = yaml.safe_load((root / "params.yaml").read_text())

@@ -20,6 +20,7 @@ from tasks.schemas.predictions import (
 )
 from tasks.stage.errors import InputError
 from tests.tasks import downstream_fixtures
+from tests.tasks.slices_fixtures import hide_patient
 
 
 @pytest.fixture
@@ -119,13 +120,8 @@ def test_spare_seeds_are_trained_and_a_network_that_never_learns_is_reported(roo
     assert set(table("segment", "real", "predictions")["seed"]) == {0, 1, 2}
 
 
-def test_a_killed_stage_takes_up_behind_its_finished_runs_and_ends_in_the_same_bytes(
-    root, monkeypatch
-):
-    main("segment", "real+synthetic")
-    folder = root / "data/downstream/segment-real+synthetic"
-    whole = files(folder)
-    shutil.rmtree(folder)
+def die_in_the_second_run(monkeypatch):
+    """Let the second run die as by a signal; return the list that the begun runs' seeds go to."""
     trained, learn = [], stage_main.train_and_test
 
     def dying(*given, seed, **options):
@@ -137,11 +133,29 @@ def test_a_killed_stage_takes_up_behind_its_finished_runs_and_ends_in_the_same_b
     monkeypatch.setattr(stage_main, "train_and_test", dying)
     with pytest.raises(KeyboardInterrupt):
         main("segment", "real+synthetic")
+    return trained
+
+
+def test_a_killed_stage_takes_up_behind_its_finished_runs_and_ends_in_the_same_bytes(
+    root, monkeypatch
+):
+    main("segment", "real+synthetic")
+    folder = root / "data/downstream/segment-real+synthetic"
+    whole = files(folder)
+    shutil.rmtree(folder)
+    trained = die_in_the_second_run(monkeypatch)
     assert not folder.exists()
     main("segment", "real+synthetic")
     assert trained == [0, 1, 1]
     assert files(folder) == whole
     assert not list(Path(".checkpoints").iterdir())
+
+
+def test_a_finished_run_on_other_whole_volumes_is_run_again(root, monkeypatch):
+    trained = die_in_the_second_run(monkeypatch)
+    downstream_fixtures.write_volumes(root, seed=3)
+    main("segment", "real+synthetic")
+    assert trained == [0, 1, 0, 1]
 
 
 def test_slices_without_an_outline_teach_no_outlines(root):
@@ -180,6 +194,20 @@ def test_unlabelled_slices_are_left_out(root):
     slices.to_parquet("data/slices/slices.parquet")
     main("classify", "real")
     assert "sub-002" not in set(table("classify", "real", "predictions")["subject"])
+
+
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_nothing_is_learnt_from_a_training_patient_whose_labels_are_hidden(root, task):
+    downstream_fixtures.write(root, seeds=(0,))
+    hidden = hide_patient(root, "sub-000")
+    main(task, "real")
+    folder = root / f"data/downstream/{task}-real"
+    whole = files(folder)
+    images = np.load("data/slices/images.npy")
+    images[hidden] = -images[hidden]
+    np.save("data/slices/images.npy", images)
+    main(task, "real")
+    assert files(folder) == whole
 
 
 def test_validation_without_tumour_is_one_clear_line(root):

@@ -16,8 +16,12 @@ CONDITION_COLUMN = {"area": "tumor_area_mm2", "position": "position_mm"}
 
 
 def condition_scales(table: pd.DataFrame, names: Sequence[str]) -> Tensor:
-    """Return mean and deviation (k,2) of each condition over labelled slices that have it."""
-    return torch.stack([mean_and_deviation(raw_condition(table, name)) for name in names])
+    """Return mean and deviation (k,2) of each condition over labelled slices that have it.
+
+    The generator is never shown the others, so that their positions tell nothing of its own.
+    """
+    labelled = table[table["label"] >= 0]
+    return torch.stack([mean_and_deviation(raw_condition(labelled, name)) for name in names])
 
 
 def mean_and_deviation(values: NDArray[np.float64]) -> Tensor:

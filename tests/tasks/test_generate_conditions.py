@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import spearmanr
@@ -72,6 +73,22 @@ def test_a_condition_that_the_generator_never_learnt_is_one_clear_line(
     write_params(tmp_path, tumor_area_mm2=500)
     with pytest.raises(InputError, match=r"tumor_area_mm2 is 500.*add area to train_gan\.cond"):
         generate.main("0")
+
+
+def test_the_place_of_a_slice_without_label_changes_nothing_of_the_generator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_workspace(tmp_path, gan={"conditions": ["area", "position"]})
+    path = tmp_path / "data/slices/slices.parquet"
+    table = pd.read_parquet(path)
+    weights = []
+    for position_mm in (0.0, 1000.0):
+        table.loc[table["row"] < 4, ["label", "position_mm"]] = [-1, position_mm]  # one trains
+        table.astype({"label": "int64"}).to_parquet(path, index=False)
+        train_gan.main("0")
+        weights.append((tmp_path / "data/gan/0/generator.safetensors").read_bytes())
+    assert weights[0] == weights[1]
 
 
 @pytest.mark.verify

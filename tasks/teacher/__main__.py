@@ -32,7 +32,8 @@ from tasks.training.fit import Batch, fit, predict_probabilities
 OUTPUT = Path("data/teacher")
 WEIGHTS_STREAM, AUGMENTATION_STREAM = 0, 1
 THRESHOLD = 0.5
-LEAST_DICE = 0.2  # on validation slices; below it the networks' opinion is not used
+LEAST_DICE = 0.2  # below it the networks' opinion is not used
+LEAST_PATIENTS = 3  # with tumours to validate on; of fewer, one odd tumour would decide
 Masks = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
@@ -54,14 +55,16 @@ def main() -> None:
                 without_outline = without_outline.select(np.empty(0, dtype=np.intp))
             else:
                 val, _ = split_by_outline(read_slices(fold, "val"))
+                judges = val.table.loc[val.table["label"] == 1, "subject"].nunique()
                 probability, dice = teach(
                     config, training, outlined, without_outline, val, bf16=bf16, device=device
                 )
-                if not min(dice) >= LEAST_DICE:
+                which = "validation" if judges >= LEAST_PATIENTS else "training"
+                if not min(dice[which]) >= LEAST_DICE:
                     status = (
-                        f"a network finds too little of validation patients' tumours (Dice"
-                        f" {min(dice):.2f}, at least {LEAST_DICE}): add outlined patients or raise"
-                        " downstream.segment.steps"
+                        f"a network finds too little of {which} patients' tumours (Dice"
+                        f" {min(dice[which]):.2f}, at least {LEAST_DICE}): add outlined patients or"
+                        " raise downstream.segment.steps"
                     )
                     without_outline = without_outline.select(np.empty(0, dtype=np.intp))
                     probability = probability[:, :0]
@@ -112,16 +115,19 @@ def teach(
     *,
     bf16: bool,
     device: torch.device,
-) -> tuple[Floats, list[float]]:
-    """Train the networks one after another, and apply each to the slices without outlines.
+) -> tuple[Floats, dict[str, list[float]]]:
+    """Train the networks one after another and ask each.
 
     Returns:
         Probabilities (K,N,H,W) of K networks for N slices without outlines, and each network's Dice
-        over validation slices.
+        over the slices of the partitions `training` and `validation`.
     """
-    val_images, images = (to_tensor(part.images, device) for part in (val, without_outline))
-    val_masks = to_tensor(val.masks[:, None], device) > 0
-    probabilities, dice = [], []
+    images = to_tensor(without_outline.images, device)
+    judged = {"training": outlined, "validation": val}
+    truth = {name: to_tensor(part.masks[:, None], device) > 0 for name, part in judged.items()}
+    seen = {name: to_tensor(part.images, device) for name, part in judged.items()}
+    probabilities: list[Floats] = []
+    dice: dict[str, list[float]] = {name: [] for name in judged}
     for number in range(config.networks):
         seed = config.seed + number
         network = build_segmenter(
@@ -133,13 +139,15 @@ def teach(
             network,
             lambda logits, masks, _labels: dice_ce_loss(logits, masks),
             training_batches(outlined, training, seed, device),
-            lambda probability: pooled_dice(probability >= THRESHOLD, val_masks),
-            val_images,
+            lambda probability: pooled_dice(probability >= THRESHOLD, truth["validation"]),
+            seen["validation"],
             training=training,
             bf16=bf16,
         )
         print(f"teacher: network {number + 1}: Dice of validation slices {result.final:.3f}")
-        dice.append(result.final)
+        dice["validation"].append(result.final)
+        fitted = predict_probabilities(network, seen["training"])
+        dice["training"].append(pooled_dice(fitted >= THRESHOLD, truth["training"]))
         probabilities.append(predict_probabilities(network, images)[:, 0].double().cpu().numpy())
     return np.stack(probabilities), dice
 

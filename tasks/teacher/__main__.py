@@ -116,7 +116,7 @@ def teach(
     bf16: bool,
     device: torch.device,
 ) -> tuple[Floats, dict[str, list[float]]]:
-    """Train the networks one after another and ask each.
+    """Train the networks one after another, and apply each to the slices without outlines.
 
     Returns:
         Probabilities (K,N,H,W) of K networks for N slices without outlines, and each network's Dice

@@ -1,7 +1,6 @@
 """Make the added slices of the arms that use scans without outlines, by the teacher's opinion."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,9 +8,7 @@ from numpy.typing import NDArray
 
 from tasks.common.slice_set import SliceSet
 from tasks.pool.deformed_tumor_pasting import paste_deformed_tumors
-from tasks.schemas.teacher import TeacherOpinions
-from tasks.stage.errors import InputError
-from tasks.stage.stage_io import explain_read_errors
+from tasks.tumors.sure_slices import read_sure_slices
 
 Rows = NDArray[np.intp]
 
@@ -37,40 +34,6 @@ def make_unlabelled_arm_slices(
     tumors = round(count * share)
     rng = np.random.default_rng([seed, list(SOURCES).index(name)])
     return SOURCES[name](tumor, clear, labelled, (tumors, count - tumors), rng)
-
-
-def read_sure_slices(fold: str, train: SliceSet) -> tuple[SliceSet, SliceSet]:
-    """Read the slices without outlines that surely show a tumour, with its mask, and surely none.
-
-    Raises:
-        InputError: the teacher saw other slices.
-    """
-    folder = Path("data/teacher") / fold
-    with explain_read_errors(folder / "unlabelled.parquet"):
-        opinions = TeacherOpinions.validate(pd.read_parquet(folder / "unlabelled.parquet"))
-    with explain_read_errors(folder / "masks.npy"):
-        masks = np.load(folder / "masks.npy", allow_pickle=False)
-    position_of = pd.Series(np.arange(len(train)), index=train.table["row"].to_numpy())
-    if not opinions["row"].isin(position_of.index).all():
-        raise InputError(
-            f"{folder}/unlabelled.parquet names slices that are no training slices of fold {fold};"
-            " make it again (`dvc repro teacher`)"
-        )
-    slices = train.select(position_of[opinions["row"]].to_numpy(dtype=np.intp))
-    slices = SliceSet(slices.images, masks.reshape(slices.masks.shape), slices.table)
-    sure = opinions["opinion"].to_numpy()
-    tumor, clear = slices.select(sure == "tumor"), slices.select(sure == "none")
-    return with_label(tumor, 1), without_tumor(clear)
-
-
-def with_label(slices: SliceSet, label: int) -> SliceSet:
-    """Set the label of all slices."""
-    return SliceSet(slices.images, slices.masks, slices.table.assign(label=label))
-
-
-def without_tumor(slices: SliceSet) -> SliceSet:
-    """Set label 0 and an empty mask."""
-    return with_label(SliceSet(slices.images, np.zeros_like(slices.masks), slices.table), 0)
 
 
 def pseudo_label(

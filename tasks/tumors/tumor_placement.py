@@ -1,7 +1,7 @@
-"""Paste outlined tumours, moved and deformed, into slices without tumour.
+"""Deform outlined tumours, and find places for them in slices without tumour.
 
-As copy-paste (Ghiasi 2021, arXiv 2012.07177), but the tumour is turned, scaled, bent and moved, so
-that a few outlined tumours give many, wherever a brain has room for one.
+A tumour is turned, scaled, mirrored, bent and moved, so that a few outlined tumours give many,
+wherever a brain has room for one.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,6 @@ LEAST_PIXELS = 4
 NEAREST_HOSTS = 20
 PLACES = 6  # tried in each host
 ATTEMPTS = 20  # tumours tried for one slice
-FEATHER = 0.7  # pixels
 T = TypeVar("T", bound=np.generic)
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -39,26 +38,41 @@ class Tumor:
     mask: Mask
 
 
-def paste_deformed_tumors(
+@dataclass(frozen=True)
+class Placements:
+    """N deformed tumours, each with a host that has room for it.
+
+    `donors`, `hosts` (N,) are positions in the two sets; `images` (N,C,H,W) the deformed slices of
+    the donors, moved, and `masks` (N,H,W) their tumours.
+    """
+
+    donors: NDArray[np.intp]
+    hosts: NDArray[np.intp]
+    images: Image
+    masks: Mask
+
+    def __len__(self) -> int:
+        return len(self.hosts)
+
+
+def place_deformed_tumors(
     donors: SliceSet, hosts: SliceSet, *, count: int, rng: np.random.Generator
-) -> SliceSet:
-    """Paste one tumour into each of `count` hosts.
+) -> Placements:
+    """Find a host for each of `count` deformed tumours.
 
     A host is a slice of another patient, one of the nearest in position to the donor's slice whose
-    tissue has room for the tumour. The tumour's edge is feathered outwards, so that a small tumour
-    keeps its contrast.
+    tissue has room for the tumour.
 
     Args:
         donors: slices with outlined tumours; `subject`, `position_mm`.
         hosts: slices without tumour, same columns; they may be used several times.
-        count: of slices.
+        count: of placements.
         rng: source of all randomness.
 
     Returns:
-        Slices with label 1 and the masks of the pasted tumours; each table row is that of its host.
         Fewer than `count` where tumours hardly fit; none without donors or hosts.
     """
-    images, masks, rows = [], [], []
+    placed: list[tuple[int, int, Tumor]] = []
     tissue: Mask = np.all(hosts.images > DARK, axis=1)  # (N,H,W)
     distance = np.abs(
         donors.table["position_mm"].to_numpy()[:, None] - hosts.table["position_mm"].to_numpy()
@@ -72,21 +86,16 @@ def paste_deformed_tumors(
             others = np.flatnonzero(~same_patient[donor])
             order = np.argsort(distance[donor][others], kind="stable")
             nearest = others[order][:NEAREST_HOSTS]
-            placed = place_tumor(tumor, tissue, rng.permutation(nearest), rng)
-            if placed is not None:
-                host, moved = placed
-                alpha = np.maximum(moved.mask, gaussian_filter(moved.mask.astype(float), FEATHER))
-                images.append(hosts.images[host] * (1 - alpha) + moved.image * alpha)
-                masks.append(moved.mask)
-                rows.append(host)
+            place = place_tumor(tumor, tissue, rng.permutation(nearest), rng)
+            if place is not None:
+                placed.append((donor, *place))
                 break
-    pasted = hosts.select(np.array(rows, dtype=np.intp))
-    if not rows:
-        return pasted
-    return SliceSet(
-        np.stack(images).astype(np.float32),
-        np.stack(masks).astype(np.uint8),
-        pasted.table.assign(label=1),
+    shape = hosts.images.shape[1:]
+    return Placements(
+        np.array([donor for donor, _, _ in placed], dtype=np.intp),
+        np.array([host for _, host, _ in placed], dtype=np.intp),
+        np.array([tumor.image for _, _, tumor in placed], np.float32).reshape(-1, *shape),
+        np.array([tumor.mask for _, _, tumor in placed], bool).reshape(-1, *shape[1:]),
     )
 
 

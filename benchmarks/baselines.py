@@ -1,4 +1,4 @@
-"""Measure the arms without a generator on a cohort: Dice, AUROC and CPU seconds a network.
+"""Measure the arms that need no `train_gan` on a cohort: Dice, AUROC and CPU seconds a network.
 
     python -m benchmarks.baselines --plan benchmarks/lgg-development.yaml \
         --data ../shared/data/lgg --work /tmp/baselines --size 5 --draws 5 --unlabelled 15
@@ -51,6 +51,7 @@ ARMS = (
     "real", "real+paper-augmented", "real+classical", "real+classical+copy-paste",
     "real+classical+pseudo-label", "real+classical+paste-unlabelled",
     "real+classical+pseudo-label+paste-unlabelled",
+    "real+classical+implant", "real+classical+pseudo-label+implant",
 )  # fmt: skip
 
 
@@ -88,6 +89,7 @@ def main() -> None:
             "slices.unlabelled_patients": options.unlabelled,
             "slices.draw": draw,
             "teacher.seed": 100 * draw,
+            "implant.seed": draw,
             "downstream.arms": options.arms,
         }
         prepare_slices(clone, plan, settings)
@@ -118,7 +120,7 @@ def print_tables(rows: pd.DataFrame) -> None:
 
 
 def prepare_slices(clone: Path, plan: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Write the clone's params and run `ingest`, once, `slices` and `teacher`."""
+    """Write the clone's params and run `ingest`, once, `slices`, `teacher` and `implant`."""
     committed = subprocess.run(  # not the file: an earlier run's changes would stay in it
         ["git", "show", "HEAD:params.yaml"], cwd=clone, check=True, capture_output=True
     ).stdout
@@ -131,7 +133,7 @@ def prepare_slices(clone: Path, plan: dict[str, Any], settings: dict[str, Any]) 
         branch[name] = value
     (clone / "params.yaml").write_text(yaml.safe_dump(tree))
     environment = os.environ | {"AUGLIFT_KEY": plan["key"], "PYTHONPATH": str(clone)}
-    commands = [["tasks.slices"], ["tasks.teacher"]]
+    commands = [["tasks.slices"], ["tasks.teacher"], ["tasks.implant"]]
     if not (clone / "data/volumes" / plan["batch"] / "manifest.parquet").exists():
         assert (clone / BATCH / plan["batch"]).is_dir()
         commands.insert(0, ["tasks.ingest", "--batch", plan["batch"]])

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-PSEUDO_LABEL = "pseudo-label"
-UNLABELLED_SOURCES = (PSEUDO_LABEL, "paste-unlabelled")  # use scans without outlines
+PSEUDO_LABEL, PASTE, IMPLANT = "pseudo-label", "paste-unlabelled", "implant"
+UNLABELLED_SOURCES = (PSEUDO_LABEL, PASTE, IMPLANT)  # use scans without outlines
+GENERATED_SOURCES = (IMPLANT, "synthetic")
 ADDED_SOURCES = (
     *UNLABELLED_SOURCES, "synthetic", "duplicated", "copy-paste", "shuffled-masks",
 )  # fmt: skip
@@ -22,8 +23,8 @@ class Arm:
         augmentation: how every training slice is augmented: `classical`, as a good baseline is;
             `paper-augmented`, with the flips, rotations and jitter of the paper; or "".
         added: trains on the slices of `data/pool/NAME`.
-        synthetic: the added slices come from the generator under test; all other added slices are
-            controls.
+        synthetic: the added slices come from a generator under test, `synthetic` ones whole and
+            `implant` ones in part; all other added slices are controls.
         sources: the parts that name the added slices, as many of each; `pseudo-label` may stand
             beside one other.
         random_labels: tests for leaks with real slices whose labels are sampled once a patient,
@@ -51,6 +52,17 @@ class Arm:
     def needs_teacher(self) -> bool:
         """Whether its slices come from scans without outlines, which a teacher looks at."""
         return not set(self.sources).isdisjoint(UNLABELLED_SOURCES)
+
+    def twins(self) -> list[tuple[str, str]]:
+        """Return the arms without a generator that its gain is measured against, and why."""
+        parts, twins = self.name.split("+"), []
+        if self.synthetic and len(self.sources) > 1:
+            without = [part for part in parts if part not in GENERATED_SOURCES]
+            twins.append(("+".join(without), "the other slices it adds"))
+        if IMPLANT in parts:
+            pasted = [PASTE if part == IMPLANT else part for part in parts]
+            twins.append(("+".join(pasted), "the heads it paints into"))
+        return twins
 
     @classmethod
     def parse(cls, name: str) -> "Arm":
@@ -90,7 +102,7 @@ class Arm:
             real=real,
             augmentation=augmentations[0] if augmentations else "",
             added=bool(sources),
-            synthetic="synthetic" in parts,
+            synthetic=not set(sources).isdisjoint(GENERATED_SOURCES),
             sources=tuple(sources),
             random_labels=random_labels,
             slice_split=SLICE_SPLIT in parts,

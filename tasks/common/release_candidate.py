@@ -50,6 +50,17 @@ class ReleaseCandidate:
         return all(gate.verdict == "accepted" for gate in self.gates.values())
 
     @property
+    def reasons_not_releasable(self) -> list[str]:
+        """Why these slices are not for release, whatever the verdict; empty where they are."""
+        return sorted(
+            {
+                f"not for release: {gate.not_releasable or 'their maker gives no reason'}"
+                for gate in self.gates.values()
+                if not gate.releasable
+            }
+        )
+
+    @property
     def reasons(self) -> list[str]:
         """The gate's reasons for a rejection, in words; with several folds each names its own."""
         several = len(self.gates) > 1

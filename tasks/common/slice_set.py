@@ -37,6 +37,15 @@ class SliceSet:
             self.images[rows], self.masks[rows], self.table.loc[rows].reset_index(drop=True)
         )
 
+    def joined_with(self, *others: "SliceSet") -> "SliceSet":
+        """Join these slices and others, in that order."""
+        parts = (self, *others)
+        return SliceSet(
+            np.concatenate([part.images for part in parts]),
+            np.concatenate([part.masks for part in parts]),
+            pd.concat([part.table for part in parts], ignore_index=True),
+        )
+
 
 def read_slice_set(folder: Path, table: str) -> SliceSet:
     """Read `images.npy`, `masks.npy` and the named table of a folder.

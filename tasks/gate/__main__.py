@@ -12,6 +12,7 @@ from tasks import params
 from tasks.common import torch_setup
 from tasks.common.gate_requirements import CannotJudgeError
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices
+from tasks.common.unreleasable import reason_not_to_release
 from tasks.gate.evaluate import evaluate, prepare_reference
 from tasks.gate.verdict import GateResult, not_judged_result
 from tasks.params.gate import Gate
@@ -34,7 +35,12 @@ def main(fold: str) -> None:
     result = verdict(synthetic, train, val, config, str(device))
     GatedSamples.validate(result.samples)
     with stage_io.atomic_output(Path("data/gate") / fold) as folder:
-        metrics = result.as_json() | {"generator_sha256": generator_sha256(source)}
+        unreleasable = reason_not_to_release(source)
+        metrics = result.as_json() | {
+            "generator_sha256": generator_sha256(source),
+            "releasable": unreleasable is None,
+            "not_releasable": unreleasable,
+        }
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
         result.samples.to_parquet(folder / "samples.parquet", index=False)
     counts = result.images

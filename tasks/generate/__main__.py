@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tasks import params
 from tasks.common.slice_set import write_slice_set
+from tasks.common.unreleasable import UNRELEASABLE, reason_not_to_release
 from tasks.params.generate import Generate
 from tasks.schemas.samples import Samples
 from tasks.stage.errors import InputError
@@ -36,10 +37,13 @@ def main(fold: str) -> None:
     Samples.validate(table)
     weights = source / fold / "generator.safetensors" if trained else None
     counts = count_slices(table, config, weights)
+    unreleasable = None if trained else reason_not_to_release(source)
     with atomic_output(Path("data/synthetic") / fold) as out:
         write_slice_set(out, images, masks)
         table.to_parquet(out / "samples.parquet", index=False)
         (out / "summary.json").write_text(json.dumps(counts, indent=2) + "\n")
+        if unreleasable:
+            (out / UNRELEASABLE).write_text(unreleasable + "\n")
 
 
 def sample_from_generator(

@@ -24,7 +24,7 @@ OVERRIDES_VARIABLE = "AUGLIFT_OVERRIDES"  # set by the flow for what it starts, 
 MAX_TEXT_LENGTH = 1000
 SECTIONS = (
     "data", "phantom", "ingest", "slices", "synthetic", "train_gan", "generate", "gate", "teacher",
-    "pool", "downstream", "lift", "report", "release",
+    "implant", "pool", "downstream", "lift", "report", "release",
     "after_run",
 )  # fmt: skip
 

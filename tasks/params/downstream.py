@@ -104,12 +104,10 @@ class Downstream(Section):
     @model_validator(mode="after")
     def _credits_no_other_source(self) -> "Downstream":
         for arm in map(Arm.parse, self.arms):
-            if arm.synthetic and len(arm.sources) > 1:
-                without = "+".join(part for part in arm.name.split("+") if part != "synthetic")
-                if without not in self.arms:
+            for twin, why in arm.twins():
+                if twin not in self.arms:
                     raise ValueError(
-                        f"arm {arm.name!r} could owe its gain to the other slices it adds: list"
-                        f" {without!r} too"
+                        f"arm {arm.name!r} could owe its gain to {why}: list {twin!r} too"
                     )
         return self
 

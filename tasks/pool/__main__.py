@@ -257,11 +257,7 @@ def mix_sources(sources: list[SliceSet]) -> SliceSet:
         label = slices.table["label"].to_numpy()
         rows = [np.flatnonzero(label == value)[number::count] for value in (0, 1)]
         parts.append(slices.select(np.sort(np.concatenate(rows))))
-    return SliceSet(
-        np.concatenate([part.images for part in parts]),
-        np.concatenate([part.masks for part in parts]),
-        pd.concat([part.table for part in parts], ignore_index=True),
-    )
+    return parts[0].joined_with(*parts[1:])
 
 
 def arm_status(samples: SliceSet, adds: bool) -> str:

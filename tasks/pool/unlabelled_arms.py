@@ -1,16 +1,34 @@
 """Make the added slices of the arms that use scans without outlines, by the teacher's opinion."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.common.slice_set import SliceSet
+from tasks.common.slice_set import SliceSet, read_slice_set
 from tasks.pool.deformed_tumor_pasting import paste_deformed_tumors
-from tasks.tumors.sure_slices import read_sure_slices
+from tasks.schemas.implants import Implants
+from tasks.stage.stage_io import explain_read_errors
+from tasks.tumors.sure_slices import outlined_tumors, read_sure_slices
 
 Rows = NDArray[np.intp]
+Counts = tuple[int, int]  # slices with tumour, slices without
+
+
+@dataclass(frozen=True)
+class Scans:
+    """The training slices of a fold from which added slices are made.
+
+    `labelled` with their outlines where these are known; `tumor` and `clear` without outlines, of
+    which the teacher is sure.
+    """
+
+    fold: str
+    labelled: SliceSet
+    tumor: SliceSet
+    clear: SliceSet
 
 
 def make_unlabelled_arm_slices(
@@ -29,42 +47,51 @@ def make_unlabelled_arm_slices(
     Returns:
         The slices. Empty where the teacher found no sure tumour slice, or no sure slice without.
     """
-    tumor, clear = read_sure_slices(fold, train)
-    share = float((labelled.table["label"] == 1).mean())
-    tumors = round(count * share)
+    scans = Scans(fold, labelled, *read_sure_slices(fold, train))
+    tumors = round(count * float((labelled.table["label"] == 1).mean()))
     rng = np.random.default_rng([seed, list(SOURCES).index(name)])
-    return SOURCES[name](tumor, clear, labelled, (tumors, count - tumors), rng)
+    return SOURCES[name](scans, (tumors, count - tumors), rng)
 
 
-def pseudo_label(
-    tumor: SliceSet,
-    clear: SliceSet,
-    labelled: SliceSet,
-    counts: tuple[int, int],
-    rng: np.random.Generator,
-) -> SliceSet:
+def pseudo_label(scans: Scans, counts: Counts, rng: np.random.Generator) -> SliceSet:
     """Take the teacher's marks for outlines (Lee 2013), where its networks are sure and agree."""
-    return stack([tumor.select(repeat_rows(len(tumor), counts[0], rng)),
-                  clear.select(repeat_rows(len(clear), counts[1], rng))])  # fmt: skip
+    return stack(choose(scans.tumor, counts[0], rng), choose(scans.clear, counts[1], rng))
 
 
-def paste_unlabelled(
-    tumor: SliceSet,
-    clear: SliceSet,
-    labelled: SliceSet,
-    counts: tuple[int, int],
-    rng: np.random.Generator,
-) -> SliceSet:
+def paste_unlabelled(scans: Scans, counts: Counts, rng: np.random.Generator) -> SliceSet:
     """Paste outlined tumours, deformed, into slices that surely show none."""
-    donors = labelled.select(np.flatnonzero(labelled.masks.any(axis=(1, 2))))
-    pasted = paste_deformed_tumors(donors, clear, count=counts[0], rng=rng)
-    return stack([pasted, clear.select(repeat_rows(len(clear), counts[1], rng))])
+    donors = outlined_tumors(scans.labelled)
+    pasted = paste_deformed_tumors(donors, scans.clear, count=counts[0], rng=rng)
+    return stack(pasted, choose(scans.clear, counts[1], rng))
 
 
-SOURCES: dict[
-    str,
-    Callable[[SliceSet, SliceSet, SliceSet, tuple[int, int], np.random.Generator], SliceSet],
-] = {"pseudo-label": pseudo_label, "paste-unlabelled": paste_unlabelled}
+def implant(scans: Scans, counts: Counts, rng: np.random.Generator) -> SliceSet:
+    """Take slices into which `implant` painted tumours, but for copies of training tumours."""
+    painted = read_implants(scans.fold)
+    return stack(choose(painted, counts[0], rng), choose(scans.clear, counts[1], rng))
+
+
+SOURCES: dict[str, Callable[[Scans, Counts, np.random.Generator], SliceSet]] = {
+    "pseudo-label": pseudo_label,
+    "paste-unlabelled": paste_unlabelled,
+    "implant": implant,
+}
+
+
+def read_implants(fold: str) -> SliceSet:
+    """Read the accepted slices with a painted tumour; `row` is that of the slice painted into."""
+    folder = Path("data/implant") / fold
+    slices = read_slice_set(folder, "samples.parquet")
+    with explain_read_errors(folder / "samples.parquet"):
+        table = Implants.validate(slices.table)
+    hosts = table.assign(row=table["host_row"])[["row", "label"]]
+    accepted = table["accepted"].to_numpy(dtype=bool)
+    return SliceSet(slices.images, slices.masks, hosts).select(accepted)
+
+
+def choose(slices: SliceSet, count: int, rng: np.random.Generator) -> SliceSet:
+    """Choose `count` slices, each as often as any other."""
+    return slices.select(repeat_rows(len(slices), count, rng))
 
 
 def repeat_rows(n: int, count: int, rng: np.random.Generator) -> Rows:
@@ -75,12 +102,8 @@ def repeat_rows(n: int, count: int, rng: np.random.Generator) -> Rows:
     return np.concatenate([np.empty(0, dtype=np.intp), *passes])[:count].astype(np.intp)
 
 
-def stack(parts: list[SliceSet]) -> SliceSet:
+def stack(tumor: SliceSet, clear: SliceSet) -> SliceSet:
     """Join slices with tumour and slices without; none where either is missing."""
-    if not all(len(part) for part in parts):
-        return parts[0].select(np.empty(0, dtype=np.intp))
-    return SliceSet(
-        np.concatenate([part.images for part in parts]),
-        np.concatenate([part.masks for part in parts]),
-        pd.concat([part.table for part in parts], ignore_index=True),
-    )
+    if not len(tumor) or not len(clear):
+        return clear.select(np.empty(0, dtype=np.intp))
+    return tumor.joined_with(clear)

@@ -40,14 +40,18 @@ def main() -> None:
     decision = approval.read_approval()
     stats = json.loads(Path("data/slices/stats.json").read_text())
     accepted = int(candidate.samples["accepted"].sum())
-    blocking = approval.blocking_reasons(
-        reasons=candidate.reasons,
-        rejected=not candidate.accepted,
-        accepted_slices=accepted,
-        approval=decision,
-        digest=digest,
-        require_approval=settings.require_approval,
-    ) + reader_criterion.blocking_reasons(settings.readers, readers)
+    blocking = (
+        candidate.reasons_not_releasable
+        + approval.blocking_reasons(
+            reasons=candidate.reasons,
+            rejected=not candidate.accepted,
+            accepted_slices=accepted,
+            approval=decision,
+            digest=digest,
+            require_approval=settings.require_approval,
+        )
+        + reader_criterion.blocking_reasons(settings.readers, readers)
+    )
     summary = {
         "status": "refused" if blocking else "released",
         "reasons": blocking,

@@ -28,7 +28,7 @@ VOLUMES, SLICES, GAN = Path("data/volumes"), Path("data/slices"), Path("data/gan
 # The params of every stage before this one belong to the page's provenance.
 SECTIONS = (
     "data", "phantom", "ingest", "slices", "synthetic", "train_gan", "generate", "gate", "teacher",
-    "pool", "downstream", "lift",
+    "implant", "pool", "downstream", "lift",
 )  # fmt: skip
 
 

@@ -80,6 +80,7 @@ PARTS: Final = {
     "shuffled-masks": "shuffled masks",
     "pseudo-label": "scans outlined by a model",
     "paste-unlabelled": "tumours pasted into further scans",
+    "implant": "tumours painted into further scans by a generator",
 }
 
 LIMIT_STATUS: Final = {

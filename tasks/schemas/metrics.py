@@ -61,7 +61,8 @@ class GateMetrics(LenientRecord):
 
     `weights` are the SHA-256 of the feature networks, by the name of their distance;
     `generator_sha256` that of the generator which made the slices, None where they came from a
-    folder.
+    folder. `releasable` is false where their maker says that they are for training only, for the
+    reason `not_releasable`: slices that show heads of real patients.
     """
 
     verdict: Literal["accepted", "rejected"]
@@ -74,6 +75,8 @@ class GateMetrics(LenientRecord):
     subgroups: dict[str, SubgroupRatio] = {}
     weights: dict[str, str] = {}
     generator_sha256: str | None = None
+    releasable: bool = True
+    not_releasable: str | None = None
 
     @property
     def unbounded(self) -> dict[str, str]:

@@ -290,3 +290,16 @@ def test_the_card_keeps_the_path_of_an_outside_source_to_itself(
     text = (root / "data/release/DATACARD.md").read_text()
     assert "vendor-slices" in text
     assert "doe" not in text
+
+
+def test_slices_that_their_maker_keeps_for_training_are_refused_with_the_reason(
+    tmp_path: Path,
+) -> None:
+    root = write(tmp_path, Run(synthetic=6))
+    path = root / "data/gate/0/metrics.json"
+    metrics = json.loads(path.read_text())
+    path.write_text(json.dumps(metrics | {"releasable": False, "not_releasable": "real heads"}))
+    refusal = release(root)
+    assert refusal["status"] == "refused"
+    assert refusal["reasons"] == ["not for release: real heads"]
+    assert not list((root / "data/release").rglob("*.dcm"))

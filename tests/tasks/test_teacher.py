@@ -12,16 +12,17 @@ from tasks.common.slice_set import SliceSet, read_slice_set
 from tasks.params.downstream import Downstream
 from tasks.params.teacher import Teacher
 from tasks.pool.__main__ import main as pool
-from tasks.pool.deformed_tumor_pasting import paste_deformed_tumors, shift
+from tasks.pool.deformed_tumor_pasting import paste_deformed_tumors
 from tasks.schemas.samples import PoolSamples
 from tasks.schemas.teacher import TeacherOpinions
 from tasks.stage.errors import InputError
 from tasks.teacher.__main__ import form_opinions, main, mean_pairwise_dice
-from tests.tasks.downstream_fixtures import SIZE, write_slices
+from tasks.tumors.tumor_placement import shift
+from tests.tasks.downstream_fixtures import write_slices
+from tests.tasks.unlabelled_fixtures import hide_outlines, write_gate
 
 BOTH = "real+classical+pseudo-label+paste-unlabelled"
 ARMS = ["real", "real+pseudo-label", "real+classical+paste-unlabelled", BOTH]
-UNLABELLED = 4  # patients of eight that train
 
 
 def write_params(root: Path, *, arms: list[str], steps: int = 60) -> None:
@@ -36,32 +37,6 @@ def write_params(root: Path, *, arms: list[str], steps: int = 60) -> None:
         },
     }  # fmt: skip
     (root / "params.yaml").write_text(yaml.safe_dump(tree))
-
-
-def hide_outlines(root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Hide labels and outlines of some training patients; return the true masks and hidden rows."""
-    path = root / "data/slices/slices.parquet"
-    table, masks = pd.read_parquet(path), np.load(root / "data/slices/masks.npy")
-    train = sorted(table.loc[table["partition_0"] == "train", "subject"].unique())
-    hidden = table["subject"].isin(train[-UNLABELLED:]).to_numpy()
-    table["mask_known"] = ~hidden
-    table.loc[hidden, "label"] = -1
-    table.to_parquet(path)
-    np.save(root / "data/slices/masks.npy", np.where(hidden[:, None, None], 0, masks))
-    return masks, hidden
-
-
-def write_gate(root: Path) -> None:
-    """An empty set of synthetic slices, which no arm here adds."""
-    folder = root / "data/synthetic/0"
-    folder.mkdir(parents=True)
-    np.save(folder / "images.npy", np.zeros((0, 1, SIZE, SIZE), np.float16))
-    np.save(folder / "masks.npy", np.zeros((0, SIZE, SIZE), np.uint8))
-    samples = pd.DataFrame({name: pd.Series(dtype="int64") for name in ("row", "seed", "label")})
-    samples.to_parquet(folder / "samples.parquet")
-    (root / "data/gate/0").mkdir(parents=True)
-    gated = samples.assign(accepted=pd.Series(dtype="bool"), reason=pd.Series(dtype="str"))
-    gated.to_parquet(root / "data/gate/0/samples.parquet")
 
 
 @pytest.fixture(scope="module")

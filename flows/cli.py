@@ -8,6 +8,7 @@ import typer
 
 from flows.approval_commands import APPROVE_EPILOG, REFUSE_EPILOG, approve, refuse
 from flows.entry_point import run_app
+from flows.pacs_commands import app as pacs_app
 from flows.release_commands import app as release_app
 from flows.run_command import RUN_EPILOG, run
 from flows.tune import EPILOG as TUNE_EPILOG
@@ -63,6 +64,7 @@ app.command(epilog=TUNE_EPILOG)(tune)
 app.command(epilog=APPROVE_EPILOG)(approve)
 app.command(epilog=REFUSE_EPILOG)(refuse)
 app.add_typer(release_app, name="release")
+app.add_typer(pacs_app, name="pacs")
 
 
 def add_process_command(name: str, options: type[Any], module: str) -> None:

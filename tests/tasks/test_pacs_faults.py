@@ -1,0 +1,366 @@
+"""A PACS that breaks off, refuses or lies: one clear line, a list of failures, no half batch."""
+
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pydicom
+import pytest
+from pydicom import Dataset
+from pynetdicom import AE, evt
+from typer.testing import CliRunner
+
+from flows.cli import app
+from tasks.commands.pacs import listen as listening
+from tasks.commands.pacs.addresses import Tls, read_credentials
+from tasks.commands.pacs.open_batch import InvalidInstanceError, OpenBatch, keys_of
+from tasks.stage.errors import InputError
+from tests.tasks.dicom_cases import MR_IMAGE, anatomy, write_series
+from tests.tasks.fake_run import Run, write
+from tests.tasks.pacs_fixtures import faulty_pacs, free_port
+from tests.tasks.test_release import release
+
+ROOT = Path(__file__).parents[2]
+
+
+def clone(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make a folder look like the root of a clone, and go there."""
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "data/raw").mkdir(parents=True, exist_ok=True)
+    patch.chdir(folder)
+
+
+def pacs(*words: object) -> tuple[int, str, str]:
+    """Run `auglift pacs`; return exit code, stdout and stderr."""
+    done = CliRunner().invoke(app, ["pacs", *map(str, words)])
+    if isinstance(done.exception, InputError):  # `main` makes one line of it
+        return 2, done.stdout, str(done.exception)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+def stored(batch: Path) -> set[str]:
+    return {path.stem for path in batch.rglob("*.dcm")}
+
+
+@pytest.fixture
+def series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Dataset]:
+    """Three instances of a series, in a clone."""
+    clone(tmp_path, monkeypatch)
+    write_series(tmp_path / "source", anatomy((3, 9, 10)))
+    return [pydicom.dcmread(path) for path in sorted((tmp_path / "source").glob("*.dcm"))]
+
+
+def options(port: int) -> list[str]:
+    return ["--called", "FAULTY", "--port", str(port), "--everything", "--retries", "1",
+            "--timeout", "5"]  # fmt: skip
+
+
+def test_an_association_that_breaks_off_is_tried_again_and_goes_on_where_it_stopped(
+    series: list[Dataset],
+) -> None:
+    calls: list[int] = []
+
+    def on_get(event: evt.Event) -> Iterator[Any]:
+        asked = event.identifier.get("SOPInstanceUID")
+        wanted = [each for each in series if asked in (None, "", each.SOPInstanceUID)]
+        calls.append(len(wanted))
+        yield len(wanted)
+        for number, dataset in enumerate(wanted):
+            if len(calls) == 1 and number == 2:
+                event.assoc.abort()
+                return
+            yield 0xFF00, dataset
+
+    with faulty_pacs(series, on_get=on_get) as port:
+        code, out, err = pacs("pull", "ward", *options(port))
+    assert (code, err) == (0, "")
+    assert calls == [3, 1]  # the third alone
+    assert "3 fetched" in out
+    assert len(stored(Path("data/raw/ward"))) == 3
+
+
+def test_what_cannot_be_sent_is_listed_and_the_next_pull_fetches_that_alone(
+    series: list[Dataset],
+) -> None:
+    broken = {str(series[1].SOPInstanceUID)}
+    asked: list[str] = []
+
+    def on_get(event: evt.Event) -> Iterator[Any]:
+        one = event.identifier.get("SOPInstanceUID")
+        asked.append(str(one or ""))
+        wanted = [each for each in series if one in (None, "", each.SOPInstanceUID)]
+        yield len(wanted)
+        for dataset in wanted:
+            if str(dataset.SOPInstanceUID) in broken:
+                yield 0xC001, None
+                return
+            yield 0xFF00, dataset
+
+    with faulty_pacs(series, on_get=on_get) as port:
+        code, out, err = pacs("pull", "ward", *options(port))
+        assert code == 1
+        assert "2 failed" in out
+        assert ".private/pacs-ward.csv; the batch stays open" in err
+        assert str(series[1].SOPInstanceUID) not in out + err
+        listed = pd.read_csv(".private/pacs-ward.csv")
+        assert str(series[1].SOPInstanceUID) in set(listed["instance"])
+        assert not Path("data/raw/ward").exists()
+        broken.clear()
+        asked.clear()
+        code, out, _ = pacs("pull", "ward", *options(port))
+    assert code == 0
+    assert "2 fetched, 1 were here" in out
+    assert sorted(asked) == sorted(str(each.SOPInstanceUID) for each in series[1:])
+    assert len(stored(Path("data/raw/ward"))) == 3
+    assert not Path(".private/pacs-ward.csv").exists()
+
+
+def test_a_batch_may_be_closed_without_what_failed(series: list[Dataset]) -> None:
+    def on_get(event: evt.Event) -> Iterator[Any]:
+        yield 2
+        yield 0xFF00, series[0]
+        yield 0xFF00, series[1]
+
+    with faulty_pacs(series, on_get=on_get) as port:
+        code, _, err = pacs("pull", "ward", *options(port), "--accept-missing")
+    assert code == 1
+    assert "1 instances: the PACS did not send it" in err
+    assert len(stored(Path("data/raw/ward"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pull", "ward", "--called", "X", "--everything"], "no PACS answers at 127.0.0.1:"),
+        (["pull", "ward", "--url", "URL", "--everything"], "no DICOMweb service answers at"),
+        (["pull", "ward", "--called", "X"], "say what to pull"),
+        (["pull", "ward", "--everything"], "AE title of the PACS with --called"),
+        (["pull", "../x", "--called", "X", "--everything"], "a name has letters"),
+        (["pull", "ward", "--called", "A" * 17, "--everything"], "1 to 16 ASCII characters"),
+        (
+            ["pull", "ward", "--called", "X", "--host", "192.0.2.1", "--everything"],
+            "--allow-remote",
+        ),
+        (
+            ["pull", "ward", "--called", "X", "--host", "no.such.invalid", "--patient", "1"],
+            "not known",
+        ),
+        (["pull", "ward", "--url", "http://me:pw@127.0.0.1/", "--everything"], "holds a user or"),
+        (["pull", "ward", "--url", "ftp://127.0.0.1/", "--everything"], "is no address such as"),
+        (["pull", "ward", "--called", "X", "--study", "a/b"], "is no UID"),
+        (["pull", "ward", "--called", "X", "--date", "1.2.2020"], "expected 20240101"),
+        (["listen"], "say who may send"),
+        (["listen", "--from-any", "--host", "0.0.0.0"], "--allow-remote"),
+        (["listen", "--from", "A\\B"], "1 to 16 ASCII characters"),
+        (["push", "--called", "X"], "is no release"),
+    ],
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone(tmp_path, monkeypatch)
+    closed = str(free_port())
+    words = [word.replace("URL", f"http://127.0.0.1:{closed}/") for word in words]
+    quick = ["--retries", "0", "--timeout", "2"] if words[0] != "listen" else []
+    port = ["--port", closed] if "--url" not in words else []
+    code, out, err = pacs(*words, *quick, *port)
+    assert code == 2
+    assert message in err
+    assert "\n" not in err.strip()
+    assert "pw" not in out + err
+    assert list((tmp_path / "data/raw").iterdir()) == []
+
+
+def test_credentials_come_from_the_environment_and_are_never_shown() -> None:
+    secrets = {"AUGLIFT_PACS_USER": "me", "AUGLIFT_PACS_PASSWORD": "hush"}
+    assert "hush" not in repr(read_credentials(secrets))
+    with pytest.raises(InputError, match="AUGLIFT_PACS_PASSWORD is not set"):
+        read_credentials({"AUGLIFT_PACS_USER": "me"})
+
+
+def test_uids_that_lead_out_of_the_batch_are_refused(series: list[Dataset]) -> None:
+    from io import BytesIO
+
+    batch = OpenBatch(Path("data/raw/ward"))
+    for value in ("../../evil", "", "1." + "2" * 64):
+        dataset = deepcopy(series[0])
+        dataset.SeriesInstanceUID = value
+        buffer = BytesIO()
+        dataset.save_as(buffer, enforce_file_format=True)
+        with pytest.raises(InvalidInstanceError):
+            batch.save(buffer.getvalue())
+    with pytest.raises(InvalidInstanceError):
+        batch.save(b"no DICOM")
+    assert not Path("data/raw/.ward.partial").exists()
+
+
+@contextmanager
+def listener(folder: Path, **changes: Any) -> Iterator[tuple[int, list[str], threading.Thread]]:
+    """Listen in a thread until a batch was closed; yield port, lines and thread."""
+    port, lines = free_port(), []
+    settings: dict[str, Any] = {
+        "title": "AUGLIFT", "senders": ["SCANNER"], "folder": folder, "name": "pacs",
+        "quiet_s": 0.6, "batches": 1, "timeout_s": 5, "say": lines.append, **changes,
+    }  # fmt: skip
+    thread = threading.Thread(
+        target=listening.listen, args=(("127.0.0.1", port),), kwargs=settings, daemon=True
+    )
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not lines and time.monotonic() < deadline:
+        time.sleep(0.02)
+    yield port, lines, thread
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def associate(port: int, *, calling: str = "SCANNER", called: str = "AUGLIFT") -> Any:
+    entity = AE(ae_title=calling)
+    entity.add_requested_context(MR_IMAGE)
+    entity.acse_timeout = entity.dimse_timeout = 5
+    return entity.associate("127.0.0.1", port, ae_title=called)
+
+
+def test_a_batch_is_closed_after_a_quiet_period_and_only_known_titles_may_send(
+    series: list[Dataset],
+) -> None:
+    with listener(Path("data/raw")) as (port, lines, _):
+        assert associate(port, calling="STRANGER").is_rejected
+        assert associate(port, called="OTHER").is_rejected
+        sender = associate(port)
+        for dataset in series:
+            assert sender.send_c_store(dataset).Status == 0
+        time.sleep(0.9)  # longer than the quiet period: an open association still sends
+        assert not list(Path("data/raw").glob("[!.]*"))
+        assert sender.send_c_store(series[0]).Status == 0  # again: the same bytes
+        other = series[0].copy()
+        other.PatientComments = "changed"
+        assert sender.send_c_store(other).Status == 0x0111
+        sender.release()
+    (batch,) = Path("data/raw").glob("[!.]*")
+    assert stored(batch) == {str(each.SOPInstanceUID) for each in series}
+    assert not list(batch.rglob(".*"))
+    assert list(Path("data/raw").iterdir()) == [batch]
+    assert "1 studies, 3 instances" in lines[-1]
+
+
+def test_a_study_whose_sender_broke_off_waits_until_it_is_sent_again(
+    series: list[Dataset],
+) -> None:
+    whole = deepcopy(series)
+    for each in whole:
+        each.StudyInstanceUID = each.SeriesInstanceUID = "1.2.3.4"
+        each.SOPInstanceUID = each.SOPInstanceUID[:-3] + ".7"
+        each.file_meta.MediaStorageSOPInstanceUID = each.SOPInstanceUID
+    with listener(Path("data/inbox")) as (port, lines, _):
+        sender = associate(port)
+        assert sender.send_c_store(series[0]).Status == 0
+        sender.abort()
+        sender = associate(port)
+        assert sender.send_c_store(whole[0]).Status == 0
+        sender.release()
+    (batch,) = Path("data/inbox").glob("[!.]*")
+    assert {key.study for key in keys_of(batch)} == {"1.2.3.4"}
+    assert any("broke off" in line for line in lines)
+    assert "1 incomplete studies wait" in lines[-1]
+    with listener(Path("data/inbox")) as (port, lines, _):  # the next run takes it over
+        assert "1 instances of an earlier run" in lines[0]
+        sender = associate(port)
+        for dataset in series:
+            assert sender.send_c_store(dataset).Status == 0
+        sender.release()
+    second = next(path for path in Path("data/inbox").glob("[!.]*") if path != batch)
+    assert stored(second) == {str(each.SOPInstanceUID) for each in series}
+
+
+def test_tls_wants_a_certificate_that_is_trusted(released: Path, tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-keyout", key, "-out", certificate, "-days", "1", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        clone(tmp_path, patch)
+        tls = Tls(certificate=certificate, key=key)
+        with listener(Path("data/raw"), tls=tls, senders=[]) as (port, _, _):
+            target = ["push", "--release", released, "--called", "AUGLIFT", "--host", "localhost",
+                      "--port", port, "--retries", 0, "--timeout", 5]  # fmt: skip
+            assert pacs(*target)[0] == 2  # in clear text
+            code, _, err = pacs(*target, "--tls")  # nobody trusts that certificate
+            assert code == 2
+            assert "by TLS; is it running, are host, port and TLS right?" in err
+            assert pacs(*target, "--tls-ca", certificate)[0] == 0
+        (batch,) = Path("data/raw").glob("[!.]*")
+        assert len(stored(batch)) == len(list((released / "dicom").rglob("*.dcm")))
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = write(tmp_path_factory.mktemp("pushed"), Run(synthetic=3, accept_share=1.0, size=16))
+    release(root)
+    return root / "data/release"
+
+
+def test_what_a_pacs_refuses_is_listed_and_only_that_is_sent_again(
+    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone(tmp_path, monkeypatch)
+    taken: list[str] = []
+    refused = ["syn00002"]
+
+    def on_store(event: evt.Event) -> int:
+        if event.dataset.PatientID in refused:
+            return 0xA700
+        if len(taken) == 1 and not calls:
+            calls.append("aborted")
+            event.assoc.abort()
+        taken.append(str(event.request.AffectedSOPInstanceUID))
+        return 0x0000
+
+    calls: list[str] = []
+    with faulty_pacs([], on_store=on_store) as port:
+        target = ["--called", "FAULTY", "--port", port, "--timeout", "5"]
+        code, _, err = pacs("push", "--release", released, *target)
+        assert code == 1
+        assert "dicom/sub-syn00002/FLAIR.dcm: status 0xA700 (out of resources)" in err
+        assert calls == ["aborted"]
+        before = len(taken)
+        refused.clear()
+        code, _, err = pacs("push", "--release", released, *target)
+        assert (code, err) == (0, "")
+        assert len(taken) - before == len(list((released / "dicom/sub-syn00002").iterdir()))
+        code, _, err = pacs("push", "--release", released, "--called", "OTHER", "--port", port)
+        assert code == 2
+        assert "called ae title not recognised" in err
+
+
+def test_only_a_whole_release_is_sent(
+    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone(tmp_path, monkeypatch)
+    target = ["--called", "X", "--port", free_port(), "--retries", 0]
+    changed = tmp_path / "changed"
+    shutil.copytree(released, changed)
+    path = changed / "dicom/sub-syn00001/FLAIR.dcm"
+    path.write_bytes(path.read_bytes() + b"\0")
+    code, _, err = pacs("push", "--release", changed, *target)
+    assert code == 2
+    assert "was changed (its SHA-256 differs)" in err
+    (changed / "refusal.json").write_text('{"reasons": ["gate: FD"]}')
+    code, _, err = pacs("push", "--release", changed, *target)
+    assert code == 3
+    assert "is a refusal, nothing may be sent: gate: FD" in err
+    assert list((tmp_path / "data/raw").iterdir()) == []

@@ -40,6 +40,7 @@ from tasks.downstream.__main__ import (
 )
 from tasks.downstream.train_and_test import FoldSlices, train_and_test
 from tasks.params.downstream import Downstream
+from tasks.params.pool import Pool
 from tasks.params.slices import Slices
 from tasks.pool.__main__ import mix_sources
 from tasks.pool.control_arms import CONTROLS, make_control_slices
@@ -158,7 +159,7 @@ def measure(wanted: Sequence[tuple[str, str]], draw: int, path: Path) -> None:
             volumes = read_volumes_of_test_patients(fold.test.table, grid, stats)
             fold = replace(fold, volumes=volumes)
         for arm in (Arm.parse(name) for wanted_task, name in wanted if wanted_task == task):
-            added = added_slices(fold, arm, draw)
+            added = added_slices(fold, arm, draw, params.read_section(Pool).ratio)
             start, value = time.process_time(), float("nan")  # without enough slices to add
             if not arm.added or has_both_labels(added):
                 run = train_and_test(
@@ -173,17 +174,17 @@ def measure(wanted: Sequence[tuple[str, str]], draw: int, path: Path) -> None:
             print(f"draw {draw} {task} {arm.name}: {value:.3f}, {seconds:.0f} s", flush=True)
 
 
-def added_slices(fold: FoldSlices, arm: Arm, seed: int) -> SliceSet:
-    """Make as many added slices as there are training slices, where the arm adds any."""
-    parts = []
+def added_slices(fold: FoldSlices, arm: Arm, seed: int, ratio: float) -> SliceSet:
+    """Make `ratio` times as many added slices as there are training slices, if the arm adds any."""
+    parts, count = [], round(ratio * len(fold.train))
     for source in arm.sources:
         if source in CONTROLS:
-            parts.append(make_control_slices(source, fold.train, ratio=1.0, seed=seed))
+            parts.append(make_control_slices(source, fold.train, ratio=ratio, seed=seed))
         else:
             train = read_slices(fold.name, "train")
             parts.append(
                 make_unlabelled_arm_slices(
-                    source, fold.name, train, fold.train, count=len(fold.train), seed=seed
+                    source, fold.name, train, fold.train, count=count, seed=seed
                 )
             )
     return mix_sources(parts) if parts else fold.added

@@ -33,6 +33,8 @@ class Slices(Section):
     folds: list[Fold] = Field(min_length=1)  # one name: a hold-out split; several: cross-fitting
     val_fraction: float = Field(gt=0, lt=1)  # of all patients
     test_fraction: float = Field(gt=0, lt=1)  # of all patients; several folds ignore it
+    # Batches, such as another hospital's, whose patients test; test_fraction is ignored then.
+    test_batches: list[str] = Field(default_factory=list)
     # Patients that a fold trains and validates on; 0: all that are not test patients.
     train_patients: int = Field(default=0, ge=0)
     draw: int = Field(default=0, ge=0)  # the seed of that choice of patients
@@ -67,6 +69,10 @@ class Slices(Section):
             )
         if len(self.folds) == 1 and self.test_fraction + self.val_fraction >= 1:
             raise ValueError("val_fraction + test_fraction must leave patients to train on")
+        if self.test_batches and len(self.folds) > 1:
+            raise ValueError(
+                "test_batches fixes who tests: keep one fold, or set test_batches to []"
+            )
         if self.unlabelled_patients and not self.train_patients:
             raise ValueError(
                 "unlabelled_patients are chosen of those that train_patients leaves over; it is 0,"

@@ -46,9 +46,15 @@ INTERNAL_COLUMNS = ["patient_known", "tumor"]
 def main() -> None:
     """Run the stage from the repository's root."""
     config = params.read_section(Slices)
-    manifest = read_manifests(params.read_section(Data).batches)
+    batches = params.read_section(Data).batches
+    if unknown := sorted(set(config.test_batches) - set(batches)):
+        raise InputError(
+            f"slices.test_batches names {unknown[0]}, which data.batches does not list; it lists"
+            f" {', '.join(batches)}"
+        )
+    manifest = read_manifests(batches)
     sessions, skipped = group_sessions(manifest, list(config.modalities))
-    patients = tabulate_patients(sessions)
+    patients = tabulate_patients(sessions, config.test_batches)
 
     def split(val_fraction: float) -> dict[str, dict[str, PatientUse]]:
         return split_patients(

@@ -31,7 +31,8 @@ def split_patients(
 
     Args:
         patients: one row a patient: `subject`, `site`, `tumor`, `clear` (has slices without
-            tumour), `synthetic` (the last three bool).
+            tumour), `synthetic`, `held_out` (the last four bool). Where patients are held out,
+            they and nobody else test.
         folds: one name makes a hold-out split; with K names each patient is tested once.
         val_fraction: share of all patients that every fold validates on.
         test_fraction: share of all patients that a hold-out split tests on.
@@ -65,11 +66,15 @@ def split_patients(
             " data.batches (see mask_status in data/volumes/*/manifest.parquet)"
         )
     index = np.arange(n)
+    held_out = real.set_index("subject")["held_out"].loc[order].to_numpy(dtype=bool)
     partitions_by_fold: dict[str, dict[str, PatientUse]] = {}
     for fold_index, fold in enumerate(folds):
-        test = (
-            evenly_spaced_share(n, test_fraction, start=0.5) if k == 1 else index % k == fold_index
-        )
+        if held_out.any():
+            test = held_out
+        elif k == 1:
+            test = evenly_spaced_share(n, test_fraction, start=0.5)
+        else:
+            test = index % k == fold_index
         rest = index[~test]
         val = np.zeros(n, dtype=bool)
         val[rest[evenly_spaced_share(len(rest), val_fraction * n / len(rest), start=0.5)]] = True

@@ -171,7 +171,8 @@ def iterate_changes(
     now = split(config.val_fraction)
     yield config, now
     tried = [now]
-    tested = 1 / len(now) if len(now) > 1 else config.test_fraction
+    first = Counter(next(iter(now.values())).values())
+    tested = first["test"] / max(sum(first.values()), 1)
     few = max(sum(side in FITTED for side in of.values()) for of in now.values()) <= MOST
     fractions = range(int(config.val_fraction * 100) + 1, 100) if few else range(0)
     if config.training_slices != "auto":

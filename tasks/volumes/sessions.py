@@ -1,5 +1,6 @@
 """Read from the manifests which volumes are sliced together, and describe the patients."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,11 @@ def image_sessions(rows: pd.DataFrame) -> list[Session]:
     return sessions
 
 
-def tabulate_patients(sessions: list[Session]) -> pd.DataFrame:
-    """Tabulate per patient what the split is stratified by and what each partition must contain."""
+def tabulate_patients(sessions: list[Session], test_batches: Sequence[str] = ()) -> pd.DataFrame:
+    """Tabulate per patient what the split is stratified by and what each partition must contain.
+
+    Whoever has a session in one of `test_batches` is `held_out`: a test patient.
+    """
     table = pd.DataFrame(
         {
             "subject": [session.subject for session in sessions],
@@ -147,8 +151,9 @@ def tabulate_patients(sessions: list[Session]) -> pd.DataFrame:
             "tumor": [session.has_tumor for session in sessions],
             "clear": [session.has_tumor_free_slices for session in sessions],
             "synthetic": [session.synthetic for session in sessions],
+            "held_out": [session.rows[0]["batch"] in test_batches for session in sessions],
         }
     )
     return table.groupby("subject", as_index=False).agg(
-        {"site": "first", "tumor": "any", "clear": "any", "synthetic": "any"}
+        {"site": "first", "tumor": "any", "clear": "any", "synthetic": "any", "held_out": "any"}
     )

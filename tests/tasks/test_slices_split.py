@@ -33,6 +33,7 @@ def cohort(n: int, sites: str = "AB") -> pd.DataFrame:
             "tumor": True,
             "clear": True,
             "synthetic": False,
+            "held_out": False,
         }
     )
 
@@ -323,4 +324,23 @@ def test_hidden_labels_need_left_over_patients_and_one_fold(
 ) -> None:
     write_cohort(root, 24, **(FEW | {"unlabelled_patients": 5} | changes))
     with pytest.raises(InputError, match=said):
+        main()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(8, 40), st.integers(2, 5), st.integers(0, 99))
+def test_patients_of_test_batches_test_and_nobody_else(n: int, outside: int, seed: int) -> None:
+    patients = cohort(n)
+    patients["held_out"] = [i >= n - outside for i in range(n)]
+    expected = set(patients.loc[patients["held_out"], "subject"])
+    for draw in (0, 1):
+        sides = split(patients, seed=seed, train_patients=4, unlabelled_patients=1, draw=draw)["0"]
+        assert members(sides, "test") == expected
+        assert len(members(sides, "train", "val")) == 4
+
+
+def test_a_test_batch_that_is_not_listed_is_one_line(root: Path) -> None:
+    write_cohort(root, 6)
+    ask(root, test_batches=["elsewhere"])
+    with pytest.raises(InputError, match="elsewhere"):
         main()

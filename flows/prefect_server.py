@@ -16,14 +16,14 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 from flows.proxy_bypass import bypass_proxy_of
 from tasks.stage.errors import InputError
-from tasks.stage.processes import PARENT
+from tasks.stage.processes import PARENT, die_with_parent
 
 # Prefect can start a temporary server by itself. It then imports the whole server into the flow's
 # process too, and leaves the server running when that process is killed. The server here is killed
 # with the flow's process: all its state is in its database.
 SERVER_CODE = (
     "from signal import SIGKILL;"
-    " from tasks.stage.processes import die_with_parent as d; d(SIGKILL);"
+    f" from {die_with_parent.__module__} import die_with_parent as d; d(SIGKILL);"
     " import uvicorn as u; "
     "u.run('prefect.server.api.server:create_app', factory=True, host='127.0.0.1',"
     " port={port}, log_level='error', lifespan='on')"

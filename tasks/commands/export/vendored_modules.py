@@ -8,6 +8,8 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
+# Empty in a clone; `auglift.` in a wheel, which holds all packages below one (see setup.py).
+ABOVE = __name__.removesuffix("tasks.commands.export.vendored_modules")
 FIRST_PARTY = ("models", "tasks")
 
 
@@ -47,9 +49,10 @@ def with_relative_imports(path: Path) -> tuple[str, list[Path]]:
     for node in ast.walk(ast.parse("".join(lines))):
         if not isinstance(node, ast.ImportFrom) or not node.module:
             continue
-        if node.module.partition(".")[0] not in FIRST_PARTY:
+        module = node.module.removeprefix(ABOVE)
+        if module.partition(".")[0] not in FIRST_PARTY:
             continue
-        folder = ROOT.joinpath(*node.module.split("."))
+        folder = ROOT.joinpath(*module.split("."))
         if folder.with_suffix(".py").exists():  # from tasks.generate.sample_generator import draw
             imported.append(folder.with_suffix(".py"))
             package = f".{folder.name}"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tasks.common.slice_set import SliceSet
-from tasks.generate.external_images import read_image_folder
+from tasks.generate.external_images import ImageFolder, read_image_folder
 from tasks.generate.slice_table import FILE_COLUMN, comparable_id, parse_subjects, plain_id
 from tasks.stage.errors import InputError
 
@@ -40,12 +40,20 @@ def read_folder(folder: Path, *, name: str) -> FolderSlices:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; give --{name} a folder of images")
-    found = read_image_folder(folder)
+    return folder_slices(read_image_folder(folder), name=name, source=folder / "slices.csv")
+
+
+def folder_slices(found: ImageFolder, *, name: str, source: Path) -> FolderSlices:
+    """Give slices the table that the gate reads; `source` names their table in messages.
+
+    Raises:
+        InputError: when an id is none.
+    """
     n, given, assumed = len(found.images), found.table, dict(found.assumed)
     table = pd.DataFrame({"row": np.arange(n), "seed": 0, "masked": found.masks is not None})
     named = "subject" in given
     if named:
-        table["subject"] = parse_subjects(given, folder / "slices.csv")
+        table["subject"] = parse_subjects(given, source)
         table["subject"], assumed["subjects"] = unify_ids(table["subject"])
     else:
         table["subject"] = [f"slice {row} of {name}" for row in range(n)]

@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help install demo lint test verify clean
+.PHONY: help install demo lint test verify docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +38,13 @@ test: lint ## check style and types, then run the tests
 verify: $(STAMP) ## run the tests and the long proofs
 	$(BIN)/pytest
 
+docs: $(STAMP) ## write the reference pages from the code, and the documentation site to site/
+	@$(BIN)/python -m docs.reference.write_pages
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 clean: ## remove caches, locks, checkpoints and curves; data stays
-	rm -rf .prefect .locks .checkpoints dvclive .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf site build .prefect .locks .checkpoints dvclive .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(STAMP): pyproject.toml constraints.txt
 	@sh .ci/venv $(VENV)

@@ -53,16 +53,16 @@ def section(path: tuple[str, ...], command: Any) -> Iterator[str]:
     options = [row_of(each) for each in command.params if each.name not in HIDDEN]
     if options:
         yield table(("option or argument", "value", "default", "meaning"), options)
-    examples = []
-    for line in (command.epilog or "").splitlines():
-        words = line.strip()
-        if words.startswith("$ ") or words.startswith("auglift "):
-            examples.append("    " + words.removeprefix("$ "))
-        elif words.startswith("Exit codes"):
-            examples.append("\n" + words)
-        elif words and not words.startswith("Example"):
-            examples[-1] += " " + words
+    examples, sentences = [], []
+    for paragraph in (command.epilog or "").split("\n\n"):
+        words = " ".join(paragraph.split())
+        example = words.removeprefix("Examples:").removeprefix("Example:").strip()
+        if example.startswith(("$ ", "auglift ")):
+            examples.append("    " + example.removeprefix("$ "))
+        elif example:
+            sentences.append(words)
     yield "\n".join(examples)
+    yield "\n\n".join(sentences)
 
 
 def row_of(option: Any) -> tuple[str, str, str, str]:

@@ -20,7 +20,6 @@ WORDS = {
     "release": "data set, or a refusal",
 }  # fmt: skip
 HIDDEN = {"listed", "phantom"}
-ARTIFACTS = {"raw": "data/raw/BATCH"}
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 212, 52, 26, 44, 10
 STYLE = """
 text { font: 15px system-ui, sans-serif; fill: #1c2430; text-anchor: middle }
@@ -147,10 +146,10 @@ def curve(above: tuple[float, float], below: tuple[float, float]) -> str:
     """Return the path from the lower edge of a box to the upper edge of another."""
     x0, y0 = above[0] + MARGIN + WIDTH / 2, above[1] + MARGIN + HEIGHT
     x1, y1 = below[0] + MARGIN + WIDTH / 2, below[1] + MARGIN - 2
-    # A long arrow keeps to the side of the boxes between.
-    if y1 - y0 > GAP_Y * 2:
-        side = WIDTH * 0.62 * (1 if x1 >= x0 else -1)
-        x0 += side / 2.4
-        out, end = x1 + side, x1 + side / 2.4
-        return f"M{x0:g} {y0:g}C{x0 + side:g} {y0 + 60:g} {out:g} {y1 - 60:g} {end:g} {y1:g}"
+    beside = abs(x1 - x0) > WIDTH / 2
+    if y1 - y0 > GAP_Y * 2 and beside:  # past the boxes between, then into the side
+        middle = y1 + 2 + HEIGHT / 2
+        edge = x1 + (WIDTH / 2 + 2) * (1 if x0 > x1 else -1)
+        bend = 10 if x0 < edge else -10
+        return f"M{x0:g} {y0:g}V{middle - 10:g}q0 10 {bend:g} 10H{edge:g}"
     return f"M{x0:g} {y0:g}C{x0:g} {y0 + 24:g} {x1:g} {y1 - 24:g} {x1:g} {y1:g}"

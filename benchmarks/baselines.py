@@ -1,13 +1,14 @@
-"""Measure the arms that need no `train_gan` on a cohort: Dice, AUROC and CPU seconds a network.
+"""Measure the arms that need no `train_gan` on a cohort, patient by patient.
 
     python -m benchmarks.baselines --plan benchmarks/lgg-development.yaml \
-        --data ../shared/data/lgg --work /tmp/baselines --size 5 --draws 5 --unlabelled 15
+        --data ../shared/data/lgg --work /tmp/baselines --size 6 --draws 5 --unlabelled 14
 
 Reads and slices the plan's patients, then trains every arm on each draw of `--size` patients,
 training and validation together, beside `--unlabelled` patients without outlines, and tests it on
-the plan's test patients. Every finished network is a row of `--work`/SIZE-UNLABELLED-HASH.csv, HASH
-of what `--set` changes, so that a stopped run goes on where it ended. Prints a table of means over
-draws, and of paired differences from `real+classical` with their standard error over draws.
+the plan's test patients. Every finished network is a few rows of the CSV file `--rows`, by default
+`--work`/rows.csv, so that a stopped run goes on where it ended, on another machine too. Prints a
+table of means over draws, and of paired differences from `real+classical` with their standard error
+over draws. `python -m benchmarks.confirm_lift ROWS` tests a frozen protocol's claims on it.
 """
 
 import argparse
@@ -26,7 +27,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks.run_study import BATCH, prepare_clone, read_plan
+from benchmarks.run_study import batches_of, prepare_clone, read_plan
 from tasks import params
 from tasks.common.arms import Arm
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices
@@ -48,6 +49,9 @@ from tasks.pool.unlabelled_arms import make_unlabelled_arm_slices
 
 PRIMARY = {"segment": "dice_volume", "classify": "auroc"}
 REFERENCE = "real+classical"
+COLUMNS = (
+    "size", "unlabelled", "setting", "draw", "task", "arm", "seed", "subject", "value", "seconds",
+)  # fmt: skip
 ARMS = (
     "real", "real+paper-augmented", "real+classical", "real+classical+copy-paste",
     "real+classical+pseudo-label", "real+classical+paste-unlabelled",
@@ -60,11 +64,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--plan", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="one folder a batch")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--size", type=int, default=5, help="patients to train and validate on")
     parser.add_argument("--unlabelled", type=int, default=0, help="patients without outlines")
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=1, help="networks of each arm and draw")
+    parser.add_argument("--rows", type=Path)
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
     parser.add_argument("--tasks", nargs="*", default=list(PRIMARY))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
@@ -74,13 +80,17 @@ def main() -> None:
     changes = {key: yaml.safe_load(value) for key, _, value in
                (one.partition("=") for one in options.changes)}  # fmt: skip
     setting = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:8]
-    path = options.work.resolve() / f"{options.size}-{options.unlabelled}-{setting}.csv"
+    path = (options.rows or options.work / "rows.csv").resolve()
     for draw in range(options.draws):
+        cell = {"size": options.size, "unlabelled": options.unlabelled, "setting": setting,
+                "draw": draw}  # fmt: skip
+        done = finished(path, cell)
         wanted = [
-            (task, arm)
+            (task, arm, seed)
             for task in options.tasks
+            for seed in range(options.seeds)
             for arm in options.arms
-            if (draw, task, arm) not in finished(path)
+            if (task, arm, seed) not in done
         ]
         if not wanted:
             continue
@@ -95,24 +105,31 @@ def main() -> None:
         }
         prepare_slices(clone, plan, settings)
         os.chdir(clone)
-        measure(wanted, draw, path)
-    print_tables(pd.read_csv(path))
+        measure(wanted, cell, path)
+    print_tables(read_rows(path).query("size == @options.size and setting == @setting"))
 
 
-def finished(path: Path) -> set[tuple[int, str, str]]:
-    """Return draw, task and arm of the networks that were measured."""
+def read_rows(path: Path) -> pd.DataFrame:
+    """Read the rows of all finished networks, one a test patient."""
+    return pd.read_csv(path, dtype={"setting": str})
+
+
+def finished(path: Path, cell: dict[str, Any]) -> set[tuple[str, str, int]]:
+    """Return task, arm and seed of a cell's finished networks."""
     if not path.exists():
         return set()
-    rows = pd.read_csv(path)
-    return set(zip(rows["draw"], rows["task"], rows["arm"], strict=True))
+    rows = read_rows(path)
+    for name, value in cell.items():
+        rows = rows[rows[name] == value]
+    return set(zip(rows["task"], rows["arm"], rows["seed"], strict=True))
 
 
 def print_tables(rows: pd.DataFrame) -> None:
     """Print means over draws and differences from `real+classical`, paired by draw."""
-    table = rows.groupby(["task", "arm"], sort=False).agg(
-        mean=("value", "mean"), seconds=("seconds", "mean"), draws=("value", "size")
-    )
-    values = rows.pivot(index=["task", "draw"], columns="arm", values="value")
+    values = rows.pivot_table(index=["task", "draw"], columns="arm", values="value", sort=False)
+    table = pd.DataFrame({"mean": values.groupby("task", sort=False).mean().stack()})
+    table["seconds"] = rows.groupby(["task", "arm"])["seconds"].mean()
+    table["draws"] = values.groupby("task").count().stack()
     if REFERENCE in values:
         difference = values.sub(values[REFERENCE], axis=0).stack().groupby(["task", "arm"])
         table["over real+classical"] = difference.mean()
@@ -133,17 +150,23 @@ def prepare_slices(clone: Path, plan: dict[str, Any], settings: dict[str, Any]) 
             branch = branch.setdefault(part, {})
         branch[name] = value
     (clone / "params.yaml").write_text(yaml.safe_dump(tree))
+    stamp = clone / ".prepared"
+    wanted = json.dumps(settings, sort_keys=True)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    stamp.unlink(missing_ok=True)
     environment = os.environ | {"AUGLIFT_KEY": plan["key"], "PYTHONPATH": str(clone)}
     commands = [["tasks.slices"], ["tasks.teacher"], ["tasks.implant"]]
-    if not (clone / "data/volumes" / plan["batch"] / "manifest.parquet").exists():
-        assert (clone / BATCH / plan["batch"]).is_dir()
-        commands.insert(0, ["tasks.ingest", "--batch", plan["batch"]])
+    for batch in batches_of(plan):
+        if not (clone / "data/volumes" / batch / "manifest.parquet").exists():
+            commands.insert(0, ["tasks.ingest", "--batch", batch])
     for command in commands:
         subprocess.run([sys.executable, "-m", *command], cwd=clone, env=environment, check=True)
+    stamp.write_text(wanted)
 
 
-def measure(wanted: Sequence[tuple[str, str]], draw: int, path: Path) -> None:
-    """Train and test each task and arm once on the slices in the working directory."""
+def measure(wanted: Sequence[tuple[str, str, int]], cell: dict[str, Any], path: Path) -> None:
+    """Train and test each task, arm and seed on the slices in the working directory."""
     config, grid = params.read_section(Downstream), params.read_section(Slices)
     device = setup_torch(config.threads)
     slices = read_slice_set(Path("data/slices"), "slices.parquet")
@@ -151,27 +174,35 @@ def measure(wanted: Sequence[tuple[str, str]], draw: int, path: Path) -> None:
     fold_name = str(grid.folds[0])
     empty = slices.select(np.zeros(len(slices), dtype=bool))
     pool = replace(empty, table=empty.table.assign(fold=pd.Series(dtype="str")))
-    for task in dict.fromkeys(task for task, _ in wanted):
+    ratio = params.read_section(Pool).ratio
+    for task in dict.fromkeys(task for task, _, _ in wanted):
         fold = select_fold(
             fold_name, slices, pool, float(stats["pixel_mm"]), outlined=task == "segment"
         )
         if task == "segment":
             volumes = read_volumes_of_test_patients(fold.test.table, grid, stats)
             fold = replace(fold, volumes=volumes)
-        for arm in (Arm.parse(name) for wanted_task, name in wanted if wanted_task == task):
-            added = added_slices(fold, arm, draw, params.read_section(Pool).ratio)
-            start, value = time.process_time(), float("nan")  # without enough slices to add
+        for arm, number in ((Arm.parse(name), n) for each, name, n in wanted if each == task):
+            seed = 10 * int(cell["draw"]) + number
+            added = added_slices(fold, arm, seed, ratio)
+            start = time.process_time()
+            patients = pd.DataFrame({"subject": [""], "value": [float("nan")]})  # too few to add
             if not arm.added or has_both_labels(added):
                 run = train_and_test(
                     import_task(task), arm, replace(fold, added=added), getattr(config, task),
-                    seed=draw, bf16=uses_bf16(config.precision, device), device=device,
+                    seed=seed, bf16=uses_bf16(config.precision, device), device=device,
                 )  # fmt: skip
                 patients = run.patients
-                value = patients.loc[patients["metric"] == PRIMARY[task], "value"].mean()
-            seconds = time.process_time() - start
-            row = {"draw": draw, "task": task, "arm": arm.name, "value": value, "seconds": seconds}
-            pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
-            print(f"draw {draw} {task} {arm.name}: {value:.3f}, {seconds:.0f} s", flush=True)
+                patients = patients.loc[patients["metric"] == PRIMARY[task], ["subject", "value"]]
+            rows = patients.assign(
+                **cell, task=task, arm=arm.name, seed=number,
+                seconds=round(time.process_time() - start),
+            )  # fmt: skip
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rows[list(COLUMNS)].to_csv(
+                path, mode="a", header=not path.exists(), index=False, float_format="%.4f"
+            )
+            print(f"draw {cell['draw']} {task} {arm.name}: {rows['value'].mean():.3f}", flush=True)
 
 
 def added_slices(fold: FoldSlices, arm: Arm, seed: int, ratio: float) -> SliceSet:

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def main() -> None:
     plan["sizes"] = options.sizes or plan["sizes"]
     plan["draws"] = options.draws or plan["draws"]
     part, parts = map(int, options.part.split("/"))
-    clone = prepare_clone(options.work, f"clone-{part}", options.data, plan)
+    clone = prepare_clone(options.work, f"clone-{part}", [options.data], plan)
     results = options.work / "results"
     all_cells = list(study_cells(plan))
     for number, (_, group) in enumerate(group_by_generator(all_cells)):
@@ -123,10 +123,16 @@ def group_by_generator(study: list[StudyCell]) -> list[tuple[tuple[int, int], li
     return list(groups.items())
 
 
-def prepare_clone(work: Path, name: str, data: Path, plan: dict[str, Any]) -> Path:
+def batches_of(plan: dict[str, Any]) -> list[str]:
+    """Return the names of a plan's batches, in the order of its folders of data."""
+    return list(plan.get("batches", [plan["batch"]]))
+
+
+def prepare_clone(work: Path, name: str, data: Sequence[Path], plan: dict[str, Any]) -> Path:
     """Prepare a clone with the data in it, on the cache that all clones share.
 
-    Of the data's patients only those that the plan names, where it names any.
+    Of the patients of the plan's `batch` only those that it names, where it names any; of its
+    further batches all.
     """
     clone = work.resolve() / name
     if not (clone / ".complete").exists():
@@ -145,8 +151,9 @@ def prepare_clone(work: Path, name: str, data: Path, plan: dict[str, Any]) -> Pa
                 [sys.executable, "-m", "dvc", "config", "--local", key, value],
                 cwd=clone, check=True,
             )  # fmt: skip
+        for batch_name, source in zip(batches_of(plan), data, strict=True):
+            shutil.copytree(source.resolve(), clone / BATCH / batch_name, symlinks=False)
         batch = clone / BATCH / plan["batch"]
-        shutil.copytree(data.resolve(), batch, symlinks=False)
         for folder in (*batch.glob("sub-*"), *batch.glob("derivatives/*/sub-*")):
             if folder.name not in plan.get("patients", [folder.name]):
                 shutil.rmtree(folder)

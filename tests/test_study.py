@@ -50,7 +50,7 @@ def test_settings_are_developed_on_other_patients_than_those_who_test(tmp_path):
             folder.mkdir(parents=True)
             (folder / "image.nii.gz").touch()
     clone = run_study.prepare_clone(
-        tmp_path / "work", "clone", data, run_study.read_plan(DEVELOPMENT)
+        tmp_path / "work", "clone", [data], run_study.read_plan(DEVELOPMENT)
     )
     assert [path.parent.name for path in sorted((clone / "data/raw").rglob("*.gz"))] == (
         ["sub-CS4941"] * 2

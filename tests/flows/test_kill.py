@@ -34,6 +34,7 @@ LONG_S = 150.0  # what a busy machine may need
 RUN_S = {"temporary": 16.0, "own": 10.0}
 
 
+@pytest.mark.verify
 def test_a_killed_holder_of_the_gpu_keeps_no_other_run_waiting(repo: Path) -> None:
     toy_pipeline.change_section(repo, "train_gan", seed=88)
     toy_pipeline.set_behaviour(repo, "train_gan", "hang")

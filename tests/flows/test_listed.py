@@ -65,17 +65,19 @@ def compare(first: Path, second: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_clone_has_nothing_to_do_after_all_lists_were_shortened(tmp_path: Path) -> None:
-    before = {name: (section, long) for name, (section, long, _) in LISTS.items()}
-    first = start(tmp_path / "first", **before)
-    for section, _, short in LISTS.values():
+def test_a_clone_has_nothing_to_do_after_two_lists_were_shortened(tmp_path: Path) -> None:
+    lists = {name: LISTS[name] for name in ("folds", "arms")}
+    first = start(
+        tmp_path / "first", **{name: (section, long) for name, (section, long, _) in lists.items()}
+    )
+    for section, _, short in lists.values():
         toy_pipeline.change_section(first, section, **short)
     dag_with_quick_stages.take_log(first)
     dag_with_quick_stages.dvc(first, "repro")
     assert "slices" in dag_with_quick_stages.take_log(first)
-    for was in WAS.values():
-        assert not (first / "data" / was).exists()
-        assert (first / ".unlisted" / was).is_dir()
+    for name in lists:
+        assert not (first / "data" / WAS[name]).exists()
+        assert (first / ".unlisted" / WAS[name]).is_dir()
     dag_with_quick_stages.commit(first)
     dag_with_quick_stages.dvc(first, "push")
     compare(first, cloned(first, tmp_path / "second"))

@@ -17,6 +17,7 @@ BASE = {
     "val_fraction": 0.25,
     "test_fraction": 0.25,
     "seed": 1,
+    "same_head": "off",  # a sixth of the stage's time; test_slices_same_head.py looks
 }
 
 

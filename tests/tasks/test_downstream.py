@@ -26,7 +26,7 @@ from tests.tasks.slices_fixtures import hide_patient
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    downstream_fixtures.write(tmp_path)
+    downstream_fixtures.write(tmp_path, seeds=(0,))
     return tmp_path
 
 
@@ -40,6 +40,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("task", ["classify", "segment"])
 def test_every_test_slice_is_predicted_once_by_every_seed(root, task):
+    downstream_fixtures.write(root, seeds=(0, 1))
     main(task, "real+classical+synthetic")
     schema = {"classify": ClassifyPredictions, "segment": SegmentPredictions}[task]
     found = schema.validate(table(task, "real+classical+synthetic", "predictions"))
@@ -55,7 +56,6 @@ def test_every_test_slice_is_predicted_once_by_every_seed(root, task):
 
 
 def test_the_same_bytes_come_out_twice(root):
-    downstream_fixtures.write(root, seeds=(0,))
     main("segment", "real+classical+synthetic")
     first = files(root / "data/downstream/segment-real+classical+synthetic")
     main("segment", "real+classical+synthetic")
@@ -139,6 +139,7 @@ def die_in_the_second_run(monkeypatch):
 def test_a_killed_stage_takes_up_behind_its_finished_runs_and_ends_in_the_same_bytes(
     root, monkeypatch
 ):
+    downstream_fixtures.write(root, seeds=(0, 1))
     main("segment", "real+synthetic")
     folder = root / "data/downstream/segment-real+synthetic"
     whole = files(folder)
@@ -152,6 +153,7 @@ def test_a_killed_stage_takes_up_behind_its_finished_runs_and_ends_in_the_same_b
 
 
 def test_a_finished_run_on_other_whole_volumes_is_run_again(root, monkeypatch):
+    downstream_fixtures.write(root, seeds=(0, 1))
     trained = die_in_the_second_run(monkeypatch)
     downstream_fixtures.write_volumes(root, seed=3)
     main("segment", "real+synthetic")
@@ -185,7 +187,7 @@ def test_slices_that_a_fold_does_not_use_are_nowhere_and_no_leak(root):
     slices.to_parquet("data/slices/slices.parquet")
     main("classify", "real")
     found = table("classify", "real", "predictions")
-    assert (found["subject"] == "sub-002").sum() == 2 * (6 - 2)
+    assert (found["subject"] == "sub-002").sum() == 6 - 2
 
 
 def test_unlabelled_slices_are_left_out(root):
@@ -198,7 +200,6 @@ def test_unlabelled_slices_are_left_out(root):
 
 @pytest.mark.parametrize("task", ["classify", "segment"])
 def test_nothing_is_learnt_from_a_training_patient_whose_labels_are_hidden(root, task):
-    downstream_fixtures.write(root, seeds=(0,))
     hidden = hide_patient(root, "sub-000")
     main(task, "real")
     folder = root / f"data/downstream/{task}-real"
@@ -221,7 +222,6 @@ def test_validation_without_tumour_is_one_clear_line(root):
 @pytest.mark.parametrize("side", ["Test", None])
 def test_a_side_of_the_split_that_is_none_is_refused(root, side):
     """Its patients would vanish in silence."""
-    downstream_fixtures.write(root, steps=8, seeds=(0,))
     path = root / "data/slices/slices.parquet"
     slices = pd.read_parquet(path)
     slices.loc[slices["partition_0"] == "test", "partition_0"] = side
@@ -233,7 +233,6 @@ def test_a_side_of_the_split_that_is_none_is_refused(root, side):
 
 
 def test_an_unknown_arm_is_one_line(root):
-    downstream_fixtures.write(root, steps=8, seeds=(0,))
     with pytest.raises(InputError, match="unknown part 'synth'"):
         main("segment", "real+synth")
 
@@ -260,7 +259,7 @@ def test_one_patient_cannot_show_two_random_labels(root, side, arm, capsys):
     assert len(pd.read_parquet(folder / "predictions.parquet")) == 0
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("task", ["classify", "segment"])
 def test_few_patients_train_and_validate(root, count, task):
     retrain(root, {"train": count, "val": 1})

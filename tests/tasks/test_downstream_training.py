@@ -59,6 +59,7 @@ def test_arms_share_initial_weights_and_the_order_of_their_common_slices(root, m
 
 
 def test_classical_arms_draw_the_same_augmentation(root, monkeypatch):
+    downstream_fixtures.write(root, seeds=(0,))
     real = captured(monkeypatch, "classify", "real+classical")[0][1]
     mixed = captured(monkeypatch, "classify", "real+classical+synthetic")[0][1]
     plain = captured(monkeypatch, "classify", "real")[0][1]
@@ -68,6 +69,7 @@ def test_classical_arms_draw_the_same_augmentation(root, monkeypatch):
 
 
 def test_pretraining_sees_added_slices_first_and_real_ones_after(root, monkeypatch):
+    downstream_fixtures.write(root, seeds=(0,))
     mixed = captured(monkeypatch, "classify", "synthetic")[0][1]
     real = captured(monkeypatch, "classify", "real")[0][1]
     tree = yaml.safe_load(Path("params.yaml").read_text())

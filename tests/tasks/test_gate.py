@@ -173,14 +173,34 @@ def test_too_few_or_other_sized_images_are_rejected() -> None:
         judged(small)
 
 
+def write_eight_patients(folder: Path) -> None:
+    """Write what the stage reads, with eight patients of each kind."""
+    train, val = (of_patients(slices, 8) for slices in (real().train, real().val))
+    write_stage(folder, train, val, of_patients(oracle(), 8))
+    summary = folder / "data/synthetic/0/summary.json"
+    summary.write_text(json.dumps({"generator_sha256": "ab12"}))
+
+
+def test_the_stage_writes_verdict_and_scores_of_these_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_eight_patients(tmp_path)
+    gate("0")
+    metrics = json.loads(Path("data/gate/0/metrics.json").read_text())
+    assert metrics["verdict"] == "accepted", metrics["reasons"]
+    assert metrics["generator_sha256"] == "ab12"
+    samples = pd.read_parquet("data/gate/0/samples.parquet")
+    training_slices = len(of_patients(real().train, 8))
+    assert samples["nearest_train_row"].isin(range(training_slices)).all()
+
+
+@pytest.mark.verify
 def test_the_stage_writes_the_same_bytes_in_two_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    train, val = (of_patients(slices, 8) for slices in (real().train, real().val))
-    write_stage(tmp_path, train, val, of_patients(oracle(), 8))
-    summary = tmp_path / "data/synthetic/0/summary.json"
-    summary.write_text(json.dumps({"generator_sha256": "ab12"}))
+    write_eight_patients(tmp_path)
     folder = Path("data/gate/0")
     gate("0")
     written = [(folder / name).read_bytes() for name in ("metrics.json", "samples.parquet")]
@@ -192,11 +212,6 @@ def test_the_stage_writes_the_same_bytes_in_two_processes(
     )
     again = [(folder / name).read_bytes() for name in ("metrics.json", "samples.parquet")]
     assert again == written
-    metrics = json.loads(written[0])
-    assert metrics["verdict"] == "accepted", metrics["reasons"]
-    assert metrics["generator_sha256"] == "ab12", "the verdict is on these weights"
-    samples = pd.read_parquet(folder / "samples.parquet")
-    assert samples["nearest_train_row"].isin(range(len(train))).all()
 
 
 def of_patients(slices: SliceSet, count: int) -> SliceSet:

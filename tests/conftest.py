@@ -16,8 +16,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Files that share what is dear to make run on one worker, one group after the other: the Prefect
 # server and the finished toy repository, and the cohort that the gate's tests are held against.
+# The whole pipeline starts a server of its own, so that it runs beside the tests of the flow.
 GROUPS = {
-    "flows": ("tests/test_end_to_end.py", "tests/flows/"),
+    "flows": ("tests/flows/",),
+    "whole pipeline": ("tests/test_end_to_end.py",),
     "gate": (
         "tests/tasks/test_gate", "tests/tasks/test_known_generators.py", "tests/tasks/test_judge.py"
     ),

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from models.segmenter import build_segmenter, dice_ce_loss
 from tasks.common.slice_set import SliceSet
 
 Floats = NDArray[np.float64]
@@ -33,11 +34,6 @@ def train_segmenter(
     The optimiser is AdamW on a one-cycle schedule, as for the downstream segmenters. Nothing is
     selected on validation patients, so they stay unseen.
     """
-    from models.segmenter import (  # MONAI's import alone takes 3 seconds
-        build_segmenter,
-        dice_ce_loss,
-    )
-
     marked = train.masks.any(axis=(1, 2))
     pools = [np.flatnonzero(marked == kind) for kind in (True, False)]
     if len(pools[0]) < MARKED:

@@ -1,6 +1,7 @@
 """A small cohort on disk as `ingest` leaves it, and what `slices` made of it."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ def patient(
     seed: int, *, tumor: bool, spacing: tuple[float, float, float] = (3.0, 3.0, 6.0)
 ) -> tuple[np.ndarray, np.ndarray]:
     """An ellipsoid brain; tumours lie in its upper half only, so position tells the label."""
+    volume, mask = simulated_patient(seed, tumor, spacing)
+    return volume.copy(), mask.copy()
+
+
+@cache
+def simulated_patient(
+    seed: int, tumor: bool, spacing: tuple[float, float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The volume and mask of `patient`, which many tests ask for."""
     rng = np.random.default_rng(seed)
     shape = tuple(int(180 / s) for s in spacing)
     mm = head(shape, spacing)

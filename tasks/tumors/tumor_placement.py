@@ -9,7 +9,12 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import (
+    binary_fill_holes,
+    distance_transform_edt,
+    gaussian_filter,
+    map_coordinates,
+)
 
 from tasks.common.slice_set import SliceSet
 
@@ -20,6 +25,8 @@ SCALE = 0.3  # of the logarithm
 BEND = 0.02  # of the side, standard deviation
 BEND_RANGE = 0.1  # of the side, over which it varies
 MOVE = 0.17  # of the side, at most
+SHALLOW_QUANTILE = 0.25  # of real tumours: a placed one reaches no nearer to the head's surface
+MOST_DEPTH = 0.3  # asked for; skull and scalp are thinner, and central tumours may move
 INSIDE = 0.98  # least share of the tumour that lies in the host's tissue
 LEAST_PIXELS = 4
 NEAREST_HOSTS = 20
@@ -61,7 +68,8 @@ def place_deformed_tumors(
     """Find a host for each of `count` deformed tumours.
 
     A host is a slice of another patient, one of the nearest in position to the donor's slice whose
-    tissue has room for the tumour.
+    tissue has room for the tumour. No tumour comes nearer to the head's surface than three quarters
+    of the donors' tumours do, so that none lies in skull or scalp where heads are whole.
 
     Args:
         donors: slices with outlined tumours; `subject`, `position_mm`.
@@ -74,6 +82,7 @@ def place_deformed_tumors(
     """
     placed: list[tuple[int, int, Tumor]] = []
     tissue: Mask = np.all(hosts.images > DARK, axis=1)  # (N,H,W)
+    deep = relative_depth(hosts.images) >= least_depth(donors)
     distance = np.abs(
         donors.table["position_mm"].to_numpy()[:, None] - hosts.table["position_mm"].to_numpy()
     )
@@ -86,7 +95,7 @@ def place_deformed_tumors(
             others = np.flatnonzero(~same_patient[donor])
             order = np.argsort(distance[donor][others], kind="stable")
             nearest = others[order][:NEAREST_HOSTS]
-            place = place_tumor(tumor, tissue, rng.permutation(nearest), rng)
+            place = place_tumor(tumor, tissue, deep, rng.permutation(nearest), rng)
             if place is not None:
                 placed.append((donor, *place))
                 break
@@ -97,6 +106,27 @@ def place_deformed_tumors(
         np.array([tumor.image for _, _, tumor in placed], np.float32).reshape(-1, *shape),
         np.array([tumor.mask for _, _, tumor in placed], bool).reshape(-1, *shape[1:]),
     )
+
+
+def relative_depth(images: Image) -> NDArray[np.float32]:
+    """Return how deep each pixel (N,H,W) lies in the head or brain: 0 outside, 1 at the deepest.
+
+    Dark parts that tissue encloses, such as ventricles, are inside.
+    """
+    depths = np.zeros((len(images), *images.shape[2:]), np.float32)
+    for row, tissue in enumerate(np.any(images > DARK, axis=1)):
+        depth = distance_transform_edt(binary_fill_holes(tissue))
+        depths[row] = depth / max(float(depth.max()), 1.0)
+    return depths
+
+
+def least_depth(donors: SliceSet) -> float:
+    """Return the depth that three quarters of outlined tumours keep with all pixels; .3 at most."""
+    if not len(donors):
+        return 0.0
+    depths = relative_depth(donors.images)
+    shallowest = [depth[mask].min() for depth, mask in zip(depths, donors.masks > 0, strict=True)]
+    return min(float(np.quantile(shallowest, SHALLOW_QUANTILE)), MOST_DEPTH)
 
 
 def deform_tumor(image: Image, mask: Mask, rng: np.random.Generator) -> Tumor:
@@ -122,13 +152,14 @@ def deform_tumor(image: Image, mask: Mask, rng: np.random.Generator) -> Tumor:
 
 
 def place_tumor(
-    tumor: Tumor, tissue: Mask, hosts: NDArray[np.intp], rng: np.random.Generator
+    tumor: Tumor, tissue: Mask, deep: Mask, hosts: NDArray[np.intp], rng: np.random.Generator
 ) -> tuple[int, Tumor] | None:
     """Move a tumour to where a host's tissue (N,H,W) has room for it; None where none has.
 
     Args:
         tumor: to be moved.
         tissue: of all hosts.
+        deep: (N,H,W) where they may hold a tumour: no pixel of it lies elsewhere.
         hosts: positions of those to try, in this order.
         rng: chooses the moves.
     """
@@ -139,7 +170,8 @@ def place_tumor(
     for host in hosts:
         for rows, columns in rng.integers(-most, most + 1, size=(PLACES, 2)):
             mask = shift(tumor.mask, rows, columns, False)
-            if mask.sum() == area and tissue[host][mask].mean() >= INSIDE:
+            inside = mask.sum() == area and deep[host][mask].all()
+            if inside and tissue[host][mask].mean() >= INSIDE:
                 image = np.stack([shift(one, rows, columns, AIR) for one in tumor.image])
                 return int(host), Tumor(image, mask)
     return None

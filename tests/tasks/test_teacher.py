@@ -17,7 +17,7 @@ from tasks.schemas.samples import PoolSamples
 from tasks.schemas.teacher import TeacherOpinions
 from tasks.stage.errors import InputError
 from tasks.teacher.__main__ import form_opinions, main, mean_pairwise_dice
-from tasks.tumors.tumor_placement import shift
+from tasks.tumors.tumor_placement import place_deformed_tumors, shift
 from tests.tasks.downstream_fixtures import write_slices
 from tests.tasks.unlabelled_fixtures import hide_outlines, write_gate
 
@@ -292,3 +292,14 @@ def test_a_generator_beside_pseudo_labels_needs_its_twin_without_it():
     with pytest.raises(ValueError, match=r"list 'real\+pseudo-label' too"):
         Downstream.model_validate(settings)
     Downstream.model_validate(settings | {"arms": [*arms, "real+pseudo-label"]})
+
+
+def test_no_tumour_is_placed_in_the_outer_layers_of_a_head_where_real_ones_lie_deep():
+    """Where heads are whole, skull and scalp are tissue too, and no place for a glioma."""
+    y, x = np.mgrid[:64, :64]
+    radius = np.hypot(y - 32, x - 32)  # a head's is 28
+    donors, hosts = discs(6, 6, 0.8), discs(12, 0, 0.0)
+    placed = place_deformed_tumors(donors, hosts, count=60, rng=np.random.default_rng(0))
+    assert len(placed) == 60
+    reached = [radius[mask].max() for mask in placed.masks]
+    assert 14 < max(reached) < 28 * 0.75

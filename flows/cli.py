@@ -8,6 +8,7 @@ import typer
 
 from flows.approval_commands import APPROVE_EPILOG, REFUSE_EPILOG, approve, refuse
 from flows.entry_point import run_app
+from flows.intake_command import INTAKE_EPILOG, intake
 from flows.pacs_commands import app as pacs_app
 from flows.release_commands import app as release_app
 from flows.run_command import RUN_EPILOG, run
@@ -37,6 +38,7 @@ def auglift(
 
 
 app.command(epilog=RUN_EPILOG)(run)
+app.command(epilog=INTAKE_EPILOG)(intake)
 
 
 @app.command(epilog=help_end("auglift check"))

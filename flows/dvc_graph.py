@@ -205,7 +205,8 @@ def sort_lock(say: Callable[[str], None] = print_to_stderr) -> None:
     """
     with open_locked_repo(say) as repo:
         order = plan_repro(get_active_graph(repo.index.graph), root_stages(repo))
-        rank = {stage.name: position for position, stage in enumerate(order)}
+        # What `dvc add` tracks is a stage of the graph too, but has no name and no entry.
+        rank = {getattr(stage, "name", ""): position for position, stage in enumerate(order)}
         path = Path(repo.root_dir) / "dvc.lock"
         if not path.exists():
             return

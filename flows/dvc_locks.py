@@ -78,6 +78,22 @@ def wait_for_others(
     wait_until(attempt, say, ended)
 
 
+def wait_until_unused(root: Path, say: Callable[[str], None], ended: threading.Event) -> None:
+    """Wait until no dvc command uses any path of the repository.
+
+    Raises:
+        StageFailed: when `ended` was set.
+    """
+
+    def attempt() -> str | None:
+        entries = iterate_entries(read_entries(root / DVC_TMP / "rwlock"))
+        pids = frozenset(entry["pid"] for _, entry in entries)
+        names = describe_holders(root, pids)
+        return f"waiting for {' and by '.join(names)}, which runs a stage" if names else None
+
+    wait_until(attempt, say, ended)
+
+
 def any_running(pids: frozenset[int]) -> bool:
     """Check whether any of some processes still runs; True when no process is named."""
     return not pids or any(psutil.pid_exists(pid) for pid in pids)

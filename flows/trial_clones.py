@@ -6,7 +6,6 @@ clone keeps the trainer's checkpoints, so that a killed trial resumes from them.
 """
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -15,8 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
+from flows.params_file import edit_params
 from flows.search_space import Values, set_values
 from tasks.params import PARAMS
 from tasks.stage.errors import InputError
@@ -111,20 +109,7 @@ def write_params(path: Path, values: Values) -> None:
     """Set values in a `params.yaml`; its comments and its order stay."""
     if not values:
         return
-    editor = YAML()
-    editor.preserve_quotes = True
-    editor.width = 4096
-    editor.indent(mapping=2, sequence=4, offset=2)
-    editor.representer.add_representer(
-        type(None), lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
-    tree = editor.load(path.read_text())
-    set_values(tree, values)
-    text = io.StringIO()
-    editor.dump(tree, text)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text.getvalue())
-    partial.replace(path)
+    edit_params(path, lambda tree: set_values(tree, values))
 
 
 def check_commit() -> None:

@@ -1,0 +1,139 @@
+"""Measure how time, memory and storage of the stages grow with the number of patients.
+
+    python -m benchmarks.scale FOLDER --patients 60 250 1000
+
+For each cohort the stages run one after the other, each in a process of its own as DVC starts it:
+`phantom`, `ingest`, `slices`, then `gate` on `--synthetic` slices a patient, then `report`. The
+synthetic slices are those of other simulated patients, so that no generator has to be trained.
+Printed as one JSON line a stage: wall and processor seconds, the process tree's peak proportional
+memory, and the bytes of the stage's output. Finished cohorts in FOLDER are kept; a stage whose row
+is in `FOLDER/rows.jsonl` is not run again.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.ingest_speed import run_and_measure
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTPUTS = {
+    "phantom": "data/raw/phantom",
+    "ingest": "data/volumes/phantom",
+    "slices": "data/slices",
+    "gate": "data/gate/0",
+    "report": "data/report.html",
+}
+ITEMS = {"ingest": ["--batch", "phantom"], "gate": ["--fold", "0"]}
+
+
+def main() -> None:
+    """Measure every stage of every cohort that has not been measured yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--patients", type=int, nargs="+", default=[60, 250, 1000])
+    parser.add_argument("--synthetic", type=int, default=10, help="synthetic slices a patient")
+    parser.add_argument("--stages", nargs="+", default=list(OUTPUTS), choices=list(OUTPUTS))
+    parser.add_argument("--make-synthetic", type=int, metavar="PATIENTS", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.make_synthetic:
+        make_synthetic(options.folder, options.make_synthetic, options.synthetic)
+        return
+    for patients in options.patients:
+        measure_cohort(options, options.folder / str(patients), patients)
+
+
+def measure_cohort(options: argparse.Namespace, workspace: Path, patients: int) -> None:
+    """Run the stages of one cohort in its own workspace and print a row for each."""
+    workspace.mkdir(parents=True, exist_ok=True)
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["phantom"]["patients"] = patients
+    (workspace / "params.yaml").write_text(yaml.safe_dump(tree))
+    rows = workspace.parent / "rows.jsonl"
+    measured = {
+        (row["patients"], row["stage"])
+        for row in map(json.loads, rows.read_text().splitlines() if rows.exists() else [])
+    }
+    for stage in options.stages:
+        if (patients, stage) in measured:
+            continue
+        if stage == "gate":
+            prepare_gate(options, workspace, patients)
+        if stage == "report":
+            prepare_report(workspace)
+        command = [sys.executable, "-m", f"tasks.{stage}", *ITEMS.get(stage, [])]
+        figures = run_and_measure(command, workspace)
+        row = {
+            "patients": patients, "stage": stage, **figures,
+            "output_MB": round(size_bytes(workspace / OUTPUTS[stage]) / 1e6, 2),
+            **count_slices(workspace),
+        }  # fmt: skip
+        with rows.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+
+
+def size_bytes(path: Path) -> int:
+    """Sum the sizes of a file or of a folder's files."""
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def count_slices(workspace: Path) -> dict[str, Any]:
+    """Count real and synthetic slices, as far as they exist."""
+    import pandas as pd
+
+    counts = {}
+    for name, file in (("slices", "slices/slices"), ("synthetic", "synthetic/0/samples")):
+        path = workspace / f"data/{file}.parquet"
+        if path.exists():
+            counts[name] = len(pd.read_parquet(path, columns=["row"]))
+    return counts
+
+
+def prepare_gate(options: argparse.Namespace, workspace: Path, patients: int) -> None:
+    """Simulate the synthetic slices in a process of its own, unless they exist."""
+    if (workspace / "data/synthetic/0").is_dir():
+        return
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.scale", str(workspace), "--make-synthetic",
+         str(patients), "--synthetic", str(options.synthetic)],
+        cwd=ROOT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def make_synthetic(workspace: Path, patients: int, each: int) -> None:
+    """Write slices of other simulated patients as `data/synthetic/0`."""
+    from tasks.common.slice_set import write_slice_set
+    from tests.tasks.synthetic_cohort import as_synthetic, simulated
+
+    slices = as_synthetic(simulated(1_000_000, patients, each=each))
+    partial = workspace / "data/synthetic/.0.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    write_slice_set(partial, slices.images, slices.masks)
+    slices.table.to_parquet(partial / "samples.parquet", index=False)
+    partial.replace(workspace / "data/synthetic/0")
+
+
+def prepare_report(workspace: Path) -> None:
+    """Write what the report reads besides, a lift and a training, as the tests make them."""
+    from tests.tasks.fake_run import Run, approve, write_gan, write_lift
+
+    data = workspace / "data"
+    if not (data / "gan/0").exists():
+        write_gan(data / "gan/0", Run())
+    write_lift(data, Run())
+    (data / "review.json").write_text('{"folds": {}}')
+    approve(workspace, "pending")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,302 @@
+"""Take the complete drops of an inbox: each becomes a batch, or goes into the quarantine.
+
+The steps of one drop: its files are hashed, it is written into the journal, moved to
+`data/raw/BATCH`, added to DVC, listed in `params.yaml`, ingested, and committed to git. Each step
+can be repeated after a kill. A drop that turns out to be bad is taken back whole.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from flows import dvc_locks
+from flows.batch_registration import (
+    Registration,
+    choose_batch_name,
+    find_same_content,
+    journal_path,
+    move_in,
+    read_journal,
+    register,
+    start_registration,
+    undo,
+    write_journal,
+)
+from flows.clone_lock import exclusive_run
+from flows.dvc_runner import DvcRunner
+from flows.git_commit import check_ready
+from flows.inbox_drops import COMPLETE, BadDropError, Drop, content_sha256, find_drops
+from flows.inbox_quarantine import move_entry, quarantine, record_outcome
+from flows.preflight import NEEDED_BYTES
+from flows.run_failure import ENDED, StageFailed
+from tasks import params
+from tasks.ingest.privacy.private_files import make_private_folder
+from tasks.ingest.privacy.pseudonyms import Pseudonyms, load_key
+from tasks.params.ingest import Ingest
+from tasks.stage.errors import InputError
+
+OutcomeKind = Literal["batch", "duplicate", "quarantined", "waits", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a drop: `detail` is its batch, or the reason; `token` stands for its name."""
+
+    token: str
+    kind: OutcomeKind
+    detail: str
+
+    @property
+    def line(self) -> str:
+        """The outcome in one line, without the drop's name."""
+        words = {
+            "batch": "became the batch",
+            "duplicate": "is a duplicate:",
+            "quarantined": "was quarantined:",
+            "waits": "waits:",
+            "failed": "could not be taken and stays in the inbox:",
+        }
+        return f"drop {self.token} {words[self.kind]} {self.detail}"
+
+
+Take = Callable[[Drop, str, DvcRunner, Callable[[str], None]], Outcome]
+
+
+class DropTokens:
+    """Tokens that stand for the names of drops, which may name patients."""
+
+    def __init__(self) -> None:
+        """Read the key of the pseudonyms.
+
+        Raises:
+            InputError: it is not the key of `params.yaml`.
+        """
+        self._pseudonyms = Pseudonyms(load_key(params.read_section(Ingest).key_fingerprint))
+
+    def token(self, name: str) -> str:
+        """Return the token of a drop's name."""
+        return self._pseudonyms.file_token(f"inbox/{name}").removeprefix("file-")
+
+
+def take_drop(drop: Drop, token: str, runner: DvcRunner, say: Callable[[str], None]) -> Outcome:
+    """Make one complete drop a batch, or move it into the quarantine.
+
+    Raises:
+        StageFailed: the run was ended.
+    """
+    if drop.fault:
+        return put_aside(drop.path, token, "quarantined", drop.fault)
+    free = shutil.disk_usage("data").free
+    if free < drop.bytes + NEEDED_BYTES:
+        return Outcome(
+            token, "waits",
+            f"it needs {(drop.bytes + NEEDED_BYTES) / 2**20:.0f} MiB of disk and"
+            f" {free / 2**20:.0f} MiB are free (`dvc gc -w` drops unused versions)",
+        )  # fmt: skip
+    try:
+        sha256 = content_sha256(drop.path)
+        if (same := find_same_content(drop.path, sha256)) is not None:
+            return put_aside(
+                drop.path, token, "duplicate", f"the batch {same} holds the same files"
+            )
+    except BadDropError as error:
+        return put_aside(drop.path, token, "quarantined", str(error))
+    except FileNotFoundError:
+        return Outcome(token, "waits", "it changed while it was read")
+    batch = choose_batch_name(drop.name, sha256)
+    registration = start_registration(token, drop.path, batch, sha256)
+    return finish(registration, runner, say, changed_since=drop)
+
+
+def resume(runner: DvcRunner, say: Callable[[str], None]) -> Outcome | None:
+    """Finish the drop that a killed run left on its way; None where there is none."""
+    registration = read_journal()
+    if registration is None:
+        return None
+    say(f"going on with drop {registration.token}, which a run left on its way")
+    source, folder = registration.source, registration.folder
+    if folder.is_dir():
+        # Moved from another disk, the drop may still be in the inbox as well.
+        if source.exists() and content_sha256(source) == content_sha256(folder):
+            shutil.rmtree(source) if source.is_dir() else source.unlink()
+    elif registration.fault or not source.exists():
+        journal_path().unlink()  # in the quarantine already, or taken away by hand
+        return None
+    return finish(registration, runner, say)
+
+
+def finish(
+    registration: Registration,
+    runner: DvcRunner,
+    say: Callable[[str], None],
+    *,
+    changed_since: Drop | None = None,
+) -> Outcome:
+    """Register a drop that is in the journal; take it back where that fails.
+
+    Args:
+        registration: What is written in the journal.
+        runner: Runs ingest.
+        say: Receives the lines of ingest.
+        changed_since: The drop as it was examined; where it changed since, it stays in the inbox.
+
+    Raises:
+        StageFailed: the run was ended; the next one goes on.
+    """
+    token, batch, folder = registration.token, registration.batch, registration.folder
+    source = registration.source
+    try:
+        if registration.fault:
+            raise BadDropError(registration.fault)
+        if not folder.is_dir():
+            move_in(source, folder)
+        (folder / COMPLETE).unlink(missing_ok=True)
+        if changed_since is not None and not is_unchanged(changed_since, folder, registration):
+            move_back(registration)
+            return Outcome(token, "waits", "it changed while it was taken")
+        register(registration, runner, say)
+    except BadDropError as error:
+        write_journal(registration.model_copy(update={"fault": str(error)}))
+        undo(registration)
+        outcome = put_aside(folder, token, "quarantined", str(error), name=source.name)
+        journal_path().unlink()
+        return outcome
+    except (InputError, StageFailed, OSError) as error:
+        if isinstance(error, StageFailed) and error.code == ENDED:
+            raise
+        undo(registration)
+        move_back(registration)
+        return Outcome(token, "failed", " ".join(str(error).split()))
+    record_outcome(token, source.name, "batch", batch)
+    return Outcome(token, "batch", batch)
+
+
+def is_unchanged(drop: Drop, folder: Path, registration: Registration) -> bool:
+    """Check that a batch's files are those that were hashed while they lay in the inbox.
+
+    A move within a file system changes no file's times; after any other move they are read again.
+    """
+    before = {(file.path, file.bytes, file.changed) for file in drop.files if file.path != COMPLETE}
+    after = {
+        (str(path.relative_to(folder)), status.st_size, status.st_ctime)
+        for path in folder.rglob("*")
+        if path.is_file() and (status := path.lstat())
+    }
+    return before == after or content_sha256(folder) == registration.sha256
+
+
+def move_back(registration: Registration) -> None:
+    """Move a drop back to the inbox, where a later run finds it."""
+    source = registration.source
+    if registration.folder.is_dir() and not source.exists():
+        if (
+            source.suffix.lower() == ".zip"
+            and (archive := registration.folder / source.name).is_file()
+        ):
+            move_entry(archive, source)
+            registration.folder.rmdir()
+        else:
+            move_entry(registration.folder, source)
+    journal_path().unlink(missing_ok=True)
+
+
+def put_aside(
+    path: Path, token: str, kind: Literal["duplicate", "quarantined"], reason: str, name: str = ""
+) -> Outcome:
+    """Move a drop into the quarantine with a reason."""
+    if not path.exists() and not path.is_symlink():
+        return Outcome(token, kind, reason)  # moved by a run that was killed
+    record_outcome(token, name or path.name, kind, reason=reason)
+    reason_file = quarantine(path, token, reason)
+    return Outcome(token, kind, f"{reason}; see {reason_file}")
+
+
+def check_clone_for_intake() -> None:
+    """Check what would make every drop fail, so that no drop is blamed for it.
+
+    Raises:
+        InputError: saying what is wrong.
+    """
+    from flows import preflight
+
+    make_private_folder()
+    preflight.check_root()
+    preflight.check_params()
+    DropTokens()
+    check_ready()
+
+
+def list_complete(inbox: Path, quiet_seconds: float) -> tuple[list[Drop], list[Drop]]:
+    """Return the drops that are complete, and those that wait."""
+    drops = find_drops(inbox, quiet_seconds)
+    return [d for d in drops if not d.waits_for], [d for d in drops if d.waits_for]
+
+
+def take_all(
+    inbox: Path, quiet_seconds: float, say: Callable[[str], None], take: Take | None = None
+) -> list[Outcome]:
+    """Take every complete drop, as the only run of this clone.
+
+    Args:
+        inbox: The folder of the drops.
+        quiet_seconds: How long nothing may have changed in a complete drop.
+        say: Receives a line for each drop, and the lines of ingest.
+        take: What takes a drop: `take_drop`, or a task around it.
+
+    Raises:
+        InputError: the inbox cannot be read or written.
+        StageFailed: the run was ended.
+    """
+    outcomes: list[Outcome] = []
+    runner = DvcRunner()
+    tokens = DropTokens()
+
+    def enter(outcome: Outcome) -> None:
+        if outcome.kind == "batch":
+            note_batch(outcome.detail)
+        outcomes.append(outcome)
+        say(outcome.line)
+
+    try:
+        with exclusive_run(say):
+            # A batch must not be listed in the midst of a `dvc repro`.
+            dvc_locks.wait_until_unused(Path(), say, runner.ended)
+            if (resumed := resume(runner, say)) is not None:
+                enter(resumed)
+            complete, waiting = list_complete(inbox, quiet_seconds)
+            for drop in complete:
+                enter((take or take_drop)(drop, tokens.token(drop.name), runner, say))
+    finally:
+        runner.end()
+    for drop in waiting:
+        enter(Outcome(tokens.token(drop.name), "waits", drop.waits_for))
+    return outcomes
+
+
+def start_file() -> Path:
+    """Return the file that lists the batches for which the pipeline has yet to be started."""
+    return make_private_folder() / "intake-start.json"
+
+
+def batches_to_start() -> list[str]:
+    """Return the batches for which the pipeline has yet to be started."""
+    path = start_file()
+    return list(json.loads(path.read_text())) if path.exists() else []
+
+
+def note_batch(batch: str) -> None:
+    """Note that the pipeline has to be started for a batch, and only then that its drop is done."""
+    path = start_file()
+    batches = batches_to_start()
+    partial = path.with_name(".intake-start.json.partial")
+    partial.write_text(json.dumps(batches if batch in batches else [*batches, batch]))
+    partial.replace(path)
+    journal_path().unlink(missing_ok=True)
+
+
+def is_work_left() -> bool:
+    """Check whether a run left a drop on its way, or a pipeline to be started."""
+    return journal_path().exists() or start_file().exists()

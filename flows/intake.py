@@ -41,7 +41,7 @@ Start = Literal["deployment", "here", "no"]
 QUARANTINED = "Quarantined"
 
 
-@flow(name="intake", persist_result=False)
+@flow(name="intake", flow_run_name="intake of {inbox}", persist_result=False)
 def intake(
     inbox: str = INBOX,
     quiet_seconds: float = QUIET_S,

@@ -15,7 +15,7 @@ def run_dvc(*words: str) -> str:
         InputError: with the last line that it printed, when it fails.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "flows.dvc_process", *words],
+        [sys.executable, "-m", "flows.dvc_process", "--wait-for-lock", *words],
         env={**os.environ, "DVC_NO_ANALYTICS": "1", PARENT: str(os.getpid())},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
@@ -46,7 +46,8 @@ class TaskOptions(BaseModel):
 class Stage:
     """A stage as `dvc repro` addresses it, such as `gate@0` or `data/raw/dvc.yaml:phantom`.
 
-    `why` says what changed in it; it is empty where only a stage before it changed.
+    `why` says what changed in it; it is empty where only a stage before it changed. `reads` and
+    `writes` are the paths of its dependencies and outputs, relative to the repository.
     """
 
     address: str
@@ -55,6 +56,8 @@ class Stage:
     options: TaskOptions
     forced: bool = False
     why: str = ""
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,41 @@ def read_plan_once(say: Callable[[str], None], names: Sequence[str] = (), *, for
                 options=read_task_options(address, node.meta),
                 forced=address in forced,
                 why=explain_status(status.get(address, [])),
+                reads=relative_paths(repo, node.deps),
+                writes=relative_paths(repo, node.outs),
             )
     return Plan(tuple(stages.values()))
+
+
+def relative_paths(repo: Repo, items: list[Any]) -> tuple[str, ...]:
+    """Return the paths of dependencies or outputs, relative to the repository."""
+    return tuple(Path(item.fs_path).relative_to(repo.root_dir).as_posix() for item in items)
+
+
+def has_default_remote() -> bool:
+    """Check whether the repository has a default DVC remote."""
+    with Repo() as repo:
+        return bool(repo.config["core"].get("remote"))
+
+
+def exchange_run_cache(direction: Literal["push", "pull"]) -> None:
+    """Copy the entries of the run cache that the default remote, or this clone, does not have.
+
+    `dvc push --run-cache` copies all entries every time.
+
+    Raises:
+        InputError: the remote does not answer.
+    """
+    try:
+        with Repo() as repo:
+            local = repo.cache.legacy
+            remote = repo.cloud.get_remote_odb(None, "run cache", hash_name="md5-dos2unix")
+            ends = (local, remote) if direction == "push" else (remote, local)
+            repo.stage_cache.transfer(*ends, force=False)
+    except (DvcException, OSError) as error:
+        raise InputError(
+            f"the DVC remote does not answer: {' '.join(str(error).split())}"
+        ) from None
 
 
 def choose_stages(nodes: list[Any], names: Sequence[str]) -> list[Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from flows import dvc_locks
 from flows.dvc_locks import PathsInUse, wait_for_others
@@ -19,6 +19,9 @@ from flows.run_failure import ENDED, TIMED_OUT, StageFailed
 from flows.secret_values import hide_secrets
 from tasks.stage.errors import WRONG_INPUT
 from tasks.stage.processes import PARENT, PROGRESS
+
+if TYPE_CHECKING:
+    from flows.dvc_graph import Stage
 
 PROGRESS_INTERVAL_S = 15.0
 SIGTERM_GRACE_S = 10.0
@@ -43,11 +46,15 @@ class StageOutcome(Enum):
 
 @dataclass(frozen=True)
 class ReproOptions:
-    """How a stage is run: even if it did not change, with a time limit, with variables."""
+    """How a stage is run: even if it did not change, with a time limit, with variables.
+
+    With `pull`, outputs that the run cache names are fetched from the DVC remote.
+    """
 
     force: bool = False
     timeout_s: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    pull: bool = False
 
 
 @dataclass
@@ -100,6 +107,10 @@ class DvcRunner:
             if isinstance(found, StageOutcome):
                 return found
             wait_for_others(self._root, found, say, self.ended)
+
+    def run_elsewhere(self, stage: "Stage", say: Callable[[str], None]) -> StageOutcome | None:
+        """Run a stage on another machine; None where it has to run on this one, as always here."""
+        return None
 
     def _run_once(
         self, address: str, say: Callable[[str], None], options: ReproOptions
@@ -155,8 +166,8 @@ class DvcRunner:
             self._end(child)
 
     def _start(self, address: str, options: ReproOptions) -> subprocess.Popen[str]:
-        force = ["--force"] if options.force else []
-        command = ["--wait-for-lock", "repro", "--single-item", *force, address]
+        words = [*(["--force"] if options.force else []), *(["--pull"] if options.pull else [])]
+        command = ["--wait-for-lock", "repro", "--single-item", *words, address]
         # The stages' `python` is the one that runs the flow, in a virtual environment or not.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         with self._guard:

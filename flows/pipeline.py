@@ -20,6 +20,7 @@ from flows import approval, approval_pause, prefect_artifacts, preflight, summar
 from flows.after_run import check_after_run, keep_results
 from flows.clone_lock import exclusive_run, wait_for_other_run
 from flows.dvc_graph import Plan, print_to_stderr, read_plan, sort_lock
+from flows.dvc_runner import DvcRunner
 from flows.entry_point import (
     DONE,
     OTHER,
@@ -31,6 +32,7 @@ from flows.entry_point import (
 )
 from flows.overrides import Overrides, collect_overrides, overridden
 from flows.prefect_server import ensure_server
+from flows.remote_runner import RemoteRunner
 from flows.run_failure import StageFailed, hide_tracebacks
 from flows.run_request import RunRequest, name_flow_run
 from flows.secret_values import hide_secrets
@@ -47,6 +49,7 @@ def pipeline(
     force: bool = False,
     presets: list[str] | None = None,
     params: dict[str, Any] | None = None,
+    elsewhere: str = "",
 ) -> State[Any]:
     """Run what changed, independent stages in parallel, and end in the state the gate decides.
 
@@ -61,6 +64,8 @@ def pipeline(
         params: Values that this run takes instead of those in `params.yaml`, by dotted key, such
             as `{"train_gan.steps": 4000}`. They are checked before anything runs, and win over
             presets. The file stays as it is.
+        elsewhere: A deployment whose workers, in clones of their own, run the stages, such as
+            `auglift-stage/stage`; empty for this machine alone.
 
     Returns:
         A state named `Rejected` of type FAILED when the gate rejected the images or the person
@@ -70,7 +75,7 @@ def pipeline(
     hide_tracebacks()
     try:
         overrides = collect_overrides(presets or (), values=params)
-        request = RunRequest(workers, tuple(stages or ()), force, overrides)
+        request = RunRequest(workers, tuple(stages or ()), force, overrides, elsewhere)
         with overridden(overrides):
             return run_and_judge(request, approval_hours)
     except InputError as error:
@@ -110,12 +115,24 @@ def run_all_changed(request: RunRequest) -> Plan:
         plan = read_plan(logger.info, request.stages, force=request.force)
         logger.info("%d of %d stages to run", len(plan.changed), len(plan.stages))
         report_unchanged(plan)
-        names = run_changed_stages(plan, request.workers or os.cpu_count() or 1)
+        runner = make_runner(request, plan)
+        names = run_changed_stages(plan, request.workers or os.cpu_count() or 1, runner)
         if plan.changed:
             sort_lock(logger.info)
             counts = Counter(names.values())
             logger.info(", ".join(f"{number} {name}" for name, number in counts.items()))
     return plan
+
+
+def make_runner(request: RunRequest, plan: Plan) -> DvcRunner:
+    """Return what runs the stages: this machine, or the workers of a deployment.
+
+    Raises:
+        InputError: other machines cannot run them, with the reason.
+    """
+    if not request.elsewhere or not plan.changed:
+        return DvcRunner()
+    return RemoteRunner(request.elsewhere, plan, request.overrides)
 
 
 def release_as_decided(
@@ -183,6 +200,7 @@ def run_pipeline(
                 force=request.force,
                 presets=list(presets),
                 params=values or {},
+                elsewhere=request.elsewhere,
                 return_state=True,
             )
     except InputError as error:

@@ -14,6 +14,7 @@ RUN_EPILOG = help_end(
     "auglift run --dry-run  # what would run, and why",
     "auglift run --set train_gan.steps=4000  # with another value, this time only",
     "auglift run --preset gpu  # with the values of presets/gpu.yaml",
+    "auglift run --elsewhere auglift-stage/stage  # by the workers of that deployment",
     codes="0 done, 2 wrong input (one line says what), 3 rejected, 1 anything else",
 )
 
@@ -50,6 +51,14 @@ def run(
             help="The values of presets/NAME.yaml, this time; --set wins. Repeat it.",
         ),
     ] = None,
+    elsewhere: Annotated[
+        str,
+        typer.Option(
+            metavar="DEPLOYMENT",
+            help="Workers in clones of their own run the stages.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Run what changed in the pipeline, as a Prefect flow."""
     from flows.overrides import collect_overrides
@@ -59,7 +68,7 @@ def run(
     presets = preset or []
     values = collect_overrides(words=set_ or ())
     overrides = collect_overrides(presets, values=values)
-    request = RunRequest(workers, tuple(stages or ()), force, overrides)
+    request = RunRequest(workers, tuple(stages or ()), force, overrides, elsewhere)
     if dry_run:
         print_plan(request)
         raise typer.Exit(DONE)

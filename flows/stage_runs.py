@@ -44,15 +44,9 @@ def run_dvc_stage(stage: Stage, runner: DvcRunner) -> State[Any]:
         progress.read(line)
 
     try:
-        with ExitStack() as held:
-            environment: dict[str, str] = {}
-            if GPU in stage.options.tags:
-                held.enter_context(hold_gpu_slot(say, runner.ended))
-                environment = held.enter_context(hold_gpu_device(say, runner.ended))
-            cores = wanted_cores(stage.options.cores)
-            held.enter_context(hold_cores(cores, say, runner.ended))
-            options = ReproOptions(stage.forced, stage.options.timeout_seconds, environment)
-            outcome = runner.repro(stage.address, take_line, options)
+        outcome = runner.run_elsewhere(stage, take_line)
+        if outcome is None:
+            outcome = run_here(stage, runner, say, take_line)
     except StageFailed as error:
         return run_coro_as_sync(
             exception_to_failed_state(
@@ -61,6 +55,31 @@ def run_dvc_stage(stage: Stage, runner: DvcRunner) -> State[Any]:
         )
     progress.finish()
     return Completed(name=outcome.value, message=describe_outcome(stage, outcome))
+
+
+def run_here(
+    stage: Stage, runner: DvcRunner, say: Callable[[str], None], take_line: Callable[[str], None]
+) -> StageOutcome:
+    """Run a stage on this machine, once its GPU and its cores are free.
+
+    Args:
+        stage: The stage.
+        runner: Runs it.
+        say: Receives what it waits for.
+        take_line: Receives the lines that it prints.
+
+    Raises:
+        StageFailed: it failed, or the run was ended.
+    """
+    with ExitStack() as held:
+        environment: dict[str, str] = {}
+        if GPU in stage.options.tags:
+            held.enter_context(hold_gpu_slot(say, runner.ended))
+            environment = held.enter_context(hold_gpu_device(say, runner.ended))
+        cores = wanted_cores(stage.options.cores)
+        held.enter_context(hold_cores(cores, say, runner.ended))
+        options = ReproOptions(stage.forced, stage.options.timeout_seconds, environment)
+        return runner.repro(stage.address, take_line, options)
 
 
 def describe_outcome(stage: Stage, outcome: StageOutcome) -> str:
@@ -72,10 +91,15 @@ def describe_outcome(stage: Stage, outcome: StageOutcome) -> str:
     return stage.why or ("forced" if stage.forced else "a stage before it changed")
 
 
-def run_changed_stages(plan: Plan, workers: int) -> dict[str, str]:
+def run_changed_stages(plan: Plan, workers: int, runner: DvcRunner | None = None) -> dict[str, str]:
     """Run the changed stages, each as soon as its inputs are ready.
 
     After a failure no further stage is started; stages that run may end.
+
+    Args:
+        plan: The stages.
+        workers: How many run at once.
+        runner: Runs them; None stands for this machine alone.
 
     Returns:
         The name of the final state of each stage that was started, by its address.
@@ -94,7 +118,7 @@ def run_changed_stages(plan: Plan, workers: int) -> dict[str, str]:
     names: dict[str, str] = {}
     failures: list[str] = []
     running: list[str] = []
-    runner = DvcRunner()
+    runner = runner or DvcRunner()
     progress = ProgressArtifact("stages")
     try:
         while sorter.is_active():

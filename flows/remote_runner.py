@@ -1,0 +1,161 @@
+"""Run stages on other machines: each becomes a run of the deployment `stage` that a worker takes.
+
+The coordinator's own clone gets the result through DVC's run cache. A run that was killed leaves
+its stages to their workers; the next one asks for the same stages by the same key, and finds them
+done or still on their way.
+"""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+from prefect import get_client
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling, Crashed
+
+from flows.dvc_graph import Plan, Stage, exchange_run_cache
+from flows.dvc_runner import DvcRunner, ReproOptions, StageOutcome
+from flows.overrides import Overrides
+from flows.prefect_gpu_slots import SILENCE_LIMIT_S, STALE_S
+from flows.run_failure import ENDED, TIMED_OUT, StageFailed
+from flows.stage_exchange import StageRequest, can_travel, check_exchange, make_request
+from flows.stage_worker import SIGN_OF_LIFE
+from tasks.stage.errors import WRONG_INPUT, InputError
+
+POLL_S = 2.0
+REPEAT_AFTER_S = 300.0
+MAX_LOST = 3  # workers that a stage may lose in one run
+CODES = {"WrongInput": WRONG_INPUT, "TimedOut": TIMED_OUT, "Ended": ENDED}
+
+
+class RemoteRunner(DvcRunner):
+    """Runs stages by a deployment's workers, and on this machine what cannot travel."""
+
+    def __init__(self, deployment: str, plan: Plan, overrides: Overrides) -> None:
+        """Find the deployment, and check that this clone can exchange with others.
+
+        Raises:
+            InputError: there is no such deployment; changes are not committed; no DVC remote.
+        """
+        super().__init__()
+        self._commit = check_exchange()
+        self._overrides = overrides
+        self._outputs = {stage.address: stage.writes for stage in plan.stages}
+        self._exchange = threading.Lock()  # one thread at a time uses git, DVC and the run cache
+        with get_client(sync_client=True) as client:
+            try:
+                self._deployment = client.read_deployment_by_name(deployment).id
+            except (ObjectNotFound, ValueError):
+                raise InputError(
+                    f"the Prefect server has no deployment {deployment}; make it (`prefect deploy"
+                    " --all`), or run without --elsewhere"
+                ) from None
+
+    def run_elsewhere(self, stage: Stage, say: Callable[[str], None]) -> StageOutcome | None:
+        """Let a worker run a stage, and restore its outputs here.
+
+        Returns:
+            What DVC did with the stage there; None where it reads what only this machine has.
+
+        Raises:
+            StageFailed: it failed there, or three workers were lost with it.
+            InputError: the DVC remote does not answer.
+        """
+        try:
+            with self._exchange:
+                if stage.forced or not can_travel(stage, self._outputs):
+                    say("runs on this machine: it reads what neither git nor a stage provides")
+                    return None
+                request = make_request(stage, self._outputs, self._commit, self._overrides)
+            done = self._run_by_a_worker(request, say)
+            with self._exchange:
+                exchange_run_cache("pull")
+        except InputError as error:
+            raise StageFailed(f"{stage.address}: {error}", 1) from None
+        here = self.repro(stage.address, say, ReproOptions(pull=True))
+        if here is not StageOutcome.RESTORED:
+            say("the remote does not have the worker's result; it ran again on this machine")
+            return here
+        return StageOutcome(done) if done in {each.value for each in StageOutcome} else here
+
+    def _run_by_a_worker(self, request: StageRequest, say: Callable[[str], None]) -> str:
+        """Let a worker run a stage; return the name of the state in which that ended."""
+        lost, number = 0, 0
+        while lost < MAX_LOST:
+            number += 1
+            run = self._submit(request, number)
+            if run.state is not None and run.state.is_final() and not run.state.is_completed():
+                continue  # an attempt of an earlier run
+            run = self._wait(run, say)
+            assert run.state is not None
+            if run.state.is_completed():
+                return str(run.state.name)
+            if run.state.type not in (StateType.CRASHED, StateType.CANCELLED):
+                name, message = str(run.state.name), run.state.message or "failed on its worker"
+                raise StageFailed(message, CODES.get(name, 1))
+            lost += 1
+            say(f"the worker of {run.name} was lost ({run.state.message}); another one is asked")
+        raise StageFailed(f"{request.address}: {lost} workers were lost with it", 1)
+
+    def _submit(self, request: StageRequest, number: int) -> FlowRun:
+        """Ask for a stage; the same stage with the same inputs is asked for only once."""
+        text = f"{number} {request.model_dump_json(exclude={'options'})}"
+        key = hashlib.sha256(text.encode()).hexdigest()
+        with get_client(sync_client=True) as client:
+            return client.create_flow_run_from_deployment(
+                self._deployment,
+                parameters={"request": request.model_dump(mode="json")},
+                name=request.address,
+                idempotency_key=f"auglift-{key}",
+            )
+
+    def _wait(self, run: FlowRun, say: Callable[[str], None]) -> FlowRun:
+        """Wait until a worker's run is final; return it as it then is.
+
+        A worker that gives no sign of life any more is taken for dead, and its run for crashed.
+
+        Raises:
+            StageFailed: this run was ended, and the worker's with it; the server is silent.
+        """
+        told, told_at, silent_since = "", 0.0, None
+        while True:
+            try:
+                with get_client(sync_client=True) as client:
+                    if self.ended.is_set():
+                        client.set_flow_run_state(run.id, Cancelling(), force=True)
+                        raise StageFailed(f"{run.name}: ended with the run", ENDED)
+                    run = client.read_flow_run(run.id)
+                    if run.state is not None and run.state.is_final():
+                        return run
+                    message = self._look(client, run)
+                silent_since = None
+            except httpx.HTTPError as error:
+                silent_since = silent_since or time.monotonic()
+                if time.monotonic() - silent_since > SILENCE_LIMIT_S:
+                    raise StageFailed(f"the Prefect server does not answer ({error})", 1) from None
+                message = "waiting for the Prefect server, which does not answer"
+            if message != told or time.monotonic() - told_at > REPEAT_AFTER_S:
+                told, told_at = message, time.monotonic()
+                say(message)
+            self.ended.wait(POLL_S)
+
+    def _look(self, client: Any, run: FlowRun) -> str:
+        """Say where a worker's run is; take it for crashed when its worker is dead."""
+        if run.state is None or run.state.type != StateType.RUNNING:
+            return f"waiting for a worker of the pool {run.work_pool_name}"
+        body = {"variables": {"name": {"any_": [f"{SIGN_OF_LIFE}{run.id}"]}}}
+        answer = client.request("POST", "/variables/filter", json=body)
+        now = parsedate_to_datetime(answer.headers["date"])
+        signs = answer.json()
+        since = run.state.timestamp or datetime.now(UTC)
+        last = datetime.fromisoformat(signs[0]["updated"]) if signs else since
+        if (now - last).total_seconds() > STALE_S:
+            reason = f"no sign of life for {STALE_S:.0f} s"
+            client.set_flow_run_state(run.id, Crashed(message=reason), force=True)
+        return f"runs on {signs[0]['value']}" if signs else "taken by a worker"

@@ -1,0 +1,220 @@
+"""One run by several machines: two clones, two workers, a DVC remote."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from flows.dvc_graph import Stage, TaskOptions
+from flows.prefect_server import find_free_port
+from flows.stage_exchange import StageRequest, can_travel, remove_leftovers
+from tests.flows import dag_with_quick_stages, toy_pipeline
+from tests.flows.processes import start_process, wait_for
+
+DAG = """
+stages:
+  ingest:
+    cmd: exec python stage.py ingest data/volumes/a
+    deps: [stage.py, data/raw/a]
+    outs: [data/volumes/a]
+  train:
+    foreach: [0, 1]
+    do:
+      cmd: exec python stage.py train data/gan/${item}
+      deps: [stage.py, data/volumes]
+      outs: ["data/gan/${item}"]
+  lift:
+    cmd: exec python stage.py lift data/lift
+    deps: [stage.py, data/gan]
+    outs: [data/lift]
+"""
+# The two trainings wait for each other: no worker can run both.
+STAGE = """
+import os, pathlib, sys, time
+from tasks.stage.processes import die_with_parent
+die_with_parent()
+name, out = sys.argv[1], pathlib.Path(sys.argv[2])
+log = pathlib.Path(os.environ["STAGE_LOG"])
+with log.open("a") as file:
+    print(out, pathlib.Path.cwd().name, file=file)
+deadline = time.monotonic() + 400
+while name == "train" and "MEET" in os.environ and log.read_text().count("data/gan/") < 2:
+    assert time.monotonic() < deadline
+    time.sleep(0.1)
+out.mkdir(parents=True)
+(out / "out.txt").write_text(str(sorted(p.name for p in pathlib.Path("data").rglob("out.txt"))))
+"""
+
+
+def make_origin(root: Path, remote: str, *options: str) -> Path:
+    """A clone with a tracked batch and a DVC remote, all committed."""
+    root.mkdir()
+    for name, content in {"dvc.yaml": DAG, "stage.py": STAGE, "data/raw/a/1.dcm": "scan"}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    for name in (".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore", "params.yaml"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(toy_pipeline.ROOT / name, root / name)
+    dag_with_quick_stages.git(root, "init", "-q")
+    dag_with_quick_stages.dvc(root, "remote", "add", "--default", "store", remote)
+    for option in options:
+        dag_with_quick_stages.dvc(root, "remote", "modify", "store", *option.split("="))
+    dag_with_quick_stages.dvc(root, "add", "data/raw/a")
+    dag_with_quick_stages.commit(root)
+    return root
+
+
+@pytest.fixture(params=["folder", "s3"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, ...]]:
+    """The address of a DVC remote and its options: a folder, or a bucket on this machine."""
+    if request.param == "folder":
+        yield (str(tmp_path / "store"),)
+        return
+    port = find_free_port()
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    os.environ.update(keys, AWS_DEFAULT_REGION="us-east-1")
+    with start_process(tmp_path, "moto.server", "-H", "127.0.0.1", "-p", str(port)):
+        import boto3
+
+        store = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}")
+
+        def created() -> bool:
+            try:
+                store.create_bucket(Bucket="auglift")
+            except Exception:
+                return False
+            return True
+
+        assert wait_for(created, 120)
+        yield ("s3://auglift/store", f"endpointurl=http://127.0.0.1:{port}")
+
+
+DEPLOY = """
+from prefect import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from flows.stage_worker import run_stage
+with get_client(sync_client=True) as client:
+    client.create_work_pool(WorkPoolCreate(name="machines", type="process"))
+    client.create_deployment(
+        flow_id=client.create_flow(run_stage), name="stage", work_pool_name="machines",
+        entrypoint="flows.stage_worker.run_stage", pull_steps=[{"flows.worker_clone.enter": {}}],
+        parameter_openapi_schema=run_stage.parameters.model_dump(),
+    )
+"""
+
+RUN = """
+import sys
+from prefect import flow
+from flows.dvc_graph import read_plan, sort_lock
+from flows.remote_runner import RemoteRunner
+from flows.stage_runs import run_changed_stages
+
+@flow
+def run():
+    plan = read_plan()
+    runner = RemoteRunner("auglift-stage/stage", plan, {})
+    return run_changed_stages(plan, 4, runner)
+
+print(run())
+sort_lock()
+"""
+
+
+@pytest.mark.verify
+@pytest.mark.timeout(3600)
+def test_two_workers_share_a_run_and_end_in_the_bytes_of_one_machine(
+    tmp_path: Path, prefect_api: str, remote: tuple[str, ...]
+) -> None:
+    one = make_origin(tmp_path / "one", *remote)
+    log = tmp_path / "log"
+    env = {"STAGE_LOG": str(log), "PREFECT_API_URL": prefect_api}
+    workers = [tmp_path / name for name in ("w0", "w1")]
+    coordinator = tmp_path / "coordinator"
+    for clone in [*workers, coordinator]:
+        subprocess.run(["git", "clone", "-q", str(one), str(clone)], check=True)
+    dag_with_quick_stages.dvc(one, "push")
+    dag_with_quick_stages.dvc(coordinator, "pull", "data/raw/a.dvc")
+    log.write_text("")
+    os.environ["STAGE_LOG"] = str(log)
+    dag_with_quick_stages.dvc(one, "repro")  # the run on one machine, which shares no cache
+    expected = (one / "dvc.lock").read_bytes()
+    log.write_text("")
+    python = [sys.executable, "-c"]
+    done = subprocess.run(
+        [*python, DEPLOY], env=toy_pipeline.environment(**env), cwd=coordinator, check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 or "already exists" in done.stderr, done.stderr
+    with ExitStack() as running:
+        for clone in workers:
+            (clone / "data/volumes/left").mkdir(parents=True)
+            (clone / "data/volumes/left/over.txt").write_text("of an earlier run")
+            (clone / "stage.py").write_text("raise SystemExit('changed by hand')")
+            words = ("prefect", "worker", "start", "--pool", "machines", "--limit", "1")
+            running.enter_context(
+                start_process(
+                    clone, *words, "--name", clone.name, log=tmp_path / f"{clone.name}.log",
+                    AUGLIFT_CLONE=str(clone), MEET="1", **env,
+                )
+            )  # fmt: skip
+        done = subprocess.run(
+            [*python, RUN], env=toy_pipeline.environment(**env), cwd=coordinator, check=False,
+            capture_output=True, text=True, timeout=3000,
+        )  # fmt: skip
+    told = "\n".join((tmp_path / f"{w.name}.log").read_text()[-3000:] for w in workers)
+    assert done.returncode == 0, done.stdout + done.stderr[-6000:] + told
+    rows = [line.split() for line in log.read_text().splitlines()]
+    assert sorted(out for out, _ in rows) == [
+        "data/gan/0", "data/gan/1", "data/lift", "data/volumes/a",
+    ], (rows, told)  # fmt: skip
+    assert {clone for _, clone in rows} == {"w0", "w1"}
+    assert (coordinator / "dvc.lock").read_bytes() == expected
+    assert "up to date" in toy_pipeline.run_module(coordinator, "dvc", "repro").stdout
+
+
+def request(**values: object) -> StageRequest:
+    """A worker's request, with what matters to a test."""
+    usual = {"address": "train@0", "commit": "c", "options": TaskOptions(), "needs": (),
+             "locks": {}, "inputs": (), "keep": ()}  # fmt: skip
+    return StageRequest.model_validate(usual | values)
+
+
+def test_a_worker_removes_what_would_change_the_hash_of_a_folder_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in ("data/volumes/a/1", "data/volumes/old/1", "data/slices/1", "data/raw/b/1"):
+        Path(path).parent.mkdir(parents=True)
+        Path(path).touch()
+    remove_leftovers(
+        request(inputs=("data/volumes", "data/slices"), keep=("data/volumes/a", "data/slices"))
+    )
+    left = sorted(str(path) for path in Path("data").rglob("1"))
+    assert left == ["data/raw/b/1", "data/slices/1", "data/volumes/a/1"]
+
+
+def test_a_stage_travels_only_with_inputs_that_git_or_a_stage_provides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dag_with_quick_stages.git(tmp_path, "init", "-q")
+    for path in ("code/a.py", "data/approval.json"):
+        Path(path).parent.mkdir(parents=True)
+        Path(path).touch()
+    dag_with_quick_stages.commit(tmp_path)
+    Path("data/raw/x").mkdir(parents=True)
+    outputs = {"ingest@x": ("data/volumes/x",)}
+
+    def travels(*reads: str) -> bool:
+        stage = Stage("s", frozenset(outputs), True, TaskOptions(), reads=reads)
+        return can_travel(stage, outputs)
+
+    assert travels("code", "code/a.py", "data/volumes", "data/volumes/x", "data/approval.json")
+    assert not travels("data/raw/x")
+    Path("data/approval.json").write_text("approved, not yet committed")
+    assert not travels("data/approval.json")

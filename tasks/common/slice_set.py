@@ -1,8 +1,9 @@
 """Read, check and write the packed arrays of `data/slices` and of the image pools."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -47,8 +48,16 @@ class SliceSet:
         )
 
 
-def read_slice_set(folder: Path, table: str) -> SliceSet:
+def read_slice_set(
+    folder: Path, table: str, choose: Callable[[pd.DataFrame], NDArray[np.bool_]] | None = None
+) -> SliceSet:
     """Read `images.npy`, `masks.npy` and the named table of a folder.
+
+    Args:
+        folder: The folder.
+        table: The table's file.
+        choose: Returns which rows of the table to read; None stands for all. Only these slices are
+            brought into memory.
 
     Raises:
         InputError: a file is missing, damaged, or does not fit the others.
@@ -56,17 +65,33 @@ def read_slice_set(folder: Path, table: str) -> SliceSet:
     with explain_read_errors(folder / table):
         rows = pd.read_parquet(folder / table)
     with explain_read_errors(folder / "images.npy"):
-        images = np.load(folder / "images.npy", allow_pickle=False)
+        images = map_array(folder / "images.npy")
         if images.ndim != 4 or images.dtype.kind != "f":
             raise ValueError(f"{images.dtype} {images.shape}, expected floats (N,C,H,W)")
         if len(images) != len(rows):
             raise ValueError(f"{len(images)} slices for the {len(rows)} rows of {table}")
     with explain_read_errors(folder / "masks.npy"):
-        masks = np.load(folder / "masks.npy", allow_pickle=False)
+        masks = map_array(folder / "masks.npy")
         expected = (len(rows), *images.shape[2:])
         if masks.shape != expected or masks.dtype != np.uint8 or masks.max(initial=0) > 1:
             raise ValueError(f"{masks.dtype} {masks.shape}, expected uint8 {expected} of 0 and 1")
-    return SliceSet(images.astype(np.float32), masks, rows)
+    if choose is None:
+        return SliceSet(images.astype(np.float32), np.array(masks), rows)
+    chosen = choose(rows)
+    return SliceSet(
+        images[chosen].astype(np.float32),
+        np.array(masks[chosen]),
+        rows.loc[chosen].reset_index(drop=True),
+    )
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """Map an array file into memory; an empty array, which cannot be mapped, is read."""
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError:
+        array = np.load(path, allow_pickle=False)
+    return array
 
 
 def check_pixel_range(slices: SliceSet, folder: Path) -> None:
@@ -87,14 +112,18 @@ def read_slices(fold: str, partition: Partition, folder: Path = Path("data/slice
         InputError: the slices were extracted without that fold, or two of its partitions share a
             patient.
     """
-    slices = read_slice_set(folder, "slices.parquet")
-    column = f"partition_{fold}"
-    if column not in slices.table:
-        columns = [str(name) for name in slices.table if str(name).startswith("partition_")]
-        folds = [name.removeprefix("partition_") for name in columns]
-        raise InputError(f"{folder} has no fold {fold}, only {', '.join(folds)}: see slices.folds")
-    check_patient_split(slices.table, fold)
-    return slices.select((slices.table[column] == partition).to_numpy())
+
+    def choose(table: pd.DataFrame) -> NDArray[np.bool_]:
+        column = f"partition_{fold}"
+        if column not in table:
+            columns = [str(name) for name in table if str(name).startswith("partition_")]
+            folds = ", ".join(name.removeprefix("partition_") for name in columns)
+            raise InputError(f"{folder} has no fold {fold}, only {folds}: see slices.folds")
+        check_patient_split(table, fold)
+        chosen: NDArray[np.bool_] = (table[column] == partition).to_numpy()
+        return chosen
+
+    return read_slice_set(folder, "slices.parquet", choose)
 
 
 def check_patient_split(table: pd.DataFrame, fold: str) -> None:

@@ -9,7 +9,7 @@ from it: DVC itself checks that the outputs belong to the inputs.
 from pathlib import Path
 from typing import Any
 
-from dvc.utils.serialize import dumps_yaml, load_yaml
+import yaml
 from pydantic import BaseModel, ConfigDict
 
 from flows.dvc_command import run_dvc
@@ -121,7 +121,10 @@ def lock_of(address: str) -> tuple[str, str]:
 
 def read_lock(path: Path) -> dict[str, Any]:
     """Read a lock file; an empty one where it does not exist."""
-    return dict(load_yaml(path)) if path.exists() else {"schema": "2.0", "stages": {}}
+    if not path.exists():
+        return {"schema": "2.0", "stages": {}}
+    lock: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return lock
 
 
 def prepare_worker(request: StageRequest) -> None:
@@ -135,7 +138,7 @@ def prepare_worker(request: StageRequest) -> None:
         lock = read_lock(Path(file))
         lock["stages"] |= entries
         partial = Path(f"{file}.partial")
-        partial.write_text(dumps_yaml(lock), encoding="utf-8")
+        partial.write_text(yaml.safe_dump(lock, sort_keys=False), encoding="utf-8")
         partial.replace(file)
     remove_leftovers(request)
     if request.needs:

@@ -99,6 +99,7 @@ def test_it_works_beside_packages_of_the_same_names(environment: Path, tmp_path:
 def test_without_a_clone_it_draws_exports_and_judges(
     environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "clone").mkdir()
     root = clone(tmp_path / "clone")
     monkeypatch.chdir(root)
     export = ["tasks.commands.export.export_cli", "--format", "medigan", "--anyway"]

@@ -17,7 +17,14 @@ from tasks.common.release_candidate import SIMULATED, describe_patients, read_ca
 from tasks.common.slice_set import read_slice_set
 from tasks.params.data import Data
 from tasks.params.report import Report
-from tasks.report import cohort_tables, image_panels, reader_section, report_page, wording
+from tasks.report import (
+    cohort_tables,
+    headline,
+    image_panels,
+    reader_section,
+    report_page,
+    wording,
+)
 from tasks.schemas.lift import Lift
 from tasks.schemas.metrics import read_metrics
 from tasks.schemas.review import read_review
@@ -49,9 +56,12 @@ def main() -> None:
     text = report_page.render_page(
         candidate=candidate,
         counts=report_page.count_slices(candidate),
-        tasks=report_page.lift_sections(lift),
+        headline=headline.write_headline(
+            candidate.accepted, lift, describe_patients(real.table["batch"])
+        ),
+        tasks=report_page.lift_sections(lift, smallest_cell),
         lift=lift,
-        gates=report_page.gate_sections(candidate.gates),
+        gates=report_page.gate_sections(candidate.gates, smallest_cell),
         reasons=report_page.rejection_reasons(candidate.gates),
         missing=report_page.missing_measures(candidate.gates),
         uncertain=report_page.uncertain_measures(candidate.gates),

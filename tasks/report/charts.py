@@ -1,6 +1,7 @@
 """Draw the page's charts as SVG without clock, version or random ids: the same bytes every time."""
 
 import base64
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final
 
@@ -40,43 +41,72 @@ def svg_data_uri(figure: Figure, name: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def forest_plot(name: str, arms: dict[str, ArmFigure], *, larger_is_better: bool | None) -> str:
-    """Plot each arm's lift over `real` with its 95 % interval; a filled mark excludes zero."""
-    shown = [arm for arm in arms if arm != "real"]
+@dataclass(frozen=True)
+class Difference:
+    """A line of a forest plot: an arm's difference to another, or why there is none."""
+
+    label: str
+    value: float | None
+    bounds: tuple[float, float] | None
+    instead: str = "not measured"
+
+
+def differences_to_real(arms: dict[str, ArmFigure]) -> list[Difference]:
+    """Return the lines of each arm's lift over `real`."""
+    return [
+        Difference(
+            wording.arm_name(arm),
+            figures.lift_over_real,
+            figures.lift_ci95,
+            "not measured" if figures.status == "ok" else figures.status,
+        )
+        for arm, figures in arms.items()
+        if arm != "real"
+    ]
+
+
+def forest_plot(
+    name: str, shown: list[Difference], *, larger_is_better: bool | None, to: str = "real"
+) -> str:
+    """Plot differences with their 95 % intervals; a filled mark excludes zero.
+
+    Args:
+        name: of the plot; it seeds the ids inside.
+        shown: the lines, from the top.
+        larger_is_better: which side of zero is better; None: neither.
+        to: what the differences are to, for the axis.
+    """
     with mpl.rc_context(STYLE):
         height_in = 0.36 * len(shown) + 0.75
         figure = Figure(figsize=(WIDTH, height_in))
         # Fixed margins: a layout engine would draw everything twice, and no two plots line up.
-        names_in = 0.15 + 0.07 * max(len(wording.arm_name(arm)) for arm in [*shown, "real"])
+        names_in = 0.15 + 0.07 * max([4, *(len(each.label) for each in shown)])
         left = names_in / WIDTH
         axes = figure.add_axes((left, 0.55 / height_in, 0.97 - left, 1 - 0.65 / height_in))
         axes.axvline(0, color=INK, linewidth=1)
-        for height, arm in enumerate(reversed(shown)):
-            lift, bounds = arms[arm].lift_over_real, arms[arm].lift_ci95
-            if lift is None:
+        for height, each in enumerate(reversed(shown)):
+            if each.value is None:
                 continue
-            low, high = bounds or (lift, lift)
+            low, high = each.bounds or (each.value, each.value)
             colour, filled = lift_colour(low, high, larger_is_better)
             axes.plot([low, high], [height, height], color=colour, linewidth=2)
             axes.plot(
-                lift, height, "o", markersize=7, markeredgecolor=colour, markeredgewidth=1.5,
+                each.value, height, "o", markersize=7, markeredgecolor=colour, markeredgewidth=1.5,
                 markerfacecolor=colour if filled else "white",
             )  # fmt: skip
         low, high = axes.get_xlim()
         side = "right" if -low > 2 * high else "left"  # of zero, where the words have room
-        for height, arm in enumerate(reversed(shown)):
-            if arms[arm].lift_over_real is None:
-                text = "not measured" if arms[arm].status == "ok" else arms[arm].status
-                axes.text(
-                    0, height, f"  {text}  ", va="center", ha=side, color=GREY, style="italic"
-                )
-        axes.set_yticks(range(len(shown)), [wording.arm_name(arm) for arm in reversed(shown)])
+        for height, each in enumerate(reversed(shown)):
+            if each.value is None:
+                words = f"  {each.instead}  "
+                axes.text(0, height, words, va="center", ha=side, color=GREY, style="italic")
+        axes.set_yticks(range(len(shown)), [each.label for each in reversed(shown)])
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color="#e4e7eb", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines["left"].set_visible(False)
-        label = "difference to real"
+        label = f"difference to {to}"
         if larger_is_better is not None:
             ends = ("worse", "better") if larger_is_better else ("better", "worse")
             label = f"{ends[0]}  ←   {label}   →  {ends[1]}"

@@ -8,7 +8,9 @@ import pandas as pd
 import yaml
 
 from tasks.common.release_candidate import ReleaseCandidate
-from tasks.report import charts, wording
+from tasks.report import charts, subgroup_tables, wording
+from tasks.report.cohort_tables import PageTable
+from tasks.report.headline import StrongestReference, against_strongest
 from tasks.report.image_panels import PageImage
 from tasks.schemas.lift import ArmFigure, Contrast, Lift
 from tasks.schemas.metrics import GateMetrics
@@ -38,6 +40,8 @@ class TaskLift:
     decisive: str
     metrics: list[MetricLift]
     contrasts: list[list[str]]
+    strongest: StrongestReference | None
+    subgroups: list[PageTable]
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class FoldGate:
     chart: PageImage | None
     rows: list[dict[str, Any]]
     missing: list[tuple[str, str]]
+    subgroups: PageTable | None
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class FoldTraining:
     curves: list[PageImage]
 
 
-def lift_sections(lift: Lift) -> list[TaskLift]:
+def lift_sections(lift: Lift, smallest_cell: int) -> list[TaskLift]:
     """Prepare the lift of every task for the page."""
     tasks = []
     for task, claim in lift.claim.items():
@@ -83,6 +88,8 @@ def lift_sections(lift: Lift) -> list[TaskLift]:
                 decisive_contrast(contrasts, claim, primary.name),
                 metrics,
                 [contrast_row(contrast) for contrast in contrasts],
+                against_strongest(task, lift),
+                subgroup_tables.lift_subgroups(lift.subgroups.get(task, {}), smallest_cell),
             )
         )
     return tasks
@@ -151,17 +158,21 @@ def metric_lift(task: str, name: str, arms: dict[str, ArmFigure]) -> MetricLift:
                 str(figures.n_patients),
             ]
         )
-    uri = charts.forest_plot(f"{task}-{name}", arms, larger_is_better=meaning.larger_is_better)
+    uri = charts.forest_plot(
+        f"{task}-{name}",
+        charts.differences_to_real(arms),
+        larger_is_better=meaning.larger_is_better,
+    )
     alt = f"{meaning.name}, difference to real slices only, 95 % interval: {'; '.join(alt_texts)}"
     return MetricLift(meaning, PageImage(uri, alt, meaning.sentence, 0, 0), rows)
 
 
-def gate_sections(gates: dict[str, GateMetrics]) -> list[FoldGate]:
+def gate_sections(gates: dict[str, GateMetrics], smallest_cell: int) -> list[FoldGate]:
     """Prepare every fold's measures beside their real-versus-real figures and limits."""
-    return [fold_gate(fold, metrics) for fold, metrics in gates.items()]
+    return [fold_gate(fold, metrics, smallest_cell) for fold, metrics in gates.items()]
 
 
-def fold_gate(fold: str, metrics: GateMetrics) -> FoldGate:
+def fold_gate(fold: str, metrics: GateMetrics, smallest_cell: int) -> FoldGate:
     """Make one fold's chart of ratios and its table."""
     rows: list[dict[str, Any]] = [
         {
@@ -186,7 +197,8 @@ def fold_gate(fold: str, metrics: GateMetrics) -> FoldGate:
     missing = [
         (wording.measure_entry(name).name, why) for name, why in metrics.not_measured.items()
     ]
-    return FoldGate(fold, metrics.verdict, chart, rows, missing)
+    subgroups = subgroup_tables.gate_subgroups(metrics.subgroups, smallest_cell)
+    return FoldGate(fold, metrics.verdict, chart, rows, missing, subgroups)
 
 
 def missing_measures(gates: dict[str, GateMetrics]) -> list[str]:

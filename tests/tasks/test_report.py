@@ -14,10 +14,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tasks.common.release_candidate import SIMULATED
 from tasks.common.slice_montage import OUTLINE, evenly_spaced, slice_montage, to_grey
-from tasks.report import charts, cohort_tables, report_page, wording
+from tasks.report import charts, cohort_tables, headline, report_page, subgroup_tables, wording
 from tasks.report.__main__ import main
-from tasks.schemas.lift import ArmFigure, Contrast
+from tasks.schemas.lift import ArmFigure, Contrast, Lift
+from tasks.schemas.metrics import SubgroupRatio
 from tasks.stage.errors import InputError
 from tests.tasks.fake_run import Run, write
 
@@ -312,9 +314,11 @@ def test_colour_follows_what_is_better(low: float, high: float, larger: bool, co
 
 def test_a_chart_is_svg_without_clock_or_version() -> None:
     arms = {"real": ArmFigure(mean=0.7), "synthetic": ArmFigure(status="too few")}
-    uri = charts.forest_plot("dice", arms, larger_is_better=True)
+    uri = charts.forest_plot("dice", charts.differences_to_real(arms), larger_is_better=True)
     drawn = base64.b64decode(uri.split(",", 1)[1]).decode()
-    assert uri == charts.forest_plot("dice", arms, larger_is_better=True)
+    assert uri == charts.forest_plot(
+        "dice", charts.differences_to_real(arms), larger_is_better=True
+    )
     assert "<svg" in drawn
     assert "dc:date" not in drawn
 
@@ -361,3 +365,81 @@ def test_the_page_says_whose_slices_it_shows(tmp_path: Path) -> None:
         _, page = report(tmp_path / "-".join(batches), batches=batches, synthetic=6)
         assert said in page.words
         assert unsaid not in page.words
+
+
+def lift_of(claims: dict[str, str], **more: Any) -> Lift:
+    """A lift of two candidates beside two references, by AUROC of 12 patients."""
+    means = {"real": 0.8, "real+classical": 0.9, "real+synthetic": 0.85,
+             "real+classical+synthetic": 0.93}  # fmt: skip
+    arms = {
+        arm: {"mean": mean, "lift_over_real": round(mean - 0.8, 3), "n_patients": 12}
+        for arm, mean in means.items()
+    }
+    contrasts = [
+        {"arm": arm, "reference": reference, "lift": round(means[arm] - means[reference], 3),
+         "ci95": [-0.1, 0.1], "p_adjusted": 0.5}
+        for reference in ("real", "real+classical")
+        for arm in ("real+synthetic", "real+classical+synthetic")
+    ]  # fmt: skip
+    return Lift.model_validate(
+        {"claim": claims, "tasks": {task: {"auroc": arms} for task in claims},
+         "primary": dict.fromkeys(claims, "auroc"),
+         "contrasts": dict.fromkeys(claims, contrasts), "n_patients": 12, "n_seeds": 3,
+         "method": "by hand", **more}
+    )  # fmt: skip
+
+
+def test_the_headline_says_verdict_and_claims_in_one_sentence_and_names_a_phantom() -> None:
+    both = headline.write_headline(
+        True, lift_of({"classify": "no evidence", "segment": "no evidence"}), "real patients"
+    )
+    assert both == (
+        "The gate accepts these synthetic slices, and no lift from them is shown in classification"
+        " or segmentation, on 12 test patients."
+    )
+    mixed = headline.write_headline(
+        False, lift_of({"classify": "harms", "segment": "helps"}), SIMULATED
+    )
+    assert mixed == (
+        "The gate rejects these synthetic slices, and they improve segmentation, and they make"
+        " classification worse, on 12 simulated test patients (a phantom)."
+    )
+
+
+def test_the_first_plot_is_the_lift_over_the_strongest_training_without_synthetic_slices() -> None:
+    strongest = headline.against_strongest("classify", lift_of({"classify": "no evidence"}))
+    assert strongest is not None and strongest.arm == "real + augmented"
+    assert "real + synthetic: \N{MINUS SIGN}0.05" in strongest.chart.alt
+    assert "real + augmented + synthetic: +0.03" in strongest.chart.alt
+    assert "(0.9" in strongest.chart.caption
+    assert (
+        headline.against_strongest("classify", lift_of({"classify": "helps"}, contrasts={})) is None
+    )
+
+
+def test_the_first_screen_has_the_headline_and_the_plots_their_order(
+    accepted: tuple[str, Page],
+) -> None:
+    text, page = accepted
+    assert page.words.index("The gate accepts these synthetic slices") < page.words.index(
+        "within every limit of the gate"
+    )
+    assert text.index("the strongest training without them. This is") < text.index(
+        "Every metric, beside real slices alone"
+    )
+
+
+def test_subgroups_of_few_patients_are_not_shown() -> None:
+    def group(n: int) -> dict[str, ArmFigure]:
+        return {"real": ArmFigure(mean=0.8, ci95=(0.7, 0.9), n_patients=n)}
+
+    (table,) = subgroup_tables.lift_subgroups({"site": {"A": group(12), "B": group(9)}}, 5)
+    assert table.heads == ["trained on", "A (n = 12)", "B (n = 9)"]
+    assert table.rows == [["real", "0.800 (0.700 to 0.900)", "0.800 (0.700 to 0.900)"]]
+    # With the number of all patients known, A's would tell B's.
+    assert not subgroup_tables.lift_subgroups({"site": {"A": group(12), "B": group(2)}}, 5)
+    parts = {"site A": SubgroupRatio(ratio=2.0, n=40, patients=9),
+             "site B": SubgroupRatio(ratio=3.0, n=4, patients=1)}  # fmt: skip
+    shown = subgroup_tables.gate_subgroups(parts, 5)
+    assert shown is not None
+    assert [row[2:4] for row in shown.rows] == [["not shown", "not shown"], ["not shown", "<5"]]

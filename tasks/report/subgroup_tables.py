@@ -1,0 +1,61 @@
+"""Tabulate figures of the lift and of the gate for parts of the patients or slices."""
+
+from tasks.common import small_cells
+from tasks.report import wording
+from tasks.report.cohort_tables import PageTable
+from tasks.schemas.lift import Subgroups
+from tasks.schemas.metrics import SubgroupRatio
+
+KINDS = {"site": "sites", "tumor_size": "sizes of the tumour"}
+
+
+def lift_subgroups(subgroups: Subgroups, smallest_cell: int) -> list[PageTable]:
+    """Return a table for each kind of subgroup: an arm a row, the figure of each group.
+
+    Groups of fewer patients than `smallest_cell`, and those that would tell their number, are left
+    out.
+    """
+    tables = []
+    for kind, groups in subgroups.items():
+        sizes = [max((figure.n_patients for figure in arms.values()), default=0)
+                 for arms in groups.values()]  # fmt: skip
+        counts = [
+            count for (count,) in small_cells.show_counts([[n] for n in sizes], smallest_cell)
+        ]
+        shown = {
+            name: (count, arms)
+            for (name, arms), count in zip(groups.items(), counts, strict=True)
+            if count.isdecimal() and count != "0"
+        }
+        if not shown:
+            continue
+        arms = list(dict.fromkeys(arm for _, group in shown.values() for arm in group))
+        rows = []
+        for arm in arms:
+            cells = []
+            for _, group in shown.values():
+                figure = group.get(arm)
+                interval = wording.format_interval(figure.ci95) if figure else ""
+                mean = wording.format_number(figure.mean if figure else None)
+                cells.append(f"{mean} ({interval})" if interval else mean)
+            rows.append([wording.arm_name(arm), *cells])
+        heads = ["trained on", *(f"{name} (n = {count})" for name, (count, _) in shown.items())]
+        title = f"Mean by {KINDS.get(kind, kind)}, 95 % interval; n test patients"
+        tables.append(PageTable(title, heads, rows))
+    return tables
+
+
+def gate_subgroups(subgroups: dict[str, SubgroupRatio], smallest_cell: int) -> PageTable | None:
+    """Return the Fréchet ratio of each label, third of tumour sizes and site; None: none."""
+    rows = []
+    for kind in dict.fromkeys(name.partition(" ")[0] for name in subgroups):
+        parts = {name: part for name, part in subgroups.items() if name.partition(" ")[0] == kind}
+        counts = small_cells.show_counts(
+            [[part.patients] for part in parts.values()], smallest_cell
+        )
+        for (name, part), (count,) in zip(parts.items(), counts, strict=True):
+            slices = str(part.n) if count.isdecimal() else small_cells.HIDDEN
+            ratio = wording.format_number(part.ratio)
+            rows.append([name, ratio, slices, count, part.warning or ""])
+    heads = ["part", "Fréchet ratio", "slices", "patients", "warning"]
+    return PageTable("Parts of the set", heads, rows) if rows else None

@@ -1,8 +1,8 @@
 """Compare the synthetic slices of one fold with real slices and give a verdict with reasons.
 
-Reads `data/slices` and `data/synthetic/FOLD`; writes `data/gate/FOLD/`. A rejection is a result:
-the stage writes it and ends with exit code 0. A set that cannot be judged, for example because
-there are too few patients, is rejected with that reason.
+Reads `data/slices`, `data/synthetic/FOLD` and, to attack the generator, `data/gan/FOLD`; writes
+`data/gate/FOLD/`. A rejection is a result: the stage writes it and ends with exit code 0. A set
+that cannot be judged, for example because there are too few patients, is rejected with that reason.
 """
 
 import json
@@ -13,7 +13,9 @@ from tasks.common import torch_setup
 from tasks.common.gate_requirements import CannotJudgeError
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices
 from tasks.common.unreleasable import reason_not_to_release
+from tasks.gate import generator_attack
 from tasks.gate.evaluate import evaluate, prepare_reference
+from tasks.gate.membership import MembershipAttack
 from tasks.gate.verdict import GateResult, not_judged_result
 from tasks.params.gate import Gate
 from tasks.schemas.samples import GatedSamples, Samples
@@ -33,11 +35,16 @@ def main(fold: str) -> None:
     # what it could imitate.
     train = train.select((train.table["label"] >= 0).to_numpy())
     result = verdict(synthetic, train, val, config, str(device))
+    weights_sha256 = generator_sha256(source)
+    if weights_sha256 is not None and config.membership_steps and result.membership:
+        result.membership.update(
+            attack_weights(Path("data/gan") / fold, weights_sha256, train, val, config)
+        )
     GatedSamples.validate(result.samples)
     with stage_io.atomic_output(Path("data/gate") / fold) as folder:
         unreleasable = reason_not_to_release(source)
         metrics = result.as_json() | {
-            "generator_sha256": generator_sha256(source),
+            "generator_sha256": weights_sha256,
             "releasable": unreleasable is None,
             "not_releasable": unreleasable,
         }
@@ -54,6 +61,8 @@ def main(fold: str) -> None:
         print(f"gate: fold {fold}: {name}: within a standard error of its limit: {ratio}")
     for name, why in result.not_measured_without_rejection().items():
         print(f"gate: fold {fold}: {name}: not measured: {why}")
+    for name, attack in result.membership.items():
+        print(f"gate: fold {fold}: membership attack on {name}: {attack.in_words()}")
 
 
 def verdict(
@@ -66,6 +75,20 @@ def verdict(
         )
     except CannotJudgeError as error:
         return not_judged_result(synthetic, str(error))
+
+
+def attack_weights(
+    folder: Path, weights_sha256: str, train: SliceSet, val: SliceSet, config: Gate
+) -> dict[str, MembershipAttack]:
+    """Attack the generator that made the slices; nothing where its weights are not here."""
+    device = torch_setup.setup_torch(config.threads)
+    generator = generator_attack.read_generator(folder, weights_sha256, device)
+    if generator is None:
+        return {}
+    attack = generator_attack.attack_generator(
+        generator, train, val, steps=config.membership_steps, seed=config.seed, device=device
+    )
+    return {generator_attack.NAME: attack}
 
 
 def generator_sha256(source: Path) -> str | None:

@@ -10,6 +10,7 @@ from tasks.common.gate_requirements import CannotJudgeError, why_no_verdict
 from tasks.common.slice_set import MIN_SLICES, SliceSet
 from tasks.gate import memorisation, reference_models, slice_checks
 from tasks.gate.measure_catalogue import catalogue
+from tasks.gate.membership import attack_images
 from tasks.gate.set_measures import Sets, compared_labels, measure_sets
 from tasks.gate.slice_features import SliceFeatures, compute_slice_features
 from tasks.gate.subgroups import subgroups
@@ -168,6 +169,7 @@ def evaluate(
         hashes,
         {part: missing[part].why for part in missing},
         blocking,
+        attack_images(compared, real.seen, real.unseen),
     )
 
 

@@ -1,7 +1,7 @@
 """The verdict on a set, its reasons in words, and what was not measured."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 from tasks.common.gate_requirements import LEAST_OF_LABEL
 from tasks.common.slice_set import MIN_SLICES, SliceSet
 from tasks.gate import slice_checks
+from tasks.gate.membership import MembershipAttack
 from tasks.gate.memorisation import NearDuplicates
 from tasks.gate.set_measures import Measure
 from tasks.gate.subgroups import Subgroup
@@ -34,7 +35,8 @@ class GateResult:
     """The verdict on a set: `metrics.json` and `samples.parquet`.
 
     `not_measured` gives the reason for each part of the verdict that could not be measured;
-    `blocking` names those of them that reject the set.
+    `blocking` names those of them that reject the set. `membership` are attacks that try to tell
+    who trained; they are reported and reject nothing.
     """
 
     verdict: Literal["accepted", "rejected"]
@@ -47,6 +49,7 @@ class GateResult:
     weights: dict[str, str]
     not_measured: dict[str, str]
     blocking: list[str]
+    membership: dict[str, MembershipAttack] = field(default_factory=dict)
 
     def not_measured_without_rejection(self) -> dict[str, str]:
         """Return the parts that were not measured for a cause that does not reject the set."""
@@ -74,6 +77,7 @@ class GateResult:
             "bounds": {name: float(f"{value:.6g}") for name, value in self.bounds.items()
                        if np.isfinite(value)},
             "weights": self.weights,
+            "membership": {name: attack.as_json() for name, attack in self.membership.items()},
         }  # fmt: skip
 
 

@@ -67,6 +67,8 @@ class Gate(Section):
     # What must be measured before a set is accepted; other parts may be `not measured`.
     required: tuple[VerdictPart, ...] = REQUIRED
     segmenter_steps: int = Field(default=100, ge=0, le=100_000)  # 0: no segmenter is trained
+    # Steps of the search for z in the membership attack on the generator; 0: it is left out.
+    membership_steps: int = Field(default=40, ge=0, le=10_000)
     # Weight files for further distances besides the bundled one; null: not computed.
     inception: str | None = None
     radimagenet: str | None = None

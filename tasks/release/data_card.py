@@ -5,6 +5,7 @@ from typing import Any, Final
 import jinja2
 import pandas as pd
 
+from tasks.common import membership_table
 from tasks.common.release_candidate import ReleaseCandidate, describe_patients
 from tasks.common.synthetic_marks import UID_ROOT
 from tasks.params.release import Release
@@ -57,6 +58,8 @@ def render_data_card(
         source=source,
         stats=stats,
         counts=counts,
+        membership_heads=membership_table.HEADS,
+        membership=membership_table.membership_rows(candidate.gates, settings.smallest_cell),
         uid_root=UID_ROOT,
         whose=describe_patients(patient["batch"] for patient in stats["subjects"].values()),
         settings=settings,

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from tasks.common import membership_table as attacks
 from tasks.common import small_cells
 from tasks.report import wording
+from tasks.schemas.metrics import GateMetrics
 
 PARTITIONS = {"train": "training", "val": "validation", "test": "test"}
 LEFT_OUT = {
@@ -137,6 +139,12 @@ def rejected_table(rejected: dict[str, pd.DataFrame]) -> PageTable:
         for code, group in table.groupby("code", sort=True)
     ]
     return PageTable("Refused files and series", ["code", "batch", "count", "remedy"], rows)
+
+
+def membership_table(gates: dict[str, GateMetrics], smallest_cell: int = 1) -> PageTable:
+    """Tabulate the attacks that try to tell who trained."""
+    rows = attacks.membership_rows(gates, smallest_cell)
+    return PageTable("Attacks by fold (AUROC of patients)", list(attacks.HEADS), rows)
 
 
 def count_values(column: pd.Series) -> str:

@@ -56,6 +56,21 @@ class SubgroupRatio(LenientRecord):
     warning: str | None = None
 
 
+class MembershipFigure(LenientRecord):
+    """How well an attack tells training from validation patients: AUROC, beside guessing's .5.
+
+    `members` trained, `non_members` validated; `not_measured` says why there is no figure.
+    """
+
+    auroc: float | None = None
+    ci95: Interval | None = None
+    guessing: float = 0.5
+    members: int
+    non_members: int
+    method: str = ""
+    not_measured: str | None = None
+
+
 class GateMetrics(LenientRecord):
     """The verdict on one fold's synthetic slices; `reasons` in words, `bounds` on single slices.
 
@@ -74,6 +89,7 @@ class GateMetrics(LenientRecord):
     bounds: dict[str, float] = {}
     subgroups: dict[str, SubgroupRatio] = {}
     weights: dict[str, str] = {}
+    membership: dict[str, MembershipFigure] = {}  # attacks on the images and on the generator
     generator_sha256: str | None = None
     releasable: bool = True
     not_releasable: str | None = None

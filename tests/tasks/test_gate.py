@@ -52,6 +52,8 @@ def test_fresh_patients_of_the_simulator_are_accepted() -> None:
         low, high = measure.value_ci95 or (np.nan, np.nan)
         assert low <= (measure.value or np.nan) <= high, name
         assert (measure.null95 is None) == (name == extrapolated), name
+    for attack in result.membership.values():  # nobody trained on anything
+        assert attack.ci95 is not None and attack.ci95[0] <= 0.5
     agreement = result.measures["mask_agreement"]
     assert agreement.baseline is not None and agreement.baseline > 0.4
     assert result.as_json()["weights"].keys() == {next(iter(result.measures))}

@@ -106,6 +106,8 @@ def judge_slices(
             )
     reference = prepare_reference(seen, unseen, config, device=device)
     result = evaluate(generated, reference, config, device=device)
+    if train is None:  # nobody knows who trained
+        result.membership.clear()
     given = {"synthetic": synthetic, "real": real} | ({} if train is None else {"train": train})
     assumed = {name: folder.assumed for name, folder in given.items()}
     return Judgement(result, generated, seen, notes, assumed)

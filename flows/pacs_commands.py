@@ -292,6 +292,7 @@ def listen(
 
     A study whose sender broke off waits until it is sent again. Ctrl-C ends; nothing is lost.
     """
+    from flows.inbox_drops import COMPLETE
     from tasks.commands.pacs.addresses import check_ae_title, check_host
     from tasks.commands.pacs.listen import listen as listen_for_scans
 
@@ -307,7 +308,7 @@ def listen(
     listen_for_scans(
         (host, port), title=check_ae_title(title, "--title"), senders=senders,
         folder=Path("data/inbox" if inbox else "data/raw"), name=name, quiet_s=quiet,
-        batches=batches, tls=files, timeout_s=timeout,
+        batches=batches, tls=files, timeout_s=timeout, marker=COMPLETE if inbox else None,
         say=lambda line: print(line, flush=True),
     )  # fmt: skip
 

@@ -261,7 +261,7 @@ def test_a_study_whose_sender_broke_off_waits_until_it_is_sent_again(
         each.StudyInstanceUID = each.SeriesInstanceUID = "1.2.3.4"
         each.SOPInstanceUID = each.SOPInstanceUID[:-3] + ".7"
         each.file_meta.MediaStorageSOPInstanceUID = each.SOPInstanceUID
-    with listener(Path("data/inbox")) as (port, lines, _):
+    with listener(Path("data/inbox"), marker=".complete") as (port, lines, _):
         sender = associate(port)
         assert sender.send_c_store(series[0]).Status == 0
         sender.abort()
@@ -270,6 +270,7 @@ def test_a_study_whose_sender_broke_off_waits_until_it_is_sent_again(
         sender.release()
     (batch,) = Path("data/inbox").glob("[!.]*")
     assert {key.study for key in keys_of(batch)} == {"1.2.3.4"}
+    assert [path.name for path in batch.rglob(".*")] == [".complete"]
     assert any("broke off" in line for line in lines)
     assert "1 incomplete studies wait" in lines[-1]
     with listener(Path("data/inbox")) as (port, lines, _):  # the next run takes it over

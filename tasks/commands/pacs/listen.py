@@ -29,12 +29,14 @@ LONGEST_NAME: Final = 60
 class Receiver:
     """Writes what comes to an open batch; the methods `on_...` run in threads of associations.
 
-    `folder` is where closed batches go, `name` how their names begin.
+    `folder` is where closed batches go, `name` how their names begin; `marker` names a file that
+    says of a closed one that it is complete.
     """
 
     folder: Path
     name: str
     say: Callable[[str], None] = print
+    marker: str | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     sending: dict[Any, set[str]] = field(default_factory=dict)  # studies of open associations
     last: float = field(default_factory=time.monotonic)
@@ -102,7 +104,7 @@ class Receiver:
             if not complete:
                 return None
             target = self.new_place()
-            count = self.batch.close(target, complete)
+            count = self.batch.close(target, complete, self.marker)
             incomplete = len(studies) - len(complete)
         more = f"; {incomplete} incomplete studies wait" if incomplete else ""
         self.say(f"closed {target}: {len(complete)} studies, {count} instances{more}")
@@ -128,6 +130,7 @@ def listen(
     batches: int = 0,
     tls: Tls | None = None,
     timeout_s: float = 60.0,
+    marker: str | None = None,
     say: Callable[[str], None] = print,
 ) -> int:
     """Listen until Ctrl-C, or until `batches` were closed (0: no end); return how many were.
@@ -137,7 +140,7 @@ def listen(
     """
     check_batch_name(name)
     folder.mkdir(parents=True, exist_ok=True)
-    receiver = Receiver(folder, name, say)
+    receiver = Receiver(folder, name, say, marker)
     lock = Path(".locks") / f"pacs-listen-{name}"
     taken = f"another `auglift pacs listen` writes batches named {name}; end it, or give --name"
     closed = 0

@@ -90,12 +90,18 @@ class OpenBatch:
         """List the instances that are here."""
         return keys_of(self.folder)
 
-    def close(self, target: Path | None = None, studies: Iterable[str] | None = None) -> int:
+    def close(
+        self,
+        target: Path | None = None,
+        studies: Iterable[str] | None = None,
+        marker: str | None = None,
+    ) -> int:
         """Move the batch into place, and make its files read-only; return how many there are.
 
         Args:
             target: where to, if not to `self.target`.
             studies: close only these; the others stay in the open batch.
+            marker: name of an empty file that says that the batch is complete.
 
         Raises:
             InputError: something lies at the place already.
@@ -116,6 +122,8 @@ class OpenBatch:
         files = [path for path in closing.rglob("*.dcm") if path.is_file()]
         for path in files:
             path.chmod(0o444)
+        if marker is not None:
+            (closing / marker).touch()
         closing.rename(target)
         return len(files)
 

@@ -16,7 +16,6 @@ from flows.overrides import Overrides
 from flows.release_git import git, git_output
 from flows.run_request import RunRequest
 from flows.secret_values import hide_secrets
-from flows.trial_clones import write_params
 from tasks import params
 from tasks.params import PARAMS
 from tasks.params.after_run import AfterRun
@@ -130,6 +129,8 @@ def collect_files(overrides: Overrides, scratch: Path) -> dict[str, Path]:
     """Return the files of the commit that may differ from HEAD, with where their content lies."""
     files = {name: Path(name) for name in MAY_DIFFER if Path(name).exists()}
     if overrides:
+        from flows.trial_clones import write_params  # imports Optuna
+
         written = scratch / PARAMS.name
         written.write_bytes(PARAMS.read_bytes())
         write_params(written, overrides)

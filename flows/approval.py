@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flows import preflight
-from flows.summary import RELEASE, REPORT
+from flows.summary import RELEASE, REPORT, Summary
 from tasks import params
 from tasks.params.release import Release
 from tasks.release.approval import read_approval, write_approval
@@ -42,6 +42,12 @@ def find_open_decision() -> OpenDecision | None:
     if decided or len(refusal["reasons"]) != 1:
         return None
     return OpenDecision(refusal["digest"])
+
+
+def closing_line(verdict: Summary) -> str:
+    """Return the verdict, and what to do where the release waits for a person."""
+    waiting = find_open_decision()
+    return f"{verdict.line} {waiting.line}" if waiting else verdict.line
 
 
 def decide(

@@ -9,6 +9,7 @@ import typer
 from flows.approval_commands import APPROVE_EPILOG, REFUSE_EPILOG, approve, refuse
 from flows.entry_point import run_app
 from flows.intake_command import INTAKE_EPILOG, intake
+from flows.notify import NOTIFY_EPILOG, notify
 from flows.pacs_commands import app as pacs_app
 from flows.release_commands import app as release_app
 from flows.run_command import RUN_EPILOG, run
@@ -63,6 +64,7 @@ def summary() -> None:
 
 
 app.command(epilog=TUNE_EPILOG)(tune)
+app.command(epilog=NOTIFY_EPILOG)(notify)
 app.command(epilog=APPROVE_EPILOG)(approve)
 app.command(epilog=REFUSE_EPILOG)(refuse)
 app.add_typer(release_app, name="release")

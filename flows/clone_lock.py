@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows import dvc_locks
-from flows.gpu_slots import prefect_run_name
 from flows.waiting import FileLock, is_locked, local_time, wait_until, waiting_message
 
 RUN_LOCK = Path(".locks/run")
@@ -18,6 +17,8 @@ def exclusive_run(say: Callable[[str], None]) -> Iterator[None]:
 
     What a killed flow left in DVC's list of paths in use is removed.
     """
+    from flows.gpu_slots import prefect_run_name  # imports Prefect, which waiting needs not
+
     lock = FileLock(RUN_LOCK)
 
     def attempt() -> str | None:

@@ -123,7 +123,8 @@ def read_plan_once(say: Callable[[str], None], names: Sequence[str] = (), *, for
         chosen = choose_stages(list(graph), names) if names else root_stages(repo)
         forced = {node.addressing for node in chosen} if force else set()
         order = plan_repro(graph, chosen)
-        status = repo.status()
+        with dvc_params.hashes_once():
+            status = repo.status()
         for node in order:
             address = node.addressing
             needs = frozenset(parent.addressing for parent in graph.successors(node))

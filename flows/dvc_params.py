@@ -1,9 +1,17 @@
-"""Let DVC read `params.yaml` with the values that a run overrides, without changing the file."""
+"""Let DVC read `params.yaml` with the values that a run overrides, without changing the file.
+
+Also let it read each file of params, and hash each path, once for all stages of a plan.
+"""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from dvc.output import Output
 from dvc.utils.serialize import _yaml
 
 from tasks import params
@@ -16,9 +24,16 @@ def parse_with_overrides(text: Any, path: Any, typ: str = "safe") -> Any:
 
     A file that DVC reads to write it again (`typ` rt) stays as it is.
     """
-    tree = read_file(text, path, typ)
-    if typ == "safe" and (values := params.read_overrides()) and is_params_file(path):
-        params.set_keys(tree, values)
+    if typ != "safe" or not is_params_file(path):
+        return read_file(text, path, typ)
+    return deepcopy(parse_params(text, str(path), os.environ.get(params.OVERRIDES_VARIABLE)))
+
+
+@lru_cache(maxsize=2)
+def parse_params(text: str, path: str, _overrides: str | None) -> Any:
+    """Parse `params.yaml` once for all stages: its text, with what the run overrides."""
+    tree = read_file(text, path)
+    params.set_keys(tree, params.read_overrides())
     return tree
 
 
@@ -32,3 +47,24 @@ def is_params_file(path: Any) -> bool:
 def override_params() -> None:
     """Let this process's DVC read overridden values: for templates, comparisons, `dvc.lock`."""
     _yaml.parse_yaml = parse_with_overrides
+
+
+@contextmanager
+def hashes_once() -> Iterator[None]:
+    """Let DVC hash each path once, while nothing changes: a folder is read by many stages."""
+    known: dict[tuple[str, str, bool], Any] = {}
+    compute = Output._get_hash_meta
+
+    def look_up(output: Output) -> Any:
+        key = (str(output.fs_path), str(output.hash_name), bool(output.use_cache))
+        if not output.fs.isdir(output.fs_path):
+            return compute(output)  # DVC's own table of files is as fast
+        if key not in known:
+            known[key] = compute(output)
+        return known[key]
+
+    Output._get_hash_meta = look_up
+    try:
+        yield
+    finally:
+        Output._get_hash_meta = compute

@@ -6,11 +6,9 @@ DVC alone caches, so that `dvc repro` has nothing to do after a flow, nor a flow
 
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-import httpx
 import typer
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
@@ -18,26 +16,22 @@ from prefect.states import Completed, Failed
 
 from flows import approval, approval_pause, prefect_artifacts, preflight, summary
 from flows.after_run import check_after_run, keep_results
-from flows.clone_lock import exclusive_run, wait_for_other_run
-from flows.dvc_graph import Plan, print_to_stderr, read_plan, sort_lock
+from flows.clone_lock import exclusive_run
+from flows.dvc_graph import Plan, read_plan, sort_lock
 from flows.dvc_runner import DvcRunner
 from flows.entry_point import (
-    DONE,
-    OTHER,
-    REJECTED,
     Workers,
-    end_on_sigterm,
-    print_error,
     run_command,
 )
-from flows.overrides import Overrides, collect_overrides, overridden
-from flows.prefect_server import ensure_server
+from flows.overrides import collect_overrides, overridden
 from flows.remote_runner import RemoteRunner
 from flows.run_failure import StageFailed, hide_tracebacks
-from flows.run_request import RunRequest, name_flow_run
+from flows.run_names import name_flow_run
+from flows.run_request import RunRequest
 from flows.secret_values import hide_secrets
+from flows.shell_run import run_pipeline
 from flows.stage_runs import FAILED_STATES, report_unchanged, run_changed_stages
-from tasks.stage.errors import WRONG_INPUT, InputError
+from tasks.stage.errors import InputError
 
 
 @flow(name="auglift", flow_run_name=name_flow_run, persist_result=False)
@@ -105,7 +99,7 @@ def run_and_judge(request: RunRequest, approval_hours: float) -> State[Any]:
             keep_results(request, get_run_logger().info)
         except InputError as error:
             return Failed(name="NotKept", message=str(error))
-    return Completed(message=closing_line(verdict))
+    return Completed(message=approval.closing_line(verdict))
 
 
 def run_all_changed(request: RunRequest) -> Plan:
@@ -165,94 +159,9 @@ def release_as_decided(
     return "" if decision == "approved" else f"Refused by {answer.approver}{reason}"
 
 
-def closing_line(verdict: summary.Summary) -> str:
-    """Return the verdict, and what to do where the release waits for a person."""
-    waiting = approval.find_open_decision()
-    return f"{verdict.line} {waiting.line}" if waiting else verdict.line
-
-
-def run_pipeline(
-    request: RunRequest, presets: Sequence[str] = (), values: Overrides | None = None
-) -> int:
-    """Check the clone, run what changed and print the verdict.
-
-    Args:
-        request: What to run; its overrides are those of the presets and the values.
-        presets: Names of the presets, to show on the run's page.
-        values: What the command line sets beside them.
-
-    Returns:
-        The exit code: 0 accepted or nothing to do, 2 wrong input, 3 rejected, 1 anything else.
-    """
-    end_on_sigterm()
-    try:
-        with overridden(request.overrides):
-            preflight.check_clone()
-            check_after_run(request.overrides)
-            wait_for_other_run(print_to_stderr)
-            plan = read_plan(names=request.stages, force=request.force)
-            if not plan.changed:
-                return report_nothing_to_do(plan, request)
-            ensure_server()
-            state = pipeline(
-                request.workers,
-                stages=list(request.stages),
-                force=request.force,
-                presets=list(presets),
-                params=values or {},
-                elsewhere=request.elsewhere,
-                return_state=True,
-            )
-    except InputError as error:
-        return print_error(str(error), WRONG_INPUT)
-    except httpx.TransportError as error:
-        return print_error(
-            f"the Prefect server does not answer any more ({error}); stages that ended are kept,"
-            " start it and run again",
-            OTHER,
-        )
-    except KeyboardInterrupt:
-        return print_error("ended before it was done; the next run goes on from here", OTHER)
-    if state.is_completed():
-        print(state.message)
-        return DONE
-    codes = {"Rejected": REJECTED, "WrongInput": WRONG_INPUT}
-    return print_error(state.message or "failed", codes.get(str(state.name), OTHER))
-
-
-def report_nothing_to_do(plan: Plan, request: RunRequest) -> int:
-    """Say that all is up to date, with the verdict; keep the results where that is asked for."""
-    done = f"Nothing to do: all {len(plan.stages)} stages are up to date."
-    if request.stages:
-        print(done)
-        return DONE
-    verdict = summary.read_summary()
-    print(f"{done} {closing_line(verdict)}")
-    if verdict.rejected:
-        return REJECTED
-    try:
-        keep_results(request, print_to_stderr)
-    except InputError as error:
-        return print_error(str(error), OTHER)
-    return DONE
-
-
-def print_plan(request: RunRequest) -> None:
-    """Print which stages a run would run, and why."""
-    with overridden(request.overrides):
-        preflight.check_clone()
-        plan = read_plan(names=request.stages, force=request.force)
-    print(f"{len(plan.changed)} of {len(plan.stages)} stages would run")
-    width = max((len(stage.address) for stage in plan.changed), default=0)
-    for stage in plan.changed:
-        before = sorted(stage.needs & {one.address for one in plan.changed})
-        why = stage.why or ("forced" if stage.forced else f"if {' or '.join(before)} changes it")
-        print(f"  {stage.address:<{width}}  {why}")
-
-
 def command(workers: Workers = 0) -> None:
     """Run what changed in the pipeline, as a Prefect flow."""
-    raise typer.Exit(run_pipeline(RunRequest(workers)))
+    raise typer.Exit(run_pipeline(RunRequest(workers), load_flow=lambda: pipeline))
 
 
 if __name__ == "__main__":

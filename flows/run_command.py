@@ -1,6 +1,6 @@
 """`auglift run`: the options of a run. The run itself is `flows.pipeline`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,8 +62,8 @@ def run(
 ) -> None:
     """Run what changed in the pipeline, as a Prefect flow."""
     from flows.overrides import collect_overrides
-    from flows.pipeline import print_plan, run_pipeline
     from flows.run_request import RunRequest
+    from flows.shell_run import print_plan, run_pipeline
 
     presets = preset or []
     values = collect_overrides(words=set_ or ())
@@ -72,4 +72,11 @@ def run(
     if dry_run:
         print_plan(request)
         raise typer.Exit(DONE)
-    raise typer.Exit(run_pipeline(request, presets, values))
+    raise typer.Exit(run_pipeline(request, presets, values, load_flow=load_flow))
+
+
+def load_flow() -> Any:
+    """Import the flow, and Prefect with it."""
+    from flows.pipeline import pipeline
+
+    return pipeline

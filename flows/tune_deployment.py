@@ -11,7 +11,7 @@ from prefect.states import Completed, Failed
 
 from flows import search_space, tuning_results
 from flows.run_failure import StageFailed
-from flows.run_request import describe_commit
+from flows.run_names import describe_commit
 from flows.tuning_flow import apply_best, open_search, run_trials
 from flows.tuning_study import Search
 from tasks.stage.errors import InputError

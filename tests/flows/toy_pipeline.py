@@ -79,6 +79,8 @@ print(f"{name} prints a line")
 for number in range(20):
     print(f"\\r{number}/20", end="", file=sys.stderr)
 print(file=sys.stderr)
+if "leak" in words:
+    print("the password is", os.environ["PACS_PASSWORD"])
 if "wrong" in words:
     sys.exit(print(f"{name}: found nothing, expected something; bring it", file=sys.stderr) or 2)
 if "once" in words:
@@ -137,7 +139,7 @@ def change_section(root: Path, section: str, **values: object) -> None:
 
 
 def set_behaviour(root: Path, stage: str, word: str) -> None:
-    """Make a stage reject, hang, last until it is told otherwise, fail for good (wrong), fail
+    """Make a stage reject, hang, leak, last until it is told otherwise, fail for good (wrong), fail
 
     once, or meet its sibling.
     """
@@ -166,4 +168,4 @@ def run_module(root: Path, *words: str, **env: str) -> subprocess.CompletedProce
 def environment(**env: str) -> dict[str, str]:
     """This process's environment with this tree's modules and this interpreter first."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, **env}
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "AUGLIFT_CORES": "4", **env}

@@ -1,0 +1,79 @@
+"""`auglift notify`: let the Prefect server post to an address when a run needs a person.
+
+It is a Prefect automation: the server itself sends the message, also where the run's machine died.
+"""
+
+from typing import Annotated
+
+import typer
+
+from tasks.commands.command_line import help_end
+from tasks.stage.errors import InputError
+
+NOTIFY_EPILOG = help_end("auglift notify https://hooks.example.org/services/T0/B0/x")
+# States in which a run needs a person: it waits for an approval, or ended other than well.
+STATES = ("Paused", "Rejected", "WrongInput", "NotKept", "Failed", "TimedOut", "Crashed")
+TEXT = (
+    "flow.name ~ ' (' ~ flow_run.name ~ '): ' ~ flow_run.state.name ~ '. '"
+    " ~ (flow_run.state.message or '')"
+)
+# What Slack, Mattermost and Microsoft Teams read.
+PAYLOAD = '{"text": {{ (' + TEXT + ") | tojson }}}"
+
+
+def notify(
+    url: Annotated[str, typer.Argument(help="Of a webhook: Slack, Mattermost, Teams, your own.")],
+    *,
+    name: Annotated[str, typer.Option(help="Of block and automation on the server.")] = "auglift",
+) -> None:
+    """Let your Prefect server post to an address when a run fails, is rejected or waits.
+
+    Run it once; run it again to change the address. The address is stored on the server as a
+    secret. `prefect automation delete NAME` ends it.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    from flows.prefect_server import ensure_server
+
+    if not url.startswith(("http://", "https://")):
+        raise InputError("the address of a webhook begins with http:// or https://")
+    if not PREFECT_API_URL.value():
+        raise InputError(
+            "there is no server that could send messages: start one (`prefect server start`) and"
+            " name it in PREFECT_API_URL"
+        )
+    ensure_server()
+    create_automation(url, name)
+    typer.echo(f"the automation {name} posts when a run is in one of: {', '.join(STATES)}")
+
+
+def create_automation(url: str, name: str) -> None:
+    """Save the webhook's block and the automation, in place of earlier ones of the same name."""
+    from prefect import get_client
+    from prefect.automations import Automation
+    from prefect.blocks.webhook import Webhook
+    from prefect.events import EventTrigger, ResourceSpecification
+    from prefect.events.actions import CallWebhook
+    from prefect.events.schemas.automations import Posture
+
+    block = Webhook(url=url, headers={"Content-Type": "application/json"})
+    identifier = block.save(name, overwrite=True)
+    automation = Automation(
+        name=name,
+        description="Post when a run fails, is rejected or waits for an approval.",
+        trigger=EventTrigger(
+            expect={f"prefect.flow-run.{state}" for state in STATES},
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[CallWebhook(block_document_id=identifier, payload=PAYLOAD)],
+    )
+    with get_client(sync_client=True) as client:
+        earlier = client.request("POST", "/automations/filter", json={}).json()
+        for found in earlier:
+            if found["name"] == name:
+                client.request("DELETE", "/automations/{id}", path_params={"id": found["id"]})
+        client.request(
+            "POST", "/automations/", json=automation.model_dump(mode="json", exclude={"id"})
+        )

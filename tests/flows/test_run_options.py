@@ -1,0 +1,233 @@
+"""Options of a run on the toy repository: what they change, what a kill leaves, what is shown."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.after_run import check_after_run, keep_results
+from flows.cli import main
+from flows.overrides import Overrides, overridden
+from flows.run_request import RunRequest
+from tasks.stage.errors import InputError
+from tests.flows import toy_pipeline
+from tests.flows.processes import (
+    has_ended,
+    kill,
+    request_json,
+    start_process,
+    wait_for_stage,
+)
+
+RUN = ("flows.cli", "run", "--workers", "2")
+PLANTED = "pl4nted-s3cret-4711"
+
+
+def task_states(api: str, flow_run: str) -> dict[str, str]:
+    """The states of the tasks of a flow run, by their names."""
+    body = {"flow_runs": {"name": {"any_": [flow_run]}}}
+    return {
+        run["name"]: run["state_name"]
+        for run in request_json(f"{api}/task_runs/filter", "POST", body)
+    }
+
+
+def flow_names(api: str) -> list[str]:
+    return [run["name"] for run in request_json(f"{api}/flow_runs/filter", "POST", {})]
+
+
+def test_a_killed_run_leaves_no_value_behind_and_the_next_restores_what_it_changed(
+    repo: Path, prefect_api: str
+) -> None:
+    before = {name: (repo / name).read_bytes() for name in ("params.yaml", "dvc.lock")}
+    toy_pipeline.set_behaviour(repo, "lift", "hang")
+    words = ("--set", "gate.seed=71", "--set", "lift.seed=72")
+    with start_process(repo, *RUN, *words, PREFECT_API_URL=prefect_api) as flow:
+        stage = wait_for_stage(repo, "lift")
+        kill(flow)
+        assert has_ended(stage)
+    assert (repo / "params.yaml").read_bytes() == before["params.yaml"]
+    assert yaml.safe_load((repo / "dvc.lock").read_text())["stages"]["gate@0"]["params"] == {
+        "params.yaml": {"gate": {**yaml.safe_load(before["params.yaml"])["gate"], "seed": 71}}
+    }
+    (name,) = {name for name in flow_names(prefect_api) if "gate.seed=71" in name}
+    assert name == "phantom, no commit, gate.seed=71 lift.seed=72"
+
+    toy_pipeline.set_behaviour(repo, "lift", "")
+    starts = len(toy_pipeline.read_log(repo, "gate"))
+    words = ("downstream", "lift", "--set", 'release.license="none 73"')
+    done = toy_pipeline.run_module(repo, *RUN, *words, PREFECT_API_URL=prefect_api)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for file, content in before.items():
+        assert (repo / file).read_bytes() == content
+    assert len(toy_pipeline.read_log(repo, "gate")) == starts
+    (name,) = {name for name in flow_names(prefect_api) if "none 73" in name}
+    states = task_states(prefect_api, name)
+    assert states["gate@0"] == states["gate@1"] == "Restored"
+    assert states["slices"] == states["downstream@classify-real"] == "Unchanged"
+    assert len(states) == 10
+
+
+def test_a_stage_is_forced_ended_in_time_and_prints_no_secret(
+    repo: Path, prefect_api: str, prefect_home: Path
+) -> None:
+    tree = yaml.safe_load((repo / "dvc.yaml").read_text())
+    tree["stages"]["lift"]["meta"]["prefect"] |= {"timeout_seconds": 3, "cores": 1}
+    (repo / "dvc.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    toy_pipeline.set_behaviour(repo, "lift", "leak hang")
+    before = len(toy_pipeline.read_log(repo, "lift"))
+    done = toy_pipeline.run_module(
+        repo, *RUN, "lift", "--force", PREFECT_API_URL=prefect_api, PACS_PASSWORD=PLANTED
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "auglift: lift: not done after 3 s, the timeout_seconds of meta.prefect in dvc.yaml"
+    )
+    assert len(toy_pipeline.read_log(repo, "lift")) == before + 2  # one try more
+    (name,) = {name for name in flow_names(prefect_api) if name.endswith("forced")}
+    assert task_states(prefect_api, name)["lift"] == "TimedOut"
+
+    assert "the password is ***" in done.stdout + done.stderr
+    assert PLANTED not in done.stdout + done.stderr
+    places = [path for folder in (repo, prefect_home) for path in folder.rglob("*")]
+    assert any(path.name.startswith("prefect.db") for path in places)
+    found = [path for path in places if path.is_file() and PLANTED.encode() in path.read_bytes()]
+    assert found == []
+
+
+def run_in_process(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr("sys.argv", ["auglift", "run", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_a_dry_run_says_what_would_run_and_why(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(repo)
+    log = (repo / "told/log").read_text()
+    assert run_in_process(monkeypatch, "gate@1", "--dry-run", "--set", "gate.seed=70") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "1 of 5 stages would run", "  gate@1  gate of params.yaml modified"
+    ]  # fmt: skip
+    assert run_in_process(monkeypatch, "lift", "--force", "--dry-run") == 0
+    assert "lift  forced" in capsys.readouterr().out
+    assert run_in_process(monkeypatch, "gate") == 0
+    assert "all 6 stages are up to date" in capsys.readouterr().out
+    assert (repo / "told/log").read_text() == log
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["gaet"], "there is no stage 'gaet', did you mean 'gate'; stages: "),
+        (["gate@7"], "there is no stage 'gate@7', did you mean 'gate@1'; stages: gate@0, gate@1"),
+        (["--set", "train_gan.steps=0"], "train_gan.steps is 0"),
+        (["--preset", "big"], "there is no presets/big.yaml; presets: none"),
+    ],
+)
+def test_a_wrong_option_is_one_line_before_anything_runs(
+    repo: Path,
+    words: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(repo)
+    assert run_in_process(monkeypatch, *words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.fixture
+def committed(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The repository with a commit and a DVC remote, as the current folder."""
+    (repo / ".git/info/exclude").write_text("/told/\n")
+    git(repo, "config", "user.name", "A. Person")
+    git(repo, "config", "user.email", "person@example.org")
+    (repo / ".dvc/config").open("a").write(
+        f"[core]\n    remote = store\n['remote \"store\"']\n    url = {tmp_path / 'store'}\n"
+    )
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "state")
+    monkeypatch.chdir(repo)
+    return repo
+
+
+def keep(values: Overrides) -> list[str]:
+    said: list[str] = []
+    with overridden(values):
+        check_after_run(values)
+        keep_results(RunRequest(overrides=values), said.append)
+    return said
+
+
+def test_results_are_committed_to_a_branch_of_their_own_and_pushed(
+    committed: Path, tmp_path: Path
+) -> None:
+    head, state = git(committed, "rev-parse", "HEAD"), git(committed, "status", "--porcelain")
+    on: dict[str, Any] = {
+        "after_run.commit": True, "after_run.branch": "results", "after_run.push": True,
+        "after_run.author": "Night Run <night@example.org>", "gate.seed": 5,
+    }  # fmt: skip
+    assert "pushed to the DVC remote" in keep(on)[0]
+    assert list((tmp_path / "store/files").rglob("*.dir"))
+    assert git(committed, "log", "-1", "--format=%an %ce", "results") == (
+        "Night Run night@example.org\n"
+    )
+    assert yaml.safe_load(git(committed, "show", "results:params.yaml"))["gate"]["seed"] == 5
+    metrics = json.loads(git(committed, "show", "results:metrics/gate-1.json"))
+    assert metrics["verdict"] == "accepted"
+    assert git(committed, "merge-base", "--is-ancestor", "HEAD", "results") == ""
+    assert git(committed, "rev-parse", "HEAD") == head
+    assert git(committed, "status", "--porcelain") == state
+    assert keep(on | {"after_run.push": False}) == ["results has these results"]
+
+
+def test_results_on_the_branch_that_is_checked_out_leave_a_clean_tree(committed: Path) -> None:
+    toy_pipeline.change_section(committed, "lift", seed=3)
+    (said,) = keep_here = keep_written(committed)
+    assert re.fullmatch(r"committed to \w+: [0-9a-f]{10}", said), keep_here
+    assert git(committed, "status", "--porcelain") == ""
+    assert (committed / "metrics/gate-0.json").exists()
+    assert git(committed, "log", "-1", "--format=%an") == "A. Person\n"
+    assert keep_written(committed)[0].endswith("has these results")
+
+
+def keep_written(root: Path) -> list[str]:
+    """Keep the results as params.yaml itself says."""
+    toy_pipeline.change_section(root, "after_run", commit=True)
+    return keep({})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"after_run.commit": True, "gate.seed": 5}, "branch that is checked out"),
+        ({"after_run.push_commit": True}, "needs after_run.commit"),
+        ({"after_run.commit": True, "after_run.branch": "a..b"}, "no branch's name"),
+    ],
+)
+def test_what_could_not_be_kept_is_refused_before_anything_runs(
+    committed: Path, values: Overrides, message: str
+) -> None:
+    with overridden(values), pytest.raises(InputError, match=message):
+        check_after_run(values)
+
+
+def test_results_of_code_that_is_not_committed_are_refused(committed: Path) -> None:
+    (committed / "stage.py").open("a").write("\n")
+    values = {"after_run.commit": True, "after_run.branch": "results"}
+    with overridden(values), pytest.raises(InputError, match=r"stage\.py has changes"):
+        check_after_run(values)

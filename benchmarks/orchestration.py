@@ -1,8 +1,10 @@
 """Measure what orchestration costs: plain Python, `dvc repro` and the flow, on trivial stages.
 
 Each stage reads a file and writes one, in layers of ten siblings. Cold: nothing ran before. No-op:
-nothing changed. One more: a single stage changed. The flow runs as `auglift run` does, with a
-temporary server, and as a worker runs it, on a server that runs already.
+nothing changed. Then a single stage changed. Figures are seconds of wall time and, in brackets, of
+processor time, which a busy machine changes less (that of a server which runs already is not in
+it). The flow runs as `auglift run` does, with a temporary server, and as a worker runs it, on a
+server that runs already.
 
     python -m benchmarks.orchestration --stages 10 50 200 --workers 2
 """
@@ -87,11 +89,14 @@ def run(root: Path, *words: str, **environment: str) -> None:
         sys.exit(done.stdout + done.stderr)
 
 
-def seconds(work: Callable[[], None]) -> float:
-    """Return the wall time of some work."""
-    started = time.monotonic()
+def time_of(work: Callable[[], None]) -> str:
+    """Return the wall time of some work, and the processor time of the processes it started."""
+    started, before = time.monotonic(), os.times()
     work()
-    return time.monotonic() - started
+    after = os.times()
+    used = after.children_user + after.children_system
+    used -= before.children_user + before.children_system
+    return f"{time.monotonic() - started:.1f} ({used:.1f})"
 
 
 def change_one(root: Path, count: int) -> None:
@@ -100,10 +105,10 @@ def change_one(root: Path, count: int) -> None:
 
 
 def measure(name: str, root: Path, count: int, work: Callable[[], None]) -> None:
-    """Print a row: wall time cold, of a no-op, and after one change."""
-    cold, nothing = seconds(work), seconds(work)
+    """Print a row: the time cold, of a no-op, and after one change."""
+    cold, nothing = time_of(work), time_of(work)
     change_one(root, count)
-    print(f"| {count} | {name} | {cold:.1f} | {nothing:.1f} | {seconds(work):.1f} |", flush=True)
+    print(f"| {count} | {name} | {cold} | {nothing} | {time_of(work)} |", flush=True)
 
 
 @contextmanager
@@ -125,7 +130,7 @@ def running_server(home: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Measure and print a table of Markdown, seconds of wall time."""
+    """Measure and print a table of Markdown: wall time, and processor time in brackets."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stages", type=int, nargs="+", default=[10, 50, 200])
     parser.add_argument("--workers", type=int, default=2)
@@ -136,7 +141,9 @@ def main() -> None:
         for count in arguments.stages:
             places = [make_repo(Path(folder, f"{n}-{count}"), count) for n in "abcd"]
             plain, dvc, own, worker = places
-            took = seconds(lambda plain=plain, count=count: run_plain(plain, count))  # type: ignore[misc]
+            started = time.monotonic()
+            run_plain(plain, count)
+            took = time.monotonic() - started
             print(f"| {count} | plain Python | {took:.3f} | - | - |", flush=True)
             jobs: list[tuple[str, Path, list[str], dict[str, str]]] = [
                 ("dvc repro", dvc, ["-m", "dvc", "repro", "-q"], {}),

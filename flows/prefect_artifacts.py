@@ -1,7 +1,6 @@
 """Publish the artifacts of a Prefect run: verdict, lift, sample sheets, a link to the report."""
 
 import base64
-import re
 from pathlib import Path
 
 from prefect.artifacts import (
@@ -12,10 +11,8 @@ from prefect.artifacts import (
 )
 
 from flows.overrides import Overrides, describe_changes
+from flows.report_markdown import report_markdown
 from flows.summary import REPORT, Summary, format_figures
-
-HIDDEN_PARTS = re.compile(r"<(style|script|title)\b.*?</\1>|<!--.*?-->", re.DOTALL)
-BODY = re.compile(r"<body[^>]*>(.*)</body>", re.DOTALL)
 
 
 def publish_artifacts(summary: Summary) -> None:
@@ -58,16 +55,6 @@ def publish_overrides(overrides: Overrides) -> None:
             key="params",
             description="What this run sets instead of the values in params.yaml",
         )
-
-
-def report_markdown(page: str) -> str:
-    """Return the report so that Prefect's pages show it: its HTML without styles and scripts.
-
-    Markdown takes HTML as it is, up to a blank line; so there is none.
-    """
-    found = BODY.search(page)
-    text = HIDDEN_PARTS.sub("", found[1] if found else page)
-    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def verdict_markdown(summary: Summary) -> str:

@@ -20,6 +20,7 @@ from tests.flows.processes import (
     kill,
     request_json,
     start_process,
+    wait_for,
     wait_for_stage,
 )
 
@@ -27,27 +28,27 @@ RUN = ("flows.cli", "run", "--workers", "2")
 PLANTED = "pl4nted-s3cret-4711"
 
 
-def task_states(api: str, flow_run: str) -> dict[str, str]:
-    """The states of the tasks of a flow run, by their names."""
+def task_runs(api: str, flow_run: str) -> dict[str, dict[str, Any]]:
+    """The tasks of a flow run, by their names."""
     body = {"flow_runs": {"name": {"any_": [flow_run]}}}
-    return {
-        run["name"]: run["state_name"]
-        for run in request_json(f"{api}/task_runs/filter", "POST", body)
-    }
+    return {run["name"]: run for run in request_json(f"{api}/task_runs/filter", "POST", body)}
 
 
 def flow_names(api: str) -> list[str]:
     return [run["name"] for run in request_json(f"{api}/flow_runs/filter", "POST", {})]
 
 
-def test_a_killed_run_leaves_no_value_behind_and_the_next_restores_what_it_changed(
-    repo: Path, prefect_api: str
+def test_a_killed_run_leaves_no_value_and_no_secret_and_the_next_restores_what_it_changed(
+    repo: Path, tmp_path: Path, prefect_api: str, prefect_home: Path
 ) -> None:
     before = {name: (repo / name).read_bytes() for name in ("params.yaml", "dvc.lock")}
-    toy_pipeline.set_behaviour(repo, "lift", "hang")
+    toy_pipeline.set_behaviour(repo, "lift", "leak hang")
     words = ("--set", "gate.seed=71", "--set", "lift.seed=72")
-    with start_process(repo, *RUN, *words, PREFECT_API_URL=prefect_api) as flow:
+    env = {"PREFECT_API_URL": prefect_api, "PACS_PASSWORD": PLANTED}
+    log = tmp_path / "log"
+    with start_process(repo, *RUN, *words, log=log, **env) as flow:
         stage = wait_for_stage(repo, "lift")
+        assert wait_for(lambda: "the password is ***" in log.read_text(), 60)
         kill(flow)
         assert has_ended(stage)
     assert (repo / "params.yaml").read_bytes() == before["params.yaml"]
@@ -60,43 +61,37 @@ def test_a_killed_run_leaves_no_value_behind_and_the_next_restores_what_it_chang
     toy_pipeline.set_behaviour(repo, "lift", "")
     starts = len(toy_pipeline.read_log(repo, "gate"))
     words = ("downstream", "lift", "--set", 'release.license="none 73"')
-    done = toy_pipeline.run_module(repo, *RUN, *words, PREFECT_API_URL=prefect_api)
+    done = toy_pipeline.run_module(repo, *RUN, *words, **env)
     assert done.returncode == 0, done.stdout + done.stderr
     for file, content in before.items():
         assert (repo / file).read_bytes() == content
     assert len(toy_pipeline.read_log(repo, "gate")) == starts
     (name,) = {name for name in flow_names(prefect_api) if "none 73" in name}
-    states = task_states(prefect_api, name)
+    states = {name: run["state_name"] for name, run in task_runs(prefect_api, name).items()}
     assert states["gate@0"] == states["gate@1"] == "Restored"
     assert states["slices"] == states["downstream@classify-real"] == "Unchanged"
     assert len(states) == 10
 
-
-def test_a_stage_is_forced_ended_in_time_and_prints_no_secret(
-    repo: Path, prefect_api: str, prefect_home: Path
-) -> None:
-    tree = yaml.safe_load((repo / "dvc.yaml").read_text())
-    tree["stages"]["lift"]["meta"]["prefect"] |= {"timeout_seconds": 3, "cores": 1}
-    (repo / "dvc.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    toy_pipeline.set_behaviour(repo, "lift", "leak hang")
-    before = len(toy_pipeline.read_log(repo, "lift"))
-    done = toy_pipeline.run_module(
-        repo, *RUN, "lift", "--force", PREFECT_API_URL=prefect_api, PACS_PASSWORD=PLANTED
-    )
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "auglift: lift: not done after 3 s, the timeout_seconds of meta.prefect in dvc.yaml"
-    )
-    assert len(toy_pipeline.read_log(repo, "lift")) == before + 2  # one try more
-    (name,) = {name for name in flow_names(prefect_api) if name.endswith("forced")}
-    assert task_states(prefect_api, name)["lift"] == "TimedOut"
-
-    assert "the password is ***" in done.stdout + done.stderr
     assert PLANTED not in done.stdout + done.stderr
-    places = [path for folder in (repo, prefect_home) for path in folder.rglob("*")]
-    assert any(path.name.startswith("prefect.db") for path in places)
+    places = [log, *repo.rglob("*"), *prefect_home.rglob("*")]
+    assert any(path.name == "prefect.db" for path in places)
     found = [path for path in places if path.is_file() and PLANTED.encode() in path.read_bytes()]
     assert found == []
+
+
+def test_a_stage_that_takes_too_long_is_ended_and_tried_again(repo: Path, prefect_api: str) -> None:
+    tree = yaml.safe_load((repo / "dvc.yaml").read_text())
+    tree["stages"]["lift"]["meta"]["prefect"] |= {"timeout_seconds": 1, "cores": 1}
+    (repo / "dvc.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    toy_pipeline.set_behaviour(repo, "lift", "hang")
+    done = toy_pipeline.run_module(repo, *RUN, "lift", "--force", PREFECT_API_URL=prefect_api)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "auglift: lift: not done after 1 s, the timeout_seconds of meta.prefect in dvc.yaml"
+    )
+    (name,) = {name for name in flow_names(prefect_api) if name.endswith("forced")}
+    run = task_runs(prefect_api, name)["lift"]
+    assert (run["state_name"], run["run_count"]) == ("TimedOut", 2)
 
 
 def run_in_process(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -118,15 +113,15 @@ def test_a_dry_run_says_what_would_run_and_why(
     assert run_in_process(monkeypatch, "lift", "--force", "--dry-run") == 0
     assert "lift  forced" in capsys.readouterr().out
     assert run_in_process(monkeypatch, "gate") == 0
-    assert "all 6 stages are up to date" in capsys.readouterr().out
+    assert "all 7 stages are up to date" in capsys.readouterr().out
     assert (repo / "told/log").read_text() == log
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["gaet"], "there is no stage 'gaet', did you mean 'gate'; stages: "),
-        (["gate@7"], "there is no stage 'gate@7', did you mean 'gate@1'; stages: gate@0, gate@1"),
+        (["gaet"], "there is no stage 'gaet', did you mean 'gate'?; stages: "),
+        (["gate@7"], "there is no stage 'gate@7', did you mean 'gate@1'?; stages: gate@0, gate@1"),
         (["--set", "train_gan.steps=0"], "train_gan.steps is 0"),
         (["--preset", "big"], "there is no presets/big.yaml; presets: none"),
     ],
@@ -156,9 +151,9 @@ def committed(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     (repo / ".git/info/exclude").write_text("/told/\n")
     git(repo, "config", "user.name", "A. Person")
     git(repo, "config", "user.email", "person@example.org")
-    (repo / ".dvc/config").open("a").write(
-        f"[core]\n    remote = store\n['remote \"store\"']\n    url = {tmp_path / 'store'}\n"
-    )
+    config = repo / ".dvc/config"
+    core = config.read_text().replace("[core]\n", "[core]\n    remote = store\n")
+    config.write_text(f"{core}['remote \"store\"']\n    url = {tmp_path / 'store'}\n")
     git(repo, "add", "-A")
     git(repo, "commit", "-qm", "state")
     monkeypatch.chdir(repo)

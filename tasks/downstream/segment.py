@@ -70,6 +70,7 @@ def predict_slices(
     predicted = (probability[:, 0] >= threshold).cpu().numpy()
     table["hd95_mm"] = hd95_mm(predicted, slices.masks, pixel_mm=pixel_mm)
     table["threshold"] = threshold
+    table["probability"] = probability[:, 0].amax(dim=(1, 2)).double().cpu().numpy()
     return table
 
 

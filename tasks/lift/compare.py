@@ -42,7 +42,14 @@ METRICS = {
         "brier",
         "ece",
     ],
-    "segment": ["dice_volume", "dice", "dice_slice", "hd95_mm", "false_positive_mm2"],
+    "segment": [
+        "dice_volume",
+        "dice",
+        "dice_slice",
+        "hd95_mm",
+        "false_positive_mm2",
+        "slice_auroc",
+    ],
 }
 
 

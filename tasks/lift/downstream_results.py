@@ -188,7 +188,7 @@ def summarise_arm(
     if task == "classify":
         metrics = patient_metrics.classification_metrics(used.slices, axes)
     else:
-        metrics = patient_metrics.segmentation_metrics(used.patients, axes)
+        metrics = patient_metrics.segmentation_metrics(used.patients, axes, used.slices)
     groups = group_by_site(used.patients, axes) | group_by_tumor_size(used.slices, axes)
     failed = tables.failed_seeds()
     status: Status = "ok"

@@ -200,8 +200,15 @@ def count_auroc_pairs(predictions: pd.DataFrame, axes: RunPatientAxes) -> AurocP
     return AurocPairs(right, pairs)
 
 
-def segmentation_metrics(patients: pd.DataFrame, axes: RunPatientAxes) -> dict[str, PatientMetric]:
-    """Compute the metrics of segmentation: the mean over test patients of each patient's score."""
+def segmentation_metrics(
+    patients: pd.DataFrame, axes: RunPatientAxes, predictions: pd.DataFrame | None = None
+) -> dict[str, PatientMetric]:
+    """Compute the metrics of segmentation: the mean over test patients of each patient's score.
+
+    `slice_auroc` says how well the highest probability of a slice tells whether it shows a tumour.
+    A segmenter has seen masks, which a classifier has not: where it does as well, what synthetic
+    slices add to a classifier may be the knowledge of their masks.
+    """
     metrics: dict[str, PatientMetric] = {}
     for metric, rows in patients.groupby("metric", sort=False):
         defined = rows["value"].notna().to_numpy()
@@ -209,4 +216,6 @@ def segmentation_metrics(patients: pd.DataFrame, axes: RunPatientAxes) -> dict[s
             axes.sum_values(rows, rows["value"].fillna(0.0).to_numpy()),
             axes.sum_values(rows, defined),
         )
+    if predictions is not None and "probability" in predictions:
+        metrics["slice_auroc"] = count_auroc_pairs(predictions, axes)
     return metrics

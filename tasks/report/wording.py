@@ -68,6 +68,11 @@ METRICS: Final = {
         "Area outlined in slices that hold no tumour; smaller is better.",
         False,
     ),
+    "slice_auroc": GlossaryEntry(
+        "AUROC of the segmenter",
+        "How well a slice's highest probability tells tumour slices from others; 1 is perfect.",
+        True,
+    ),
 }
 
 PARTS: Final = {

@@ -28,7 +28,8 @@ class SegmentPredictions(pa.DataFrameModel):
     """One row a test slice, fold and seed of `segment`; areas in pixels of the slice grid.
 
     `hd95_mm` is null on slices without tumour, and the slice's diagonal where the model marked
-    nothing of a tumour.
+    nothing of a tumour. `probability` is the highest of any pixel: the segmenter's score of the
+    slice, beside that of `classify`.
     """
 
     fold: Series[str]
@@ -41,6 +42,7 @@ class SegmentPredictions(pa.DataFrameModel):
     overlap_area: Series[int] = pa.Field(ge=0)
     hd95_mm: Series[float] = pa.Field(ge=0, nullable=True)
     threshold: Series[float] = pa.Field(ge=0, le=1)
+    probability: Series[float] | None = pa.Field(ge=0, le=1)
 
 
 class PatientScores(pa.DataFrameModel):

@@ -3,8 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from tasks.common.slice_set import SliceSet
 from tasks.downstream import segment
+from tasks.lift.patient_metrics import RunPatientAxes, segmentation_metrics
 
 
 def square(row: int, column: int, edge: int = 4) -> np.ndarray:
@@ -33,3 +36,22 @@ def test_scores_of_a_patient_are_those_of_the_whole_stack():
     assert found["false_positive_mm2"] == pytest.approx(5 * 4.0)
     healthy = segment.score_patient(rows.iloc[2:], pixel_mm=2.0)
     assert np.isnan(healthy["dice"]) and healthy["false_positive_mm2"] == pytest.approx(20.0)
+
+
+def test_a_slices_highest_probability_is_the_segmenters_score_of_it():
+    probability = torch.zeros(3, 1, 8, 8)
+    probability[0, 0, 2, 3], probability[1, 0, 0, 0] = 0.9, 0.4
+    slices = SliceSet(
+        np.zeros((3, 1, 8, 8), np.float32), np.zeros((3, 8, 8), np.uint8),
+        pd.DataFrame({"subject": ["a", "a", "b"], "row": [0, 1, 2], "label": [1, 0, 0]}),
+    )  # fmt: skip
+    found = segment.predict_slices(probability, slices, threshold=0.5, pixel_mm=1.0)
+    assert found["probability"].tolist() == pytest.approx([0.9, 0.4, 0.0])
+    axes = RunPatientAxes([("0", 0)], ["a", "b"])
+    runs = found.assign(fold="0", seed=0)
+    patients = pd.DataFrame(
+        {"fold": "0", "seed": 0, "subject": ["a", "b"], "metric": "dice", "value": [0.5, 0.6]}
+    )
+    metric = segmentation_metrics(patients, axes, runs)["slice_auroc"]
+    right, pairs = metric.weighted_sums(np.ones((1, 2)))
+    assert (right / pairs).item() == 1.0

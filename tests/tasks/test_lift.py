@@ -155,7 +155,7 @@ def test_csv_holds_the_same_figures_as_json(root):
     write_dice(root, dict.fromkeys(lift_fixtures.ARMS, 0.0) | {"real+synthetic": 0.03})
     main()
     rows = LiftRows.validate(pd.read_csv(root / "data/lift.csv"))
-    assert len(rows) == 5 * len(lift_fixtures.ARMS)
+    assert len(rows) == 6 * len(lift_fixtures.ARMS)
     row = rows[(rows["metric"] == "dice_volume") & (rows["arm"] == "real+synthetic")].iloc[0]
     figure = lift_fixtures.results(root)["tasks"]["segment"]["dice_volume"]["real+synthetic"]
     assert row["lift"] == pytest.approx(figure["lift_over_real"], abs=1e-6)

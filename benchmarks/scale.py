@@ -8,6 +8,11 @@ synthetic slices are those of other simulated patients, so that no generator has
 Printed as one JSON line a stage: wall and processor seconds, the process tree's peak proportional
 memory, and the bytes of the stage's output. Finished cohorts in FOLDER are kept; a stage whose row
 is in `FOLDER/rows.jsonl` is not run again.
+
+    python -m benchmarks.scale FOLDER --same-head 125 250 500
+
+The part of `slices` that grows with the square of the patients, alone: the comparison of all heads,
+here patterns of noise, then the registration of 20 pairs.
 """
 
 import argparse
@@ -42,7 +47,11 @@ def main() -> None:
     parser.add_argument("--synthetic", type=int, default=10, help="synthetic slices a patient")
     parser.add_argument("--stages", nargs="+", default=list(OUTPUTS), choices=list(OUTPUTS))
     parser.add_argument("--make-synthetic", type=int, metavar="PATIENTS", help=argparse.SUPPRESS)
+    parser.add_argument("--same-head", type=int, nargs="+", metavar="PATIENTS")
     options = parser.parse_args()
+    if options.same_head:
+        measure_same_head(options.same_head)
+        return
     if options.make_synthetic:
         make_synthetic(options.folder, options.make_synthetic, options.synthetic)
         return
@@ -78,6 +87,39 @@ def measure_cohort(options: argparse.Namespace, workspace: Path, patients: int) 
         with rows.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
+
+
+def measure_same_head(counts: list[int]) -> None:
+    """Print the processor seconds of comparing so many heads, and of registering a pair."""
+    import time
+
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+
+    from tasks.slices.same_head import (
+        GRID,
+        HeadPattern,
+        best_orientations,
+        blur_pattern,
+        correlation_after_registration,
+    )
+
+    rng = np.random.default_rng(0)
+    inside = np.ones((GRID, GRID, GRID), bool)
+    patterns = []
+    for _ in range(max(counts)):
+        values = blur_pattern(rng.standard_normal((GRID, GRID, GRID)).astype(np.float32), 1.0)
+        patterns.append(HeadPattern(values / np.linalg.norm(values), inside))
+    with threadpool_limits(1):
+        for count in counts:
+            start = time.process_time()
+            best_orientations(patterns[:count], patterns[:count])
+            seconds = time.process_time() - start
+            print(json.dumps({"heads": count, "all_pairs_cpu_seconds": round(seconds, 2)}))
+        start = time.process_time()
+        for first, second in zip(patterns[:20], patterns[20:40], strict=True):
+            correlation_after_registration(first, second)
+        print(json.dumps({"registration_cpu_seconds": (time.process_time() - start) / 20}))
 
 
 def size_bytes(path: Path) -> int:

@@ -9,9 +9,11 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
+from uuid import UUID
 
 import httpx
 from prefect import get_client
@@ -22,7 +24,7 @@ from prefect.states import Cancelling, Crashed
 from flows.dvc_graph import Plan, Stage, exchange_run_cache
 from flows.dvc_runner import DvcRunner, ReproOptions, StageOutcome
 from flows.overrides import Overrides
-from flows.prefect_gpu_slots import SILENCE_LIMIT_S, STALE_S
+from flows.prefect_gpu_slots import SILENCE_LIMIT_S
 from flows.run_failure import ENDED, TIMED_OUT, StageFailed
 from flows.stage_exchange import StageRequest, can_travel, check_exchange, make_request
 from flows.stage_worker import SIGN_OF_LIFE
@@ -30,7 +32,10 @@ from tasks.stage.errors import WRONG_INPUT, InputError
 
 POLL_S = 2.0
 REPEAT_AFTER_S = 300.0
+LOST_AFTER_S = 300.0  # a busy server may be late with the signs of life, sent every 15 s
+SERVER_AT_FAULT = 500  # and above: HTTP codes of a server that is busy or broken
 MAX_LOST = 3  # workers that a stage may lose in one run
+T = TypeVar("T")
 CODES = {"WrongInput": WRONG_INPUT, "TimedOut": TIMED_OUT, "Ended": ENDED}
 
 
@@ -107,13 +112,35 @@ class RemoteRunner(DvcRunner):
         """Ask for a stage; the same stage with the same inputs is asked for only once."""
         text = f"{number} {request.model_dump_json(exclude={'options'})}"
         key = hashlib.sha256(text.encode()).hexdigest()
-        with get_client(sync_client=True) as client:
-            return client.create_flow_run_from_deployment(
+        run: FlowRun = self._ask(
+            lambda client: client.create_flow_run_from_deployment(
                 self._deployment,
                 parameters={"request": request.model_dump(mode="json")},
                 name=request.address,
                 idempotency_key=f"auglift-{key}",
             )
+        )
+        return run
+
+    def _ask(self, request: Callable[[Any], T]) -> T:
+        """Ask the Prefect server for something that may be asked twice, until it answers.
+
+        Raises:
+            StageFailed: it does not answer within two minutes, or the run was ended.
+        """
+        give_up_at = time.monotonic() + SILENCE_LIMIT_S
+        while True:
+            try:
+                with get_client(sync_client=True) as client:
+                    return request(client)
+            except httpx.HTTPStatusError as error:
+                reason, passes = str(error), error.response.status_code >= SERVER_AT_FAULT
+            except httpx.HTTPError as error:
+                reason, passes = str(error), True
+            if not passes or time.monotonic() > give_up_at:
+                raise StageFailed(f"the Prefect server does not answer ({reason})", 1)
+            if self.ended.wait(POLL_S):
+                raise StageFailed("ended with the run", ENDED)
 
     def _wait(self, run: FlowRun, say: Callable[[str], None]) -> FlowRun:
         """Wait until a worker's run is final; return it as it then is.
@@ -123,39 +150,36 @@ class RemoteRunner(DvcRunner):
         Raises:
             StageFailed: this run was ended, and the worker's with it; the server is silent.
         """
-        told, told_at, silent_since = "", 0.0, None
-        while True:
-            try:
-                with get_client(sync_client=True) as client:
-                    if self.ended.is_set():
-                        client.set_flow_run_state(run.id, Cancelling(), force=True)
-                        raise StageFailed(f"{run.name}: ended with the run", ENDED)
-                    run = client.read_flow_run(run.id)
-                    if run.state is not None and run.state.is_final():
-                        return run
-                    message = self._look(client, run)
-                silent_since = None
-            except httpx.HTTPError as error:
-                silent_since = silent_since or time.monotonic()
-                if time.monotonic() - silent_since > SILENCE_LIMIT_S:
-                    raise StageFailed(f"the Prefect server does not answer ({error})", 1) from None
-                message = "waiting for the Prefect server, which does not answer"
+        run_id, told, told_at = run.id, "", 0.0
+        while not self.ended.wait(POLL_S):
+            run, message = self._ask(lambda client: look_at_run(client, run_id))
+            if run.state is not None and run.state.is_final():
+                return run
             if message != told or time.monotonic() - told_at > REPEAT_AFTER_S:
                 told, told_at = message, time.monotonic()
                 say(message)
-            self.ended.wait(POLL_S)
+        with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+            client.set_flow_run_state(run_id, Cancelling(), force=True)
+        raise StageFailed(f"{run.name}: ended with the run", ENDED)
 
-    def _look(self, client: Any, run: FlowRun) -> str:
-        """Say where a worker's run is; take it for crashed when its worker is dead."""
-        if run.state is None or run.state.type != StateType.RUNNING:
-            return f"waiting for a worker of the pool {run.work_pool_name}"
-        body = {"variables": {"name": {"any_": [f"{SIGN_OF_LIFE}{run.id}"]}}}
-        answer = client.request("POST", "/variables/filter", json=body)
-        now = parsedate_to_datetime(answer.headers["date"])
-        signs = answer.json()
-        since = run.state.timestamp or datetime.now(UTC)
-        last = datetime.fromisoformat(signs[0]["updated"]) if signs else since
-        if (now - last).total_seconds() > STALE_S:
-            reason = f"no sign of life for {STALE_S:.0f} s"
-            client.set_flow_run_state(run.id, Crashed(message=reason), force=True)
-        return f"runs on {signs[0]['value']}" if signs else "taken by a worker"
+
+def look_at_run(client: Any, run_id: UUID) -> tuple[FlowRun, str]:
+    """Return a worker's run, taken for crashed where its worker is dead, and where it is, in words.
+
+    Args:
+        client: A client of the Prefect server.
+        run_id: The run.
+    """
+    run: FlowRun = client.read_flow_run(run_id)
+    if run.state is None or run.state.type != StateType.RUNNING:
+        return run, f"waiting for a worker of the pool {run.work_pool_name}"
+    body = {"variables": {"name": {"any_": [f"{SIGN_OF_LIFE}{run.id}"]}}}
+    answer = client.request("POST", "/variables/filter", json=body)
+    now = parsedate_to_datetime(answer.headers["date"])
+    signs = answer.json()
+    since = run.state.timestamp or now
+    last = datetime.fromisoformat(signs[0]["updated"]) if signs else since
+    if (now - last).total_seconds() > LOST_AFTER_S:
+        reason = f"no sign of life for {LOST_AFTER_S:.0f} s"
+        client.set_flow_run_state(run.id, Crashed(message=reason), force=True)
+    return run, f"runs on {signs[0]['value']}" if signs else "taken by a worker"

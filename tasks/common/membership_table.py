@@ -42,3 +42,13 @@ def describe_finding(attack: MembershipFigure) -> str:
     if high < attack.guessing:
         return "worse than guessing: training and validation patients differ in another way"
     return "no better than guessing, as far as so many patients can show"
+
+
+def membership_sentence(gate: GateMetrics | None) -> str:
+    """Say in a line what the attacks on one fold's slices and generator found."""
+    figures = [
+        f"attack on {name}: AUROC {row[2]} ({row[3]})"
+        for name, row in zip(gate.membership, membership_rows({"": gate}, 1), strict=True)
+        if gate.membership[name].auroc is not None
+    ] if gate is not None else []  # fmt: skip
+    return f"{'; '.join(figures)}; guessing gives 0.50" if figures else "not measured"

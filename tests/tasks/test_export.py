@@ -70,7 +70,9 @@ def accept(root: Path, verdict: str) -> None:
     (root / "data/gate/0").mkdir(parents=True, exist_ok=True)
     images = {"n": 4, "accepted": 3, "memorised": 0}
     weights = (root / "data/gan/0/generator.safetensors").read_bytes()
+    attack = {"auroc": 0.52, "ci95": [0.3, 0.7], "members": 12, "non_members": 6}
     judged = {"verdict": verdict, "images": images,
+              "membership": {"generator, by reconstruction": attack},
               "generator_sha256": hashlib.sha256(weights).hexdigest()}  # fmt: skip
     (root / "data/gate/0/metrics.json").write_text(json.dumps(judged))
 
@@ -245,7 +247,12 @@ def test_only_anyway_exports_what_the_gate_did_not_accept_and_marks_it(
     assert message in capsys.readouterr().err
     assert not Path("out").exists()
     call(export_cli, "--format", "medigan", "--out", "out", "--anyway")
-    assert f"drew: {verdict or 'not judged'}" in Path("out/README.md").read_text()
+    readme = Path("out/README.md").read_text()
+    assert f"drew: {verdict or 'not judged'}" in readme
+    attacked = (
+        "attack on generator, by reconstruction: AUROC 0.52 (0.30 to 0.70); guessing gives 0.50"
+    )
+    assert f"told who trained? {attacked if verdict else 'not measured'}" in readme
 
 
 def test_a_verdict_on_other_weights_does_not_count(

@@ -35,6 +35,7 @@ evidence about one. Not for diagnosis.
 Weights of the generator (SHA-256): {digest}
 Licence: {license_words}
 The gate's verdict on what this generator drew: {verdict}
+Can it be told who trained? {membership}
 
 `{table}` names each slice with its label (1 tumour, 0 none), the area of its mask, and its
 index: with the same generator and seed, an index always gives the same slice.
@@ -90,7 +91,7 @@ def write_slices(out: Path, info: GeneratorInfo, weights: Path, options: Generat
     columns = ["name", "subject", "label", "tumor_area_mm2", "index"]
     write_table(out, pd.DataFrame(sorted(rows), columns=columns), info=info, kind=options.format)
     readme_fields = asdict(options) | {"digest": digest, "license_words": info.license_words}
-    readme_fields["verdict"] = info.verdict
+    readme_fields |= {"verdict": info.verdict, "membership": info.membership}
     readme_fields["table"] = "participants.tsv" if options.format == "nifti" else "slices.csv"
     requested = {"--tumor-area-mm2": options.tumor_area_mm2, "--position-mm": options.position_mm}
     readme_fields["more"] = "".join(

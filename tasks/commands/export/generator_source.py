@@ -15,6 +15,7 @@ from tasks.commands.export.standalone_generator import (
     GeneratorInfo,
     load_packed_generator,
 )
+from tasks.common.membership_table import membership_sentence
 from tasks.params.generate import Generate
 from tasks.params.release import Release
 from tasks.schemas.metrics import GateMetrics, read_metrics
@@ -64,6 +65,7 @@ def read_trained_info(folder: Path) -> GeneratorInfo:
     slice_stats = json.loads(stats.read_text())
     generate, release = params.read_section(Generate), params.read_section(Release)
     weights_sha256 = sha256_of(folder / WEIGHTS_FILE)
+    metrics = gate_metrics(folder, weights_sha256)
     return GeneratorInfo(
         architecture=config["architecture"],
         modalities=slice_stats["modalities"],
@@ -75,10 +77,11 @@ def read_trained_info(folder: Path) -> GeneratorInfo:
         version=release.version,
         date=release.date.isoformat(),
         license_words=release.license,
-        verdict=gate_verdict(folder, weights_sha256),
+        verdict=metrics.verdict if metrics is not None else NOT_JUDGED,
         weights_sha256=weights_sha256,
         skull_stripped=slice_stats.get("skull_stripped"),
         training_patients=count_training_patients(folder),
+        membership=membership_sentence(metrics),
     )
 
 
@@ -101,13 +104,13 @@ def count_training_patients(folder: Path) -> int | None:
     return int(slices.loc[learnt, "subject"].nunique())
 
 
-def gate_verdict(folder: Path, weights_sha256: str) -> str:
-    """Return the gate's verdict on the generator in `data/gan/FOLD`, if it is on these weights."""
-    metrics = folder.parents[1] / "gate" / folder.name / "metrics.json"
-    if not metrics.exists():
-        return NOT_JUDGED
-    gate_metrics = read_metrics(GateMetrics, metrics)
-    return gate_metrics.verdict if gate_metrics.generator_sha256 == weights_sha256 else NOT_JUDGED
+def gate_metrics(folder: Path, weights_sha256: str) -> GateMetrics | None:
+    """Return the gate's result on the generator in `data/gan/FOLD`, if it is on these weights."""
+    path = folder.parents[1] / "gate" / folder.name / "metrics.json"
+    if not path.exists():
+        return None
+    metrics = read_metrics(GateMetrics, path)
+    return metrics if metrics.generator_sha256 == weights_sha256 else None
 
 
 def read_package_info(folder: Path) -> GeneratorInfo:

@@ -31,6 +31,7 @@ From this folder, with medigan installed:
 The package also runs by itself: `generate` in `models/{model}/{package}/__init__.py`.
 
 The gate's verdict on what this generator drew: {verdict}
+Can it be told who trained? {membership}
 Licence: {license_words}
 """
 
@@ -50,6 +51,7 @@ def write_package(out: Path, info: GeneratorInfo, weights: Path) -> None:
         model=MODEL,
         package=PACKAGE,
         verdict=info.verdict,
+        membership=info.membership,
         license_words=info.license_words,
     )
     for folder in (out, package):

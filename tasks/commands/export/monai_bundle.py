@@ -48,6 +48,7 @@ From this folder, with MONAI, nibabel, safetensors and scipy installed:
 Slices are NIfTI files; the mask of a slice lies beside it.
 
 The gate's verdict on what this generator drew: {verdict}
+Can it be told who trained? {membership}
 Licence: {license_words}
 
 The weights are `models/generator.safetensors`; there is no `model.pt`, which would be a pickle.
@@ -69,6 +70,7 @@ def write_bundle(out: Path, info: GeneratorInfo, weights: Path) -> None:
             size=info.architecture["size"],
             pixel_mm=info.pixel_mm,
             verdict=info.verdict,
+            membership=info.membership,
             license_words=info.license_words,
         )
     )

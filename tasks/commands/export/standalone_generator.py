@@ -46,6 +46,7 @@ class GeneratorInfo:
         verdict: what the gate said of its slices: accepted, rejected, or not judged.
         skull_stripped: whether the slices that it learnt from show no skull; None: not known.
         training_patients: how many patients it learnt from; None: not known.
+        membership: how well attacks tell its training patients from others, in words.
         weights_sha256: of `generator.safetensors`; the verdict is on these weights.
     """
 
@@ -63,6 +64,7 @@ class GeneratorInfo:
     weights_sha256: str
     skull_stripped: bool | None = None
     training_patients: int | None = None
+    membership: str = "not measured"
 
     @property
     def mark(self) -> str:

@@ -7,7 +7,8 @@ from tasks.common import small_cells
 from tasks.schemas.metrics import GateMetrics, MembershipFigure
 
 HEADS: Final = (
-    "fold", "attack on", "AUROC", "95 % interval", "guessing", "trained", "did not", "finding",
+    "fold", "attack on", "AUROC", "95 % interval", "guessing", "training patients",
+    "validation patients", "finding",
 )  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def describe_finding(attack: MembershipFigure) -> str:
         return "training patients are told from others better than by guessing"
     if high < attack.guessing:
         return "worse than guessing: training and validation patients differ in another way"
-    return "no better than guessing, as far as so many patients can show"
+    return "no better than guessing, within the interval"
 
 
 def membership_sentence(gate: GateMetrics | None) -> str:

@@ -7,6 +7,7 @@ import jinja2
 import pandas as pd
 import yaml
 
+from tasks.common import small_cells
 from tasks.common.release_candidate import ReleaseCandidate
 from tasks.report import charts, subgroup_tables, wording
 from tasks.report.cohort_tables import PageTable
@@ -74,7 +75,10 @@ def lift_sections(lift: Lift, smallest_cell: int) -> list[TaskLift]:
     """Prepare the lift of every task for the page."""
     tasks = []
     for task, claim in lift.claim.items():
-        metrics = [metric_lift(task, name, arms) for name, arms in lift.tasks[task].items()]
+        metrics = [
+            metric_lift(task, name, arms, n_patients=lift.n_patients, smallest_cell=smallest_cell)
+            for name, arms in lift.tasks[task].items()
+        ]
         primary = wording.metric_entry(lift.primary[task])
         contrasts = lift.contrasts.get(task, [])
         tasks.append(
@@ -130,8 +134,13 @@ def contrast_row(contrast: Contrast) -> list[str]:
     ]
 
 
-def metric_lift(task: str, name: str, arms: dict[str, ArmFigure]) -> MetricLift:
-    """Make the forest plot of one metric, the same in words, and the table's rows."""
+def metric_lift(
+    task: str, name: str, arms: dict[str, ArmFigure], *, n_patients: int, smallest_cell: int
+) -> MetricLift:
+    """Make the forest plot of one metric, the same in words, and the table's rows.
+
+    Few patients of the `n_patients` who test are not counted, nor the others then.
+    """
     meaning = wording.metric_entry(name)
     rows, alt_texts = [], []
     for arm, figures in arms.items():
@@ -155,7 +164,9 @@ def metric_lift(task: str, name: str, arms: dict[str, ArmFigure]) -> MetricLift:
                 change,
                 bounds,
                 "" if arm == "real" else wording.format_p_value(figures.p_adjusted),
-                str(figures.n_patients),
+                small_cells.show_counts(
+                    [[figures.n_patients, max(n_patients - figures.n_patients, 0)]], smallest_cell
+                )[0][0],
             ]
         )
     uri = charts.forest_plot(

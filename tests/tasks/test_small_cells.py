@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.common.small_cells import HIDDEN, show_counts
-from tasks.report import cohort_tables
+from tasks.report import cohort_tables, report_page
+from tasks.schemas.lift import ArmFigure
 
 SMALLEST = 4
 LINES = st.lists(st.integers(0, 9), min_size=2, max_size=3)
@@ -71,6 +72,13 @@ def test_the_reports_tables_hide_patients_and_what_is_theirs() -> None:
     )  # fmt: skip
     (row,) = cohort_tables.batch_table({"ward": manifest}, 5).rows
     assert row == ["ward", "<5", *[HIDDEN] * 4]
+
+
+def test_a_metric_of_most_test_patients_does_not_tell_how_few_are_left_out() -> None:
+    arms = {"real": ArmFigure(mean=0.7, ci95=(0.6, 0.8), n_patients=10)}
+    for total, shown in ((10, "10"), (12, HIDDEN), (20, "10")):
+        metric = report_page.metric_lift("segment", "dice", arms, n_patients=total, smallest_cell=5)
+        assert metric.rows[0][-1] == shown
 
 
 def test_what_was_synthetic_at_its_source_is_no_patient_of_the_table() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.approval_commands import APPROVE_EPILOG, REFUSE_EPILOG, approve, refuse
+from flows.compare_command import COMPARE_EPILOG, compare
 from flows.entry_point import run_app
 from flows.intake_command import INTAKE_EPILOG, intake
 from flows.notify import NOTIFY_EPILOG, notify
@@ -63,6 +64,7 @@ def summary() -> None:
     print(results.format_summary(results.read_summary()))
 
 
+app.command(epilog=COMPARE_EPILOG)(compare)
 app.command(epilog=TUNE_EPILOG)(tune)
 app.command(epilog=NOTIFY_EPILOG)(notify)
 app.command(epilog=APPROVE_EPILOG)(approve)

@@ -96,6 +96,7 @@ def test_it_works_beside_packages_of_the_same_names(environment: Path, tmp_path:
 
 
 @pytest.mark.verify
+@pytest.mark.timeout(1200)
 def test_without_a_clone_it_draws_exports_and_judges(
     environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Versions of a release: tagged in one clone, fetched, compared and recalled in another."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from flows import release_history, release_versions
+from flows import comparison_page, release_history, release_versions
+from flows.cli import main
 from flows.release_commands import app
 from flows.release_git import WithdrawnError, list_versions
+from flows.run_record import read_record
 from tasks.ingest.privacy.pseudonyms import DEMO_KEY, Pseudonyms
 from tasks.release.checksums import verify_checksums, write_checksums
 from tasks.stage.errors import InputError
@@ -164,6 +167,32 @@ def test_the_difference_of_two_versions_is_told_in_words_and_a_table(
     assert "Params: 2 changed." in shown
     assert any(line.split() == ["params:", "gate.tolerance", "2.0", "3.0"]
                for line in shown.splitlines())  # fmt: skip
+
+
+def test_two_runs_are_compared_on_a_page_of_their_own(
+    clone: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = git(clone, "rev-parse", "v1.1.0^{commit}").strip()
+    git(clone, "update-ref", "refs/exps/ab/cdef/windy-yaks", head)  # where DVC keeps experiments
+    monkeypatch.setattr("sys.argv", ["auglift", "compare", "v1.0.0", "windy-yaks"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert "Gate, fold 0: accepted, 4 of 4, then accepted, 6 of 6." in capsys.readouterr().out
+    page = (clone / "comparison.html").read_text()
+    assert "The gate: accepted in both; classify: helps in both; segment: helps in both." in page
+    assert re.search(r"gate.tolerance</th><td>2.0</td><td>3.0</td>", page)
+    # One patient joined: on a page that may be handed on, a number of one is not told.
+    assert "fewer than 5 joined, fewer than 5 left, 0 moved" in page
+    assert not re.search(r"(?:src|href)=\"(?!#)", page)
+    same = comparison_page.render_comparison(*[read_record("v1.1.0")] * 2, 5)
+    assert same.count("Nothing differs.") == 3
+    for wrong in (["v9.9.9", "v1.0.0"], ["v1.0.0", "--out", "nowhere/page.html"], ["v1.0.0"]):
+        monkeypatch.setattr("sys.argv", ["auglift", "compare", *wrong])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("known_as", ["pseudonym", "identifier"])

@@ -5,6 +5,7 @@ A pull that ended early is continued by the next one with the same name: it fetc
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -128,23 +129,46 @@ def fetch_missing(
     for number, series in enumerate(groups, 1):
         if all(map(here, series)):
             continue
-        problem: str | None = None
-
-        def fetch(series: list[InstanceKey] = series) -> str | None:
-            missing = [key for key in series if not here(key)]
-            return source.fetch(missing, whole=len(missing) == len(series)) if missing else None
-
-        try:
-            problem = dimse.retry(fetch, retries=retries)
-            if problem is None:
-                wait_for(series, here, most_s=source.late_s)
-        except InputError as error:
-            problem = str(error)
+        problem = fetch_series(source, series, here, retries=retries)
         missing = [key for key in series if not here(key)]
         for key in missing:
             result.failures[key] = problem or "the PACS did not send it"
         done = len(series) - len(missing)
         say(f"series {number} of {len(groups)}: {done} of {len(series)} instances")
+
+
+def fetch_series(
+    source: Source,
+    series: list[InstanceKey],
+    here: Callable[[InstanceKey], bool],
+    *,
+    retries: int,
+) -> str | None:
+    """Fetch what is missing of a series: at first all at once, then one by one.
+
+    Returns what went wrong last, in words; one instance that cannot be sent keeps back no other.
+    """
+
+    def fetch(*, singly: bool) -> str | None:
+        missing = [key for key in series if not here(key)]
+        if not missing:
+            return None
+        whole = len(missing) == len(series) and not singly
+        return source.fetch(missing, whole=whole)
+
+    problem: str | None = None
+    for singly in (False, True):
+        try:
+            problem = dimse.retry(partial(fetch, singly=singly), retries=retries)
+            if problem is None:
+                wait_for(series, here, most_s=source.late_s)
+        except dimse.LostConnectionError as error:
+            return str(error)
+        except InputError as error:
+            problem = str(error)
+        if all(map(here, series)):
+            return None
+    return problem
 
 
 def write_failures(result: PullResult) -> None:

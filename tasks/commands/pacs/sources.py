@@ -12,6 +12,7 @@ from pynetdicom import evt
 from tasks.commands.pacs import dicomweb, dimse
 from tasks.commands.pacs.addresses import DimsePeer, WebPeer
 from tasks.commands.pacs.open_batch import DuplicateError, InstanceKey, InvalidInstanceError
+from tasks.stage.errors import InputError
 
 LATE_S: Final = 5.0
 OUT_OF_RESOURCES, CANNOT_UNDERSTAND, DUPLICATE = 0xA700, 0xC000, 0x0111
@@ -147,12 +148,15 @@ class WebSource:
         """Fetch instances of one series."""
         assert self.save is not None
         problem = None
-        with dicomweb.explain_errors(self.peer):
-            for dataset in dicomweb.retrieve(self.peer, series, whole=whole):
-                try:
-                    self.save(to_bytes(dataset))
-                except (InvalidInstanceError, DuplicateError) as error:
-                    problem = str(error)
+        for keys in [series] if whole else [[key] for key in series]:
+            try:
+                with dicomweb.explain_errors(self.peer):
+                    for dataset in dicomweb.retrieve(self.peer, keys, whole=whole):
+                        self.save(to_bytes(dataset))
+            except dimse.LostConnectionError:
+                raise
+            except (InputError, InvalidInstanceError, DuplicateError) as error:
+                problem = str(error)
         return problem
 
 

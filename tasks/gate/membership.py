@@ -75,8 +75,8 @@ def usable_slices(table: pd.DataFrame) -> Bools:
     usable: Bools = (table["label"] >= 0).to_numpy()
     if not usable.any():
         usable = np.ones(len(table), dtype=bool)
-    if "synthetic" in table:
-        usable = usable & ~table["synthetic"].to_numpy(dtype=bool)
+    if "marked_synthetic" in table:
+        usable = usable & ~table["marked_synthetic"].to_numpy(dtype=bool)
     return usable
 
 

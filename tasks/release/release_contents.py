@@ -129,9 +129,9 @@ def training_slices(fold: str) -> ReleaseContents:
 
 def synthetic_at_source(table: pd.DataFrame) -> NDArray[np.bool_]:
     """Return which slices (N,) were marked as synthetic when they were ingested."""
-    if "synthetic" not in table:
+    if "marked_synthetic" not in table:
         return np.zeros(len(table), dtype=bool)
-    return table["synthetic"].to_numpy(dtype=bool)
+    return table["marked_synthetic"].to_numpy(dtype=bool)
 
 
 def count_synthetic_at_source(fold: str) -> int:

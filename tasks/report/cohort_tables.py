@@ -42,7 +42,7 @@ def partition_table(
     than `smallest_cell` neither they nor their slices are counted.
     """
     heads = ["", "patients", "slices", "with tumour", "without", "unlabelled"]
-    synthetic = slices.get("synthetic", pd.Series(False, index=slices.index)).astype(bool)
+    synthetic = slices.get("marked_synthetic", pd.Series(False, index=slices.index)).astype(bool)
     parts = [
         slices[(slices[f"partition_{fold}"] == partition) & ~synthetic] for partition in PARTITIONS
     ]

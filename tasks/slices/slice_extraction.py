@@ -86,7 +86,7 @@ def tabulate_slices(
             "tumor_area_mm2": tumor_area_mm2,
             "label": label,
             "mask_known": session.mask_row is not None,
-            "synthetic": session.synthetic,
+            "marked_synthetic": session.synthetic,
             "patient_known": bool(first.get("patient_known", True)),
             "tumor": tumor,
         }

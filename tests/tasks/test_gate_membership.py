@@ -88,7 +88,7 @@ def test_patients_who_were_synthetic_at_their_source_or_without_labels_take_no_p
     rng = np.random.default_rng(3)
     train, val = gaussian(20, rng, "t"), gaussian(12, rng, "v")
     table = train.table.assign(
-        synthetic=train.table["subject"] == "t0",
+        marked_synthetic=train.table["subject"] == "t0",
         label=np.where(train.table["subject"] == "t1", -1, 1),
     )
     attack = attack_images(gaussian(30, rng, "s"), replace(train, table=table), val)

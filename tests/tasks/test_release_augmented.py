@@ -177,7 +177,7 @@ def test_what_was_synthetic_at_its_source_is_neither_a_patients_nor_released(
     path = tmp_path / "data/slices/slices.parquet"
     table = pd.read_parquet(path)
     foreign = table.loc[table["partition_0"] == "train", "subject"].iloc[0]
-    table["synthetic"] = table["subject"] == foreign
+    table["marked_synthetic"] = table["subject"] == foreign
     table.to_parquet(path)
     release(tmp_path)
     released = tmp_path / "data/release"

@@ -109,6 +109,7 @@ def test_synthetic_rows_only_ever_train(root: Path) -> None:
     assert len(chosen) > 0
     assert set(chosen["partition_0"]) == {"train"}
     assert "synthetic" not in table.columns
+    assert set(table.loc[table["marked_synthetic"], "subject"]) == set(chosen["subject"])
 
 
 def test_slices_that_name_no_patient_are_said_to_be(root: Path) -> None:

@@ -84,7 +84,8 @@ def test_a_metric_of_most_test_patients_does_not_tell_how_few_are_left_out() -> 
 def test_what_was_synthetic_at_its_source_is_no_patient_of_the_table() -> None:
     table = pd.DataFrame(
         {
-            "subject": ["a", "b", "x"], "label": [1, 0, 1], "synthetic": [False, False, True],
+            "subject": ["a", "b", "x"], "label": [1, 0, 1],
+            "marked_synthetic": [False, False, True],
             "partition_0": "train",
         }
     )  # fmt: skip

@@ -99,8 +99,8 @@ def count_training_patients(folder: Path) -> int | None:
         if column not in slices:
             raise ValueError(f"no column {column}")
     learnt = (slices[column] == "train") & (slices["label"] >= 0)
-    if "synthetic" in slices:
-        learnt &= ~slices["synthetic"].astype(bool)
+    if "marked_synthetic" in slices:
+        learnt &= ~slices["marked_synthetic"].astype(bool)
     return int(slices.loc[learnt, "subject"].nunique())
 
 

@@ -62,6 +62,24 @@ def read_slice_set(
     Raises:
         InputError: a file is missing, damaged, or does not fit the others.
     """
+    mapped = map_slice_set(folder, table)
+    images, masks, rows = mapped.images, mapped.masks, mapped.table
+    if choose is None:
+        return SliceSet(np.array(images, np.float32), np.array(masks), rows)
+    chosen = choose(rows)
+    return SliceSet(
+        np.array(images[chosen], np.float32),
+        np.array(masks[chosen]),
+        rows.loc[chosen].reset_index(drop=True),
+    )
+
+
+def map_slice_set(folder: Path, table: str) -> SliceSet:
+    """Open a folder's slices without reading them: images are float16 on disk until indexed.
+
+    Raises:
+        InputError: a file is missing, damaged, or does not fit the others.
+    """
     with explain_read_errors(folder / table):
         rows = pd.read_parquet(folder / table)
     with explain_read_errors(folder / "images.npy"):
@@ -75,14 +93,7 @@ def read_slice_set(
         expected = (len(rows), *images.shape[2:])
         if masks.shape != expected or masks.dtype != np.uint8 or masks.max(initial=0) > 1:
             raise ValueError(f"{masks.dtype} {masks.shape}, expected uint8 {expected} of 0 and 1")
-    if choose is None:
-        return SliceSet(images.astype(np.float32), np.array(masks), rows)
-    chosen = choose(rows)
-    return SliceSet(
-        images[chosen].astype(np.float32),
-        np.array(masks[chosen]),
-        rows.loc[chosen].reset_index(drop=True),
-    )
+    return SliceSet(images, masks, rows)
 
 
 def map_array(path: Path) -> NDArray[Any]:

@@ -14,7 +14,7 @@ import pandas as pd
 from tasks import params
 from tasks.common.flagged_slices import exclude_flagged
 from tasks.common.release_candidate import SIMULATED, describe_patients, read_candidate
-from tasks.common.slice_set import read_slice_set
+from tasks.common.slice_set import map_slice_set
 from tasks.params.data import Data
 from tasks.params.report import Report
 from tasks.report import (
@@ -48,7 +48,7 @@ def main() -> None:
     smallest_cell = int(params.read_key("release.smallest_cell"))
     review = read_review()
     candidate = exclude_flagged(read_candidate(folds), review)
-    real = read_slice_set(SLICES, "slices.parquet")
+    real = map_slice_set(SLICES, "slices.parquet")  # of which a few slices are shown
     stats = json.loads((SLICES / "stats.json").read_text())
     lift = read_metrics(Lift, Path("data/lift.json"))
     manifests = read_tables(batches, "manifest.parquet")

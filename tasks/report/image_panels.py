@@ -51,7 +51,10 @@ def real_beside_synthetic(
     if len(real_rows):
         real_image = embed_image(
             slice_montage(
-                real.images[real_rows, 0], real.masks[real_rows], marks=["REAL"] * tiles, columns=4
+                real.images[real_rows, 0].astype(np.float32),
+                real.masks[real_rows],
+                marks=["REAL"] * tiles,
+                columns=4,
             ),
             alt=f"{len(real_rows)} real slices {LABELS[label]}",
             caption=f"{len(real_rows)} of {len(of_label)} real slices {LABELS[label]}.",

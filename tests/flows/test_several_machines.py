@@ -10,9 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from flows.dvc_graph import Stage, TaskOptions
+from flows.dvc_command import run_dvc
+from flows.dvc_graph import Stage, TaskOptions, exchange_run_cache, read_plan
+from flows.dvc_runner import DvcRunner, ReproOptions, StageOutcome
 from flows.prefect_server import find_free_port
-from flows.stage_exchange import StageRequest, can_travel, remove_leftovers
+from flows.stage_exchange import (
+    StageRequest,
+    can_travel,
+    check_exchange,
+    make_request,
+    prepare_worker,
+    push_result,
+    remove_leftovers,
+)
 from tests.flows import dag_with_quick_stages, toy_pipeline
 from tests.flows.processes import start_process, wait_for
 
@@ -69,7 +79,7 @@ def make_origin(root: Path, remote: str, *options: str) -> Path:
     return root
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.verify)])
 def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, ...]]:
     """The address of a DVC remote and its options: a folder, or a bucket on this machine."""
     if request.param == "folder":
@@ -175,6 +185,46 @@ def test_two_workers_share_a_run_and_end_in_the_bytes_of_one_machine(
     assert {clone for _, clone in rows} == {"w0", "w1"}
     assert (coordinator / "dvc.lock").read_bytes() == expected
     assert "up to date" in toy_pipeline.run_module(coordinator, "dvc", "repro").stdout
+
+
+def test_a_stage_that_another_clone_ran_is_restored_with_the_bytes_of_one_machine(
+    tmp_path: Path, remote: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the coordinator and a worker do, without Prefect between them."""
+    one = make_origin(tmp_path / "one", *remote)
+    coordinator, worker = tmp_path / "coordinator", tmp_path / "worker"
+    for clone in (worker, coordinator):
+        subprocess.run(["git", "clone", "-q", str(one), str(clone)], check=True)
+    log = tmp_path / "log"
+    monkeypatch.setenv("STAGE_LOG", str(log))
+    monkeypatch.setenv("PYTHONPATH", str(toy_pipeline.ROOT))
+    dag_with_quick_stages.dvc(one, "push")
+    dag_with_quick_stages.dvc(one, "repro", "train@0")
+    (worker / "data/volumes/left").mkdir(parents=True)
+    (worker / "data/volumes/left/over.txt").write_text("of an earlier run")
+    (worker / "stage.py").write_text("raise SystemExit('changed by hand')")
+    log.write_text("")
+    for address in ("ingest", "train@0"):
+        monkeypatch.chdir(coordinator)
+        if address == "ingest":
+            run_dvc("pull", "data/raw/a.dvc")
+        plan = read_plan(names=["train@0"])
+        outputs = {stage.address: stage.writes for stage in plan.stages}
+        (stage,) = (stage for stage in plan.changed if stage.address == address)
+        assert can_travel(stage, outputs)
+        request = make_request(stage, outputs, check_exchange(), {})
+        request = StageRequest.model_validate_json(request.model_dump_json())  # as Prefect hands it
+        monkeypatch.chdir(worker)
+        prepare_worker(request)
+        assert DvcRunner().repro(address, print) is StageOutcome.RAN
+        push_result(address)
+        monkeypatch.chdir(coordinator)
+        exchange_run_cache("pull")
+        assert DvcRunner().repro(address, print, ReproOptions(pull=True)) is StageOutcome.RESTORED
+    assert log.read_text().split() == ["data/volumes/a", "worker", "data/gan/0", "worker"]
+    assert (coordinator / "dvc.lock").read_bytes() == (one / "dvc.lock").read_bytes()
+    out = Path("data/gan/0/out.txt")
+    assert (coordinator / out).read_bytes() == (one / out).read_bytes()
 
 
 def request(**values: object) -> StageRequest:

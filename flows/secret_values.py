@@ -6,7 +6,6 @@ A secret is the value of a variable that is named like one, such as `AWS_SECRET_
 
 import os
 import re
-from pathlib import Path
 
 from tasks import params
 from tasks.stage.errors import InputError
@@ -23,16 +22,28 @@ def find_secrets() -> dict[str, str]:
     for name, value in os.environ.items():
         password = URL_PASSWORD.search(value)
         secret = value if SECRET_NAME.search(name.upper()) else password[2] if password else ""
-        if len(secret) >= MIN_LENGTH and not Path(secret).exists():  # a key file's path is none
+        # A key file's path is none. Path.exists would raise, with the secret, where it is long.
+        if len(secret) >= MIN_LENGTH and not os.path.exists(secret):  # noqa: PTH110
             found[name] = secret
     return found
 
 
 def hide_secrets(text: str) -> str:
     """Replace every secret in a text, and every password inside an address."""
-    for secret in find_secrets().values():
+    for secret in hidden_texts():
         text = text.replace(secret, HIDDEN)
     return URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
+
+
+def hidden_texts() -> list[str]:
+    """Return what must not be seen: each secret, and each line of one, the longest first.
+
+    A log shows a secret of several lines, such as a private key, line by line. A secret may be the
+    beginning of another one, whose end would be left.
+    """
+    texts = set(find_secrets().values())
+    texts |= {line.strip() for secret in texts for line in secret.splitlines()}
+    return sorted((text for text in texts if len(text) >= MIN_LENGTH), key=len, reverse=True)
 
 
 def check_params_hold_no_secret() -> None:

@@ -31,6 +31,18 @@ def test_other_values_files_and_short_words_are_shown(
     assert hide_secrets(f"see {value}.") == f"see {value}."
 
 
+def test_a_secret_of_any_length_and_of_several_lines_is_hidden_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("A_TOKEN", PLANTED)
+    monkeypatch.setenv("B_TOKEN", f"{PLANTED}-and-its-end")
+    monkeypatch.setenv("C_TOKEN", "x1" * 2000)
+    monkeypatch.setenv("D_KEY", "-----BEGIN KEY-----\nabcdefgh12345678\n-----END KEY-----\n")
+    assert hide_secrets(f"{PLANTED}-and-its-end") == "***"
+    assert hide_secrets(f"token {'x1' * 2000}.") == "token ***."
+    assert hide_secrets("  abcdefgh12345678") == "  ***"
+
+
 def test_a_password_inside_an_address_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hide_secrets("https://me:hunter2@host/x") == "https://me:***@host/x"
     monkeypatch.setenv("PREFECT_API_URL", f"http://me:{PLANTED}@host/api")

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.params import Section
+from tasks.params import Section, read_section
 from tasks.stage.errors import InputError
 
 
@@ -89,3 +89,8 @@ class Release(Section):
                 f" {', '.join(names)} (slices.folds)"
             )
         return str(self.fold)
+
+
+def read_smallest_cell() -> int:
+    """Read `release.smallest_cell`, or its default."""
+    return read_section(Release).smallest_cell

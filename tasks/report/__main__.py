@@ -16,6 +16,7 @@ from tasks.common.flagged_slices import exclude_flagged
 from tasks.common.release_candidate import SIMULATED, describe_patients, read_candidate
 from tasks.common.slice_set import map_slice_set
 from tasks.params.data import Data
+from tasks.params.release import read_smallest_cell
 from tasks.params.report import Report
 from tasks.report import (
     cohort_tables,
@@ -45,7 +46,7 @@ def main() -> None:
     tree = params.load_params()
     folds = [str(fold) for fold in params.read_key("slices.folds")]
     batches = params.read_section(Data).batches
-    smallest_cell = int(params.read_key("release.smallest_cell"))
+    smallest_cell = read_smallest_cell()
     review = read_review()
     candidate = exclude_flagged(read_candidate(folds), review)
     real = map_slice_set(SLICES, "slices.parquet")  # of which a few slices are shown

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 # Empty in a clone; `auglift.` in a wheel, which holds all packages below one (see setup.py).
-ABOVE = __name__.removesuffix("tasks.commands.export.vendored_modules")
+ABOVE = "".join(f"{package}." for package in __name__.split(".")[:-4])
 FIRST_PARTY = ("models", "tasks")
 
 

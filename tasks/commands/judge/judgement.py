@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from tasks import params
 from tasks.commands.judge import image_folders, verdict_page
 from tasks.commands.judge.image_folders import FolderSlices
@@ -104,8 +106,11 @@ def judge_slices(
             notes.append(
                 f"The {name} slices have no masks: nothing is said about tumours' outlines."
             )
-    reference = prepare_reference(seen, unseen, config, device=device)
-    result = evaluate(generated, reference, config, device=device)
+    with tqdm(total=2, desc="measure real slices", leave=False, disable=None) as bar:
+        reference = prepare_reference(seen, unseen, config, device=device)
+        bar.update()
+        bar.set_description("measure synthetic slices")
+        result = evaluate(generated, reference, config, device=device)
     if train is None:  # nobody knows who trained
         result.membership.clear()
     given = {"synthetic": synthetic, "real": real} | ({} if train is None else {"train": train})

@@ -207,14 +207,23 @@ def undo(registration: Registration) -> None:
 
 
 def move_in(drop: Path, folder: Path) -> None:
-    """Move a drop to its batch's folder; a zip archive becomes the only file of one."""
+    """Move a drop to its batch's folder; a zip archive becomes the only file of one.
+
+    A killed run may have moved the archive already.
+    """
     if drop.is_dir():
         move_entry(drop, folder)
         return
-    partial = folder.with_name(f".{folder.name}.partial")
-    partial.mkdir(exist_ok=True)
-    move_entry(drop, partial / drop.name)
-    partial.rename(folder)
+    archive = half_moved_archive(drop, folder)
+    archive.parent.mkdir(exist_ok=True)
+    if not archive.exists():
+        move_entry(drop, archive)
+    archive.parent.rename(folder)
+
+
+def half_moved_archive(drop: Path, folder: Path) -> Path:
+    """Return where a zip archive lies while it becomes a batch's folder."""
+    return folder.with_name(f".{folder.name}.partial") / drop.name
 
 
 def list_batch(tree: Any, batch: str) -> None:

@@ -17,6 +17,7 @@ from flows.batch_registration import (
     Registration,
     choose_batch_name,
     find_same_content,
+    half_moved_archive,
     journal_path,
     move_in,
     read_journal,
@@ -122,7 +123,7 @@ def resume(runner: DvcRunner, say: Callable[[str], None]) -> Outcome | None:
         # Moved from another disk, the drop may still be in the inbox as well.
         if source.exists() and content_sha256(source) == content_sha256(folder):
             shutil.rmtree(source) if source.is_dir() else source.unlink()
-    elif registration.fault or not source.exists():
+    elif registration.fault or not (source.exists() or half_moved_archive(source, folder).exists()):
         journal_path().unlink()  # in the quarantine already, or taken away by hand
         return None
     return finish(registration, runner, say)

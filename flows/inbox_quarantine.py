@@ -6,7 +6,6 @@ the drop's name, which may name a patient, in every log; `.private/intake.csv` h
 
 import csv
 import errno
-import os
 import shutil
 from datetime import UTC, datetime
 from itertools import count
@@ -46,7 +45,7 @@ def move_entry(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-    partial = target.parent / f".{os.getpid()}.partial"
+    partial = target.parent / ".moved.partial"  # one run at a time moves; a killed one left it
     discard(partial)
     try:
         if source.is_dir() and not source.is_symlink():

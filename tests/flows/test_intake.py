@@ -365,6 +365,31 @@ def test_the_journal_alone_brings_a_killed_drop_to_its_end(
     assert take(inbox) == {}
 
 
+def test_an_archive_that_a_killed_run_had_half_moved_is_not_lost(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (inbox / "ward8.zip").write_bytes(b"PK")
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(Path, "rename", fail_for("ward8", Path.rename))
+        take_all(inbox, 0, lambda _: None)
+    assert not (inbox / "ward8.zip").exists()
+    monkeypatch.setattr("flows.batch_registration.register", lambda *_: "commit")
+    monkeypatch.setattr("flows.inbox_intake.register", lambda *_: "commit")
+    assert take(inbox)["batch"].detail == "ward8"
+    assert Path("data/raw/ward8/ward8.zip").read_bytes() == b"PK"
+
+
+def fail_for(name: str, rename: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+    """A rename that is interrupted before it makes a path of that name."""
+
+    def renamed(source: Path, target: Path) -> Path:
+        if Path(target).name == name:
+            raise RuntimeError("killed")
+        return rename(source, target)
+
+    return renamed
+
+
 def test_the_command_takes_a_drop_and_runs_the_pipeline(
     inbox: Path, prefect_api: str, tmp_path: Path
 ) -> None:

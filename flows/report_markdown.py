@@ -1,6 +1,7 @@
 """Write the report as Markdown, which Prefect's pages show with their own headings and lists.
 
-Tables and pictures stay as they are in HTML; pictures are data URIs, so they need no network.
+Tables and charts stay as they are in HTML; charts are data URIs, so they need no network. Pictures
+of slices are left out: some show patients, and the server may be another machine.
 """
 
 import re
@@ -12,13 +13,15 @@ HEADING = re.compile(r"<h([1-5])[^>]*>(.*?)</h\1>", re.DOTALL)
 ITEM = re.compile(r"<li[^>]*>(.*?)</li>", re.DOTALL)
 BOLD = re.compile(r"<(strong|b)>(.*?)</\1>", re.DOTALL)
 DIVIDES = re.compile(r"</?(?!(?:a|b|strong|em|i|code|sub|sup|img|br)\b)[a-z][^>]*>", re.DOTALL)
+PICTURE = re.compile(r"<img\b[^>]*\bdata:image/(?!svg)[^>]*>", re.DOTALL)
+LEFT_OUT = "<em>a picture of slices: only in the report's file</em>"
 MARKS = re.compile(r"[*_](?![^<>]*>)")
 
 
 def report_markdown(page: str) -> str:
-    """Return the report, a page of HTML, as Markdown."""
+    """Return the report, a page of HTML, as Markdown, without its pictures of slices."""
     found = BODY.search(page)
-    parts = KEPT.split(HIDDEN.sub("", found[1] if found else page))
+    parts = KEPT.split(PICTURE.sub(LEFT_OUT, HIDDEN.sub("", found[1] if found else page)))
     blocks = (join_lines(part) if KEPT.fullmatch(part) else text_markdown(part) for part in parts)
     return "\n\n".join(filter(None, blocks))
 

@@ -12,7 +12,7 @@ some_arm * passed.</p>
 <ul><li>one</li><li><em>two</em></li></ul>
 <figure><h4>A</h4>
 
-<img src="data:image/png;base64,_*_"></figure></section>
+<img src="data:image/svg+xml;base64,_*_"></figure></section>
 <table><tr><td><p>1</p></td></tr>
 
 </table><script>alert(1)</script></body></html>"""
@@ -24,6 +24,16 @@ def test_headings_lists_and_text_are_markdown_and_pictures_and_tables_html() -> 
         "Of **600** slices, some\\_arm \\* passed.",
         "- one",
         "- <em>two</em>",
-        '<figure><h4>A</h4> <img src="data:image/png;base64,_*_"></figure>',
+        '<figure><h4>A</h4> <img src="data:image/svg+xml;base64,_*_"></figure>',
         "<table><tr><td><p>1</p></td></tr> </table>",
     ]
+
+
+def test_no_pixel_of_a_slice_goes_to_the_server_that_shows_the_report() -> None:
+    page = """<figure><img src="data:image/png;base64,AAAA" alt="real"
+    width="2"><figcaption>Real</figcaption></figure>
+    <p><img alt='x' src='data:image/jpeg;base64,AAAA'></p>"""
+    shown = report_markdown(page)
+    assert "AAAA" not in shown
+    assert "only in the report's file" in shown
+    assert "<figcaption>Real</figcaption>" in shown

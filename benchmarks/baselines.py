@@ -79,7 +79,7 @@ def main() -> None:
     clone = prepare_clone(options.work, "baselines", options.data, plan)
     changes = {key: yaml.safe_load(value) for key, _, value in
                (one.partition("=") for one in options.changes)}  # fmt: skip
-    setting = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:8]
+    setting = hashlib.sha256(json.dumps([plan, changes], sort_keys=True).encode()).hexdigest()[:8]
     path = (options.rows or options.work / "rows.csv").resolve()
     for draw in range(options.draws):
         cell = {"size": options.size, "unlabelled": options.unlabelled, "setting": setting,
@@ -187,7 +187,7 @@ def measure(wanted: Sequence[tuple[str, str, int]], cell: dict[str, Any], path: 
             added = added_slices(fold, arm, seed, ratio)
             start = time.process_time()
             patients = pd.DataFrame({"subject": [""], "value": [float("nan")]})  # too few to add
-            if not arm.added or has_both_labels(added):
+            if not arm.added or enough_to_add(added):
                 run = train_and_test(
                     import_task(task), arm, replace(fold, added=added), getattr(config, task),
                     seed=seed, bf16=uses_bf16(config.precision, device), device=device,
@@ -203,6 +203,13 @@ def measure(wanted: Sequence[tuple[str, str, int]], cell: dict[str, Any], path: 
                 path, mode="a", header=not path.exists(), index=False, float_format="%.4f"
             )
             print(f"draw {cell['draw']} {task} {arm.name}: {rows['value'].mean():.3f}", flush=True)
+
+
+def enough_to_add(added: SliceSet) -> bool:
+    """Return whether `pool` would add these slices: of both labels, enough different ones."""
+    least = params.read_section(Pool).min_images
+    rows = added.table["row"] if "row" in added.table else added.table["source_row"]
+    return has_both_labels(added) and int(rows.nunique()) >= min(least, len(added))
 
 
 def added_slices(fold: FoldSlices, arm: Arm, seed: int, ratio: float) -> SliceSet:

@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 
 from benchmarks import confirm_lift
-from benchmarks.confirm_lift import RC, complete_draws, differences, measure, mixed_model_interval
+from benchmarks.confirm_lift import (
+    RC,
+    check_one_experiment,
+    complete_draws,
+    differences,
+    measure,
+    mixed_model_interval,
+    nothing_added,
+)
 
 ARMS = (RC, f"{RC}+copy-paste", f"{RC}+paste-unlabelled", f"{RC}+pseudo-label", f"{RC}+implant",
         f"{RC}+pseudo-label+implant")  # fmt: skip
@@ -29,6 +37,7 @@ def rows(
                 tables.append(
                     pd.DataFrame(
                         {"size": size, "draw": draw, "task": "segment", "arm": arm, "seed": 0,
+                         "setting": "a", "unlabelled": 1,
                          "subject": [f"p{i}" for i in range(patients)], "value": value}
                     )
                 )  # fmt: skip
@@ -58,7 +67,7 @@ def test_claims_stop_at_the_first_that_fails(tmp_path, monkeypatch, capsys):
     pasted = table["arm"] == f"{RC}+paste-unlabelled"
     table.loc[pasted, "value"] += 0.08  # the twin does as well: what follows is not claimed
     path = tmp_path / "rows.csv"
-    table.assign(setting="a", unlabelled=1, seconds=0).to_csv(path, index=False)
+    table.assign(seconds=0).to_csv(path, index=False)
     monkeypatch.setattr("sys.argv", ["confirm_lift", str(path), "--sizes", "6", "11"])
     confirm_lift.main()
     said = [line for line in capsys.readouterr().out.splitlines() if line[:2] in ("1.", "2.", "3.")]
@@ -73,3 +82,18 @@ def test_a_draw_without_one_arm_is_left_out_of_its_size_for_all_and_named(capsys
     assert "size 6, draw 2" in capsys.readouterr().out
     assert kept.groupby(["size", "draw"]).ngroups == 7
     assert kept.groupby(["size", "draw"])["arm"].nunique().eq(len(ARMS)).all()
+
+
+def test_an_arm_that_could_not_be_made_adds_nothing_in_its_draw():
+    table = rows(4, gain=0.1, draws=4)
+    gone = (table["arm"] == f"{RC}+implant") & (table["draw"] == 2)
+    table.loc[gone, "value"] = np.nan
+    filled = differences(nothing_added(table, f"{RC}+implant", RC), f"{RC}+implant", RC)
+    assert (filled.loc[filled["draw"] == 2, "difference"] == 0).all()
+    assert filled.groupby(["size", "draw"]).ngroups == 8
+
+
+def test_rows_of_two_settings_are_no_experiment():
+    table = rows(5, draws=2)
+    with pytest.raises(SystemExit, match="2 settings"):
+        check_one_experiment(pd.concat([table, table.assign(setting="b")]), [6, 11])

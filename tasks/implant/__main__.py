@@ -99,7 +99,8 @@ def implant_fold(folder: Path, fold: str, config: Implant) -> str:
     accepted = int(table["accepted"].sum())
     metrics = {
         "status": "ok", "n": len(table), "accepted": accepted,
-        "copies": len(table) - accepted,
+        # With tumours of one patient nothing says how alike those of two may be.
+        "copies": None if np.isnan(copies.limit) else len(table) - accepted,
         "copy_limit": None if np.isnan(copies.limit) else round(copies.limit, 4),
         "tumors": len(tumors), "hosts": len(hosts), "steps": config.steps,
         **{name: round(value, 4) for name, value in losses.items()},
@@ -107,7 +108,8 @@ def implant_fold(folder: Path, fold: str, config: Implant) -> str:
     write_metrics(folder, metrics)
     print(
         f"implant: fold {fold}: {len(table)} painted of {len(tumors)} tumour slices' kind,"
-        f" {accepted} accepted, {metrics['copies']} copies"
+        f" {accepted} accepted,"
+        + (" copies not measured" if metrics["copies"] is None else f" {metrics['copies']} copies")
     )
     return ""
 

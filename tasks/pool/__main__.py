@@ -7,6 +7,7 @@ equally many: controls as many as the synthetic ones.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from tasks import params
 from tasks.common.reader_ratings import mean_scores, slice_sha256
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices, write_slice_set
+from tasks.common.unreleasable import UNRELEASABLE
 from tasks.params.downstream import read_arms
 from tasks.params.pool import RATING, Pool, Score, SliceFilter
 from tasks.pool.control_arms import CONTROLS, make_control_slices
@@ -54,6 +56,7 @@ def main() -> None:
                 },
                 requested if arm.sources == ("synthetic",) else control_counts,
                 adds=arm.added,
+                arm_sources=arm.sources,
             )
     for fold, samples in synthetic.items():
         remedy = ""
@@ -268,7 +271,12 @@ def arm_status(samples: SliceSet, adds: bool) -> str:
 
 
 def write_arm(
-    folder: Path, added: dict[str, SliceSet], requested: dict[str, int], *, adds: bool
+    folder: Path,
+    added: dict[str, SliceSet],
+    requested: dict[str, int],
+    *,
+    adds: bool,
+    arm_sources: Sequence[str],
 ) -> None:
     """Write one arm's slices of all folds, and the status of each fold."""
     table = pd.concat([samples.table for samples in added.values()], ignore_index=True)
@@ -289,6 +297,8 @@ def write_arm(
         }
         for fold, samples in added.items()
     }
+    if adds and set(arm_sources) != {"synthetic"}:
+        (folder / UNRELEASABLE).write_text("slices of real patients are among these\n")
     (folder / "pool.json").write_text(json.dumps(status, indent=1) + "\n")
 
 

@@ -5,6 +5,7 @@ Reads `data/volumes/BATCH/` of the listed batches; writes `data/slices/`.
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 
 from tasks import params
 from tasks.common.gate_requirements import LEAST_PATIENTS
-from tasks.common.slice_set import write_slice_set
+from tasks.common.slice_set import and_n_more, write_slice_set
 from tasks.params.data import Data
 from tasks.params.slices import Slices
 from tasks.schemas.slices import SlicesTable
@@ -46,15 +47,10 @@ INTERNAL_COLUMNS = ["patient_known", "tumor"]
 def main() -> None:
     """Run the stage from the repository's root."""
     config = params.read_section(Slices)
-    batches = params.read_section(Data).batches
-    if unknown := sorted(set(config.test_batches) - set(batches)):
-        raise InputError(
-            f"slices.test_batches names {unknown[0]}, which data.batches does not list; it lists"
-            f" {', '.join(batches)}"
-        )
-    manifest = read_manifests(batches)
+    manifest = read_manifests(params.read_section(Data).batches)
     sessions, skipped = group_sessions(manifest, list(config.modalities))
-    patients = tabulate_patients(sessions, config.test_batches)
+    held_out = patients_of_test_batches(manifest, sessions, config.test_batches)
+    patients = tabulate_patients(sessions, held_out)
 
     def split(val_fraction: float) -> dict[str, dict[str, PatientUse]]:
         return split_patients(
@@ -129,6 +125,39 @@ def main() -> None:
             " sessions; raise slices.spacing_mm, or set slices.scale to body where no millimetres"
             " are known"
         )
+
+
+def patients_of_test_batches(
+    manifest: pd.DataFrame, sessions: Sequence[Session], test_batches: Sequence[str]
+) -> set[str]:
+    """Return the patients of `slices.test_batches`, by the manifests: whoever was left out too.
+
+    Raises:
+        InputError: a test batch is not listed or has no patient to test on, or a patient stands in
+            a test batch and in another one: one person, or two of the same ID.
+    """
+    batch_of = manifest["batch"]
+    if unknown := sorted(set(test_batches) - set(batch_of)):
+        raise InputError(
+            f"slices.test_batches names {unknown[0]}, which is no batch of data.batches with a"
+            f" volume; these are {', '.join(sorted(set(batch_of)))}"
+        )
+    tests = batch_of.isin(test_batches)
+    held_out = set(manifest.loc[tests, "subject"])
+    if both := sorted(held_out & set(manifest.loc[~tests, "subject"])):
+        raise InputError(
+            f"patient {both[0]} is in a batch of slices.test_batches and in another one"
+            f"{and_n_more(both)}: remove the scans from one of them, or, if these are two persons,"
+            " give the batches IDs that differ and ingest them again"
+        )
+    usable = {session.subject for session in sessions}
+    for name in test_batches:
+        if usable.isdisjoint(manifest.loc[batch_of == name, "subject"]):
+            raise InputError(
+                f"slices.test_batches: no patient of {name} has all of slices.modalities; change"
+                " one of the two"
+            )
+    return held_out
 
 
 def unlabelled_patients(

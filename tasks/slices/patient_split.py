@@ -34,7 +34,8 @@ def split_patients(
             tumour), `synthetic`, `held_out` (the last four bool). Where patients are held out,
             they and nobody else test.
         folds: one name makes a hold-out split; with K names each patient is tested once.
-        val_fraction: share of all patients that every fold validates on.
+        val_fraction: share of all patients that every fold validates on; of those who do not test
+            where patients are held out.
         test_fraction: share of all patients that a hold-out split tests on.
         train_patients: how many patients a fold trains and validates on, in the shares of the
             whole; the others are `unused`. 0: all.
@@ -77,7 +78,9 @@ def split_patients(
             test = index % k == fold_index
         rest = index[~test]
         val = np.zeros(n, dtype=bool)
-        val[rest[evenly_spaced_share(len(rest), val_fraction * n / len(rest), start=0.5)]] = True
+        # Of those who are left where another hospital tests, else of all.
+        share = val_fraction if held_out.any() else val_fraction * n / len(rest)
+        val[rest[evenly_spaced_share(len(rest), share, start=0.5)]] = True
         partitions = np.where(test, "test", np.where(val, "val", "train"))
         partition_of: dict[str, PatientUse] = dict(zip(order, partitions.tolist(), strict=True))
         if train_patients:

@@ -9,6 +9,7 @@ outlines, nothing is trained.
 import json
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,6 +51,7 @@ def main() -> None:
             train = read_slices(fold, "train")
             outlined, without_outline = split_by_outline(train)
             status = reason_not_trained(arms, outlined, without_outline)
+            found: dict[str, Any] = {}
             if status:
                 probability = np.zeros((0, 0, *train.masks.shape[1:]))
                 without_outline = without_outline.select(np.empty(0, dtype=np.intp))
@@ -59,7 +61,9 @@ def main() -> None:
                 probability, dice = teach(
                     config, training, outlined, without_outline, val, bf16=bf16, device=device
                 )
+                # With fewer, that it learnt at all is all that can be known: the file says so.
                 which = "validation" if judges >= LEAST_PATIENTS else "training"
+                found = {"dice": dice, "judged_on": which, "validation_patients": judges}
                 if not min(dice[which]) >= LEAST_DICE:
                     status = (
                         f"a network finds too little of {which} patients' tumours (Dice"
@@ -70,7 +74,9 @@ def main() -> None:
                     probability = probability[:, :0]
             table = form_opinions(probability, without_outline, config)
             (folder / fold).mkdir()
-            write_opinions(folder / fold, table, mean_mask(probability), status)
+            write_opinions(
+                folder / fold, table, mean_mask(probability), {"status": status or "ok"} | found
+            )
             counts = table["opinion"].value_counts()
             print(
                 f"teacher: fold {fold}: "
@@ -245,11 +251,13 @@ def mean_pairwise_dice(masks: Masks) -> Floats:
     return mean
 
 
-def write_opinions(folder: Path, table: pd.DataFrame, masks: Masks, status: str) -> None:
-    """Write a fold's table, masks and status."""
+def write_opinions(
+    folder: Path, table: pd.DataFrame, masks: Masks, summary: dict[str, Any]
+) -> None:
+    """Write a fold's table, masks and summary."""
     table.to_parquet(folder / "unlabelled.parquet", index=False)
     np.save(folder / "masks.npy", masks.astype(np.uint8), allow_pickle=False)
-    (folder / "teacher.json").write_text(json.dumps({"status": status or "ok"}, indent=1) + "\n")
+    (folder / "teacher.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
 if __name__ == "__main__":

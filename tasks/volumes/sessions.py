@@ -1,6 +1,6 @@
 """Read from the manifests which volumes are sliced together, and describe the patients."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,10 +139,12 @@ def image_sessions(rows: pd.DataFrame) -> list[Session]:
     return sessions
 
 
-def tabulate_patients(sessions: list[Session], test_batches: Sequence[str] = ()) -> pd.DataFrame:
+def tabulate_patients(sessions: list[Session], held_out: Collection[str] = ()) -> pd.DataFrame:
     """Tabulate per patient what the split is stratified by and what each partition must contain.
 
-    Whoever has a session in one of `test_batches` is `held_out`: a test patient.
+    Args:
+        sessions: of all patients.
+        held_out: the patients who test and nobody else.
     """
     table = pd.DataFrame(
         {
@@ -151,7 +153,7 @@ def tabulate_patients(sessions: list[Session], test_batches: Sequence[str] = ())
             "tumor": [session.has_tumor for session in sessions],
             "clear": [session.has_tumor_free_slices for session in sessions],
             "synthetic": [session.synthetic for session in sessions],
-            "held_out": [session.rows[0]["batch"] in test_batches for session in sessions],
+            "held_out": [session.subject in held_out for session in sessions],
         }
     )
     return table.groupby("subject", as_index=False).agg(

@@ -12,6 +12,7 @@ from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from models.tumor_painter import cut_windows
 from tasks.common.slice_set import SliceSet, read_slice_set
+from tasks.common.unreleasable import UNRELEASABLE
 from tasks.gate.__main__ import main as gate
 from tasks.generate.__main__ import main as generate
 from tasks.implant.__main__ import main
@@ -127,6 +128,7 @@ def test_the_pool_adds_accepted_painted_slices_and_names_their_hosts(root):
     ]
     assert min(rows) == 10 and tumor.any() and not tumor.all()
     assert arm.table.loc[tumor, "source_row"].tolist() == table.loc[rows, "host_row"].tolist()
+    assert (root / "data/pool" / ARM / UNRELEASABLE).exists()  # real heads, wherever copied to
 
 
 def test_the_gate_says_of_painted_slices_that_they_are_not_for_release(root):

@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -328,15 +329,45 @@ def test_hidden_labels_need_left_over_patients_and_one_fold(
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(8, 40), st.integers(2, 5), st.integers(0, 99))
+@given(st.integers(8, 40), st.integers(2, 60), st.integers(0, 99))
 def test_patients_of_test_batches_test_and_nobody_else(n: int, outside: int, seed: int) -> None:
-    patients = cohort(n)
-    patients["held_out"] = [i >= n - outside for i in range(n)]
+    patients = cohort(n + outside)
+    patients["held_out"] = [i >= n for i in range(n + outside)]
     expected = set(patients.loc[patients["held_out"], "subject"])
     for draw in (0, 1):
         sides = split(patients, seed=seed, train_patients=4, unlabelled_patients=1, draw=draw)["0"]
         assert members(sides, "test") == expected
         assert len(members(sides, "train", "val")) == 4
+    sides = split(patients, seed=seed, val_fraction=0.25)["0"]
+    assert len(members(sides, "train")) > len(members(sides, "val"))  # however many test
+
+
+def list_batches(root: Path, batches: list[str]) -> None:
+    tree = yaml.safe_load((root / "params.yaml").read_text())
+    tree["data"] = {"batches": batches}
+    (root / "params.yaml").write_text(yaml.safe_dump(tree))
+
+
+def test_another_hospitals_patients_test(root: Path) -> None:
+    write_cohort(root, 12)
+    write_cohort(root, 6, batch="c")
+    ask(root, test_batches=["c"])
+    list_batches(root, ["b", "c"])
+    main()
+    table = outputs(root)[2]
+    assert set(table.loc[table["partition_0"] == "test", "batch"]) == {"c"}
+    assert set(table.loc[table["partition_0"] != "test", "batch"]) == {"b"}
+
+
+def test_a_patient_of_a_test_batch_and_another_one_stops_the_run(root: Path) -> None:
+    """Also where two hospitals gave two persons one ID: one volume of them would be left out."""
+    for batch in ("b", "c"):
+        manifest = write_cohort(root, 6, batch=batch)
+        rewrite(root, manifest.assign(subject=[f"sub-{i}" for i in range(len(manifest))]), batch)
+    ask(root, test_batches=["c"])
+    list_batches(root, ["b", "c"])
+    with pytest.raises(InputError, match="and in another one"):
+        main()
 
 
 def test_a_test_batch_that_is_not_listed_is_one_line(root: Path) -> None:

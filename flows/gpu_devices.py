@@ -1,7 +1,7 @@
 """Give each trainer a GPU of its own where the limit `gpu` lets several train at once.
 
-A stage sees its GPU alone, by `CUDA_VISIBLE_DEVICES`. With a limit of one a trainer sees all GPUs
-that the worker sees, for `train_gan.processes`.
+A stage sees its GPU alone, by `CUDA_VISIBLE_DEVICES`; workers that see the same GPU take turns.
+With a limit of one a trainer sees all GPUs that the worker sees, for `train_gan.processes`.
 """
 
 import os
@@ -38,7 +38,7 @@ def hold_gpu_device(say: Callable[[str], None], ended: threading.Event) -> Itera
         StageFailed: when the run ended first.
     """
     devices = visible_devices()
-    if len(devices) < 2 or trainers_at_once() < 2:
+    if not devices or trainers_at_once() < 2:
         yield {}
         return
     held: list[tuple[str, FileLock]] = []

@@ -70,8 +70,19 @@ def test_trainers_that_run_at_once_see_a_gpu_each(monkeypatch: pytest.MonkeyPatc
         assert again[VISIBLE] == "2"
 
 
-@pytest.mark.parametrize(("devices", "trainers"), [("0,1", 1), ("3", 2), ("", 2)])
-def test_a_single_trainer_or_a_workers_only_gpu_needs_no_choice(
+def test_workers_that_see_the_same_single_gpu_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VISIBLE, "3")
+    monkeypatch.setattr(gpu_devices, "trainers_at_once", lambda: 2)
+    ended = threading.Event()
+    with hold_gpu_device(str, ended) as found:
+        assert found == {VISIBLE: "3"}
+        ended.set()
+        with pytest.raises(StageFailed), hold_gpu_device(str, ended):
+            pass
+
+
+@pytest.mark.parametrize(("devices", "trainers"), [("0,1", 1), ("", 2)])
+def test_a_single_trainer_or_a_worker_without_a_gpu_needs_no_choice(
     devices: str, trainers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VISIBLE, devices)

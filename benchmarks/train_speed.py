@@ -169,7 +169,7 @@ def random_examples(size: int, device: torch.device, n: int = 512) -> TrainingDa
     x = 2 * torch.rand(n, 2, size, size, generator=random) - 1
     labels = torch.arange(n) % 2
     none, tumor = (torch.nonzero(labels == label)[:, 0].to(device) for label in (0, 1))
-    every = LabelledSlices(x.to(device), labels.to(device), (none, tumor), 8)
+    every = LabelledSlices(x.to(device), labels.to(device), (none, tumor), frozenset("abcd"))
     return TrainingData(every, every)
 
 

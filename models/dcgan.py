@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 LABELS = 2
+SITE = "site="  # begins the name of a condition that is 1 for slices of one site and 0 for others
 Norm = Literal["none", "batch", "spectral"]
 
 
@@ -34,7 +35,7 @@ class Architecture:
         projection: score label agreement by an inner product (Miyato 2018); otherwise the label
             enters as constant planes beside the slice, which the first convolution embeds.
         conditions: names of the numbers that say, besides the label, what a slice shows. They
-            take the last places of z.
+            take the last places of z. Those of sites (`SITE`) are the last of them.
         pretrained_features: the discriminator sees through a frozen network
             (models/projected_discriminator.py).
         masked: the slices came with masks; without, the mask channel learns to be empty.
@@ -59,6 +60,10 @@ class Architecture:
         while side % 2 == 0 and side >= 8:
             side //= 2
         return side
+
+    def site_count(self) -> int:
+        """Return how many of the conditions stand for a site."""
+        return sum(name.startswith(SITE) for name in self.conditions)
 
     def channel_widths(self) -> list[int]:
         """Return the channels at resolutions base, 2 base, ..., size / 2."""
@@ -96,12 +101,16 @@ class Generator(nn.Module):
             if architecture.excitation
             else None
         )
-        if k := len(architecture.conditions):
+        sites = architecture.site_count()
+        if k := len(architecture.conditions) - sites:
             # What the training slices showed: a normal distribution for each label, and the mean
             # and deviation by which the numbers were standardised.
             self.register_buffer("condition_mean", torch.zeros(LABELS, k))
             self.register_buffer("condition_root", torch.eye(k).repeat(LABELS, 1, 1))
             self.register_buffer("condition_scale", torch.tensor([[0.0, 1.0]]).repeat(k, 1))
+        if sites:
+            # Of each label's training slices; what is missing to 1 came from no site among these.
+            self.register_buffer("site_shares", torch.zeros(LABELS, sites))
         self.apply(initialise_weights)
 
     def forward(self, z: Tensor, labels: Tensor, conditions: Tensor | None = None) -> Tensor:
@@ -129,9 +138,24 @@ class Generator(nn.Module):
 
     def conditions(self, z: Tensor, labels: Tensor) -> Tensor:
         """Return the conditions (B,k) that z and labels stand for."""
-        mean, root = self.get_buffer("condition_mean"), self.get_buffer("condition_root")
-        standard_normal = z[:, -len(self.architecture.conditions) :, None]  # (B,k,1)
-        return mean[labels] + (root[labels] @ standard_normal)[..., 0]
+        sites = self.architecture.site_count()
+        standard_normal = z[:, -len(self.architecture.conditions) :]  # (B,k)
+        parts = []
+        if measured := len(self.architecture.conditions) - sites:
+            mean, root = self.get_buffer("condition_mean"), self.get_buffer("condition_root")
+            deviation = root[labels] @ standard_normal[:, :measured, None]
+            parts.append(mean[labels] + deviation[..., 0])
+        if sites:
+            parts.append(self.draw_sites(standard_normal[:, -1], labels))
+        return torch.cat(parts, 1)
+
+    def draw_sites(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Return 1 at the site that standard normal z (B,) stands for: (B,S), or zeros for none."""
+        upper = self.get_buffer("site_shares").cumsum(1)[labels]  # (B,S)
+        share = torch.special.ndtr(z)[:, None]  # uniform in [0, 1]
+        lower = F.pad(upper, (1, 0))[:, :-1]
+        drawn: Tensor = (share >= lower) & (share < upper)
+        return drawn.to(z.dtype)
 
 
 def upsampling_layer(inner: int, outer: int, smooth: bool, *, bias: bool) -> nn.Module:
@@ -180,15 +204,22 @@ class SkipLayerExcitation(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """A network from slice with mask and label to a logit; `torch.sigmoid` of it is the score."""
+    """A network from slice with mask and label to a logit; `torch.sigmoid` of it is the score.
 
-    def __init__(self, architecture: Architecture) -> None:
+    Args:
+        architecture: of the slices, and of this network.
+        sees_mask: without, the mask channel is ignored.
+    """
+
+    def __init__(self, architecture: Architecture, *, sees_mask: bool = True) -> None:
         super().__init__()
         self.architecture = architecture
+        self.sees_mask = sees_mask
         norm = architecture.discriminator_norm
         widths = architecture.channel_widths()[::-1]
         condition_size = LABELS + len(architecture.conditions)
-        planes = architecture.channels + 1 + (0 if architecture.projection else condition_size)
+        planes = architecture.channels + int(sees_mask)
+        planes += 0 if architecture.projection else condition_size
         # Radford 2016: no batch norm on the first layer.
         layers: list[nn.Module] = [
             *downsampling_layers(planes, widths[0], "none" if norm == "batch" else norm)
@@ -217,7 +248,7 @@ class Discriminator(nn.Module):
 
         Args:
             x: (B,C+1,size,size) in [-1, 1].
-            labels: (B,) int64 in {0, 1}.
+            labels: (B,) int64 in {0, 1}, or -1 where it is not known.
             conditions: (B,k) standardised, where the architecture has any.
             parts: how many batches of one size stand behind each other in x: slices of two of
                 them never share a group of the minibatch standard deviation.
@@ -226,6 +257,8 @@ class Discriminator(nn.Module):
             Logits (B,) and the features (B,8 width) that feature matching compares.
         """
         condition = condition_vector(labels, conditions, x.dtype)
+        if not self.sees_mask:
+            x = x[:, :-1]
         if self.agree is None:
             x = torch.cat([x, condition[:, :, None, None].expand(-1, -1, *x.shape[2:])], 1)
         maps = self.trunk(x)  # (B,8 width,base,base)
@@ -276,7 +309,10 @@ def minibatch_stddev(maps: Tensor, parts: int = 1, group: int = 4) -> Tensor:
 
 
 def one_hot(labels: Tensor, dtype: torch.dtype) -> Tensor:
-    """Map labels (B,) to (B,2); `F.one_hot` would read the labels back to check them."""
+    """Map labels (B,) to (B,2), an unknown one (-1) to zeros.
+
+    `F.one_hot` would read the labels back to check them.
+    """
     return (labels[:, None] == torch.arange(LABELS, device=labels.device)).to(dtype)
 
 

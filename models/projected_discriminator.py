@@ -30,11 +30,19 @@ class ProjectedDiscriminator(nn.Module):
     Args:
         architecture: `discriminator_norm` may be "none" or "spectral".
         network: the frozen network. It is not part of the module's state: its weights are known.
+        sees_mask: without, the mask channel is ignored.
     """
 
-    def __init__(self, architecture: Architecture, network: EfficientNetLite0Features) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        network: EfficientNetLite0Features,
+        *,
+        sees_mask: bool = True,
+    ) -> None:
         super().__init__()
         self.architecture = architecture
+        self.sees_mask = sees_mask
         self.frozen = (network,)  # a tuple hides it from state_dict, train() and requires_grad_()
         for index, channels in enumerate(TAPS.values()):
             across = nn.init.kaiming_normal_(torch.empty(MIXED_CHANNELS, channels, 1, 1))
@@ -59,7 +67,8 @@ class ProjectedDiscriminator(nn.Module):
         condition = condition_vector(labels, conditions, x.dtype)
         image, mask = x[:, :-1], x[:, -1]
         # Three colours: all image channels, the last of them, and the mask.
-        colours = torch.stack([image.mean(1), image[:, -1], mask], 1)
+        third = mask if self.sees_mask else image[:, 0]
+        colours = torch.stack([image.mean(1), image[:, -1], third], 1)
         maps = self.mix_maps(self.frozen[0].block_outputs(scale_pixels(colours), tuple(TAPS)))
         logits = [head(m, condition) for head, m in zip(self.heads, maps, strict=True)]
         return torch.stack(logits, 1), maps[-1].mean((2, 3))

@@ -4,11 +4,9 @@ The numbers are known as soon as `slices` has split the patients, so that stage 
 lacking before a generator is trained that cannot be judged. This module needs no torch.
 """
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from tasks.common.slice_set import MIN_SLICES
+from tasks.common.slice_set import MIN_SLICES, mask_known
 from tasks.stage.errors import InputError
 
 LEAST_PATIENTS = 2  # validation patients: no patient is compared with their own slices
@@ -23,18 +21,6 @@ FILL = "set slices.training_slices to auto where it is not, or add patients"
 
 class CannotJudgeError(InputError):
     """Too few slices or patients to judge a set: a rejection with this reason, not a fault."""
-
-
-def mask_known(table: pd.DataFrame) -> NDArray[np.bool_]:
-    """Return for each slice (N,) whether its mask is known; an empty mask may be known too.
-
-    The column is `mask_known` in `data/slices` and `masked` in image folders. Without either column
-    all masks are known.
-    """
-    for column in ("mask_known", "masked"):
-        if column in table:
-            return np.asarray(table[column], dtype=bool)
-    return np.ones(len(table), dtype=bool)
 
 
 def count_outlined_tumors(table: pd.DataFrame) -> int:

@@ -137,6 +137,18 @@ def read_slices(fold: str, partition: Partition, folder: Path = Path("data/slice
     return read_slice_set(folder, "slices.parquet", choose)
 
 
+def mask_known(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return for each slice (N,) whether its mask is known; an empty mask may be known too.
+
+    The column is `mask_known` in `data/slices` and `masked` in image folders. Without either column
+    all masks are known.
+    """
+    for column in ("mask_known", "masked"):
+        if column in table:
+            return np.asarray(table[column], dtype=bool)
+    return np.ones(len(table), dtype=bool)
+
+
 def check_patient_split(table: pd.DataFrame, fold: str) -> None:
     """Check that no patient is in two partitions of a fold, and that all partitions are known.
 

@@ -7,10 +7,12 @@ that cannot be judged, for example because there are too few patients, is reject
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tasks import params
 from tasks.common import torch_setup
 from tasks.common.gate_requirements import CannotJudgeError
+from tasks.common.generator_slices import WITHOUT_OUTLINES
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices
 from tasks.common.unreleasable import reason_not_to_release
 from tasks.gate import generator_attack
@@ -31,10 +33,11 @@ def main(fold: str) -> None:
     synthetic = read_slice_set(source, "samples.parquet")
     Samples.validate(synthetic.table)
     train, val = read_slices(fold, "train"), read_slices(fold, "val")
-    # The generator learnt from these: unlabelled slices are no reference for what it copies or for
-    # what it could imitate.
-    train = train.select((train.table["label"] >= 0).to_numpy())
-    result = verdict(synthetic, train, val, config, str(device))
+    labelled = (train.table["label"] >= 0).to_numpy()
+    # Unlabelled slices are no reference for what a generator could imitate, but it may copy them.
+    seen_unlabelled = train.select(~labelled) if saw_without_outlines(source) else None
+    train = train.select(labelled)
+    result = verdict(synthetic, train, val, config, str(device), seen_unlabelled=seen_unlabelled)
     weights_sha256 = generator_sha256(source)
     if weights_sha256 is not None and config.membership_steps and result.membership:
         result.membership.update(
@@ -66,13 +69,18 @@ def main(fold: str) -> None:
 
 
 def verdict(
-    synthetic: SliceSet, train: SliceSet, val: SliceSet, config: Gate, device: str
+    synthetic: SliceSet,
+    train: SliceSet,
+    val: SliceSet,
+    config: Gate,
+    device: str,
+    *,
+    seen_unlabelled: SliceSet | None = None,
 ) -> GateResult:
     """Judge the slices; reject them, with the reason, when they cannot be judged."""
     try:
-        return evaluate(
-            synthetic, prepare_reference(train, val, config, device=device), config, device=device
-        )
+        real = prepare_reference(train, val, config, device=device, seen_unlabelled=seen_unlabelled)
+        return evaluate(synthetic, real, config, device=device)
     except CannotJudgeError as error:
         return not_judged_result(synthetic, str(error))
 
@@ -91,16 +99,29 @@ def attack_weights(
     return {generator_attack.NAME: attack}
 
 
+def read_summary(source: Path) -> dict[str, Any]:
+    """Read what `generate` says of `data/synthetic/FOLD`; empty where it says nothing."""
+    path = source / "summary.json"
+    summary: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return summary
+
+
+def saw_without_outlines(source: Path) -> bool:
+    """Return whether training slices without outlines may have taught the generator.
+
+    Nobody knows what a generator from elsewhere saw: perhaps all of them.
+    """
+    summary = read_summary(source)
+    return summary.get("source") == "folder" or bool(summary.get(WITHOUT_OUTLINES))
+
+
 def generator_sha256(source: Path) -> str | None:
     """Return the SHA-256 of the weights that made `data/synthetic/FOLD`; None for external images.
 
     The hash ties the verdict to this generator, so that a generator which later replaces it in
     `data/gan/FOLD` does not inherit the verdict.
     """
-    summary = source / "summary.json"
-    if not summary.exists():
-        return None
-    digest: str | None = json.loads(summary.read_text()).get("generator_sha256")
+    digest: str | None = read_summary(source).get("generator_sha256")
     return digest
 
 

@@ -24,14 +24,16 @@ from tasks.stage.errors import InputError
 class Reference:
     """Real slices, measured once, with which any number of synthetic sets can be compared.
 
-    `train` are the slices that the generator saw, `val` those of patients it never saw. `bounds`
-    are the highest scores allowed for a single slice, `thresholds` the limits of the copy
+    `train` are the labelled slices that the generator saw, `val` those of patients it never saw;
+    copies are sought among `searched`, which are all slices that it saw, with their features.
+    `bounds` are the highest scores allowed for a single slice, `thresholds` the limits of the copy
     detectors. `near_copies` counts the near-copies of each training slice among the other training
     slices, such as the next slice of the same patient. `models` were trained on `train`.
     """
 
     train: SliceSet
     val: SliceSet
+    searched: tuple[SliceSet, SliceFeatures]
     seen: SliceFeatures
     unseen: SliceFeatures
     held_out: memorisation.Similarity
@@ -43,7 +45,12 @@ class Reference:
 
 
 def prepare_reference(
-    train: SliceSet, val: SliceSet, config: Gate, *, device: str = "cpu"
+    train: SliceSet,
+    val: SliceSet,
+    config: Gate,
+    *,
+    device: str = "cpu",
+    seen_unlabelled: SliceSet | None = None,
 ) -> Reference:
     """Measure real slices; every limit of a single slice comes from the validation patients.
 
@@ -52,6 +59,8 @@ def prepare_reference(
         val: slices of patients it never saw; same columns.
         config: the limits.
         device: where the feature network runs.
+        seen_unlabelled: slices without labels that the generator saw too; copies are sought among
+            them as well.
 
     Raises:
         CannotJudgeError: when there are too few real slices or patients.
@@ -64,8 +73,12 @@ def prepare_reference(
     models, seen, unseen = reference_models.fit_reference_models(
         train, val, seen, unseen, config, device=device
     )
+    searched = train, seen
+    if seen_unlabelled is not None and len(seen_unlabelled):
+        more = compute_slice_features(seen_unlabelled, device=device)
+        searched = train.joined_with(seen_unlabelled), seen.joined_for_search(more)
     held_out = memorisation.measure_similarity(
-        val, unseen, (train, seen), (val, unseen),
+        val, unseen, searched, (val, unseen),
         max_shift=config.max_shift, workers=config.threads, held_out=True, device=device,
     )  # fmt: skip
     norm = slice_checks.training_statistics(seen)
@@ -79,6 +92,7 @@ def prepare_reference(
     return Reference(
         train,
         val,
+        searched,
         seen,
         unseen,
         held_out,
@@ -111,7 +125,7 @@ def evaluate(
     images = features.images
     similarity = memorisation.measure_similarity(
         SliceSet(images, synthetic.masks, synthetic.table), features,
-        (real.train, real.seen), (real.val, real.unseen),
+        real.searched, (real.val, real.unseen),
         max_shift=config.max_shift, workers=config.threads, device=device,
     )  # fmt: skip
     scores = slice_checks.check_scores(features, similarity, real.norm)
@@ -128,7 +142,7 @@ def evaluate(
         workers=config.threads, device=device,
     )  # fmt: skip
     samples = samples_table(
-        synthetic, real.train, similarity, real.thresholds, scores=scores, faults=faults
+        synthetic, real.searched[0], similarity, real.thresholds, scores=scores, faults=faults
     ).assign(twin=near_copies.counts > 0)
     compared = slices_for_set_measures(add_similarity(features, similarity), samples, config)
     sets = Sets(compared, real.seen, real.unseen)
@@ -218,7 +232,7 @@ def add_similarity(features: SliceFeatures, similarity: memorisation.Similarity)
 
 def samples_table(
     synthetic: SliceSet,
-    train: SliceSet,
+    searched: SliceSet,
     similarity: memorisation.Similarity,
     thresholds: memorisation.Thresholds,
     *,
@@ -226,7 +240,7 @@ def samples_table(
     faults: list[str | None],
 ) -> pd.DataFrame:
     """Return the table of `samples.parquet`: one row per image, in the order of the images."""
-    rows = train.table["row"].to_numpy()
+    rows = searched.table["row"].to_numpy()
     table = synthetic.table[["row", "seed", "label"]].reset_index(drop=True)
     return table.assign(
         **memorisation.copy_columns(similarity, thresholds, rows),

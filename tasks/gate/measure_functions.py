@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
-from tasks.common.gate_requirements import count_outlined_tumors, mask_known
+from tasks.common.gate_requirements import count_outlined_tumors
+from tasks.common.slice_set import mask_known
 from tasks.gate.set_measures import Figure, Missing, NotMeasured, Sets
 from tasks.gate.slice_features import LEVELS, SliceFeatures
 from tasks.measures.anatomy import mask_agreement, site_classifier, tumor_shape

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from tasks.common.gate_requirements import mask_known
-from tasks.common.slice_set import SliceSet
+from tasks.common.slice_set import SliceSet, mask_known
 from tasks.gate.slice_features import SliceFeatures
 from tasks.measures.anatomy import mask_agreement, site_classifier
 from tasks.measures.features.feature_extraction import Extractor, features, load_extractor

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.common.gate_requirements import mask_known
-from tasks.common.slice_set import SliceSet
+from tasks.common.slice_set import SliceSet, mask_known
 from tasks.gate.memorisation import Similarity
 from tasks.gate.slice_features import SliceFeatures
 from tasks.measures.anatomy.tumor_shape import COLUMNS

@@ -1,6 +1,7 @@
 """Features of each slice, computed once before slices and sets are compared."""
 
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,6 +52,23 @@ class SliceFeatures:
         return SliceFeatures(
             table=self.table[keep].reset_index(drop=True),
             external={name: rows[keep] for name, rows in self.external.items()},
+            **arrays,
+        )
+
+    def joined_for_search(self, other: "SliceFeatures") -> "SliceFeatures":
+        """Return these slices and others with what both have; outputs of models are left out."""
+        arrays: dict[str, Any] = {
+            attribute.name: np.concatenate(
+                [getattr(self, attribute.name), getattr(other, attribute.name)]
+            )
+            for attribute in fields(self)
+            if attribute.name not in ("table", "areas", "sites", "external")
+        }
+        n = len(self.table) + len(other.table)
+        return SliceFeatures(
+            table=pd.concat([self.table, other.table], ignore_index=True),
+            areas=np.full((n, 2), np.nan),
+            sites=np.full((n, 0), np.nan),
             **arrays,
         )
 

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from tasks.common.gate_requirements import LEAST_HELD_OUT, LEAST_OF_LABEL, mask_known
+from tasks.common.gate_requirements import LEAST_HELD_OUT, LEAST_OF_LABEL
+from tasks.common.slice_set import mask_known
 from tasks.gate.measure_catalogue import FRECHET
 from tasks.gate.memorisation import DETECTORS, Thresholds
 from tasks.gate.set_measures import Measure, NotMeasured, Sets

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks import params
+from tasks.common.generator_slices import WITHOUT_OUTLINES
 from tasks.common.slice_set import write_slice_set
 from tasks.common.unreleasable import UNRELEASABLE, reason_not_to_release
 from tasks.params.generate import Generate
@@ -37,6 +38,8 @@ def main(fold: str) -> None:
     Samples.validate(table)
     weights = source / fold / "generator.safetensors" if trained else None
     counts = count_slices(table, config, weights)
+    if trained and (without_outlines := read_without_outlines(source / fold)):
+        counts[WITHOUT_OUTLINES] = without_outlines
     unreleasable = None if trained else reason_not_to_release(source)
     with atomic_output(Path("data/synthetic") / fold) as out:
         write_slice_set(out, images, masks)
@@ -46,13 +49,22 @@ def main(fold: str) -> None:
             (out / UNRELEASABLE).write_text(unreleasable + "\n")
 
 
+def read_without_outlines(folder: Path) -> int:
+    """Return how many slices without outlines taught a generator, from its `config.json`.
+
+    The gate must seek copies of these too.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    return int(config.get(WITHOUT_OUTLINES, {}).get("slices", 0))
+
+
 def sample_from_generator(
     folder: Path, config: Generate
 ) -> tuple[NDArray[np.float16], NDArray[np.uint8], pd.DataFrame]:
     """Sample slices (N,C,H,W), masks (N,H,W) and their table from a trained generator."""
     from tasks.common import torch_setup
     from tasks.generate.load_generator import load_generator
-    from tasks.generate.sample_generator import SamplingRequest, sample_generator
+    from tasks.generate.sample_generator import SamplingRequest, known_sites, sample_generator
 
     device = torch_setup.setup_torch(config.threads)
     generator = load_generator(folder, device)
@@ -65,6 +77,14 @@ def sample_from_generator(
                 f"generate.{key} is {getattr(config, key):g}, but {folder} was not trained to be"
                 f" asked for it; remove the key, or add {name} to train_gan.conditions"
             )
+    sites = known_sites(generator.architecture.conditions)
+    if config.site is not None and config.site not in sites:
+        learnt = f"learnt the sites {', '.join(sites)}; ask for one of them" if sites else (
+            "was not trained to be asked for it; add site to train_gan.conditions"
+        )  # fmt: skip
+        raise InputError(
+            f"generate.site is {config.site}, but {folder} {learnt}, or remove the key"
+        )
     samples = list(sample_generator(generator, request, device))
     size, channels = generator.architecture.size, generator.architecture.channels
     images = np.empty((len(samples), channels, size, size), np.float16)

@@ -3,7 +3,7 @@
 An exported generator (`tasks/commands/export`) carries a copy of this file, so it reads no params.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.dcgan import Architecture, Generator, seeded_noise
+from models.dcgan import SITE, Architecture, Generator, seeded_noise
 from tasks.generate.mask_cleanup import Mask, clean_mask, mask_matches_label
 
 # Batches are always full: a batch of 7 and one of 64 round differently.
@@ -33,6 +33,7 @@ class SamplingRequest:
     attempts: int
     tumor_area_mm2: float | None = None
     position_mm: float | None = None
+    site: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,10 @@ def requested_conditions(
     conditions = generator.conditions(z, labels)
     requested = {"area": request.tumor_area_mm2, "position": request.position_mm}
     for place, name in enumerate(names):
+        if name.startswith(SITE):
+            if request.site is not None:
+                conditions[:, place] = float(name == SITE + request.site)
+            continue
         if (value := requested[name]) is None:
             continue
         mean, deviation = generator.get_buffer("condition_scale")[place]
@@ -125,6 +130,11 @@ def requested_conditions(
         applies = (labels == 1) | (name != "area")
         conditions[:, place] = torch.where(applies, standardised, conditions[:, place])
     return conditions
+
+
+def known_sites(conditions: Sequence[str]) -> list[str]:
+    """Return the sites that a generator with these conditions can be asked for."""
+    return [name.removeprefix(SITE) for name in conditions if name.startswith(SITE)]
 
 
 def label_at(index: int, tumor_share: float) -> int:

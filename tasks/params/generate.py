@@ -20,3 +20,4 @@ class Generate(Section):
     # sampled from those of the training slices.
     tumor_area_mm2: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     position_mm: FiniteFloat | None = None  # upwards from the middle of the brain
+    site: str | None = Field(default=None, min_length=1)  # as in data/slices

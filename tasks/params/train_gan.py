@@ -62,7 +62,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "r1_gamma": 0.0,
     },
 }
-Condition = Literal["area", "position"]
+Condition = Literal["area", "position", "site"]
 
 
 class DiffAugmentStrengths(BaseModel):
@@ -97,7 +97,10 @@ class TrainGan(Section):
     minibatch_stddev: bool = True
     projection: bool = True  # the label enters by an inner product; otherwise as extra channels
     pretrained_features: bool = False  # the discriminator reads features of EfficientNet-Lite0
-    conditions: tuple[Condition, ...] = ()  # besides the label: tumour area, position in the brain
+    conditions: tuple[Condition, ...] = ()  # besides the label: tumour area, position, site
+    # Of a second discriminator, which sees images of all training slices, also of those without
+    # outlines; 0: these teach nothing.
+    unlabelled_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     start_from: str = ""  # networks.safetensors of an earlier training, such as on the phantom
     start_sha256: str = ""  # of that file
 

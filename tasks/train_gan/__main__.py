@@ -52,6 +52,7 @@ def main(fold: str) -> None:
             mask_peak=config.soften,
             device=device,
             conditions=config.conditions,
+            without_outlines=config.unlabelled_weight > 0,
         )
     inputs = [Path("data/slices") / name for name in INPUTS]
     settings = [

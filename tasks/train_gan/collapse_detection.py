@@ -6,6 +6,7 @@ Losses cannot detect collapse: those of a fully collapsed generator can look hea
 import math
 
 from models.losses import Loss
+from tasks.train_gan.history_columns import IMAGE_COLUMNS
 
 HistoryRow = dict[str, float | str]
 
@@ -19,8 +20,8 @@ SATURATED_SCORE = 0.99  # mean scores beyond it: the discriminator is saturated
 
 def nonfinite_metric(row: HistoryRow) -> str:
     """Return which metric of the row is NaN or infinite; empty when all are finite."""
-    for name in ("loss_d", "loss_g", "std_z_none", "std_z_tumor"):
-        if not math.isfinite(float(row[name])):
+    for name in ("loss_d", "loss_g", "std_z_none", "std_z_tumor", *IMAGE_COLUMNS):
+        if not math.isfinite(float(row.get(name, 0.0))):
             return f"{name} is {float(row[name])}"
     return ""
 

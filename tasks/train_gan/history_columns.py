@@ -1,5 +1,7 @@
 """The columns of `history.csv`: the validation metrics and losses of a training."""
 
+from collections.abc import Mapping
+
 COLUMNS = {
     "step": "training steps done",
     "loss_d": "the discriminator's loss, mean since the row before",
@@ -23,3 +25,15 @@ COLUMNS = {
     "fd_ratio_tumor": "the same of tumour slices",
     "event": "empty, or what happened: best, young or collapsed with the reason, ...",
 }
+IMAGE_COLUMNS = {  # where a second discriminator sees images without masks
+    "loss_d_images": "its loss, mean since the row before",
+    "loss_g_images": "the generator's adversarial loss against it, likewise",
+    "r1_images": "its R1 penalty, likewise",
+    "feature_matching_images": "distance of its mean features, likewise",
+}
+
+
+def history_columns(row: Mapping[str, object]) -> list[str]:
+    """Return the columns of a history with such rows; the event is the last one."""
+    more = [name for name in IMAGE_COLUMNS if name in row]
+    return [*(name for name in COLUMNS if name != "event"), *more, "event"]

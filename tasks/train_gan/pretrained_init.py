@@ -1,7 +1,8 @@
 """Start from the networks of an earlier training, such as one on the phantom (Wang 2018).
 
-`networks.safetensors` holds the generator and the discriminator as they were at the last step. Both
-are needed: an untrained discriminator would ruin a trained generator.
+`networks.safetensors` holds the generator and the discriminators as they were at the last step. An
+untrained discriminator would ruin a trained generator. Only the one that sees no masks may be new:
+the earlier training, such as one on the phantom, may have had no scans without outlines.
 """
 
 import hashlib
@@ -16,15 +17,16 @@ from tasks.stage.errors import InputError
 from tasks.train_gan.trainer import Trainer
 
 NETWORKS_FILE = "networks.safetensors"
-NETWORKS = ("generator", "discriminator")
+NETWORKS = ("generator", "discriminator", "image_discriminator")
 
 
 def save_networks(folder: Path, trainer: Trainer) -> None:
-    """Write both networks and their architecture."""
+    """Write the networks and their architecture."""
     networks = trainer.networks()
     tensors = {
         f"{part}.{name}": value.detach().cpu().contiguous()
         for part in NETWORKS
+        if part in networks
         for name, value in networks[part].state_dict().items()
     }
     architecture = json.dumps(asdict(trainer.architecture), sort_keys=True)
@@ -63,7 +65,9 @@ def load_networks(trainer: Trainer, path: Path, sha256: str) -> None:
                 f"{path} holds networks with {name} {stored_architecture.get(name)!r}, params.yaml"
                 f" and data/slices ask for {value!r}; make them equal, or train from the beginning"
             )
-    for part in NETWORKS:
-        network = trainer.networks()[part]
-        network.load_state_dict({name: tensors[f"{part}.{name}"] for name in network.state_dict()})
+    stored_parts = {name.partition(".")[0] for name in tensors}
+    for part, network in trainer.networks().items():
+        if part in NETWORKS and (part in stored_parts or part != "image_discriminator"):
+            weights = {name: tensors[f"{part}.{name}"] for name in network.state_dict()}
+            network.load_state_dict(weights)
     trainer.ema.load_state_dict(trainer.generator.state_dict())

@@ -13,6 +13,21 @@ from tasks.train_gan.training_data import TrainingData
 
 
 @dataclass(frozen=True)
+class DiscriminatorBatch:
+    """What one discriminator is shown at a step, besides the generated slices.
+
+    `real` (B,C+1,H,W); `labels` (B,), -1 where unknown, of the real slices and of the generated
+    ones; `conditions` (B,k) or None; `augmentation` and `mix` as in `StepInputs`.
+    """
+
+    real: Tensor
+    labels: Tensor
+    conditions: Tensor | None
+    augmentation: Tensor
+    mix: Tensor
+
+
+@dataclass(frozen=True)
 class StepInputs:
     """A step's slices and random numbers, on the device.
 
@@ -20,7 +35,9 @@ class StepInputs:
     process's share of the batch; `all_real` and `all_labels` are the whole batch. `augmentation`
     (3,B,13) holds the random numbers that augment the real slices, the generated ones for the
     discriminator's update, and the generated ones for the generator's; `mix` (B,) is for the
-    gradient penalty.
+    gradient penalty. Where a second discriminator sees images without masks, `images` (B,C+1,H,W)
+    are its real slices and `image_labels` (B,) their labels, -1 where unknown. It shares the other
+    random numbers with the first, so that both see the same generated slices.
     """
 
     real: Tensor
@@ -31,6 +48,17 @@ class StepInputs:
     mix: Tensor
     all_real: Tensor
     all_labels: Tensor
+    images: Tensor | None = None
+    image_labels: Tensor | None = None
+
+    def batches(self) -> list[DiscriminatorBatch]:
+        """Return what each discriminator is shown: the joint one, and that of images, if any."""
+        joint = DiscriminatorBatch(
+            self.real, self.labels, self.conditions, self.augmentation, self.mix
+        )
+        if self.images is None or self.image_labels is None:
+            return [joint]
+        return [joint, replace(joint, real=self.images, labels=self.image_labels, conditions=None)]
 
     def copy_(self, other: "StepInputs") -> None:
         """Copy another step's values into these tensors."""
@@ -64,6 +92,9 @@ def make_step_inputs(
     z = torch.randn(config.batch, config.latent, generator=generator, device=device)
     augmentation = [DiffAugment.random_numbers(config.batch, generator, device) for _ in range(3)]
     mix = torch.rand(config.batch, generator=generator, device=device)
+    images = image_labels = None
+    if examples.without_outlines is not None:
+        images, image_labels = examples.without_outlines.random_batch(real, labels, generator)
     return StepInputs(
         real=ranks.shard(real),
         labels=ranks.shard(labels),
@@ -73,4 +104,6 @@ def make_step_inputs(
         mix=ranks.shard(mix),
         all_real=real,
         all_labels=labels,
+        images=None if images is None else ranks.shard(images),
+        image_labels=None if image_labels is None else ranks.shard(image_labels),
     )

@@ -1,24 +1,16 @@
-"""Hold two networks, their optimisers, and one training step that can be read top to bottom."""
+"""Hold the networks, their optimisers, and one training step that can be read top to bottom."""
 
 import copy
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.dcgan import Architecture, Discriminator, Generator, seeded_noise
-from models.diffaugment import DiffAugment
 from models.efficientnet_features import EfficientNetLite0Features
-from models.losses import (
-    discriminator_loss,
-    feature_matching,
-    generator_loss,
-    gradient_penalty,
-    l1_to_label_mean,
-    label_means,
-    r1_penalty,
-)
+from models.losses import l1_to_label_mean, label_means
 from models.projected_discriminator import ProjectedDiscriminator
 from models.sync_batch_norm import replace_batch_norms
 from tasks.common.torch_setup import uses_bf16
@@ -26,11 +18,14 @@ from tasks.measures.features.feature_extraction import load_extractor
 from tasks.params.train_gan import TrainGan
 from tasks.train_gan.adaptive_augmentation import AdaptiveAugmentation
 from tasks.train_gan.cuda_graphs import CudaGraphStep
+from tasks.train_gan.discriminator_trainer import DiscriminatorTrainer
 from tasks.train_gan.distributed import Ranks
 from tasks.train_gan.step_inputs import StepInputs, make_step_inputs
 from tasks.train_gan.training_data import TrainingData
 
 LOSSES = ("loss_d", "loss_g", "r1", "l1", "feature_matching")
+IMAGES = "_images"  # ends the names of the losses of the discriminator without masks
+IMAGE_LOSSES = tuple(name + IMAGES for name in LOSSES if name != "l1")
 EMA_RAMP = 0.05  # the EMA looks back over this share of the steps so far, at most
 RECALIBRATION_BATCHES = 4  # batches that set the EMA generator's batch-norm statistics
 
@@ -47,32 +42,39 @@ class Trainer:
         architecture: Architecture,
         device: torch.device,
         ranks: Ranks | None = None,
+        *,
+        sees_images: bool = False,
     ) -> None:
+        """Make networks and optimisers; `sees_images`: a second discriminator sees no masks."""
         self.config = config
         self.architecture = architecture
         self.device = device
         self.ranks = ranks or Ranks()
+        self.bf16 = uses_bf16(config.precision, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             generator = Generator(architecture)
-            discriminator = new_discriminator(architecture, device)
+            networks = {"discriminator": new_discriminator(architecture, device)}
+            if sees_images:
+                networks["image_discriminator"] = new_discriminator(
+                    replace(architecture, conditions=()), device, sees_mask=False
+                )
         layout = torch.channels_last
         self.generator: Generator = generator.to(device, memory_format=layout)  # type: ignore[call-overload]
-        self.discriminator: nn.Module = discriminator.to(device, memory_format=layout)  # type: ignore[call-overload]
         # Only the first process samples from the averaged weights: their batch norm is its own.
         self.ema: Generator = copy.deepcopy(self.generator).requires_grad_(False)
         if self.ranks.world_size > 1:
             replace_batch_norms(self.generator)
-            replace_batch_norms(self.discriminator)
         self.generator_adam = new_adam(self.generator, config.learning_rate, config, device)
-        self.discriminator_adam = new_adam(
-            self.discriminator, config.discriminator_rate, config, device
-        )
-        self.augment = DiffAugment(**config.diffaugment.model_dump())
+        self.discriminators = {
+            name: self.new_discriminator_trainer(network, suffix)
+            for (name, network), suffix in zip(networks.items(), ("", IMAGES), strict=False)
+        }
+        self.joint = self.discriminators["discriminator"]
         self.adaptive = AdaptiveAugmentation(config, device)
-        self.bf16 = uses_bf16(config.precision, device)
-        self.losses = torch.zeros(len(LOSSES), device=device)  # of one step
-        self.sums = torch.zeros(len(LOSSES), device=device)
+        self.loss_names = [*LOSSES, *(IMAGE_LOSSES if sees_images else ())]
+        self.losses = torch.zeros(len(self.loss_names), device=device)  # of one step
+        self.sums = torch.zeros(len(self.loss_names), device=device)
         self.steps_summed = 0
         # An all-reduce is not recorded: several processes take plain steps.
         single_process = self.ranks.world_size == 1
@@ -80,13 +82,22 @@ class Trainer:
             CudaGraphStep(self.update_networks, device) if single_process else self.update_networks
         )
 
+    def new_discriminator_trainer(self, network: nn.Module, suffix: str) -> DiscriminatorTrainer:
+        """Put a discriminator on the device and give it an optimiser."""
+        network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.ranks.world_size > 1:
+            replace_batch_norms(network)
+        adam = new_adam(network, self.config.discriminator_rate, self.config, self.device)
+        return DiscriminatorTrainer(
+            network, adam, self.config, autocast=self.autocast, suffix=suffix
+        )
+
     @torch.no_grad()
-    def set_condition_distribution(self, mean: Tensor, root: Tensor, scale: Tensor) -> None:
-        """Store the distribution of the training slices' conditions in both generators."""
+    def set_condition_buffers(self, buffers: dict[str, Tensor]) -> None:
+        """Store what the training slices' conditions were like in both generators."""
         for network in (self.generator, self.ema):
-            network.get_buffer("condition_mean").copy_(mean)
-            network.get_buffer("condition_root").copy_(root)
-            network.get_buffer("condition_scale").copy_(scale)
+            for name, value in buffers.items():
+                network.get_buffer(name).copy_(value)
 
     def step(self, number: int, examples: TrainingData) -> None:
         """Update each network once on one batch."""
@@ -103,54 +114,38 @@ class Trainer:
         self.steps_summed += 1
 
     def update_networks(self, inputs: StepInputs, penalised: bool) -> Tensor:
-        """Update discriminator, then generator; nothing here waits for the device or is random.
+        """Update discriminators, then generator; nothing here waits for the device or is random.
 
         Returns:
             Logits (B,) of the real slices.
         """
         config, probability = self.config, self.adaptive.probability
-        real, labels, conditions = inputs.real, inputs.labels, inputs.conditions
+        labels = inputs.labels
         with self.autocast():
-            fake = self.generator(inputs.z, labels, conditions)  # (B,C+1,H,W)
+            fake = self.generator(inputs.z, labels, inputs.conditions)  # (B,C+1,H,W)
         fake = fake.float()
 
-        self.discriminator.requires_grad_(True)
-        seen_real = self.augment.apply(real, inputs.augmentation[0], probability)  # (B,C+1,H,W)
-        seen_real.requires_grad_(penalised)
-        seen_fake = self.augment.apply(fake.detach(), inputs.augmentation[1], probability)
-        real_logits, fake_logits = self.score_both(seen_real, seen_fake, inputs)  # (B,) each
-        loss_d = total = discriminator_loss(real_logits, fake_logits, loss=config.loss)
-        if penalised:
-            # Lazy R1 (Karras 2020, appendix B): every r1_every steps, that many times stronger.
-            r1 = r1_penalty(real_logits, seen_real)
-            total = total + config.r1_gamma * config.r1_every * r1
-            self.add_loss("r1", r1 * config.r1_every)
-        if config.gradient_penalty:
-            penalty = gradient_penalty(
-                lambda x: self.score(x, labels, conditions)[0], seen_real, seen_fake, inputs.mix
+        pairs = list(zip(self.discriminators.values(), inputs.batches(), strict=True))
+        shown = []  # what each discriminator thinks of its real slices, and these slices
+        for trained, batch in pairs:
+            loss, logits, seen = trained.loss_of_discriminator(
+                batch, fake.detach(), probability, penalised=penalised, add_loss=self.add_loss
             )
-            total = total + config.gradient_penalty * penalty
-        self.optimiser_step(self.discriminator_adam, total)
+            self.optimiser_step(trained.adam, loss)
+            shown.append((logits, seen))
 
-        # The discriminator needs no gradients of its own while the generator learns from it.
-        self.discriminator.requires_grad_(False)
-        seen_fake = self.augment.apply(fake, inputs.augmentation[2], probability)
-        fake_logits, fake_features = self.score(seen_fake, labels, conditions)
-        loss_g = total = generator_loss(fake_logits, loss=config.loss)
+        total = torch.zeros((), device=self.device)
+        for (trained, batch), (_, seen) in zip(pairs, shown, strict=True):
+            loss = trained.loss_of_generator(
+                batch, fake, probability, seen_real=seen, add_loss=self.add_loss
+            )
+            total = total + loss * (1.0 if trained is self.joint else config.unlabelled_weight)
         if config.l1:
             l1 = l1_to_label_mean(fake, labels, label_means(inputs.all_real, inputs.all_labels))
             total = total + config.l1 * l1
             self.add_loss("l1", l1)
-        if config.feature_matching:
-            with torch.no_grad():
-                _, real_features = self.score(seen_real.detach(), labels, conditions)
-            matching = feature_matching(fake_features, real_features)
-            total = total + config.feature_matching * matching
-            self.add_loss("feature_matching", matching)
         self.optimiser_step(self.generator_adam, total)
-        self.add_loss("loss_d", loss_d)
-        self.add_loss("loss_g", loss_g)
-        return real_logits.detach()
+        return shown[0][0]
 
     def optimiser_step(self, adam: torch.optim.Adam, loss: Tensor) -> None:
         """Take one optimiser step on a loss whose gradients are averaged over all processes."""
@@ -165,10 +160,9 @@ class Trainer:
         config = self.config
         falling = config.decay * config.steps
         share = min(1.0, (config.steps - number + 1) / falling) if falling else 1.0
-        for adam, rate in (
-            (self.generator_adam, config.learning_rate),
-            (self.discriminator_adam, config.discriminator_rate),
-        ):
+        rates = [(self.generator_adam, config.learning_rate)]
+        rates += [(each.adam, config.discriminator_rate) for each in self.discriminators.values()]
+        for adam, rate in rates:
             group = adam.param_groups[0]
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate * share)  # in place: a recorded step reads it
@@ -183,31 +177,6 @@ class Trainer:
     def autocast(self) -> AbstractContextManager[None]:
         """Return the context of bfloat16 products; weights and losses stay in float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
-
-    def score(
-        self, x: Tensor, labels: Tensor, conditions: Tensor | None = None, parts: int = 1
-    ) -> tuple[Tensor, Tensor]:
-        """Return the discriminator's logits (B,) and features (B,F) in float32."""
-        with self.autocast():
-            logits, features = self.discriminator(x, labels, conditions, parts)
-        return logits.float(), features.float()
-
-    def score_both(self, real: Tensor, fake: Tensor, inputs: StepInputs) -> tuple[Tensor, Tensor]:
-        """Return logits (B,) of real and of generated slices.
-
-        One pass serves both, which saves a sixteenth of a step. There are two passes where batch
-        norm would mix them (Radford 2016 keeps them apart) or where a gradient penalty would also
-        compute gradients for the generated ones.
-        """
-        labels, conditions = inputs.labels, inputs.conditions
-        if self.config.discriminator_norm == "batch" or real.requires_grad:
-            real_logits, fake_logits = (self.score(x, labels, conditions)[0] for x in (real, fake))
-            return real_logits, fake_logits
-        if conditions is not None:
-            conditions = conditions.repeat(2, 1)
-        logits, _ = self.score(torch.cat([real, fake]), labels.repeat(2), conditions, 2)
-        real_logits, fake_logits = logits.chunk(2)
-        return real_logits, fake_logits
 
     @torch.no_grad()
     def update_ema(self, number: int) -> None:
@@ -269,25 +238,24 @@ class Trainer:
 
     def networks(self) -> dict[str, nn.Module]:
         """Return all networks by name."""
-        return {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
+        discriminators = {name: each.network for name, each in self.discriminators.items()}
+        return {"generator": self.generator, **discriminators, "ema": self.ema}
 
     def optimisers(self) -> dict[str, torch.optim.Adam]:
-        """Return both optimisers by name."""
-        return {
-            "generator_adam": self.generator_adam,
-            "discriminator_adam": self.discriminator_adam,
-        }
+        """Return all optimisers by name."""
+        discriminators = {f"{name}_adam": each.adam for name, each in self.discriminators.items()}
+        return {"generator_adam": self.generator_adam, **discriminators}
 
     def add_loss(self, name: str, value: Tensor) -> None:
         """Add a loss on the device without waiting for it."""
-        self.losses[LOSSES.index(name)].add_(value.detach())
+        self.losses[self.loss_names.index(name)].add_(value.detach())
 
     def mean_losses(self) -> dict[str, float]:
         """Return mean losses since the last call, over the slices of all processes."""
         means = (self.sums / max(self.steps_summed, 1)).tolist()
         self.sums.zero_()
         self.steps_summed = 0
-        return dict(zip(LOSSES, means, strict=True))
+        return dict(zip(self.loss_names, means, strict=True))
 
 
 def new_adam(
@@ -300,10 +268,12 @@ def new_adam(
     return torch.optim.Adam(network.parameters(), lr, betas, fused=True, capturable=gpu)
 
 
-def new_discriminator(architecture: Architecture, device: torch.device) -> nn.Module:
+def new_discriminator(
+    architecture: Architecture, device: torch.device, *, sees_mask: bool = True
+) -> nn.Module:
     """Make the plain discriminator, or the one on top of the bundled pretrained network."""
     if not architecture.pretrained_features:
-        return Discriminator(architecture)
+        return Discriminator(architecture, sees_mask=sees_mask)
     network = load_extractor(str(device)).network
     assert isinstance(network, EfficientNetLite0Features)
-    return ProjectedDiscriminator(architecture, network)
+    return ProjectedDiscriminator(architecture, network, sees_mask=sees_mask)

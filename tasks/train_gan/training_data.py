@@ -1,7 +1,7 @@
 """Put real slices on the device, each image in one stack with its softened mask."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from models.dcgan import SITE
+from tasks.common.generator_slices import teach_with_masks
 from tasks.common.slice_set import SliceSet
 from tasks.stage.errors import InputError
-from tasks.train_gan.conditions import condition_scales, standardise_conditions
+from tasks.train_gan.conditions import condition_names, condition_scales, standardise_conditions
+from tasks.train_gan.slices_without_outlines import SlicesWithoutOutlines, slices_without_outlines
 
 JITTER = 0.1  # standard deviations of a condition
 OUTLINE_PX = 1.5  # from the outline to a mask's full depth; at a straight edge a 3 x 3 mean's ramp
@@ -29,7 +32,7 @@ class LabelledSlices:
     x: Tensor
     labels: Tensor
     rows_by_label: tuple[Tensor, Tensor]
-    patient_count: int
+    subjects: frozenset[str]
     conditions: Tensor | None = None
 
     def with_label(self, label: int) -> Tensor:
@@ -46,12 +49,22 @@ class LabelledSlices:
 class TrainingData:
     """The training and validation slices of one fold.
 
-    `condition_scale` (k,2): mean and standard deviation by which the conditions were standardised.
+    `condition_names` (k) and `condition_scale` (k,2): mean and standard deviation by which the
+    conditions were standardised. `without_outlines`: the training slices that are seen without a
+    mask, None where there are none. `patient_count`: whose images the generator sees.
     """
 
     train: LabelledSlices
     val: LabelledSlices
     condition_scale: Tensor | None = None
+    condition_names: tuple[str, ...] = ()
+    without_outlines: SlicesWithoutOutlines | None = None
+
+    @property
+    def patient_count(self) -> int:
+        """The patients of all training slices, with masks or without."""
+        others = self.without_outlines.subjects if self.without_outlines else frozenset()
+        return len(self.train.subjects | others)
 
     def random_batch(
         self, size: int, generator: torch.Generator
@@ -61,7 +74,7 @@ class TrainingData:
         Returns:
             (size,C+1,H,W) in [-1, 1]; labels (size,): 0, 1, 0, 1, ... so that every group of the
             minibatch standard deviation holds both labels in the same proportion; conditions
-            (size,k) with jitter, so that no value identifies one slice.
+            (size,k) with jitter of all but the site, so that no value identifies one slice.
         """
         device = self.train.x.device
         chosen = torch.empty(size, dtype=torch.int64, device=device)
@@ -71,9 +84,10 @@ class TrainingData:
             chosen[label::2] = rows[(share * len(rows)).long().clamp(max=len(rows) - 1)]
         x, labels, conditions = self.train.x[chosen], self.train.labels[chosen], None
         if self.train.conditions is not None:
-            conditions = self.train.conditions[chosen]
-            jitter = torch.randn(conditions.shape, generator=generator, device=device)
-            conditions = conditions + JITTER * jitter
+            conditions = self.train.conditions[chosen].clone()
+            measured = sum(not name.startswith(SITE) for name in self.condition_names)
+            jitter = torch.randn((size, measured), generator=generator, device=device)
+            conditions[:, :measured] += JITTER * jitter
         return x, labels, conditions
 
 
@@ -84,31 +98,52 @@ def to_device(
     mask_peak: float,
     device: torch.device,
     conditions: Sequence[str] = (),
+    without_outlines: bool = False,
 ) -> TrainingData:
-    """Put the labelled slices of a fold on the device.
+    """Put the slices of a fold on the device.
+
+    Args:
+        train, val: its training and validation slices.
+        mask_peak: of softened masks (`soft_masks`).
+        device: where they are put.
+        conditions: area, position, site.
+        without_outlines: whether training slices without outlines are taken too.
 
     Raises:
         InputError: when the training slices of a label are none, or all the same.
     """
-    scale = condition_scales(train.table, conditions) if conditions else None
+    with_masks = teach_with_masks(train.table)
+    outlined, others = train.select(with_masks), train.select(~with_masks)
+    names = condition_names(conditions, outlined.table)
+    scale = condition_scales(outlined.table, names) if names else None
     train_slices, val_slices = (
-        labelled_slices(
-            slices, mask_peak=mask_peak, device=device, conditions=conditions, scale=scale
-        )
-        for slices in (train, val)
+        labelled_slices(slices, mask_peak=mask_peak, device=device, conditions=names, scale=scale)
+        for slices in (outlined, val)
     )
-    examples = TrainingData(train_slices, val_slices, scale)
+    examples = TrainingData(train_slices, val_slices, scale, names)
+    check_both_labels(examples)
+    if without_outlines and len(others):
+        images = slices_without_outlines(others, train_slices.labels, device)
+        examples = replace(examples, without_outlines=images)
+    return examples
+
+
+def check_both_labels(examples: TrainingData) -> None:
+    """Check that there are different training slices of both labels.
+
+    Raises:
+        InputError: when those of a label are none, or all the same.
+    """
     for label, name in LABEL_NAMES.items():
         x = examples.train.with_label(label)
         if not len(x) or (x[:, :-1] == x[:1, :-1]).all():
             found = f"{len(x)} equal {name}" if len(x) else f"no {name}"
             raise InputError(
                 f"{found} among the {len(examples.train.labels)} labelled training slices of"
-                f" {examples.train.patient_count} patients; the generator needs different ones"
+                f" {len(examples.train.subjects)} patients; the generator needs different ones"
                 " of both labels: add patients to data.batches, or make slices.val_fraction and"
                 " slices.test_fraction smaller"
             )
-    return examples
 
 
 def labelled_slices(
@@ -134,11 +169,11 @@ def labelled_slices(
     x = torch.cat([torch.from_numpy(labelled.images), masks], 1)  # (N,C+1,H,W)
     labels = torch.tensor(labelled.table["label"].to_numpy(np.int64))
     none, tumor = (torch.nonzero(labels == label)[:, 0].to(device) for label in (0, 1))
-    patients = int(labelled.table["subject"].nunique())
+    subjects = frozenset(labelled.table["subject"].astype(str))
     standardised = None
     if scale is not None:
         standardised = standardise_conditions(labelled.table, conditions, scale).to(device)
-    return LabelledSlices(x.to(device), labels.to(device), (none, tumor), patients, standardised)
+    return LabelledSlices(x.to(device), labels.to(device), (none, tumor), subjects, standardised)
 
 
 def soft_masks(masks: NDArray[np.uint8], *, peak: float) -> Tensor:

@@ -14,13 +14,14 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from models.dcgan import Architecture
+from tasks.common.generator_slices import WITHOUT_OUTLINES
 from tasks.params.train_gan import TrainGan
 from tasks.stage.errors import InputError
 from tasks.train_gan import checkpoint, pretrained_init
 from tasks.train_gan.collapse_detection import HistoryRow, collapse_reason, nonfinite_metric
-from tasks.train_gan.conditions import condition_distribution
+from tasks.train_gan.conditions import generator_buffers
 from tasks.train_gan.distributed import CONTINUE, RESTART, STOP, Ranks
-from tasks.train_gan.history_columns import COLUMNS
+from tasks.train_gan.history_columns import history_columns
 from tasks.train_gan.sample_sheet import SLICES, sample_sheet
 from tasks.train_gan.trainer import Trainer
 from tasks.train_gan.training_data import TrainingData
@@ -143,22 +144,35 @@ def resume_or_start(
         return new_trainer(config, examples, ranks), TrainingState()
     tensors, metadata = stored
     config = config.model_copy(update={"seed": metadata["seed"]})
-    trainer = Trainer(config, build_architecture(config, examples), examples.train.x.device, ranks)
+    trainer = untrained(config, examples, ranks)
     trainer.unpack(tensors, metadata)
     return trainer, TrainingState.unpack(tensors, metadata)
 
 
 def new_trainer(config: TrainGan, examples: TrainingData, ranks: Ranks) -> Trainer:
     """Make a trainer with networks of the seed, or of the training that `start_from` names."""
-    trainer = Trainer(config, build_architecture(config, examples), examples.train.x.device, ranks)
+    trainer = untrained(config, examples, ranks)
     if config.start_from:
         pretrained_init.load_networks(trainer, Path(config.start_from), config.start_sha256)
     train = examples.train
     if train.conditions is not None and examples.condition_scale is not None:
-        trainer.set_condition_distribution(
-            *condition_distribution(train.conditions, train.labels), examples.condition_scale
+        trainer.set_condition_buffers(
+            generator_buffers(
+                examples.condition_names, train.conditions, train.labels, examples.condition_scale
+            )
         )
     return trainer
+
+
+def untrained(config: TrainGan, examples: TrainingData, ranks: Ranks) -> Trainer:
+    """Make a trainer with networks of the seed."""
+    return Trainer(
+        config,
+        build_architecture(config, examples),
+        examples.train.x.device,
+        ranks,
+        sees_images=examples.without_outlines is not None,
+    )
 
 
 def save_checkpoint(checkpoint_folder: Path, trainer: Trainer, state: TrainingState) -> None:
@@ -194,7 +208,17 @@ def with_next_seed(config: TrainGan) -> TrainGan:
 
 
 def build_architecture(config: TrainGan, examples: TrainingData) -> Architecture:
-    """Return the architecture that fits these slices and params."""
+    """Return the architecture that fits these slices and params.
+
+    Raises:
+        InputError: when the sites leave no place of z for noise.
+    """
+    names = examples.condition_names
+    if len(names) >= config.latent:
+        raise InputError(
+            f"train_gan.latent is {config.latent}, but train_gan.conditions with the cohort's sites"
+            f" take {len(names)} of its places; make it {len(names) + 1} or longer"
+        )
     return Architecture(
         size=examples.train.x.shape[-1],
         channels=examples.train.x.shape[1] - 1,
@@ -205,7 +229,7 @@ def build_architecture(config: TrainGan, examples: TrainingData) -> Architecture
         discriminator_norm=config.discriminator_norm,
         minibatch_stddev=config.minibatch_stddev,
         projection=config.projection,
-        conditions=tuple(config.conditions),
+        conditions=names,
         pretrained_features=config.pretrained_features,
         masked=examples.train.masked,
     )
@@ -217,12 +241,14 @@ def print_start(trainer: Trainer, examples: TrainingData, state: TrainingState, 
     none, tumor = (len(rows) for rows in examples.train.rows_by_label)
     budget = f" within {config.max_minutes:g} minutes" if config.max_minutes else ""
     where = trainer.device.type + (f" x {config.processes}" if config.processes > 1 else "")
+    others = examples.without_outlines
+    images = f" and {len(others.x)} without outlines of {len(others.subjects)}" if others else ""
     resuming = f"; resuming at step {state.step}" if state.step else ""
     print(
         f"train_gan@{fold}: {config.steps} steps{budget} of {config.batch} slices, recipe"
         f" {config.recipe}, {trainer.precision} on {where}; {tumor} tumour and {none} other"
-        f" training slices of {examples.train.patient_count} patients, watched on"
-        f" {examples.val.patient_count} validation patients{resuming}",
+        f" training slices of {len(examples.train.subjects)} patients{images}, watched on"
+        f" {len(examples.val.subjects)} validation patients{resuming}",
         file=sys.stderr,
     )
     if config.pretrained_features:
@@ -298,11 +324,13 @@ def write_outputs(
         "precision": trainer.precision,
         "device": trainer.device.type,
         "training_slices": {"none": none, "tumor": tumor},
-        "training_patients": examples.train.patient_count,
+        "training_patients": examples.patient_count,
     }
+    if (images := examples.without_outlines) is not None:
+        config[WITHOUT_OUTLINES] = {"slices": len(images.x), "patients": len(images.subjects)}
     (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     (out / "metrics.json").write_text(json.dumps(metrics_of_best(state.best_row), indent=2) + "\n")
-    table = pd.DataFrame(state.history, columns=list(COLUMNS))
+    table = pd.DataFrame(state.history, columns=history_columns(state.best_row))
     table.to_csv(out / "history.csv", index=False, float_format="%.5g")
     (out / "sheets").mkdir()
     for path in sorted((checkpoint_folder / "sheets").glob("*.png")):

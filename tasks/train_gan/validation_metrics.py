@@ -150,13 +150,15 @@ def mean_score(trainer: Trainer, by_label: Sequence[tuple[Tensor, Tensor | None]
     conditions = None
     if all(shown is not None for _, shown in by_label):
         conditions = torch.stack([shown[pairs] for _, shown in by_label], 1).flatten(0, 1)  # type: ignore[index]
-    trainer.discriminator.eval()
+    trainer.joint.network.eval()
     batches = [slice(start, start + size) for start in range(0, len(x), size)]
     logits = [
-        trainer.score(x[some], labels[some], None if conditions is None else conditions[some])[0]
+        trainer.joint.score(
+            x[some], labels[some], None if conditions is None else conditions[some]
+        )[0]
         for some in batches
     ]
-    trainer.discriminator.train()
+    trainer.joint.network.train()
     return float(torch.sigmoid(torch.cat(logits)).mean())
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tasks.commands.export import export_cli, generate_cli
+from tasks.commands.export.generator_source import count_training_patients
 from tasks.commands.export.medigan_package import MODEL, PACKAGE
 from tests.tasks.export_fixtures import clone
 
@@ -306,6 +307,8 @@ def test_a_generator_of_few_patients_stays_whatever_else_is_asked(
     assert ended.value.code == 2
     assert words in capsys.readouterr().err
     assert not Path("out").exists()
+    if patients is not None:  # had the hidden ones taught it too, they would count
+        assert count_training_patients(Path("data/gan/0"), without_outlines=True) == 2 * patients
     tree = yaml.safe_load(Path("params.yaml").read_text())
     tree["release"]["min_patients_of_generator"] = 0
     Path("params.yaml").write_text(yaml.safe_dump(tree))

@@ -230,7 +230,9 @@ def test_training_slices_that_taught_the_generator_nothing_are_no_reference(
     write_stage(tmp_path, real().train, real().val, oracle())
     compared: list[SliceSet] = []
 
-    def keep_training_slices(synthetic: SliceSet, train: SliceSet, *_: object) -> GateResult:
+    def keep_training_slices(
+        synthetic: SliceSet, train: SliceSet, *_: object, **__: object
+    ) -> GateResult:
         compared.append(train)
         return not_judged_result(synthetic, "not asked here")
 

@@ -32,7 +32,7 @@ def conditioned() -> Generator:
     return generator.eval()
 
 
-def asked(**values: float) -> SamplingRequest:
+def asked(**values: float | str) -> SamplingRequest:
     return SamplingRequest(**(vars(WISH) | values))  # type: ignore[arg-type]
 
 

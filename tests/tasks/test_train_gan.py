@@ -210,9 +210,9 @@ def test_slices_are_scored_in_batches_as_in_training(n: int) -> None:
     rows = torch.arange(-(-n // 4) * 4) % n  # repeated to whole batches of 4 + 4
     mixed = torch.stack([none[rows], tumor[rows]], 1).flatten(0, 1)
     labels = torch.arange(8) % 2
-    trainer.discriminator.eval()
+    trainer.joint.network.eval()
     with torch.no_grad():
-        logits = [trainer.score(batch, labels)[0] for batch in mixed.split(8)]
+        logits = [trainer.joint.score(batch, labels)[0] for batch in mixed.split(8)]
     expected = torch.sigmoid(torch.cat(logits)).mean()
     assert mean_score(trainer, [(none, None), (tumor, None)]) == pytest.approx(float(expected))
 

@@ -13,6 +13,7 @@ from models.dcgan import Architecture, Discriminator, minibatch_stddev
 from tasks.params.train_gan import TrainGan
 from tasks.train_gan.cuda_graphs import WARM_UP_STEPS, CudaGraphStep
 from tasks.train_gan.distributed import Ranks
+from tasks.train_gan.slices_without_outlines import SlicesWithoutOutlines
 from tasks.train_gan.step_inputs import StepInputs, make_step_inputs
 from tasks.train_gan.trainer import Trainer
 from tasks.train_gan.training_data import LabelledSlices, TrainingData
@@ -23,15 +24,24 @@ CPU = torch.device("cpu")
 with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
-def trainer(device: torch.device = CPU, **gan: Any) -> tuple[Trainer, TrainingData]:
+def trainer(
+    device: torch.device = CPU, *, without_outlines: bool = True, **gan: Any
+) -> tuple[Trainer, TrainingData]:
+    """A trainer, by default one with a second discriminator, and its slices."""
     random = torch.Generator().manual_seed(0)
     x = (2 * torch.rand(40, 2, SIZE, SIZE, generator=random) - 1).to(device)
     labels = torch.arange(40, device=device) % 2
     rows = (torch.arange(0, 40, 2, device=device), torch.arange(1, 40, 2, device=device))
-    side = LabelledSlices(x, labels, rows, 4)
-    examples = TrainingData(side, side)
+    side = LabelledSlices(x, labels, rows, frozenset("abcd"))
+    others = SlicesWithoutOutlines(
+        x=-x[:9], unlabelled=rows[0][:3], tumors=rows[1][:3],
+        unlabelled_shares=torch.tensor([0.3, 0.4], device=device), tumor_share=0.4,
+        subjects=frozenset("ef"),
+    )  # fmt: skip
+    examples = TrainingData(side, side, without_outlines=others if without_outlines else None)
     config = TrainGan.model_validate(TINY | {"r1_every": 2, "ada_target": 0.5} | gan)
-    return Trainer(config, build_architecture(config, examples), device), examples
+    shape = build_architecture(config, examples)
+    return Trainer(config, shape, device, sees_images=without_outlines), examples
 
 
 def weights(trained: Trainer) -> list[Tensor]:
@@ -73,7 +83,7 @@ def test_random_numbers_of_a_slice_do_not_depend_on_the_number_of_processes() ->
     whole = make_step_inputs(gan_trainer.config, 5, examples, Ranks())
     for rank in range(2):
         part = make_step_inputs(gan_trainer.config, 5, examples, Ranks(rank, 2))
-        for name in ("real", "labels", "z", "mix"):
+        for name in ("real", "labels", "z", "mix", "images", "image_labels"):
             assert torch.equal(getattr(part, name), getattr(whole, name)[rank::2])
         assert torch.equal(part.augmentation, whole.augmentation[:, rank::2])
         assert torch.equal(part.all_real, whole.real)
@@ -154,6 +164,18 @@ def test_a_step_that_cannot_be_recorded_runs_as_a_plain_step(
     assert not replayed.can_record
     (line,) = capsys.readouterr().err.splitlines()
     assert "no CUDA graph, plain steps: operation not permitted" in line
+
+
+def test_without_a_second_discriminator_a_step_has_the_same_random_numbers() -> None:
+    gan_trainer, examples = trainer()
+    _, outlined_only = trainer(without_outlines=False)
+    both, one = (
+        make_step_inputs(gan_trainer.config, 5, slices, Ranks())
+        for slices in (examples, outlined_only)
+    )
+    assert one.images is None and len(one.batches()) == 1 and len(both.batches()) == 2
+    for name in one.field_names():
+        assert torch.equal(getattr(one, name), getattr(both, name))
 
 
 def test_real_and_generated_slices_scored_in_one_pass_score_as_apart() -> None:

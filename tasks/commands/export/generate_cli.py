@@ -6,6 +6,7 @@ wrote (`options.GenerateOptions`). Every file is marked as synthetic.
 
 import datetime
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def write_slices(out: Path, info: GeneratorInfo, weights: Path, options: Generat
             seed=options.seed,
             tumor_area_mm2=options.tumor_area_mm2,
             position_mm=options.position_mm,
+            site=options.site,
         )
         slices = tqdm(
             generate_slices(generator, info, request),
@@ -97,6 +99,8 @@ def write_slices(out: Path, info: GeneratorInfo, weights: Path, options: Generat
     readme_fields["more"] = "".join(
         f" {key} {value:g}" for key, value in requested.items() if value is not None
     )
+    if options.site is not None:
+        readme_fields["more"] += f" --site {shlex.quote(options.site)}"
     (out / "README.md").write_text(README.format(version=info.version, **readme_fields))
     return sum(label for _, _, label, _, _ in rows)
 

@@ -15,6 +15,7 @@ from tasks.commands.export.standalone_generator import (
     GeneratorInfo,
     load_packed_generator,
 )
+from tasks.common.generator_slices import WITHOUT_OUTLINES, teach_a_generator
 from tasks.common.membership_table import membership_sentence
 from tasks.params.generate import Generate
 from tasks.params.release import Release
@@ -80,15 +81,21 @@ def read_trained_info(folder: Path) -> GeneratorInfo:
         verdict=metrics.verdict if metrics is not None else NOT_JUDGED,
         weights_sha256=weights_sha256,
         skull_stripped=slice_stats.get("skull_stripped"),
-        training_patients=count_training_patients(folder),
+        training_patients=count_training_patients(
+            folder, without_outlines=WITHOUT_OUTLINES in config
+        ),
         membership=membership_sentence(metrics),
     )
 
 
-def count_training_patients(folder: Path) -> int | None:
+def count_training_patients(folder: Path, *, without_outlines: bool) -> int | None:
     """Count the patients that the generator in `data/gan/FOLD` learnt from; None: not known.
 
-    It learns from labelled slices only; what was synthetic at its source is no patient's.
+    What was synthetic at its source is no patient's.
+
+    Args:
+        folder: `data/gan/FOLD`.
+        without_outlines: whether slices without outlines taught it too.
     """
     table = folder.parents[1] / "slices/slices.parquet"
     if not table.exists():
@@ -98,9 +105,10 @@ def count_training_patients(folder: Path) -> int | None:
         slices = pd.read_parquet(table)
         if column not in slices:
             raise ValueError(f"no column {column}")
-    learnt = (slices[column] == "train") & (slices["label"] >= 0)
+    slices = slices[slices[column] == "train"]
+    learnt = teach_a_generator(slices, without_outlines=without_outlines)
     if "marked_synthetic" in slices:
-        learnt &= ~slices["marked_synthetic"].astype(bool)
+        learnt &= ~slices["marked_synthetic"].to_numpy(dtype=bool)
     return int(slices.loc[learnt, "subject"].nunique())
 
 

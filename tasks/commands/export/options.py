@@ -89,6 +89,10 @@ class GenerateOptions:
             help="Up from the middle of the brain, where the generator was taught it.",
         ),
     ] = None
+    site: Annotated[
+        str | None,
+        typer.Option(metavar="SITE", help="Whose scans they resemble, where it was taught it."),
+    ] = None
     folder: GeneratorFolder = GENERATOR
 
     epilog: ClassVar[str] = help_end(

@@ -16,12 +16,13 @@ from typing import Any
 
 import torch
 
-from models.dcgan import Generator
+from models.dcgan import SITE, Generator
 from tasks.generate.sample_generator import (
     BATCH,
     GeneratedSlice,
     SamplingRequest,
     build_generator,
+    known_sites,
     sample_batch,
 )
 
@@ -79,6 +80,7 @@ class GeneratorInfo:
         seed: int,
         tumor_area_mm2: float | None = None,
         position_mm: float | None = None,
+        site: str | None = None,
     ) -> SamplingRequest:
         """Return a request for slices of this generator.
 
@@ -92,6 +94,16 @@ class GeneratorInfo:
                     f"this generator was not taught the {name} of what it draws; train one with"
                     f" train_gan.conditions: [{name}], or leave it out"
                 )
+        conditions = self.architecture.get("conditions", ())
+        if site is not None and SITE + site not in conditions:
+            sites = known_sites(conditions)
+            raise ValueError(
+                f"this generator knows the sites {', '.join(sites)}, not {site}; ask for one of"
+                " them, or leave it out"
+                if sites
+                else "this generator was not taught the site of what it draws; train one with"
+                " train_gan.conditions: [site], or leave it out"
+            )
         return SamplingRequest(
             count=count,
             seed=seed,
@@ -101,6 +113,7 @@ class GeneratorInfo:
             attempts=self.attempts,
             tumor_area_mm2=tumor_area_mm2,
             position_mm=position_mm,
+            site=site,
         )
 
     def save(self, folder: Path) -> None:
@@ -165,6 +178,10 @@ def subject_name(info: GeneratorInfo, request: SamplingRequest, index: int, labe
     fields = asdict(request)
     for name in ("count", "tumor_share", "seed"):  # they decide which slices, not how they look
         del fields[name]
+    if (
+        fields["site"] is None
+    ):  # such slices keep the names they had before sites could be asked for
+        del fields["site"]
     appearance = json.dumps([info.weights_sha256, info.threads, fields], sort_keys=True)
     key = hashlib.sha256(appearance.encode()).hexdigest()[:8]
     return f"sub-syn{key}s{request.seed}{LABEL_LETTERS[label]}{index:06d}"

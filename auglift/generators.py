@@ -47,6 +47,7 @@ class Generator:
         seed: int = 0,
         tumor_area_mm2: float | None = None,
         position_mm: float | None = None,
+        site: str | None = None,
     ) -> Slices:
         """Draw n slices. Those of a smaller n with the same seed are the first of them.
 
@@ -56,6 +57,7 @@ class Generator:
             seed: which ones.
             tumor_area_mm2: area of the tumour, where the generator was taught it.
             position_mm: up from the middle of the brain, where the generator was taught it.
+            site: whose scans they resemble, where the generator was taught it.
 
         Returns:
             `images` (n,C,H,W) float32 in [-1, 1]; `masks` (n,H,W) uint8 of 0 and 1; `labels`;
@@ -71,7 +73,7 @@ class Generator:
         try:
             request = self.info.sampling_request(
                 count=n, label=label, seed=seed, tumor_area_mm2=tumor_area_mm2,
-                position_mm=position_mm,
+                position_mm=position_mm, site=site,
             )  # fmt: skip
             drawn = list(generate_slices(self._network, self.info, request))
         except ValueError as error:

@@ -70,7 +70,8 @@ class MembershipAttack:
 def usable_slices(table: pd.DataFrame) -> Bools:
     """Return which slices (N,) an attack is made on: labelled ones, of patients.
 
-    A generator here learns from labelled slices; where nothing has a label, it saw them all.
+    Images of unlabelled slices may have taught a generator too (`train_gan.unlabelled_weight`); the
+    attack is not made on them. Where nothing has a label, it is made on all.
     """
     usable: Bools = (table["label"] >= 0).to_numpy()
     if not usable.any():

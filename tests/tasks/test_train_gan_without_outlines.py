@@ -19,11 +19,15 @@ from tasks.train_gan.trainer import new_discriminator
 from tasks.train_gan.training_data import TrainingData, to_device
 from tests.tasks.test_train_gan import OUT, hashes
 from tests.tasks.test_train_gan_resume import kill_at
-from tests.tasks.train_gan_fixtures import SIZE, write_params, write_workspace
+from tests.tasks.train_gan_fixtures import (
+    SIZE,
+    UNLABELLED,
+    hide_outlines,
+    write_params,
+    write_workspace,
+)
 
 QUICK: dict[str, Any] = {"steps": 2, "watch_every": 2}
-UNLABELLED = ("sub-00", "sub-04", "sub-08")  # of the ten training patients
-NOT_OUTLINED = ("sub-12",)  # it is known which of their slices show a tumour
 TABLE, IMAGES, MASKS = (
     Path("data/slices") / name for name in ("slices.parquet", "images.npy", "masks.npy")
 )
@@ -34,13 +38,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cohort in which three training patients have no labels and one has no outlines."""
     monkeypatch.chdir(tmp_path)
     write_workspace(tmp_path, gan=QUICK)
-    table, masks = pd.read_parquet(TABLE), np.load(MASKS)
-    unlabelled = table["subject"].isin(UNLABELLED)
-    hidden = unlabelled | table["subject"].isin(NOT_OUTLINED)
-    table.loc[unlabelled, "label"] = -1
-    table.assign(mask_known=~hidden).to_parquet(TABLE, index=False)
-    masks[hidden] = 0
-    np.save(MASKS, masks)
+    hide_outlines(tmp_path)
     return tmp_path
 
 

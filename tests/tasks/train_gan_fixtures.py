@@ -66,6 +66,22 @@ def write_workspace(
     return root
 
 
+UNLABELLED = ("sub-00", "sub-04", "sub-08")  # of the ten training patients
+NOT_OUTLINED = ("sub-12",)  # it is known which of their slices show a tumour
+
+
+def hide_outlines(root: Path) -> None:
+    """Leave three training patients of a workspace without labels and one without outlines."""
+    folder = root / "data/slices"
+    table, masks = pd.read_parquet(folder / "slices.parquet"), np.load(folder / "masks.npy")
+    unlabelled = table["subject"].isin(UNLABELLED)
+    hidden = unlabelled | table["subject"].isin(NOT_OUTLINED)
+    table.loc[unlabelled, "label"] = -1
+    table.assign(mask_known=~hidden).to_parquet(folder / "slices.parquet", index=False)
+    masks[hidden] = 0
+    np.save(folder / "masks.npy", masks)
+
+
 def write_params(
     root: Path,
     *,

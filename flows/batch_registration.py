@@ -6,6 +6,7 @@ run goes on where a killed one stopped.
 
 import os
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -18,7 +19,7 @@ from flows.dvc_graph import sort_lock
 from flows.dvc_runner import DvcRunner
 from flows.git_commit import commit_edits
 from flows.inbox_drops import BadDropError, content_sha256, content_sizes
-from flows.inbox_quarantine import move_entry
+from flows.inbox_quarantine import discard_leftovers, move_entry
 from flows.params_file import append_item, edit_params, edited_text
 from flows.preflight import batches_dvc_makes
 from flows.run_failure import StageFailed
@@ -62,6 +63,11 @@ class Registration(BaseModel):
     def dvc_file(self) -> Path:
         """The file that tracks the batch."""
         return RAW / f"{self.batch}.dvc"
+
+    @property
+    def partial(self) -> Path:
+        """The folder that holds an archive until it is the batch's folder."""
+        return RAW / f".{self.batch}.partial"
 
 
 def start_registration(token: str, drop: Path, batch: str, sha256: str) -> Registration:
@@ -121,7 +127,7 @@ def find_same_content(folder: Path, sha256: str) -> str | None:
     for batch, digest in sorted(registered.items()):
         if digest == sha256:
             return batch
-    for path in sorted(RAW.iterdir()):
+    for path in sorted(path for path in RAW.iterdir() if not path.name.startswith(".")):
         if path.is_dir() and registered.get(path.name) is None and content_sizes(path) == sizes:
             try:
                 if content_sha256(path) == sha256:
@@ -206,24 +212,54 @@ def undo(registration: Registration) -> None:
             GIT_IGNORED.write_text("".join(kept), encoding="utf-8")
 
 
-def move_in(drop: Path, folder: Path) -> None:
-    """Move a drop to its batch's folder; a zip archive becomes the only file of one.
-
-    A killed run may have moved the archive already.
-    """
+def move_in(registration: Registration) -> None:
+    """Move a drop to its batch's folder; a zip archive becomes the only file of one."""
+    drop = registration.source
     if drop.is_dir():
-        move_entry(drop, folder)
+        move_entry(drop, registration.folder)
         return
-    archive = half_moved_archive(drop, folder)
-    archive.parent.mkdir(exist_ok=True)
-    if not archive.exists():
-        move_entry(drop, archive)
-    archive.parent.rename(folder)
+    registration.partial.mkdir(exist_ok=True)
+    move_entry(drop, registration.partial / drop.name)
+    end_move_in(registration)
 
 
-def half_moved_archive(drop: Path, folder: Path) -> Path:
-    """Return where a zip archive lies while it becomes a batch's folder."""
-    return folder.with_name(f".{folder.name}.partial") / drop.name
+def end_move_in(registration: Registration) -> None:
+    """Do the last step of moving an archive, where only that is missing."""
+    partial = registration.partial
+    if not partial.is_dir():
+        return
+    discard_leftovers(partial)
+    if (partial / registration.source.name).is_file():
+        partial.rename(registration.folder)
+    elif not any(partial.iterdir()):
+        partial.rmdir()
+
+
+def move_back(registration: Registration) -> None:
+    """Move a drop back to the inbox, where a later run finds it."""
+    end_move_in(registration)
+    folder = registration.folder
+    if folder.is_dir():
+        target = free_path(registration.source)
+        name = registration.source.name
+        if name.lower().endswith(".zip") and [path.name for path in folder.iterdir()] == [name]:
+            move_entry(folder / name, target)
+            folder.rmdir()
+        else:
+            move_entry(folder, target)
+    journal_path().unlink(missing_ok=True)
+
+
+def free_path(source: Path) -> Path:
+    """Return a drop's path in the inbox, with a number where a new drop has its name meanwhile."""
+    ending = source.suffix if source.suffix.lower() == ".zip" else ""
+    word = source.name.removesuffix(ending)[:60]
+    path = source
+    for number in count(2):
+        if not path.exists():
+            break
+        path = source.with_name(f"{word}-{number}{ending}")
+    return path
 
 
 def list_batch(tree: Any, batch: str) -> None:

@@ -16,9 +16,10 @@ from flows import dvc_locks
 from flows.batch_registration import (
     Registration,
     choose_batch_name,
+    end_move_in,
     find_same_content,
-    half_moved_archive,
     journal_path,
+    move_back,
     move_in,
     read_journal,
     register,
@@ -30,7 +31,7 @@ from flows.clone_lock import exclusive_run
 from flows.dvc_runner import DvcRunner
 from flows.git_commit import check_ready
 from flows.inbox_drops import COMPLETE, BadDropError, Drop, content_sha256, find_drops
-from flows.inbox_quarantine import move_entry, quarantine, record_outcome
+from flows.inbox_quarantine import discard_leftovers, quarantine, record_outcome, remove_copied
 from flows.preflight import NEEDED_BYTES
 from flows.run_failure import ENDED, StageFailed
 from tasks import params
@@ -38,6 +39,7 @@ from tasks.ingest.privacy.private_files import make_private_folder
 from tasks.ingest.privacy.pseudonyms import Pseudonyms, load_key
 from tasks.params.ingest import Ingest
 from tasks.stage.errors import InputError
+from tasks.stage.stage_io import discard
 
 OutcomeKind = Literal["batch", "duplicate", "quarantined", "waits", "failed"]
 
@@ -58,7 +60,7 @@ class Outcome:
             "duplicate": "is a duplicate:",
             "quarantined": "was quarantined:",
             "waits": "waits:",
-            "failed": "could not be taken and stays in the inbox:",
+            "failed": "could not be taken, and the next run tries again:",
         }
         return f"drop {self.token} {words[self.kind]} {self.detail}"
 
@@ -119,14 +121,27 @@ def resume(runner: DvcRunner, say: Callable[[str], None]) -> Outcome | None:
         return None
     say(f"going on with drop {registration.token}, which a run left on its way")
     source, folder = registration.source, registration.folder
-    if folder.is_dir():
-        # Moved from another disk, the drop may still be in the inbox as well.
-        if source.exists() and content_sha256(source) == content_sha256(folder):
-            shutil.rmtree(source) if source.is_dir() else source.unlink()
-    elif registration.fault or not (source.exists() or half_moved_archive(source, folder).exists()):
-        journal_path().unlink()  # in the quarantine already, or taken away by hand
+    for place in (source.parent, folder.parent):
+        discard_leftovers(place)
+    end_move_in(registration)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        # Not moved yet, moved back or into the quarantine already, or taken away by hand. What is
+        # in the inbox is examined anew: it may have changed since.
+        discard(folder)
+        journal_path().unlink()
         return None
+    # Moved from another disk, the drop may still be in the inbox as well.
+    if source.exists() and holds_same(source, folder):
+        remove_copied(source)
     return finish(registration, runner, say)
+
+
+def holds_same(one: Path, other: Path) -> bool:
+    """Check whether two folders or archives hold the same files; False where one is unreadable."""
+    try:
+        return content_sha256(one) == content_sha256(other)
+    except (BadDropError, OSError):
+        return False
 
 
 def finish(
@@ -142,7 +157,8 @@ def finish(
         registration: What is written in the journal.
         runner: Runs ingest.
         say: Receives the lines of ingest.
-        changed_since: The drop as it was examined; where it changed since, it stays in the inbox.
+        changed_since: The drop as it was examined; None after a kill. Where it changed since it
+            was hashed, it goes back to the inbox.
 
     Raises:
         StageFailed: the run was ended; the next one goes on.
@@ -153,9 +169,11 @@ def finish(
         if registration.fault:
             raise BadDropError(registration.fault)
         if not folder.is_dir():
-            move_in(source, folder)
+            move_in(registration)
         (folder / COMPLETE).unlink(missing_ok=True)
-        if changed_since is not None and not is_unchanged(changed_since, folder, registration):
+        if not registration.dvc_file.exists() and not is_unchanged(
+            changed_since, folder, registration
+        ):
             move_back(registration)
             return Outcome(token, "waits", "it changed while it was taken")
         register(registration, runner, say)
@@ -175,11 +193,13 @@ def finish(
     return Outcome(token, "batch", batch)
 
 
-def is_unchanged(drop: Drop, folder: Path, registration: Registration) -> bool:
+def is_unchanged(drop: Drop | None, folder: Path, registration: Registration) -> bool:
     """Check that a batch's files are those that were hashed while they lay in the inbox.
 
     A move within a file system changes no file's times; after any other move they are read again.
     """
+    if drop is None:
+        return content_sha256(folder) == registration.sha256
     before = {(file.path, file.bytes, file.changed) for file in drop.files if file.path != COMPLETE}
     after = {
         (str(path.relative_to(folder)), status.st_size, status.st_ctime)
@@ -187,21 +207,6 @@ def is_unchanged(drop: Drop, folder: Path, registration: Registration) -> bool:
         if path.is_file() and (status := path.lstat())
     }
     return before == after or content_sha256(folder) == registration.sha256
-
-
-def move_back(registration: Registration) -> None:
-    """Move a drop back to the inbox, where a later run finds it."""
-    source = registration.source
-    if registration.folder.is_dir() and not source.exists():
-        if (
-            source.suffix.lower() == ".zip"
-            and (archive := registration.folder / source.name).is_file()
-        ):
-            move_entry(archive, source)
-            registration.folder.rmdir()
-        else:
-            move_entry(registration.folder, source)
-    journal_path().unlink(missing_ok=True)
 
 
 def put_aside(
@@ -267,6 +272,7 @@ def take_all(
             dvc_locks.wait_until_unused(Path(), say, runner.ended)
             if (resumed := resume(runner, say)) is not None:
                 enter(resumed)
+            discard_leftovers(inbox)
             complete, waiting = list_complete(inbox, quiet_seconds)
             for drop in complete:
                 enter((take or take_drop)(drop, tokens.token(drop.name), runner, say))

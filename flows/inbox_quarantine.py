@@ -7,6 +7,7 @@ the drop's name, which may name a patient, in every log; `.private/intake.csv` h
 import csv
 import errno
 import shutil
+import time
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -17,6 +18,10 @@ from tasks.stage.stage_io import discard
 QUARANTINE = Path("data/quarantine")
 HISTORY = "intake.csv"
 HISTORY_COLUMNS = ("time", "token", "drop", "outcome", "batch", "reason")
+# Names during a move between disks, passed over as drops: the copy until it is whole, and what was
+# copied until it is removed.
+PARTIAL = ".auglift.partial"
+MOVED = ".auglift.moved"
 
 
 def quarantine(path: Path, token: str, reason: str) -> Path:
@@ -26,7 +31,7 @@ def quarantine(path: Path, token: str, reason: str) -> Path:
     """
     for number in count(1):
         folder = QUARANTINE / (token if number == 1 else f"{token}-{number}")
-        if not folder.exists() or not any(folder.iterdir()):
+        if not folder.exists() or all(path.name == PARTIAL for path in folder.iterdir()):
             break
     folder.mkdir(parents=True, exist_ok=True)
     reason_file = folder.with_name(f"{folder.name}.txt")
@@ -38,14 +43,18 @@ def quarantine(path: Path, token: str, reason: str) -> Path:
 
 
 def move_entry(source: Path, target: Path) -> None:
-    """Move a file or a folder; it appears at its target whole, from another disk as well."""
+    """Move a file or a folder; it appears at its target whole, from another disk as well.
+
+    A kill leaves it whole at its source, at its target, or at both. `discard_leftovers` removes the
+    rest.
+    """
     try:
         source.rename(target)
         return
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-    partial = target.parent / ".moved.partial"  # one run at a time moves; a killed one left it
+    partial = target.with_name(PARTIAL)
     discard(partial)
     try:
         if source.is_dir() and not source.is_symlink():
@@ -55,7 +64,26 @@ def move_entry(source: Path, target: Path) -> None:
         partial.rename(target)
     finally:
         discard(partial)
-    discard(source)
+    try:
+        remove_copied(source)
+    except OSError:
+        discard(target)
+        raise
+
+
+def remove_copied(source: Path) -> None:
+    """Remove a drop of which there is a copy; no part of it is ever taken for a drop."""
+    source.rename(source.with_name(f".{time.time_ns()}{MOVED}"))
+    discard_leftovers(source.parent)
+
+
+def discard_leftovers(folder: Path) -> None:
+    """Remove what moves between disks left in a folder; what cannot be removed stays."""
+    for path in (folder / PARTIAL, *folder.glob(f".*{MOVED}")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def record_outcome(token: str, name: str, outcome: str, batch: str = "", reason: str = "") -> None:

@@ -18,7 +18,7 @@ from flows.dvc_command import run_dvc
 from flows.dvc_graph import sort_lock
 from flows.dvc_runner import DvcRunner
 from flows.git_commit import commit_edits
-from flows.inbox_drops import BadDropError, content_sha256, content_sizes
+from flows.inbox_drops import COMPLETE, BadDropError, Drop, content_sha256, content_sizes
 from flows.inbox_quarantine import discard_leftovers, move_entry
 from flows.params_file import append_item, edit_params, edited_text
 from flows.preflight import batches_dvc_makes
@@ -233,6 +233,22 @@ def end_move_in(registration: Registration) -> None:
         partial.rename(registration.folder)
     elif not any(partial.iterdir()):
         partial.rmdir()
+
+
+def is_unchanged(drop: Drop | None, folder: Path, registration: Registration) -> bool:
+    """Check that a batch's files are those that were hashed while they lay in the inbox.
+
+    A move within a file system changes no file's times; after any other move they are read again.
+    """
+    if drop is None:
+        return content_sha256(folder) == registration.sha256
+    before = {(file.path, file.bytes, file.changed) for file in drop.files if file.path != COMPLETE}
+    after = {
+        (str(path.relative_to(folder)), status.st_size, status.st_ctime)
+        for path in folder.rglob("*")
+        if path.is_file() and (status := path.lstat())
+    }
+    return before == after or content_sha256(folder) == registration.sha256
 
 
 def move_back(registration: Registration) -> None:

@@ -10,6 +10,7 @@ has its own clock.
 import fcntl
 import hashlib
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -110,6 +111,8 @@ def examine_drop(path: Path, now: float, quiet_seconds: float) -> Drop | None:
         return None
     except PermissionError:
         return Drop(path.name, path, (), fault="a folder in it may not be read")
+    except OSError as error:
+        return Drop(path.name, path, (), waits_for=f"it cannot be read now ({os_error(error)})")
     files = tuple(
         DropFile(os.path.relpath(entry, path) if entry != str(path) else "", s.st_size, s.st_ctime)
         for entry, s in found
@@ -134,6 +137,15 @@ def examine_drop(path: Path, now: float, quiet_seconds: float) -> Drop | None:
         waits_for = "a program still writes a file in it"
     fault = "" if waits_for else find_fault(path, found)
     return Drop(path.name, path, files, waits_for, fault)
+
+
+def os_error(error: OSError) -> str:
+    """Say what the system reported, without the path, which may name a patient."""
+    if error.strerror:
+        return error.strerror
+    # Copying a folder collects errors of many files in one message.
+    numbers = re.findall(r"\[Errno (\d+)\]", str(error))
+    return os.strerror(int(numbers[0])) if numbers else type(error).__name__
 
 
 def list_entries(path: Path, top: os.stat_result) -> Iterator[tuple[str, os.stat_result]]:
@@ -233,6 +245,14 @@ def content_sha256(folder: Path) -> str:
             raise BadDropError("a file in it may not be read; make it readable") from None
         digests.append(digest.hexdigest())
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+
+
+def holds_same(one: Path, other: Path) -> bool:
+    """Check whether two folders or archives hold the same files; False where one is unreadable."""
+    try:
+        return content_sha256(one) == content_sha256(other)
+    except (BadDropError, OSError):
+        return False
 
 
 def content_sizes(folder: Path) -> list[int]:

@@ -18,6 +18,7 @@ from flows.batch_registration import (
     choose_batch_name,
     end_move_in,
     find_same_content,
+    is_unchanged,
     journal_path,
     move_back,
     move_in,
@@ -30,7 +31,15 @@ from flows.batch_registration import (
 from flows.clone_lock import exclusive_run
 from flows.dvc_runner import DvcRunner
 from flows.git_commit import check_ready
-from flows.inbox_drops import COMPLETE, BadDropError, Drop, content_sha256, find_drops
+from flows.inbox_drops import (
+    COMPLETE,
+    BadDropError,
+    Drop,
+    content_sha256,
+    find_drops,
+    holds_same,
+    os_error,
+)
 from flows.inbox_quarantine import discard_leftovers, quarantine, record_outcome, remove_copied
 from flows.preflight import NEEDED_BYTES
 from flows.run_failure import ENDED, StageFailed
@@ -87,8 +96,23 @@ class DropTokens:
 def take_drop(drop: Drop, token: str, runner: DvcRunner, say: Callable[[str], None]) -> Outcome:
     """Make one complete drop a batch, or move it into the quarantine.
 
+    An error of the disk, or of rights, is an outcome: it holds up no other drop.
+
     Raises:
         StageFailed: the run was ended.
+    """
+    try:
+        return take_readable(drop, token, runner, say)
+    except OSError as error:
+        return Outcome(token, "failed", os_error(error))
+
+
+def take_readable(drop: Drop, token: str, runner: DvcRunner, say: Callable[[str], None]) -> Outcome:
+    """Make one complete drop a batch, or move it into the quarantine.
+
+    Raises:
+        StageFailed: the run was ended.
+        OSError: the drop cannot be read or moved.
     """
     if drop.fault:
         return put_aside(drop.path, token, "quarantined", drop.fault)
@@ -120,6 +144,21 @@ def resume(runner: DvcRunner, say: Callable[[str], None]) -> Outcome | None:
     if registration is None:
         return None
     say(f"going on with drop {registration.token}, which a run left on its way")
+    try:
+        return go_on(registration, runner, say)
+    except OSError as error:
+        return Outcome(registration.token, "failed", os_error(error))
+
+
+def go_on(
+    registration: Registration, runner: DvcRunner, say: Callable[[str], None]
+) -> Outcome | None:
+    """Finish the drop of the journal; None where it is in the inbox, or no longer anywhere.
+
+    Raises:
+        StageFailed: the run was ended.
+        OSError: the drop cannot be read or moved.
+    """
     source, folder = registration.source, registration.folder
     for place in (source.parent, folder.parent):
         discard_leftovers(place)
@@ -134,14 +173,6 @@ def resume(runner: DvcRunner, say: Callable[[str], None]) -> Outcome | None:
     if source.exists() and holds_same(source, folder):
         remove_copied(source)
     return finish(registration, runner, say)
-
-
-def holds_same(one: Path, other: Path) -> bool:
-    """Check whether two folders or archives hold the same files; False where one is unreadable."""
-    try:
-        return content_sha256(one) == content_sha256(other)
-    except (BadDropError, OSError):
-        return False
 
 
 def finish(
@@ -188,25 +219,10 @@ def finish(
             raise
         undo(registration)
         move_back(registration)
-        return Outcome(token, "failed", " ".join(str(error).split()))
+        reason = os_error(error) if isinstance(error, OSError) else " ".join(str(error).split())
+        return Outcome(token, "failed", reason)
     record_outcome(token, source.name, "batch", batch)
     return Outcome(token, "batch", batch)
-
-
-def is_unchanged(drop: Drop | None, folder: Path, registration: Registration) -> bool:
-    """Check that a batch's files are those that were hashed while they lay in the inbox.
-
-    A move within a file system changes no file's times; after any other move they are read again.
-    """
-    if drop is None:
-        return content_sha256(folder) == registration.sha256
-    before = {(file.path, file.bytes, file.changed) for file in drop.files if file.path != COMPLETE}
-    after = {
-        (str(path.relative_to(folder)), status.st_size, status.st_ctime)
-        for path in folder.rglob("*")
-        if path.is_file() and (status := path.lstat())
-    }
-    return before == after or content_sha256(folder) == registration.sha256
 
 
 def put_aside(
@@ -275,7 +291,11 @@ def take_all(
             discard_leftovers(inbox)
             complete, waiting = list_complete(inbox, quiet_seconds)
             for drop in complete:
-                enter((take or take_drop)(drop, tokens.token(drop.name), runner, say))
+                token = tokens.token(drop.name)
+                if journal_path().exists():  # it holds one drop
+                    enter(Outcome(token, "waits", "an earlier drop is still on its way"))
+                else:
+                    enter((take or take_drop)(drop, token, runner, say))
     finally:
         runner.end()
     for drop in waiting:

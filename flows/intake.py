@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+import httpx
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -17,7 +18,7 @@ from prefect.states import Completed, Failed
 
 from flows.dvc_runner import DvcRunner
 from flows.entry_point import DONE, OTHER, REJECTED, end_on_sigterm, print_error
-from flows.inbox_drops import Drop
+from flows.inbox_drops import Drop, os_error
 from flows.inbox_intake import (
     DropTokens,
     Outcome,
@@ -73,7 +74,7 @@ def intake(
     except StageFailed as error:
         return Failed(message=str(error))
     except OSError as error:
-        return Failed(message=f"{error.strerror or error}; the next run goes on from here")
+        return Failed(message=f"{os_error(error)}; the next run goes on from here")
     message = " ".join([f"{summarise(outcomes)}.", started]).strip()
     return final_state(message, {outcome.kind for outcome in outcomes}, state)
 
@@ -200,7 +201,16 @@ def run_intake(
     end_on_sigterm()
     try:
         while True:
-            code = run_pass(Path(inbox), quiet, cast(Start, start), workers)
+            try:
+                code = run_pass(Path(inbox), quiet, cast(Start, start), workers)
+            except OSError as error:
+                code = print_error(f"{os_error(error)}; the next look goes on from here", OTHER)
+            except httpx.HTTPError as error:
+                code = print_error(
+                    f"the Prefect server did not answer ({type(error).__name__}); the next look"
+                    " goes on from here",
+                    OTHER,
+                )
             if every is None:
                 return code
             time.sleep(every)

@@ -1,12 +1,14 @@
 """What a kill, another disk or a bad drop leaves of a drop on its way; no stage and no DVC runs."""
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
+import httpx
 import pytest
 
-from flows import batch_registration, inbox_intake, inbox_quarantine
+from flows import batch_registration, inbox_drops, inbox_intake, inbox_quarantine, intake
 from flows.batch_registration import RAW, Registration
 from flows.dvc_runner import DvcRunner
 from flows.inbox_drops import find_drops
@@ -191,3 +193,64 @@ def test_a_killed_copy_into_the_quarantine_is_made_again_at_its_place(
         "token/ward7",
         "token/ward7/1.dcm",
     ]
+
+
+@pytest.mark.parametrize("step", ["content_sha256", "quarantine", "move_in", "move_back"])
+def test_an_error_of_the_disk_is_an_outcome_without_the_drops_name(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    path = put(inbox, "Mueller_Anna")
+    if step == "quarantine":
+        (path / "link").symlink_to("/")
+
+    def fail(*_: object, **__: object) -> None:
+        raise shutil.Error([(str(path), "there", f"[Errno {errno.EIO}] {path}")])
+
+    monkeypatch.setattr(inbox_intake, step, fail)
+    if step == "move_back":
+        monkeypatch.setattr(inbox_intake, "move_in", fail)
+    monkeypatch.setattr(inbox_intake, "undo", lambda _: None)
+    outcome = take(inbox, "Mueller_Anna")
+    assert (outcome.kind, outcome.detail) == ("failed", os.strerror(errno.EIO))
+    assert files(path)
+    if step == "move_back":  # the journal keeps the drop, and the next run lets it go
+        assert inbox_intake.is_work_left()
+        assert resume_after_kill() is None
+    assert not inbox_intake.is_work_left()
+
+
+def test_a_drop_that_cannot_be_listed_waits_and_holds_up_no_other(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(inbox, "a")
+    put(inbox, "b")
+    real = inbox_drops.list_entries
+
+    def list_entries(path: Path, top: os.stat_result) -> object:
+        if path.name == "a":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(path, top)
+
+    monkeypatch.setattr(inbox_drops, "list_entries", list_entries)
+    first, second = find_drops(inbox, 0)
+    assert first.waits_for == f"it cannot be read now ({os.strerror(errno.EIO)})"
+    assert not second.waits_for
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error", "Mueller"), httpx.ConnectError("refused")]
+)
+def test_a_watch_goes_on_after_an_error_of_the_disk_or_the_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    looks = [error, error, KeyboardInterrupt()]
+
+    def run_pass(*_: object) -> int:
+        raise looks.pop(0)
+
+    monkeypatch.setattr(intake, "run_pass", run_pass)
+    monkeypatch.setattr(intake, "end_on_sigterm", lambda: None)
+    assert intake.run_intake("data/inbox", 60, "no", 0, every=0) == 1
+    printed = capsys.readouterr().err
+    assert printed.count("the next look goes on from here") == 2
+    assert "Mueller" not in printed

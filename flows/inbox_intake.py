@@ -5,6 +5,7 @@ The steps of one drop: its files are hashed, it is written into the journal, mov
 can be repeated after a kill. A drop that turns out to be bad is taken back whole.
 """
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable
@@ -316,12 +317,26 @@ def batches_to_start() -> list[str]:
 
 def note_batch(batch: str) -> None:
     """Note that the pipeline has to be started for a batch, and only then that its drop is done."""
-    path = start_file()
-    batches = batches_to_start()
-    partial = path.with_name(".intake-start.json.partial")
-    partial.write_text(json.dumps(batches if batch in batches else [*batches, batch]))
-    partial.replace(path)
+    change_batches_to_start(lambda batches: [*batches, *({batch} - set(batches))])
     journal_path().unlink(missing_ok=True)
+
+
+def note_started(started: list[str]) -> None:
+    """Note that the pipeline was started for some batches; others may have come meanwhile."""
+    change_batches_to_start(lambda batches: [b for b in batches if b not in started])
+
+
+def change_batches_to_start(change: Callable[[list[str]], list[str]]) -> None:
+    """Change the list of batches to start; two intakes of this clone do so one after the other."""
+    path = start_file()
+    with path.with_name("intake-start.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if batches := change(batches_to_start()):
+            partial = path.with_name(".intake-start.json.partial")
+            partial.write_text(json.dumps(batches))
+            partial.replace(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def is_work_left() -> bool:

@@ -18,6 +18,7 @@ from prefect.states import Completed, Failed
 
 from flows.dvc_runner import DvcRunner
 from flows.entry_point import DONE, OTHER, REJECTED, end_on_sigterm, print_error
+from flows.git_commit import git
 from flows.inbox_drops import Drop, os_error
 from flows.inbox_intake import (
     DropTokens,
@@ -27,7 +28,7 @@ from flows.inbox_intake import (
     check_clone_for_intake,
     is_work_left,
     list_complete,
-    start_file,
+    note_started,
     take_all,
     take_drop,
 )
@@ -115,7 +116,8 @@ def start_pipeline(
 ) -> tuple[str, State[Any] | None]:
     """Start the pipeline where batches wait for it.
 
-    A run that was killed before it could start the pipeline leaves that to the next one.
+    A run that was killed before it could start the pipeline, or whose pipeline failed in this
+    process, leaves that to the next one.
 
     Returns:
         What was done, in words, and the pipeline's state where it ran in this process.
@@ -135,12 +137,16 @@ def start_pipeline(
         say(f"starting the pipeline for {', '.join(batches)}")
         state = pipeline(workers, return_state=True)
         message = f"Pipeline: {state.message or state.name}"
-    start_file().unlink()
+    # A gate's rejection is a result; any other failure is not, and the next intake tries again.
+    if state is None or state.is_completed() or state.name == "Rejected":
+        note_started(batches)
     return message, state
 
 
 def run_deployed_pipeline(batches: list[str]) -> str:
-    """Start a run of the pipeline's deployment, once for the same batches; return its name.
+    """Start a run of the pipeline's deployment; return its name.
+
+    The same batches at the same commit start it once, also after a kill in between.
 
     Raises:
         InputError: there is no such deployment.
@@ -149,9 +155,8 @@ def run_deployed_pipeline(batches: list[str]) -> str:
     from prefect.exceptions import ObjectNotFound
 
     try:
-        run = run_deployment(
-            PIPELINE, timeout=0, as_subflow=False, idempotency_key=f"intake {' '.join(batches)}"
-        )
+        key = f"intake {git('rev-parse', 'HEAD').strip()} {' '.join(batches)}"
+        run = run_deployment(PIPELINE, timeout=0, as_subflow=False, idempotency_key=key)
     except ObjectNotFound:
         raise InputError(
             f"the Prefect server has no deployment {PIPELINE}; make it (`prefect deploy --all` in"

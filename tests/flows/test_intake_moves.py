@@ -4,9 +4,12 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import httpx
+import prefect.states
 import pytest
+from prefect.client.schemas.objects import State
 
 from flows import batch_registration, inbox_drops, inbox_intake, inbox_quarantine, intake
 from flows.batch_registration import RAW, Registration
@@ -254,3 +257,44 @@ def test_a_watch_goes_on_after_an_error_of_the_disk_or_the_server(
     printed = capsys.readouterr().err
     assert printed.count("the next look goes on from here") == 2
     assert "Mueller" not in printed
+
+
+@pytest.mark.usefixtures("inbox")
+@pytest.mark.parametrize(
+    ("state", "left"),
+    [
+        (prefect.states.Completed(), ["b"]),
+        (prefect.states.Failed(name="Rejected"), ["b"]),
+        (prefect.states.Failed(), ["a", "b"]),
+        (prefect.states.Failed(name="WrongInput"), ["a", "b"]),
+    ],
+)
+def test_a_batch_that_comes_during_the_pipeline_or_whose_pipeline_failed_is_still_to_start(
+    monkeypatch: pytest.MonkeyPatch, state: State[Any], left: list[str]
+) -> None:
+    inbox_intake.note_batch("a")
+
+    def pipeline(*_: object, **__: object) -> State[Any]:
+        inbox_intake.note_batch("b")  # by another intake
+        return state
+
+    monkeypatch.setattr("flows.pipeline.pipeline", pipeline)
+    assert intake.start_pipeline("here", 1, lambda _: None)[1] is state
+    assert inbox_intake.batches_to_start() == left
+
+
+@pytest.mark.usefixtures("inbox")
+def test_the_same_batches_at_another_commit_start_another_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = []
+    monkeypatch.setattr(
+        "prefect.deployments.run_deployment",
+        lambda *_, idempotency_key, **__: keys.append(idempotency_key),
+    )
+    for commit in ("1" * 40, "2" * 40):
+        monkeypatch.setattr(intake, "git", lambda *_, commit=commit: f"{commit}\n")
+        inbox_intake.note_batch("a")
+        intake.start_pipeline("deployment", 0, lambda _: None)
+        assert not inbox_intake.is_work_left()
+    assert len(set(keys)) == 2

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+from flows.secret_values import hide_secrets
 from tasks.stage.errors import InputError
 from tasks.stage.processes import PARENT
 
@@ -12,7 +13,7 @@ def run_dvc(*words: str) -> str:
     """Run a command of DVC and return what it printed.
 
     Raises:
-        InputError: with the last line that it printed, when it fails.
+        InputError: with the last line that it printed, without secrets, when it fails.
     """
     done = subprocess.run(
         [sys.executable, "-m", "flows.dvc_process", "--wait-for-lock", *words],
@@ -25,5 +26,6 @@ def run_dvc(*words: str) -> str:
     )
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        raise InputError(f"dvc {words[0]} failed: {lines[-1] if lines else 'it said nothing'}")
+        said = hide_secrets(lines[-1] if lines else "it said nothing")
+        raise InputError(f"dvc {words[0]} failed: {said}")
     return done.stdout

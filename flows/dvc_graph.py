@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows import dvc_params
 from flows.dvc_locks import drop_dead_entries, lock_holder, parse_busy_message, wait_for_others
+from flows.secret_values import hide_secrets
 from flows.waiting import wait_until
 from tasks.params import SECTIONS, did_you_mean
 from tasks.stage.errors import InputError
@@ -70,6 +71,11 @@ class Plan:
     def changed(self) -> tuple[Stage, ...]:
         """The stages to run: those that changed and all that depend on them."""
         return tuple(stage for stage in self.stages if stage.changed)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of all its stages."""
+        return tuple(stage.address for stage in self.stages)
 
     @property
     def unchanged(self) -> tuple[Stage, ...]:
@@ -170,7 +176,7 @@ def exchange_run_cache(direction: Literal["push", "pull"]) -> None:
             repo.stage_cache.transfer(*ends, force=False)
     except (DvcException, OSError) as error:
         raise InputError(
-            f"the DVC remote does not answer: {' '.join(str(error).split())}"
+            f"the DVC remote does not answer: {hide_secrets(' '.join(str(error).split()))}"
         ) from None
 
 

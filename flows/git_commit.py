@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from flows.secret_values import hide_secrets
 from tasks.stage.errors import InputError
 
 FALLBACK_AUTHOR = {"NAME": "auglift", "EMAIL": "auglift@localhost"}
@@ -103,7 +104,7 @@ def git(*words: str, text: str = "", env: dict[str, str] | None = None) -> str:
     """Run git and return what it printed.
 
     Raises:
-        InputError: with git's first line, when it fails.
+        InputError: with git's first line, without secrets, when it fails.
     """
     done = subprocess.run(
         ["git", *words],
@@ -114,5 +115,5 @@ def git(*words: str, text: str = "", env: dict[str, str] | None = None) -> str:
     )
     if done.returncode:
         line = next(iter(done.stderr.decode(errors="replace").strip().splitlines()), "no message")
-        raise InputError(f"git {words[0]} failed: {line}")
+        raise InputError(f"git {words[0]} failed: {hide_secrets(line)}")
     return done.stdout.decode("utf-8", "surrogateescape")

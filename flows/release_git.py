@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from flows.secret_values import hide_secrets
 from tasks.stage.errors import InputError
 
 ARTIFACT: Final = "release"
@@ -50,7 +51,7 @@ def git_output(*words: str, repo: Path | None = None) -> str:
     done = git(*words, repo=repo)
     if done.returncode:
         line = next(iter(done.stderr.strip().splitlines()), "no message")
-        raise InputError(f"git {words[0]} failed: {line}")
+        raise InputError(f"git {words[0]} failed: {hide_secrets(line)}")
     return done.stdout.strip()
 
 

@@ -1,8 +1,13 @@
 """Secrets of the environment are hidden in what is printed, and refused in params."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
+from flows.git_commit import git
 from flows.overrides import overridden
+from flows.release_git import git_output
 from flows.secret_values import check_params_hold_no_secret, hide_secrets
 from tasks.stage.errors import InputError
 from tests.imports import ROOT
@@ -57,3 +62,16 @@ def test_a_secret_in_params_is_refused_without_printing_it(monkeypatch: pytest.M
         check_params_hold_no_secret()
     assert "release.license holds the secret of the variable PACS_PASSWORD" in str(failure.value)
     assert PLANTED not in str(failure.value)
+
+
+def test_what_git_says_of_an_address_hides_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["git", "init", "-q"], check=True)
+    address = f"https://me:{PLANTED}@localhost:1/x"
+    for ask in (git, git_output):
+        with pytest.raises(InputError) as failure:
+            ask("rev-parse", address)
+        assert PLANTED not in str(failure.value)
+        assert "git rev-parse failed" in str(failure.value)

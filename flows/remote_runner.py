@@ -17,7 +17,7 @@ from uuid import UUID
 
 import httpx
 from prefect import get_client
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed
 
@@ -32,8 +32,15 @@ from tasks.stage.errors import WRONG_INPUT, InputError
 
 POLL_S = 2.0
 REPEAT_AFTER_S = 300.0
+START_LIMIT_S = 1800.0  # from when a worker takes a run: its machine may pull an image first
 LOST_AFTER_S = 300.0  # a busy server may be late with the signs of life, sent every 15 s
 SERVER_AT_FAULT = 500  # and above: HTTP codes of a server that is busy or broken
+# How long a worker may be silent in a state; in others it has not taken the run, or is done.
+SILENCE_LIMITS_S = {
+    StateType.PENDING: START_LIMIT_S,
+    StateType.RUNNING: LOST_AFTER_S,
+    StateType.CANCELLING: LOST_AFTER_S,
+}
 MAX_LOST = 3  # workers that a stage may lose in one run
 T = TypeVar("T")
 CODES = {"WrongInput": WRONG_INPUT, "TimedOut": TIMED_OUT, "Ended": ENDED}
@@ -95,7 +102,7 @@ class RemoteRunner(DvcRunner):
         while lost < MAX_LOST:
             number += 1
             run = self._submit(request, number)
-            if run.state is not None and run.state.is_final() and not run.state.is_completed():
+            if run.state is not None and has_ended_badly(run.state):
                 continue  # an attempt of an earlier run
             run = self._wait(run, say)
             assert run.state is not None
@@ -163,6 +170,11 @@ class RemoteRunner(DvcRunner):
         raise StageFailed(f"{run.name}: ended with the run", ENDED)
 
 
+def has_ended_badly(state: State[Any]) -> bool:
+    """Check whether a run ended, or is being ended, without a result."""
+    return state.type == StateType.CANCELLING or (state.is_final() and not state.is_completed())
+
+
 def look_at_run(client: Any, run_id: UUID) -> tuple[FlowRun, str]:
     """Return a worker's run, taken for crashed where its worker is dead, and where it is, in words.
 
@@ -171,7 +183,8 @@ def look_at_run(client: Any, run_id: UUID) -> tuple[FlowRun, str]:
         run_id: The run.
     """
     run: FlowRun = client.read_flow_run(run_id)
-    if run.state is None or run.state.type != StateType.RUNNING:
+    limit = SILENCE_LIMITS_S.get(run.state.type) if run.state is not None else None
+    if run.state is None or limit is None:
         return run, f"waiting for a worker of the pool {run.work_pool_name}"
     body = {"variables": {"name": {"any_": [f"{SIGN_OF_LIFE}{run.id}"]}}}
     answer = client.request("POST", "/variables/filter", json=body)
@@ -179,7 +192,7 @@ def look_at_run(client: Any, run_id: UUID) -> tuple[FlowRun, str]:
     signs = answer.json()
     since = run.state.timestamp or now
     last = datetime.fromisoformat(signs[0]["updated"]) if signs else since
-    if (now - last).total_seconds() > LOST_AFTER_S:
-        reason = f"no sign of life for {LOST_AFTER_S:.0f} s"
+    if (now - max(last, since)).total_seconds() > limit:
+        reason = f"no sign of life for {limit:.0f} s"
         client.set_flow_run_state(run.id, Crashed(message=reason), force=True)
     return run, f"runs on {signs[0]['value']}" if signs else "taken by a worker"

@@ -6,6 +6,7 @@ their entry of the run cache. The coordinator fetches the run cache and lets DVC
 from it: DVC itself checks that the outputs belong to the inputs.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,9 @@ def can_travel(stage: Stage, outputs: dict[str, tuple[str, ...]]) -> bool:
     """
     made = [path for need in stage.needs for path in outputs[need]]
     changed = changed_files()
+    tracked = [need for need in stage.needs if need.endswith(".dvc")]  # files of `dvc add`
+    if any(file in changed or not git("ls-files", "--", file) for file in tracked):
+        return False
     for path in stage.reads:
         if any(covers(path, out) or covers(out, path) for out in made):
             continue
@@ -167,14 +171,25 @@ def check_out(commit: str) -> None:
 def remove_leftovers(request: StageRequest) -> None:
     """Remove what earlier stages left in the folders that the stage reads whole.
 
-    DVC hashes such a folder with all that lies in it. Nothing is lost: outputs are in the cache.
+    DVC hashes such a folder with all that lies in it. Nothing is lost: outputs are in the cache,
+    and what git tracks stays.
     """
     for folder in map(Path, request.inputs):
-        if not folder.is_dir() or any(covers(out, str(folder)) for out in request.keep):
+        if folder.is_dir() and not any(covers(out, str(folder)) for out in request.keep):
+            tracked = git("ls-files", "-z", "--", str(folder)).split("\0")
+            remove_others(folder, request.keep, tracked)
+
+
+def remove_others(folder: Path, outputs: Collection[str], tracked: Collection[str]) -> None:
+    """Remove what lies in a folder, except outputs and the files that git tracks."""
+    for path in folder.iterdir():
+        name = str(path)
+        if any(covers(name, out) or covers(out, name) for out in outputs) or name in tracked:
             continue
-        for path in folder.iterdir():
-            if not any(covers(str(path), out) or covers(out, str(path)) for out in request.keep):
-                discard(path)
+        if any(covers(name, file) for file in tracked):
+            remove_others(path, outputs, tracked)
+        else:
+            discard(path)
 
 
 def push_result(address: str) -> None:

@@ -6,14 +6,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
+from unittest.mock import Mock
+from uuid import uuid4
 
 import pytest
+from prefect.client.schemas.objects import FlowRun, State, StateType
 
 from flows.dvc_command import run_dvc
 from flows.dvc_graph import Stage, TaskOptions, exchange_run_cache, read_plan
 from flows.dvc_runner import DvcRunner, ReproOptions, StageOutcome
 from flows.prefect_server import find_free_port
+from flows.remote_runner import look_at_run
 from flows.stage_exchange import (
     StageRequest,
     can_travel,
@@ -238,14 +244,18 @@ def test_a_worker_removes_what_would_change_the_hash_of_a_folder_and_nothing_els
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for path in ("data/volumes/a/1", "data/volumes/old/1", "data/slices/1", "data/raw/b/1"):
+    dag_with_quick_stages.git(tmp_path, "init", "-q")
+    own = "data/volumes/own/in_git/1"
+    left_over = ("data/volumes/old/1", "data/volumes/own/old/1")
+    for path in ("data/volumes/a/1", own, *left_over, "data/slices/1", "data/raw/b/1"):
         Path(path).parent.mkdir(parents=True)
         Path(path).touch()
+    dag_with_quick_stages.git(tmp_path, "add", "-f", own)
     remove_leftovers(
         request(inputs=("data/volumes", "data/slices"), keep=("data/volumes/a", "data/slices"))
     )
     left = sorted(str(path) for path in Path("data").rglob("1"))
-    assert left == ["data/raw/b/1", "data/slices/1", "data/volumes/a/1"]
+    assert left == ["data/raw/b/1", "data/slices/1", "data/volumes/a/1", own]
 
 
 def test_a_stage_travels_only_with_inputs_that_git_or_a_stage_provides(
@@ -266,5 +276,29 @@ def test_a_stage_travels_only_with_inputs_that_git_or_a_stage_provides(
 
     assert travels("code", "code/a.py", "data/volumes", "data/volumes/x", "data/approval.json")
     assert not travels("data/raw/x")
+    needs = Stage("s", frozenset({"code/a.dvc"}), True, TaskOptions())
+    assert not can_travel(needs, {"code/a.dvc": ("code/a",)})
     Path("data/approval.json").write_text("approved, not yet committed")
     assert not travels("data/approval.json")
+
+
+@pytest.mark.parametrize(
+    ("kind", "silent_s", "ends"),
+    [
+        (StateType.PENDING, 400, False), (StateType.PENDING, 2000, True),
+        (StateType.CANCELLING, 400, True), (StateType.RUNNING, 400, True),
+        (StateType.RUNNING, 200, False), (StateType.SCHEDULED, 9000, False),
+    ],
+)  # fmt: skip
+def test_a_worker_that_is_silent_in_any_state_is_taken_for_lost(
+    kind: StateType, silent_s: float, ends: bool
+) -> None:
+    now = datetime.now(UTC)
+    state = State(type=kind, timestamp=now - timedelta(seconds=silent_s))
+    run = FlowRun(flow_id=uuid4(), name="train@0", state=state)
+    client = Mock()
+    client.read_flow_run.return_value = run
+    client.request.return_value.headers = {"date": format_datetime(now, usegmt=True)}
+    client.request.return_value.json.return_value = []
+    look_at_run(client, run.id)
+    assert client.set_flow_run_state.called is ends

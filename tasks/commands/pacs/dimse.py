@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from pydicom import Dataset
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -72,6 +73,9 @@ OTHERS: Final = [
     "1.2.840.10008.5.1.4.1.1.88.11", "1.2.840.10008.5.1.4.1.1.88.22",  # reports
     "1.2.840.10008.5.1.4.1.1.88.33", "1.2.840.10008.5.1.4.1.1.4.2",  # MR spectroscopy
 ]  # fmt: skip
+
+# A listener inflates nothing: a few bytes of a deflated data set can fill the memory.
+RECEIVED: Final = [uid for uid in ALL_TRANSFER_SYNTAXES if uid != DeflatedExplicitVRLittleEndian]
 
 
 class LostConnectionError(InputError):
@@ -315,7 +319,7 @@ def storage_server(
     entity.require_calling_aet = list(senders)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = timeout_s
     for context in AllStoragePresentationContexts:
-        entity.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
+        entity.add_supported_context(str(context.abstract_syntax), RECEIVED)
     entity.add_supported_context("1.2.840.10008.1.1")  # verification
     try:
         return entity.start_server(

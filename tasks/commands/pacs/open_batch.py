@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from tasks.stage.errors import InputError
 from tasks.stage.item_names import check_item_name
@@ -144,15 +145,27 @@ def read_key(data: bytes) -> InstanceKey:
         InvalidInstanceError: saying what is wrong, without values.
     """
     try:
+        if is_deflated(data):
+            raise InvalidInstanceError("a deflated data set, which may be of any size")
         header = pydicom.dcmread(
             BytesIO(data), stop_before_pixels=True, specific_tags=list(UID_TAGS)
         )
         key = InstanceKey(*(str(header.get(tag, "")) for tag in UID_TAGS))
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except InvalidInstanceError:
+        raise
+    except Exception as error:  # a stranger's bytes: pydicom raises whatever it meets
         raise InvalidInstanceError(f"no DICOM file ({type(error).__name__})") from None
     if not key.valid:
         raise InvalidInstanceError("an instance without usable UIDs")
     return key
+
+
+def is_deflated(data: bytes) -> bool:
+    """Check whether reading a file's data set would inflate it, all of it and in memory."""
+    stream = BytesIO(data)
+    read_preamble(stream, False)
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+    return str(meta.get("TransferSyntaxUID", "")) == DeflatedExplicitVRLittleEndian
 
 
 def keys_of(folder: Path) -> set[InstanceKey]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, Final, Protocol
 
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pynetdicom import evt
 
 from tasks.commands.pacs import dicomweb, dimse
@@ -167,6 +168,9 @@ def to_bytes(dataset: Any) -> bytes:
         InvalidInstanceError: when it cannot be written.
     """
     buffer = BytesIO()
+    meta = getattr(dataset, "file_meta", {})
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian  # it was inflated when it was read
     try:
         dataset.save_as(buffer, enforce_file_format=True)
     except (ValueError, AttributeError, TypeError, KeyError) as error:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from pynetdicom import evt
+from pynetdicom.pdu import A_RELEASE_RQ
 
 from tasks.commands.pacs import dimse
 from tasks.commands.pacs.addresses import Tls
-from tasks.commands.pacs.open_batch import INCOMPLETE, OpenBatch, check_batch_name
+from tasks.commands.pacs.open_batch import INCOMPLETE, InstanceKey, OpenBatch, check_batch_name
 from tasks.commands.pacs.sources import save_event
 from tasks.stage.errors import InputError
 from tasks.stage.stage_io import file_lock
@@ -39,6 +40,8 @@ class Receiver:
     marker: str | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     sending: dict[Any, set[str]] = field(default_factory=dict)  # studies of open associations
+    releasing: set[Any] = field(default_factory=set)  # associations whose sender asks for release
+    unsaved: set[InstanceKey] = field(default_factory=set)  # no room for them: to be sent again
     last: float = field(default_factory=time.monotonic)
     refused: int = 0
 
@@ -51,38 +54,70 @@ class Receiver:
         """Note that somebody sends."""
         with self.lock:
             self.sending[event.assoc] = set()
-            self.last = time.monotonic()
 
     def on_store(self, event: evt.Event) -> int:
         """Save an instance; its study counts as incomplete until its association is released."""
         with self.lock:
-            status, key = save_event(event, self.batch.save)
-            self.last = time.monotonic()
-            if key is None:
-                self.refused += 1
-                return status
             studies = self.sending.setdefault(event.assoc, set())
+            status, key = save_event(event, lambda data: self.save(data, studies))
+            self.last = time.monotonic()
+            self.refused += key is None
+            return status
+
+    def save(self, data: bytes, studies: set[str]) -> InstanceKey:
+        """Save an instance after its study was marked as incomplete, and added to `studies`."""
+
+        def begin(key: InstanceKey) -> None:
+            self.unsaved.add(key)
             if key.study not in studies:
                 studies.add(key.study)
-                (self.batch.folder / key.study / INCOMPLETE).touch()
-            return status
+                mark = self.batch.folder / key.study / INCOMPLETE
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                mark.touch()
+
+        key = self.batch.save(data, begin)
+        self.unsaved.discard(key)
+        return key
 
     def on_release(self, event: evt.Event) -> None:
         """Take the studies of an association as complete, unless another one still sends them."""
         with self.lock:
             studies = self.sending.pop(event.assoc, set())
-            for study in studies - set().union(*self.sending.values()):
-                (self.batch.folder / study / INCOMPLETE).unlink(missing_ok=True)
-            self.last = time.monotonic()
+            self.complete(studies)
 
     def on_close(self, event: evt.Event) -> None:
         """Note an association that ended without release: its studies stay incomplete."""
         with self.lock:
-            studies = self.sending.pop(event.assoc, None)
-            self.last = time.monotonic()
-        if studies:
+            studies = self.sending.pop(event.assoc, set())
+            released = event.assoc in self.releasing
+            self.releasing.discard(event.assoc)
+            if released:  # the connection may close before `on_release` is called
+                self.complete(studies)
+            elif studies:
+                self.last = time.monotonic()
+                self.say(
+                    f"a sender broke off: {len(studies)} studies stay open until they are sent"
+                    " again"
+                )
+
+    def on_message(self, event: evt.Event) -> None:
+        """Note that a sender asks for the release of its association (PS3.8 9.3.6)."""
+        if isinstance(event.pdu, A_RELEASE_RQ):
+            with self.lock:
+                self.releasing.add(event.assoc)
+
+    def complete(self, studies: set[str]) -> None:
+        """Take studies as complete, unless others send them or an instance could not be saved."""
+        if not studies:
+            return  # an association without images keeps no batch open
+        short = studies & {key.study for key in self.unsaved}
+        for study in studies - short - set().union(*self.sending.values()):
+            (self.batch.folder / study / INCOMPLETE).unlink(missing_ok=True)
+        self.last = time.monotonic()
+        if short:
             self.say(
-                f"a sender broke off: {len(studies)} studies stay open until they are sent again"
+                f"cannot write what comes, is there room? {len(short)} studies stay open until"
+                " they are sent again"
             )
 
     def handlers(self) -> list[tuple[Any, Callable[..., Any]]]:
@@ -90,6 +125,7 @@ class Receiver:
         return [
             (evt.EVT_ESTABLISHED, self.on_open),
             (evt.EVT_C_STORE, self.on_store),
+            (evt.EVT_PDU_RECV, self.on_message),
             (evt.EVT_RELEASED, self.on_release),
             (evt.EVT_CONN_CLOSE, self.on_close),
         ]
@@ -100,13 +136,20 @@ class Receiver:
             if self.sending or time.monotonic() - self.last < quiet_s:
                 return None
             studies = [path for path in self.batch.folder.glob("*") if path.is_dir()]
-            complete = [path.name for path in studies if not (path / INCOMPLETE).exists()]
+            short = {key.study for key in self.unsaved}
+            complete = [
+                path.name
+                for path in studies
+                if path.name not in short and not (path / INCOMPLETE).exists()
+            ]
             if not complete:
                 return None
             target = self.new_place()
             count = self.batch.close(target, complete, self.marker)
             incomplete = len(studies) - len(complete)
+            refused, self.refused = self.refused, 0
         more = f"; {incomplete} incomplete studies wait" if incomplete else ""
+        more += f"; {refused} instances were refused" if refused else ""
         self.say(f"closed {target}: {len(complete)} studies, {count} instances{more}")
         return target
 

@@ -7,7 +7,7 @@ logs. Closing it renames it and takes the right to write from its files.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -65,8 +65,12 @@ class OpenBatch:
         """The folder of the batch until it is closed."""
         return self.target.with_name(f".{self.target.name}.partial")
 
-    def save(self, data: bytes) -> InstanceKey:
+    def save(self, data: bytes, begin: Callable[[InstanceKey], None] | None = None) -> InstanceKey:
         """Write the bytes of one file of DICOM (PS3.10) as a whole; return its UIDs.
+
+        Args:
+            data: the file.
+            begin: called with the UIDs before anything is written; an error keeps the file out.
 
         Raises:
             InvalidInstanceError: the bytes are no instance.
@@ -77,7 +81,11 @@ class OpenBatch:
         if path.exists():
             if path.read_bytes() != data:
                 raise DuplicateError("the SOP Instance UID is there with other bytes")
+            if begin is not None:
+                begin(key)
             return key
+        if begin is not None:
+            begin(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
@@ -165,7 +173,7 @@ def is_deflated(data: bytes) -> bool:
     stream = BytesIO(data)
     read_preamble(stream, False)
     meta = read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
-    return str(meta.get("TransferSyntaxUID", "")) == DeflatedExplicitVRLittleEndian
+    return bool(meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian)
 
 
 def keys_of(folder: Path) -> set[InstanceKey]:

@@ -168,7 +168,7 @@ def to_bytes(dataset: Any) -> bytes:
         InvalidInstanceError: when it cannot be written.
     """
     buffer = BytesIO()
-    meta = getattr(dataset, "file_meta", {})
+    meta: Any = getattr(dataset, "file_meta", {})
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         meta.TransferSyntaxUID = ExplicitVRLittleEndian  # it was inflated when it was read
     try:

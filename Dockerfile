@@ -18,4 +18,4 @@ COPY . .
 ARG ORIGIN=""
 RUN git init --quiet && if [ -n "$ORIGIN" ]; then git remote add origin "$ORIGIN"; fi
 RUN git config --global --add safe.directory /clone && git status --short --untracked-files=no
-CMD ["prefect", "worker", "start", "--pool", "local", "--limit", "1"]
+CMD ["prefect", "worker", "start", "--pool", "stages", "--limit", "1"]

@@ -117,7 +117,7 @@ class RemoteRunner(DvcRunner):
 
     def _submit(self, request: StageRequest, number: int) -> FlowRun:
         """Ask for a stage; the same stage with the same inputs is asked for only once."""
-        text = f"{number} {request.model_dump_json(exclude={'options'})}"
+        text = f"{number} {request.model_dump_json(exclude={'options', 'coordinator'})}"
         key = hashlib.sha256(text.encode()).hexdigest()
         run: FlowRun = self._ask(
             lambda client: client.create_flow_run_from_deployment(

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from flows.dvc_command import run_dvc
 from flows.dvc_graph import Stage, TaskOptions, exchange_run_cache, has_default_remote
 from flows.git_commit import git
+from flows.prefect_gpu_slots import machine_id
 from tasks.stage.errors import InputError
 from tasks.stage.stage_io import discard
 
@@ -29,7 +30,7 @@ class StageRequest(BaseModel):
 
     `locks` maps each lock file to the entries of the stages whose outputs the stage reads; `needs`
     are their addresses, with files of `dvc add`; `inputs` the paths that the stage reads below
-    `data/`, `keep` the outputs among them.
+    `data/`, `keep` the outputs among them; `coordinator` the clone that asks.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,6 +42,7 @@ class StageRequest(BaseModel):
     inputs: tuple[str, ...]
     keep: tuple[str, ...]
     overrides: dict[str, Any] = {}
+    coordinator: str = ""
 
 
 def check_exchange() -> str:
@@ -114,7 +116,13 @@ def make_request(
         inputs=tuple(path for path in stage.reads if covers(str(DATA), path)),
         keep=tuple(path for need in sorted(stage.needs) for path in outputs[need]),
         overrides=overrides,
+        coordinator=name_clone(),
     )
+
+
+def name_clone() -> str:
+    """Return a name of this clone that no other one has, on any machine."""
+    return f"{machine_id()} {Path.cwd().resolve()}"
 
 
 def lock_of(address: str) -> tuple[str, str]:
@@ -129,6 +137,18 @@ def read_lock(path: Path) -> dict[str, Any]:
         return {"schema": "2.0", "stages": {}}
     lock: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return lock
+
+
+def check_own_clone(request: StageRequest) -> None:
+    """Check that the worker's clone is not the coordinator's, for which each would wait.
+
+    Raises:
+        InputError: it is.
+    """
+    if request.coordinator == name_clone():
+        raise InputError(
+            "AUGLIFT_CLONE names the clone that asks for the stage; a worker needs one of its own"
+        )
 
 
 def prepare_worker(request: StageRequest) -> None:

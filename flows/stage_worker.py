@@ -19,7 +19,7 @@ from flows.dvc_runner import DvcRunner
 from flows.overrides import overridden
 from flows.prefect_gpu_slots import RENEW_INTERVAL_S, delete_record, server_client
 from flows.run_failure import StageFailed, hide_tracebacks
-from flows.stage_exchange import StageRequest, prepare_worker, push_result
+from flows.stage_exchange import StageRequest, check_own_clone, prepare_worker, push_result
 from flows.stage_runs import FAILED_STATES, run_here
 from tasks.stage.errors import InputError
 
@@ -38,6 +38,7 @@ def run_stage(request: StageRequest) -> State[Any]:
     runner = DvcRunner()
     stage = Stage(request.address, frozenset(request.needs), True, request.options)
     try:
+        check_own_clone(request)
         with sign_of_life(), exclusive_run(say), overridden(request.overrides):
             prepare_worker(request)
             outcome = run_here(stage, runner, say, say)

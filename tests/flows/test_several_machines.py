@@ -24,11 +24,14 @@ from flows.stage_exchange import (
     StageRequest,
     can_travel,
     check_exchange,
+    check_own_clone,
     make_request,
+    name_clone,
     prepare_worker,
     push_result,
     remove_leftovers,
 )
+from tasks.stage.errors import InputError
 from tests.flows import dag_with_quick_stages, toy_pipeline
 from tests.flows.processes import start_process, wait_for
 
@@ -302,3 +305,13 @@ def test_a_worker_that_is_silent_in_any_state_is_taken_for_lost(
     client.request.return_value.json.return_value = []
     look_at_run(client, run.id)
     assert client.set_flow_run_state.called is ends
+
+
+def test_a_worker_in_the_coordinators_clone_is_refused_instead_of_waiting_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(coordinator=name_clone())
+    with pytest.raises(InputError, match="AUGLIFT_CLONE"):
+        check_own_clone(asked)
+    monkeypatch.chdir(tmp_path)
+    check_own_clone(asked)

@@ -121,7 +121,9 @@ def pull(
         typer.Option("--except", metavar="BATCH", help="Leave out what a batch holds; repeatable."),
     ] = None,
     listen_host: Annotated[str, typer.Option(help="c-move: address to receive at.")] = "127.0.0.1",
-    listen_port: Annotated[int, typer.Option(help="c-move: port to receive at.")] = 11112,
+    listen_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="c-move: port to receive at.")
+    ] = 11112,
     sender: Annotated[
         list[str] | None,
         typer.Option("--from", metavar="AE", help="c-move: AE title that sends; else --called."),

@@ -46,6 +46,7 @@ def make_client(peer: WebPeer) -> DICOMwebClient:
     silence_libraries()
     session = WildcardSession()
     session.trust_env = False
+    session.max_redirects = 0  # another host would get the queries, or the images of a push
     if peer.tls is not None:
         if peer.tls.ca is not None:
             session.verify = str(peer.tls.ca)
@@ -87,6 +88,10 @@ def explain_errors(peer: WebPeer) -> Iterator[None]:
             404: "; --url must be the root of its DICOMweb services",
         }.get(code, "")
         raise InputError(f"{peer} answers with HTTP {code}{hint}") from None
+    except requests.TooManyRedirects:
+        raise InputError(
+            f"{peer} redirects to another address, which is not followed; give that one as --url"
+        ) from None
     except requests.exceptions.SSLError:
         raise InputError(f"{peer} has no certificate that is trusted; see --tls-ca") from None
     except requests.RequestException as error:
@@ -159,7 +164,11 @@ def store(peer: WebPeer, datasets: Sequence[Dataset]) -> dict[str, str]:
             raise
         return {str(dataset.SOPInstanceUID): "HTTP 409" for dataset in datasets}
     failed = answer.get("FailedSOPSequence") or []
-    return {
+    stored = {
+        str(item.ReferencedSOPInstanceUID) for item in answer.get("ReferencedSOPSequence") or []
+    }
+    silent = {str(dataset.SOPInstanceUID) for dataset in datasets} - stored
+    return dict.fromkeys(silent, "the answer does not say that it was stored") | {
         str(item.ReferencedSOPInstanceUID): f"reason 0x{int(item.get('FailureReason') or 0):04X}"
         for item in failed
     }

@@ -151,13 +151,19 @@ class WebSource:
         problem = None
         for keys in [series] if whole else [[key] for key in series]:
             try:
-                with dicomweb.explain_errors(self.peer):
-                    for dataset in dicomweb.retrieve(self.peer, keys, whole=whole):
-                        self.save(to_bytes(dataset))
+                datasets = dicomweb.retrieve(self.peer, keys, whole=whole)
+                while True:
+                    with dicomweb.explain_errors(self.peer):
+                        dataset = next(datasets, None)
+                    if dataset is None:
+                        break
+                    self.save(to_bytes(dataset))
             except dimse.LostConnectionError:
                 raise
             except (InputError, InvalidInstanceError, DuplicateError) as error:
                 problem = str(error)
+            except OSError as error:
+                return f"cannot write a file of the batch ({error.strerror})"
         return problem
 
 

@@ -1,8 +1,14 @@
 """What strangers send, and what a PACS answers beside the question, does no harm to a batch."""
 
+import json
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +18,21 @@ from pydicom import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom.pdu import A_RELEASE_RQ
 
-from tasks.commands.pacs import dimse
+from tasks.commands.pacs import dicomweb, dimse
+from tasks.commands.pacs.addresses import Credentials, WebPeer
 from tasks.commands.pacs.listen import Receiver
-from tasks.commands.pacs.open_batch import InvalidInstanceError, keys_of, read_key
+from tasks.commands.pacs.open_batch import (
+    CLOSING,
+    InstanceKey,
+    InvalidInstanceError,
+    OpenBatch,
+    check_batch_name,
+    keys_of,
+    read_key,
+)
+from tasks.commands.pacs.pull import pull
+from tasks.commands.pacs.sources import Filters, Save, WebSource
+from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_series
 
 
@@ -127,3 +145,142 @@ def test_connections_without_images_keep_no_batch_open(series: list[Dataset]) ->
     end(receiver, "echo", "on_open", "on_message", "on_release", "on_close")
     end(receiver, "stranger", "on_close")
     assert receiver.close_if_quiet(50) is not None
+
+
+@dataclass
+class Archive:
+    """A PACS in memory: it sends what is asked for, and `besides` whenever anything is."""
+
+    datasets: list[Dataset]
+    found: list[InstanceKey] = field(default_factory=list)
+    besides: list[Dataset] = field(default_factory=list)
+    late_s: float = 0.0
+    refused: int = 0
+
+    def find(self, filters: Filters) -> list[InstanceKey]:
+        return [*map(key_of, self.datasets), *self.found]
+
+    @contextmanager
+    def ready(self, save: Save) -> Iterator[None]:
+        self.save = save
+        yield
+
+    def fetch(self, series: Sequence[InstanceKey], *, whole: bool) -> str | None:
+        sent = [each for each in self.datasets if whole or key_of(each) in series]
+        for dataset in [*sent, *self.besides]:
+            try:
+                self.save(as_file(dataset))
+            except InvalidInstanceError:
+                self.refused += 1
+        return None
+
+
+def key_of(dataset: Dataset) -> InstanceKey:
+    return read_key(as_file(dataset))
+
+
+def test_a_pull_takes_neither_what_another_batch_holds_nor_what_nobody_asked_for(
+    series: list[Dataset],
+) -> None:
+    pull(Archive(series[:1]), Filters(), "ward7")
+    stranger = series[2].copy()
+    stranger.StudyInstanceUID = "1.2.3.4"
+    archive = Archive(series, besides=[stranger])
+    result = pull(archive, Filters(), "ward8", skip=[Path("data/raw/ward7")])
+    assert result.closed
+    assert keys_of(Path("data/raw/ward8")) == {key_of(each) for each in series[1:]}
+    assert archive.refused == 1
+
+
+def test_an_instance_without_usable_uid_is_a_failure(series: list[Dataset]) -> None:
+    bad = InstanceKey("1.2.3", "1.2.4", "1.2.840.ABC")
+    result = pull(Archive(series, found=[bad]), Filters(), "ward")
+    assert (result.matched, result.fetched, result.closed) == (4, 3, False)
+    assert result.failures == {bad: "the PACS gives it no usable UID"}
+    assert pull(Archive(series, found=[bad]), Filters(), "ward", accept_missing=True).closed
+
+
+def test_no_pull_works_in_the_open_batch_of_a_listener(series: list[Dataset]) -> None:
+    receiver = Receiver(Path("data/raw"), "pacs", lambda _: None)
+    assert store(receiver, "a", series[0]) == 0
+    for name in ("pacs-open", "pacs-listening", "pacs.listening"):
+        assert OpenBatch(Path("data/raw") / name).folder != receiver.batch.folder
+    with pytest.raises(InputError):
+        check_batch_name(receiver.batch.target.name)
+
+
+def test_a_listener_takes_back_its_own_interrupted_batch_alone(series: list[Dataset]) -> None:
+    raw = Path("data/raw")
+    for name, dataset in (("pacs", series[0]), ("pacs-b", series[1])):
+        closing = raw / f".{name}-20240101-101010{CLOSING}"
+        path = key_of(dataset).path_in(closing)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(as_file(dataset))
+    receiver = Receiver(raw, "pacs", lambda _: None)
+    assert store(receiver, "a", series[2]) == 0  # of the same study
+    receiver.batch.recover("pacs")
+    assert receiver.batch.keys() == {key_of(series[0]), key_of(series[2])}
+    assert [path.name for path in raw.glob(f".*{CLOSING}")] == [f".pacs-b-20240101-101010{CLOSING}"]
+
+
+@contextmanager
+def web_server(
+    status: int, headers: dict[str, str], body: bytes
+) -> Iterator[tuple[str, list[str]]]:
+    """Answer each request alike; yield the address and the paths that were asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    finally:
+        server.shutdown()
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with (
+        web_server(200, {}, b"[]") as (elsewhere, asked),
+        web_server(308, {"Location": f"{elsewhere}/studies"}, b"") as (url, _),
+        pytest.raises(InputError, match="redirects to another address"),
+    ):
+        WebSource(WebPeer(url, None, Credentials(), 5.0)).find(Filters())
+    assert asked == []
+
+
+def test_only_what_the_answer_names_counts_as_stored(series: list[Dataset]) -> None:
+    first = str(series[0].SOPInstanceUID)
+    named = {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [first]}}]}}
+    kind = {"Content-Type": "application/dicom+json"}
+    with web_server(200, kind, json.dumps(named).encode()) as (url, _):
+        failed = dicomweb.store(WebPeer(url, None, Credentials(), 5.0), series)
+    assert set(failed) == {str(each.SOPInstanceUID) for each in series[1:]}
+
+
+def test_a_full_disk_is_not_the_servers_fault(
+    series: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dicomweb, "retrieve", lambda *_, **__: iter(series))
+
+    def save(data: bytes) -> InstanceKey:
+        raise OSError(28, "No space left on device")
+
+    source = WebSource(WebPeer("http://127.0.0.1:1", None, Credentials(), 5.0), save)
+    problem = source.fetch([key_of(each) for each in series], whole=True)
+    assert problem == "cannot write a file of the batch (No space left on device)"

@@ -47,8 +47,11 @@ class Receiver:
 
     @property
     def batch(self) -> OpenBatch:
-        """The open batch; it gets the name of its place when it is closed."""
-        return OpenBatch(self.folder / f"{self.name}-open")
+        """The open batch; it gets the name of its place when it is closed.
+
+        No other batch can be named so (`check_batch_name`): no pull works in its folder.
+        """
+        return OpenBatch(self.folder / f"{self.name}@listening")
 
     def on_open(self, event: evt.Event) -> None:
         """Note that somebody sends."""

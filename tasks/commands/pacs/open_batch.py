@@ -25,7 +25,7 @@ UID: Final = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 UID_TAGS: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 INCOMPLETE: Final = ".incomplete"  # in a study's folder: its sender broke off, or still sends
 
-CLOSING: Final = ".closing.partial"
+CLOSING: Final = "@closing.partial"  # no name of a batch holds an @
 
 
 class InvalidInstanceError(Exception):
@@ -138,12 +138,19 @@ class OpenBatch:
 
     def recover(self, name: str) -> None:
         """Take back the studies of a batch NAME-... whose closing was interrupted."""
-        for closing in self.target.parent.glob(f".{name}-*{CLOSING}"):
-            self.folder.mkdir(exist_ok=True)
-            for study in closing.iterdir():
-                if not (self.folder / study.name).exists():
-                    study.rename(self.folder / study.name)
-            discard(closing)
+        own = re.compile(rf"\.{re.escape(name)}-\d{{8}}-\d{{6}}(-\d+)?{re.escape(CLOSING)}")
+        for closing in self.target.parent.glob(f".*{CLOSING}"):
+            if own.fullmatch(closing.name) is None:
+                continue
+            for key in keys_of(closing):
+                place = key.path_in(self.folder)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if not place.exists():
+                    key.path_in(closing).rename(place)
+                elif place.read_bytes() == key.path_in(closing).read_bytes():
+                    key.path_in(closing).unlink()
+            if not keys_of(closing):
+                discard(closing)
 
 
 def read_key(data: bytes) -> InstanceKey:

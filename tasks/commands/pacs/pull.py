@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from tasks.commands.pacs import dimse
-from tasks.commands.pacs.open_batch import InstanceKey, OpenBatch, check_batch_name, keys_of
+from tasks.commands.pacs.open_batch import (
+    InstanceKey,
+    InvalidInstanceError,
+    OpenBatch,
+    check_batch_name,
+    keys_of,
+)
 from tasks.commands.pacs.sources import Filters, Source, wait_for
 from tasks.ingest.privacy.private_files import open_private_table
 from tasks.stage.errors import InputError
@@ -68,20 +74,23 @@ def pull(
         found = dimse.retry(lambda: source.find(filters), retries=retries)
         known = {key for folder in skip for key in keys_of(folder)}
         keys = sorted({key for key in found if key.valid} - known)
-        if not keys:
+        unusable = {key for key in found if not key.valid}
+        if not keys and not unusable:
             more = f" but the {len(set(found))} of the batches to leave out" if found else ""
             raise InputError(f"nothing in the PACS matches{more}; no batch was made")
-        result = PullResult(batch.target, len(keys))
+        result = PullResult(batch.target, len(keys) + len(unusable))
         if batch.target.exists():
             return compare_with_closed(result, keys)
         missing = [key for key in keys if not key.path_in(batch.folder).exists()]
         result.here_before = len(keys) - len(missing)
         discard_foreign(batch, set(keys))
-        with source.ready(batch.save):
-            fetch_missing(source, batch, keys, result, retries=retries, say=say)
+        in_part = {(key.study, key.series) for key in set(found) & known}
+        with source.ready(partial(batch.save, begin=partial(refuse_foreign, set(keys)))):
+            fetch_missing(source, batch, keys, result, in_part, retries=retries, say=say)
         result.fetched = len(missing) - len(result.failures)
+        result.failures |= dict.fromkeys(unusable, "the PACS gives it no usable UID")
         write_failures(result)
-        if not result.failures or (accept_missing and len(result.failures) < len(keys)):
+        if not result.failures or (accept_missing and len(result.failures) < result.matched):
             batch.close()
             result.closed = True
     return result
@@ -111,16 +120,30 @@ def discard_foreign(batch: OpenBatch, keys: set[InstanceKey]) -> None:
         key.path_in(batch.folder).unlink()
 
 
+def refuse_foreign(keys: set[InstanceKey], key: InstanceKey) -> None:
+    """Keep out what was not asked for, whoever sends it.
+
+    Raises:
+        InvalidInstanceError: the instance is not among those to fetch.
+    """
+    if key not in keys:
+        raise InvalidInstanceError("an instance that was not asked for")
+
+
 def fetch_missing(
     source: Source,
     batch: OpenBatch,
     keys: list[InstanceKey],
     result: PullResult,
+    in_part: set[tuple[str, str]],
     *,
     retries: int,
     say: Callable[[str], None],
 ) -> None:
-    """Fetch series by series; after a lost connection, what is still missing of it."""
+    """Fetch series by series; after a lost connection, what is still missing of it.
+
+    The series `in_part` have instances to leave out: they are not fetched as a whole.
+    """
 
     def here(key: InstanceKey) -> bool:
         return key.path_in(batch.folder).exists()
@@ -129,7 +152,8 @@ def fetch_missing(
     for number, series in enumerate(groups, 1):
         if all(map(here, series)):
             continue
-        problem = fetch_series(source, series, here, retries=retries)
+        singly = (series[0].study, series[0].series) in in_part
+        problem = fetch_series(source, series, here, retries=retries, singly=singly)
         missing = [key for key in series if not here(key)]
         for key in missing:
             result.failures[key] = problem or "the PACS did not send it"
@@ -143,8 +167,9 @@ def fetch_series(
     here: Callable[[InstanceKey], bool],
     *,
     retries: int,
+    singly: bool = False,
 ) -> str | None:
-    """Fetch what is missing of a series: at first all at once, then one by one.
+    """Fetch what is missing of a series: at first all at once (not `singly`), then one by one.
 
     Returns what went wrong last, in words; one instance that cannot be sent keeps back no other.
     """
@@ -157,9 +182,9 @@ def fetch_series(
         return source.fetch(missing, whole=whole)
 
     problem: str | None = None
-    for singly in (False, True):
+    for one_by_one in (singly, True):
         try:
-            problem = dimse.retry(partial(fetch, singly=singly), retries=retries)
+            problem = dimse.retry(partial(fetch, singly=one_by_one), retries=retries)
             if problem is None:
                 wait_for(series, here, most_s=source.late_s)
         except dimse.LostConnectionError as error:

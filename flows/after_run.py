@@ -7,11 +7,13 @@ and `dvc status` is clean there, whatever the working tree holds.
 
 import os
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
+from flows import git_commit
+from flows.dvc_command import run_dvc
+from flows.dvc_graph import has_default_remote, read_plan
 from flows.overrides import Overrides
 from flows.release_git import git, git_output
 from flows.run_request import RunRequest
@@ -34,10 +36,10 @@ def check_after_run(overrides: Overrides) -> None:
         InputError: one line that says what is missing.
     """
     settings = params.read_section(AfterRun)
-    if settings.push and not run_dvc("remote", "list").strip():
+    if settings.push and not has_default_remote():
         raise InputError(
-            "params.yaml: after_run.push is true, but this clone has no DVC remote; add one"
-            " (`dvc remote add -d NAME URL`) or set it to false"
+            "params.yaml: after_run.push is true, but this clone has no default DVC remote; add"
+            " one (`dvc remote add -d NAME URL`) or set it to false"
         )
     if settings.push_commit and not settings.commit:
         raise InputError("params.yaml: after_run.push_commit needs after_run.commit")
@@ -59,22 +61,46 @@ def check_after_run(overrides: Overrides) -> None:
             " params.yaml"
         )
     changed = git_output("diff", "--name-only", "HEAD").splitlines()
-    if other := [name for name in changed if name not in MAY_DIFFER]:
+    if other := [name for name in changed if not may_differ(name)]:
         raise InputError(
             f"params.yaml: after_run.commit is true, but {', '.join(other[:3])} has changes that"
             " are not committed; commit them first, or the results could not be repeated"
         )
 
 
-def keep_results(request: RunRequest, say: Callable[[str], None]) -> None:
+def may_differ(name: str) -> bool:
+    """Check whether a file may differ from HEAD: copies of metrics do after a kill."""
+    return name in MAY_DIFFER or Path(name).parent == METRICS
+
+
+def is_anything_kept() -> bool:
+    """Check whether the results of a run are to be pushed or committed."""
+    settings = params.read_section(AfterRun)
+    return settings.push or settings.commit
+
+
+def read_head() -> str:
+    """Return the commit that is checked out; "" where there is none."""
+    return git("rev-parse", "--verify", "--quiet", "HEAD").stdout.strip()
+
+
+def keep_results(request: RunRequest, head: str, say: Callable[[str], None]) -> None:
     """Push the data and commit the results, as `after_run` says.
 
-    Data are pushed first: a commit never names data that no remote has.
+    The caller holds the clone. Data are pushed first: a commit never names data that no remote has.
+
+    Args:
+        request: What the run was asked to do.
+        head: The commit that was checked out when it began.
+        say: Receives what was done.
 
     Raises:
-        InputError: when git or DVC fails, with its last line.
+        InputError: the clone is no longer as the run left it; git or DVC fails, with its last line.
     """
     settings = params.read_section(AfterRun)
+    if not is_anything_kept():
+        return
+    check_nothing_changed(request.overrides, head, say)
     if settings.push:
         said = run_dvc("push", "--run-cache").strip().splitlines()
         say(f"pushed to the DVC remote: {said[-1] if said else 'done'}")
@@ -86,6 +112,21 @@ def keep_results(request: RunRequest, say: Callable[[str], None]) -> None:
     if settings.push_commit:
         git_output("push", "--quiet", "origin", f"refs/heads/{branch}:refs/heads/{branch}")
         say(f"pushed {branch} to origin")
+
+
+def check_nothing_changed(overrides: Overrides, head: str, say: Callable[[str], None]) -> None:
+    """Check that code, params and data are those that the run ended with.
+
+    Raises:
+        InputError: someone changed or committed something meanwhile.
+    """
+    check_after_run(overrides)
+    found = "another commit is checked out" if read_head() != head else ""
+    changed = read_plan(say).changed
+    if not found and changed:
+        found = f"{changed[0].address} would run again ({changed[0].why or 'its inputs changed'})"
+    if found:
+        raise InputError(f"the results are not kept: {found}; run again")
 
 
 def commit_results(branch: str, author: str, overrides: Overrides) -> str:
@@ -109,20 +150,31 @@ def commit_results(branch: str, author: str, overrides: Overrides) -> str:
         tree = run_git(environment, "write-tree").strip()
     base = tip or head
     if git_output("rev-parse", f"{base}^{{tree}}") == tree:
+        if branch == current_branch():
+            match_head(files)  # a kill may have come between
         return ""
     parents = [base]
     if git("merge-base", "--is-ancestor", head, base).returncode:
         parents.append(head)  # the code that ran is newer than the last results
     words = [word for parent in parents for word in ("-p", parent)]
     message = commit_message(overrides)
-    commit = run_git(author_variables(author), "commit-tree", tree, *words, "-m", message).strip()
+    variables = git_commit.author() | author_variables(author)
+    commit = run_git(variables, "commit-tree", tree, *words, "-m", message).strip()
     run_git({}, "update-ref", f"refs/heads/{branch}", commit, tip or "0" * 40)
     if branch == current_branch():
-        run_git({}, "reset", "--quiet", "--", *files)
-        copies = [name for name in files if Path(name).parent == METRICS]
-        if copies:
-            run_git({}, "checkout", "--quiet", "--", *copies)
+        match_head(files)
     return commit
+
+
+def match_head(files: Collection[str]) -> None:
+    """Let git know the committed files, and make the copies of metrics those of HEAD."""
+    known = git_output("ls-files", "--", str(METRICS)).splitlines()
+    run_git({}, "reset", "--quiet", "--", *files, *known)
+    copies = [name for name in files if Path(name).parent == METRICS]
+    if copies:
+        run_git({}, "checkout", "--quiet", "--", *copies)
+    for name in set(known) - set(copies):  # of a fold that is no longer listed
+        Path(name).unlink(missing_ok=True)
 
 
 def collect_files(overrides: Overrides, scratch: Path) -> dict[str, Path]:
@@ -172,11 +224,6 @@ def current_branch() -> str:
 def run_git(environment: dict[str, str], *words: str) -> str:
     """Run git with some variables more and return what it printed."""
     return run_command(["git", *words], environment, f"git {words[0]}")
-
-
-def run_dvc(*words: str) -> str:
-    """Run DVC, with what the run overrides, and return what it printed."""
-    return run_command([sys.executable, "-m", "flows.dvc_process", *words], {}, f"dvc {words[0]}")
 
 
 def run_command(command: list[str], environment: dict[str, str], what: str) -> str:

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows import approval, approval_pause, prefect_artifacts, preflight, summary
-from flows.after_run import check_after_run, keep_results
+from flows.after_run import check_after_run, keep_results, read_head
 from flows.clone_lock import exclusive_run
 from flows.dvc_graph import Plan, read_plan, sort_lock
 from flows.dvc_runner import DvcRunner
@@ -84,19 +84,38 @@ def run_and_judge(request: RunRequest, approval_hours: float) -> State[Any]:
     preflight.check_clone()
     check_after_run(request.overrides)
     prefect_artifacts.publish_overrides(request.overrides)
-    plan = run_all_changed(request)
-    if request.stages and not any(stage.address.startswith("gate") for stage in plan.stages):
+    say = get_run_logger().info
+    with exclusive_run(say):
+        head = read_head()
+        plan = run_changed(request)
+        open_decision = None
+        if not request.stages or summary.judges(plan.addresses):
+            open_decision = approval.find_open_decision()
+        if open_decision is None or not approval_pause.can_be_answered():
+            return judge_and_keep(request, plan, head)
+    refusal = release_as_decided(open_decision, approval_hours, request)
+    with exclusive_run(say):
+        return judge_and_keep(request, plan, read_head(), refusal)
+
+
+def judge_and_keep(request: RunRequest, plan: Plan, head: str, refusal: str = "") -> State[Any]:
+    """Publish the verdict and keep the results, while no other flow works in this clone.
+
+    Args:
+        request: What the run was asked to do.
+        plan: Its stages.
+        head: The commit that was checked out when they began.
+        refusal: Why a person refused the release.
+    """
+    if request.stages and not summary.judges(plan.addresses):
         return Completed(message=f"{', '.join(request.stages)}: up to date")
-    refusal = ""
-    if (open_decision := approval.find_open_decision()) and approval_pause.can_be_answered():
-        refusal = release_as_decided(open_decision, approval_hours, request)
-    verdict = summary.read_summary()
+    verdict = summary.read_summary(plan.addresses if request.stages else None)
     prefect_artifacts.publish_artifacts(verdict)
     if verdict.rejected or refusal:
         return Failed(name="Rejected", message=refusal or verdict.line)
     if not request.stages:
         try:
-            keep_results(request, get_run_logger().info)
+            keep_results(request, head, get_run_logger().info)
         except InputError as error:
             return Failed(name="NotKept", message=str(error))
     return Completed(message=approval.closing_line(verdict))
@@ -104,17 +123,22 @@ def run_and_judge(request: RunRequest, approval_hours: float) -> State[Any]:
 
 def run_all_changed(request: RunRequest) -> Plan:
     """Run what changed, as the only flow of this clone."""
+    with exclusive_run(get_run_logger().info):
+        return run_changed(request)
+
+
+def run_changed(request: RunRequest) -> Plan:
+    """Run what changed; the caller holds the clone."""
     logger = get_run_logger()
-    with exclusive_run(logger.info):
-        plan = read_plan(logger.info, request.stages, force=request.force)
-        logger.info("%d of %d stages to run", len(plan.changed), len(plan.stages))
-        report_unchanged(plan)
-        runner = make_runner(request, plan)
-        names = run_changed_stages(plan, request.workers or os.cpu_count() or 1, runner)
-        if plan.changed:
-            sort_lock(logger.info)
-            counts = Counter(names.values())
-            logger.info(", ".join(f"{number} {name}" for name, number in counts.items()))
+    plan = read_plan(logger.info, request.stages, force=request.force)
+    logger.info("%d of %d stages to run", len(plan.changed), len(plan.stages))
+    report_unchanged(plan)
+    runner = make_runner(request, plan)
+    names = run_changed_stages(plan, request.workers or os.cpu_count() or 1, runner)
+    if plan.changed:
+        sort_lock(logger.info)
+        counts = Counter(names.values())
+        logger.info(", ".join(f"{number} {name}" for name, number in counts.items()))
     return plan
 
 

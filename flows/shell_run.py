@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flows import approval, preflight, summary
-from flows.after_run import check_after_run, keep_results
-from flows.clone_lock import wait_for_other_run
+from flows.after_run import check_after_run, is_anything_kept, keep_results, read_head
+from flows.clone_lock import exclusive_run, wait_for_other_run
 from flows.dvc_graph import Plan, print_to_stderr, read_plan
 from flows.entry_point import DONE, OTHER, REJECTED, end_on_sigterm, print_error
 from flows.overrides import Overrides, overridden
@@ -69,15 +69,18 @@ def run_pipeline(
 def report_nothing_to_do(plan: Plan, request: RunRequest) -> int:
     """Say that all is up to date, with the verdict; keep the results where that is asked for."""
     done = f"Nothing to do: all {len(plan.stages)} stages are up to date."
-    if request.stages:
+    if request.stages and not summary.judges(plan.addresses):
         print(done)
         return DONE
-    verdict = summary.read_summary()
+    verdict = summary.read_summary(plan.addresses if request.stages else None)
     print(f"{done} {approval.closing_line(verdict)}")
     if verdict.rejected:
         return REJECTED
+    if request.stages or not is_anything_kept():
+        return DONE
     try:
-        keep_results(request, print_to_stderr)
+        with exclusive_run(print_to_stderr):
+            keep_results(request, read_head(), print_to_stderr)
     except InputError as error:
         return print_error(str(error), OTHER)
     return DONE

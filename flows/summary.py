@@ -1,6 +1,7 @@
 """Summarise a run: the gate's verdict, the lift, and where the results lie."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,9 +68,20 @@ class Summary:
         ]
 
 
-def read_summary() -> Summary:
-    """Read the metrics of the listed folds; files that are not written yet are left out."""
+def judges(addresses: Collection[str]) -> bool:
+    """Check whether a gate is among some stages."""
+    return any(address.partition("@")[0] == "gate" for address in addresses)
+
+
+def read_summary(addresses: Collection[str] | None = None) -> Summary:
+    """Read the metrics of the listed folds; files that are not written yet are left out.
+
+    Args:
+        addresses: Stages; only the gates among them count. None stands for all.
+    """
     folds: list[str] = [str(fold) for fold in params.read_key("slices.folds")]
+    if addresses is not None and "gate" not in addresses:
+        folds = [fold for fold in folds if f"gate@{fold}" in addresses]
     paths = {fold: GATE / fold / "metrics.json" for fold in folds}
     return Summary(
         gates={

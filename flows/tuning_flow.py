@@ -252,5 +252,6 @@ def open_search(search: Search) -> Iterator[tuple[Search, optuna.Study]]:
 def apply_best(study: optuna.Study, say: Callable[[str], None]) -> None:
     """Write the best trial's values to `params.yaml`, if a trial completed."""
     if (chosen := tuning_results.best_trial(study)) is not None:
-        write_params(params.PARAMS, tuning_results.trial_values(chosen))
+        with exclusive_run(say):  # a run that is under way goes on with its own values
+            write_params(params.PARAMS, tuning_results.trial_values(chosen))
         say("params.yaml has these values now")

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.after_run import check_after_run, keep_results
+from flows import summary
+from flows.after_run import check_after_run, keep_results, read_head
 from flows.cli import main
+from flows.dvc_graph import Plan, Stage, TaskOptions
 from flows.overrides import Overrides, overridden
 from flows.run_request import RunRequest
+from flows.shell_run import report_nothing_to_do
 from tasks.stage.errors import InputError
 from tests.flows import toy_pipeline
 from tests.flows.processes import (
@@ -164,7 +167,7 @@ def keep(values: Overrides) -> list[str]:
     said: list[str] = []
     with overridden(values):
         check_after_run(values)
-        keep_results(RunRequest(overrides=values), said.append)
+        keep_results(RunRequest(overrides=values), read_head(), said.append)
     return said
 
 
@@ -174,14 +177,15 @@ def test_results_are_committed_to_a_branch_of_their_own_and_pushed(
     head, state = git(committed, "rev-parse", "HEAD"), git(committed, "status", "--porcelain")
     on: dict[str, Any] = {
         "after_run.commit": True, "after_run.branch": "results", "after_run.push": True,
-        "after_run.author": "Night Run <night@example.org>", "gate.seed": 5,
+        "after_run.author": "Night Run <night@example.org>",
     }  # fmt: skip
     assert "pushed to the DVC remote" in keep(on)[0]
     assert list((tmp_path / "store/files").rglob("*.dir"))
     assert git(committed, "log", "-1", "--format=%an %ce", "results") == (
         "Night Run night@example.org\n"
     )
-    assert yaml.safe_load(git(committed, "show", "results:params.yaml"))["gate"]["seed"] == 5
+    written = yaml.safe_load(git(committed, "show", "results:params.yaml"))
+    assert written["after_run"]["branch"] == "results"
     metrics = json.loads(git(committed, "show", "results:metrics/gate-1.json"))
     assert metrics["verdict"] == "accepted"
     assert git(committed, "merge-base", "--is-ancestor", "HEAD", "results") == ""
@@ -191,7 +195,6 @@ def test_results_are_committed_to_a_branch_of_their_own_and_pushed(
 
 
 def test_results_on_the_branch_that_is_checked_out_leave_a_clean_tree(committed: Path) -> None:
-    toy_pipeline.change_section(committed, "lift", seed=3)
     (said,) = keep_here = keep_written(committed)
     assert re.fullmatch(r"committed to \w+: [0-9a-f]{10}", said), keep_here
     assert git(committed, "status", "--porcelain") == ""
@@ -226,3 +229,41 @@ def test_results_of_code_that_is_not_committed_are_refused(committed: Path) -> N
     values = {"after_run.commit": True, "after_run.branch": "results"}
     with overridden(values), pytest.raises(InputError, match=r"stage\.py has changes"):
         check_after_run(values)
+
+
+def test_results_are_not_kept_where_someone_changed_or_committed_something_meanwhile(
+    committed: Path,
+) -> None:
+    values: Overrides = {"after_run.commit": True, "after_run.branch": "results"}
+    with overridden(values):
+        begun = read_head()
+        git(committed, "commit", "-q", "--allow-empty", "-m", "meanwhile")
+        with pytest.raises(InputError, match="another commit"):
+            keep_results(RunRequest(overrides=values), begun, print)
+        toy_pipeline.change_section(committed, "gate", seed=9)
+        with pytest.raises(InputError, match="gate@0 would run again"):
+            keep_results(RunRequest(overrides=values), read_head(), print)
+    assert git(committed, "branch", "--list", "results") == ""
+
+
+def test_a_kill_after_the_commit_and_a_fold_that_is_dropped_refuse_no_later_run(
+    committed: Path,
+) -> None:
+    keep_written(committed)
+    git(committed, "rm", "-q", "--cached", "metrics/gate-0.json")
+    (committed / "metrics/gate-0.json").unlink()
+    assert keep_written(committed)[0].endswith("has these results")
+    assert git(committed, "status", "--porcelain") == ""
+
+
+def test_a_gate_that_rejected_ends_a_run_of_it_alone_with_the_same_code_each_time(
+    committed: Path,
+) -> None:
+    accepted = summary.read_summary(["gate@0"])
+    assert list(accepted.gates) == ["0"]
+    metrics = committed / "data/gate/0/metrics.json"
+    metrics.write_text(metrics.read_text().replace('"accepted"', '"rejected"', 1))
+    plan = Plan((Stage("gate@0", frozenset(), False, TaskOptions()),))
+    assert report_nothing_to_do(plan, RunRequest(stages=("gate@0",))) == 3
+    plan = Plan((Stage("gate@1", frozenset(), False, TaskOptions()),))
+    assert report_nothing_to_do(plan, RunRequest(stages=("gate@1",))) == 0

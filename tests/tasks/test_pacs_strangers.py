@@ -19,7 +19,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom.pdu import A_RELEASE_RQ
 
 from tasks.commands.pacs import dicomweb, dimse
-from tasks.commands.pacs.addresses import Credentials, WebPeer
+from tasks.commands.pacs.addresses import Credentials, DimsePeer, WebPeer
+from tasks.commands.pacs.filter_check import matches
 from tasks.commands.pacs.listen import Receiver
 from tasks.commands.pacs.open_batch import (
     CLOSING,
@@ -31,9 +32,10 @@ from tasks.commands.pacs.open_batch import (
     read_key,
 )
 from tasks.commands.pacs.pull import pull
-from tasks.commands.pacs.sources import Filters, Save, WebSource
+from tasks.commands.pacs.sources import DimseSource, Filters, Save, WebSource
 from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_series
+from tests.tasks.pacs_fixtures import faulty_pacs
 
 
 @pytest.fixture
@@ -284,3 +286,42 @@ def test_a_full_disk_is_not_the_servers_fault(
     source = WebSource(WebPeer("http://127.0.0.1:1", None, Credentials(), 5.0), save)
     problem = source.fetch([key_of(each) for each in series], whole=True)
     assert problem == "cannot write a file of the batch (No space left on device)"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "wanted", "value", "same"),
+    [
+        ("StudyDescription", "Brain*", "BRAIN MR", True),
+        ("StudyDescription", "Brain*", "Knee", False),
+        ("StudyDescription", "Brain [1]", "Brain [1] ", True),
+        ("PatientID", "a?", "ab", True),
+        ("PatientID", "a", "", False),
+        ("StudyDate", "20240101", "2024.01.01", True),
+        ("StudyDate", "20240101", "20240102", False),
+        ("StudyDate", "20240101-20240131", "20240201", False),
+        ("StudyDate", "-20240131", "20230201", True),
+        ("StudyDate", "20240101-", "20250201", True),
+        ("StudyDate", "20240101-", "", False),
+    ],
+)
+def test_a_study_that_does_not_match_is_left_out(
+    keyword: str, wanted: str, value: str, same: bool
+) -> None:
+    assert matches({keyword: wanted}, {keyword: value}) == same
+
+
+def test_a_pacs_that_ignores_a_filter_pulls_nothing(series: list[Dataset]) -> None:
+    study = {"0020000D": {"vr": "UI", "Value": ["1.2.3"]}}
+    kind = {"Content-Type": "application/dicom+json"}
+    filters = Filters({"StudyDescription": "Brain*"})
+    with (
+        web_server(200, kind, json.dumps([study]).encode()) as (url, _),
+        pytest.raises(InputError, match="does not filter by StudyDescription"),
+    ):
+        WebSource(WebPeer(url, None, Credentials(), 5.0)).find(filters)
+    with faulty_pacs(series) as port:
+        peer = DimsePeer("127.0.0.1", port, "FAULTY", "AUGLIFT", None, Credentials(), 5.0)
+        with pytest.raises(InputError, match="does not filter by StudyDescription"):
+            DimseSource(peer).find(filters)
+        uid = Filters(studies=("1.2.3.4",))
+        assert DimseSource(peer).find(uid) == []

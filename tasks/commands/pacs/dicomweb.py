@@ -7,9 +7,11 @@ from typing import Any, Final
 import requests
 from dicomweb_client import DICOMwebClient
 from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
 
 from tasks.commands.pacs.addresses import Credentials, WebPeer
 from tasks.commands.pacs.dimse import LostConnectionError, silence_libraries
+from tasks.commands.pacs.filter_check import matches
 from tasks.commands.pacs.open_batch import InstanceKey
 from tasks.stage.errors import InputError
 
@@ -110,7 +112,16 @@ def find_instances(peer: WebPeer, filters: dict[str, str], modality: str) -> lis
     """List the instances of all studies that match; `modality` may be empty."""
     client = make_client(peer)
     keys = []
-    for study in pages(client.search_for_studies, STUDY, search_filters=filters):
+    tags = {keyword: f"{tag_for_keyword(keyword):08X}" for keyword in filters}
+    studies = pages(
+        client.search_for_studies, STUDY, search_filters=filters, fields=list(filters) or None
+    )
+    for study, answer in studies.items():
+        values = {
+            name: value_of(answer, tag) if tag in answer else None for name, tag in tags.items()
+        }
+        if not matches(filters, values):
+            continue
         of_series = {"Modality": modality} if modality else {}
         series = pages(client.search_for_series, SERIES, study, search_filters=of_series)
         for number, entry in series.items():

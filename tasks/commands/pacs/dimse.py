@@ -39,6 +39,7 @@ from pynetdicom.sop_class import (
 )
 
 from tasks.commands.pacs.addresses import DimsePeer, check_secret_path
+from tasks.commands.pacs.filter_check import matches
 from tasks.commands.pacs.open_batch import InstanceKey
 from tasks.stage.errors import InputError
 
@@ -218,6 +219,8 @@ def find_instances(peer: DimsePeer, filters: dict[str, str], modality: str) -> l
     keys = []
     with association_with(peer, [build_context(FIND, UNCOMPRESSED)]) as association:
         for study in query(association, "STUDY", **{"StudyInstanceUID": "", **filters}):
+            if not matches(filters, {name: text_of(study, name) for name in filters}):
+                continue
             uid = str(study.StudyInstanceUID)
             found = query(
                 association, "SERIES", StudyInstanceUID=uid, SeriesInstanceUID="", Modality=modality
@@ -232,6 +235,11 @@ def find_instances(peer: DimsePeer, filters: dict[str, str], modality: str) -> l
                 )  # fmt: skip
                 keys += [InstanceKey(uid, number, str(each.SOPInstanceUID)) for each in instances]
     return keys
+
+
+def text_of(match: Dataset, keyword: str) -> str | None:
+    """Return an attribute of an answer as a text; None where the answer lacks it."""
+    return str(match.get(keyword) or "") if keyword in match else None
 
 
 def identifier_of(study: str, series: str, instance: str | None) -> Dataset:

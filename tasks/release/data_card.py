@@ -59,7 +59,11 @@ def render_data_card(
         stats=stats,
         counts=counts,
         membership_heads=membership_table.HEADS,
-        membership=membership_table.membership_rows(candidate.gates, settings.smallest_cell),
+        membership=membership_table.membership_rows(
+            candidate.gates,
+            settings.smallest_cell,
+            {(c.fold, c.partition): int(c.patients) for c in counts if c.patients.isdecimal()},
+        ),
         uid_root=UID_ROOT,
         whose=describe_patients(patient["batch"] for patient in stats["subjects"].values()),
         settings=settings,

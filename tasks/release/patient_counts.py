@@ -25,26 +25,37 @@ class PartitionCounts:
 def count_patients(folds: list[str], smallest_cell: int) -> list[PartitionCounts]:
     """Count the patients of each partition and how many of them have a tumour slice."""
     return [
-        PartitionCounts(fold, partition, *show_counts(rows, smallest_cell))
+        PartitionCounts(fold, partition, *texts)
         for fold in folds
-        for patients in [read_patients(fold)]
-        for partition in ("train", "val", "test")
-        for rows in [patients[patients["partition"] == partition]]
+        for partition, texts in show_partitions(read_patients(fold), smallest_cell).items()
     ]
 
 
-def show_counts(patients: pd.DataFrame, smallest_cell: int) -> tuple[str, str, str]:
-    """Return the number of patients, with a tumour slice, and with unknown labels, or words.
+def show_partitions(patients: pd.DataFrame, smallest_cell: int) -> dict[str, tuple[str, str, str]]:
+    """Return the texts of each partition: patients, with a tumour slice, with unknown labels.
+
+    Another fold may tell the patients of all partitions together, so they are hidden together.
+    """
+    cells = {
+        partition: split_patients(patients[patients["partition"] == partition])
+        for partition in ("train", "val", "test")
+    }
+    totals = small_cells.show_counts([[sum(row)] for row in cells.values()], smallest_cell)
+    shown = small_cells.show_counts(list(cells.values()), smallest_cell)
+    return {
+        partition: (total, tumour, unknown)
+        if total.isdecimal()
+        else (total, small_cells.HIDDEN, small_cells.HIDDEN)
+        for partition, (total,), (tumour, unknown, _) in zip(cells, totals, shown, strict=True)
+    }
+
+
+def split_patients(patients: pd.DataFrame) -> list[int]:
+    """Count patients with a tumour slice, with unknown labels, and without tumour.
 
     Patients whose labels are hidden (`slices.unlabelled_patients`) are not without tumour.
     """
-    total = len(patients)
     tumour = int((patients["tumor_slices"] > 0).sum())
     unlabelled = patients.get("unlabelled_slices", pd.Series(0, index=patients.index))
     unknown = int(((patients["tumor_slices"] == 0) & (unlabelled > 0)).sum())
-    if small_cells.is_small(total, smallest_cell):
-        return f"<{smallest_cell}", small_cells.HIDDEN, small_cells.HIDDEN
-    ((shown_tumour, shown_unknown, _),) = small_cells.show_counts(
-        [[tumour, unknown, total - tumour - unknown]], smallest_cell
-    )
-    return str(total), shown_tumour, shown_unknown
+    return [tumour, unknown, len(patients) - tumour - unknown]

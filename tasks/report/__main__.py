@@ -91,7 +91,7 @@ def main() -> None:
             )
         ],
         smallest_cell=smallest_cell,
-        membership=cohort_tables.membership_table(candidate.gates, smallest_cell),
+        membership=cohort_tables.membership_table(candidate.gates, real.table, smallest_cell),
         left_out=cohort_tables.skipped_table(stats.get("skipped", [])),
         rejected=cohort_tables.rejected_table(rejected),
         stats=stats,

@@ -141,9 +141,18 @@ def rejected_table(rejected: dict[str, pd.DataFrame]) -> PageTable:
     return PageTable("Refused files and series", ["code", "batch", "count", "remedy"], rows)
 
 
-def membership_table(gates: dict[str, GateMetrics], smallest_cell: int = 1) -> PageTable:
+def membership_table(
+    gates: dict[str, GateMetrics], slices: pd.DataFrame, smallest_cell: int = 1
+) -> PageTable:
     """Tabulate the attacks that try to tell who trained."""
-    rows = attacks.membership_rows(gates, smallest_cell)
+    synthetic = slices.get("marked_synthetic", pd.Series(False, index=slices.index)).astype(bool)
+    real = slices[~synthetic]
+    patients = {
+        (fold, partition): int(real["subject"][real[f"partition_{fold}"] == partition].nunique())
+        for fold in gates
+        for partition in PARTITIONS
+    }
+    rows = attacks.membership_rows(gates, smallest_cell, patients)
     return PageTable("Attacks by fold (AUROC of patients)", list(attacks.HEADS), rows)
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.dcgan import Architecture, Generator
-from tasks.common.membership_table import membership_rows
+from tasks.common.membership_table import membership_rows, membership_sentence
 from tasks.common.slice_set import SliceSet
 from tasks.gate.__main__ import attack_weights
 from tasks.gate.generator_attack import NAME, attack_generator, choose_slices
@@ -201,6 +201,13 @@ def test_report_and_card_give_the_figure_beside_guessing_and_hide_few_patients(
     rows = membership_rows({"0": GateMetrics.model_validate(metrics)}, 5)
     assert rows[0][2:7] == ["0.93", "0.80 to 0.98", "0.50", "26", "15"]
     assert rows[1][5:7] == ["not shown", "<5"]
+    assert rows[1][3] == "not shown"  # its width would tell the counts
+    assert "chance alone finds this in 0.1 of 2 rows" in rows[0][7]
+    gate = GateMetrics.model_validate(metrics)
+    assert membership_rows({"0": gate}, 5, {("0", "train"): 29})[0][3:7] == [
+        "not shown", "0.50", "not shown", "not shown",
+    ]  # fmt: skip
+    assert "0.30" not in membership_sentence(gate, 5)
     release(tmp_path)
     card = (tmp_path / "data/release/DATACARD.md").read_text()
     run_stage(tmp_path)

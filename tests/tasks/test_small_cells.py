@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.common.small_cells import HIDDEN, show_counts
+from tasks.release.patient_counts import show_partitions
 from tasks.report import cohort_tables, report_page
 from tasks.schemas.lift import ArmFigure
 
@@ -48,6 +49,15 @@ def test_a_table_hides_along_rows_and_columns() -> None:
         assert len([1 for r, _ in hidden if r == line]) != 1
         assert len([1 for _, c in hidden if c == line]) != 1
     assert show_counts([[20, 2, 9]], 1) == [["20", "2", "9"]]
+
+
+def test_the_patients_of_all_partitions_together_tell_no_few_of_one() -> None:
+    partitions = ["train"] * 30 + ["val"] * 10 + ["test"] * 3
+    patients = pd.DataFrame({"partition": partitions, "tumor_slices": [1] * 43})
+    shown = show_partitions(patients, 5)
+    assert shown["train"][0] == "30"
+    assert shown["val"] == (HIDDEN, HIDDEN, HIDDEN)  # another fold may tell that they are 43
+    assert shown["test"] == ("<5", HIDDEN, HIDDEN)
 
 
 def test_the_reports_tables_hide_patients_and_what_is_theirs() -> None:

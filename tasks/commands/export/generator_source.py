@@ -84,7 +84,7 @@ def read_trained_info(folder: Path) -> GeneratorInfo:
         training_patients=count_training_patients(
             folder, without_outlines=WITHOUT_OUTLINES in config
         ),
-        membership=membership_sentence(metrics),
+        membership=membership_sentence(metrics, release.smallest_cell),
     )
 
 

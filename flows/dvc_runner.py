@@ -57,6 +57,13 @@ class ReproOptions:
     pull: bool = False
 
 
+# SQLite, in which DVC keeps its state, says the last two of a full disk.
+DISK_FULL = re.compile(
+    r"No space left on device|Disk quota exceeded|database or disk is full|disk I/O error"
+)
+DVC_FAREWELL = "Having any troubles?"  # its last line after an unexpected error
+
+
 @dataclass
 class StageOutput:
     """What is known of a running stage by the lines that it and DVC printed."""
@@ -65,10 +72,12 @@ class StageOutput:
     code: int | None = None
     outcome: StageOutcome = StageOutcome.RAN
     busy_lines: list[str] = field(default_factory=list)
+    disk_full: bool = False
 
     def read(self, raw: str, say: Callable[[str], None]) -> None:
         """Take in one line; pass on what the stage itself printed."""
         line = hide_secrets(raw)
+        self.disk_full |= bool(DISK_FULL.search(line))
         if self.busy_lines or dvc_locks.parse_busy_message(line):
             self.busy_lines.append(line)
         elif failure := re.search(r"^ERROR: .*exited with (-?\d+)$", line):
@@ -79,7 +88,8 @@ class StageOutput:
             self.outcome = StageOutcome.RESTORED
         elif stage_output := strip_dvc_message(line):
             say(stage_output)
-            self.last = stage_output
+            if not stage_output.startswith(DVC_FAREWELL):
+                self.last = stage_output
 
 
 class DvcRunner:
@@ -147,6 +157,8 @@ class DvcRunner:
             assert in_use is not None
             return in_use
         reason = output.last.removeprefix(f"{label}: ").removeprefix("ERROR: ") or "it said nothing"
+        if output.disk_full:  # DVC's own database says so in words of its own
+            reason = "no space left on the disk, or the disk fails; free some, run it again"
         if output.code == WRONG_INPUT:
             raise StageFailed(f"{label}: {reason}", output.code)
         shown = status if output.code is None else output.code

@@ -60,10 +60,11 @@ def tune(
 
         choose_by_readers(spaces.check_search_name(name), apply=apply)
         return
-    search = Search(
-        name=spaces.check_search_name(name),
-        space=spaces.read_space(set_ or (), space),
-        fixed=spaces.parse_fixed_values(fix or ()),
+    search = Search.parse(
+        name=name,
+        space=set_ or (),
+        space_file=space,
+        fixed=fix or (),
         fold=fold,
         sampler=sampler,
         trials=trials,

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows import search_space, tuning_results
+from flows import tuning_results
 from flows.run_failure import StageFailed
 from flows.run_names import describe_commit
 from flows.tuning_flow import apply_best, open_search, run_trials
@@ -58,10 +58,10 @@ def tune(
     """
     logger = get_run_logger()
     try:
-        search = Search(
-            name=search_space.check_search_name(name),
-            space=search_space.read_space(space or (), None),
-            fixed=search_space.parse_fixed_values(fix or ()),
+        search = Search.parse(
+            name=name,
+            space=space or (),
+            fixed=fix or (),
             fold=fold,
             sampler=sampler,
             trials=trials,

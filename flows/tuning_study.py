@@ -1,14 +1,26 @@
 """The settings of a search and its Optuna study: what is proposed first, and what is resumed."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from flows.search_space import SECTION, Space, Values, current_values, grid_points, set_values
+from flows.search_space import (
+    SECTION,
+    Space,
+    Values,
+    check_search_name,
+    current_values,
+    grid_points,
+    parse_fixed_values,
+    read_space,
+    set_values,
+)
 from tasks import params
 from tasks.params.train_gan import TrainGan
 from tasks.stage.errors import InputError
@@ -33,6 +45,28 @@ class Search:
     workers: int
     prunes: bool
     seed: int
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        name: str,
+        space: Sequence[str],
+        fixed: Sequence[str],
+        space_file: Path | None = None,
+        **settings: Any,
+    ) -> "Search":
+        """Make a search of the words of a command line or of a deployment's parameters.
+
+        Raises:
+            InputError: a name, range or value is not allowed.
+        """
+        return cls(
+            name=check_search_name(name),
+            space=read_space(space, space_file),
+            fixed=parse_fixed_values(fixed),
+            **settings,
+        )
 
     @property
     def folder(self) -> Path:

@@ -16,27 +16,17 @@ import auglift
 from auglift.slices import to_folder_slices
 from tasks.common.slice_set import SliceSet
 from tests.imports import ROOT
-from tests.tasks.augmented_fixtures import augmented_run
+from tests.tasks.augmented_fixtures import write_releases
 from tests.tasks.export_fixtures import clone
-from tests.tasks.fake_run import Run, write
 from tests.tasks.gate_fixtures import oracle, real
 from tests.tasks.test_export_generate import ask
 from tests.tasks.test_judge import write as write_folder
-from tests.tasks.test_release import release
 
 
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A synthetic and an augmented release of two modalities."""
-    folder = tmp_path_factory.mktemp("releases")
-    made = {
-        "augmented": augmented_run(folder / "augmented", channels=2),
-        "synthetic": write(
-            folder / "synthetic", Run(synthetic=6, accept_share=1.0, size=16, channels=1)
-        ),
-    }
-    for root in made.values():
-        release(root)
+    made = write_releases(tmp_path_factory.mktemp("releases"))
     return {name: root / "data/release" for name, root in made.items()}
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import yaml
 
 from tests.tasks.fake_run import Run, write
+from tests.tasks.test_release import release
 
 
 def augmented_run(root: Path, *, unoutlined: bool = True, **options: Any) -> Path:
@@ -27,3 +28,16 @@ def set_release(root: Path, **keys: Any) -> None:
     tree = yaml.safe_load(path.read_text())
     tree["release"] |= keys
     path.write_text(yaml.safe_dump(tree))
+
+
+def write_releases(folder: Path) -> dict[str, Path]:
+    """A synthetic and an augmented release, each in a run's folder."""
+    made = {
+        "augmented": augmented_run(folder / "augmented", channels=2),
+        "synthetic": write(
+            folder / "synthetic", Run(synthetic=6, accept_share=1.0, size=16, channels=1)
+        ),
+    }
+    for root in made.values():
+        release(root)
+    return made

@@ -126,3 +126,8 @@ def made_files() -> dict[str, bytes]:
             for path in root.rglob("*")
             if path.is_file()
         }
+
+
+def table(task: str, arm: str, name: str) -> pd.DataFrame:
+    """A table that `downstream` wrote in the working directory."""
+    return pd.read_parquet(f"data/downstream/{task}-{arm}/{name}.parquet")

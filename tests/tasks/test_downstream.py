@@ -20,6 +20,7 @@ from tasks.schemas.predictions import (
 )
 from tasks.stage.errors import InputError
 from tests.tasks import downstream_fixtures
+from tests.tasks.downstream_fixtures import table
 from tests.tasks.slices_fixtures import hide_patient
 
 
@@ -28,10 +29,6 @@ def root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     downstream_fixtures.write(tmp_path, seeds=(0,))
     return tmp_path
-
-
-def table(task: str, arm: str, name: str) -> pd.DataFrame:
-    return pd.read_parquet(f"data/downstream/{task}-{arm}/{name}.parquet")
 
 
 def files(folder: Path) -> dict[str, bytes]:

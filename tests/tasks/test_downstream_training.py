@@ -15,6 +15,7 @@ from tasks.params.downstream import ClassifyTraining, SegmentTraining, TaskTrain
 from tasks.training.balanced_batches import balanced_batches
 from tasks.training.fit import fit, predict_probabilities
 from tests.tasks import downstream_fixtures
+from tests.tasks.downstream_fixtures import table
 
 
 @pytest.fixture
@@ -22,10 +23,6 @@ def root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     downstream_fixtures.write(tmp_path)
     return tmp_path
-
-
-def table(task: str, arm: str, name: str) -> pd.DataFrame:
-    return pd.read_parquet(f"data/downstream/{task}-{arm}/{name}.parquet")
 
 
 def captured(monkeypatch, task: str, arm: str) -> list[tuple[dict, list]]:

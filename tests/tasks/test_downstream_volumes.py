@@ -15,6 +15,7 @@ from tasks.downstream.volume_dice import dice_of_masks, read_test_volumes, to_ac
 from tasks.params.slices import Slices
 from tasks.volumes.resampling import SliceGrid, resample_slices
 from tests.tasks import downstream_fixtures
+from tests.tasks.downstream_fixtures import table
 
 
 @pytest.fixture
@@ -22,10 +23,6 @@ def root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     downstream_fixtures.write(tmp_path)
     return tmp_path
-
-
-def table(task: str, arm: str, name: str) -> pd.DataFrame:
-    return pd.read_parquet(f"data/downstream/{task}-{arm}/{name}.parquet")
 
 
 def test_dice_over_whole_volumes_stands_beside_that_over_chosen_slices(root):

@@ -21,7 +21,7 @@ from monai.transforms import Compose, LoadImaged, NormalizeIntensityd, SqueezeDi
 
 from tasks.commands.export_dataset import __main__ as export_dataset
 from tasks.commands.export_dataset.folds import folds_by_patient
-from tests.tasks.augmented_fixtures import augmented_run
+from tests.tasks.augmented_fixtures import augmented_run, write_releases
 from tests.tasks.fake_run import Run, write
 from tests.tasks.test_release import release
 
@@ -31,16 +31,7 @@ Export = Callable[..., Path]
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A synthetic and an augmented release of two modalities; nobody writes to them."""
-    folder = tmp_path_factory.mktemp("releases")
-    made = {
-        "augmented": augmented_run(folder / "augmented", channels=2),
-        "synthetic": write(
-            folder / "synthetic", Run(synthetic=6, accept_share=1.0, size=16, channels=1)
-        ),
-    }
-    for root in made.values():
-        release(root)
-    return made
+    return write_releases(tmp_path_factory.mktemp("releases"))
 
 
 def export(root: Path, kind: str, out: Path) -> Path:

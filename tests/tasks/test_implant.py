@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from models.tumor_painter import cut_windows
@@ -24,27 +23,21 @@ from tasks.schemas.implants import Implants
 from tasks.schemas.metrics import GateMetrics, read_metrics
 from tasks.teacher.__main__ import main as teach
 from tests.tasks.downstream_fixtures import SIZE, write_slices
-from tests.tasks.unlabelled_fixtures import hide_outlines, write_gate
+from tests.tasks.unlabelled_fixtures import hide_outlines, write_arm_params, write_gate
 
 ARM, TWIN = "real+classical+implant", "real+classical+paste-unlabelled"
 
 
-def write_params(root: Path, arms: list[str], **implant: object) -> None:
-    training = {"steps": 60, "batch": 8, "learning_rate": 0.01, "evaluations": 1}
-    tree = {
-        "slices": {"folds": [0], "size": SIZE, "modalities": ["FLAIR"]},
-        "synthetic": {"source": "data/implant/0"},
-        "generate": {"count": 1, "seed": 0, "threads": 1},
-        "gate": {"seed": 0, "threads": 1},
-        "teacher": {"networks": 2, "confidence": 0.6, "agreement": 0.6, "background": 0.4},
-        "implant": {"steps": 40, "placements": 60, "count": 30, "width": 8} | implant,
-        "pool": {"ratio": 1.0, "min_images": 8, "seed": 5},
-        "downstream": {
-            "tasks": ["segment"], "arms": arms, "seeds": [0], "precision": "fp32",
-            "segment": training,
-        },
-    }  # fmt: skip
-    (root / "params.yaml").write_text(yaml.safe_dump(tree))
+def write_params(root: Path, arms: list[str]) -> None:
+    write_arm_params(
+        root,
+        arms,
+        slices={"folds": [0], "size": SIZE, "modalities": ["FLAIR"]},
+        synthetic={"source": "data/implant/0"},
+        generate={"count": 1, "seed": 0, "threads": 1},
+        gate={"seed": 0, "threads": 1},
+        implant={"steps": 40, "placements": 60, "count": 30, "width": 8},
+    )
 
 
 @pytest.fixture(scope="module")

@@ -19,24 +19,14 @@ from tasks.stage.errors import InputError
 from tasks.teacher.__main__ import form_opinions, main, mean_pairwise_dice
 from tasks.tumors.tumor_placement import place_deformed_tumors, shift
 from tests.tasks.downstream_fixtures import write_slices
-from tests.tasks.unlabelled_fixtures import hide_outlines, write_gate
+from tests.tasks.unlabelled_fixtures import hide_outlines, write_arm_params, write_gate
 
 BOTH = "real+classical+pseudo-label+paste-unlabelled"
 ARMS = ["real", "real+pseudo-label", "real+classical+paste-unlabelled", BOTH]
 
 
 def write_params(root: Path, *, arms: list[str], steps: int = 60) -> None:
-    training = {"steps": steps, "batch": 8, "learning_rate": 0.01, "evaluations": 1}
-    tree = {
-        "slices": {"folds": [0]},
-        "teacher": {"networks": 2, "confidence": 0.6, "agreement": 0.6, "background": 0.4},
-        "pool": {"ratio": 1.0, "min_images": 8, "seed": 5},
-        "downstream": {
-            "tasks": ["segment"], "arms": arms, "seeds": [0], "precision": "fp32",
-            "segment": training,
-        },
-    }  # fmt: skip
-    (root / "params.yaml").write_text(yaml.safe_dump(tree))
+    write_arm_params(root, arms, steps=steps, slices={"folds": [0]})
 
 
 @pytest.fixture(scope="module")

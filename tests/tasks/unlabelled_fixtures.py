@@ -1,13 +1,28 @@
 """A small cohort of which some training patients were never outlined."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from tests.tasks.downstream_fixtures import SIZE
 
 UNLABELLED = 4  # patients of eight that train
+
+
+def write_arm_params(root: Path, arms: list[str], *, steps: int = 60, **sections: Any) -> None:
+    """`params.yaml` for teacher, pool and the arms that use scans without outlines."""
+    tree = sections | {
+        "teacher": {"networks": 2, "confidence": 0.6, "agreement": 0.6, "background": 0.4},
+        "pool": {"ratio": 1.0, "min_images": 8, "seed": 5},
+        "downstream": {
+            "tasks": ["segment"], "arms": arms, "seeds": [0], "precision": "fp32",
+            "segment": {"steps": steps, "batch": 8, "learning_rate": 0.01, "evaluations": 1},
+        },
+    }  # fmt: skip
+    (root / "params.yaml").write_text(yaml.safe_dump(tree))
 
 
 def hide_outlines(root: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -74,7 +74,7 @@ def make_rating(reader: str, shown: StudySlice, answer: Answer, mask: NDArray[np
         comment=" ".join(answer.comment.split()),
         outline_from=answer.outline_from if answer.outline is not None else None,
         outline_dice=dice,
-        seconds=round(answer.seconds, 1),
+        seconds=round(answer.seconds, 3),
     )
 
 

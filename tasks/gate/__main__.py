@@ -6,18 +6,19 @@ that cannot be judged, for example because there are too few patients, is reject
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tasks import params
 from tasks.common import torch_setup
 from tasks.common.gate_requirements import CannotJudgeError
-from tasks.common.generator_slices import WITHOUT_OUTLINES
+from tasks.common.generator_slices import WITHOUT_OUTLINES, teach_a_generator
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices
 from tasks.common.unreleasable import reason_not_to_release
 from tasks.gate import generator_attack
 from tasks.gate.evaluate import evaluate, prepare_reference
-from tasks.gate.membership import MembershipAttack
+from tasks.gate.membership import SHOWN, MembershipAttack
 from tasks.gate.verdict import GateResult, not_judged_result
 from tasks.params.gate import Gate
 from tasks.schemas.samples import GatedSamples, Samples
@@ -32,16 +33,20 @@ def main(fold: str) -> None:
     source = Path("data/synthetic") / fold
     synthetic = read_slice_set(source, "samples.parquet")
     Samples.validate(synthetic.table)
-    train, val = read_slices(fold, "train"), read_slices(fold, "val")
-    labelled = (train.table["label"] >= 0).to_numpy()
+    saw_all = saw_without_outlines(source)
+    everything, val = (
+        mark_shown(read_slices(fold, partition), without_outlines=saw_all)
+        for partition in ("train", "val")
+    )
+    labelled = (everything.table["label"] >= 0).to_numpy()
     # Unlabelled slices are no reference for what a generator could imitate, but it may copy them.
-    seen_unlabelled = train.select(~labelled) if saw_without_outlines(source) else None
-    train = train.select(labelled)
+    seen_unlabelled = everything.select(~labelled) if saw_all else None
+    train = everything.select(labelled)
     result = verdict(synthetic, train, val, config, str(device), seen_unlabelled=seen_unlabelled)
     weights_sha256 = generator_sha256(source)
     if weights_sha256 is not None and config.membership_steps and result.membership:
         result.membership.update(
-            attack_weights(Path("data/gan") / fold, weights_sha256, train, val, config)
+            attack_weights(Path("data/gan") / fold, weights_sha256, everything, val, config)
         )
     GatedSamples.validate(result.samples)
     with stage_io.atomic_output(Path("data/gate") / fold) as folder:
@@ -66,6 +71,12 @@ def main(fold: str) -> None:
         print(f"gate: fold {fold}: {name}: not measured: {why}")
     for name, attack in result.membership.items():
         print(f"gate: fold {fold}: membership attack on {name}: {attack.in_words()}")
+
+
+def mark_shown(slices: SliceSet, *, without_outlines: bool) -> SliceSet:
+    """Add the column that says which slices teach a generator, for the membership attacks."""
+    shown = teach_a_generator(slices.table, without_outlines=without_outlines)
+    return replace(slices, table=slices.table.assign(**{SHOWN: shown}))
 
 
 def verdict(

@@ -183,7 +183,7 @@ def evaluate(
         hashes,
         {part: missing[part].why for part in missing},
         blocking,
-        attack_images(compared, real.seen, real.unseen),
+        attack_images(compared, real.searched[1], real.unseen),
     )
 
 

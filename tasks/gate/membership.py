@@ -6,7 +6,8 @@ DOMIAS (van Breugel 2023, arXiv 2302.12580), the ratio of the densities of synth
 slices, both by the nearest neighbour, and like the calibrated attack of GAN-Leaks (Chen 2020,
 arXiv 1909.03935).
 
-Members are training patients, non-members validation patients. The reference of a slice is every
+Members are the patients whose slices the generator was shown, also by their image alone;
+non-members are validation patients, by slices of the same kinds. The reference of a slice is every
 real slice of all other patients, members or not, so that both have the same chance: without a leak
 the AUROC is 0.5, which is what guessing gives. Test patients take no part. The attack is on
 patients: the score of one is the mean over the slices.
@@ -29,6 +30,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 LEAST_PATIENTS: Final = 2  # of each kind
+SHOWN: Final = "shown_to_generator"  # column of real slices; of those of others: would have been
 FLOOR: Final = 1e-3  # of the median distance: the logarithm of a perfect copy's distance is finite
 METHOD: Final = (
     "DOMIAS (van Breugel 2023), nearest neighbours by {space}; mean over a patient's slices;"
@@ -68,14 +70,13 @@ class MembershipAttack:
 
 
 def usable_slices(table: pd.DataFrame) -> Bools:
-    """Return which slices (N,) an attack is made on: labelled ones, of patients.
+    """Return which slices (N,) an attack is made on: of patients, of the kinds that taught.
 
-    Images of unlabelled slices may have taught a generator too (`train_gan.unlabelled_weight`); the
-    attack is not made on them. Where nothing has a label, it is made on all.
+    The column `SHOWN` says which slices a generator is shown; without it all are.
     """
-    usable: Bools = (table["label"] >= 0).to_numpy()
-    if not usable.any():
-        usable = np.ones(len(table), dtype=bool)
+    usable = np.ones(len(table), dtype=bool)
+    if SHOWN in table:
+        usable = table[SHOWN].to_numpy(dtype=bool)
     if "marked_synthetic" in table:
         usable = usable & ~table["marked_synthetic"].to_numpy(dtype=bool)
     return usable

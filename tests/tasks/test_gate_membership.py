@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.dcgan import Architecture, Generator
 from tasks.common.membership_table import membership_rows, membership_sentence
 from tasks.common.slice_set import SliceSet
-from tasks.gate.__main__ import attack_weights
+from tasks.gate.__main__ import attack_weights, mark_shown
 from tasks.gate.generator_attack import NAME, attack_generator, choose_slices
 from tasks.gate.membership import MembershipAttack, attack_images, attack_patients
 from tasks.gate.slice_features import SliceFeatures, compute_slice_features
@@ -84,15 +84,29 @@ def test_the_attack_on_images_finds_copies_of_simulated_patients() -> None:
     assert attack.ci95 is not None and attack.ci95[0] > 0.5, attack
 
 
-def test_patients_who_were_synthetic_at_their_source_or_without_labels_take_no_part() -> None:
+def test_members_are_all_patients_whom_the_generator_saw_and_nobody_else() -> None:
     rng = np.random.default_rng(3)
     train, val = gaussian(20, rng, "t"), gaussian(12, rng, "v")
+    subjects = train.table["subject"]
     table = train.table.assign(
-        marked_synthetic=train.table["subject"] == "t0",
-        label=np.where(train.table["subject"] == "t1", -1, 1),
+        marked_synthetic=subjects == "t0",  # no patient
+        label=np.where(subjects == "t1", -1, 1),
     )
-    attack = attack_images(gaussian(30, rng, "s"), replace(train, table=table), val)
-    assert {each.members for each in attack.values()} == {18}
+    slices = SliceSet(np.zeros((len(table), 1, 1, 1)), np.zeros((len(table), 1, 1)), table)
+    for without_outlines, members in ((True, 19), (False, 18)):
+        shown = replace(train, table=mark_shown(slices, without_outlines=without_outlines).table)
+        attack = attack_images(gaussian(30, rng, "s"), shown, val)
+        assert {each.members for each in attack.values()} == {members}
+
+
+def test_a_generator_that_copies_patients_without_outlines_is_found() -> None:
+    rng = np.random.default_rng(3)
+    train, val = gaussian(20, rng, "t"), gaussian(12, rng, "v")
+    hidden = train.table["subject"].isin([f"t{n}" for n in range(12)]).to_numpy()
+    train = replace(train, table=train.table.assign(label=np.where(hidden, -1, 1)))
+    copies = features_at(train.features[hidden], train.table["subject"][hidden].to_numpy())
+    for attack in attack_images(copies, train, val).values():
+        assert attack.ci95 is not None and attack.ci95[0] > 0.5
 
 
 class Album(nn.Module):
@@ -129,6 +143,9 @@ def test_a_generator_that_holds_its_training_slices_is_found_and_a_stranger_is_n
     assert found.auroc == 1.0
     assert found.ci95 is not None and found.ci95[0] > 0.5
     assert (found.members, found.non_members) == (10, 8)
+    unlabelled = replace(train, table=train.table.assign(label=-1))
+    hidden = attack_generator(Album(train.images), unlabelled, val, steps=20, seed=1)  # type: ignore[arg-type]
+    assert (hidden.auroc, hidden.members) == (1.0, 10)
     chance = attack_generator(Album(strangers.images), train, val, steps=20, seed=1)  # type: ignore[arg-type]
     assert chance.ci95 is not None and chance.ci95[0] <= 0.5 <= chance.ci95[1]
 

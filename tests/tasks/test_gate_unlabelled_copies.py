@@ -40,6 +40,8 @@ def test_a_copy_of_an_unlabelled_training_slice_is_found(
     assert (found["reason"] == "memorised").all()
     assert found["nearest_train_row"].tolist() == list(range(len(train), len(train) + COPIES))
     assert (samples["reason"] == "memorised").sum() < COPIES + 0.05 * len(fresh)
+    attacks = json.loads(Path("data/gate/0/metrics.json").read_text())["membership"]
+    assert {attack["members"] for attack in attacks.values()} == {8 + len(others)}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.common.slice_set import SliceSet, read_slice_set
-from tasks.pool.deformed_tumor_pasting import paste_deformed_tumors
+from tasks.pool.tumor_pasting import paste_deformed_tumors
 from tasks.schemas.implants import Implants
 from tasks.stage.stage_io import explain_read_errors
 from tasks.tumors.sure_slices import outlined_tumors, read_sure_slices

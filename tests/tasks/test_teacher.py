@@ -12,7 +12,7 @@ from tasks.common.slice_set import SliceSet, read_slice_set
 from tasks.params.downstream import Downstream
 from tasks.params.teacher import Teacher
 from tasks.pool.__main__ import main as pool
-from tasks.pool.deformed_tumor_pasting import paste_deformed_tumors
+from tasks.pool.tumor_pasting import paste_deformed_tumors
 from tasks.schemas.samples import PoolSamples
 from tasks.schemas.teacher import TeacherOpinions
 from tasks.stage.errors import InputError

@@ -4,13 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from tasks.common.slice_set import SliceSet
+from tasks.pool.tumor_pasting import paste_tumors_in_place, tumor_rows
 
-AIR = -1.0
-MAX_HOSTS_TRIED = 20
-FEATHER = 0.7  # pixels
 Rows = NDArray[np.intp]
 
 
@@ -30,37 +27,6 @@ def shuffle_masks(train: SliceSet, rows: Rows, rng: np.random.Generator) -> Slic
         if len(others):
             masks[row] = train.masks[rng.choice(others)]
     return SliceSet(chosen.images, masks, chosen.table)
-
-
-def paste_tumors_in_place(train: SliceSet, rows: Rows, rng: np.random.Generator) -> SliceSet:
-    """Paste tumours into other patients' slices (Ghiasi 2021, arXiv 2012.07177).
-
-    A tumour keeps its place in the plane. Its host is a tumour-free slice of another patient, one
-    of the nearest in position whose brain contains the tumour. Its edge is feathered outwards, so
-    that a small tumour keeps its contrast. A tumour that fits nowhere stays where it is.
-    Tumour-free slices are added unchanged.
-    """
-    chosen = train.select(rows)
-    images, masks = chosen.images.copy(), chosen.masks.copy()
-    label, subject = train.table["label"].to_numpy(), train.table["subject"].to_numpy()
-    position = train.table["position_mm"].to_numpy()
-    for row in tumor_rows(chosen):
-        tumor, mask = chosen.table.loc[row], chosen.masks[row].astype(bool)
-        hosts = np.flatnonzero((label == 0) & (subject != tumor["subject"]))
-        near = hosts[np.argsort(np.abs(position[hosts] - tumor["position_mm"]), kind="stable")]
-        near = near[:MAX_HOSTS_TRIED]
-        fitting = [h for h in near if (train.images[h, 0][mask] > AIR).all()]
-        if not fitting:
-            continue
-        host = rng.choice(fitting[:5])
-        alpha = np.maximum(mask, gaussian_filter(mask.astype(np.float32), FEATHER))
-        images[row] = train.images[host] * (1 - alpha) + chosen.images[row] * alpha
-    return SliceSet(images, masks, chosen.table)
-
-
-def tumor_rows(slices: SliceSet) -> Rows:
-    """Return the positions of the slices with tumour."""
-    return np.flatnonzero(slices.table["label"].to_numpy() == 1)
 
 
 def with_known_masks(slices: SliceSet) -> SliceSet:

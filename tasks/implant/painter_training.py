@@ -17,7 +17,7 @@ from models.diffaugment import DiffAugment
 from models.losses import discriminator_loss, generator_loss, r1_penalty
 from models.tumor_painter import PainterArchitecture, PainterNoise, TumorPainter, cut_windows
 from tasks.common.torch_setup import seeded_generator
-from tasks.implant.painted_regions import PaintedRegions
+from tasks.implant.painting import PaintedRegions
 from tasks.params.implant import Implant
 
 LOSSES = ("loss_d", "loss_g", "l1")

@@ -15,7 +15,7 @@ from tasks.common.unreleasable import UNRELEASABLE
 from tasks.gate.__main__ import main as gate
 from tasks.generate.__main__ import main as generate
 from tasks.implant.__main__ import main
-from tasks.implant.painted_regions import prepare_regions
+from tasks.implant.painting import prepare_regions
 from tasks.implant.tumor_copies import find_tumor_copies
 from tasks.params.downstream import Downstream
 from tasks.pool.__main__ import main as pool

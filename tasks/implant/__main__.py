@@ -23,8 +23,8 @@ from tasks.common.slice_montage import evenly_spaced, slice_montage
 from tasks.common.slice_set import SliceSet, read_slices, write_slice_set
 from tasks.common.torch_setup import setup_torch
 from tasks.common.unreleasable import UNRELEASABLE
-from tasks.implant.painting import prepare_regions
-from tasks.implant.painter_training import paint, train_painter
+from tasks.implant.painter_training import train_painter
+from tasks.implant.painting import paint, prepare_regions
 from tasks.implant.tumor_copies import TumorCopies, find_tumor_copies
 from tasks.params.downstream import read_arms
 from tasks.params.implant import Implant

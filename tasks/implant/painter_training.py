@@ -1,4 +1,4 @@
-"""Train a painter of tumours against two discriminators, and paint with it.
+"""Train a painter of tumours against two discriminators.
 
 One discriminator sees whole slices with their masks, one the window around the tumour. Half of
 what the painter shows them are tumour slices painted over: there its backgrounds are those of real
@@ -21,14 +21,13 @@ from tasks.implant.painting import PaintedRegions
 from tasks.params.implant import Implant
 
 LOSSES = ("loss_d", "loss_g", "l1")
-WEIGHTS_STREAM, STEP_STREAM, PAINT_STREAM = 0, 1, 2
+WEIGHTS_STREAM, STEP_STREAM = 0, 1  # `painting` has the next one
 R1_EVERY = 8
 BETAS = (0.0, 0.99)
 HALF_LIFE = 60  # steps of the moving average of the weights
 DECAY = 0.4  # of the steps, at the end, in which learning rates fall to 0
 JITTER_PX = 6 / 64  # of the side, by which a window misses the tumour's centre
 DISCRIMINATOR_WIDTH = 16
-PAINTING_BATCH = 64
 
 
 class PainterTrainer:
@@ -183,15 +182,3 @@ def views(
     jitter = torch.rand(regions.centers.shape, generator=generator, device=images.device)
     centers = regions.centers + (2 * jitter - 1) * JITTER_PX * side
     return whole, cut_windows(whole, centers, side // 2)
-
-
-@torch.no_grad()
-def paint(painter: TumorPainter, hosts: PaintedRegions, *, seed: int) -> Tensor:
-    """Paint a tumour into each of N hosts: (N,C,H,W) in [-1, 1], on the CPU."""
-    generator = seeded_generator(seed, PAINT_STREAM, device=hosts.images.device)
-    parts = []
-    for rows in torch.split(torch.arange(len(hosts), device=hosts.images.device), PAINTING_BATCH):
-        some = hosts.select(rows)
-        noise = PainterNoise.sample(len(rows), painter.architecture, generator)
-        parts.append(painter(some.images, some.filled, some.masks, some.reach, noise).cpu())
-    return torch.cat(parts)

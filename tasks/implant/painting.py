@@ -1,4 +1,4 @@
-"""Prepare slices for the painter: which pixels it may paint, and what fills them before."""
+"""Paint tumours into slices: which pixels may be painted, what fills them before, the painting."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,16 @@ from numpy.typing import NDArray
 from scipy.ndimage import center_of_mass, distance_transform_edt, gaussian_filter
 from torch import Tensor
 
+from models.tumor_painter import PainterNoise, TumorPainter
+from tasks.common.soft_mask import soft_mask
+from tasks.common.torch_setup import seeded_generator
+
 REACH = 1 / 32  # of the side: how far around a tumour is painted
 FILL_BLUR = 3 / 32  # of the side, standard deviation
-OUTLINE_PX = 1.5  # from the outline to a mask's full depth
 PEAK = 0.9  # of a mask; a network's output never reaches 1
 LEAST_WEIGHT = 1e-3
+PAINT_STREAM = 2  # of random numbers; `painter_training` has the first two
+PAINTING_BATCH = 64
 Floats = NDArray[np.float32]
 
 
@@ -53,17 +58,14 @@ def prepare_regions(
     """Prepare slices (N,C,H,W) in [-1, 1] for a tumour of the shape of masks (N,H,W), none empty.
 
     What may be painted is filled by a mean of its surroundings, so that the painter sees nothing of
-    a tumour that was there. A mask is its signed distance, cut off at 1.5 pixels from its outline,
-    as `train_gan` shows masks to its networks.
+    a tumour that was there. Masks are softened as `train_gan` shows them to its networks.
     """
     side = images.shape[-1]
     reach, soft = np.zeros(masks.shape, np.float32), np.zeros(masks.shape, np.float32)
     width = max(REACH * side, 1.0) + 1
     for row, mask in enumerate(masks):
-        outside = distance_transform_edt(~mask)
-        reach[row] = np.clip(1 - outside / width, 0, 1)
-        signed = np.where(mask, distance_transform_edt(mask) - 0.5, 0.5 - outside)
-        soft[row] = PEAK * np.clip(signed / OUTLINE_PX, -1, 1)
+        reach[row] = np.clip(1 - distance_transform_edt(~mask) / width, 0, 1)
+        soft[row] = PEAK * soft_mask(mask)
     weight = (1 - reach)[:, None] + LEAST_WEIGHT
     blur = (0, 0, FILL_BLUR * side, FILL_BLUR * side)
     filled = gaussian_filter(images * weight, blur) / gaussian_filter(weight, blur)
@@ -74,3 +76,15 @@ def prepare_regions(
             for array in (images, filled, soft[:, None], reach[:, None], centers)
         )
     )
+
+
+@torch.no_grad()
+def paint(painter: TumorPainter, hosts: PaintedRegions, *, seed: int) -> Tensor:
+    """Paint a tumour into each of N hosts: (N,C,H,W) in [-1, 1], on the CPU."""
+    generator = seeded_generator(seed, PAINT_STREAM, device=hosts.images.device)
+    parts = []
+    for rows in torch.split(torch.arange(len(hosts), device=hosts.images.device), PAINTING_BATCH):
+        batch = hosts.select(rows)
+        noise = PainterNoise.sample(len(rows), painter.architecture, generator)
+        parts.append(painter(batch.images, batch.filled, batch.masks, batch.reach, noise).cpu())
+    return torch.cat(parts)

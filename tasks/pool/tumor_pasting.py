@@ -34,9 +34,7 @@ def paste_tumors_in_place(train: SliceSet, rows: Rows, rng: np.random.Generator)
         hosts = np.flatnonzero((label == 0) & (subject != tumor["subject"]))
         nearest = hosts[np.argsort(np.abs(position[hosts] - tumor["position_mm"]), kind="stable")]
         fitting = [
-            host
-            for host in nearest[:MAX_HOSTS_TRIED]
-            if (train.images[host, 0][mask] > AIR).all()
+            host for host in nearest[:MAX_HOSTS_TRIED] if (train.images[host, 0][mask] > AIR).all()
         ]
         if not fitting:
             continue

@@ -6,18 +6,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from models.dcgan import SITE
 from tasks.common.generator_slices import teach_with_masks
 from tasks.common.slice_set import SliceSet
+from tasks.common.soft_mask import soft_mask
 from tasks.stage.errors import InputError
 from tasks.train_gan.conditions import condition_names, condition_scales, standardise_conditions
 from tasks.train_gan.slices_without_outlines import SlicesWithoutOutlines, slices_without_outlines
 
 JITTER = 0.1  # standard deviations of a condition
-OUTLINE_PX = 1.5  # from the outline to a mask's full depth; at a straight edge a 3 x 3 mean's ramp
 LABEL_NAMES = {0: "slices without tumour", 1: "tumour slices"}
 
 
@@ -179,25 +178,11 @@ def labelled_slices(
 def soft_masks(masks: NDArray[np.uint8], *, peak: float) -> Tensor:
     """Convert 0/1 masks (N,H,W) to (N,1,H,W) in [-peak, peak], above 0 inside a mask.
 
-    A generator's tanh never reaches the crisp -1 and 1 of a real mask, so the discriminator would
-    score that difference and nothing else. The signed Euclidean distance to the outline, cut off at
-    OUTLINE_PX, blurs the mask as a tanh does, and its zero level is the outline itself. A mean of
-    neighbours would not do: its zero level shrinks the mask wherever the outline is convex. With a
-    peak of 1 the masks stay crisp.
+    With a peak of 1 the masks stay crisp.
     """
     if peak == 1:
         return torch.from_numpy(2 * masks[:, None].astype(np.float32) - 1)
-    soft = np.full(masks.shape, -1, np.float32)
-    for row in np.flatnonzero(masks.any((1, 2))):
-        inside = masks[row] > 0
-        if inside.all():
-            soft[row] = 1
-            continue
-        # Distances run between pixel centres; the outline lies half a pixel before the other side.
-        distance = np.where(
-            inside,
-            ndimage.distance_transform_edt(inside) - 0.5,
-            0.5 - ndimage.distance_transform_edt(~inside),
-        )
-        soft[row] = (distance / OUTLINE_PX).clip(-1, 1)
+    soft = np.empty(masks.shape, np.float32)
+    for row, mask in enumerate(masks > 0):
+        soft[row] = soft_mask(mask)
     return torch.from_numpy(soft[:, None] * peak)

@@ -42,8 +42,8 @@ class EfficientNetLite0Features(nn.Module):
                 step = stride if index == 0 else 1
                 self._blocks.append(InvertedResidual(width, out, kernel, step, expansion))
                 width = out
-        wanted = self.state_dict()
-        self.load_state_dict({name: state[name] for name in wanted if name in state})
+        names = self.state_dict()
+        self.load_state_dict({name: state[name] for name in names if name in state})
         self._bn0 = fold_batch_norm(self._conv_stem, self._bn0)
         for block in self._blocks:
             assert isinstance(block, InvertedResidual)

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.inception import Inception3, InceptionA, InceptionC, InceptionE
 
+from models.channelwise import channels_as_colour, load_weights
+
 INPUT_SIZE = 299
 WIDTH = 2048
 ORIGINAL_CLASSES = 1008  # classes of the weights that FID was defined with
@@ -34,22 +36,14 @@ class InceptionFeatures(nn.Module):
         self.network = Inception3(num_classes=classes, aux_logits=False, init_weights=False)
         if self.original:
             use_tensorflow_pools(self.network)
-        wanted = [
-            name for name in self.network.state_dict() if not name.endswith("batches_tracked")
-        ]
-        self.network.load_state_dict({name: state[name] for name in wanted}, strict=False)
+        load_weights(self.network, state)
         self.network.fc = nn.Identity()
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute features (N, 2048 C) of images (N, C, H, W) in [-1, 1], channel by channel."""
-        n, channels, height, width = images.shape
-        grey = images.reshape(n * channels, 1, height, width)
-        large = F.interpolate(
-            grey, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False
-        )
-        out: Tensor = self.network(large.expand(-1, 3, -1, -1))  # (N C, 2048)
-        return out.reshape(n, channels * WIDTH)
+        out: Tensor = self.network(channels_as_colour(images, INPUT_SIZE))  # (N C, 2048)
+        return out.reshape(len(images), images.shape[1] * WIDTH)
 
 
 def use_tensorflow_pools(network: Inception3) -> None:

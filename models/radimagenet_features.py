@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet50
+
+from models.channelwise import channels_as_colour, load_weights
 
 INPUT_SIZE = 224
 WIDTH = 2048
@@ -20,8 +21,8 @@ class RadImageNetFeatures(nn.Module):
     """The 2048 pooled features for each channel of an image.
 
     Args:
-        state: weights under torchvision's names (ported from Keras; pictures in [0, 1] less the
-            mean of each colour) or as `backbone.0.weight` (the authors'; pictures in [-1, 1]).
+        state: weights under torchvision's names (ported from Keras; images in [0, 1] less the
+            mean of each colour) or as `backbone.0.weight` (the authors'; images in [-1, 1]).
 
     Raises:
         KeyError: when a weight is missing.
@@ -37,23 +38,15 @@ class RadImageNetFeatures(nn.Module):
             state = {torchvision_name(name): value for name, value in state.items()}
         self.network = resnet50(weights=None)
         self.network.fc = nn.Identity()
-        wanted = [
-            name for name in self.network.state_dict() if not name.endswith("batches_tracked")
-        ]
-        self.network.load_state_dict({name: state[name] for name in wanted}, strict=False)
+        load_weights(self.network, state)
         self.register_buffer("mean", torch.tensor(BLUE_GREEN_RED).reshape(1, 3, 1, 1))
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute features (N, 2048 C) of images (N, C, H, W) in [-1, 1], channel by channel."""
-        n, channels, height, width = images.shape
-        grey = images.reshape(n * channels, 1, height, width)
-        large = F.interpolate(
-            grey, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False
-        )
-        colour = large.expand(-1, 3, -1, -1)
+        colour = channels_as_colour(images, INPUT_SIZE)  # (N C, 3, 224, 224)
         out: Tensor = self.network(colour if self.authors else (colour + 1) / 2 - self.mean)
-        return out.reshape(n, channels * WIDTH)
+        return out.reshape(len(images), images.shape[1] * WIDTH)
 
 
 def torchvision_name(name: str) -> str:

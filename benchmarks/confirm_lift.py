@@ -11,7 +11,8 @@ variance is that of a mean over two crossed samples, patients and draws: the sum
 variances (which counts what is neither twice, so it is a little wide), with the degrees of freedom
 of Satterthwaite (1946). A mixed model with both as random effects stands beside it. A draw in which
 an arm could not be made is left out of its size for all arms, and named; the first claim is printed
-again with differences of 0 there, which is what the pipeline would add. All draws are of one pool
+again with differences of 0 there, which is what the pipeline would add, and so is the same contrast
+of `pseudo-label`, which is described and not claimed. All draws are of one pool
 of patients: their spread says less of other pools.
 """
 
@@ -78,12 +79,11 @@ def main() -> None:
         standing = standing and helps
         print(f"{title}: {'; '.join(words)}")
         print(table.round(3).to_markdown(index=False), "\n")
-    arm = f"{RC}+{options.candidate}"
-    for reference in (RC, f"{RC}+copy-paste"):
-        one = measure(nothing_added(all_rows, arm, reference), arm, reference)
-        print(
-            f"over {reference}, all draws: {one.estimate:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
-        )
+    for arm in (f"{RC}+{options.candidate}", f"{RC}+pseudo-label"):
+        for reference in (RC, f"{RC}+copy-paste"):
+            one = measure(nothing_added(all_rows, arm, reference), arm, reference)
+            interval = f"{one.estimate:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
+            print(f"{arm} over {reference}, all draws: {interval}")
 
 
 def check_one_experiment(rows: pd.DataFrame, sizes: list[int]) -> None:

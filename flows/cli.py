@@ -52,8 +52,7 @@ def check() -> None:
     for line in preflight.check_clone():
         print(line)
     plan = read_plan()
-    names = ", ".join(stage.address for stage in plan.changed)
-    print(f"stages    {len(plan.stages)}, to run: {names or 'none'}")
+    print(f"stages    {len(plan.stages)}, to run: {plan.list_changed()}")
 
 
 @app.command(epilog=help_end("auglift summary"))

@@ -77,6 +77,17 @@ class Plan:
         """The addresses of all its stages."""
         return tuple(stage.address for stage in self.stages)
 
+    def list_changed(self) -> str:
+        """Name the stages to run; of several items of a stage their number: `downstream (12)`."""
+        items: dict[str, list[str]] = {}
+        for stage in self.changed:
+            items.setdefault(stage.address.partition("@")[0], []).append(stage.address)
+        names = [
+            addresses[0] if len(addresses) == 1 else f"{stage} ({len(addresses)})"
+            for stage, addresses in items.items()
+        ]
+        return ", ".join(names) or "none"
+
     @property
     def unchanged(self) -> tuple[Stage, ...]:
         """The stages that are up to date."""

@@ -10,7 +10,7 @@ from tasks.commands.command_line import help_end
 
 EPILOG = help_end(
     "auglift tune --trials 20",
-    "auglift tune --name lr --set train_gan.g_lr=1e-4..1e-2:log --fix train_gan.steps=800 --apply",
+    "auglift tune --name lr --set train_gan.learning_rate=1e-4..1e-2:log --apply",
 )
 
 

@@ -99,8 +99,10 @@ def exit_code_of(
     `hide` takes secrets out of a message.
     """
     words = take_debug(list(words))
+    command = typer.main.get_command(app)
+    show_no_type_of_flags(command)
     try:
-        code = app(words, prog_name=name, standalone_mode=False)
+        code = command.main(words, prog_name=name, standalone_mode=False)
     except InputError as error:
         return print_error(hide(str(error)), WRONG_INPUT, name=name)
     except ClickError as error:
@@ -119,6 +121,15 @@ def exit_code_of(
             name=name,
         )
     return code if isinstance(code, int) else 0
+
+
+def show_no_type_of_flags(command: Any) -> None:
+    """Let `--help` show flags without `<bool>`, which reads as if a value had to follow."""
+    for option in [*command.params, command.get_help_option(typer.Context(command))]:
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
+    for below in getattr(command, "commands", {}).values():
+        show_no_type_of_flags(below)
 
 
 def take_debug(words: list[str]) -> list[str]:

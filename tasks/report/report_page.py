@@ -9,7 +9,7 @@ import yaml
 
 from tasks.common import small_cells
 from tasks.common.release_candidate import ReleaseCandidate
-from tasks.report import charts, subgroup_tables, wording
+from tasks.report import charts, measure_table, subgroup_tables, wording
 from tasks.report.cohort_tables import PageTable
 from tasks.report.headline import StrongestReference, against_strongest
 from tasks.report.image_panels import PageImage
@@ -185,21 +185,7 @@ def gate_sections(gates: dict[str, GateMetrics], smallest_cell: int) -> list[Fol
 
 def fold_gate(fold: str, metrics: GateMetrics, smallest_cell: int) -> FoldGate:
     """Make one fold's chart of ratios and its table."""
-    rows: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "meaning": wording.measure_entry(name),
-            "value": wording.format_number(measure.value),
-            "baseline": wording.format_number(measure.baseline),
-            "ratio": wording.format_number(measure.ratio),
-            "interval": wording.format_interval(measure.ci95),
-            "limit": wording.format_limit(measure.limit),
-            "status": wording.LIMIT_STATUS[measure.status],
-            "n": wording.format_number(measure.n),
-            "method": measure.method,
-        }
-        for name, measure in metrics.measures.items()
-    ]
+    rows = measure_table.measure_rows(metrics.measures)
     chart = None
     if any(measure.ratio is not None for measure in metrics.measures.values()):
         alt_texts = [f"{row['meaning'].name} {row['ratio']} ({row['limit']})" for row in rows]

@@ -111,6 +111,8 @@ def main() -> None:
         f" {int((kept_table['label'] == 1).sum())} with tumour,"
         f" {kept_table['subject'].nunique()} patients"
     )
+    for line in describe_missing(skipped):
+        print(f"slices: {line}")
     for fold, partition_of in partitions_by_fold.items():
         print(f"slices: fold {fold}: {count_patients_by_partition(partition_of)}")
         if chosen_by[fold] != config.training_slices:
@@ -125,6 +127,16 @@ def main() -> None:
             " sessions; raise slices.spacing_mm, or set slices.scale to body where no millimetres"
             " are known"
         )
+
+
+def describe_missing(skipped: list[dict[str, str]]) -> list[str]:
+    """Say how many visits are left out for a modality that they lack, a line for each modality."""
+    lacking = Counter(visit["modality"] for visit in skipped if visit["code"] == "missing-modality")
+    return [
+        f"{count} visits without {modality} are left out; if their modality was not recognised,"
+        " write it into files.csv, else change slices.modalities"
+        for modality, count in lacking.items()
+    ]
 
 
 def patients_of_test_batches(

@@ -4,17 +4,21 @@ import base64
 import io
 from pathlib import Path
 
+import jinja2
 import numpy as np
-from jinja2 import Environment
 from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.common.slice_set import SliceSet
-from tasks.gate.verdict import FAULT_WORDS, GateResult
+from tasks.gate.verdict import GateResult
+from tasks.generate.slice_table import FILE_COLUMN
+from tasks.report import measure_table, subgroup_tables, wording
+from tasks.schemas.metrics import GateMetrics
 
 PAIRS = 8
 
-TEMPLATE = Path(__file__).with_name("page.html.j2")
+# The page looks like the report, and shares its style and its table of measures.
+TEMPLATES = (Path(__file__).parent, Path(wording.__file__).parent / "templates")
 
 
 def render_page(
@@ -25,13 +29,15 @@ def render_page(
     assumed: dict[str, dict[str, str]],
 ) -> str:
     """Render one self-contained HTML page."""
+    metrics = GateMetrics.model_validate(result.as_json())
     suspicious = result.samples.sort_values("suspicion", kind="stable").head(PAIRS)
     places = {row: place for place, row in enumerate(train.table["row"])}
+    files = synthetic.table.get(FILE_COLUMN)
     pairs = [
         {
-            "row": place,
+            "name": f"image {place}" if files is None else str(files.iloc[int(place)]),
             "nearest": nearest,
-            "by": by,
+            "by": wording.DETECTORS.get(by, by),
             "ratio": f"{ratio:.3f}",
             "rejected": reason == "memorised",
             "image": encode_pair(synthetic.images[int(place)], train.images[places[nearest]]),
@@ -45,31 +51,30 @@ def render_page(
             strict=True,
         )
     ]
-    faults = list(result.samples["reason"].dropna().value_counts().items())
-    template = Environment(autoescape=True).from_string(TEMPLATE.read_text())
-    return template.render(
-        result=result,
+    faults = [
+        (wording.REJECTION_REASONS.get(str(fault), str(fault)), count)
+        for fault, count in result.samples["reason"].dropna().value_counts().items()
+    ]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        metrics=metrics,
+        uncertain=[wording.measure_entry(name).name for name in metrics.uncertain],
+        rows=measure_table.measure_rows(metrics.measures),
+        missing=[
+            (wording.measure_entry(name).name, why) for name, why in metrics.not_measured.items()
+        ],
+        parts=subgroup_tables.gate_subgroups(metrics.subgroups, smallest_cell=1),
         notes=notes,
         pairs=pairs,
         faults=faults,
-        fault_words=FAULT_WORDS,
-        format_figure=format_figure,
-        format_limit=format_limit,
         assumed=assumed,
     )
-
-
-def format_figure(value: float | None) -> str:
-    """Format a figure with three digits, or a dash when it was not measured."""
-    return "–" if value is None else f"{value:.3g}"  # noqa: RUF001
-
-
-def format_limit(limit: tuple[float | None, float | None]) -> str:
-    """Format a limit in words."""
-    low, high = limit
-    if low is None:
-        return f"at most {high:g}"
-    return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
 
 
 def encode_pair(left: NDArray[np.float32], right: NDArray[np.float32]) -> str:

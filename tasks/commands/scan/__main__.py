@@ -71,9 +71,11 @@ def main(batch: str, *, force: bool = False) -> None:
         )
         return
     proposed_files_csv.write_files_csv(path, rows)
+    empty = sum(row == FilesRow(row.path) for row in rows)
     console.print(
-        f"{path} is written: {len(rows)} rows; correct what is wrong and fill what is empty,"
-        " ingest then follows it",
+        f"{path} is written: {len(rows)} rows; correct what is wrong, ingest then follows it"
+        + f"; {empty} of them are empty, and their files are rejected until you fill them in"
+        * bool(empty),
         soft_wrap=True,
         markup=False,
     )

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
@@ -280,6 +279,8 @@ def read_at_revision(paths: list[str], revision: str) -> dict[str, bytes]:
     Raises:
         InputError: naming the file that neither of them has.
     """
+    from dvc.api import DVCFileSystem  # imports all of DVC's experiments
+
     with closing(DVCFileSystem(rev=revision)) as files:
         contents = {}
         for path in paths:

@@ -10,7 +10,7 @@ from docs.reference.markdown import paragraph, table
 from docs.reference.params_page import show_type
 
 MODULES = ("manifest", "rejected", "slices", "samples", "teacher", "predictions")
-RECORDS = ("metrics", "lift", "review")
+RECORDS = ("metrics", "lift", "lift_rows", "review")
 INTRODUCTION = """# Files between stages
 
 Stages pass files, nothing else; `dvc.yaml` says which stage writes and reads which. Tables are

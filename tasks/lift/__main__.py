@@ -16,7 +16,8 @@ from tasks.lift.compare import PRIMARY_METRIC, Comparison, compare_arms
 from tasks.lift.downstream_results import TaskResults, read_task_results
 from tasks.params.downstream import read_arms
 from tasks.params.lift import Lift as LiftParams
-from tasks.schemas.lift import Lift, LiftRows, TrainingSummary
+from tasks.schemas.lift import Lift, TrainingSummary
+from tasks.schemas.lift_rows import LiftRows
 from tasks.stage import stage_io
 from tasks.stage.stage_runtime import run_stage
 

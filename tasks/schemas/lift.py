@@ -1,9 +1,7 @@
-"""`data/lift.json` and `data/lift.csv`: every arm's figures, its lift, and the claim."""
+"""`data/lift.json`: every arm's figures, its lift, and the claim."""
 
 from typing import Literal
 
-import pandera.pandas as pa
-from pandera.typing import Series
 from pydantic import BaseModel, ConfigDict
 
 Claim = Literal["helps", "harms", "no evidence", "not measured"]
@@ -112,20 +110,3 @@ class Lift(StrictRecord):
     subgroups: dict[str, Subgroups] = {}
     trained: dict[str, dict[str, TrainingSummary]] = {}
     notes: list[str] = []
-
-
-class LiftRows(pa.DataFrameModel):
-    """`data/lift.csv`: the same figures, one row a task, metric and arm."""
-
-    task: Series[str]
-    metric: Series[str]
-    arm: Series[str]
-    mean: Series[float] = pa.Field(nullable=True)
-    low: Series[float] = pa.Field(nullable=True)
-    high: Series[float] = pa.Field(nullable=True)
-    lift: Series[float] = pa.Field(nullable=True)
-    lift_low: Series[float] = pa.Field(nullable=True)
-    lift_high: Series[float] = pa.Field(nullable=True)
-    p_adjusted: Series[float] = pa.Field(nullable=True, ge=0, le=1)
-    n_patients: Series[int] = pa.Field(ge=0)
-    status: Series[str]

@@ -143,6 +143,7 @@ except SystemExit:
         (["run", "--help"], set()),
         (["tune", "--help"], set()),
         (["check"], {"dvc"}),
+        (["summary"], set()),
     ],
 )
 def test_what_is_heavy_is_imported_only_by_the_command_that_needs_it(

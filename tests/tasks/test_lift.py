@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tasks.lift.__main__ import main
-from tasks.schemas.lift import LiftRows
+from tasks.schemas.lift_rows import LiftRows
 from tasks.stage.errors import InputError
 from tests.tasks import lift_fixtures
 from tests.tasks.lift_fixtures import write_dice

@@ -7,7 +7,7 @@ line, an inbox without a complete drop needs no Prefect server.
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import httpx
 from prefect import flow, get_run_logger, task
@@ -15,6 +15,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
+from pydantic import Field
 
 from flows.dvc_runner import DvcRunner
 from flows.entry_point import DONE, OTHER, REJECTED, end_on_sigterm, print_error
@@ -32,6 +33,7 @@ from flows.inbox_intake import (
     take_all,
     take_drop,
 )
+from flows.killed_runs import noted_run
 from flows.prefect_server import ensure_server
 from flows.run_failure import StageFailed, hide_tracebacks
 from tasks.stage.errors import WRONG_INPUT, InputError
@@ -46,9 +48,9 @@ QUARANTINED = "Quarantined"
 @flow(name="intake", flow_run_name="intake of {inbox}", persist_result=False)
 def intake(
     inbox: str = INBOX,
-    quiet_seconds: float = QUIET_S,
+    quiet_seconds: Annotated[float, Field(ge=0)] = QUIET_S,
     start: Start = "deployment",
-    workers: int = 0,
+    workers: Annotated[int, Field(ge=0)] = 0,
 ) -> State[Any]:
     """Make every complete drop of the inbox a batch, and start the pipeline where there is one.
 
@@ -67,9 +69,10 @@ def intake(
     logger = get_run_logger()
     try:
         check_clone_for_intake()
-        outcomes = take_all(Path(inbox), quiet_seconds, logger.info, take=named_task)
-        publish_outcomes(outcomes)
-        started, state = start_pipeline(start, workers, logger.info)
+        with noted_run():
+            outcomes = take_all(Path(inbox), quiet_seconds, logger.info, take=named_task)
+            publish_outcomes(outcomes)
+            started, state = start_pipeline(start, workers, logger.info)
     except InputError as error:
         return Failed(name="WrongInput", message=str(error))
     except StageFailed as error:

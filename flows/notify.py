@@ -1,14 +1,20 @@
 """`auglift notify`: let the Prefect server post to an address when a run needs a person.
 
-It is a Prefect automation: the server itself sends the message, also where the run's machine died.
+It is a Prefect automation: the server itself sends the message. A second one sets a run to
+`Crashed` whose machine died: Prefect sends a heartbeat of each run every three minutes, and by
+itself does nothing when they stop.
 """
 
-from typing import Annotated
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tasks.commands.command_line import help_end
 from tasks.stage.errors import InputError
+
+if TYPE_CHECKING:
+    from prefect.automations import Automation
 
 NOTIFY_EPILOG = help_end("auglift notify https://hooks.example.org/services/T0/B0/x")
 # States in which a run needs a person: it waits for an approval, or ended other than well.
@@ -17,6 +23,7 @@ TEXT = (
     "flow.name ~ ' (' ~ flow_run.name ~ '): ' ~ flow_run.state.name ~ '. '"
     " ~ (flow_run.state.message or '')"
 )
+LOST_AFTER = timedelta(seconds=540)  # without a heartbeat: three of them
 # What Slack, Mattermost and Microsoft Teams read.
 PAYLOAD = '{"text": {{ (' + TEXT + ") | tojson }}}"
 
@@ -29,7 +36,8 @@ def notify(
     """Let your Prefect server post to an address when a run fails, is rejected or waits.
 
     Run it once; run it again to change the address. The address is stored on the server as a
-    secret. `prefect automation delete NAME` ends it.
+    secret. `prefect automation delete NAME` ends it. A run whose machine died is set to Crashed
+    after nine minutes (the automation `NAME: lost runs`), and the message is sent then.
     """
     from prefect.settings import PREFECT_API_URL
 
@@ -48,8 +56,7 @@ def notify(
 
 
 def create_automation(url: str, name: str) -> None:
-    """Save the webhook's block and the automation, in place of earlier ones of the same name."""
-    from prefect import get_client
+    """Save the webhook's block and the automations, in place of earlier ones of the same name."""
     from prefect.automations import Automation
     from prefect.blocks.webhook import Webhook
     from prefect.events import EventTrigger, ResourceSpecification
@@ -69,11 +76,47 @@ def create_automation(url: str, name: str) -> None:
         ),
         actions=[CallWebhook(block_document_id=identifier, payload=PAYLOAD)],
     )
+    save_automations(automation, find_lost_runs(f"{name}: lost runs"))
+
+
+def find_lost_runs(name: str) -> "Automation":
+    """Return the automation that sets a run to `Crashed` when its heartbeats stop."""
+    from prefect.automations import Automation
+    from prefect.client.schemas.objects import StateType
+    from prefect.events import EventTrigger, ResourceSpecification
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import Posture
+
+    return Automation(
+        name=name,
+        description="Set a run to Crashed whose machine gives no sign of life any more.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.*"},  # the next heartbeat, or the state in which it ended
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=LOST_AFTER,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                message=f"no sign of life for {LOST_AFTER.total_seconds() / 60:g} minutes",
+            )
+        ],
+    )
+
+
+def save_automations(*automations: "Automation") -> None:
+    """Save automations on the server, in place of earlier ones of the same names."""
+    from prefect import get_client
+
+    names = {automation.name for automation in automations}
     with get_client(sync_client=True) as client:
-        earlier = client.request("POST", "/automations/filter", json={}).json()
-        for found in earlier:
-            if found["name"] == name:
+        for found in client.request("POST", "/automations/filter", json={}).json():
+            if found["name"] in names:
                 client.request("DELETE", "/automations/{id}", path_params={"id": found["id"]})
-        client.request(
-            "POST", "/automations/", json=automation.model_dump(mode="json", exclude={"id"})
-        )
+        for automation in automations:
+            body = automation.model_dump(mode="json", exclude={"id"})
+            client.request("POST", "/automations/", json=body)

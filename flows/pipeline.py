@@ -7,15 +7,17 @@ DVC alone caches, so that `dvc repro` has nothing to do after a flow, nor a flow
 import os
 from collections import Counter
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
+from pydantic import Field
 
 from flows import approval, approval_pause, prefect_artifacts, preflight, summary
 from flows.after_run import check_after_run, keep_results, read_head
+from flows.cancelled_runs import RunCancelled, ended_when_cancelled
 from flows.clone_lock import exclusive_run
 from flows.dvc_graph import Plan, read_plan, sort_lock
 from flows.dvc_runner import DvcRunner
@@ -23,6 +25,7 @@ from flows.entry_point import (
     Workers,
     run_command,
 )
+from flows.killed_runs import noted_run
 from flows.overrides import collect_overrides, overridden
 from flows.remote_runner import RemoteRunner
 from flows.run_failure import StageFailed, hide_tracebacks
@@ -36,8 +39,8 @@ from tasks.stage.errors import InputError
 
 @flow(name="auglift", flow_run_name=name_flow_run, persist_result=False)
 def pipeline(
-    workers: int = 0,
-    approval_hours: float = 24,
+    workers: Annotated[int, Field(ge=0)] = 0,
+    approval_hours: Annotated[float, Field(gt=0)] = 24,
     *,
     stages: list[str] | None = None,
     force: bool = False,
@@ -64,19 +67,22 @@ def pipeline(
     Returns:
         A state named `Rejected` of type FAILED when the gate rejected the images or the person
         refused the release, so that alerts fire; `WrongInput`, also FAILED, when a retry cannot
-        help; `NotKept` where the results of a good run could not be committed or pushed.
+        help; `NotKept` where the results of a good run could not be committed or pushed;
+        `Cancelled` where somebody cancelled on the server what was started from a shell.
     """
     hide_tracebacks()
     try:
         overrides = collect_overrides(presets or (), values=params)
         request = RunRequest(workers, tuple(stages or ()), force, overrides, elsewhere)
-        with overridden(overrides):
+        with overridden(overrides), noted_run(), ended_when_cancelled():
             return run_and_judge(request, approval_hours)
     except InputError as error:
         return Failed(name="WrongInput", message=hide_secrets(str(error)))
     except StageFailed as error:
         name = FAILED_STATES.get(error.code, "Failed")
         return Failed(name=name, message=hide_secrets(str(error)))
+    except RunCancelled:
+        return Cancelled(message="cancelled on the server; the next run goes on from here")
 
 
 def run_and_judge(request: RunRequest, approval_hours: float) -> State[Any]:

@@ -33,6 +33,13 @@ def name_flow_run() -> str:
     return ", ".join([*words, *([shorten(direct)] if direct else [])])
 
 
+def name_search_run() -> str:
+    """Name a search by its name and the commit."""
+    given: dict[str, Any] = dict(flow_run.parameters or {})
+    name = getattr(given.get("search"), "name", None) or given.get("name", "gan")
+    return f"search {name}, {describe_commit()}"
+
+
 def shorten(words: Sequence[str]) -> str:
     """Return the first words, and how many more there are."""
     more = len(words) - MAX_NAMED

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 # A progress bar of tqdm, or a line that is nothing but `3/20`.
 BAR = re.compile(r"(?P<percent>\d+)%\|[^|]*\|\s*(?P<rest>.*)")
@@ -44,7 +45,11 @@ class ProgressArtifact:
         """Create the artifact, or update it."""
         self._shown_at = time.monotonic()
         description = f"{self._name}: {words}"
-        with suppress(httpx.HTTPError):
+        with (
+            suppress(httpx.HTTPError),
+            # A run waits for a server that restarts, but not for the sake of a bar.
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}),
+        ):
             if self._id is None:
                 created = create_progress_artifact(percent, key=self._key, description=description)
                 assert isinstance(created, UUID)  # not a coroutine: no event loop runs here

@@ -1,26 +1,22 @@
 """The deployment `auglift-tune/tune`: a search with the options of `auglift tune`, by a worker."""
 
+import csv
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
+from pydantic import Field
 
 from flows import tuning_results
+from flows.killed_runs import noted_run
 from flows.run_failure import StageFailed
-from flows.run_names import describe_commit
+from flows.run_names import name_search_run
 from flows.tuning_flow import apply_best, open_search, run_trials
 from flows.tuning_study import Search
 from tasks.stage.errors import InputError
-
-
-def name_search_run() -> str:
-    """Name a run by its search and the commit."""
-    given: dict[str, Any] = dict(flow_run.parameters or {})
-    return f"search {given.get('name', 'gan')}, {describe_commit()}"
 
 
 @flow(name="auglift-tune", flow_run_name=name_search_run, persist_result=False)
@@ -30,12 +26,12 @@ def tune(
     space: list[str] | None = None,
     fix: list[str] | None = None,
     sampler: Literal["tpe", "random", "grid"] = "tpe",
-    trials: int = 0,
-    minutes: float = 0,
-    workers: int = 0,
+    trials: Annotated[int, Field(ge=0)] = 0,
+    minutes: Annotated[float, Field(ge=0)] = 0,
+    workers: Annotated[int, Field(ge=0)] = 0,
     prune: bool = True,
     fold: str = "0",
-    seed: int = 0,
+    seed: Annotated[int, Field(ge=0)] = 0,
     apply: bool = False,
 ) -> State[Any]:
     """Search keys of `train_gan` for a better generator; see `auglift tune --help`.
@@ -70,7 +66,7 @@ def tune(
             prunes=prune,
             seed=seed,
         )
-        with open_search(search) as (opened, study):
+        with open_search(search) as (opened, study), noted_run():
             run_trials(opened, study)
             tuning_results.write_results(study, opened.folder)
             if apply:
@@ -86,6 +82,7 @@ def tune(
 
 def table_markdown(table: Path) -> str:
     """Return a CSV file as a table of Markdown."""
-    rows = [line.split(",") for line in table.read_text().splitlines()]
+    with table.open(newline="") as file:
+        rows = [[cell.replace("|", "\\|") for cell in row] for row in csv.reader(file)]
     rows.insert(1, ["---"] * len(rows[0]))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -28,8 +28,10 @@ from flows.dvc_graph import Plan, read_plan, sort_lock
 from flows.dvc_runner import DvcRunner
 from flows.entry_point import DONE, OTHER, end_on_sigterm, print_error
 from flows.gpu_slots import ensure_gpu_limit, hold_gpu_slot
+from flows.killed_runs import noted_run
 from flows.prefect_server import ensure_server
 from flows.run_failure import StageFailed, hide_tracebacks
+from flows.run_names import name_search_run
 from flows.search_space import invalid_reason
 from flows.stage_runs import completion_callback, run_changed_stages
 from flows.trial_clones import TrialClones, check_commit, values_hash, write_params
@@ -53,10 +55,16 @@ def run_trial(job: TrialJob) -> TrialOutcome:
         return train_trial(job, logger.info)
 
 
-@flow(name="auglift-tune", persist_result=False, validate_parameters=False)
+@flow(
+    name="auglift-tune",
+    flow_run_name=name_search_run,
+    persist_result=False,
+    validate_parameters=False,
+)
 def tune(search: Search, study: optuna.Study) -> None:
     """Run a search from the shell; `flows.tune_deployment` runs one of a deployment."""
-    run_trials(search, study)
+    with noted_run():
+        run_trials(search, study)
 
 
 def run_trials(search: Search, study: optuna.Study) -> None:

@@ -37,8 +37,15 @@ def task_runs(api: str, flow_run: str) -> dict[str, dict[str, Any]]:
     return {run["name"]: run for run in request_json(f"{api}/task_runs/filter", "POST", body)}
 
 
+def flow_runs(api: str) -> list[dict[str, Any]]:
+    """All flow runs of a server."""
+    runs: list[dict[str, Any]] = request_json(f"{api}/flow_runs/filter", "POST", {})
+    return runs
+
+
 def flow_names(api: str) -> list[str]:
-    return [run["name"] for run in request_json(f"{api}/flow_runs/filter", "POST", {})]
+    """The names of all flow runs of a server."""
+    return [run["name"] for run in flow_runs(api)]
 
 
 def test_a_killed_run_leaves_no_value_and_no_secret_and_the_next_restores_what_it_changed(
@@ -58,8 +65,8 @@ def test_a_killed_run_leaves_no_value_and_no_secret_and_the_next_restores_what_i
     assert yaml.safe_load((repo / "dvc.lock").read_text())["stages"]["gate@0"]["params"] == {
         "params.yaml": {"gate": {**yaml.safe_load(before["params.yaml"])["gate"], "seed": 71}}
     }
-    (name,) = {name for name in flow_names(prefect_api) if "gate.seed=71" in name}
-    assert name == "phantom, no commit, gate.seed=71 lift.seed=72"
+    (killed,) = {name for name in flow_names(prefect_api) if "gate.seed=71" in name}
+    assert killed == "phantom, no commit, gate.seed=71 lift.seed=72"
 
     toy_pipeline.set_behaviour(repo, "lift", "")
     starts = len(toy_pipeline.read_log(repo, "gate"))
@@ -74,6 +81,9 @@ def test_a_killed_run_leaves_no_value_and_no_secret_and_the_next_restores_what_i
     assert states["gate@0"] == states["gate@1"] == "Restored"
     assert states["slices"] == states["downstream@classify-real"] == "Unchanged"
     assert len(states) == 10
+    (run,) = (run for run in flow_runs(prefect_api) if run["name"] == killed)
+    assert run["state_name"] == "Crashed"  # found by the next run
+    assert task_runs(prefect_api, killed)["lift"]["state_name"] == "Crashed"
 
     assert PLANTED not in done.stdout + done.stderr
     places = [log, *repo.rglob("*"), *prefect_home.rglob("*")]
@@ -179,6 +189,12 @@ def test_results_are_committed_to_a_branch_of_their_own_and_pushed(
         "after_run.commit": True, "after_run.branch": "results", "after_run.push": True,
         "after_run.author": "Night Run <night@example.org>",
     }  # fmt: skip
+    store = tmp_path / "store"
+    store.write_text("the remote is lost")
+    with pytest.raises(InputError, match="push failed"):
+        keep(on)
+    assert git(committed, "branch", "--list", "results") == ""  # it would name what nobody has
+    store.unlink()
     assert "pushed to the DVC remote" in keep(on)[0]
     assert list((tmp_path / "store/files").rglob("*.dir"))
     assert git(committed, "log", "-1", "--format=%an %ce", "results") == (

@@ -14,7 +14,7 @@ import yaml
 
 from tasks.stage.stage_io import file_lock
 from tests.flows import toy_pipeline, toy_trainer
-from tests.flows.processes import has_ended, wait_for
+from tests.flows.processes import has_ended, request_json, wait_for
 
 pytestmark = pytest.mark.timeout(900)  # most of it is waiting for processes
 
@@ -23,6 +23,15 @@ WORDS = (
     "flows.tune", "--name", "toy", "--sampler", "grid", "--workers", "2",
     "--set", f"train_gan.learning_rate={','.join(map(str, RATES))}",
 )  # fmt: skip
+
+# What a worker does with a run of the deployment `tune`; the second has a wrong parameter.
+DEPLOYED = f"""
+from flows.tune_deployment import tune
+space = ["train_gan.learning_rate={",".join(map(str, RATES))}"]
+state = tune("toy", space=space, sampler="grid", workers=2, return_state=True)
+print(state.name, state.message)
+print(tune("toy", space=["gate.seed=1,2"], return_state=True).name)
+"""
 
 
 def log(root: Path) -> list[tuple[str, float, int, int, float]]:
@@ -136,6 +145,30 @@ def test_the_best_values_are_said_and_applied_and_already_trained(
     )
     assert again.returncode == 0, again.stderr
     assert len(log(root)) == before  # restored from the run cache
+
+
+def test_the_deployment_goes_on_with_a_search_and_shows_its_trials(
+    searched: tuple[Path, "subprocess.CompletedProcess[str]"], prefect_api: str
+) -> None:
+    root, _ = searched
+    env = {"TOY_LOG": str(root.parent / "log"), "PREFECT_API_URL": prefect_api}
+    done = subprocess.run(
+        [sys.executable, "-c", DEPLOYED], cwd=root, env=toy_pipeline.environment(**env),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-2:] == [
+        "Completed 5 trials ended: .tune/toy/trials.csv", "WrongInput"
+    ]  # fmt: skip
+    runs = request_json(f"{prefect_api}/flow_runs/filter", "POST", {})
+    runs = [run for run in runs if run["name"].startswith("search toy, ")]
+    # The one from the shell that was killed is named in the same way.
+    assert [run["state_name"] for run in runs].count("Crashed") == 1
+    (run,) = [run for run in runs if "5 trials" in (run["state"]["message"] or "")]
+    body = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+    (shown,) = request_json(f"{prefect_api}/artifacts/filter", "POST", body)
+    assert shown["key"] == "trials"
+    assert shown["data"].count("\n") == 6 and "| collapsed |" in shown["data"]
 
 
 def test_the_page_holds_all_its_pictures(

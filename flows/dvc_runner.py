@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 from flows import dvc_locks
 from flows.dvc_locks import PathsInUse, wait_for_others
+from flows.dvc_process import NOT_RESTORED, RESTORE_ONLY
 from flows.run_failure import ENDED, TIMED_OUT, StageFailed
 from flows.secret_values import hide_secrets
 from tasks.stage.errors import WRONG_INPUT
@@ -48,13 +49,17 @@ class StageOutcome(Enum):
 class ReproOptions:
     """How a stage is run: even if it did not change, with a time limit, with variables.
 
-    With `pull`, outputs that the run cache names are fetched from the DVC remote.
+    With `restore`, outputs are taken from the run cache and the DVC remote, and nothing is run.
     """
 
     force: bool = False
     timeout_s: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    pull: bool = False
+    restore: bool = False
+
+
+class NotRestored(StageFailed):
+    """The run cache does not have a stage's outputs for its present inputs."""
 
 
 # SQLite, in which DVC keeps its state, says the last two of a full disk.
@@ -111,6 +116,7 @@ class DvcRunner:
 
         Raises:
             StageFailed: with the last line that the stage printed.
+            NotRestored: the run cache and the remote do not have what they were asked for.
         """
         while True:
             found = self._run_once(address, say, options or ReproOptions())
@@ -156,6 +162,8 @@ class DvcRunner:
             in_use = dvc_locks.parse_busy_message("\n".join(output.busy_lines))
             assert in_use is not None
             return in_use
+        if options.restore and output.code == NOT_RESTORED:
+            raise NotRestored(f"{label}: not in the run cache", 1)
         reason = output.last.removeprefix(f"{label}: ").removeprefix("ERROR: ") or "it said nothing"
         if output.disk_full:  # DVC's own database says so in words of its own
             reason = "no space left on the disk, or the disk fails; free some, run it again"
@@ -178,7 +186,7 @@ class DvcRunner:
             self._end(child)
 
     def _start(self, address: str, options: ReproOptions) -> subprocess.Popen[str]:
-        words = [*(["--force"] if options.force else []), *(["--pull"] if options.pull else [])]
+        words = [*(["--force"] if options.force else []), *(["--pull"] if options.restore else [])]
         command = ["--wait-for-lock", "repro", "--single-item", *words, address]
         # The stages' `python` is the one that runs the flow, in a virtual environment or not.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -198,6 +206,7 @@ class DvcRunner:
                     PROGRESS: "1",
                     "PYTHONUNBUFFERED": "1",
                     PARENT: str(os.getpid()),
+                    RESTORE_ONLY: "1" if options.restore else "",
                 },
                 start_new_session=True,
                 encoding="utf-8",

@@ -22,9 +22,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed
 
 from flows.dvc_graph import Plan, Stage, exchange_run_cache
-from flows.dvc_runner import DvcRunner, ReproOptions, StageOutcome
+from flows.dvc_runner import DvcRunner, NotRestored, ReproOptions, StageOutcome
 from flows.overrides import Overrides
-from flows.prefect_gpu_slots import SILENCE_LIMIT_S
+from flows.prefect_gpu_slots import SILENCE_LIMIT_S, delete_record
 from flows.run_failure import ENDED, TIMED_OUT, StageFailed
 from flows.stage_exchange import StageRequest, can_travel, check_exchange, make_request
 from flows.stage_worker import SIGN_OF_LIFE
@@ -61,6 +61,7 @@ class RemoteRunner(DvcRunner):
         self._outputs = {stage.address: stage.writes for stage in plan.stages}
         self._exchange = threading.Lock()  # one thread at a time uses git, DVC and the run cache
         with get_client(sync_client=True) as client:
+            remove_old_signs(client)
             try:
                 self._deployment = client.read_deployment_by_name(deployment).id
             except (ObjectNotFound, ValueError):
@@ -73,7 +74,8 @@ class RemoteRunner(DvcRunner):
         """Let a worker run a stage, and restore its outputs here.
 
         Returns:
-            What DVC did with the stage there; None where it reads what only this machine has.
+            What DVC did with the stage there; None where it has to run on this machine: it reads
+            what only this machine has, or the remote does not have the worker's result.
 
         Raises:
             StageFailed: it failed there, or three workers were lost with it.
@@ -81,7 +83,10 @@ class RemoteRunner(DvcRunner):
         """
         try:
             with self._exchange:
-                if stage.forced or not can_travel(stage, self._outputs):
+                if stage.forced:
+                    say("runs on this machine: it is forced, and others might restore it")
+                    return None
+                if not can_travel(stage, self._outputs):
                     say("runs on this machine: it reads what neither git nor a stage provides")
                     return None
                 request = make_request(stage, self._outputs, self._commit, self._overrides)
@@ -90,10 +95,11 @@ class RemoteRunner(DvcRunner):
                 exchange_run_cache("pull")
         except InputError as error:
             raise StageFailed(f"{stage.address}: {error}", 1) from None
-        here = self.repro(stage.address, say, ReproOptions(pull=True))
-        if here is not StageOutcome.RESTORED:
-            say("the remote does not have the worker's result; it ran again on this machine")
-            return here
+        try:
+            here = self.repro(stage.address, say, ReproOptions(restore=True))
+        except NotRestored:
+            say("the remote does not have the worker's result; it runs on this machine")
+            return None
         return StageOutcome(done) if done in {each.value for each in StageOutcome} else here
 
     def _run_by_a_worker(self, request: StageRequest, say: Callable[[str], None]) -> str:
@@ -161,6 +167,7 @@ class RemoteRunner(DvcRunner):
         while not self.ended.wait(POLL_S):
             run, message = self._ask(lambda client: look_at_run(client, run_id))
             if run.state is not None and run.state.is_final():
+                self._ask(lambda client: delete_record(client, f"{SIGN_OF_LIFE}{run_id}"))
                 return run
             if message != told or time.monotonic() - told_at > REPEAT_AFTER_S:
                 told, told_at = message, time.monotonic()
@@ -173,6 +180,22 @@ class RemoteRunner(DvcRunner):
 def has_ended_badly(state: State[Any]) -> bool:
     """Check whether a run ended, or is being ended, without a result."""
     return state.type == StateType.CANCELLING or (state.is_final() and not state.is_completed())
+
+
+def remove_old_signs(client: Any) -> None:
+    """Remove the signs of life of workers that died while no coordinator waited for them.
+
+    A worker that lives after all writes its sign anew.
+
+    Args:
+        client: A client of the Prefect server.
+    """
+    body = {"variables": {"name": {"like_": f"{SIGN_OF_LIFE}%"}}}
+    answer = client.request("POST", "/variables/filter", json=body)
+    now = parsedate_to_datetime(answer.headers["date"])
+    for sign in answer.json():
+        if (now - datetime.fromisoformat(sign["updated"])).total_seconds() > LOST_AFTER_S:
+            delete_record(client, sign["name"])
 
 
 def look_at_run(client: Any, run_id: UUID) -> tuple[FlowRun, str]:

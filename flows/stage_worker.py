@@ -57,18 +57,11 @@ def sign_of_life() -> Iterator[None]:
     """Renew a variable of the server while this flow lives, so that its death is noticed."""
     name = f"{SIGN_OF_LIFE}{flow_run.id}"
     stop = threading.Event()
-    machine = socket.gethostname()
 
     def renew() -> None:
-        made = False
         while True:
             with suppress(httpx.HTTPError), server_client() as client:
-                if made:
-                    client.request("PATCH", f"/variables/name/{name}", json={"value": machine})
-                else:
-                    value = {"name": name, "value": machine}
-                    client.request("POST", "/variables/", json=value)
-                    made = True
+                write_sign(client, name, socket.gethostname())
             if stop.wait(RENEW_INTERVAL_S):
                 return
 
@@ -82,3 +75,13 @@ def sign_of_life() -> Iterator[None]:
         thread.join(RENEW_INTERVAL_S)
         with suppress(httpx.HTTPError), server_client() as client:
             delete_record(client, name)
+
+
+def write_sign(client: Any, name: str, machine: str) -> None:
+    """Renew a worker's variable on the server; make it where it is not, or no longer, there."""
+    try:
+        client.request("PATCH", f"/variables/name/{name}", json={"value": machine})
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != httpx.codes.NOT_FOUND:
+            raise
+        client.request("POST", "/variables/", json={"name": name, "value": machine})

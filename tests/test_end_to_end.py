@@ -28,8 +28,11 @@ TINY_TRAINING = {"steps": 8, "batch": 8, "evaluations": 1}
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def clone(root: Path) -> Path:
-    """The tracked files as they are in the working tree, committed afresh, with tiny params."""
+def clone(root: Path, *, tiny: bool = True) -> Path:
+    """The tracked files as they are in the working tree, committed afresh, with tiny params.
+
+    Without `tiny`, with those of the demo.
+    """
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -40,12 +43,13 @@ def clone(root: Path) -> Path:
             shutil.copy(ROOT / name, root / name)
     for lock in root.rglob("dvc.lock"):
         lock.unlink()
-    tree = yaml.safe_load((root / "params.yaml").read_text())
-    for section, values in TINY.items():
-        tree[section] |= values
-    for task in ("classify", "segment"):
-        tree["downstream"][task] |= TINY_TRAINING
-    (root / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    if tiny:
+        tree = yaml.safe_load((root / "params.yaml").read_text())
+        for section, values in TINY.items():
+            tree[section] |= values
+        for task in ("classify", "segment"):
+            tree["downstream"][task] |= TINY_TRAINING
+        (root / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     run(root, "git", "init", "-q")
     run(root, "git", "add", "-A")
     run(root, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "tiny")

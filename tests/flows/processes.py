@@ -52,8 +52,8 @@ def kill(child: "subprocess.Popen[bytes]") -> None:
 class Server:
     """A user's Prefect server, which can be killed and started again on the same state."""
 
-    def __init__(self, home: Path) -> None:
-        self.home, self.port = home, find_free_port()
+    def __init__(self, home: Path, *, pages: bool = False) -> None:
+        self.home, self.port, self.pages = home, find_free_port(), pages
         self.url = f"http://127.0.0.1:{self.port}/api"
         self.start()
 
@@ -61,7 +61,12 @@ class Server:
         """Start it and wait until it answers."""
         self._process = subprocess.Popen(
             [sys.executable, "-c", SERVER_CODE.format(port=self.port)],
-            env=toy_pipeline.environment(PREFECT_HOME=str(self.home), PREFECT_UI_ENABLED="0"),
+            env=toy_pipeline.environment(
+                PREFECT_HOME=str(self.home),
+                PREFECT_UI_ENABLED=str(int(self.pages)),
+                PREFECT_UI_API_URL=self.url,
+                PREFECT_UI_STATIC_DIRECTORY=str(self.home / "ui"),
+            ),
             start_new_session=True,
         )
         wait_until_healthy(self._process, self.url)

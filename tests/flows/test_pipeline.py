@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.flows import toy_pipeline
-from tests.flows.processes import FLOW, has_ended, start_process, wait_for_stage
+from tests.flows.processes import FLOW, has_ended, request_json, start_process, wait_for_stage
 
 
 def test_flow_and_dvc_repro_leave_the_same_lock_and_nothing_to_do(
@@ -43,10 +43,13 @@ def test_only_what_changed_runs_and_a_rejection_is_a_failed_state_of_its_own_nam
     before = len(toy_pipeline.read_log(repo, "train_gan"))
     toy_pipeline.change_section(repo, "gate", seed=98)
     toy_pipeline.set_behaviour(repo, "gate", "reject")
+    toy_pipeline.change_section(repo, "lift", seed=98)
+    toy_pipeline.set_behaviour(repo, "lift", "once")  # fails by chance, and is tried again
     done = toy_pipeline.run_module(repo, *FLOW, PREFECT_API_URL=prefect_api)
     assert done.returncode == 3
     assert "5 of 10 stages to run" in done.stderr + done.stdout
     assert len(toy_pipeline.read_log(repo, "train_gan")) == before
+    assert not (repo / "told/lift").exists()
     assert "Rejected: fold 0: reject" in done.stderr
     states = {(run["state_name"], run["state_type"]) for run in flow_runs(prefect_api)}
     assert ("Rejected", "FAILED") in states
@@ -69,30 +72,35 @@ def test_wrong_input_is_one_line_and_no_second_try(repo: Path, prefect_api: str)
     assert len(toy_pipeline.read_log(repo, "lift")) == before + 1
 
 
-def test_a_stage_that_fails_by_chance_is_tried_again(repo: Path, prefect_api: str) -> None:
-    toy_pipeline.change_section(repo, "lift", seed=96)
-    toy_pipeline.set_behaviour(repo, "lift", "once")
-    assert toy_pipeline.run_module(repo, *FLOW, PREFECT_API_URL=prefect_api).returncode == 0
-
-
 @pytest.mark.parametrize(
     "number",
     [
-        signal.SIGTERM,
+        None,  # cancelled on the server
+        pytest.param(signal.SIGTERM, marks=pytest.mark.verify),
         pytest.param(signal.SIGINT, marks=pytest.mark.verify),
         pytest.param(signal.SIGKILL, marks=pytest.mark.verify),
     ],
 )
 def test_a_flow_that_is_ended_leaves_no_stage_behind(
-    repo: Path, prefect_api: str, number: signal.Signals
+    repo: Path, prefect_api: str, number: signal.Signals | None
 ) -> None:
     toy_pipeline.change_section(repo, "lift", seed=95)
     toy_pipeline.set_behaviour(repo, "lift", "hang")
     with start_process(repo, *FLOW, PREFECT_API_URL=prefect_api) as flow:
         stage = wait_for_stage(repo, "lift")
-        flow.send_signal(number)
+        if number is None:
+            run = last_running(prefect_api)
+            asked = {"state": {"type": "CANCELLING"}, "force": True}  # as the button does
+            request_json(f"{prefect_api}/flow_runs/{run}/set_state", "POST", asked)
+        else:
+            flow.send_signal(number)
         assert flow.wait(40) != 0
         assert has_ended(stage)
+    if number is None:
+        state = request_json(f"{prefect_api}/flow_runs/{run}")["state"]
+        assert (state["type"], state["message"]) == (
+            "CANCELLED", "cancelled on the server; the next run goes on from here"
+        )  # fmt: skip
     assert not (repo / "data/lift.csv").exists()
 
 
@@ -105,6 +113,12 @@ def test_a_stage_dies_with_a_killed_dvc(repo: Path, shell: str) -> None:
         stage = wait_for_stage(repo, "lift")
         dvc.kill()
         assert has_ended(stage)
+
+
+def last_running(api: str) -> str:
+    """The flow run that began last, of those that run."""
+    body = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}, "sort": "START_TIME_DESC"}
+    return str(request_json(f"{api}/flow_runs/filter", "POST", body)[0]["id"])
 
 
 def flow_runs(api: str) -> Iterator[dict[str, str]]:

@@ -1,6 +1,7 @@
 """Which Prefect server a run uses, and how it gets there."""
 
 import os
+import shutil
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(spelt)
 
 
+@pytest.mark.verify  # the next test starts such a server, without a run
 def test_a_run_behind_a_proxy_reaches_its_own_server(
     repo: Path, proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,11 +62,12 @@ def test_a_run_behind_a_proxy_reaches_its_own_server(
     assert not Proxy.asked
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_run_behind_a_proxy_reaches_a_users_server_on_this_machine(
-    tmp_path: Path, prefect_api: str, proxy: str, host: str
+@pytest.mark.parametrize("host", ["localhost", None])
+def test_a_run_behind_a_proxy_reaches_a_users_server_on_this_machine_or_its_own(
+    tmp_path: Path, prefect_api: str, empty_prefect_database: Path, proxy: str, host: str | None
 ) -> None:
     Proxy.asked.clear()
+    shutil.copy(empty_prefect_database, tmp_path / "prefect.db")
     done = toy_pipeline.run_module(
         tmp_path,
         "timeit",
@@ -73,7 +76,8 @@ def test_a_run_behind_a_proxy_reaches_a_users_server_on_this_machine(
         ASK,
         HTTP_PROXY=proxy,
         http_proxy=proxy,
-        PREFECT_API_URL=prefect_api.replace("127.0.0.1", host),
+        PREFECT_HOME=str(tmp_path),
+        PREFECT_API_URL=prefect_api.replace("127.0.0.1", host) if host else "",
     )
     assert done.stdout.startswith("answers"), done.stderr
     assert not Proxy.asked

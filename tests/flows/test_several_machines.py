@@ -9,17 +9,18 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 from uuid import uuid4
 
+import httpx
 import pytest
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
+from flows import remote_runner
 from flows.dvc_command import run_dvc
-from flows.dvc_graph import Stage, TaskOptions, exchange_run_cache, read_plan
-from flows.dvc_runner import DvcRunner, ReproOptions, StageOutcome
-from flows.prefect_server import find_free_port
-from flows.remote_runner import look_at_run
+from flows.dvc_graph import Plan, Stage, TaskOptions, exchange_run_cache, read_plan
+from flows.dvc_runner import DvcRunner, NotRestored, ReproOptions, StageOutcome
+from flows.remote_runner import RemoteRunner, look_at_run, remove_old_signs
 from flows.stage_exchange import (
     StageRequest,
     can_travel,
@@ -31,9 +32,12 @@ from flows.stage_exchange import (
     push_result,
     remove_leftovers,
 )
+from flows.stage_worker import write_sign
 from tasks.stage.errors import InputError
 from tests.flows import dag_with_quick_stages, toy_pipeline
-from tests.flows.processes import start_process, wait_for
+from tests.flows.processes import start_process
+from tests.flows.s3_store import s3_store
+from tests.flows.stage_deployment import DEPLOY
 
 DAG = """
 stages:
@@ -94,37 +98,9 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str
     if request.param == "folder":
         yield (str(tmp_path / "store"),)
         return
-    port = find_free_port()
-    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    os.environ.update(keys, AWS_DEFAULT_REGION="us-east-1")
-    with start_process(tmp_path, "moto.server", "-H", "127.0.0.1", "-p", str(port)):
-        import boto3
+    with s3_store(tmp_path) as options:
+        yield options
 
-        store = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}")
-
-        def created() -> bool:
-            try:
-                store.create_bucket(Bucket="auglift")
-            except Exception:
-                return False
-            return True
-
-        assert wait_for(created, 120)
-        yield ("s3://auglift/store", f"endpointurl=http://127.0.0.1:{port}")
-
-
-DEPLOY = """
-from prefect import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
-from flows.stage_worker import run_stage
-with get_client(sync_client=True) as client:
-    client.create_work_pool(WorkPoolCreate(name="machines", type="process"))
-    client.create_deployment(
-        flow_id=client.create_flow(run_stage), name="stage", work_pool_name="machines",
-        entrypoint="flows.stage_worker.run_stage", pull_steps=[{"flows.worker_clone.enter": {}}],
-        parameter_openapi_schema=run_stage.parameters.model_dump(),
-    )
-"""
 
 RUN = """
 import sys
@@ -225,11 +201,16 @@ def test_a_stage_that_another_clone_ran_is_restored_with_the_bytes_of_one_machin
         request = StageRequest.model_validate_json(request.model_dump_json())  # as Prefect hands it
         monkeypatch.chdir(worker)
         prepare_worker(request)
+        if address == "ingest":  # what no clone ran is not restored, and not run in place of that
+            with pytest.raises(NotRestored):
+                DvcRunner().repro(address, print, ReproOptions(restore=True))
+            assert log.read_text() == ""
         assert DvcRunner().repro(address, print) is StageOutcome.RAN
         push_result(address)
         monkeypatch.chdir(coordinator)
         exchange_run_cache("pull")
-        assert DvcRunner().repro(address, print, ReproOptions(pull=True)) is StageOutcome.RESTORED
+        restored = DvcRunner().repro(address, print, ReproOptions(restore=True))
+        assert restored is StageOutcome.RESTORED
     assert log.read_text().split() == ["data/volumes/a", "worker", "data/gan/0", "worker"]
     assert (coordinator / "dvc.lock").read_bytes() == (one / "dvc.lock").read_bytes()
     out = Path("data/gan/0/out.txt")
@@ -305,6 +286,40 @@ def test_a_worker_that_is_silent_in_any_state_is_taken_for_lost(
     client.request.return_value.json.return_value = []
     look_at_run(client, run.id)
     assert client.set_flow_run_state.called is ends
+
+
+def test_signs_of_life_of_dead_workers_are_removed_and_a_living_one_writes_its_anew() -> None:
+    now = datetime.now(UTC)
+    ages = {"auglift-stage-dead": 400, "auglift-stage-alive": 20}
+    client = Mock()
+    client.request.return_value.headers = {"date": format_datetime(now, usegmt=True)}
+    client.request.return_value.json.return_value = [
+        {"name": name, "updated": (now - timedelta(seconds=age)).isoformat()}
+        for name, age in ages.items()
+    ]
+    remove_old_signs(client)
+    client.request.assert_called_with("DELETE", "/variables/name/auglift-stage-dead")
+    gone = httpx.HTTPStatusError("gone", request=Mock(), response=httpx.Response(404))
+    client.request = Mock(side_effect=[gone, None])
+    write_sign(client, "auglift-stage-alive", "machine")
+    value = {"name": "auglift-stage-alive", "value": "machine"}
+    client.request.assert_called_with("POST", "/variables/", json=value)
+
+
+def test_a_result_that_the_remote_lost_is_computed_within_the_limits_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("check_exchange", "get_client", "can_travel", "make_request", "remove_old_signs"):
+        monkeypatch.setattr(remote_runner, name, MagicMock())
+    monkeypatch.setattr(remote_runner, "exchange_run_cache", lambda _: None)
+    monkeypatch.setattr(RemoteRunner, "_run_by_a_worker", lambda *_: "Completed")
+    restore = Mock(side_effect=[NotRestored("", 1), StageOutcome.RESTORED])
+    monkeypatch.setattr(RemoteRunner, "repro", restore)
+    stage, said = Stage("train@0", frozenset(), True, TaskOptions()), list[str]()
+    runner = RemoteRunner("auglift-stage/stage", Plan((stage,)), {})
+    assert runner.run_elsewhere(stage, said.append) is None  # `run_here` takes cores and GPU
+    assert said == ["the remote does not have the worker's result; it runs on this machine"]
+    assert runner.run_elsewhere(stage, said.append) is StageOutcome.RAN
 
 
 def test_a_worker_in_the_coordinators_clone_is_refused_instead_of_waiting_for_itself(

@@ -3,11 +3,12 @@
     python -m benchmarks.scale FOLDER --patients 60 250 1000
 
 For each cohort the stages run one after the other, each in a process of its own as DVC starts it:
-`phantom`, `ingest`, `slices`, then `gate` on `--synthetic` slices a patient, then `report`. The
-synthetic slices are those of other simulated patients, so that no generator has to be trained.
-Printed as one JSON line a stage: wall and processor seconds, the process tree's peak proportional
-memory, and the bytes of the stage's output. Finished cohorts in FOLDER are kept; a stage whose row
-is in `FOLDER/rows.jsonl` is not run again.
+`phantom`, `ingest`, `slices`, then `gate` on `--synthetic` slices, as many for every cohort, then
+`report`. The synthetic slices are those of other simulated patients, so that no generator has to be
+trained. Printed as one JSON line a stage: wall and processor seconds, the process tree's peak
+proportional memory, and the bytes of the stage's output; at the end as a table with what each
+patient costs. Finished cohorts in FOLDER are kept; a stage whose row is in `FOLDER/rows.jsonl` is
+not run again.
 
     python -m benchmarks.scale FOLDER --same-head 125 250 500
 
@@ -21,6 +22,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ OUTPUTS = {
     "gate": "data/gate/0",
     "report": "data/report.html",
 }
+SLICES_OF_A_SIMULATED_PATIENT = 10
 ITEMS = {"ingest": ["--batch", "phantom"], "gate": ["--fold", "0"]}
 
 
@@ -44,19 +47,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--patients", type=int, nargs="+", default=[60, 250, 1000])
-    parser.add_argument("--synthetic", type=int, default=10, help="synthetic slices a patient")
+    parser.add_argument("--synthetic", type=int, default=600, help="synthetic slices to judge")
     parser.add_argument("--stages", nargs="+", default=list(OUTPUTS), choices=list(OUTPUTS))
-    parser.add_argument("--make-synthetic", type=int, metavar="PATIENTS", help=argparse.SUPPRESS)
+    parser.add_argument("--make-synthetic", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--same-head", type=int, nargs="+", metavar="PATIENTS")
     options = parser.parse_args()
     if options.same_head:
         measure_same_head(options.same_head)
         return
     if options.make_synthetic:
-        make_synthetic(options.folder, options.make_synthetic, options.synthetic)
+        make_synthetic(options.folder, options.synthetic)
         return
     for patients in options.patients:
         measure_cohort(options, options.folder / str(patients), patients)
+    print_table(read_rows(options.folder))
 
 
 def measure_cohort(options: argparse.Namespace, workspace: Path, patients: int) -> None:
@@ -66,15 +70,12 @@ def measure_cohort(options: argparse.Namespace, workspace: Path, patients: int) 
     tree["phantom"]["patients"] = patients
     (workspace / "params.yaml").write_text(yaml.safe_dump(tree))
     rows = workspace.parent / "rows.jsonl"
-    measured = {
-        (row["patients"], row["stage"])
-        for row in map(json.loads, rows.read_text().splitlines() if rows.exists() else [])
-    }
+    measured = {(row["patients"], row["stage"]) for row in read_rows(workspace.parent)}
     for stage in options.stages:
         if (patients, stage) in measured:
             continue
         if stage == "gate":
-            prepare_gate(options, workspace, patients)
+            prepare_gate(options, workspace)
         if stage == "report":
             prepare_report(workspace)
         command = [sys.executable, "-m", f"tasks.{stage}", *ITEMS.get(stage, [])]
@@ -87,6 +88,31 @@ def measure_cohort(options: argparse.Namespace, workspace: Path, patients: int) 
         with rows.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """Read what was measured in a folder."""
+    path = folder / "rows.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Print a table of Markdown: each stage's processor seconds, slope and memory by cohort."""
+    counts = sorted({row["patients"] for row in rows})
+    print("| stage |", " | ".join(map(str, counts)), "| a patient more | peak memory | output |")
+    print("|---" * (len(counts) + 4) + "|")
+    for stage in OUTPUTS:
+        found = {row["patients"]: row for row in rows if row["stage"] == stage}
+        seconds = [f"{found[n]['cpu_seconds']:.1f} s" if n in found else "-" for n in counts]
+        slopes = [
+            f"{(found[b]['cpu_seconds'] - found[a]['cpu_seconds']) / (b - a):.3f} s"
+            for a, b in pairwise(sorted(found))
+        ]
+        memory = [f"{found[n]['peak_MiB']}" for n in sorted(found)]
+        output = [f"{found[n]['output_MB']:.1f}" for n in sorted(found)]
+        cells = [*seconds, ", then ".join(slopes) or "-"]
+        cells += [f"{', '.join(memory) or '-'} MiB", f"{', '.join(output) or '-'} MB"]
+        print(f"| `{stage}` | {' | '.join(cells)} |")
 
 
 def measure_same_head(counts: list[int]) -> None:
@@ -140,23 +166,24 @@ def count_slices(workspace: Path) -> dict[str, Any]:
     return counts
 
 
-def prepare_gate(options: argparse.Namespace, workspace: Path, patients: int) -> None:
+def prepare_gate(options: argparse.Namespace, workspace: Path) -> None:
     """Simulate the synthetic slices in a process of its own, unless they exist."""
     if (workspace / "data/synthetic/0").is_dir():
         return
     subprocess.run(
         [sys.executable, "-m", "benchmarks.scale", str(workspace), "--make-synthetic",
-         str(patients), "--synthetic", str(options.synthetic)],
+         "--synthetic", str(options.synthetic)],
         cwd=ROOT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
-def make_synthetic(workspace: Path, patients: int, each: int) -> None:
-    """Write slices of other simulated patients as `data/synthetic/0`."""
+def make_synthetic(workspace: Path, count: int) -> None:
+    """Write about so many slices of other simulated patients as `data/synthetic/0`."""
     from tasks.common.slice_set import write_slice_set
     from tests.tasks.synthetic_cohort import as_synthetic, simulated
 
-    slices = as_synthetic(simulated(1_000_000, patients, each=each))
+    each = SLICES_OF_A_SIMULATED_PATIENT
+    slices = as_synthetic(simulated(1_000_000, max(1, count // each), each=each))
     partial = workspace / "data/synthetic/.0.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.common.fold_digest import hash_candidate
 from tasks.common.slice_set import read_slice_set
 from tasks.schemas.metrics import GateMetrics, read_metrics
 from tasks.schemas.samples import GatedSamples
@@ -34,7 +35,8 @@ class ReleaseCandidate:
 
     `images` (N,C,H,W) float32 in [-1,1]; `masks` (N,H,W) uint8 in {0,1}; `samples` N rows: the
     gate's table with a column `fold`. `digest` identifies exactly these slices and this gate
-    result, so that a reviewer's approval cannot pass to others; `fold_digests` do so fold by fold.
+    result, so that a reviewer's approval cannot pass to others; `fold_digests` name each fold's for
+    readers.
     """
 
     images: NDArray[np.float32]
@@ -93,14 +95,7 @@ def read_candidate(folds: list[str]) -> ReleaseCandidate:
         images.append(slices.images)
         masks.append((slices.masks > 0).astype(np.uint8))
         samples.append(judged.assign(fold=fold))
-        paths = (
-            SYNTHETIC / fold / "images.npy",
-            SYNTHETIC / fold / "masks.npy",
-            GATE / fold / "samples.parquet",
-            GATE / fold / "metrics.json",
-        )
-        hashes = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)
-        fold_digests[fold] = hashlib.sha256(hashes).hexdigest()
+        hashes, fold_digests[fold] = hash_candidate(SYNTHETIC / fold, GATE / fold)
         digest.update(hashes)
     return ReleaseCandidate(
         np.concatenate(images),

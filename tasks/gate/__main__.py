@@ -1,8 +1,9 @@
 """Compare the synthetic slices of one fold with real slices and give a verdict with reasons.
 
-Reads `data/slices`, `data/synthetic/FOLD` and, to attack the generator, `data/gan/FOLD`; writes
-`data/gate/FOLD/`. A rejection is a result: the stage writes it and ends with exit code 0. A set
-that cannot be judged, for example because there are too few patients, is rejected with that reason.
+Reads `data/slices`, `data/synthetic/FOLD`, `data/gan/FOLD` to attack the generator and, with
+`gate.readers`, `data/review.json`; writes `data/gate/FOLD/`. A rejection is a result: the stage
+writes it and ends with exit code 0. A set that cannot be judged, for example because there are too
+few patients, is rejected with that reason.
 """
 
 import json
@@ -12,8 +13,10 @@ from typing import Any
 
 from tasks import params
 from tasks.common import torch_setup
+from tasks.common.fold_digest import hash_candidate, metrics_text, with_readers
 from tasks.common.gate_requirements import CannotJudgeError
 from tasks.common.generator_slices import WITHOUT_OUTLINES, teach_a_generator
+from tasks.common.reader_criterion import unmet_criteria
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices
 from tasks.common.unreleasable import reason_not_to_release
 from tasks.gate import generator_attack
@@ -21,6 +24,7 @@ from tasks.gate.evaluate import evaluate, prepare_reference
 from tasks.gate.membership import SHOWN, MembershipAttack
 from tasks.gate.verdict import GateResult, not_judged_result
 from tasks.params.gate import Gate
+from tasks.schemas.review import ReviewFigures, read_review
 from tasks.schemas.samples import GatedSamples, Samples
 from tasks.stage import stage_io
 from tasks.stage.stage_runtime import run_stage
@@ -56,14 +60,21 @@ def main(fold: str) -> None:
             "releasable": unreleasable is None,
             "not_releasable": unreleasable,
         }
-        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+        (folder / "metrics.json").write_text(metrics_text(metrics))
         result.samples.to_parquet(folder / "samples.parquet", index=False)
+        if config.readers is not None:
+            figures = read_figures(fold, hash_candidate(source, folder)[1])
+            # Nobody is asked to rate what is rejected anyway.
+            asked = figures is not None or result.verdict == "accepted"
+            reasons = unmet_criteria(config.readers, figures, "gate.readers") if asked else []
+            metrics = with_readers(metrics, reasons)
+            (folder / "metrics.json").write_text(metrics_text(metrics))
     counts = result.images
     print(
-        f"gate: fold {fold}: {result.verdict}, {counts['accepted']} of {counts['n']} images"
+        f"gate: fold {fold}: {metrics['verdict']}, {counts['accepted']} of {counts['n']} images"
         " accepted"
     )
-    for reason in result.reasons:
+    for reason in metrics["reasons"]:
         print(f"gate: fold {fold}: {reason}")
     for name, ratio in result.uncertain_measures().items():
         print(f"gate: fold {fold}: {name}: within a standard error of its limit: {ratio}")
@@ -108,6 +119,12 @@ def attack_weights(
         generator, train, val, steps=config.membership_steps, seed=config.seed, device=device
     )
     return {generator_attack.NAME: attack}
+
+
+def read_figures(fold: str, digest: str) -> ReviewFigures | None:
+    """Read the figures of the fold's reader study; None where readers did not see these slices."""
+    study = read_review().folds.get(fold)
+    return study.figures if study is not None and study.digest == digest else None
 
 
 def read_summary(source: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.common.reader_criterion import ReaderCriterion
 from tasks.params import Section
 
 
@@ -73,3 +74,6 @@ class Gate(Section):
     inception: str | None = None
     radimagenet: str | None = None
     limits: MeasureLimits = MeasureLimits()
+    readers: ReaderCriterion | None = Field(
+        None, description="what the reader study (`auglift review`) must have shown; null: nothing"
+    )

@@ -3,29 +3,11 @@
 import datetime
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from tasks.common.reader_criterion import ReaderCriterion
 from tasks.params import Section, read_section
 from tasks.stage.errors import InputError
-
-
-class ReaderCriterion(BaseModel):
-    """What the reader study must have shown before anything is released.
-
-    It is a criterion of the release and not of the gate, because readers rate what the gate
-    accepted: a gate that read their answers would change what they were asked about.
-
-    Attributes:
-        min_readers: how many readers must have answered, in every fold.
-        max_accuracy: at most this accurately may readers tell synthetic from real slices; the
-            upper end of the 95 % interval over all readers is compared. 0.5 is guessing.
-        min_realism: the least mean score of realism (1 to 5) of the synthetic slices.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    min_readers: int = Field(1, ge=1)
-    max_accuracy: float | None = Field(None, gt=0.5, le=1)
-    min_realism: float | None = Field(None, ge=1, le=5)
 
 
 class Release(Section):

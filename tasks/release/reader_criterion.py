@@ -1,7 +1,7 @@
 """Hold what readers answered against `release.readers`, and describe it for the data card."""
 
+from tasks.common.reader_criterion import ReaderCriterion, unmet_criteria
 from tasks.common.release_candidate import ReleaseCandidate
-from tasks.params.release import ReaderCriterion
 from tasks.schemas.review import ReviewFigures, read_review
 
 ReaderResults = dict[str, ReviewFigures | None]
@@ -24,42 +24,8 @@ def blocking_reasons(criterion: ReaderCriterion | None, results: ReaderResults) 
     return [
         f"readers: {f'fold {fold}: ' if several else ''}{reason}"
         for fold, figures in results.items()
-        for reason in fold_reasons(criterion, figures)
+        for reason in unmet_criteria(criterion, figures, "release.readers")
     ]
-
-
-def fold_reasons(criterion: ReaderCriterion, figures: ReviewFigures | None) -> list[str]:
-    """List what one fold's study lacks."""
-    if figures is None or not figures.readers:
-        return [
-            "nobody has rated these slices, and release.readers asks for it: run `auglift review`,"
-            " then `auglift review export`"
-        ]
-    reasons = []
-    if len(figures.readers) < criterion.min_readers:
-        reasons.append(
-            f"{len(figures.readers)} took part (release.readers.min_readers:"
-            f" {criterion.min_readers})"
-        )
-    accuracy = figures.together.accuracy
-    if criterion.max_accuracy is not None and accuracy.ci95 is not None:
-        low, high = accuracy.ci95
-        if high > criterion.max_accuracy:
-            reasons.append(
-                f"they told synthetic from real slices with accuracy {accuracy.value:.2f} (95 %"
-                f" interval {low:.2f} to {high:.2f}; release.readers.max_accuracy:"
-                f" {criterion.max_accuracy:g})"
-            )
-    if criterion.min_realism is not None:
-        scores = figures.origins["synthetic"].mean_scores if figures.origins else {}
-        realism = scores.get("realism")
-        if realism is None or realism < criterion.min_realism:
-            found = "was not rated" if realism is None else f"is {realism:.1f} on average"
-            reasons.append(
-                f"realism of synthetic slices {found} (release.readers.min_realism:"
-                f" {criterion.min_realism:g})"
-            )
-    return reasons
 
 
 def describe_readers(results: ReaderResults) -> str:

@@ -76,8 +76,9 @@ class GateMetrics(LenientRecord):
 
     `weights` are the SHA-256 of the feature networks, by the name of their distance;
     `generator_sha256` that of the generator which made the slices, None where they came from a
-    folder. `releasable` is false where their maker says that they are for training only, for the
-    reason `not_releasable`: slices that show heads of real patients.
+    folder. `readers` are the reasons that come from the reader study, None without `gate.readers`.
+    `releasable` is false where their maker says that they are for training only, for the reason
+    `not_releasable`: slices that show heads of real patients.
     """
 
     verdict: Literal["accepted", "rejected"]
@@ -91,6 +92,7 @@ class GateMetrics(LenientRecord):
     weights: dict[str, str] = {}
     membership: dict[str, MembershipFigure] = {}  # attacks on the images and on the generator
     generator_sha256: str | None = None
+    readers: list[str] | None = None
     releasable: bool = True
     not_releasable: str | None = None
 

@@ -93,7 +93,7 @@ def read_slice_pool(fold: str) -> SlicePool:
             samples["row"], samples["label"], images, masks, strict=True
         )
     ]
-    return join_origins(real, images, masks, synthetic, candidate.digest)
+    return join_origins(real, images, masks, synthetic, candidate.fold_digests[fold])
 
 
 def read_real_slices(fold: str) -> SliceSet:

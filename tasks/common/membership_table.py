@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tasks.common import small_cells
+from tasks.common.cohort_counts import CohortCounts
 from tasks.schemas.metrics import GateMetrics, MembershipFigure
 
 HEADS: Final = (
@@ -15,44 +16,51 @@ BY_CHANCE: Final = 0.025  # how often a 95 % interval lies above guessing where 
 
 
 def membership_rows(
-    gates: Mapping[str, GateMetrics],
-    smallest_cell: int,
-    patients: Mapping[tuple[str, str], int] | None = None,
+    gates: Mapping[str, GateMetrics], smallest_cell: int, cohort: CohortCounts | None = None
 ) -> list[list[str]]:
     """Return a row of texts for each attack of each fold, in the order of `HEADS`.
+
+    An attack on few patients is not shown: whether there is a figure, and which, tells how many.
 
     Args:
         gates: the gate's figures by fold.
         smallest_cell: counts of fewer patients are hidden, and intervals that tell them.
-        patients: how many patients readers know of a fold's partition: an attack's count is hidden
-            where the difference is small.
+        cohort: the counts as other tables show them; None where there are no others.
     """
     rows = []
-    known = patients or {}
     measured = sum(
-        attack.auroc is not None for g in gates.values() for attack in g.membership.values()
+        attack.auroc is not None and not of_few(attack, smallest_cell)
+        for gate in gates.values()
+        for attack in gate.membership.values()
     )
     for fold, gate in gates.items():
         for name, attack in gate.membership.items():
-            counts = [[attack.members, attack.non_members]]
-            ((members, others),) = small_cells.show_counts(counts, smallest_cell)
-            for partition, count in (("train", attack.members), ("val", attack.non_members)):
-                left_out = known.get((fold, partition), count) - count
-                if small_cells.is_small(left_out, smallest_cell):
-                    members = others = small_cells.HIDDEN
+            if cohort is None:
+                counts = [[attack.members, attack.non_members]]
+                ((members, others),) = small_cells.show_counts(counts, smallest_cell)
+            else:
+                members, others = cohort.attacked(fold, name)
             auroc, interval = "-", "-"
-            if attack.auroc is not None and attack.ci95 is not None:
+            finding = describe_finding(attack, measured)
+            if of_few(attack, smallest_cell):
+                auroc = interval = small_cells.HIDDEN
+                finding = f"not shown: on one side are fewer than {smallest_cell} patients"
+            elif attack.auroc is not None and attack.ci95 is not None:
                 low, high = (end if end is not None else float("nan") for end in attack.ci95)
                 auroc, interval = f"{attack.auroc:.2f}", f"{low:.2f} to {high:.2f}"
                 if not (members.isdecimal() and others.isdecimal()):
                     interval = small_cells.HIDDEN  # its width tells the counts
             rows.append(
-                [
-                    fold, name, auroc, interval, f"{attack.guessing:.2f}", members, others,
-                    describe_finding(attack, measured),
-                ]
-            )  # fmt: skip
+                [fold, name, auroc, interval, f"{attack.guessing:.2f}", members, others, finding]
+            )
     return rows
+
+
+def of_few(attack: MembershipFigure, smallest_cell: int) -> bool:
+    """Check whether an attack was made on few patients of a kind."""
+    return any(
+        small_cells.is_small(count, smallest_cell) for count in (attack.members, attack.non_members)
+    )
 
 
 def describe_finding(attack: MembershipFigure, measured: int = 1) -> str:
@@ -77,6 +85,9 @@ def membership_sentence(gate: GateMetrics | None, smallest_cell: int) -> str:
     figures = [
         f"attack on {name}: AUROC {row[2]} ({row[3]})"
         for name, row in zip(gate.membership, rows, strict=True)
-        if gate.membership[name].auroc is not None
+        if gate.membership[name].auroc is not None and row[2] != small_cells.HIDDEN
     ] if gate is not None else []  # fmt: skip
-    return f"{'; '.join(figures)}; guessing gives 0.50" if figures else "not measured"
+    if figures:
+        return f"{'; '.join(figures)}; guessing gives 0.50"
+    few = gate is not None and any(of_few(a, smallest_cell) for a in gate.membership.values())
+    return "not shown, for there are few patients" if few else "not measured"

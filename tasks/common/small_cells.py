@@ -1,18 +1,36 @@
 """Hide counts of few patients in tables, and those from which such a count could be computed.
 
-A count from 1 to `smallest_cell` - 1 is small. Whoever knows a row's or a column's total could
-subtract the counts that are shown from it, so further counts are hidden until the hidden ones of a
-line leave each small one every value from 1 to `smallest_cell` - 1 (complementary suppression,
-Hundepool 2012, Statistical Disclosure Control, chapter 4).
+A count from 1 to `smallest_cell` - 1 is small. Whoever knows totals could subtract the counts that
+are shown, so further counts are hidden until no sum by itself excludes a small value of a small
+count (complementary suppression, Hundepool 2012, Statistical Disclosure Control, chapter 4).
+Several sums together may still give one away. That is checked, not assumed: an integer program
+seeks two possible values of each small count among all tables that a reader must hold possible.
 """
 
-from collections.abc import Sequence
-from typing import Final
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 HIDDEN: Final = "not shown"
+NUMBER_OF_PATIENTS: Final = re.compile(r"\b\d+(?= (?:\w+ ){0,4}patients?\b)")
+HOW_MANY_MORE: Final = re.compile(r" \(\d+ more\)")  # by which the number could be computed
+FEW: Final = 4  # small counts; of more, several are sought at once
+MANY: Final = 10_000  # patients, as good as no bound
+R = TypeVar("R", bound=BaseModel)
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class KnownSum:
+    """What a reader knows: the counts `terms`, each times its factor, sum up to `total`."""
+
+    terms: Mapping[Any, int]
+    total: int = 0
 
 
 def show_counts(counts: Sequence[Sequence[int]], smallest_cell: int) -> list[list[str]]:
@@ -23,17 +41,21 @@ def show_counts(counts: Sequence[Sequence[int]], smallest_cell: int) -> list[lis
         smallest_cell: counts of fewer patients are hidden; 0 tells of nobody and is shown. 1 hides
             nothing.
     """
-    numbers = np.array(counts, dtype=np.int64).reshape(len(counts), -1)
-    hidden = hidden_cells(numbers, smallest_cell)
-    return [
-        [
-            f"<{smallest_cell}" if is_small(int(count), smallest_cell)
-            else HIDDEN if hide
-            else str(count)
-            for count, hide in zip(row, hidden_row, strict=True)
-        ]
-        for row, hidden_row in zip(numbers, hidden, strict=True)
-    ]  # fmt: skip
+    rows = range(len(counts))
+    columns = range(len(counts[0]) if counts else 0)
+    lines = [[(r, c) for c in columns] for r in rows] + [[(r, c) for r in rows] for c in columns]
+    numbers = {(r, c): int(counts[r][c]) for r in rows for c in columns}
+    sums = [known_total(line, numbers, smallest_cell) for line in lines if len(line) > 1]
+    texts = hide_counts(numbers, [each for each in sums if each], smallest_cell)
+    return [[texts[r, c] for c in columns] for r in rows]
+
+
+def known_total(
+    line: Sequence[Any], counts: Mapping[Any, int], smallest_cell: int
+) -> KnownSum | None:
+    """Return that the sum of some counts is known; None where it is small itself."""
+    total = sum(counts[key] for key in line)
+    return None if is_small(total, smallest_cell) else KnownSum(dict.fromkeys(line, 1), total)
 
 
 def is_small(count: int, smallest_cell: int) -> bool:
@@ -41,27 +63,216 @@ def is_small(count: int, smallest_cell: int) -> bool:
     return 0 < count < smallest_cell
 
 
-def hidden_cells(counts: NDArray[np.int64], smallest_cell: int) -> NDArray[np.bool_]:
-    """Return which cells (R,C) to hide: small ones, and more until no line gives one away."""
-    hidden: NDArray[np.bool_] = (counts > 0) & (counts < smallest_cell)
-    changed = True
-    while changed:
-        changed = False
-        lines = [*zip(counts, hidden, strict=True), *zip(counts.T, hidden.T, strict=True)]
-        for line, cells in lines:
-            while cells.any() and not keeps_secret(line[cells], smallest_cell):
-                visible = np.flatnonzero(~cells & (line > 0))
-                if len(visible) == 0:
+def hide_counts(
+    counts: Mapping[Any, int],
+    sums: Sequence[KnownSum],
+    smallest_cell: int,
+    *,
+    unlisted: Collection[Any] = (),
+    hidden: Collection[Any] = (),
+    whole_range: bool = True,
+) -> dict[Any, str]:
+    """Return each count as a text, so that nobody who knows the sums learns a small one.
+
+    Where the totals leave a small count only one value as soon as it is said to be small, `not
+    shown` stands for small counts beside it too, and at last for zeros. What totals tell without
+    any table nothing can hide.
+
+    Args:
+        counts: by any key; small ones are protected.
+        sums: what readers know of them.
+        smallest_cell: counts of fewer patients are small.
+        unlisted: keys of counts that stand in no table.
+        hidden: keys that are hidden anyway.
+        whole_range: no single sum may exclude any value of a small count; else two are enough.
+    """
+    table = HiddenTable(
+        dict(counts), list(sums), smallest_cell, frozenset(unlisted), set(hidden), whole_range
+    )
+    table.hide_more()
+    while told := table.told():
+        if not table.protect(told):
+            break
+    return {key: table.text(key) for key in counts if key not in table.unlisted}
+
+
+def hide_in_sentences(record: R, smallest_cell: int, also: Collection[int] = ()) -> R:
+    """Return a record in whose texts no small number of patients is said, nor those of `also`."""
+
+    def hide(value: Any) -> Any:
+        if isinstance(value, str):
+            return hide_in_sentence(value, smallest_cell, also)
+        if isinstance(value, dict):
+            return {key: hide(each) for key, each in value.items()}
+        return [hide(each) for each in value] if isinstance(value, list | tuple) else value
+
+    return type(record).model_validate(hide(record.model_dump()))
+
+
+def hide_in_sentence(text: str, smallest_cell: int, also: Collection[int] = ()) -> str:
+    """Return a sentence without small numbers of patients: `fewer than 5 validation patients`."""
+
+    def hide(found: re.Match[str]) -> str:
+        number = int(found[0])
+        if is_small(number, smallest_cell):
+            return f"fewer than {smallest_cell}"
+        return f"({HIDDEN})" if number in also else found[0]
+
+    hidden = NUMBER_OF_PATIENTS.sub(hide, text)
+    return text if hidden == text else HOW_MANY_MORE.sub("", hidden)
+
+
+@dataclass
+class HiddenTable:
+    """Counts of which some are hidden, as a reader who knows some sums sees them.
+
+    Small counts are said to be small, but for the `unmarked` ones.
+    """
+
+    counts: dict[Any, int]
+    sums: list[KnownSum]
+    smallest_cell: int
+    unlisted: frozenset[Any]
+    hidden: set[Any]
+    whole_range: bool
+    unmarked: set[Any] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Hide the small counts."""
+        self.small = [key for key, n in self.counts.items() if is_small(n, self.smallest_cell)]
+        self.harmless = self.unlisted.difference(self.small)
+        self.hidden |= {*self.small, *self.unlisted}
+
+    def marked(self, key: Any) -> bool:
+        """Check whether a count is said to be small."""
+        return is_small(self.counts[key], self.smallest_cell) and key not in self.unmarked
+
+    def text(self, key: Any) -> str:
+        """Return what is shown of a count."""
+        if key not in self.hidden:
+            return str(self.counts[key])
+        return f"<{self.smallest_cell}" if self.marked(key) else HIDDEN
+
+    def bounds(self, key: Any, least_hidden: int) -> tuple[float, float]:
+        """Return the least and the greatest value that a count's text allows."""
+        if key not in self.hidden:
+            return self.counts[key], self.counts[key]
+        if key in self.unlisted:
+            return 0, np.inf
+        return (1, self.smallest_cell - 1) if self.marked(key) else (least_hidden, np.inf)
+
+    def least_hidden(self) -> int:
+        """Return the least count that `not shown` stands for."""
+        hidden = [key for key in self.hidden - self.unlisted if not self.marked(key)]
+        least = min((self.counts[key] for key in hidden), default=self.smallest_cell)
+        return min(least, 1) if least < self.smallest_cell else self.smallest_cell
+
+    def hide_more(self) -> None:
+        """Hide the smallest count beside small ones until no single sum gives one away."""
+        while more := [
+            min(keys, key=self.order) for keys in map(self.could_hide, self.sums) if keys
+        ]:
+            self.hidden.add(more[0])
+
+    def could_hide(self, known: KnownSum) -> list[Any]:
+        """List what is shown in a sum that gives small counts away by itself."""
+        hidden = self.hidden & known.terms.keys()
+        if hidden <= self.harmless:
+            return []
+        values = np.array([self.counts[key] for key in hidden])
+        if len(hidden) > 1 and not (self.whole_range and self.tells(values)):
+            return []
+        return [key for key in known.terms if key not in self.hidden and self.counts[key]]
+
+    def tells(self, hidden: NDArray[np.int64]) -> bool:
+        """Check whether hidden counts whose sum is known leave a small one only some values."""
+        k, small = self.smallest_cell, hidden < self.smallest_cell
+        least = small.sum() + k * (~small).sum()  # of a sum of such counts
+        most = np.inf if (~small).any() else small.sum() * (k - 1)
+        spread = k - 2  # from the lowest to the highest small count
+        # One may be the lowest while the others take up the rest, or the highest, others low.
+        return bool(small.any() and not least + spread <= hidden.sum() <= most - spread)
+
+    def order(self, key: Any) -> tuple[int, str]:
+        """Return the order in which counts are hidden."""
+        return self.counts[key], str(key)
+
+    def protect(self, told: set[Any]) -> bool:
+        """Say less of counts that are told and of those beside them; return whether one could."""
+        near = {key for each in self.sums if told & each.terms.keys() for key in each.terms} | told
+        marked = {key for key in near - self.unlisted if self.marked(key)}
+        shown = {key for key in near if key not in self.hidden}
+        if marked:
+            self.unmarked |= marked
+        elif shown:
+            self.hidden |= shown
+        elif linked := {
+            key
+            for each in self.sums
+            if self.hidden & each.terms.keys()
+            for key in each.terms
+            if key not in self.hidden
+        }:
+            self.hidden.add(min(linked, key=self.order))
+        else:
+            return False
+        return True
+
+    def told(self) -> set[Any]:
+        """Return the small counts that have one possible value only."""
+        return {key for key, (low, high) in self.ranges().items() if low == high}
+
+    def ranges(self) -> dict[Any, tuple[float, float]]:
+        """Return the least and the greatest value of each small count that was found possible.
+
+        Most are found by aims at many counts at once; only what these leave open is sought singly.
+        """
+        if not self.small:
+            return {}
+        solve = self.solver()
+        place = {key: number for number, key in enumerate(self.counts)}
+        small = np.array([place[key] for key in self.small])
+        low = np.array(list(self.counts.values()), dtype=np.float64)
+        high = low.copy()
+        aims = []
+        for bit in range(len(small).bit_length() if len(small) > FEW else 0):
+            aim = np.zeros(len(low))
+            aim[small] = np.where(np.arange(len(small)) >> bit & 1, 1, -1)
+            aims += [aim, -aim]
+        for aim in aims:
+            solution = solve(aim)
+            low, high = np.minimum(low, solution), np.maximum(high, solution)
+        for number in small:
+            for sign in (1, -1):
+                if low[number] < high[number]:
                     break
-                cells[visible[line[visible].argmin()]] = changed = True  # a view of `hidden`
-    return hidden
+                aim = np.zeros(len(low))
+                aim[number] = sign
+                solution = solve(aim)
+                low, high = np.minimum(low, solution), np.maximum(high, solution)
+        return {key: (low[place[key]], high[place[key]]) for key in self.small}
 
+    def solver(self) -> Callable[[Floats], Floats]:
+        """Return a function that finds the possible counts (N,) which make an aim (N,) least."""
+        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.sparse import lil_array
 
-def keeps_secret(hidden: NDArray[np.int64], smallest_cell: int) -> bool:
-    """Check that a line's hidden counts, whose sum may be known, leave each small one open."""
-    small = hidden < smallest_cell
-    least = small.sum() + smallest_cell * (~small).sum()  # of a sum of such counts
-    most = np.inf if (~small).any() else small.sum() * (smallest_cell - 1)
-    spread = smallest_cell - 2  # from the lowest to the highest small count
-    # One may be the lowest while the others take up the rest, or the highest, with the others low.
-    return bool(len(hidden) > 1 and least + spread <= hidden.sum() <= most - spread)
+        truth = np.array(list(self.counts.values()), dtype=np.float64)
+        place = {key: number for number, key in enumerate(self.counts)}
+        matrix = lil_array((max(len(self.sums), 1), len(truth)))
+        for row, each in enumerate(self.sums):
+            for key, factor in each.terms.items():
+                matrix[row, place[key]] = factor
+        totals = matrix @ truth  # what the sums come to
+        least_hidden = self.least_hidden()
+        lower, upper = np.array([self.bounds(key, least_hidden) for key in self.counts]).T
+        bounds = Bounds(lower, np.where(np.isinf(upper), truth.sum() + MANY, upper))
+        known = LinearConstraint(matrix.tocsr(), totals, totals)
+        whole = np.ones(len(truth))
+
+        def solve(aim: Floats) -> Floats:
+            found = milp(aim, constraints=known, bounds=bounds, integrality=whole)
+            solution: Floats = truth if found.x is None else found.x.round()
+            return solution
+
+        return solve

@@ -10,13 +10,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from tasks import params
+from tasks.common.cohort_counts import count_cohort
+from tasks.common.few_patients import hide_few_patients
 from tasks.common.flagged_slices import FLAGGED
 from tasks.params.release import Release
 from tasks.release import approval, data_card, reader_criterion, release_contents
 from tasks.release.burned_in_mark import burn_in_marks
 from tasks.release.checksums import write_checksums
-from tasks.release.patient_counts import count_patients
 from tasks.release.release_contents import REAL
 from tasks.release.release_files import write_json, write_release
 from tasks.schemas.lift import Lift
@@ -36,9 +39,17 @@ def main() -> None:
     source_name = str(source) if source == Path("data/gan") else source.name
     candidate, digest = release_contents.choose_candidate(settings, folds)
     readers = reader_criterion.read_reader_results(candidate)
-    lift = read_metrics(Lift, Path("data/lift.json"))
-    decision = approval.read_approval()
     stats = json.loads(Path("data/slices/stats.json").read_text())
+    cohort = count_cohort(
+        pd.read_parquet("data/slices/slices.parquet"),
+        candidate.gates,
+        settings.smallest_cell,
+        stats.get("unused_patients", {}),
+    )
+    candidate, lift = hide_few_patients(
+        candidate, read_metrics(Lift, Path("data/lift.json")), cohort, settings.smallest_cell
+    )
+    decision = approval.read_approval()
     accepted = int(candidate.samples["accepted"].sum())
     blocking = (
         candidate.reasons_not_releasable
@@ -95,7 +106,7 @@ def main() -> None:
             text = data_card.render_data_card(
                 summary=summary, candidate=candidate, lift=lift, table=contents.table,
                 source=source_name, stats=stats, settings=settings,
-                counts=count_patients(list(candidate.gates), settings.smallest_cell),
+                cohort=cohort,
             )  # fmt: skip
             (folder / "DATACARD.md").write_text(text)
             write_json(folder / "release.json", summary)

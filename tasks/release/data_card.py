@@ -6,10 +6,11 @@ import jinja2
 import pandas as pd
 
 from tasks.common import membership_table
+from tasks.common.cohort_counts import CohortCounts
 from tasks.common.release_candidate import ReleaseCandidate, describe_patients
 from tasks.common.synthetic_marks import UID_ROOT
 from tasks.params.release import Release
-from tasks.release.patient_counts import PartitionCounts
+from tasks.release.patient_counts import partition_counts
 from tasks.schemas.lift import Lift
 
 PARTICIPANT_COLUMNS: Final = {
@@ -39,7 +40,7 @@ def render_data_card(
     source: str,
     stats: dict[str, Any],
     settings: Release,
-    counts: list[PartitionCounts],
+    cohort: CohortCounts,
 ) -> str:
     """Render what the data set is, how it was evaluated, and what it must not be used for."""
     synthetic = table[table["origin"] == "synthetic"]
@@ -57,12 +58,10 @@ def render_data_card(
         lift=lift,
         source=source,
         stats=stats,
-        counts=counts,
+        counts=partition_counts(cohort, list(candidate.gates)),
         membership_heads=membership_table.HEADS,
         membership=membership_table.membership_rows(
-            candidate.gates,
-            settings.smallest_cell,
-            {(c.fold, c.partition): int(c.patients) for c in counts if c.patients.isdecimal()},
+            candidate.gates, settings.smallest_cell, cohort
         ),
         uid_root=UID_ROOT,
         whose=describe_patients(patient["batch"] for patient in stats["subjects"].values()),

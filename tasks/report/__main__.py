@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 
 from tasks import params
+from tasks.common.cohort_counts import count_cohort
+from tasks.common.few_patients import hide_few_patients
 from tasks.common.flagged_slices import exclude_flagged
 from tasks.common.release_candidate import SIMULATED, describe_patients, read_candidate
 from tasks.common.slice_set import map_slice_set
@@ -51,7 +53,12 @@ def main() -> None:
     candidate = exclude_flagged(read_candidate(folds), review)
     real = map_slice_set(SLICES, "slices.parquet")  # of which a few slices are shown
     stats = json.loads((SLICES / "stats.json").read_text())
-    lift = read_metrics(Lift, Path("data/lift.json"))
+    cohort = count_cohort(
+        real.table, candidate.gates, smallest_cell, stats.get("unused_patients", {})
+    )
+    candidate, lift = hide_few_patients(
+        candidate, read_metrics(Lift, Path("data/lift.json")), cohort, smallest_cell
+    )
     manifests = read_tables(batches, "manifest.parquet")
     rejected = read_tables(batches, "rejected.parquet")
     text = report_page.render_page(
@@ -60,9 +67,9 @@ def main() -> None:
         headline=headline.write_headline(
             candidate.accepted, lift, describe_patients(real.table["batch"])
         ),
-        tasks=report_page.lift_sections(lift, smallest_cell),
+        tasks=report_page.lift_sections(lift, smallest_cell, cohort),
         lift=lift,
-        gates=report_page.gate_sections(candidate.gates, smallest_cell),
+        gates=report_page.gate_sections(candidate.gates, smallest_cell, cohort),
         reasons=report_page.rejection_reasons(candidate.gates),
         missing=report_page.missing_measures(candidate.gates),
         uncertain=report_page.uncertain_measures(candidate.gates),
@@ -84,14 +91,12 @@ def main() -> None:
             table
             for fold in folds
             for table in (
-                cohort_tables.partition_table(
-                    real.table, fold, stats.get("unused_patients", {}).get(fold, 0), smallest_cell
-                ),
-                cohort_tables.site_table(real.table, fold, smallest_cell),
+                cohort_tables.partition_table(real.table, fold, cohort, smallest_cell),
+                cohort_tables.site_table(fold, cohort),
             )
         ],
         smallest_cell=smallest_cell,
-        membership=cohort_tables.membership_table(candidate.gates, real.table, smallest_cell),
+        membership=cohort_tables.membership_table(candidate.gates, smallest_cell, cohort),
         left_out=cohort_tables.skipped_table(stats.get("skipped", [])),
         rejected=cohort_tables.rejected_table(rejected),
         stats=stats,

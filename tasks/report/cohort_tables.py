@@ -7,6 +7,7 @@ import pandas as pd
 
 from tasks.common import membership_table as attacks
 from tasks.common import small_cells
+from tasks.common.cohort_counts import CohortCounts
 from tasks.report import wording
 from tasks.schemas.metrics import GateMetrics
 
@@ -34,26 +35,26 @@ class PageTable:
 
 
 def partition_table(
-    slices: pd.DataFrame, fold: str, not_drawn: int, smallest_cell: int = 1
+    slices: pd.DataFrame, fold: str, cohort: CohortCounts, smallest_cell: int
 ) -> PageTable:
     """Count patients and slices of each partition of a fold, and patients who were not drawn.
 
     What was synthetic at its source is no patient's and has a row of its own. Of fewer patients
-    than `smallest_cell` neither they nor their slices are counted.
+    than `smallest_cell` neither they nor their slices are counted, and no single slice of a kind,
+    which is one patient's.
     """
     heads = ["", "patients", "slices", "with tumour", "without", "unlabelled"]
     synthetic = slices.get("marked_synthetic", pd.Series(False, index=slices.index)).astype(bool)
-    parts = [
-        slices[(slices[f"partition_{fold}"] == partition) & ~synthetic] for partition in PARTITIONS
-    ]
-    patients = [part["subject"].nunique() for part in parts]
-    shown = small_cells.show_counts([[n] for n in [*patients, not_drawn]], smallest_cell)
-    rows = [
-        [word, count, *hide_with(count, slice_counts(part))]
-        for word, (count,), part in zip(PARTITIONS.values(), shown[:-1], parts, strict=True)
-    ]
-    if not_drawn:
-        rows.append(["not drawn, unseen", *shown[-1], "0", "0", "0", "0"])
+    rows = []
+    for partition, word in PARTITIONS.items():
+        part = slices[(slices[f"partition_{fold}"] == partition) & ~synthetic]
+        total, *kinds = slice_counts(part)
+        if "1" in kinds and smallest_cell > 1:
+            kinds = [small_cells.HIDDEN] * len(kinds)
+        patients = cohort.patients(fold, partition)
+        rows.append([word, patients, *hide_with(patients, [total, *kinds])])
+    if cohort.not_drawn(fold) != "0":
+        rows.append(["not drawn, unseen", cohort.not_drawn(fold), "0", "0", "0", "0"])
     train = slices[(slices[f"partition_{fold}"] == "train") & synthetic]
     if len(train):
         rows.append(["synthetic at source, training", "0", *slice_counts(train)])
@@ -70,21 +71,11 @@ def hide_with(patients: str, counts: list[str]) -> list[str]:
     return counts if patients.isdecimal() else [small_cells.HIDDEN] * len(counts)
 
 
-def site_table(slices: pd.DataFrame, fold: str, smallest_cell: int = 1) -> PageTable:
+def site_table(fold: str, cohort: CohortCounts) -> PageTable:
     """Count the patients of each site in each partition of a fold."""
-    column = f"partition_{fold}"
-    patients = slices[slices[column] != "unused"].drop_duplicates("subject")
-    sites = sorted(patients["site"].unique())
-    counts = [
-        [
-            int(((patients["site"] == site) & (patients[column] == partition)).sum())
-            for partition in PARTITIONS
-        ]
-        for site in sites
-    ]
     rows = [
-        [str(site), *shown]
-        for site, shown in zip(sites, small_cells.show_counts(counts, smallest_cell), strict=True)
+        [site, *(cohort.of_site(fold, site, partition) for partition in PARTITIONS)]
+        for site in cohort.sites(fold)
     ]
     return PageTable(f"Patients per site, fold {fold}", ["site", *PARTITIONS.values()], rows)
 
@@ -142,17 +133,10 @@ def rejected_table(rejected: dict[str, pd.DataFrame]) -> PageTable:
 
 
 def membership_table(
-    gates: dict[str, GateMetrics], slices: pd.DataFrame, smallest_cell: int = 1
+    gates: dict[str, GateMetrics], smallest_cell: int, cohort: CohortCounts
 ) -> PageTable:
     """Tabulate the attacks that try to tell who trained."""
-    synthetic = slices.get("marked_synthetic", pd.Series(False, index=slices.index)).astype(bool)
-    real = slices[~synthetic]
-    patients = {
-        (fold, partition): int(real["subject"][real[f"partition_{fold}"] == partition].nunique())
-        for fold in gates
-        for partition in PARTITIONS
-    }
-    rows = attacks.membership_rows(gates, smallest_cell, patients)
+    rows = attacks.membership_rows(gates, smallest_cell, cohort)
     return PageTable("Attacks by fold (AUROC of patients)", list(attacks.HEADS), rows)
 
 

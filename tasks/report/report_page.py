@@ -8,6 +8,7 @@ import pandas as pd
 import yaml
 
 from tasks.common import small_cells
+from tasks.common.cohort_counts import CohortCounts
 from tasks.common.release_candidate import ReleaseCandidate
 from tasks.report import charts, measure_table, subgroup_tables, wording
 from tasks.report.cohort_tables import PageTable
@@ -71,7 +72,7 @@ class FoldTraining:
     curves: list[PageImage]
 
 
-def lift_sections(lift: Lift, smallest_cell: int) -> list[TaskLift]:
+def lift_sections(lift: Lift, smallest_cell: int, cohort: CohortCounts) -> list[TaskLift]:
     """Prepare the lift of every task for the page."""
     tasks = []
     for task, claim in lift.claim.items():
@@ -93,7 +94,7 @@ def lift_sections(lift: Lift, smallest_cell: int) -> list[TaskLift]:
                 metrics,
                 [contrast_row(contrast) for contrast in contrasts],
                 against_strongest(task, lift),
-                subgroup_tables.lift_subgroups(lift.subgroups.get(task, {}), smallest_cell),
+                subgroup_tables.lift_subgroups(lift.subgroups.get(task, {}), smallest_cell, cohort),
             )
         )
     return tasks
@@ -139,7 +140,8 @@ def metric_lift(
 ) -> MetricLift:
     """Make the forest plot of one metric, the same in words, and the table's rows.
 
-    Few patients of the `n_patients` who test are not counted, nor the others then.
+    Few patients of the `n_patients` who test are not counted, nor the others then. Where it is 0,
+    nobody is to learn how many test.
     """
     meaning = wording.metric_entry(name)
     rows, alt_texts = [], []
@@ -164,9 +166,7 @@ def metric_lift(
                 change,
                 bounds,
                 "" if arm == "real" else wording.format_p_value(figures.p_adjusted),
-                small_cells.show_counts(
-                    [[figures.n_patients, max(n_patients - figures.n_patients, 0)]], smallest_cell
-                )[0][0],
+                show_tested(figures.n_patients, n_patients, smallest_cell),
             ]
         )
     uri = charts.forest_plot(
@@ -178,12 +178,23 @@ def metric_lift(
     return MetricLift(meaning, PageImage(uri, alt, meaning.sentence, 0, 0), rows)
 
 
-def gate_sections(gates: dict[str, GateMetrics], smallest_cell: int) -> list[FoldGate]:
+def show_tested(count: int, n_patients: int, smallest_cell: int) -> str:
+    """Return how many of the test patients a metric rests on, as it may be shown."""
+    if count and not n_patients:
+        return small_cells.HIDDEN
+    return small_cells.show_counts([[count, max(n_patients - count, 0)]], smallest_cell)[0][0]
+
+
+def gate_sections(
+    gates: dict[str, GateMetrics], smallest_cell: int, cohort: CohortCounts
+) -> list[FoldGate]:
     """Prepare every fold's measures beside their real-versus-real figures and limits."""
-    return [fold_gate(fold, metrics, smallest_cell) for fold, metrics in gates.items()]
+    return [fold_gate(fold, metrics, smallest_cell, cohort) for fold, metrics in gates.items()]
 
 
-def fold_gate(fold: str, metrics: GateMetrics, smallest_cell: int) -> FoldGate:
+def fold_gate(
+    fold: str, metrics: GateMetrics, smallest_cell: int, cohort: CohortCounts
+) -> FoldGate:
     """Make one fold's chart of ratios and its table."""
     rows = measure_table.measure_rows(metrics.measures)
     chart = None
@@ -194,7 +205,7 @@ def fold_gate(fold: str, metrics: GateMetrics, smallest_cell: int) -> FoldGate:
     missing = [
         (wording.measure_entry(name).name, why) for name, why in metrics.not_measured.items()
     ]
-    subgroups = subgroup_tables.gate_subgroups(metrics.subgroups, smallest_cell)
+    subgroups = subgroup_tables.gate_subgroups(metrics.subgroups, smallest_cell, cohort, fold)
     return FoldGate(fold, metrics.verdict, chart, rows, missing, subgroups)
 
 

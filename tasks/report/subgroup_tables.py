@@ -1,6 +1,7 @@
 """Tabulate figures of the lift and of the gate for parts of the patients or slices."""
 
 from tasks.common import small_cells
+from tasks.common.cohort_counts import CohortCounts
 from tasks.report import wording
 from tasks.report.cohort_tables import PageTable
 from tasks.schemas.lift import Subgroups
@@ -9,13 +10,17 @@ from tasks.schemas.metrics import SubgroupRatio
 KINDS = {"site": "sites", "tumor_size": "sizes of the tumour"}
 
 
-def lift_subgroups(subgroups: Subgroups, smallest_cell: int) -> list[PageTable]:
+def lift_subgroups(
+    subgroups: Subgroups, smallest_cell: int, cohort: CohortCounts | None = None
+) -> list[PageTable]:
     """Return a table for each kind of subgroup: an arm a row, the figure of each group.
 
     Groups of fewer patients than `smallest_cell`, and those that would tell their number, are left
-    out.
+    out, also where it is the table of sites (`cohort`) that they would tell of.
     """
-    tables = []
+    tables: list[PageTable] = []
+    if cohort is not None and not cohort.tested_shown:
+        return tables
     for kind, groups in subgroups.items():
         sizes = [max((figure.n_patients for figure in arms.values()), default=0)
                  for arms in groups.values()]  # fmt: skip
@@ -25,7 +30,9 @@ def lift_subgroups(subgroups: Subgroups, smallest_cell: int) -> list[PageTable]:
         shown = {
             name: (count, arms)
             for (name, arms), count in zip(groups.items(), counts, strict=True)
-            if count.isdecimal() and count != "0"
+            if count.isdecimal()
+            and count != "0"
+            and not (kind == "site" and cohort is not None and cohort.hides_site(name, ["test"]))
         }
         if not shown:
             continue
@@ -45,7 +52,12 @@ def lift_subgroups(subgroups: Subgroups, smallest_cell: int) -> list[PageTable]:
     return tables
 
 
-def gate_subgroups(subgroups: dict[str, SubgroupRatio], smallest_cell: int) -> PageTable | None:
+def gate_subgroups(
+    subgroups: dict[str, SubgroupRatio],
+    smallest_cell: int,
+    cohort: CohortCounts | None = None,
+    fold: str = "",
+) -> PageTable | None:
     """Return the Fréchet ratio of each label, third of tumour sizes and site; None: none."""
     rows = []
     for kind in dict.fromkeys(name.partition(" ")[0] for name in subgroups):
@@ -54,6 +66,10 @@ def gate_subgroups(subgroups: dict[str, SubgroupRatio], smallest_cell: int) -> P
             [[part.patients] for part in parts.values()], smallest_cell
         )
         for (name, part), (count,) in zip(parts.items(), counts, strict=True):
+            site = name.removeprefix("site ")
+            if site != name and cohort is not None:
+                hides = cohort.hides_site(site, ["train", "val"], fold)
+                count = small_cells.HIDDEN if hides and count.isdecimal() else count  # noqa: PLW2901
             slices = str(part.n) if count.isdecimal() else small_cells.HIDDEN
             ratio = wording.format_number(part.ratio)
             rows.append([name, ratio, slices, count, part.warning or ""])

@@ -217,14 +217,15 @@ def test_report_and_card_give_the_figure_beside_guessing_and_hide_few_patients(
     path.write_text(json.dumps(metrics))
     rows = membership_rows({"0": GateMetrics.model_validate(metrics)}, 5)
     assert rows[0][2:7] == ["0.93", "0.80 to 0.98", "0.50", "26", "15"]
-    assert rows[1][5:7] == ["not shown", "<5"]
-    assert rows[1][3] == "not shown"  # its width would tell the counts
-    assert "chance alone finds this in 0.1 of 2 rows" in rows[0][7]
+    assert rows[1][2:7] == ["not shown", "not shown", "0.50", "not shown", "<5"]
+    assert rows[1][7] == "not shown: on one side are fewer than 5 patients"
     gate = GateMetrics.model_validate(metrics)
-    assert membership_rows({"0": gate}, 5, {("0", "train"): 29})[0][3:7] == [
-        "not shown", "0.50", "not shown", "not shown",
-    ]  # fmt: skip
-    assert "0.30" not in membership_sentence(gate, 5)
+    assert "0.52" not in membership_sentence(gate, 5)
+    cut = {
+        "membership": {name: each for name, each in metrics["membership"].items() if "im" in name}
+    }
+    few = GateMetrics.model_validate(metrics | cut)
+    assert "0.80 to 0.98" in membership_sentence(few, 5)
     release(tmp_path)
     card = (tmp_path / "data/release/DATACARD.md").read_text()
     run_stage(tmp_path)
@@ -232,5 +233,5 @@ def test_report_and_card_give_the_figure_beside_guessing_and_hide_few_patients(
     for text in (card, page):
         assert "0.80 to 0.98" in text
         assert "training patients are told from others better than by guessing" in text
-        assert "no better than guessing" in text
+        assert "not shown: on one side are fewer than 5 patients" in text
     assert "pseudonymised, not anonymous" in card

@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tasks.common.cohort_counts import count_cohort
 from tasks.common.release_candidate import SIMULATED
 from tasks.common.slice_montage import OUTLINE, evenly_spaced, slice_montage, to_grey
 from tasks.report import charts, cohort_tables, headline, report_page, subgroup_tables, wording
 from tasks.report.__main__ import main
 from tasks.schemas.lift import ArmFigure, Contrast, Lift
-from tasks.schemas.metrics import SubgroupRatio
+from tasks.schemas.metrics import GateMetrics, SliceCounts, SubgroupRatio
 from tasks.stage.errors import InputError
 from tests.tasks.fake_run import Run, write
 
@@ -194,9 +195,16 @@ def test_patients_not_drawn_and_sessions_left_out_are_counted(tmp_path: Path) ->
 
 def test_a_slice_left_out_of_a_fold_does_not_hide_its_patient() -> None:
     table = pd.DataFrame(
-        {"subject": ["a", "a", "b"], "site": "S", "partition_0": ["unused", "test", "unused"]}
+        {
+            "subject": ["a", "a", "b"],
+            "site": "S",
+            "label": 1,
+            "partition_0": ["unused", "test", "unused"],
+        }
     )
-    assert cohort_tables.site_table(table, "0").rows == [["S", "0", "0", "1"]]
+    images = SliceCounts(n=1, accepted=1, memorised=0)
+    cohort = count_cohort(table, {"0": GateMetrics(verdict="accepted", images=images)}, 1)
+    assert cohort_tables.site_table("0", cohort).rows == [["S", "0", "0", "1"]]
 
 
 def test_millimetres_of_pictures_without_scale_are_said_to_be_nominal(tmp_path: Path) -> None:

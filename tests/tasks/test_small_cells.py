@@ -6,13 +6,23 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.common.small_cells import HIDDEN, show_counts
-from tasks.release.patient_counts import show_partitions
+from tasks.common.cohort_counts import count_cohort
+from tasks.common.small_cells import HIDDEN, hide_in_sentence, show_counts
+from tasks.release.patient_counts import partition_counts
 from tasks.report import cohort_tables, report_page
 from tasks.schemas.lift import ArmFigure
+from tasks.schemas.metrics import GateMetrics, MembershipFigure, SliceCounts
 
 SMALLEST = 4
 LINES = st.lists(st.integers(0, 9), min_size=2, max_size=3)
+
+
+def gate(members: int = 0, others: int = 0) -> GateMetrics:
+    """The figures of a fold with two attacks on so many patients; without any if there are none."""
+    attack = MembershipFigure(auroc=0.6, ci95=(0.4, 0.8), members=members, non_members=others)
+    attacks = {"images": attack, "generator": attack} if members else {}
+    images = SliceCounts(n=1, accepted=1, memorised=0)
+    return GateMetrics(verdict="accepted", images=images, membership=attacks)
 
 
 def possible(shown: str, total: int) -> range:
@@ -53,11 +63,20 @@ def test_a_table_hides_along_rows_and_columns() -> None:
 
 def test_the_patients_of_all_partitions_together_tell_no_few_of_one() -> None:
     partitions = ["train"] * 30 + ["val"] * 10 + ["test"] * 3
-    patients = pd.DataFrame({"partition": partitions, "tumor_slices": [1] * 43})
-    shown = show_partitions(patients, 5)
-    assert shown["train"][0] == "30"
-    assert shown["val"] == (HIDDEN, HIDDEN, HIDDEN)  # another fold may tell that they are 43
-    assert shown["test"] == ("<5", HIDDEN, HIDDEN)
+    patients = pd.DataFrame(
+        {
+            "subject": [f"s{n}" for n in range(43)],
+            "partition_0": partitions,
+            "label": 1,
+            "site": "A",
+        }
+    )
+    cohort = count_cohort(patients, {"0": gate()}, 5)
+    shown = {row.partition: row for row in partition_counts(cohort, ["0"])}
+    assert shown["train"].patients == "30"
+    assert shown["val"].patients == HIDDEN  # another fold may tell that they are 43
+    assert shown["test"].patients == "<5"
+    assert {shown[part].with_tumour for part in ("val", "test")} == {HIDDEN}
 
 
 def test_the_reports_tables_hide_patients_and_what_is_theirs() -> None:
@@ -70,10 +89,11 @@ def test_the_reports_tables_hide_patients_and_what_is_theirs() -> None:
             "partition_0": ["train"] * 10 + ["val"] * 8 + ["test"] * 2,
         }
     )
-    rows = {row[0]: row[1:] for row in cohort_tables.partition_table(table, "0", 0, 5).rows}
+    cohort = count_cohort(table, {"0": gate()}, 5)
+    rows = {row[0]: row[1:] for row in cohort_tables.partition_table(table, "0", cohort, 5).rows}
     assert rows["test"] == ["<5", *[HIDDEN] * 4]
     assert not all(cell.isdecimal() for cell in rows["validation"])  # 20 less 10 less 8
-    assert ["B", "0", "0", "<5"] in cohort_tables.site_table(table, "0", 5).rows
+    assert ["B", "0", "0", "<5"] in cohort_tables.site_table("0", cohort).rows
     manifest = pd.DataFrame(
         {
             "subject": subjects[:3], "modality": "T1", "source_format": "dicom",
@@ -91,6 +111,18 @@ def test_a_metric_of_most_test_patients_does_not_tell_how_few_are_left_out() -> 
         assert metric.rows[0][-1] == shown
 
 
+def test_sentences_say_no_small_number_of_patients() -> None:
+    say = "1 training and 12 validation patients, 2 of each are needed (1 more); few: 3 patients"
+    assert hide_in_sentence(say, 5) == (
+        "fewer than 5 training and 12 validation patients, 2 of each are needed; few: fewer than 5"
+        " patients"
+    )
+    assert hide_in_sentence("dice rests on 9 test patients", 5, [9]) == (
+        "dice rests on (not shown) test patients"
+    )
+    assert hide_in_sentence("7 of 9 images, 3 tumours", 5) == "7 of 9 images, 3 tumours"
+
+
 def test_what_was_synthetic_at_its_source_is_no_patient_of_the_table() -> None:
     table = pd.DataFrame(
         {
@@ -99,6 +131,8 @@ def test_what_was_synthetic_at_its_source_is_no_patient_of_the_table() -> None:
             "partition_0": "train",
         }
     )  # fmt: skip
-    rows = {row[0]: row[1:] for row in cohort_tables.partition_table(table, "0", 0).rows}
+    table["site"] = "A"
+    cohort = count_cohort(table, {"0": gate()}, 1)
+    rows = {row[0]: row[1:] for row in cohort_tables.partition_table(table, "0", cohort, 1).rows}
     assert rows["training"] == ["2", "2", "1", "1", "0"]
     assert rows["synthetic at source, training"] == ["0", "1", "1", "0", "0"]

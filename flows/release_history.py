@@ -13,6 +13,7 @@ from flows.release_git import (
 )
 from flows.release_versions import one_line
 from flows.run_record import (
+    RunRecord,
     changed_figures,
     changed_params,
     describe_changes,
@@ -55,26 +56,42 @@ def affected_versions(subject: str) -> tuple[str, list[tuple[str, str, str]], li
     rows, problems = [], [warning] if warning else []
     for version in list_versions():
         try:
-            partitions = read_record(version.name).partitions
+            record = read_record(version.name)
         except InputError as error:
             problems.append(f"{version.name} cannot be read, the patient may be in it: {error}")
             continue
         roles = [
             f"{ROLES[partition_of[pseudonym]]} (fold {fold})"
-            for fold, partition_of in partitions.items()
+            for fold, partition_of in record.partitions.items()
             if pseudonym in partition_of
         ]
+        if role := role_in_augmented(record, pseudonym):
+            roles.insert(0, role)
         if roles:
             rows.append((version.name, "; ".join(roles), "recalled" * (version.recall is not None)))
     return pseudonym, rows, problems
+
+
+def role_in_augmented(record: RunRecord, pseudonym: str) -> str | None:
+    """Say what an augmented version holds of a patient; None where it holds nothing."""
+    if record.params.get("release.contents") != "augmented":
+        return None
+    chosen = record.params.get("release.fold")
+    fold = next(iter(record.partitions)) if chosen is None else str(chosen)
+    partition = record.partitions.get(fold, {}).get(pseudonym)
+    if partition == "train":
+        return "its slices are in the data set"
+    return None if partition is None else "its pseudonym is in patients.csv"
 
 
 def to_pseudonym(subject: str) -> str:
     """Turn a patient's ID into the pseudonym, unless it is one already.
 
     Raises:
-        InputError: the key here is not that of `params.yaml`.
+        InputError: it is blank, or the key here is not that of `params.yaml`.
     """
+    if not subject.strip():
+        raise InputError("SUBJECT is blank; expected a pseudonym (sub-...) or a patient's ID")
     if PSEUDONYM.fullmatch(subject):
         return subject
     if PSEUDONYM.fullmatch(f"sub-{subject}"):

@@ -16,7 +16,7 @@ from flows import comparison_page, release_history, release_versions
 from flows.cli import main
 from flows.release_commands import app
 from flows.release_git import WithdrawnError, list_versions
-from flows.run_record import read_record
+from flows.run_record import RunRecord, read_record
 from tasks.ingest.privacy.pseudonyms import DEMO_KEY, Pseudonyms
 from tasks.release.checksums import verify_checksums, write_checksums
 from tasks.stage.errors import InputError
@@ -206,6 +206,28 @@ def test_the_versions_that_a_patient_went_into_are_found_in_a_clone_without_data
     assert problems == []
     assert rows == [("v1.1.0", "its slices trained (fold 0)", "")]
     assert release_history.affected_versions("nobody")[1] == []
+    with pytest.raises(InputError, match="SUBJECT is blank"):
+        release_history.affected_versions(" ")
+
+
+@pytest.mark.parametrize(
+    ("fold", "subject", "role"),
+    [
+        (None, "sub-a", "its slices are in the data set"),
+        ("1", "sub-a", "its pseudonym is in patients.csv"),
+        (1, "sub-b", "its slices are in the data set"),
+        (None, "sub-b", None),  # left out of fold 0
+    ],
+)
+def test_of_an_augmented_version_it_is_said_what_of_the_patient_it_holds(
+    fold: str | int | None, subject: str, role: str | None
+) -> None:
+    partitions = {"0": {"sub-a": "train"}, "1": {"sub-a": "test", "sub-b": "train"}}
+    params = {"release.contents": "augmented", "release.fold": fold}
+    record = RunRecord("v1.0.0", partitions, {}, {}, {}, params)
+    assert release_history.role_in_augmented(record, subject) == role
+    plain = RunRecord("v1.0.0", partitions, {}, {}, {}, {"release.contents": "synthetic"})
+    assert release_history.role_in_augmented(plain, subject) is None
 
 
 def test_a_recalled_version_is_refused_in_every_clone_and_said_to_be_recalled(

@@ -166,8 +166,14 @@ def observed(store: AnswerStore, client: Any, readers: list[str]) -> tuple[np.nd
             response = client.get(f"/api/slices/{reading}")
             took = time.perf_counter() - began
             headers = sorted(response.headers.items())
+            began = time.perf_counter()
+            kept = client.put(
+                f"/api/answers/{reading}?reader={reader}",
+                json={"decision": "real", "scores": {}, "done": True},
+            )
             rows.append(
                 [turn, took, len(response.content), len(str(headers)), response.status_code,
+                 time.perf_counter() - began, len(kept.content), len(str(sorted(kept.headers))),
                  *(int(sign, 16) for sign in reading[:8]), int(reading, 16) / 16**32]
             )  # fmt: skip
             labels.append(truth_of(store, reading, reader).origin == "synthetic")

@@ -100,8 +100,8 @@ def count_cohort(
         visible = [part for part in PARTITIONS if shown["patients", fold, part].isdecimal()]
         for table, sums_of in (
             (partitions, known),
-            kind_counts(used, fold, visible, smallest_cell),
-            site_counts(used, fold, visible, smallest_cell),
+            kind_counts(used, fold, visible, left, smallest_cell),
+            site_counts(used, fold, visible, left, smallest_cell),
             *(attack_counts(gate, fold, name, smallest_cell) for name in gate.membership),
         ):
             shown = hide_counts(table, sums_of, smallest_cell)
@@ -159,7 +159,7 @@ def partition_counts(
 
 
 def kind_counts(
-    used: pd.DataFrame, fold: str, visible: list[str], smallest_cell: int
+    used: pd.DataFrame, fold: str, visible: list[str], left: int, smallest_cell: int
 ) -> tuple[Counts, list[KnownSum]]:
     """Count the patients of each kind in each partition; those of `visible` ones are known."""
     keys = {kind: [("kind", fold, part, kind) for part in PARTITIONS] for kind in KINDS}
@@ -168,11 +168,11 @@ def kind_counts(
         for kind, row in keys.items()
         for key in row
     }
-    return counts, known_margins(keys, counts, visible, smallest_cell)
+    return counts, known_margins(keys, counts, visible, left, smallest_cell)
 
 
 def site_counts(
-    used: pd.DataFrame, fold: str, visible: list[str], smallest_cell: int
+    used: pd.DataFrame, fold: str, visible: list[str], left: int, smallest_cell: int
 ) -> tuple[Counts, list[KnownSum]]:
     """Count the patients of each site in each partition; those of `visible` ones are known."""
     sites = sorted(used["site"].unique())
@@ -182,18 +182,23 @@ def site_counts(
         for site, row in keys.items()
         for key in row
     }
-    return counts, known_margins(keys, counts, visible, smallest_cell)
+    return counts, known_margins(keys, counts, visible, left, smallest_cell)
 
 
 def known_margins(
-    rows: Mapping[str, list[Any]], counts: Counts, visible: list[str], smallest_cell: int
+    rows: Mapping[str, list[Any]],
+    counts: Counts,
+    visible: list[str],
+    left: int,
+    smallest_cell: int,
 ) -> list[KnownSum]:
     """Return the totals of rows and of the visible partitions that a reader may know.
 
-    Of rows no total is known that would tell a small one, for all patients are known.
+    Of rows no total is known that would tell a small one, for all patients are known: neither of a
+    row, nor of the `left` patients who are in none.
     """
     totals = {name: sum(counts[key] for key in row) for name, row in rows.items()}
-    known = shown_totals(totals, smallest_cell)
+    known = set() if is_small(left, smallest_cell) else shown_totals(totals, smallest_cell)
     lines = [row for name, row in rows.items() if name in known]
     if len(rows) > 1:
         lines += [[row[PARTITIONS.index(part)] for row in rows.values()] for part in visible]

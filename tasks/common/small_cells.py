@@ -9,7 +9,7 @@ seeks two possible values of each small count among all tables that a reader mus
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 HIDDEN: Final = "not shown"
-NUMBER_OF_PATIENTS: Final = re.compile(r"\b\d+(?= (?:\w+ ){0,4}patients?\b)")
+NUMBER_OF_PATIENTS: Final = re.compile(
+    r"(?<!at least )(?<!needs )\b\d+(?= (?:\w+ ){0,4}patients?\b)"  # which are no counts
+)
 HOW_MANY_MORE: Final = re.compile(r" \(\d+ more\)")  # by which the number could be computed
 FEW: Final = 4  # small counts; of more, several are sought at once
 MANY: Final = 10_000  # patients, as good as no bound
@@ -90,9 +92,11 @@ def hide_counts(
         dict(counts), list(sums), smallest_cell, frozenset(unlisted), set(hidden), whole_range
     )
     table.hide_more()
-    while told := table.told():
-        if not table.protect(told):
-            break
+    if table.told():
+        hopeless = table.told_by_totals()
+        while told := table.told() - hopeless:
+            if not table.protect(told):
+                break
     return {key: table.text(key) for key in counts if key not in table.unlisted}
 
 
@@ -205,7 +209,7 @@ class HiddenTable:
         if marked:
             self.unmarked |= marked
         elif shown:
-            self.hidden |= shown
+            self.hidden.add(min(shown, key=lambda key: (not self.counts[key], *self.order(key))))
         elif linked := {
             key
             for each in self.sums
@@ -221,6 +225,12 @@ class HiddenTable:
     def told(self) -> set[Any]:
         """Return the small counts that have one possible value only."""
         return {key for key, (low, high) in self.ranges().items() if low == high}
+
+    def told_by_totals(self) -> set[Any]:
+        """Return the small counts that are told though nothing at all is shown."""
+        everything = set(self.counts)
+        blank = replace(self, hidden=set(everything), unmarked=set(everything))
+        return blank.told()
 
     def ranges(self) -> dict[Any, tuple[float, float]]:
         """Return the least and the greatest value of each small count that was found possible.

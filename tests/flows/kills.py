@@ -129,7 +129,7 @@ def kill_somebody(
     family = [root, *root.children(recursive=True)]
     with suppress(psutil.NoSuchProcess):
         victim = chance.choice(family)
-        name = " ".join(victim.cmdline()[1:4])
+        name = " ".join(" ".join(victim.cmdline()[1:4]).split())
         victim.send_signal(signal.SIGKILL)
         return name, family
     return "a process that had just ended", family

@@ -5,11 +5,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import flows  # noqa: F401 - sets the defaults that Prefect and DVC read when imported
+
+if TYPE_CHECKING:
+    from tests.flows.processes import Server
 
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -62,14 +65,20 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prefect_api(prefect_home: Path) -> Iterator[str]:
-    """The address of a Prefect server that all flow runs of the suite use."""
+def prefect_server(prefect_home: Path) -> "Iterator[Server]":
+    """A Prefect server that all flow runs of the suite use; a test may start it again."""
     from tests.flows.processes import Server
 
     server = Server(prefect_home)
     copy_database(prefect_home / "prefect.db", prefect_home / "empty.db")
-    yield server.url
+    yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def prefect_api(prefect_server: "Server") -> str:
+    """The address of that server."""
+    return prefect_server.url
 
 
 @pytest.fixture(scope="session")

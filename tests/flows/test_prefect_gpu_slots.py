@@ -1,7 +1,6 @@
 """Slots of the limit `gpu` on a user's server: they die with their holder, and only with it."""
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,26 +25,17 @@ time.sleep(600)
 """
 
 
-@pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, empty_prefect_database: Path
-) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("server")
-    shutil.copy(empty_prefect_database, home / "prefect.db")
-    server = Server(home)
-    yield server
-    server.kill()
-
-
 @pytest.fixture
-def api(server: Server, tmp_path: Path) -> Iterator[str]:
-    """The address of a server with one slot, which is free; this process uses it."""
-    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: tmp_path / "here"}):
+def api(prefect_server: Server, tmp_path: Path) -> Iterator[str]:
+    """The address of the suite's server with one slot, which is free; this process uses it."""
+    url = prefect_server.url
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: tmp_path / "here"}):
         ensure_gpu_limit()
-        allow(server.url, 1)
-        for record in holder_records(server.url):
-            request_json(f"{server.url}/variables/{record['id']}", "DELETE")
-        yield server.url
+        allow(url, 1)
+        for record in holder_records(url):
+            request_json(f"{url}/variables/{record['id']}", "DELETE")
+        yield url
+        allow(url, 1)
 
 
 def test_only_the_dead_lose_their_slots(api: str, tmp_path: Path) -> None:
@@ -66,14 +56,14 @@ def test_only_the_dead_lose_their_slots(api: str, tmp_path: Path) -> None:
 
 
 def test_a_living_holder_outlives_a_restart_of_the_server_and_a_dead_one_loses_its_slot(
-    server: Server, api: str, tmp_path: Path
+    prefect_server: Server, api: str, tmp_path: Path
 ) -> None:
     allow(api, 2)
     old = ServerSlot("old", print)
     assert old.attempt() is None
     with holder(api, tmp_path / "a", "quick-fox"):
-        server.kill()  # as a power cut does
-    server.start()
+        prefect_server.kill()  # as a power cut does
+    prefect_server.start()
     assert taken_slots(api) == 2  # it forgot the leases, which alone would free the dead one's
     new = ServerSlot("new", print)
     assert new.attempt() is None

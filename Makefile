@@ -41,7 +41,7 @@ verify: $(STAMP) ## run the tests and the long proofs
 docs: $(STAMP) ## write the reference pages from the code, and the documentation site to site/
 	@$(BIN)/python -m docs.reference.write_pages
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "open site/index.html"
+	@echo "open site/index.html; the search needs a server: $(BIN)/python -m http.server --directory site --bind 127.0.0.1"
 
 clean: ## remove caches, locks, checkpoints and curves; data stays
 	rm -rf site build .prefect .locks .checkpoints dvclive .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -36,7 +36,7 @@ def render() -> str:
 def commands(words: str) -> list[str]:
     """Return the command lines of a benchmark's docstring."""
     quoted = re.findall(r"`(python [^`]+)`", words)
-    lines = [line.strip() for line in words.splitlines() if line.startswith("    ")]
+    lines = [" ".join(line.split()) for line in words.splitlines() if line.startswith("    ")]
     return lines or [" ".join(each.split()) for each in quoted]
 
 
@@ -50,9 +50,17 @@ def mentions(name: str) -> Iterator[tuple[str, str, list[str]]]:
         for head, after in zip_longest(heads, heads[1:]):
             body = text[head.end() : after.start() if after else len(text)]
             if re.search(rf"benchmarks[./]{name}\b", body):
-                found = re.findall(r"(?:^\|.*\|\n?)+", body, flags=re.MULTILINE)
-                short = [each for each in found if each.count("\n") <= LONG_ROWS]
-                yield page.name, head[2], [relinked(each) for each in short]
+                yield page.name, head[2], [relinked(each) for each in tables_of(name, body)]
+
+
+def tables_of(name: str, body: str) -> Iterator[str]:
+    """Yield the tables of a section that a benchmark made: it is the one named last before them."""
+    programs = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    named = [each for each in re.finditer(r"benchmarks[./](\w+)", body) if each[1] in programs]
+    for found in re.finditer(r"(?:^\|.*\|\n?)+", body, flags=re.MULTILINE):
+        before = [each for each in named if each.start() < found.start()] or named[:1]
+        if before[-1][1] == name and found[0].count("\n") <= LONG_ROWS:
+            yield found[0]
 
 
 def relinked(text: str) -> str:

@@ -17,7 +17,7 @@ def measure_rows(measures: Mapping[str, GateMeasure]) -> list[dict[str, Any]]:
             "baseline": wording.format_number(measure.baseline),
             "ratio": wording.format_number(measure.ratio),
             "interval": wording.format_interval(measure.ci95),
-            "limit": wording.format_limit(measure.limit),
+            "limit": measure.limit_in_words,
             "status": wording.LIMIT_STATUS[measure.status],
             "n": wording.format_number(measure.n),
             "method": measure.method[:1].upper() + measure.method[1:],

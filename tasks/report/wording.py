@@ -290,8 +290,10 @@ def format_decimals(value: float, places: int) -> str:
 
 
 def format_p_value(value: float | None) -> str:
-    """Format a p value; very small ones as a bound."""
-    return "< 0.001" if value is not None and value < 0.001 else format_number(value)
+    """Format a p value with three places; very small ones as a bound."""
+    if value is None or math.isnan(value):
+        return UNKNOWN
+    return "< 0.001" if value < 0.001 else format_decimals(value, 3)
 
 
 def format_signed(value: float | None) -> str:
@@ -308,13 +310,3 @@ def format_interval(bounds: tuple[float | None, float | None] | None) -> str:
     while places < 5 and any(end and not round(end, places) for end in (low, high)):
         places += 1  # an end that is not zero must not read as zero
     return f"{format_decimals(low, places)} to {format_decimals(high, places)}"
-
-
-def format_limit(bounds: tuple[float | None, float | None] | None) -> str:
-    """Format a limit of the gate, (lowest, highest)."""
-    low, high = bounds or (None, None)
-    if low is not None and high is not None:
-        return format_interval((low, high))
-    if high is not None:
-        return f"at most {high:g}"
-    return "reported only" if low is None else f"at least {low:g}"

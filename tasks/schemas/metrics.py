@@ -37,6 +37,16 @@ class GateMeasure(LenientRecord):
     patients: int | None = None
     method: str = ""
 
+    @property
+    def limit_in_words(self) -> str:
+        """The limit of the ratio, such as `at most 5.3`."""
+        low, high = self.limit or (None, None)
+        if low is not None and high is not None:
+            return f"{low:g} to {high:g}"
+        if high is not None:
+            return f"at most {high:g}"
+        return "reported only" if low is None else f"at least {low:g}"
+
 
 class SliceCounts(LenientRecord):
     """How many synthetic slices there are, were accepted, are copies, have a near-copy."""

@@ -24,7 +24,8 @@ from scipy.stats import binomtest
 
 from benchmarks.phantom_cohorts import read_or_simulate
 from tasks.common.slice_set import SliceSet, read_slices
-from tasks.gate.evaluate import Reference, evaluate, prepare_reference
+from tasks.gate.evaluate import evaluate
+from tasks.gate.reference import Reference, prepare_reference
 from tasks.params.gate import Gate
 from tests.tasks.known_generators import CHANGES, PAIRS, copier, generators
 from tests.tasks.synthetic_cohort import as_synthetic

@@ -27,7 +27,8 @@ from threadpoolctl import threadpool_limits
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from tasks.common.slice_set import SliceSet
-from tasks.gate.evaluate import evaluate, prepare_reference
+from tasks.gate.evaluate import evaluate
+from tasks.gate.reference import prepare_reference
 from tasks.measures.anatomy import body_mask
 from tasks.measures.similarity import approximate_ssim, ncc_search, shifted_ssim, ssim_search
 from tasks.measures.similarity.ssim import RADIUS

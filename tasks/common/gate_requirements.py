@@ -4,6 +4,8 @@ The numbers are known as soon as `slices` has split the patients, so that stage 
 lacking before a generator is trained that cannot be judged. This module needs no torch.
 """
 
+from dataclasses import dataclass
+
 import pandas as pd
 
 from tasks.common.slice_set import MIN_SLICES, mask_known
@@ -16,7 +18,19 @@ LEAST_HELD_OUT = 20  # validation slices, or tumours, from which a copy detector
 LEAST_MARKED = 10  # outlined training tumours, for the segmenter behind `mask_agreement`
 
 MORE_PATIENTS_HINT = "raise slices.val_fraction or slices.train_patients, or add patients"
-FILL = "set slices.training_slices to auto where it is not, or add patients"
+MORE_SLICES_HINT = "set slices.training_slices to auto where it is not, or add patients"
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """Why no set can be judged, and what to change."""
+
+    finding: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Return both, as a verdict gives them."""
+        return f"{self.finding}; {self.remedy}"
 
 
 class CannotJudgeError(InputError):
@@ -48,7 +62,7 @@ def count_needed_slices(train: pd.DataFrame, val: pd.DataFrame) -> int:
     return count
 
 
-def why_no_verdict(train: pd.DataFrame, val: pd.DataFrame) -> list[str]:
+def why_no_verdict(train: pd.DataFrame, val: pd.DataFrame) -> list[Shortfall]:
     """Return why no set can be compared with these slices; empty where one can.
 
     Args:
@@ -59,13 +73,19 @@ def why_no_verdict(train: pd.DataFrame, val: pd.DataFrame) -> list[str]:
     patients = val["subject"].nunique()
     if patients < LEAST_PATIENTS:
         reasons.append(
-            f"{patients} validation patient{'' if patients == 1 else 's'}, at least"
-            f" {LEAST_PATIENTS} are needed; {MORE_PATIENTS_HINT}"
+            Shortfall(
+                f"{patients} validation patient{'' if patients == 1 else 's'}, at least"
+                f" {LEAST_PATIENTS} are needed",
+                MORE_PATIENTS_HINT,
+            )
         )
     for name, table in (("training", train), ("validation", val)):
         if len(table) < MIN_SLICES:
             reasons.append(
-                f"{len(table)} {name} slices, at least {MIN_SLICES} are needed to judge; {FILL}"
+                Shortfall(
+                    f"{len(table)} {name} slices, at least {MIN_SLICES} are needed to judge",
+                    MORE_SLICES_HINT,
+                )
             )
     counts = {
         label: tuple(int((table["label"] == label).sum()) for table in (train, val))
@@ -74,7 +94,10 @@ def why_no_verdict(train: pd.DataFrame, val: pd.DataFrame) -> list[str]:
     if not reasons and counts and max(map(min, counts.values())) < LEAST_OF_LABEL:
         sizes = ", ".join(f"{a} and {b} of label {label}" for label, (a, b) in counts.items())
         reasons.append(
-            f"no label has {LEAST_OF_LABEL} slices in training and in validation ({sizes}); {FILL}"
+            Shortfall(
+                f"no label has {LEAST_OF_LABEL} slices in training and in validation ({sizes})",
+                MORE_SLICES_HINT,
+            )
         )
     return reasons
 

@@ -20,8 +20,9 @@ from tasks.common.reader_criterion import unmet_criteria
 from tasks.common.slice_set import SliceSet, read_slice_set, read_slices
 from tasks.common.unreleasable import reason_not_to_release
 from tasks.gate import generator_attack
-from tasks.gate.evaluate import evaluate, prepare_reference
+from tasks.gate.evaluate import evaluate
 from tasks.gate.membership import SHOWN, MembershipAttack
+from tasks.gate.reference import prepare_reference
 from tasks.gate.verdict import GateResult, not_judged_result
 from tasks.params.gate import Gate
 from tasks.schemas.review import ReviewFigures, read_review
@@ -101,8 +102,10 @@ def verdict(
 ) -> GateResult:
     """Judge the slices; reject them, with the reason, when they cannot be judged."""
     try:
-        real = prepare_reference(train, val, config, device=device, seen_unlabelled=seen_unlabelled)
-        return evaluate(synthetic, real, config, device=device)
+        reference = prepare_reference(
+            train, val, config, device=device, seen_unlabelled=seen_unlabelled
+        )
+        return evaluate(synthetic, reference, config, device=device)
     except CannotJudgeError as error:
         return not_judged_result(synthetic, str(error))
 

@@ -1,117 +1,30 @@
 """Judge synthetic slices: each slice, then the set, then one verdict with reasons in words."""
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from tasks.common.gate_requirements import CannotJudgeError, why_no_verdict
 from tasks.common.slice_set import MIN_SLICES, SliceSet
-from tasks.gate import memorisation, reference_models, slice_checks
+from tasks.gate import memorisation, slice_checks
 from tasks.gate.measure_catalogue import catalogue
 from tasks.gate.membership import attack_images
+from tasks.gate.reference import Reference, add_similarity, check_size
 from tasks.gate.set_measures import Sets, compared_labels, measure_sets
 from tasks.gate.slice_features import SliceFeatures, compute_slice_features
 from tasks.gate.subgroups import subgroups
-from tasks.gate.unmeasured import acceptance_hint, blocking_parts, not_measured
+from tasks.gate.unmeasured import blocking_parts, find_unmeasured
 from tasks.gate.verdict import GateResult, verdict_reasons, with_frequent_labels
 from tasks.params.gate import Gate
-from tasks.stage.errors import InputError
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Real slices, measured once, with which any number of synthetic sets can be compared.
-
-    `train` are the labelled slices that the generator saw, `val` those of patients it never saw;
-    copies are sought among `searched`, which are all slices that it saw, with their features.
-    `bounds` are the highest scores allowed for a single slice, `thresholds` the limits of the copy
-    detectors. `near_copies` counts the near-copies of each training slice among the other training
-    slices, such as the next slice of the same patient. `models` were trained on `train`.
-    """
-
-    train: SliceSet
-    val: SliceSet
-    searched: tuple[SliceSet, SliceFeatures]
-    seen: SliceFeatures
-    unseen: SliceFeatures
-    held_out: memorisation.Similarity
-    thresholds: memorisation.Thresholds
-    norm: slice_checks.TrainingStatistics
-    bounds: dict[str, float]
-    near_copies: memorisation.NearDuplicates
-    models: reference_models.ReferenceModels
-
-
-def prepare_reference(
-    train: SliceSet,
-    val: SliceSet,
-    config: Gate,
-    *,
-    device: str = "cpu",
-    seen_unlabelled: SliceSet | None = None,
-) -> Reference:
-    """Measure real slices; every limit of a single slice comes from the validation patients.
-
-    Args:
-        train: slices that the generator saw; table with `row`, `subject`, `label`.
-        val: slices of patients it never saw; same columns.
-        config: the limits.
-        device: where the feature network runs.
-        seen_unlabelled: slices without labels that the generator saw too; copies are sought among
-            them as well.
-
-    Raises:
-        CannotJudgeError: when there are too few real slices or patients.
-        InputError: when sizes differ.
-    """
-    if lacking := why_no_verdict(train.table, val.table):
-        raise CannotJudgeError("; ".join(lacking))
-    check_size("training", train, val)
-    seen, unseen = (compute_slice_features(side, device=device) for side in (train, val))
-    models, seen, unseen = reference_models.fit_reference_models(
-        train, val, seen, unseen, config, device=device
-    )
-    searched = train, seen
-    if seen_unlabelled is not None and len(seen_unlabelled):
-        more = compute_slice_features(seen_unlabelled, device=device)
-        searched = train.joined_with(seen_unlabelled), seen.joined_for_search(more)
-    held_out = memorisation.measure_similarity(
-        val, unseen, searched, (val, unseen),
-        max_shift=config.max_shift, workers=config.threads, held_out=True, device=device,
-    )  # fmt: skip
-    norm = slice_checks.training_statistics(seen)
-    bounds = slice_checks.check_bounds(
-        slice_checks.check_scores(unseen, held_out, norm), tolerance=config.tolerance
-    )
-    unseen = add_similarity(unseen, held_out)
-    near_copies = memorisation.near_duplicates(
-        train.images, held_out, workers=config.threads, device=device
-    )
-    return Reference(
-        train,
-        val,
-        searched,
-        seen,
-        unseen,
-        held_out,
-        memorisation.calibrate_thresholds(held_out),
-        norm,
-        bounds,
-        near_copies,
-        models,
-    )
 
 
 def evaluate(
-    synthetic: SliceSet, real: Reference, config: Gate, *, device: str = "cpu"
+    synthetic: SliceSet, reference: Reference, config: Gate, *, device: str = "cpu"
 ) -> GateResult:
     """Compare synthetic slices with training slices (copies) and validation patients (all else).
 
     Args:
         synthetic: table with `row`, `seed`, `label`.
-        real: training slices and validation patients.
+        reference: training slices and validation patients.
         config: the limits.
         device: where the feature network runs.
 
@@ -119,57 +32,60 @@ def evaluate(
         CannotJudgeError: when there are too few synthetic slices.
         InputError: when sizes differ.
     """
-    check_size("synthetic", synthetic, real.val)
+    check_size("synthetic", synthetic, reference.val)
     features = compute_slice_features(synthetic, device=device)
-    features = real.models.add_outputs(features, synthetic, device=device)
+    features = reference.models.add_outputs(features, synthetic, device=device)
     images = features.images
     similarity = memorisation.measure_similarity(
         SliceSet(images, synthetic.masks, synthetic.table), features,
-        real.searched, (real.val, real.unseen),
+        reference.searched, (reference.val, reference.val_features),
         max_shift=config.max_shift, workers=config.threads, device=device,
     )  # fmt: skip
-    scores = slice_checks.check_scores(features, similarity, real.norm)
-    copies = memorisation.detected_copies(similarity, real.thresholds)
+    scores = slice_checks.check_scores(features, similarity, reference.statistics)
+    copies = memorisation.detected_copies(similarity, reference.thresholds)
     faults = slice_checks.rejection_reasons(
         copies=np.any(list(copies.values()), axis=0),
         broken=slice_checks.invalid_images(synthetic),
         wrong_mask=slice_checks.wrong_masks(synthetic, features),
         scores=scores,
-        bounds=real.bounds,
+        bounds=reference.bounds,
     )
     near_copies = memorisation.near_duplicates(
-        images, real.held_out, most=near_copies_to_count(len(images), len(real.train)),
+        images, reference.held_out, most=near_copies_to_count(len(images), len(reference.train)),
         workers=config.threads, device=device,
     )  # fmt: skip
     samples = samples_table(
-        synthetic, real.searched[0], similarity, real.thresholds, scores=scores, faults=faults
+        synthetic,
+        reference.searched[0],
+        similarity,
+        reference.thresholds,
+        scores=scores,
+        faults=faults,
     ).assign(twin=near_copies.counts > 0)
     compared = slices_for_set_measures(add_similarity(features, similarity), samples, config)
-    sets = Sets(compared, real.seen, real.unseen)
-    hashes = real.models.hashes()
+    sets = Sets(compared, reference.train_features, reference.val_features)
+    hashes = reference.models.hashes()
     # These are hundreds of small eigenproblems: a second BLAS thread waits longer than it works.
     with threadpool_limits(1, user_api="blas"):
         measure_groups = catalogue(config, hashes, side=min(images.shape[2:]))
         measures = measure_sets(sets, measure_groups, config)
         parts = subgroups(sets, measure_groups, measures, config)
-    missing = not_measured(
+    unmeasured = find_unmeasured(
         sets,
         measures,
         compared_labels(sets),
-        real.thresholds,
-        memorisation.count_comparable(real.held_out),
+        reference.thresholds,
+        memorisation.count_comparable(reference.held_out),
     )
-    blocking = blocking_parts(missing, sets, config)
-    reasons = verdict_reasons(
-        samples, measures, config, near_copies=(near_copies, real.near_copies)
-    )
-    reasons += [
-        f"{part}: not measured: {missing[part].why}; {acceptance_hint(part, missing[part], config)}"
-        for part in blocking
-    ]
+    blocking = blocking_parts(unmeasured, sets, config)
     return GateResult(
-        "rejected" if reasons else "accepted",
-        reasons,
+        verdict_reasons(
+            samples,
+            measures,
+            {part: unmeasured[part] for part in blocking},
+            config,
+            near_copies=(near_copies, reference.near_copies),
+        ),
         {
             "n": len(samples),
             "accepted": int(samples["accepted"].sum()),
@@ -178,12 +94,12 @@ def evaluate(
         },
         measures,
         samples,
-        real.bounds | real.thresholds.as_bounds(),
+        reference.bounds | reference.thresholds.as_bounds(),
         parts,
         hashes,
-        {part: missing[part].why for part in missing},
+        unmeasured,
         blocking,
-        attack_images(compared, real.searched[1], real.unseen),
+        attack_images(compared, reference.searched[1], reference.val_features),
     )
 
 
@@ -197,36 +113,6 @@ def near_copies_to_count(n: int, real: int) -> int:
         memorisation.MOST_COUNTED
         if n <= real
         else max(memorisation.MOST_COUNTED, min(-(-4 * n // real), 64))
-    )
-
-
-def check_size(name: str, slices: SliceSet, val: SliceSet) -> None:
-    """Check that a set has enough slices, of the size of the validation slices.
-
-    Raises:
-        CannotJudgeError: when it has too few slices.
-        InputError: when channels, rows or columns differ.
-    """
-    if len(slices) < MIN_SLICES:
-        raise CannotJudgeError(
-            f"{len(slices)} {name} slices, at least {MIN_SLICES} are needed to judge; add slices"
-        )
-    if slices.images.shape[1:] != val.images.shape[1:]:
-        raise InputError(
-            f"{name} slices are {slices.images.shape[1:]}, validation slices"
-            f" {val.images.shape[1:]} (channels, rows, columns); resample one of them"
-        )
-
-
-def add_similarity(features: SliceFeatures, similarity: memorisation.Similarity) -> SliceFeatures:
-    """Add each slice's SSIM with its nearest training slice, and whether the slice is upright."""
-    nearest = similarity.to_train
-    return replace(
-        features,
-        table=features.table.assign(
-            nearest_train_ssim=1 - similarity.distances["ssim"][0],
-            upright=(nearest.upright >= nearest.inverted).astype(np.float64),
-        ),
     )
 
 

@@ -8,8 +8,9 @@ from scipy.stats import wasserstein_distance
 
 from tasks.common.gate_requirements import count_outlined_tumors
 from tasks.common.slice_set import mask_known
-from tasks.gate.set_measures import Figure, Missing, NotMeasured, Sets
+from tasks.gate.set_measures import Figure, Missing, Sets
 from tasks.gate.slice_features import LEVELS, SliceFeatures
+from tasks.gate.unmeasured_causes import Cause, NotMeasured
 from tasks.measures.anatomy import mask_agreement, site_classifier, tumor_shape
 from tasks.measures.features.frechet import at_infinity, frechet_distance
 from tasks.measures.features.prdc import prdc
@@ -62,8 +63,10 @@ def mean_figure(column: Column) -> Figure:
     """Return a figure: the mean over synthetic slices, and that over validation slices."""
 
     def figure(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
-        sides = (column(sets.synthetic)[draw.synthetic], column(sets.val)[draw.reference])
-        synthetic, real = (np.array([mean_or_nan(side[np.isfinite(side)])]) for side in sides)
+        columns = (column(sets.synthetic)[draw.synthetic], column(sets.val)[draw.reference])
+        synthetic, real = (
+            np.array([mean_or_nan(values[np.isfinite(values)])]) for values in columns
+        )
         return synthetic, real
 
     return figure
@@ -95,27 +98,27 @@ def missing_tumour_figures(*names: str) -> Missing:
             for name, features in sets.by_name().items()
             if not np.isfinite(column(features)).all(axis=1).any()
         ]
-        return lacking_in("no outlined tumour", lacking)
+        return sets_at_fault(Cause.NO_OUTLINED_TUMOR, "no outlined tumour", lacking)
 
     return missing
 
 
 def missing_masks(sets: Sets) -> NotMeasured | None:
     """Name the sets without any slice that has a label and a known mask; None when all have one."""
-    sides = {"synthetic": sets.synthetic, "validation": sets.val}
+    compared = {"synthetic": sets.synthetic, "validation": sets.val}
     lacking = [
         name
-        for name, features in sides.items()
+        for name, features in compared.items()
         if not np.isfinite(mask_matches_label(features)).any()
     ]
-    return lacking_in("no labelled slice with a mask", lacking)
+    return sets_at_fault(Cause.NO_LABELLED_MASK, "no labelled slice with a mask", lacking)
 
 
-def lacking_in(fault: str, names: list[str]) -> NotMeasured | None:
+def sets_at_fault(cause: Cause, fault: str, names: list[str]) -> NotMeasured | None:
     """Return what the named sets lack; None when none of them lacks it."""
     if not names:
         return None
-    return NotMeasured(f"{fault} on the side of: {', '.join(names)}", lacking=tuple(names))
+    return NotMeasured(cause, f"{fault} on the side of: {', '.join(names)}", tuple(names))
 
 
 def missing_segmenter(sets: Sets) -> NotMeasured | None:
@@ -123,23 +126,26 @@ def missing_segmenter(sets: Sets) -> NotMeasured | None:
     if np.isfinite(sets.val.areas).any():
         return missing_masks(sets)
     return NotMeasured(
+        Cause.NO_SEGMENTER,
         "no segmenter that finds a fifth of the validation patients' tumours could be trained;"
         f" there are {count_outlined_tumors(sets.train.table)} outlined training tumours"
-        " (gate.segmenter_steps is how long it trains, 0 for none)"
+        " (gate.segmenter_steps is how long it trains, 0 for none)",
     )
 
 
 def missing_sites(sets: Sets) -> NotMeasured:
     """Return why the coverage of sites could not be measured."""
     if "site" not in sets.train.table or "site" not in sets.val.table:
-        return NotMeasured("no sites are named")
+        return NotMeasured(Cause.NO_SITE_NAMES, "no sites are named")
     if not sets.train.sites.shape[1]:
         return NotMeasured(
+            Cause.FEW_PATIENTS_OF_SITES,
             f"no two sites with {site_classifier.FEWEST_PATIENTS} training and"
-            f" {site_classifier.FEWEST_UNSEEN} validation patients each"
+            f" {site_classifier.FEWEST_UNSEEN} validation patients each",
         )
     return NotMeasured(
-        "some site has no validation slices, so that the classifier's errors are not known"
+        Cause.SITE_WITHOUT_VALIDATION,
+        "some site has no validation slices, so that the classifier's errors are not known",
     )
 
 
@@ -173,51 +179,50 @@ def site_coverage(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     names = sorted(set(train.table["site"].iloc[learnt])) if train.sites.shape[1] else []
     if not names or len(names) < train.sites.shape[1]:
         return np.array([np.nan]), np.array([np.nan])
-    own = val.table["site"].iloc[draw.reference]
-    confusions = site_classifier.confusion(val.sites[draw.reference], names, own)
+    true_sites = val.table["site"].iloc[draw.reference]
+    confusions = site_classifier.confusion(val.sites[draw.reference], names, true_sites)
     figures = []
     for slices, rows in ((sets.synthetic, draw.synthetic), (train, draw.other)):
-        real = slices is train or slices is val
-        known = slices.table["site"].iloc[rows] if real else train.table["site"]
-        expected = site_classifier.site_shares(names, known)
+        is_real = slices is train or slices is val
+        sites = slices.table["site"].iloc[rows] if is_real else train.table["site"]
+        expected = site_classifier.site_shares(names, sites)
         figure = site_classifier.coverage(slices.sites[rows], confusions, expected)
         figures.append(np.array([figure]))
     return figures[0], figures[1]
 
 
 def neighbour_figures(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
-    """Compute precision, recall, density and coverage; NaN with at most `K` reference slices."""
+    """Compute precision, recall, density and coverage; NaN with at most 5 reference slices."""
     reference = sets.val.features[draw.reference]
     if len(reference) <= PRDC_NEIGHBOURS:
         return np.full(4, np.nan), np.full(4, np.nan)
-    sides = (sets.synthetic.features[draw.synthetic], sets.train.features[draw.other])
-    scores_of_sides = [prdc(reference, side, k=PRDC_NEIGHBOURS) for side in sides]
+    compared = (sets.synthetic.features[draw.synthetic], sets.train.features[draw.other])
     synthetic, real = (
         np.array([scores.precision, scores.recall, scores.density, scores.coverage])
-        for scores in scores_of_sides
+        for scores in (prdc(reference, rows, k=PRDC_NEIGHBOURS) for rows in compared)
     )
     return synthetic, real
 
 
 def diversity(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     """Compute the mean of 1 - correlation between slices of one label and of different patients."""
-    sides = []
+    figures = []
     for slices, rows in ((sets.synthetic, draw.synthetic), (sets.val, draw.reference)):
         label, owners = slices.table["label"].to_numpy()[rows], patient_ids(slices)[rows]
         alike = (label[:, None] == label[None]) & (owners[:, None] != owners[None])
         correlations = slices.coarse[rows] @ slices.coarse[rows].T
-        sides.append(np.array([mean_or_nan((1 - correlations[alike]).astype(np.float64))]))
-    return sides[0], sides[1]
+        figures.append(np.array([mean_or_nan((1 - correlations[alike]).astype(np.float64))]))
+    return figures[0], figures[1]
 
 
 def ms_ssim_diversity(sets: Sets, draw: Subsample) -> tuple[Floats, Floats]:
     """Compute the mean of 1 - MS-SSIM over pairs of one label (Odena 2017, section 4.2)."""
-    sides = []
+    figures = []
     for slices, rows in ((sets.synthetic, draw.synthetic), (sets.val, draw.reference)):
         chosen, pairs = random_pairs(slices, rows, seed=draw.seed)
         similarity = ms_ssim.ms_ssim(slices.images[chosen], pairs)
-        sides.append(np.array([mean_or_nan(1 - similarity.astype(np.float64))]))
-    return sides[0], sides[1]
+        figures.append(np.array([mean_or_nan(1 - similarity.astype(np.float64))]))
+    return figures[0], figures[1]
 
 
 def random_pairs(slices: SliceFeatures, rows: Ints, *, seed: int) -> tuple[Ints, Ints]:
@@ -234,9 +239,9 @@ def random_pairs(slices: SliceFeatures, rows: Ints, *, seed: int) -> tuple[Ints,
         pairs.append(np.stack([places, np.roll(places, -1)], axis=1))
         chosen.append(group)
         start += len(group)
-    picked, couples = np.concatenate(chosen), np.concatenate(pairs)
-    differ = owners[picked[couples[:, 0]]] != owners[picked[couples[:, 1]]]
-    return picked, couples[differ]
+    chosen_rows, all_pairs = np.concatenate(chosen), np.concatenate(pairs)
+    first, second = chosen_rows[all_pairs].T
+    return chosen_rows, all_pairs[owners[first] != owners[second]]
 
 
 def patient_ids(slices: SliceFeatures) -> NDArray[np.object_]:
@@ -257,7 +262,7 @@ def histogram_distance(a: Floats, b: Floats) -> float:
 
 def wasserstein(a: Floats, b: Floats) -> float:
     """Compute the mean of the columns' one-dimensional Wasserstein distances, without NaN rows."""
-    a, b = (side[np.isfinite(side).all(axis=1)] for side in (a, b))
+    a, b = (rows[np.isfinite(rows).all(axis=1)] for rows in (a, b))
     if not len(a) or not len(b):
         return float("nan")
     return float(np.mean([wasserstein_distance(x, y) for x, y in zip(a.T, b.T, strict=True)]))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tasks.common.gate_requirements import LEAST_OF_LABEL, NULL_PATIENTS, CannotJudgeError
 from tasks.gate.slice_features import SliceFeatures
+from tasks.gate.unmeasured_causes import NO_NULL_RANGE, Cause, NotMeasured
 from tasks.measures.patient_subsampling import (
     Groups,
     Subsample,
@@ -47,20 +48,6 @@ class Sets:
     def by_name(self) -> dict[str, SliceFeatures]:
         """Return the three sets by their names in messages."""
         return {"synthetic": self.synthetic, "training": self.train, "validation": self.val}
-
-
-@dataclass(frozen=True)
-class NotMeasured:
-    """Why a part of the verdict could not be measured; `lacking` names the sets at fault."""
-
-    why: str
-    lacking: tuple[str, ...] = ()
-
-
-NO_NULL_RANGE = NotMeasured(
-    f"no range of chance to bound it by, which takes {NULL_PATIENTS} training and"
-    f" {NULL_PATIENTS} validation patients; give it a number in gate.limits"
-)
 
 
 @dataclass(frozen=True)
@@ -317,10 +304,12 @@ def evaluate_measure_group(
         )
         if not measured:
             why = measure_group.missing(sets) or NotMeasured(
-                f"{(~finite).sum()} of {len(pairs)} draws gave no figure"
+                Cause.NO_FIGURE, f"{(~finite).sum()} of {len(pairs)} draws gave no figure"
             )
         elif rule is not None and not known:
-            why = NotMeasured("the figure of real slices is 0, so that there is no ratio")
+            why = NotMeasured(
+                Cause.NO_BASELINE, "the figure of real slices is 0, so that there is no ratio"
+            )
         elif rule is not None and limit is None:
             why = NO_NULL_RANGE
         else:

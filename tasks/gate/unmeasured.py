@@ -6,7 +6,8 @@ from tasks.common.gate_requirements import LEAST_HELD_OUT, LEAST_OF_LABEL
 from tasks.common.slice_set import mask_known
 from tasks.gate.measure_catalogue import FRECHET
 from tasks.gate.memorisation import DETECTORS, Thresholds
-from tasks.gate.set_measures import Measure, NotMeasured, Sets
+from tasks.gate.set_measures import Measure, Sets
+from tasks.gate.unmeasured_causes import Cause, NotMeasured
 from tasks.measures.patient_subsampling import Groups
 from tasks.params.gate import Gate
 
@@ -16,7 +17,7 @@ ABOUT_MASKS = (
 )  # fmt: skip
 
 
-def not_measured(
+def find_unmeasured(
     sets: Sets,
     measures: dict[str, Measure],
     groups: Groups,
@@ -35,11 +36,13 @@ def not_measured(
     missing = missing_labels(sets, groups)
     for detector in DETECTORS:
         if detector not in thresholds.detectors:
-            kind = "tumours" if detector == "tumor" else "slices"
+            of_tumors = detector == "tumor"
+            kind = "tumours" if of_tumors else "slices"
             missing[f"{detector}_copies"] = NotMeasured(
+                Cause.FEW_HELD_OUT_TUMORS if of_tumors else Cause.FEW_HELD_OUT_SLICES,
                 f"{held_out[detector]} validation {kind} to set its limits by, at least"
                 f" {LEAST_HELD_OUT} are needed ({LEAST_HELD_OUT - held_out[detector]} more):"
-                f" copied {kind} were not looked for; add validation patients"
+                f" copied {kind} were not looked for; add validation patients",
             )
     return missing | {
         name: measure.not_measured
@@ -60,6 +63,7 @@ def missing_labels(sets: Sets, groups: Groups) -> dict[str, NotMeasured]:
             continue
         scarce = {name: n for name, n in counts.items() if n < LEAST_OF_LABEL}
         missing[f"label_{label}"] = NotMeasured(
+            Cause.FEW_SLICES_OF_LABEL,
             f"{', '.join(f'{n} {name}' for name, n in scarce.items())} slices"
             f" {'with' if label else 'without'} tumour, at least {LEAST_OF_LABEL} are needed:"
             " left out of all comparisons of sets",

@@ -14,6 +14,8 @@ from tasks.gate.membership import MembershipAttack
 from tasks.gate.memorisation import NearDuplicates
 from tasks.gate.set_measures import Measure
 from tasks.gate.subgroups import Subgroup
+from tasks.gate.unmeasured import acceptance_hint
+from tasks.gate.unmeasured_causes import Cause, NotMeasured
 from tasks.params.gate import Gate
 
 MOST_PLACES = 8  # decimal places of a ratio
@@ -34,12 +36,11 @@ FAULT_WORDS = {
 class GateResult:
     """The verdict on a set: `metrics.json` and `samples.parquet`.
 
-    `not_measured` gives the reason for each part of the verdict that could not be measured;
-    `blocking` names those of them that reject the set. `membership` are attacks that try to tell
-    who trained; they are reported and reject nothing.
+    `unmeasured` are the parts of the verdict that could not be measured; `blocking` names those of
+    them that reject the set. `membership` are attacks that try to tell who trained; they are
+    reported and reject nothing.
     """
 
-    verdict: Literal["accepted", "rejected"]
     reasons: list[str]
     images: dict[str, int]
     measures: dict[str, Measure]
@@ -47,19 +48,33 @@ class GateResult:
     bounds: dict[str, float]
     subgroups: dict[str, Subgroup]
     weights: dict[str, str]
-    not_measured: dict[str, str]
+    unmeasured: dict[str, NotMeasured]
     blocking: list[str]
     membership: dict[str, MembershipAttack] = field(default_factory=dict)
 
+    @property
+    def verdict(self) -> Literal["accepted", "rejected"]:
+        """Accepted where nothing speaks against the set."""
+        return "rejected" if self.reasons else "accepted"
+
+    @property
+    def not_measured(self) -> dict[str, str]:
+        """The reason for each part that could not be measured, in words."""
+        return {part: missing.why for part, missing in self.unmeasured.items()}
+
     def not_measured_without_rejection(self) -> dict[str, str]:
         """Return the parts that were not measured for a cause that does not reject the set."""
-        rejecting = {self.not_measured[part] for part in self.blocking}
-        return {part: why for part, why in self.not_measured.items() if why not in rejecting}
+        rejecting = [self.unmeasured[part] for part in self.blocking]
+        return {
+            part: missing.why
+            for part, missing in self.unmeasured.items()
+            if not any(missing.has_cause_of(other) for other in rejecting)
+        }
 
     def uncertain_measures(self) -> dict[str, str]:
         """Return the measures that other validation patients could put beyond their limit."""
         return {
-            name: beside_limit(measure)
+            name: ratio_and_limit(measure)
             for name, measure in self.measures.items()
             if measure.status == "uncertain"
         }
@@ -85,7 +100,6 @@ def not_judged_result(synthetic: SliceSet, why: str) -> GateResult:
     """Return the rejection of a set that cannot be judged, with the reason."""
     n = len(synthetic)
     return GateResult(
-        "rejected",
         [f"not judged: {why}"],
         {"n": n, "accepted": 0, "memorised": 0},
         {},
@@ -95,7 +109,7 @@ def not_judged_result(synthetic: SliceSet, why: str) -> GateResult:
         {},
         {},
         {},
-        {"everything": why},
+        {"everything": NotMeasured(Cause.NOT_JUDGED, why)},
         ["everything"],
     )
 
@@ -108,19 +122,29 @@ def with_frequent_labels(samples: pd.DataFrame) -> pd.DataFrame:
 def verdict_reasons(
     samples: pd.DataFrame,
     measures: dict[str, Measure],
+    blocking: dict[str, NotMeasured],
     config: Gate,
     *,
     near_copies: tuple[NearDuplicates, NearDuplicates],
 ) -> list[str]:
     """Return why the set is rejected, in words with figure and limit; empty when it is accepted.
 
-    `near_copies`: of the synthetic and of the training slices, each within its own set.
+    Args:
+        samples: the table of the synthetic slices.
+        measures: of the set.
+        blocking: the parts that had to be measured and were not.
+        config: the limits.
+        near_copies: of the synthetic and of the training slices, each within its own set.
     """
     return [
         *memorised_reasons(samples, config),
         *collapse_reasons(*near_copies, config),
         *too_few_accepted_reasons(samples, config),
         *measure_reasons(measures),
+        *(
+            f"{part}: not measured: {missing.why}; {acceptance_hint(part, missing, config)}"
+            for part, missing in blocking.items()
+        ),
     ]
 
 
@@ -168,13 +192,13 @@ def too_few_accepted_reasons(samples: pd.DataFrame, config: Gate) -> list[str]:
 def measure_reasons(measures: dict[str, Measure]) -> list[str]:
     """Return a reason for each measure whose ratio is outside its limit."""
     return [
-        f"{name}: {beside_limit(measure)}"
+        f"{name}: {ratio_and_limit(measure)}"
         for name, measure in measures.items()
         if measure.status == "outside"
     ]
 
 
-def beside_limit(measure: Measure) -> str:
+def ratio_and_limit(measure: Measure) -> str:
     """Return the ratio and the limit that it misses, or is nearest to, in words."""
     assert measure.limit is not None and measure.ratio is not None
     low, high = measure.limit

@@ -8,6 +8,7 @@ import pandas as pd
 
 from tasks.common.gate_requirements import (
     LEAST_PATIENTS,
+    Shortfall,
     why_no_null_range,
     why_no_verdict,
     why_not_measured,
@@ -28,13 +29,13 @@ MOST = 60  # other splits are tried for up to so many patients; with more the sp
 class GateShortfall:
     """Of one fold: why no set can be judged, what cannot be measured, and what else to know."""
 
-    verdict: list[str]
+    verdict: list[Shortfall]
     measures: dict[str, str]
     null_range: str | None
 
     def lines(self) -> list[str]:
         """Return lines for the terminal, without remedies: `suggest_change` gives the best one."""
-        lines = [f"the gate will reject every set: {why.split('; ')[0]}" for why in self.verdict]
+        lines = [f"the gate will reject every set: {short.finding}" for short in self.verdict]
         lines += [
             f"the gate will not measure {name}, and reject every set if gate.required lists it:"
             f" {why}"
@@ -64,7 +65,7 @@ class Option:
 
     config: Slices
     partitions_by_fold: PartitionsByFold
-    verdict: list[str]
+    verdict: list[Shortfall]
     measures: dict[str, str]
 
     @property
@@ -155,7 +156,7 @@ def iterate_options(table: pd.DataFrame, split: SplitPatients, config: Slices) -
             yield Option(
                 changed,
                 partitions,
-                [why for train, val in fitted for why in why_no_verdict(train, val)],
+                [short for train, val in fitted for short in why_no_verdict(train, val)],
                 {
                     name: why
                     for train, val in fitted

@@ -8,7 +8,8 @@ import pandas as pd
 import yaml
 
 from tasks.common.slice_set import SliceSet, write_slice_set
-from tasks.gate.evaluate import Reference, evaluate, prepare_reference
+from tasks.gate.evaluate import evaluate
+from tasks.gate.reference import Reference, prepare_reference
 from tasks.gate.verdict import GateResult
 from tasks.params.gate import Gate
 from tests.tasks.known_generators import damaged

@@ -16,7 +16,8 @@ from PIL import Image
 
 from tasks.common.slice_set import SliceSet
 from tasks.gate.__main__ import main as gate
-from tasks.gate.evaluate import evaluate, prepare_reference
+from tasks.gate.evaluate import evaluate
+from tasks.gate.reference import prepare_reference
 from tasks.gate.verdict import GateResult, not_judged_result
 from tasks.generate.__main__ import main as generate
 from tasks.params.gate import Gate, MeasureLimits

@@ -73,7 +73,7 @@ def test_a_copier_is_found_also_when_it_adds_noise(noise: float, least: float) -
 
 
 def test_the_attack_on_images_finds_copies_of_simulated_patients() -> None:
-    seen, unseen = real().seen, real().unseen
+    seen, unseen = real().train_features, real().val_features
     copies = seen.select(np.arange(len(seen.table)) % 2 == 0)
     for attack in attack_images(copies, seen, unseen).values():
         assert attack.ci95 is not None and attack.ci95[0] > 0.5, attack

@@ -18,19 +18,20 @@ from tasks.common.gate_requirements import (
 from tasks.common.slice_set import SliceSet
 from tasks.gate import memorisation, reference_models
 from tasks.gate.__main__ import main as gate
-from tasks.gate.evaluate import evaluate, prepare_reference
+from tasks.gate.evaluate import evaluate
 from tasks.gate.measure_catalogue import FRECHET
 from tasks.gate.measure_functions import mask_matches_label
 from tasks.gate.memorisation import NearDuplicates
+from tasks.gate.reference import prepare_reference
 from tasks.gate.set_measures import (
     LimitRule,
     MeasureGroup,
-    NotMeasured,
     Sets,
     SubsampleSet,
     evaluate_measure_group,
 )
 from tasks.gate.slice_features import compute_slice_features
+from tasks.gate.unmeasured_causes import Cause, NotMeasured
 from tasks.gate.verdict import GateResult
 from tasks.measures.anatomy import mask_agreement
 from tasks.measures.patient_subsampling import label_groups, subsamples
@@ -101,7 +102,7 @@ def test_labels_are_drawn_as_often_as_the_scarcest_side_has_them() -> None:
 
 
 def test_draws_without_a_figure_are_counted_and_do_not_spoil_the_others() -> None:
-    sets = Sets(real().unseen, real().seen, real().unseen)
+    sets = Sets(real().val_features, real().train_features, real().val_features)
     tables = [one.table for one in (sets.synthetic, sets.train, sets.val)]
     drawn = list(subsamples(*tables, count=20, share=1.0, seed=0))
     lost = {drawn[3].seed}
@@ -119,7 +120,7 @@ def test_draws_without_a_figure_are_counted_and_do_not_spoil_the_others() -> Non
         sets, family({draw.seed for draw in drawn[:11]}), SubsampleSet(drawn)
     )["x"]
     assert most.ratio is None and most.meets_limit is None
-    assert most.not_measured == NotMeasured("11 of 20 draws gave no figure")
+    assert most.not_measured == NotMeasured(Cause.NO_FIGURE, "11 of 20 draws gave no figure")
 
 
 @cache
@@ -182,10 +183,11 @@ def test_tumours_without_outlines_are_not_slices_without_tumour() -> None:
     config = CONFIG.model_copy(update={"segmenter_steps": 20})
     models = [
         reference_models.fit_reference_models(
-            slices, real().val, features, real().unseen, config, device="cpu"
+            slices, real().val, features, real().val_features, config, device="cpu"
         )[0]
         for slices, features in (
-            (train, real().seen), (train.select(outlined), real().seen.select(outlined))
+            (train, real().train_features),
+            (train.select(outlined), real().train_features.select(outlined)),
         )
     ]  # fmt: skip
     partly_outlined, outlined_only = (one.segmenter for one in models)
@@ -262,8 +264,11 @@ def test_what_the_gate_will_lack_is_known_from_the_table_of_slices() -> None:
     assert "9 validation slices with an outlined tumour" in missing["tumor_copies"]
     assert "at least 20 are needed (11 more)" in missing["tumor_copies"]
     assert "4 to validate" in (why_no_null_range(train, val) or "")
-    (why,) = why_no_verdict(table[:15], val)
-    assert "15 training slices" in why and "slices.training_slices" in why
+    (shortfall,) = why_no_verdict(table[:15], val)
+    assert "15 training slices" in shortfall.finding
+    assert "slices.training_slices" in shortfall.remedy
     scarce = [pd.DataFrame({"label": np.repeat([0, 1], counts), "subject": ["a", "b"] * 10})
               for counts in ((5, 15), (15, 5))]  # fmt: skip
-    assert "no label has 10 slices in training and in validation" in why_no_verdict(*scarce)[0]
+    assert (
+        "no label has 10 slices in training and in validation" in why_no_verdict(*scarce)[0].finding
+    )

@@ -19,7 +19,7 @@ from PIL import Image
 from tasks.commands.judge import image_folders
 from tasks.commands.judge.__main__ import main, run
 from tasks.common.slice_set import SliceSet
-from tasks.gate.evaluate import check_size
+from tasks.gate.reference import check_size
 from tasks.stage.errors import InputError
 from tests.tasks.known_generators import copier
 from tests.tasks.synthetic_cohort import phantom_slices

@@ -6,7 +6,8 @@ import pytest
 
 from tasks.common.slice_set import SliceSet
 from tasks.gate import memorisation
-from tasks.gate.evaluate import evaluate, prepare_reference
+from tasks.gate.evaluate import evaluate
+from tasks.gate.reference import prepare_reference
 from tasks.gate.slice_features import compute_slice_features
 from tasks.params.gate import Gate
 from tests.tasks.gate_fixtures import CONFIG, judged, judged_damaged, oracle, real, rng
@@ -27,8 +28,8 @@ def called(slices: SliceSet) -> dict[str, np.ndarray]:
     similarity = memorisation.measure_similarity(
         slices,
         compute_slice_features(slices, device="cpu"),
-        (real().train, real().seen),
-        (real().val, real().unseen),
+        (real().train, real().train_features),
+        (real().val, real().val_features),
         max_shift=CONFIG.max_shift,
     )
     return memorisation.detected_copies(similarity, real().thresholds)

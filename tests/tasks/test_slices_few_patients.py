@@ -78,7 +78,7 @@ def test_one_validation_patient_is_told_with_the_fraction_that_gives_two(
     assert "null" not in output  # limits of chance do not matter where nothing can be judged
     ask(root, **advice(output))
     main()
-    assert not any("patient" in why for why in why_no_verdict(*sides(root)))
+    assert not any("patient" in short.finding for short in why_no_verdict(*sides(root)))
     assert "validation patient," not in capsys.readouterr().out
 
 

@@ -12,7 +12,8 @@ from tasks.commands.judge import image_folders, verdict_page
 from tasks.commands.judge.image_folders import FolderSlices
 from tasks.common import torch_setup
 from tasks.common.slice_set import SliceSet
-from tasks.gate.evaluate import check_size, evaluate, prepare_reference
+from tasks.gate.evaluate import evaluate
+from tasks.gate.reference import check_size, prepare_reference
 from tasks.gate.verdict import GateResult
 from tasks.generate.slice_table import FILE_COLUMN
 from tasks.params.gate import Gate

@@ -43,11 +43,11 @@ REASON = "heads of real patients are in the slices: they are for training models
 def main() -> None:
     """Run the stage from the repository's root."""
     config = params.read_section(Implant)
-    wanted = any(IMPLANT in arm.sources for arm in read_arms())
+    has_implant_arm = any(IMPLANT in arm.sources for arm in read_arms())
     with atomic_output(OUTPUT) as folder:
         for fold in map(str, params.read_key("slices.folds")):
             (folder / fold).mkdir()
-            if wanted:
+            if has_implant_arm:
                 status = implant_fold(folder / fold, fold, config)
             else:
                 status = "no arm of downstream.arms adds slices with implanted tumours"
@@ -69,9 +69,8 @@ def implant_fold(folder: Path, fold: str, config: Implant) -> str:
     rng = np.random.default_rng(config.seed)
     placed = place_deformed_tumors(shapes, hosts, count=config.placements, rng=rng)
     painted_at = place_deformed_tumors(shapes, sure_clear, count=config.count, rng=rng)
-    nothing = train.select(np.empty(0, dtype=np.intp))
     if len(tumors) < LEAST_TUMORS or len(sure_clear) < LEAST_HOSTS or not len(painted_at):
-        write_implants(folder, nothing, None)
+        write_implants(folder, train.select(np.empty(0, dtype=np.intp)), None)
         return (
             f"{len(tumors)} tumour slices and {len(sure_clear)} slices of which the teacher is sure"
             f" that they show none (at least {LEAST_TUMORS} and {LEAST_HOSTS}), of"
@@ -159,11 +158,11 @@ def draw_sheet(tumors: SliceSet, hosts: SliceSet, painted: SliceSet) -> Any:
     rows = evenly_spaced(np.arange(len(painted)), SHEET_SLICES)
     count = min(len(real), len(rows))
     real, rows = real[:count], rows[:count]
-    nothing = np.zeros_like(painted.masks[rows])
+    no_masks = np.zeros_like(painted.masks[rows])
     return slice_montage(
         np.concatenate([tumors.images[real, 0], hosts.images[rows, 0], painted.images[rows, 0],
                         painted.images[rows, 0]]),
-        np.concatenate([tumors.masks[real], nothing, nothing, painted.masks[rows]]),
+        np.concatenate([tumors.masks[real], no_masks, no_masks, painted.masks[rows]]),
         marks=["real"] * count + ["host"] * count + ["PAINTED"] * 2 * count,
         columns=count,
     )  # fmt: skip

@@ -60,10 +60,10 @@ class PainterTrainer:
         for adam in (self.painter_adam, self.discriminator_adam):
             adam.param_groups[0]["lr"] = self.config.learning_rate * share
         generator = seeded_generator(self.config.seed, STEP_STREAM, number, device=self.device)
-        real, shown = sample_batch(tumors, hosts, self.config.batch, generator)
-        noise = PainterNoise.sample(len(shown), self.painter.architecture, generator)
-        fake = self.painter(shown.images, shown.filled, shown.masks, shown.reach, noise)
-        fake_views = views(fake, shown, generator)
+        real, to_paint = sample_batch(tumors, hosts, self.config.batch, generator)
+        noise = PainterNoise.sample(len(to_paint), self.painter.architecture, generator)
+        fake = self.painter(to_paint.images, to_paint.filled, to_paint.masks, to_paint.reach, noise)
+        fake_views = views(fake, to_paint, generator)
         penalised = self.config.r1_gamma > 0 and number % R1_EVERY == 0
         loss_d = self.update_discriminators(
             views(real.images, real, generator), fake_views, generator, penalised=penalised
@@ -75,7 +75,7 @@ class PainterTrainer:
                 for network, view in zip(self.discriminators, fake_views, strict=True)
             ]
         ).sum()
-        l1 = error_where_painted_over(fake, shown)
+        l1 = error_where_painted_over(fake, to_paint)
         minimise(self.painter_adam, loss_g + self.config.l1 * l1)
         self.update_average(number)
         return torch.stack([loss_d, loss_g.detach(), l1.detach()])
@@ -152,11 +152,11 @@ def minimise(adam: torch.optim.Adam, loss: Tensor) -> None:
     adam.step()
 
 
-def error_where_painted_over(fake: Tensor, shown: PaintedRegions) -> Tensor:
+def error_where_painted_over(fake: Tensor, to_paint: PaintedRegions) -> Tensor:
     """Return the mean absolute error where the tumour slices, the first half, are painted."""
     half = len(fake) // 2
-    reach = shown.reach[:half]
-    error = (fake[:half] - shown.images[:half]).abs() * reach
+    reach = to_paint.reach[:half]
+    error = (fake[:half] - to_paint.images[:half]).abs() * reach
     return error.sum() / (reach.sum() * fake.shape[1])
 
 
@@ -169,8 +169,8 @@ def sample_batch(
         return torch.randint(n, (count,), generator=generator, device=generator.device)
 
     real = tumors.select(rows(size, len(tumors)))
-    over = tumors.select(rows(size // 2, len(tumors)))
-    return real, over.joined_with(hosts.select(rows(size - size // 2, len(hosts))))
+    painted_over = tumors.select(rows(size // 2, len(tumors)))
+    return real, painted_over.joined_with(hosts.select(rows(size - size // 2, len(hosts))))
 
 
 def views(

@@ -34,8 +34,8 @@ class TumorCopies:
     @property
     def copied(self) -> NDArray[np.bool_]:
         """Which of the tumours are copies (N,)."""
-        found: NDArray[np.bool_] = self.likeness > self.limit  # NaN is none
-        return found
+        copied: NDArray[np.bool_] = self.likeness > self.limit  # NaN is no copy
+        return copied
 
 
 def find_tumor_copies(painted: SliceSet, tumors: SliceSet, *, workers: int) -> TumorCopies:

@@ -11,7 +11,7 @@ from tasks.common.slice_set import Partition
 from tasks.stage.errors import InputError
 
 PatientUse = Partition | Literal["unlabelled", "unused"]
-FITTED: tuple[PatientUse, ...] = ("train", "val")
+TRAIN_AND_VAL: tuple[PatientUse, ...] = ("train", "val")
 UNLABELLED_STREAM = 1  # of the random numbers that choose patients
 MAX_DRAWS = 1000  # tried before the split is rejected
 
@@ -78,7 +78,7 @@ def split_patients(
             test = index % k == fold_index
         rest = index[~test]
         val = np.zeros(n, dtype=bool)
-        # Of those who are left where another hospital tests, else of all.
+        # val_fraction is a share of those who do not test where patients are held out, else of all.
         share = val_fraction if held_out.any() else val_fraction * n / len(rest)
         val[rest[evenly_spaced_share(len(rest), share, start=0.5)]] = True
         partitions = np.where(test, "test", np.where(val, "val", "train"))
@@ -88,7 +88,7 @@ def split_patients(
             drawn = draw_training_patients(
                 not_test,
                 count=train_patients,
-                held_out=int(val.sum()),
+                n_val_of_all=int(val.sum()),
                 rng=np.random.default_rng([seed, draw, train_patients, fold_index]),
             )
             left_over = not_test[~not_test["subject"].isin(list(drawn))]
@@ -110,12 +110,12 @@ def split_patients(
 
 
 def draw_training_patients(
-    patients: pd.DataFrame, *, count: int, held_out: int, rng: np.random.Generator
+    patients: pd.DataFrame, *, count: int, n_val_of_all: int, rng: np.random.Generator
 ) -> dict[str, PatientUse]:
     """Draw patients to train and validate on, spread over the strata.
 
-    Validation gets the share that `held_out` is of the pool, rounded down, but at least one
-    patient. A draw whose partitions lack tumours or tumour-free slices is repeated.
+    Validation gets the share that `n_val_of_all` is of these patients, rounded down, but at least
+    one patient. A draw whose partitions lack tumours or tumour-free slices is repeated.
     """
     if not 2 <= count <= len(patients):
         raise InputError(
@@ -123,7 +123,7 @@ def draw_training_patients(
             " patients that are not for testing"
         )
     order = pd.Series(stratified_order(patients, rng))
-    n_val = max(1, count * held_out // len(patients))
+    n_val = max(1, count * n_val_of_all // len(patients))
     partition_of: dict[str, PatientUse] = {}
     for _ in range(MAX_DRAWS):
         subjects = order[systematic_sample(len(patients), count, int(rng.integers(len(patients))))]
@@ -189,15 +189,15 @@ def partitions_missing_a_class(
 ) -> list[tuple[PatientUse, str]]:
     """List partitions without patients with a tumour (`tumor`) or tumour-free slices (`clear`)."""
     subjects = patients["subject"].to_numpy()
-    present = {
+    partitions_with = {
         kind: {partition_of.get(s) for s in subjects[patients[kind].to_numpy(dtype=bool)]}
         for kind in ("tumor", "clear")
     }
     return [
         (partition, kind)
-        for kind, having in present.items()
+        for kind, with_kind in partitions_with.items()
         for partition in partitions
-        if partition not in having
+        if partition not in with_kind
     ]
 
 

@@ -14,15 +14,15 @@ from tasks.common.gate_requirements import (
     why_not_measured,
 )
 from tasks.params.slices import Slices
-from tasks.slices.patient_split import FITTED, PatientUse
+from tasks.slices.patient_split import TRAIN_AND_VAL, PatientUse
 from tasks.slices.position_matching import COVARIATES
-from tasks.slices.selection import COUNTED, fitted_slices
+from tasks.slices.selection import COUNTED_COLUMNS, train_and_val_slices
 from tasks.stage.errors import InputError
 
-NOTHING_LACKS = (False, 0)
+NO_SHORTFALL = (False, 0)  # an `Option.severity`
 PartitionsByFold = dict[str, dict[str, PatientUse]]
 SplitPatients = Callable[[float], PartitionsByFold]
-MOST = 60  # other splits are tried for up to so many patients; with more the split seldom matters
+MAX_PATIENTS = 60  # for whom other splits are tried; with more the split seldom matters
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,13 @@ class GateShortfall:
         return lines if self.verdict or self.null_range is None else [*lines, self.null_range]
 
 
-def gate_shortfall(kept: pd.DataFrame, fold: str) -> GateShortfall:
+def gate_shortfall(slices: pd.DataFrame, fold: str) -> GateShortfall:
     """Return what the gate will lack in a fold of `slices.parquet`."""
-    labelled = kept[
-        kept["label"] >= 0
-    ]  # the generator learns from these, and the gate compares them
-    train, val = (labelled[labelled[f"partition_{fold}"] == partition] for partition in FITTED)
+    # The generator learns from the labelled slices, and the gate compares them.
+    labelled = slices[slices["label"] >= 0]
+    train, val = (
+        labelled[labelled[f"partition_{fold}"] == partition] for partition in TRAIN_AND_VAL
+    )
     return GateShortfall(
         why_no_verdict(train, val), why_not_measured(train, val), why_no_null_range(train, val)
     )
@@ -86,16 +87,16 @@ def suggest_change(table: pd.DataFrame, split: SplitPatients, config: Slices) ->
         None where the gate lacks nothing.
     """
     options = iterate_options(table, split, config)
-    now = best = next(options)
-    if now.severity == NOTHING_LACKS:
+    current = best = next(options)
+    if current.severity == NO_SHORTFALL:
         return None
     for option in options:
         if option.severity < best.severity:
             best = option
-        if best.severity == NOTHING_LACKS:
+        if best.severity == NO_SHORTFALL:
             break
-    if best is now:
-        if too_few_validate(now.partitions_by_fold):
+    if best is current:
+        if too_few_validate(current.partitions_by_fold):
             for changed, partitions in iterate_changes(split, config):
                 if not too_few_validate(partitions):  # how many slices they have is unknown
                     keys = describe_changed_keys(changed, config)
@@ -106,11 +107,11 @@ def suggest_change(table: pd.DataFrame, split: SplitPatients, config: Slices) ->
             else "add patients"
         )
         return f"no slices.val_fraction would give the gate more of these patients: {more}"
-    would = "let the gate judge" if best.measures else "give the gate all that it needs"
+    effect = "let the gate judge" if best.measures else "give the gate all that it needs"
     if best.measures:
-        would += f", but not measure {', '.join(best.measures)}"
+        effect += f", but not measure {', '.join(best.measures)}"
     keys = describe_changed_keys(best.config, config)
-    return f"{keys} would {would} ({describe_counts(best.partitions_by_fold)})"
+    return f"{keys} would {effect} ({describe_counts(best.partitions_by_fold)})"
 
 
 def describe_changed_keys(changed: Slices, config: Slices) -> str:
@@ -143,23 +144,25 @@ def is_complete(table: pd.DataFrame, partitions_by_fold: PartitionsByFold) -> bo
         subject in sliced
         for partition_of in partitions_by_fold.values()
         for subject, partition in partition_of.items()
-        if partition in FITTED
+        if partition in TRAIN_AND_VAL
     )
 
 
 def iterate_options(table: pd.DataFrame, split: SplitPatients, config: Slices) -> Iterator[Option]:
     """Yield the params as they are, then changed ones for which all patients were sliced."""
-    table = table[table.columns.intersection([*COUNTED, *COVARIATES])]
+    table = table[table.columns.intersection([*COUNTED_COLUMNS, *COVARIATES])]
     for changed, partitions in iterate_changes(split, config):
         if changed is config or is_complete(table, partitions):
-            fitted = [fitted_slices(table, of, changed) for of in partitions.values()]
+            chosen = [
+                train_and_val_slices(table, use_of, changed) for use_of in partitions.values()
+            ]
             yield Option(
                 changed,
                 partitions,
-                [short for train, val in fitted for short in why_no_verdict(train, val)],
+                [short for train, val in chosen for short in why_no_verdict(train, val)],
                 {
                     name: why
-                    for train, val in fitted
+                    for train, val in chosen
                     for name, why in why_not_measured(train, val).items()
                 },
             )
@@ -169,27 +172,30 @@ def iterate_changes(
     split: SplitPatients, config: Slices
 ) -> Iterator[tuple[Slices, PartitionsByFold]]:
     """Yield the params as they are with their split, then changed ones, smallest change first."""
-    now = split(config.val_fraction)
-    yield config, now
-    tried = [now]
-    first = Counter(next(iter(now.values())).values())
+    current = split(config.val_fraction)
+    yield config, current
+    tried = [current]
+    first = Counter(next(iter(current.values())).values())
     tested = first["test"] / max(sum(first.values()), 1)
-    few = max(sum(side in FITTED for side in of.values()) for of in now.values()) <= MOST
+    few = (
+        max(sum(use in TRAIN_AND_VAL for use in use_of.values()) for use_of in current.values())
+        <= MAX_PATIENTS
+    )
     fractions = range(int(config.val_fraction * 100) + 1, 100) if few else range(0)
     if config.training_slices != "auto":
-        yield config.model_copy(update={"training_slices": "auto"}), now
+        yield config.model_copy(update={"training_slices": "auto"}), current
     for fraction in (hundredths / 100 for hundredths in fractions):
         if fraction + tested >= 1:
             return
         try:
-            sides = split(fraction)
+            partitions_by_fold = split(fraction)
         except InputError:
             continue
-        counts = [Counter(of.values()) for of in sides.values()]
+        counts = [Counter(use_of.values()) for use_of in partitions_by_fold.values()]
         sensible = all(count["train"] >= max(count["val"], LEAST_PATIENTS) for count in counts)
-        if not sensible or sides in tried:
+        if not sensible or partitions_by_fold in tried:
             continue
-        tried.append(sides)
+        tried.append(partitions_by_fold)
         for kind in dict.fromkeys((config.training_slices, "auto")):
             update = {"val_fraction": fraction, "training_slices": kind}
-            yield config.model_copy(update=update), sides
+            yield config.model_copy(update=update), partitions_by_fold

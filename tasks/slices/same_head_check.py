@@ -18,7 +18,7 @@ class SameHeadCheck:
         """Start without any pattern."""
         self.patterns: dict[int, list[HeadPattern]] = defaultdict(list)  # by channel
         self.owners: dict[int, list[str]] = defaultdict(list)
-        self.known: dict[str, bool] = {}
+        self.is_known: dict[str, bool] = {}  # by patient
 
     def add_session(self, session: Session, native: NativeSession) -> None:
         """Add the patterns of a session's volumes; 2D images of one slice have none."""
@@ -26,7 +26,7 @@ class SameHeadCheck:
             if (head := head_pattern(volume, native.brain)) is not None:
                 self.patterns[channel].append(head)
                 self.owners[channel].append(session.subject)
-        self.known[session.subject] = bool(session.rows[0].get("patient_known", True))
+        self.is_known[session.subject] = bool(session.rows[0].get("patient_known", True))
 
     def check_pairs(self, mode: Literal["stop", "warn", "off"]) -> dict[str, Any]:
         """Compare the volumes of each modality; return the entry `same_head` of `stats.json`.
@@ -45,7 +45,7 @@ class SameHeadCheck:
                 highest = pairs.get((first, second), 0.0)
                 pairs[first, second] = max(highest, match.correlation)
         ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
-        stopping = [pair for pair in ranked if any(self.known[name] for name in pair[0])]
+        stopping = [pair for pair in ranked if any(self.is_known[name] for name in pair[0])]
         if mode == "stop" and stopping:
             raise InputError(
                 f"{name_pairs(stopping)}; give both one patient in files.csv (`auglift scan BATCH`"

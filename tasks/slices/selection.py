@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tasks.common.gate_requirements import count_needed_slices
 from tasks.params.slices import Slices
-from tasks.slices.patient_split import FITTED, PatientUse
+from tasks.slices.patient_split import TRAIN_AND_VAL, PatientUse
 from tasks.slices.position_matching import (
     TumorRange,
     keep_in_tumor_range,
@@ -16,8 +16,8 @@ from tasks.slices.position_matching import (
     tumor_range,
 )
 
-COUNTED = ["subject", "label", "mask_known"]  # columns that the gate's needs are counted in
-WIDER = (2, 4, 8, 16)  # times slices.caliper
+COUNTED_COLUMNS = ["subject", "label", "mask_known"]  # by them the gate's needs are counted
+WIDER_CALIPERS = (2, 4, 8, 16)  # times slices.caliper
 
 
 def select_slices(
@@ -47,7 +47,7 @@ def select_slices(
     return pd.DataFrame(columns, index=table.index).astype("str"), description
 
 
-def fitted_slices(
+def train_and_val_slices(
     table: pd.DataFrame, use_of: dict[str, PatientUse], config: Slices
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the training and validation slices that `select_slices` chooses in one fold."""
@@ -61,7 +61,7 @@ def group_by_partition(
 ) -> dict[PatientUse, pd.DataFrame]:
     """Return the slices of training, validation and test patients."""
     of_patient = table["subject"].map(use_of).replace("unlabelled", "train")
-    return {partition: table[of_patient == partition] for partition in (*FITTED, "test")}
+    return {partition: table[of_patient == partition] for partition in (*TRAIN_AND_VAL, "test")}
 
 
 def choose_train_and_val(
@@ -72,14 +72,15 @@ def choose_train_and_val(
     `auto` takes the strictest of the selections that give the gate most of the slices it needs.
     """
     best: tuple[dict[PatientUse, NDArray[np.bool_]], str] | None = None
-    most = -1
+    highest = -1
     counted = {
-        partition: group[group.columns.intersection(COUNTED)] for partition, group in groups.items()
+        partition: group[group.columns.intersection(COUNTED_COLUMNS)]
+        for partition, group in groups.items()
     }
     for keep, description in iterate_selections(groups, config):
-        kept = [labelled(counted[partition][keep[partition]]) for partition in FITTED]
-        if (count := count_needed_slices(*kept)) > most:
-            best, most = (keep, description), count
+        train, val = (labelled(counted[part][keep[part]]) for part in TRAIN_AND_VAL)
+        if (count := count_needed_slices(train, val)) > highest:
+            best, highest = (keep, description), count
     assert best is not None
     return best
 
@@ -95,26 +96,31 @@ def iterate_selections(
     """Yield the selections that `slices.training_slices` allows, the strictest first."""
     if config.training_slices != "in-range":
         yield (
-            {partition: keep_matched(groups[partition], config) for partition in FITTED},
+            {partition: keep_matched(groups[partition], config) for partition in TRAIN_AND_VAL},
             "matched",
         )
     if config.training_slices == "matched":
         return
-    tumors = pd.concat([groups[partition][groups[partition]["label"] == 1] for partition in FITTED])
+    tumors = pd.concat(
+        [groups[partition][groups[partition]["label"] == 1] for partition in TRAIN_AND_VAL]
+    )
     covariates = tumor_range(tumors)
     yield keep_in_range(groups, covariates, config.caliper)
     if config.training_slices == "in-range":
         return
     # Far from the tumours' range slices are almost empty, and look alike in every patient.
     least = tumors["brain_area_mm2"].min() / 2
-    shown = {
+    with_brain = {
         partition: (group["brain_area_mm2"] >= least).to_numpy()
         for partition, group in groups.items()
     }
-    for times in WIDER:
+    for times in WIDER_CALIPERS:
         keep, description = keep_in_range(groups, covariates, times * config.caliper)
-        yield {partition: keep[partition] & shown[partition] for partition in FITTED}, description
-    yield shown, "all that show half as much brain as tumour slices"
+        yield (
+            {partition: keep[partition] & with_brain[partition] for partition in TRAIN_AND_VAL},
+            description,
+        )
+    yield with_brain, "all that show half as much brain as tumour slices"
 
 
 def keep_in_range(
@@ -123,7 +129,7 @@ def keep_in_range(
     """Return which slices of each group (N,) lie in the tumours' range, and the words for it."""
     keep = {
         partition: keep_in_tumor_range(groups[partition], tumors, caliper=caliper)
-        for partition in FITTED
+        for partition in TRAIN_AND_VAL
     }
     return keep, f"in-range, caliper {caliper:g}"
 

@@ -51,31 +51,33 @@ def main() -> None:
             train = read_slices(fold, "train")
             outlined, without_outline = split_by_outline(train)
             status = reason_not_trained(arms, outlined, without_outline)
-            found: dict[str, Any] = {}
+            quality: dict[str, Any] = {}  # of the networks
             if status:
                 probability = np.zeros((0, 0, *train.masks.shape[1:]))
                 without_outline = without_outline.select(np.empty(0, dtype=np.intp))
             else:
                 val, _ = split_by_outline(read_slices(fold, "val"))
-                judges = val.table.loc[val.table["label"] == 1, "subject"].nunique()
-                probability, dice = teach(
+                n_patients = val.table.loc[val.table["label"] == 1, "subject"].nunique()
+                probability, dice = train_teacher(
                     config, training, outlined, without_outline, val, bf16=bf16, device=device
                 )
-                # With fewer, that it learnt at all is all that can be known: the file says so.
-                which = "validation" if judges >= LEAST_PATIENTS else "training"
-                found = {"dice": dice, "judged_on": which, "validation_patients": judges}
-                if not min(dice[which]) >= LEAST_DICE:
+                # With fewer, Dice of training slices at least shows that the networks learnt.
+                partition = "validation" if n_patients >= LEAST_PATIENTS else "training"
+                quality = {
+                    "dice": dice, "judged_on": partition, "validation_patients": n_patients
+                }  # fmt: skip
+                if not min(dice[partition]) >= LEAST_DICE:
                     status = (
-                        f"a network finds too little of {which} patients' tumours (Dice"
-                        f" {min(dice[which]):.2f}, at least {LEAST_DICE}): add outlined patients or"
-                        " raise downstream.segment.steps"
+                        f"a network finds too little of {partition} patients' tumours (Dice"
+                        f" {min(dice[partition]):.2f}, at least {LEAST_DICE}): add outlined"
+                        " patients or raise downstream.segment.steps"
                     )
                     without_outline = without_outline.select(np.empty(0, dtype=np.intp))
                     probability = probability[:, :0]
             table = form_opinions(probability, without_outline, config)
             (folder / fold).mkdir()
             write_opinions(
-                folder / fold, table, mean_mask(probability), {"status": status or "ok"} | found
+                folder / fold, table, mean_mask(probability), {"status": status or "ok"} | quality
             )
             counts = table["opinion"].value_counts()
             print(
@@ -90,12 +92,12 @@ def main() -> None:
 
 
 def split_by_outline(slices: SliceSet) -> tuple[SliceSet, SliceSet]:
-    """Return the slices whose tumours are outlined, and those of which that is unknown."""
+    """Return the slices whose tumour is outlined or absent, and those of unknown outline."""
     label = slices.table["label"].to_numpy()
-    known = label >= 0
+    outlined = label >= 0
     if "mask_known" in slices.table:
-        known &= (label == 0) | slices.table["mask_known"].to_numpy(dtype=bool)
-    return slices.select(known), slices.select(~known)
+        outlined &= (label == 0) | slices.table["mask_known"].to_numpy(dtype=bool)
+    return slices.select(outlined), slices.select(~outlined)
 
 
 def reason_not_trained(arms: list[str], outlined: SliceSet, without_outline: SliceSet) -> str:
@@ -112,7 +114,7 @@ def reason_not_trained(arms: list[str], outlined: SliceSet, without_outline: Sli
     return ""
 
 
-def teach(
+def train_teacher(
     config: Teacher,
     training: SegmentTraining,
     outlined: SliceSet,
@@ -129,11 +131,11 @@ def teach(
         over the slices of the partitions `training` and `validation`.
     """
     images = to_tensor(without_outline.images, device)
-    judged = {"training": outlined, "validation": val}
-    truth = {name: to_tensor(part.masks[:, None], device) > 0 for name, part in judged.items()}
-    seen = {name: to_tensor(part.images, device) for name, part in judged.items()}
+    partitions = {"training": outlined, "validation": val}
+    truth = {name: to_tensor(part.masks[:, None], device) > 0 for name, part in partitions.items()}
+    inputs = {name: to_tensor(part.images, device) for name, part in partitions.items()}
     probabilities: list[Floats] = []
-    dice: dict[str, list[float]] = {name: [] for name in judged}
+    dice: dict[str, list[float]] = {name: [] for name in partitions}
     for number in range(config.networks):
         seed = config.seed + number
         network = build_segmenter(
@@ -146,13 +148,13 @@ def teach(
             lambda logits, masks, _labels: dice_ce_loss(logits, masks),
             training_batches(outlined, training, seed, device),
             lambda probability: pooled_dice(probability >= THRESHOLD, truth["validation"]),
-            seen["validation"],
+            inputs["validation"],
             training=training,
             bf16=bf16,
         )
         print(f"teacher: network {number + 1}: Dice of validation slices {result.final:.3f}")
         dice["validation"].append(result.final)
-        fitted = predict_probabilities(network, seen["training"])
+        fitted = predict_probabilities(network, inputs["training"])
         dice["training"].append(pooled_dice(fitted >= THRESHOLD, truth["training"]))
         probabilities.append(predict_probabilities(network, images)[:, 0].double().cpu().numpy())
     return np.stack(probabilities), dice

@@ -87,8 +87,7 @@ def place_deformed_tumors(
         donors.table["position_mm"].to_numpy()[:, None] - hosts.table["position_mm"].to_numpy()
     )
     same_patient = donors.table["subject"].to_numpy()[:, None] == hosts.table["subject"].to_numpy()
-    possible = len(donors) and len(hosts)
-    for _ in range(count if possible else 0):
+    for _ in range(count if len(donors) and len(hosts) else 0):
         for _ in range(ATTEMPTS):
             donor = int(rng.integers(len(donors)))
             tumor = deform_tumor(donors.images[donor], donors.masks[donor] > 0, rng)
@@ -143,7 +142,7 @@ def deform_tumor(image: Image, mask: Mask, rng: np.random.Generator) -> Tumor:
     grid = np.indices(mask.shape).astype(float)
     source: NDArray[np.float64] = np.einsum("ij,jhw->ihw", turn, grid - centre) + centre + bend
     channels = [
-        map_coordinates(one.astype(float), source, order=1, mode="nearest") for one in image
+        map_coordinates(plane.astype(float), source, order=1, mode="nearest") for plane in image
     ]
     return Tumor(
         np.stack(channels).astype(np.float32),
@@ -172,7 +171,7 @@ def place_tumor(
             mask = shift(tumor.mask, rows, columns, False)
             inside = mask.sum() == area and deep[host][mask].all()
             if inside and tissue[host][mask].mean() >= INSIDE:
-                image = np.stack([shift(one, rows, columns, AIR) for one in tumor.image])
+                image = np.stack([shift(plane, rows, columns, AIR) for plane in tumor.image])
                 return int(host), Tumor(image, mask)
     return None
 

@@ -31,6 +31,7 @@ from tasks.gate.evaluate import evaluate
 from tasks.gate.reference import prepare_reference
 from tasks.measures.anatomy import body_mask
 from tasks.measures.similarity import approximate_ssim, ncc_search, shifted_ssim, ssim_search
+from tasks.measures.similarity.image_transforms import COARSE
 from tasks.measures.similarity.ssim import RADIUS
 from tasks.params.gate import Gate
 from tests.tasks.synthetic_cohort import as_synthetic, simulated
@@ -198,7 +199,7 @@ def search(
 
 def near_flops(n: int, m: int, size: int) -> float:
     """Count FLOPs of the products in `ncc_search`: coarse shifts of up to 4 pixels, all flips."""
-    factor = max(size // ncc_search.COARSE, 1)
+    factor = max(size // COARSE, 1)
     shifts = (2 * -(-4 // factor) + 1) ** 2
     return 2.0 * n * m * (size // factor) ** 2 * shifts
 

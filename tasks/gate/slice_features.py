@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from tasks.common.slice_set import SliceSet
 from tasks.measures.anatomy import body_mask, power_spectrum, tumor_shape
 from tasks.measures.features.feature_extraction import features
-from tasks.measures.similarity.ncc_search import blur_and_normalise, downsample
+from tasks.measures.similarity.image_transforms import blur_and_normalise, downsample
 
 Floats = NDArray[np.float64]
 

@@ -13,24 +13,26 @@ products of the parts, a quarter of the size each, give the correlations under a
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.ndimage import gaussian_filter1d
 
 from tasks.measures.blas_threads import single_threaded_blas
+from tasks.measures.similarity.image_transforms import (
+    apply_flip,
+    blur_and_normalise,
+    coarse_factor,
+    downsample,
+)
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.intp]
 Owners = tuple[Ints, Ints]  # (N,) and (M,): pairs of equal numbers do not count
 
-SIGMA = 1.5  # pixels
-COARSE = 32  # pixels per side of the coarse grid, at least
-FEW = 32  # spectra that fit into the processor's cache
+SPECTRA_AT_ONCE = 32  # that fit into the processor's cache
 BLOCK = 2048  # references at a time
 # Cycles per pixel up to which spectra are kept; the blur leaves .0002 of the amplitude there.
 HIGHEST = 0.4375
@@ -97,44 +99,45 @@ def nearest_by_ncc(
         raise ValueError("every query needs at least one reference that it may be compared with")
 
     def part(start: int) -> tuple[Ints, Floats, Floats, Floats, NDArray[np.int16]]:
-        some = slice(start, start + chunk)
-        mine = None if owners is None else (owners[0][some], owners[1])
+        rows = slice(start, start + chunk)
+        chunk_owners = None if owners is None else (owners[0][rows], owners[1])
         return search_chunk(
-            blur_and_normalise(queries[some]), known, keep=keep, max_shift=max_shift, owners=mine
-        )
+            blur_and_normalise(queries[rows]), prepared,
+            keep=keep, max_shift=max_shift, owners=chunk_owners,
+        )  # fmt: skip
 
     with single_threaded_blas(workers) as pool:
-        known = prepare_references(references, pool, device)
+        prepared = prepare_references(references, pool, device)
         parts = list(pool.map(part, range(0, len(queries), chunk)))
     return Nearest(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def every_query_has_reference(owners: Owners) -> bool:
     """Check whether every query has a reference of another owner."""
-    mine, theirs = (set(np.unique(side).tolist()) for side in owners)
-    return len(theirs) > 1 or not mine & theirs
+    query_owners, reference_owners = (set(np.unique(numbers).tolist()) for numbers in owners)
+    return len(reference_owners) > 1 or not query_owners & reference_owners
 
 
 def prepare_references(references: Floats, pool: ThreadPoolExecutor, device: str) -> References:
     """Compute coarse parts and low frequencies of the references, in blocks."""
 
-    def some(start: int) -> tuple[torch.Tensor, NDArray[np.complex64]]:
+    def block(start: int) -> tuple[torch.Tensor, NDArray[np.complex64]]:
         fine = blur_and_normalise(references[start : start + chunk])
         return torch.from_numpy(parity_parts(downsample(fine))), low_frequencies(
             fft.rfft2(fine), fine.shape[2]
         )
 
     chunk = BLOCK // 8
-    blocks = list(pool.map(some, range(0, len(references), chunk)))
-    parts = torch.cat([one for one, _ in blocks], dim=1).to(device)
-    return References(parts, np.concatenate([one for _, one in blocks]))
+    blocks = list(pool.map(block, range(0, len(references), chunk)))
+    parts = torch.cat([parts for parts, _ in blocks], dim=1).to(device)
+    return References(parts, np.concatenate([spectra for _, spectra in blocks]))
 
 
 def low_frequencies(spectra: NDArray[np.complex64], height: int) -> NDArray[np.complex64]:
     """Select the low frequencies of spectra (N,C,H,W/2+1)."""
     width = int(HIGHEST * 2 * (spectra.shape[3] - 1)) + 1
-    found: NDArray[np.complex64] = np.take(spectra[..., :width], low_frequency_rows(height), axis=2)
-    return found
+    low: NDArray[np.complex64] = np.take(spectra[..., :width], low_frequency_rows(height), axis=2)
+    return low
 
 
 def low_frequency_rows(height: int) -> Ints:
@@ -161,73 +164,23 @@ def parity_parts(images: Floats) -> Floats:
         weight = scale.reshape(shape)
         return (ahead + behind) * weight, (ahead - behind) * weight
 
-    parts = [two for one in split(images, 2) for two in split(one, 3)]
-    found: Floats = np.stack([part.reshape(len(images), -1) for part in parts])
-    return found
-
-
-def blur_and_normalise(images: Floats) -> Floats:
-    """Blur images and scale each to mean 0 and norm 1, so that a product is a correlation."""
-    down, across = (blur_matrix(size) for size in images.shape[2:])
-    return normalise(apply_separable(images.astype(np.float32, copy=False), down, across))
-
-
-@cache
-def blur_matrix(size: int) -> Floats:
-    """Return the matrix (size,size) of the blur along one axis."""
-    table: Floats = gaussian_filter1d(np.eye(size), SIGMA, axis=0, mode="nearest").astype(
-        np.float32
-    )
-    return table
-
-
-def apply_separable(images: Floats, down: Floats, across: Floats) -> Floats:
-    """Apply one matrix to the rows (h,H) and one to the columns (w,W) of images (N,C,H,W).
-
-    Columns come first: all rows of all images in one product. The result is (N,C,h,w).
-    """
-    n, channels, height, width = images.shape
-    found: Floats = down @ (images.reshape(-1, width) @ across.T).reshape(n, channels, height, -1)
-    return found
-
-
-def normalise(images: Floats) -> Floats:
-    """Scale each image to mean 0 and norm 1; a constant image becomes 0, correlating with none."""
-    flat = images.reshape(len(images), -1)
-    centred = flat - flat.mean(axis=1, keepdims=True)
-    norm = np.sqrt(np.einsum("np,np->n", centred, centred))
-    centred *= np.where(norm > 1e-3, 1 / np.maximum(norm, 1e-3), 0)[:, None]
-    scaled: Floats = centred.reshape(images.shape)
-    return scaled
-
-
-def downsample(images: Floats) -> Floats:
-    """Shrink images to at least 32 pixels per side by means of blocks, and normalise them again."""
-    factor = coarse_factor(*images.shape[2:])
-    down, across = (
-        np.repeat(np.eye(size // factor, size), factor, axis=1)[:, :size].astype(np.float32)
-        for size in images.shape[2:]
-    )
-    return normalise(apply_separable(images, down, across))
-
-
-def coarse_factor(height: int, width: int) -> int:
-    """Return the factor by which the coarse grid is smaller than the image."""
-    return max(min(height, width) // COARSE, 1)
+    parts = [part for rows in split(images, 2) for part in split(rows, 3)]
+    flat: Floats = np.stack([part.reshape(len(images), -1) for part in parts])
+    return flat
 
 
 def search_chunk(
-    fine: Floats, known: References, *, keep: int, max_shift: int, owners: Owners | None
+    fine: Floats, references: References, *, keep: int, max_shift: int, owners: Owners | None
 ) -> tuple[Ints, Floats, Floats, Floats, NDArray[np.int16]]:
     """Compute the fields of `Nearest` for one chunk of queries."""
-    keep = min(keep, len(known.spectra))
+    keep = min(keep, len(references.spectra))
     coarse = downsample(fine)
     reach = -(-max_shift // coarse_factor(*fine.shape[2:]))
-    candidates = best_coarse(coarse, known.parts, keep=keep, reach=reach, owners=owners)
+    candidates = best_coarse(coarse, references.parts, keep=keep, reach=reach, owners=owners)
     pools = []
     for flips, (places, allowed) in zip((UPRIGHT, INVERTED), candidates, strict=True):
         scores, transforms = correlate_candidates(
-            fine, known.spectra, places, flips=flips, max_shift=max_shift
+            fine, references.spectra, places, flips=flips, max_shift=max_shift
         )
         pools.append((places, np.where(allowed, scores, -1), transforms))
     rows = np.concatenate([pool[0] for pool in pools], axis=1)  # (N, 2K)
@@ -257,32 +210,33 @@ def best_coarse(
         torch.from_numpy(parity_parts(np.roll(coarse, shift, axis=(2, 3)))).to(parts.device)
         for shift in shifts
     ]
-    mine, theirs = (
+    query_owners, reference_owners = (
         (None, None) if owners is None
-        else (torch.as_tensor(side, device=parts.device) for side in owners)
+        else (torch.as_tensor(numbers, device=parts.device) for numbers in owners)
     )  # fmt: skip
     best: list[list[torch.Tensor]] = [[], []]
     places: list[list[torch.Tensor]] = [[], []]
     for start in range(0, parts.shape[1], BLOCK):
-        some = parts[:, start : start + BLOCK].transpose(1, 2)
+        block = parts[:, start : start + BLOCK].transpose(1, 2)
         tables: list[torch.Tensor] = []
         for query in moved:
-            ee, eo, oe, oo = torch.bmm(query, some)  # (4,N,B)
+            ee, eo, oe, oo = torch.bmm(query, block)  # (4,N,B)
             mirrored = (eo + oo).abs_(), (eo - oo).abs_()
             here = (ee + oe).add_(mirrored[0]), (ee - oe).add_(mirrored[1])
             tables = list(map(torch.maximum, tables, here)) if tables else list(here)
         for kind, table in enumerate(tables):
-            if mine is not None and theirs is not None:
-                table[mine[:, None] == theirs[start : start + BLOCK]] = -torch.inf
+            if query_owners is not None and reference_owners is not None:
+                same_owner = query_owners[:, None] == reference_owners[start : start + BLOCK]
+                table[same_owner] = -torch.inf
             value, place = table.topk(min(keep, table.shape[1]), dim=1)
             best[kind].append(value)
             places[kind].append(place + start)
-    found = []
+    nearest = []
     for values, numbers in zip(best, places, strict=True):
-        value, which = torch.cat(values, dim=1).topk(keep, dim=1)
-        place = torch.cat(numbers, dim=1).gather(1, which)
-        found.append((place.cpu().numpy().astype(np.intp), value.isfinite().cpu().numpy()))
-    return found
+        value, order = torch.cat(values, dim=1).topk(keep, dim=1)
+        place = torch.cat(numbers, dim=1).gather(1, order)
+        nearest.append((place.cpu().numpy().astype(np.intp), value.isfinite().cpu().numpy()))
+    return nearest
 
 
 def correlate_candidates(
@@ -311,18 +265,18 @@ def correlate_candidates(
     scores = np.full((n, keep), -np.inf, dtype=np.float32)
     transforms = np.zeros((n, keep, 4), dtype=np.int16)
     for flip in flips:
-        turned = np.conj(low_frequencies(fft.rfft2(apply_flip(fine, flip)), height))
+        flipped = np.conj(low_frequencies(fft.rfft2(apply_flip(fine, flip)), height))
         for k in range(keep):
-            near = np.empty((n, span * span), dtype=np.float32)
-            for start in range(0, n, FEW):
-                few = slice(start, start + FEW)
-                products = (turned[few] * spectra[candidates[few, k]]).sum(axis=1)  # (B,F,G)
-                near[few] = (down @ products @ across.T).real.reshape(-1, span * span)
-            place = near.argmax(axis=1)
-            value = near[np.arange(n), place]
+            scores_at_shifts = np.empty((n, span * span), dtype=np.float32)
+            for start in range(0, n, SPECTRA_AT_ONCE):
+                rows = slice(start, start + SPECTRA_AT_ONCE)
+                products = (flipped[rows] * spectra[candidates[rows, k]]).sum(axis=1)  # (B,F,G)
+                scores_at_shifts[rows] = (down @ products @ across.T).real.reshape(-1, span * span)
+            place = scores_at_shifts.argmax(axis=1)
+            value = scores_at_shifts[np.arange(n), place]
             better = value > scores[:, k]
             scores[better, k] = value[better]
-            found = np.stack(
+            transform = np.stack(
                 [
                     np.full(n, flip[0]),
                     np.full(n, flip[1]),
@@ -331,7 +285,7 @@ def correlate_candidates(
                 ],
                 axis=1,
             )
-            transforms[better, k] = found[better]
+            transforms[better, k] = transform[better]
     return scores, transforms
 
 
@@ -341,15 +295,3 @@ def inverse_dft_rows(places: Ints, frequencies: Ints, size: int) -> NDArray[np.c
         np.complex64
     )
     return rows
-
-
-def apply_flip(images: Floats, flip: tuple[bool, bool]) -> Floats:
-    """Flip the rows (top and bottom) and the columns (left and right) of images."""
-    return images[:, :, :: -1 if flip[0] else 1, :: -1 if flip[1] else 1]
-
-
-def apply_transform(image: Floats, transform: NDArray[np.int16]) -> Floats:
-    """Apply a row of `Nearest.transforms` to one image (C,H,W)."""
-    turned = apply_flip(image[None], (bool(transform[0]), bool(transform[1])))
-    shifted: Floats = np.roll(turned, (int(transform[2]), int(transform[3])), axis=(2, 3))[0]
-    return shifted

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from tasks.measures.blas_threads import single_threaded_blas
 from tasks.measures.similarity.approximate_ssim import Grid, best_pairs
-from tasks.measures.similarity.ncc_search import Nearest, Owners, apply_flip
+from tasks.measures.similarity.image_transforms import apply_flip
+from tasks.measures.similarity.ncc_search import Nearest, Owners
 from tasks.measures.similarity.shifted_ssim import (
     AT_ONCE,
     STRIDE,

@@ -3,12 +3,8 @@
 import numpy as np
 import pytest
 
-from tasks.measures.similarity.ncc_search import (
-    apply_flip,
-    apply_transform,
-    nearest_by_ncc,
-    parity_parts,
-)
+from tasks.measures.similarity.image_transforms import apply_flip, apply_transform
+from tasks.measures.similarity.ncc_search import nearest_by_ncc, parity_parts
 
 
 def blobs(n: int, size: int = 64) -> np.ndarray:

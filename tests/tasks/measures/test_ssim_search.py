@@ -11,7 +11,8 @@ from skimage.metrics import structural_similarity
 from tasks.measures.similarity import approximate_ssim as windows
 from tasks.measures.similarity import ssim_search as search
 from tasks.measures.similarity.approximate_ssim import ALL, ssim_pairs
-from tasks.measures.similarity.ncc_search import apply_transform, nearest_by_ncc
+from tasks.measures.similarity.image_transforms import apply_transform
+from tasks.measures.similarity.ncc_search import nearest_by_ncc
 from tasks.measures.similarity.ssim import TAPS, moments, ssim
 from tasks.measures.similarity.ssim_search import NearestSsim, nearest_ssim
 

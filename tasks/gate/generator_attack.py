@@ -84,9 +84,10 @@ def choose_slices(slices: SliceSet) -> SliceSet:
     subjects = slices.table["subject"].to_numpy()[usable]
     rows = []
     for subject in dict.fromkeys(subjects):
-        own = usable[subjects == subject]
-        places = np.linspace(0, len(own) - 1, min(PER_PATIENT, len(own))).round().astype(int)
-        rows.append(own[places])
+        of_subject = usable[subjects == subject]
+        count = min(PER_PATIENT, len(of_subject))
+        places = np.linspace(0, len(of_subject) - 1, count).round().astype(int)
+        rows.append(of_subject[places])
     return slices.select(np.concatenate(rows) if rows else usable)
 
 
@@ -123,29 +124,29 @@ def search_all(
     """Find each image (N,C,H,W) with these labels (N,), from the best z of `noise` (S,latent)."""
     device = noise.device
     starts = {
-        label: draw(generator, noise, torch.full((len(noise),), label, device=device))
+        label: generate_images(generator, noise, torch.full((len(noise),), label, device=device))
         for label in sorted({int(label) for label in labels})
     }
     errors = np.empty(len(images))
     for top in range(0, len(images), BATCH):
         x = torch.from_numpy(images[top : top + BATCH]).to(device)
         y = torch.from_numpy(labels[top : top + BATCH].astype(np.int64)).to(device)
-        rows = [best_start(starts[int(own)], one) for one, own in zip(x, y, strict=True)]
+        rows = [best_start(starts[int(label)], image) for image, label in zip(x, y, strict=True)]
         z = noise[torch.tensor(rows, device=device)]
         errors[top : top + BATCH] = search_z(generator, x, y, z, steps=steps)
     return errors
 
 
-def draw(generator: Generator, z: Tensor, labels: Tensor) -> Tensor:
-    """Draw the images (B,C,H,W) of z, without gradients and without the mask."""
+def generate_images(generator: Generator, z: Tensor, labels: Tensor) -> Tensor:
+    """Generate the images (B,C,H,W) of z, without gradients and without the mask."""
     with torch.no_grad():
         images: Tensor = generator(z, labels)[:, :-1]
     return images
 
 
-def best_start(drawn: Tensor, image: Tensor) -> int:
-    """Return which of the drawn images (S,C,H,W) is most like an image."""
-    return int((drawn - image).square().flatten(1).mean(1).argmin())
+def best_start(generated: Tensor, image: Tensor) -> int:
+    """Return which of the generated images (S,C,H,W) is most like an image."""
+    return int((generated - image).square().flatten(1).mean(1).argmin())
 
 
 def search_z(

@@ -95,17 +95,17 @@ def attack_images(
     for space, rows_of in spaces.items():
         method = METHOD.format(space=space)
         if not (len(train.table) and len(val.table)):
-            none = np.full(len(train.table) + len(val.table), np.nan)
+            no_scores = np.full(len(train.table) + len(val.table), np.nan)
             attacks[f"images, by {space}"] = attack_patients(
-                none, train.table, val.table, method=method
+                no_scores, train.table, val.table, method=method
             )
             continue
         real = np.concatenate([rows_of(train), rows_of(val)])  # (N,D)
         scale = np.maximum(real.std(axis=0), 1e-3) if space == "features" else 1.0
-        real, made = real / scale, rows_of(synthetic) / scale
+        real, generated = real / scale, rows_of(synthetic) / scale
         patients = patient_numbers(train.table, val.table)
         to_others = nearest_rows(real, real, keep=1, owners=(patients, patients))[1][:, 0]
-        to_synthetic = nearest_rows(real, made, keep=1)[1][:, 0]
+        to_synthetic = nearest_rows(real, generated, keep=1)[1][:, 0]
         attacks[f"images, by {space}"] = attack_patients(
             density_ratio(to_synthetic, to_others), train.table, val.table, method=method
         )

@@ -36,10 +36,9 @@ Ints = NDArray[np.intp]
 DETECTORS = ("correlation", "ssim", "features", "tumor")
 SUMMED_DETECTORS = ("correlation", "features")
 NEAR_QUANTILE, PROPORTION_QUANTILE = 0.0025, 0.01  # quantiles of held-out slices
-PROPORTION_FACTOR = 0.8  # times the lowest proportion (quantile `NEAR`) of held-out slices
+PROPORTION_FACTOR = 0.8  # times the lowest proportion (NEAR_QUANTILE) of held-out slices
 SUM_FACTOR = 1.2  # times the lowest sum (the same quantile), which is negative
 MOST_COUNTED = 8  # near-copies of a slice
-FEW = LEAST_HELD_OUT  # held-out slices, below which a detector has no limits
 
 
 @dataclass(frozen=True)
@@ -112,53 +111,54 @@ def measure_similarity(
     `held_out`: the slices are the unseen ones themselves, so no patient is compared with their own
     slices.
     """
-    own = None
+    patients_of_pair = None
     if held_out:
         patients = np.unique(slices.table["subject"].to_numpy(dtype=str), return_inverse=True)[1]
-        own = patients, patients
-    correlated, similar, tumors, near = [], [], [], []
+        patients_of_pair = patients, patients
+    by_ncc, by_ssim, by_tumor, by_features = [], [], [], []
     mean, std = train[1].features.mean(axis=0), np.maximum(train[1].features.std(axis=0), 1e-3)
-    for (side, others), owners in ((train, None), (unseen, own)):
+    for (others, other_features), owners in ((train, None), (unseen, patients_of_pair)):
         nearest = ncc_search.nearest_by_ncc(
-            slices.images, side.images,
+            slices.images, others.images,
             max_shift=max_shift, owners=owners, workers=workers, device=device,
         )  # fmt: skip
-        correlated.append(nearest)
-        similar.append(
+        by_ncc.append(nearest)
+        by_ssim.append(
             nearest_ssim(
-                slices.images, side.images, features.bodies, others.bodies, correlated=nearest,
+                slices.images, others.images, features.bodies, other_features.bodies,
+                correlated=nearest,
                 max_shift=max_shift, owners=owners, workers=workers, device=device,
             )
         )  # fmt: skip
-        tumors.append(
+        by_tumor.append(
             nearest_patch(
-                slices.images, slices.masks, side.images, side.masks,
+                slices.images, slices.masks, others.images, others.masks,
                 max_shift=max_shift, owners=owners, workers=workers,
             )
         )  # fmt: skip
-        near.append(
+        by_features.append(
             nearest_rows(
-                (features.features - mean) / std, (others.features - mean) / std,
+                (features.features - mean) / std, (other_features.features - mean) / std,
                 keep=1, owners=owners,
             )
         )  # fmt: skip
     rows = {
-        "correlation": correlated[0].rows[:, 0],
-        "ssim": similar[0].rows,
-        "features": near[0][0][:, 0],
-        "tumor": tumors[0].rows,
+        "correlation": by_ncc[0].rows[:, 0],
+        "ssim": by_ssim[0].rows,
+        "features": by_features[0][0][:, 0],
+        "tumor": by_tumor[0].rows,
     }
     distances: dict[str, list[NDArray[Any]]] = {
-        "correlation": [1 - match.scores[:, 0] for match in correlated],
-        "ssim": [1 - match.scores for match in similar],
-        "features": [match[:, 0] for _, match in near],
-        "tumor": [1 - match.scores for match in tumors],
+        "correlation": [1 - match.scores[:, 0] for match in by_ncc],
+        "ssim": [1 - match.scores for match in by_ssim],
+        "features": [match[:, 0] for _, match in by_features],
+        "tumor": [1 - match.scores for match in by_tumor],
     }
     pairs = {
-        name: (both[0].astype(np.float64), both[1].astype(np.float64))
-        for name, both in distances.items()
+        name: (to_train.astype(np.float64), to_unseen.astype(np.float64))
+        for name, (to_train, to_unseen) in distances.items()
     }
-    return Similarity(correlated[0], correlated[1], rows, pairs)
+    return Similarity(by_ncc[0], by_ncc[1], rows, pairs)
 
 
 def calibrate_thresholds(held_out: Similarity) -> Thresholds:
@@ -166,12 +166,12 @@ def calibrate_thresholds(held_out: Similarity) -> Thresholds:
     detectors = {}
     for name in DETECTORS:
         to_train, ratio = held_out.distances[name][0], held_out.proportion(name)
-        known = np.isfinite(to_train) & np.isfinite(ratio)
-        if count_comparable(held_out)[name] >= FEW:
+        comparable = np.isfinite(to_train) & np.isfinite(ratio)
+        if count_comparable(held_out)[name] >= LEAST_HELD_OUT:
             detectors[name] = Limits(
-                float(np.quantile(to_train[known], NEAR_QUANTILE)),
-                float(np.quantile(ratio[known], PROPORTION_QUANTILE)),
-                float(np.quantile(ratio[known], NEAR_QUANTILE) * PROPORTION_FACTOR),
+                float(np.quantile(to_train[comparable], NEAR_QUANTILE)),
+                float(np.quantile(ratio[comparable], PROPORTION_QUANTILE)),
+                float(np.quantile(ratio[comparable], NEAR_QUANTILE) * PROPORTION_FACTOR),
             )
     scales = {}
     for name in SUMMED_DETECTORS:
@@ -232,10 +232,10 @@ def copy_columns(similarity: Similarity, thresholds: Thresholds, rows: Ints) -> 
     """
     ratios = {name: similarity.proportion(name) for name in DETECTORS}
     names = list(thresholds.detectors)
-    beside = np.stack([ratios[name] / thresholds.detectors[name].proportion for name in names])
-    which = np.nan_to_num(beside, nan=np.inf).argmin(axis=0)  # (N,)
-    each = np.arange(len(which))
-    suspects = np.stack([similarity.rows[name] for name in names])[which, each]
+    quotients = np.stack([ratios[name] / thresholds.detectors[name].proportion for name in names])
+    lowest = np.nan_to_num(quotients, nan=np.inf).argmin(axis=0)  # (N,)
+    each = np.arange(len(lowest))
+    suspects = np.stack([similarity.rows[name] for name in names])[lowest, each]
     hits = detected_copies(similarity, thresholds)
     table = np.stack(list(hits.values()), axis=1)
     reported_by = [
@@ -248,10 +248,10 @@ def copy_columns(similarity: Similarity, thresholds: Thresholds, rows: Ints) -> 
         "nearest_train_ssim": 1 - similarity.distances["ssim"][0],
         "nearest_tumor_ncc": 1 - similarity.distances["tumor"][0],
         **{f"{name}_ratio": ratio for name, ratio in ratios.items()},
-        "suspect_by": [names[index] for index in which],
+        "suspect_by": [names[index] for index in lowest],
         "suspect_row": np.where(suspects < 0, -1, rows[suspects]),
-        "suspect_ratio": np.stack([ratios[name] for name in names])[which, each],
-        "suspicion": beside[which, each],
+        "suspect_ratio": np.stack([ratios[name] for name in names])[lowest, each],
+        "suspicion": quotients[lowest, each],
         "memorised_by": reported_by,
     }
 
@@ -297,8 +297,8 @@ def near_duplicates(
     if len(images) < 2:
         return NearDuplicates(np.zeros(len(images), dtype=np.intp), most)
     each = np.arange(len(images))
-    own = ncc_search.nearest_by_ncc(
+    nearest = ncc_search.nearest_by_ncc(
         images, images, keep=most, max_shift=0, owners=(each, each), workers=workers, device=device
     )
-    close = (1 - own.scores <= bound) & (own.rows != each[:, None])
+    close = (1 - nearest.scores <= bound) & (nearest.rows != each[:, None])
     return NearDuplicates(close.sum(axis=1), most)

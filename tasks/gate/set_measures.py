@@ -30,8 +30,10 @@ Limit = tuple[float | None, float | None]  # lowest, highest
 LimitedEnd = Literal["low", "high", "both"]
 LimitStatus = Literal["within", "uncertain", "outside"]
 
-POINT_DRAWS = 20  # averaged into the figure, so that it does not depend on which images are chosen
-NULL_DRAWS = 40  # splits of real patients
+POINT_SUBSAMPLES = (
+    20  # averaged into the figure, so that it does not depend on which images are chosen
+)
+NULL_SPLITS = 40  # splits of real patients
 Z95 = 1.959964  # standard errors from the middle to the end of a 95 % interval
 MOST_LOG_ERROR = math.log(1.5)  # a limit that is missed by more rejects, however wide the interval
 USABLE = 0.5  # least share of subsamples with a figure; the mean of fewer does not describe a set
@@ -221,11 +223,11 @@ def measure_sets(
     synthetic, train, val = (features.table for features in sets.by_name().values())
     seed, groups = config.seed, compared_labels(sets)
     patients = min(table["subject"].nunique() for table in (train, val))
-    null_draws = NULL_DRAWS if patients >= NULL_PATIENTS else 0
-    drawn = SubsampleSet(
+    null_splits_count = NULL_SPLITS if patients >= NULL_PATIENTS else 0
+    subsample_set = SubsampleSet(
         usable_subsamples(
             subsamples(
-                synthetic, train, val, count=POINT_DRAWS, share=1.0, seed=seed, groups=groups
+                synthetic, train, val, count=POINT_SUBSAMPLES, share=1.0, seed=seed, groups=groups
             )
         ),
         usable_subsamples(
@@ -235,50 +237,51 @@ def measure_sets(
         ),
         {
             "train": usable_subsamples(
-                null_splits(train, val, count=null_draws, seed=seed + 2, groups=groups)
+                null_splits(train, val, count=null_splits_count, seed=seed + 2, groups=groups)
             ),
             "val": usable_subsamples(
-                null_splits(val, None, count=null_draws, seed=seed + 3, groups=groups)
+                null_splits(val, None, count=null_splits_count, seed=seed + 3, groups=groups)
             ),
         },
     )
-    if not drawn.whole:
+    if not subsample_set.whole:
         raise CannotJudgeError(
             "no two slices of one label on every side to compare: synthetic, training and"
             " validation; add patients or raise slices.val_fraction"
         )
     with ThreadPoolExecutor(config.threads) as pool:
         parts = pool.map(
-            lambda measure_group: evaluate_measure_group(sets, measure_group, drawn), measure_groups
+            lambda measure_group: evaluate_measure_group(sets, measure_group, subsample_set),
+            measure_groups,
         )
         return {name: measure for part in parts for name, measure in part.items()}
 
 
-def usable_subsamples(drawn: Iterable[Subsample]) -> list[Subsample]:
+def usable_subsamples(candidates: Iterable[Subsample]) -> list[Subsample]:
     """Return the subsamples with at least two slices: half of few patients may lack a label."""
-    return [draw for draw in drawn if len(draw.reference) >= 2]
+    return [subsample for subsample in candidates if len(subsample.reference) >= 2]
 
 
 def evaluate_measure_group(
-    sets: Sets, measure_group: MeasureGroup, drawn: SubsampleSet
+    sets: Sets, measure_group: MeasureGroup, subsample_set: SubsampleSet
 ) -> dict[str, Measure]:
     """Compute figures at equal n, intervals from half-sized subsamples, and the null range."""
-    whole = compute_figures(sets, measure_group, drawn.whole)  # (draws, 2, K)
-    halves = compute_figures(sets, measure_group, drawn.halves)
+    whole = compute_figures(sets, measure_group, subsample_set.whole)  # (draws, 2, K)
+    halves = compute_figures(sets, measure_group, subsample_set.halves)
     null = compute_figures(
         Sets(sets.train if measure_group.real == "train" else sets.val, sets.train, sets.val),
         measure_group,
-        drawn.null.get(measure_group.real, []) if measure_group.has_ratio else [],
+        subsample_set.null.get(measure_group.real, []) if measure_group.has_ratio else [],
     )
-    draw = drawn.whole[0]
+    first = subsample_set.whole[0]
     measures = {}
     for index, (name, (rule, method)) in enumerate(measure_group.names.items()):
         pairs = whole[:, :, index]
         finite = np.isfinite(pairs).all(axis=1)
         measured = len(pairs) > 0 and finite.mean() >= USABLE
         value, baseline = pairs[finite].mean(axis=0) if measured else (np.nan, np.nan)
-        known = measure_group.has_ratio and measured and baseline > 0
-        ratio = value / baseline if known else np.nan
+        has_ratio = measure_group.has_ratio and measured and baseline > 0
+        ratio = value / baseline if has_ratio else np.nan
         null95 = null_range(
             ratios_of_pairs(null[:, :, index]),
             side=None if rule is None else rule.end,
@@ -290,14 +293,14 @@ def evaluate_measure_group(
             value=float(value) if measured else None,
             value_ci95=interval(float(value), halves[:, 0, index]),
             baseline=float(baseline) if measured else None,
-            ratio=float(ratio) if known else None,
+            ratio=float(ratio) if has_ratio else None,
             ci95=ratio_interval(float(ratio), ratios_of_pairs(halves[:, :, index]))
-            if known
+            if has_ratio
             else None,
             null95=null95,
             limit=limit,
-            n=len(draw.reference),
-            patients=int(sets.val.table["subject"].iloc[draw.reference].nunique()),
+            n=len(first.reference),
+            patients=int(sets.val.table["subject"].iloc[first.reference].nunique()),
             method=method,
             draws=len(pairs),
             nan_draws=int((~finite).sum()),
@@ -306,7 +309,7 @@ def evaluate_measure_group(
             why = measure_group.missing(sets) or NotMeasured(
                 Cause.NO_FIGURE, f"{(~finite).sum()} of {len(pairs)} draws gave no figure"
             )
-        elif rule is not None and not known:
+        elif rule is not None and not has_ratio:
             why = NotMeasured(
                 Cause.NO_BASELINE, "the figure of real slices is 0, so that there is no ratio"
             )
@@ -318,10 +321,12 @@ def evaluate_measure_group(
     return measures
 
 
-def compute_figures(sets: Sets, measure_group: MeasureGroup, drawn: list[Subsample]) -> Floats:
+def compute_figures(
+    sets: Sets, measure_group: MeasureGroup, subsample_list: list[Subsample]
+) -> Floats:
     """Compute the figures (draws, 2, K) of the subsamples: synthetic, then real."""
-    chosen = islice(drawn, 0, None, measure_group.subsample_stride)
-    rows = [np.stack(measure_group.figure(sets, draw)) for draw in chosen]
+    chosen = islice(subsample_list, 0, None, measure_group.subsample_stride)
+    rows = [np.stack(measure_group.figure(sets, subsample)) for subsample in chosen]
     return np.array(rows).reshape(-1, 2, len(measure_group.names))
 
 

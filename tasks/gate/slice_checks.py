@@ -51,28 +51,28 @@ def mean_and_deviation(rows: Floats) -> tuple[Floats, Floats]:
 
 
 def check_scores(
-    slices: SliceFeatures, similarity: Similarity, norm: TrainingStatistics
+    slices: SliceFeatures, similarity: Similarity, statistics: TrainingStatistics
 ) -> pd.DataFrame:
     """Compute the five scores of each slice; larger is worse, 0 where a check does not apply."""
-    mean, std = norm.features
+    mean, std = statistics.features
     _, near = nearest_rows(
-        (slices.features - mean) / std, norm.real_features, keep=REALISM_NEIGHBOURS
+        (slices.features - mean) / std, statistics.real_features, keep=REALISM_NEIGHBOURS
     )
-    contrast = np.abs(slices.tumors[:, CONTRAST] - norm.contrast)
+    contrast = np.abs(slices.tumors[:, CONTRAST] - statistics.contrast)
     return pd.DataFrame(
         {
-            "outline": deviation(slices.outlines, norm.outline).max(axis=1),
+            "outline": deviation(slices.outlines, statistics.outline).max(axis=1),
             "upside_down": similarity.to_train.inverted - similarity.to_train.upright,
-            "spectrum": deviation(slices.spectra, norm.spectrum).max(axis=1),
+            "spectrum": deviation(slices.spectra, statistics.spectrum).max(axis=1),
             "realism": near.mean(axis=1),
             "mask_contrast": np.nan_to_num(contrast, nan=0.0),
         }
     )
 
 
-def deviation(rows: Floats, norm: tuple[Floats, Floats]) -> Floats:
+def deviation(rows: Floats, mean_and_std: tuple[Floats, Floats]) -> Floats:
     """Return the distance from the mean in standard deviations, per column."""
-    return np.abs(rows - norm[0]) / norm[1]
+    return np.abs(rows - mean_and_std[0]) / mean_and_std[1]
 
 
 def check_bounds(held_out: pd.DataFrame, *, tolerance: float) -> dict[str, float]:
@@ -104,12 +104,12 @@ def invalid_images(slices: SliceSet) -> Bools:
     return np.asarray(~finite | outside | flat)
 
 
-def wrong_masks(slices: SliceSet, described: SliceFeatures) -> Bools:
+def wrong_masks(slices: SliceSet, features: SliceFeatures) -> Bools:
     """Return which masks (N,) contradict the label or lie outside the body by more than a fifth."""
     marked = slices.masks.any(axis=(1, 2))
-    label = described.table["label"].to_numpy()
-    inside = described.tumors[:, INSIDE]
-    known = (label >= 0) & mask_known(described.table)
+    label = features.table["label"].to_numpy()
+    inside = features.tumors[:, INSIDE]
+    known = (label >= 0) & mask_known(features.table)
     return np.asarray((known & (marked != (label == 1))) | (inside < 0.8))
 
 
@@ -132,5 +132,5 @@ def rejection_reasons(
     faults["mask_contrast"] = (scores["mask_contrast"] > bounds["mask_contrast"]).to_numpy()
     reasons: list[str | None] = []
     for index in range(len(scores)):
-        reasons.append(next((word for word, hit in faults.items() if hit[index]), None))
+        reasons.append(next((fault for fault, rows in faults.items() if rows[index]), None))
     return reasons

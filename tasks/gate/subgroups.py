@@ -31,8 +31,8 @@ Bools = NDArray[np.bool_]
 
 DRAWS = 4
 FEW_PATIENTS, FEW_SLICES = 5, 30  # below either number, a figure is uncertain
-BEHIND = 2.0  # times the ratio of the whole set: a warning
-RARE = 0.25  # times the share among real slices: a warning
+WORSE_RATIO = 2.0  # times the ratio of the whole set: a warning
+RARE_SHARE = 0.25  # times the share among real slices: a warning
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Part:
     name: str
     rows: tuple[Bools, Bools, Bools]
     share: tuple[float, float] | None = None  # among synthetic and among validation slices
+    of_one_site: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,21 +78,23 @@ def subgroups(
     sets: Sets, measure_groups: list[MeasureGroup], whole: dict[str, Measure], config: Gate
 ) -> dict[str, Subgroup]:
     """Compute each part's measures and compare them with those of the whole set."""
-    some = list(split_into_parts(sets))
+    parts = list(split_into_parts(sets))
     with ThreadPoolExecutor(config.threads) as pool:
         evaluated = pool.map(
-            lambda part: evaluate_part(part, sets, measure_groups, whole, config.seed), some
+            lambda part: evaluate_part(part, sets, measure_groups, whole, config.seed), parts
         )
-        return {part.name: subgroup for part, subgroup in zip(some, evaluated, strict=True)}
+        return {part.name: subgroup for part, subgroup in zip(parts, evaluated, strict=True)}
 
 
 def split_into_parts(sets: Sets) -> Iterator[Part]:
     """Yield the parts that occur among the validation slices."""
-    sides = (sets.synthetic, sets.train, sets.val)
+    all_sets = (sets.synthetic, sets.train, sets.val)
     for label in sorted(set(sets.val.table["label"])):
-        synthetic, train, val = (features.table["label"].to_numpy() == label for features in sides)
+        synthetic, train, val = (
+            features.table["label"].to_numpy() == label for features in all_sets
+        )
         yield Part(f"label {label}", (synthetic, train, val))
-    sizes = [features.tumors[:, 0] for features in sides]
+    sizes = [features.tumors[:, 0] for features in all_sets]
     known = [size[np.isfinite(size)] for size in sizes]
     if len(known[2]):
         edges = [-np.inf, *np.quantile(known[2], [1 / 3, 2 / 3]), np.inf]
@@ -104,8 +107,9 @@ def split_into_parts(sets: Sets) -> Iterator[Part]:
             yield Part(f"tumour size {word}", (inside[0], inside[1], inside[2]), share)
     if "site" in sets.val.table and "site" in sets.train.table:
         for site in sorted(set(sets.val.table["site"].dropna())):
-            train, val = ((features.table["site"] == site).to_numpy() for features in sides[1:])
-            yield Part(f"site {site}", (np.ones(len(sets.synthetic.table), dtype=bool), train, val))
+            train, val = ((features.table["site"] == site).to_numpy() for features in all_sets[1:])
+            rows = (np.ones(len(sets.synthetic.table), dtype=bool), train, val)
+            yield Part(f"site {site}", rows, of_one_site=True)
 
 
 def evaluate_part(
@@ -124,17 +128,17 @@ def evaluate_part(
         return Subgroup(None, least, patients, rare or reason, {})
     synthetic, train, val = (features.table for features in chosen)
     groups = label_groups((synthetic, train, val), least=LEAST_OF_LABEL)
-    drawn = usable_subsamples(
+    usable = usable_subsamples(
         subsamples(synthetic, train, val, count=DRAWS, share=1.0, seed=seed, groups=groups)
     )
-    n = len(drawn[0].reference) if drawn else 0
+    n = len(usable[0].reference) if usable else 0
     if n < 10:
         reason = f"too few to say: {n} slices at equal labels"
         return Subgroup(None, n, patients, rare or reason, {})
     measures: dict[str, Measure] = {}
     for measure_group in measure_groups:
-        measures |= evaluate_measure_group(Sets(*chosen), measure_group, SubsampleSet(drawn))
-    if part.name.startswith("site "):
+        measures |= evaluate_measure_group(Sets(*chosen), measure_group, SubsampleSet(usable))
+    if part.of_one_site:
         del measures["site_coverage"]  # meaningless within one site
     ratio = measures[FRECHET].ratio
     warning = rare
@@ -145,7 +149,7 @@ def evaluate_part(
 
 def underrepresented(part: Part) -> str | None:
     """Return a warning when the generator makes too few slices of a part; else None."""
-    if part.share is None or part.share[0] >= RARE * part.share[1]:
+    if part.share is None or part.share[0] >= RARE_SHARE * part.share[1]:
         return None
     return f"rare: {part.share[0]:.0%} of synthetic tumours, {part.share[1]:.0%} of real ones"
 
@@ -153,7 +157,7 @@ def underrepresented(part: Part) -> str | None:
 def worse_than_overall(measures: dict[str, Measure], whole: dict[str, Measure]) -> str | None:
     """Return a warning when a part is much worse than the whole set; else None."""
     ratio, overall = measures[FRECHET].ratio, whole[FRECHET].ratio
-    if ratio is not None and overall is not None and ratio > BEHIND * max(overall, 1):
+    if ratio is not None and overall is not None and ratio > WORSE_RATIO * max(overall, 1):
         return f"served worse: {ratio:.1f} beside {overall:.1f} for all"
     broken = [
         name

@@ -53,10 +53,10 @@ def with_relative_imports(path: Path) -> tuple[str, list[Path]]:
         if module.partition(".")[0] not in FIRST_PARTY:
             continue
         folder = ROOT.joinpath(*module.split("."))
-        if folder.with_suffix(".py").exists():  # from tasks.generate.sample_generator import draw
+        if folder.with_suffix(".py").exists():  # from tasks.generate.mask_cleanup import clean_mask
             imported.append(folder.with_suffix(".py"))
             package = f".{folder.name}"
-        else:  # from tasks.release import nifti
+        else:  # from tasks.release import nifti_writer
             imported += [folder / f"{alias.name}.py" for alias in node.names]
             package = "."
         old = f"from {node.module} import"

@@ -72,8 +72,8 @@ def main() -> None:
 def train_snapshots(train: SliceSet, val: SliceSet, steps: list[int], out: Path) -> Iterator[Path]:
     """Train a generator and save it at each of `steps`, as `data/gan/FOLD` does."""
     from tasks.train_gan.distributed import Ranks
+    from tasks.train_gan.resume import new_trainer
     from tasks.train_gan.training_data import to_device
-    from tasks.train_gan.training_loop import new_trainer
 
     config = params.read_section(TrainGan).model_copy(update={"threads": 1, "steps": steps[-1]})
     examples = to_device(

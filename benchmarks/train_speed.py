@@ -35,9 +35,9 @@ from benchmarks.roofline import Cost, MachinePeak, describe_machine, time_steps 
 from benchmarks.train_peers import PEERS, MonaiTrainer, TutorialLoop  # noqa: E402
 from tasks.common import torch_setup  # noqa: E402
 from tasks.params.train_gan import TrainGan  # noqa: E402
+from tasks.train_gan.resume import build_architecture  # noqa: E402
 from tasks.train_gan.trainer import Trainer  # noqa: E402
 from tasks.train_gan.training_data import LabelledSlices, TrainingData  # noqa: E402
-from tasks.train_gan.training_loop import build_architecture  # noqa: E402
 from tests.tasks.train_gan_fixtures import write_workspace  # noqa: E402
 
 OFF = {"brightness": 0, "contrast": 0, "translation": 0, "cutout": 0}

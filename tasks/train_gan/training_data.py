@@ -136,9 +136,9 @@ def check_both_labels(examples: TrainingData) -> None:
     for label, name in LABEL_NAMES.items():
         x = examples.train.with_label(label)
         if not len(x) or (x[:, :-1] == x[:1, :-1]).all():
-            found = f"{len(x)} equal {name}" if len(x) else f"no {name}"
+            fault = f"{len(x)} equal {name}" if len(x) else f"no {name}"
             raise InputError(
-                f"{found} among the {len(examples.train.labels)} labelled training slices of"
+                f"{fault} among the {len(examples.train.labels)} labelled training slices of"
                 f" {len(examples.train.subjects)} patients; the generator needs different ones"
                 " of both labels: add patients to data.batches, or make slices.val_fraction and"
                 " slices.test_fraction smaller"

@@ -13,11 +13,11 @@ from models.dcgan import Architecture, Discriminator, minibatch_stddev
 from tasks.params.train_gan import TrainGan
 from tasks.train_gan.cuda_graphs import WARM_UP_STEPS, CudaGraphStep
 from tasks.train_gan.distributed import Ranks
+from tasks.train_gan.resume import build_architecture
 from tasks.train_gan.slices_without_outlines import SlicesWithoutOutlines
 from tasks.train_gan.step_inputs import StepInputs, make_step_inputs
 from tasks.train_gan.trainer import Trainer
 from tasks.train_gan.training_data import LabelledSlices, TrainingData
-from tasks.train_gan.training_loop import build_architecture
 from tests.tasks.train_gan_fixtures import SIZE, TINY
 
 CPU = torch.device("cpu")

@@ -74,9 +74,11 @@ def mask_overlap(
         mask = torch.from_numpy(pad_to_multiple(shrink_masks(masks[start : start + 64]), 0)).to(
             device
         )
-        found = network(x)[:, 0] > 0  # (B,H,W): probability above one half
-        both = (found & mask).sum(dim=(1, 2))
-        rows.append(torch.stack([2 * both, found.sum(dim=(1, 2)) + mask.sum(dim=(1, 2))], dim=1))
+        output = network(x)[:, 0] > 0  # (B,H,W): probability above one half
+        overlap = (output & mask).sum(dim=(1, 2))
+        rows.append(
+            torch.stack([2 * overlap, output.sum(dim=(1, 2)) + mask.sum(dim=(1, 2))], dim=1)
+        )
     return torch.cat(rows).cpu().double().numpy()
 
 

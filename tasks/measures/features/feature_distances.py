@@ -16,8 +16,8 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
     """
     centre = b.mean(axis=0)  # small norms round less
     a, b = a - centre, b - centre
-    found = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * (a @ b.T)
-    return np.asarray(np.maximum(found, 0, out=found))
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * (a @ b.T)
+    return np.asarray(np.maximum(squares, 0, out=squares))
 
 
 def nearest_rows(
@@ -35,15 +35,15 @@ def nearest_rows(
     rows = np.empty((len(queries), keep), dtype=np.intp)
     distances = np.empty((len(queries), keep))
     for top in range(0, len(queries), BLOCK):
-        some = slice(top, top + BLOCK)
-        n = len(queries[some])
+        block = slice(top, top + BLOCK)
+        n = len(queries[block])
         best = np.full((n, 0), np.inf)
         places = np.empty((n, 0), dtype=np.intp)
         for left in range(0, len(references), BLOCK):
             others = slice(left, left + BLOCK)
-            here = squared_distances(queries[some], references[others])
+            here = squared_distances(queries[block], references[others])
             if owners is not None:
-                here[owners[0][some, None] == owners[1][others]] = np.inf
+                here[owners[0][block, None] == owners[1][others]] = np.inf
             best = np.concatenate([best, here], axis=1)
             numbers = np.broadcast_to(np.arange(left, left + here.shape[1]), here.shape)
             places = np.concatenate([places, numbers], axis=1)
@@ -51,10 +51,10 @@ def nearest_rows(
                 chosen = np.argpartition(best, keep - 1, axis=1)[:, :keep]
                 best, places = (np.take_along_axis(x, chosen, axis=1) for x in (best, places))
         # Computed again without the product's rounding, which would separate equal rows.
-        exact = np.linalg.norm(queries[some, None] - references[places], axis=2)
+        exact = np.linalg.norm(queries[block, None] - references[places], axis=2)
         exact[~np.isfinite(best)] = np.inf
         order = np.argsort(exact, axis=1, kind="stable")
-        rows[some], distances[some] = (
+        rows[block], distances[block] = (
             np.take_along_axis(x, order, axis=1) for x in (places, exact)
         )
     return rows, distances

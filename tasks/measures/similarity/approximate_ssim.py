@@ -84,18 +84,18 @@ def ssim_pairs(
         workers: threads.
     """
     grid = Grid(stride, degree)
-    found = np.empty((len(a), len(b)), dtype=np.float32)
+    ssim = np.empty((len(a), len(b)), dtype=np.float32)
     with torch.inference_mode(), single_threaded_blas(workers) as pool:
         for top in range(0, len(a), CHUNK):
             rows = slice(top, top + CHUNK)
             for left in range(0, len(b), CHUNK):
                 columns = slice(left, left + CHUNK)
-                found[rows, columns] = compare_chunk(
+                ssim[rows, columns] = compare_chunk(
                     (a[rows], None if bodies_a is None else bodies_a[rows]),
                     (b[columns], None if bodies_b is None else bodies_b[columns]),
                     grid, pool,
                 ).numpy()  # fmt: skip
-    return found
+    return ssim
 
 
 def best_pairs(
@@ -119,16 +119,16 @@ def best_pairs(
     places = torch.empty((n, 0), dtype=torch.int64, device=grid.device)
     for left in range(0, m, CHUNK):
         columns = slice(left, left + CHUNK)
-        some = b[0][columns], None if b[1] is None else b[1][columns]
-        table = compare_chunk(a, some, grid, pool)
+        chunk = b[0][columns], None if b[1] is None else b[1][columns]
+        table = compare_chunk(a, chunk, grid, pool)
         if owners is not None:
-            mine, theirs = (torch.as_tensor(side, device=grid.device) for side in owners)
-            table[mine[:, None] == theirs[columns]] = -torch.inf
+            owners_a, owners_b = (torch.as_tensor(part, device=grid.device) for part in owners)
+            table[owners_a[:, None] == owners_b[columns]] = -torch.inf
         value, place = table.topk(min(keep, table.shape[1]), dim=1)
-        values, which = torch.cat([values, value], dim=1).topk(
+        values, order = torch.cat([values, value], dim=1).topk(
             min(keep, values.shape[1] + value.shape[1]), dim=1
         )
-        places = torch.cat([places, place + left], dim=1).gather(1, which)
+        places = torch.cat([places, place + left], dim=1).gather(1, order)
     return places.cpu().numpy().astype(np.intp), values.cpu().numpy()
 
 
@@ -141,11 +141,11 @@ def compare_chunk(
     windows = 0
     rows = ROWS if grid.device == "cpu" else len(a[0])
     starts = range(0, len(a[0]), rows)
-    bodies = [side[1] for side in (a, b) if side[1] is not None]
+    bodies = [bodies for _, bodies in (a, b) if bodies is not None]
     # Where all images of both sets are air, no window counts.
-    used = np.any([one.any(axis=0) for one in bodies], axis=0) if len(bodies) == 2 else None
-    sides = (window_factors(side, grid, used, left=side is a) for side in (a, b))
-    for left, right in zip(*sides, strict=True):
+    used = np.any([masks.any(axis=0) for masks in bodies], axis=0) if len(bodies) == 2 else None
+    factors = (window_factors(images, grid, used, left=images is a) for images in (a, b))
+    for left, right in zip(*factors, strict=True):
         jobs = [
             pool.submit(add_block, left, right, slice(start, start + rows), total)
             for start in starts
@@ -165,16 +165,16 @@ def polynomial_weights(degree: int) -> Floats:
     """
     root = np.sqrt(TAPS)[:, None]
     powers = np.vander(np.linspace(-1, 1, len(TAPS)), degree + 1, increasing=True)
-    found, signs = np.linalg.qr(root * powers)
-    weights: Floats = (root * found * np.sign(np.diag(signs))).T.astype(np.float32)
+    orthonormal, signs = np.linalg.qr(root * powers)
+    weights: Floats = (root * orthonormal * np.sign(np.diag(signs))).T.astype(np.float32)
     return weights
 
 
 def window_factors(
-    side: ImagesAndBodies, grid: Grid, used: Bools | None, *, left: bool
+    images_and_bodies: ImagesAndBodies, grid: Grid, used: Bools | None, *, left: bool
 ) -> Iterator[Factors]:
     """Yield the factors of one row of windows at a time; only where `used` (H,W) is true."""
-    (images, bodies), stride, degree = side, grid.stride, grid.degree
+    (images, bodies), stride, degree = images_and_bodies, grid.stride, grid.degree
     scaled = ((images.mean(axis=1) + 1) / 2).astype(np.float32)
     n, height, width = scaled.shape
     inside = np.ones(scaled.shape, dtype=bool) if bodies is None else bodies
@@ -191,24 +191,24 @@ def window_factors(
             across[column - RADIUS : column + RADIUS + 1, :, k] = weights.T
         strip = scaled[:, row - RADIUS : row + RADIUS + 1]  # (N,11,W)
         down = weights @ strip  # (N,P,W)
-        found = (down.reshape(-1, width) @ across.reshape(width, -1)).reshape(
+        coefficients = (down.reshape(-1, width) @ across.reshape(width, -1)).reshape(
             n, len(weights), len(weights), len(columns)
         )
         squares = (weights[0] @ strip**2) @ across[:, 0]  # (N,K)
-        mean = np.ascontiguousarray(found[:, 0, 0].T)  # (K,N)
+        mean = np.ascontiguousarray(coefficients[:, 0, 0].T)  # (K,N)
         away = 1 - inside[:, row, columns].T.astype(np.float32)
-        one = np.ones_like(mean)
+        ones = np.ones_like(mean)
         square, spread = mean**2 + C1 / 2, squares.T - mean**2 + C2 / 2
         table = np.empty((len(columns), n, len(pairs) + 1), dtype=np.float32)
         for place, (i, j) in enumerate(pairs):
-            table[..., place] = found[:, i, j].T * (2 if left else 1)
+            table[..., place] = coefficients[:, i, j].T * (2 if left else 1)
         table[..., -1] = 1 if left else C2
         if left:
-            light = (2 * mean, one, -2 * away * mean, -away)
-            bottom = (square * spread, square, spread, one)
+            light = (2 * mean, ones, -2 * away * mean, -away)
+            bottom = (square * spread, square, spread, ones)
         else:
-            light = (mean, C1 * one, away * mean, C1 * away)
-            bottom = (one, spread, square, square * spread)
+            light = (mean, C1 * ones, away * mean, C1 * away)
+            bottom = (ones, spread, square, square * spread)
         yield Factors(
             *(
                 torch.from_numpy(part).to(grid.device)

@@ -87,16 +87,16 @@ class References:
             np.ascontiguousarray(polynomial_matrices(size)[:, inner]) for size in images.shape[2:]
         )
 
-        found = torch.empty((len(images), PARTS, down.shape[1], across.shape[1]))
+        windows = torch.empty((len(images), PARTS, down.shape[1], across.shape[1]))
 
         @torch.inference_mode()
-        def some(start: int) -> None:
+        def write_block(start: int) -> None:
             rows = slice(start, start + 8 * AT_ONCE)
-            write_windows(to_unit_range(images[rows]), down, across, out=found[rows])
-            found[rows, BODY] = torch.from_numpy(bodies[rows, inner, inner]).float()
+            write_windows(to_unit_range(images[rows]), down, across, out=windows[rows])
+            windows[rows, BODY] = torch.from_numpy(bodies[rows, inner, inner]).float()
 
-        list(map_(some, range(0, len(images), 8 * AT_ONCE)))
-        return cls(images, bodies, found, bounding_boxes(bodies))
+        list(map_(write_block, range(0, len(images), 8 * AT_ONCE)))
+        return cls(images, bodies, windows, bounding_boxes(bodies))
 
 
 class Images:
@@ -118,7 +118,7 @@ class Images:
         every[:, BODY] = torch.from_numpy(bodies)
         every[:, PARTS] = torch.from_numpy(plain)
         self.reach = reach
-        self.turned = {flip: wrap_around(flip_windows(every, flip), reach) for flip in flips}
+        self.flipped = {flip: wrap_around(flip_windows(every, flip), reach) for flip in flips}
         self.boxes = {
             flip: bounding_boxes(bodies[:, :: -1 if flip[0] else 1, :: -1 if flip[1] else 1])
             for flip in flips
@@ -130,11 +130,13 @@ class Images:
         `box` counts these windows, not pixels.
         """
         top, bottom, left, right = (STRIDE * side for side in box)
-        one = self.turned[flip][row, :PARTS]
+        maps = self.flipped[flip][row, :PARTS]
         y, x = self.reach + RADIUS + top, self.reach + RADIUS + left
         return torch.stack(
             [
-                one[:, y - i : y - i + bottom - top : STRIDE, x - j : x - j + right - left : STRIDE]
+                maps[
+                    :, y - i : y - i + bottom - top : STRIDE, x - j : x - j + right - left : STRIDE
+                ]
                 for i, j in shifts
             ]
         )
@@ -142,9 +144,10 @@ class Images:
     def whole(self, row: int, flip: Flip, shifts: list[Shift], box: Box) -> Tensor:
         """Return mean, variance, body and image (S,4,h,w) at every pixel of a box."""
         top, bottom, left, right = box
-        y, x, one = self.reach + top, self.reach + left, self.turned[flip][row, MEAN:]
+        y, x = self.reach + top, self.reach + left
+        maps = self.flipped[flip][row, MEAN:]
         return torch.stack(
-            [one[:, y - i : y - i + bottom - top, x - j : x - j + right - left] for i, j in shifts]
+            [maps[:, y - i : y - i + bottom - top, x - j : x - j + right - left] for i, j in shifts]
         )
 
 

@@ -89,24 +89,24 @@ def nearest_ssim(
     """
     parts = []
     with torch.inference_mode(), single_threaded_blas(workers) as pool:
-        known = References.of(references, reference_bodies, pool.map)
+        prepared = References.of(references, reference_bodies, pool.map)
         for start in range(0, len(queries), CHUNK):
             rows = slice(start, start + CHUNK)
-            mine = None if owners is None else (owners[0][rows], owners[1])
+            chunk_owners = None if owners is None else (owners[0][rows], owners[1])
             likely = [
                 best_pairs(
                     (apply_flip(queries[rows], flip), bodies[rows, :, :: -1 if flip[1] else 1]),
                     (references, reference_bodies),
-                    keep=keep, owners=mine, grid=replace(FEW, device=device), pool=pool,
+                    keep=keep, owners=chunk_owners, grid=replace(FEW, device=device), pool=pool,
                 )
                 for flip in MIRRORED
             ]  # fmt: skip
             places, flips = choose_candidates(correlated, rows, likely, keep)
             allowed = np.ones(places.shape, dtype=bool)
-            if mine is not None:
-                allowed = mine[0][:, None] != mine[1][places]
+            if chunk_owners is not None:
+                allowed = chunk_owners[0][:, None] != chunk_owners[1][places]
             scores, shifts = refine_shifts(
-                (queries[rows], bodies[rows]), known, (places, flips), allowed,
+                (queries[rows], bodies[rows]), prepared, (places, flips), allowed,
                 max_shift=max_shift, map_=pool.map,
             )  # fmt: skip
             best = scores.argmax(axis=1)
@@ -153,7 +153,7 @@ def refine_shifts(
     def work(start: int) -> None:
         batch = slice(start, start + AT_ONCE)
         kinds: set[Flip] = {(bool(a), bool(b)) for a, b in flips[batch].reshape(-1, 2)}
-        own = Images(images[batch], bodies[batch], max_shift, kinds)
+        batch_images = Images(images[batch], bodies[batch], max_shift, kinds)
         for row in range(start, min(start + AT_ONCE, len(images))):
             candidates = [
                 (int(r), (bool(a), bool(b)))
@@ -161,8 +161,8 @@ def refine_shifts(
             ]
             places = [place for place in np.flatnonzero(allowed[row]).tolist()
                       if candidates.index(candidates[place]) == place]  # fmt: skip
-            one = Query(own, row - start, references, candidates, max_shift)
-            for place, shift, value in one.best(places):
+            query = Query(batch_images, row - start, references, candidates, max_shift)
+            for place, shift, value in query.best(places):
                 if value > scores[row, place]:
                     scores[row, place], shifts[row, place] = value, shift
 
@@ -192,16 +192,16 @@ class Query:
         self.images, self.row, self.references, self.reach = images, row, references, reach
         self.numbers = np.array([number for number, _ in pairs], dtype=np.intp)
         self.flips = [flip for _, flip in pairs]
-        own = np.stack([images.boxes[flip][row] for flip in set(self.flips)])
+        query_boxes = np.stack([images.boxes[flip][row] for flip in set(self.flips)])
         shape = references.bodies.shape[1:]
-        boxes = np.concatenate([own, references.boxes[self.numbers]])
+        boxes = np.concatenate([query_boxes, references.boxes[self.numbers]])
         # The air around all bodies, at every shift of the query, is left out.
         self.pixels = enclosing_box(boxes, RADIUS + reach, shape)
         top, bottom, left, right = enclosing_box(boxes, reach, shape)
         height, width = references.windows.shape[2:]
         self.box = (*windows_between(top, bottom, height), *windows_between(left, right, width))
         t, b, x, y = self.box
-        self.theirs = references.windows[:, :, t:b, x:y]
+        self.reference_windows = references.windows[:, :, t:b, x:y]
 
     def best(self, places: list[int]) -> list[tuple[int, Shift, float]]:
         """Return places, shifts and exact SSIM of the best pairs among those at `places`."""
@@ -209,8 +209,8 @@ class Query:
         thirds = [(i, j) for i in steps for j in steps]
         rough: dict[tuple[int, Shift], float] = {}
         for flip in set(self.flips):
-            some = [place for place in places if self.flips[place] == flip]
-            for place, values in zip(some, self.near(flip, some, thirds), strict=True):
+            flipped = [place for place in places if self.flips[place] == flip]
+            for place, values in zip(flipped, self.near(flip, flipped, thirds), strict=True):
                 rough |= {(place, s): value for s, value in zip(thirds, values, strict=True)}
         tried: dict[int, dict[Shift, None]] = {}
         for place, (i, j) in sorted(rough, key=lambda key: -rough[key])[:CLOSE]:
@@ -223,25 +223,25 @@ class Query:
         last: dict[int, list[Shift]] = {}
         for place, shift in sorted(fine, key=lambda key: -fine[key])[:EXACT]:
             last.setdefault(place, []).append(shift)
-        return [one for place, shifts in last.items() for one in self.exact(place, shifts)]
+        return [match for place, shifts in last.items() for match in self.exact(place, shifts)]
 
     def near(self, flip: Flip, places: list[int], shifts: list[Shift]) -> list[list[float]]:
         """Approximate the SSIM of the pairs at `places`, at each of `shifts`."""
         if not places:
             return []
-        mine = self.images.at(self.row, flip, shifts, self.box)
+        windows = self.images.at(self.row, flip, shifts, self.box)
         numbers = torch.from_numpy(self.numbers[places])
-        found: list[list[float]] = approximate_windows(
-            mine[None], self.theirs[numbers][:, None]
+        ssim: list[list[float]] = approximate_windows(
+            windows[None], self.reference_windows[numbers][:, None]
         ).tolist()
-        return found
+        return ssim
 
     def exact(self, place: int, shifts: list[Shift]) -> list[tuple[int, Shift, float]]:
         """Compute the exact SSIM of one pair at each of `shifts`: place, shift, SSIM."""
         number, (t, b, x, y) = self.numbers[place], self.pixels
-        mine = self.images.whole(self.row, self.flips[place], shifts, self.pixels)
+        maps = self.images.whole(self.row, self.flips[place], shifts, self.pixels)
         image = to_unit_range(self.references.images[number : number + 1, :, t:b, x:y])[0]
-        values = exact_ssim(mine, image, self.references.bodies[number, t:b, x:y])
+        values = exact_ssim(maps, image, self.references.bodies[number, t:b, x:y])
         return [(place, shift, float(v)) for shift, v in zip(shifts, values, strict=True)]
 
 

@@ -64,35 +64,39 @@ def nearest_patch(
     """
     scores = np.full(len(queries), np.nan, dtype=np.float32)
     rows = np.full(len(queries), -1, dtype=np.intp)
-    ours, theirs = (np.flatnonzero(m.any(axis=(1, 2))) for m in (masks, reference_masks))
-    if not len(ours) or not len(theirs):
+    with_tumor, references_with_tumor = (
+        np.flatnonzero(m.any(axis=(1, 2))) for m in (masks, reference_masks)
+    )
+    if not len(with_tumor) or not len(references_with_tumor):
         return NearestPatch(scores, rows)
     reach = reach_on_grid(max_shift, queries.shape[2:])
-    parts = [ours[start : start + BLOCK] for start in range(0, len(ours), BLOCK)]
+    parts = [with_tumor[start : start + BLOCK] for start in range(0, len(with_tumor), BLOCK)]
 
-    def block(part: Ints, known: Floats, squares: Floats, columns: Ints) -> tuple[Floats, Ints]:
-        best = best_correlations(shrink_to_grid(queries[part], masks[part]), known, squares, reach)
+    def block(part: Ints, patches: Floats, squares: Floats, columns: Ints) -> tuple[Floats, Ints]:
+        best = best_correlations(
+            shrink_to_grid(queries[part], masks[part]), patches, squares, reach
+        )
         if owners is not None:
             best[owners[0][part, None] == owners[1][columns]] = -np.inf
         place = best.argmax(axis=1)
         return np.take_along_axis(best, place[:, None], axis=1)[:, 0], columns[place]
 
-    highest = np.full(len(ours), -np.inf, dtype=np.float32)
-    places = np.full(len(ours), -1, dtype=np.intp)
+    highest = np.full(len(with_tumor), -np.inf, dtype=np.float32)
+    places = np.full(len(with_tumor), -1, dtype=np.intp)
     with single_threaded_blas(workers) as pool:
-        for start in range(0, len(theirs), BLOCK):
-            columns = theirs[start : start + BLOCK]
+        for start in range(0, len(references_with_tumor), BLOCK):
+            columns = references_with_tumor[start : start + BLOCK]
             images, marked = shrink_to_grid(references[columns], reference_masks[columns])
-            known = next(shifted_patches(images, marked, max_shift=0))[0]
-            squares = known**2
-            found = pool.map(
-                lambda part, k=known, s=squares, c=columns: block(part, k, s, c), parts
+            patches = next(shifted_patches(images, marked, max_shift=0))[0]
+            squares = patches**2
+            results = pool.map(
+                lambda part, k=patches, s=squares, c=columns: block(part, k, s, c), parts
             )
-            values, numbers = (np.concatenate(column) for column in zip(*found, strict=True))
+            values, numbers = (np.concatenate(column) for column in zip(*results, strict=True))
             better = values > highest
             highest[better], places[better] = values[better], numbers[better]
     usable = np.isfinite(highest)
-    scores[ours[usable]], rows[ours[usable]] = highest[usable], places[usable]
+    scores[with_tumor[usable]], rows[with_tumor[usable]] = highest[usable], places[usable]
     return NearestPatch(scores, rows)
 
 
@@ -102,17 +106,17 @@ def reach_on_grid(max_shift: int, shape: tuple[int, ...]) -> int:
 
 
 def best_correlations(
-    images_and_masks: tuple[Floats, Bools], known: Floats, squares: Floats, reach: int
+    images_and_masks: tuple[Floats, Bools], patches: Floats, squares: Floats, reach: int
 ) -> Floats:
     """Compute the best correlation (N,M) of each query's tumour over mirroring and shifts."""
-    best = np.full((len(images_and_masks[0]), len(known)), -np.inf, dtype=np.float32)
+    best = np.full((len(images_and_masks[0]), len(patches)), -np.inf, dtype=np.float32)
     for patch, weight in shifted_patches(*images_and_masks, max_shift=reach):
         mean = (weight * patch).sum(axis=1, keepdims=True)  # (N,1)
         spread = (weight * patch**2).sum(axis=1, keepdims=True) - mean**2
-        means = weight @ known.T  # (N,M)
+        means = weight @ patches.T  # (N,M)
         spreads = weight @ squares.T
         spreads -= means**2
-        here = (weight * patch) @ known.T
+        here = (weight * patch) @ patches.T
         here -= means * mean
         here /= np.sqrt(np.maximum(spread, 1e-5))
         here /= np.sqrt(np.maximum(spreads, 1e-5, out=spreads), out=spreads)

@@ -66,7 +66,16 @@ def write_nifti(
         planes[MASK_SUFFIX] = mask
     for suffix, plane in planes.items():
         nifti = nifti_image(plane, pixel_mm=pixel_mm, mark=mark, synthetic=synthetic)
-        nifti.to_filename(anat / f"{name}_{suffix}.nii.gz")
+        nifti.to_filename(anat / file_name(name, suffix))
+
+
+def file_name(name: str, suffix: str) -> str:
+    """Return the name of a slice's file; of its entities `ce` goes before `chunk`, as BIDS asks."""
+    stem, chunk, number = name.partition("_chunk-")
+    entity, _, kind = suffix.rpartition("_")
+    if chunk and entity.startswith("ce-"):
+        return f"{stem}_{entity}{chunk}{number}_{kind}.nii.gz"
+    return f"{name}_{suffix}.nii.gz"
 
 
 def suffixes(modalities: list[str]) -> list[str]:

@@ -141,7 +141,10 @@ def write_bids_tables(folder: Path, table: pd.DataFrame, *, modalities: list[str
                 [
                     pd.DataFrame(
                         {
-                            "filename": [f"anat/{name}_{suffix}.nii.gz" for name in rows["name"]],
+                            "filename": [
+                                f"anat/{nifti_writer.file_name(name, suffix)}"
+                                for name in rows["name"]
+                            ],
                             "label": rows["label"].replace(-1, pd.NA).to_numpy(),
                             "tumor_area_mm2": rows["tumor_area_mm2"].to_numpy(),
                         }

@@ -17,6 +17,7 @@ from tasks.commands.judge import image_folders
 from tasks.common.release_candidate import read_candidate
 from tasks.generate.external_images import read_image_folder
 from tasks.release import nifti_writer, png_writer
+from tasks.release.nifti_writer import file_name
 from tests.tasks.export_fixtures import clone
 from tests.tasks.fake_run import Run, write
 from tests.tasks.test_release import release
@@ -145,3 +146,14 @@ def test_of_three_modalities_the_table_tells_the_order(tmp_path: Path) -> None:
     found = read_image_folder(tmp_path)
     assert np.abs(found.images - images).max() < 1 / 125
     assert found.labels.tolist() == [1, 0, 1]
+
+
+def test_the_entities_of_a_file_name_are_in_the_order_of_bids() -> None:
+    name = "sub-0002_ses-01_chunk-003"
+    assert file_name(name, "ce-gadolinium_T1w") == (
+        "sub-0002_ses-01_ce-gadolinium_chunk-003_T1w.nii.gz"
+    )
+    assert file_name(name, "label-tumor_mask") == f"{name}_label-tumor_mask.nii.gz"
+    assert file_name("sub-syn00001", "ce-gadolinium_T1w") == (
+        "sub-syn00001_ce-gadolinium_T1w.nii.gz"
+    )

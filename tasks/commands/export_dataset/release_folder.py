@@ -91,10 +91,10 @@ def read_release(folder: Path) -> ReleaseFolder:
     for row in table.to_dict("records"):
         stem = folder / row["nifti"]
         images = [
-            stem.with_name(f"{stem.name}_{suffix}.nii.gz")
+            stem.with_name(nifti_writer.file_name(stem.name, suffix))
             for suffix in nifti_writer.suffixes(modalities)
         ]
-        mask = stem.with_name(f"{stem.name}_{nifti_writer.MASK_SUFFIX}.nii.gz")
+        mask = stem.with_name(nifti_writer.file_name(stem.name, nifti_writer.MASK_SUFFIX))
         known = str(row["mask_known"]) == "True"
         slices.append(
             Slice(

@@ -32,7 +32,7 @@ def decide(patch: pytest.MonkeyPatch, verdict: Literal["accepted", "rejected"]) 
     reasons = [] if verdict == "accepted" else ["frechet: 9.00 times that of real slices"]
     parts: dict[str, Any] = {}
     result = GateResult(
-        verdict, reasons, images, {}, samples, parts, parts, {}, {}, [], parts
+        reasons, images, {}, samples, parts, parts, {}, {}, [], parts
     )  # fmt: skip
     patch.setattr(stage, "verdict", lambda *_, **__: result)
 

@@ -64,6 +64,7 @@ def compare(first: Path, second: Path) -> None:
     assert dag_with_quick_stages.dvc(second, "status") == "Data and pipelines are up to date.\n"
 
 
+@pytest.mark.verify
 @pytest.mark.timeout(600)
 def test_a_clone_has_nothing_to_do_after_two_lists_were_shortened(tmp_path: Path) -> None:
     lists = {name: LISTS[name] for name in ("folds", "arms")}

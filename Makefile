@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help install demo lint test verify docs clean
+.PHONY: help install demo lint test pipeline verify docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ lint: $(STAMP) ## check style and types
 
 test: lint ## check style and types, then run the tests
 	$(BIN)/pytest -m "not verify" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+pipeline: $(STAMP) ## run the whole pipeline, tiny, by the flow and by dvc repro, as a test
+	$(BIN)/pytest tests/test_end_to_end.py
 
 verify: $(STAMP) ## run the tests and the long proofs
 	$(BIN)/pytest

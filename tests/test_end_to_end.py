@@ -1,4 +1,8 @@
-"""The whole pipeline, tiny, from a fresh clone, by the flow and by `dvc repro`."""
+"""The whole pipeline, tiny, from a fresh clone, by the flow and by `dvc repro`.
+
+Its thirty stages take three minutes of processor time, most of it to start: `make pipeline` and CI
+run it, `make test` does not.
+"""
 
 import os
 import re
@@ -11,6 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+pytestmark = pytest.mark.verify
 
 ROOT = Path(__file__).parents[1]
 TINY: dict[str, dict[str, Any]] = {
@@ -115,7 +121,6 @@ def test_dvc_shows_metrics_stages_and_plots_of_a_run(flow: tuple[Path, bool]) ->
     ]  # fmt: skip
 
 
-@pytest.mark.verify
 @pytest.mark.timeout(900)
 def test_flow_and_dvc_repro_end_in_the_same_lock_and_nothing_to_do(
     flow: tuple[Path, bool], tmp_path: Path

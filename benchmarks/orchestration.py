@@ -4,7 +4,7 @@ Each stage reads a file and writes one, in layers of ten siblings. Cold: nothing
 nothing changed. Then a single stage changed. Figures are seconds of wall time and, in brackets, of
 processor time, which a busy machine changes less (that of a server which runs already is not in
 it). The flow runs as `auglift run` does, with a temporary server, and as a worker runs it, on a
-server that runs already.
+server that runs already. The temporary servers share a database, which the first row makes.
 
     python -m benchmarks.orchestration --stages 10 50 200 --workers 2
     python -m benchmarks.orchestration --batches 100
@@ -42,7 +42,12 @@ out = pathlib.Path(f"out/{number}.txt")
 out.parent.mkdir(exist_ok=True)
 out.write_text(pathlib.Path(before).read_text() + str(number))
 """
-FLOW = "from flows.pipeline import pipeline; pipeline({workers})"
+FLOW = """
+import sys
+from flows.pipeline import pipeline
+state = pipeline({workers}, return_state=True)
+sys.exit(0 if state.is_completed() else {rejected} if state.name == "Rejected" else 1)
+"""
 
 
 def make_repo(root: Path, count: int) -> Path:
@@ -135,7 +140,7 @@ def ways_to_run(root: Path, workers: int, url: str) -> dict[str, Callable[[Path]
             PREFECT_HOME=str(root / "home-temporary"), PREFECT_API_URL="",
         ),
         "flow of a worker, running server": lambda clone: run(
-            clone, "-c", FLOW.format(workers=workers),
+            clone, "-c", FLOW.format(workers=workers, rejected=REJECTED),
             PREFECT_HOME=str(root / "home-worker"), PREFECT_API_URL=url,
         ),
     }  # fmt: skip

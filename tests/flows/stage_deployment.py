@@ -5,7 +5,8 @@ from prefect import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from flows.stage_worker import run_stage
 with get_client(sync_client=True) as client:
-    client.create_work_pool(WorkPoolCreate(name="machines", type="process"))
+    pool = WorkPoolCreate(name="machines", type="process")
+    client.create_work_pool(pool, overwrite=True)  # another test may have made it
     client.create_deployment(
         flow_id=client.create_flow(run_stage), name="stage", work_pool_name="machines",
         entrypoint="flows.stage_worker.run_stage", pull_steps=[{"flows.worker_clone.enter": {}}],

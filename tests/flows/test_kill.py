@@ -47,7 +47,8 @@ def test_a_killed_holder_of_the_gpu_keeps_no_other_run_waiting(repo: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("server", ["temporary", pytest.param("own", marks=pytest.mark.verify)])
+@pytest.mark.verify
+@pytest.mark.parametrize("server", ["temporary", "own"])
 def test_a_run_that_waits_for_the_gpu_says_so_and_can_be_ended(
     repo: Path,
     tmp_path: Path,

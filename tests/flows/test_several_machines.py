@@ -92,7 +92,7 @@ def make_origin(root: Path, remote: str, *options: str) -> Path:
     return root
 
 
-@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.verify)])
+@pytest.fixture(params=["folder", "s3"])
 def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, ...]]:
     """The address of a DVC remote and its options: a folder, or a bucket on this machine."""
     if request.param == "folder":
@@ -172,6 +172,7 @@ def test_two_workers_share_a_run_and_end_in_the_bytes_of_one_machine(
     assert "up to date" in toy_pipeline.run_module(coordinator, "dvc", "repro").stdout
 
 
+@pytest.mark.verify
 def test_a_stage_that_another_clone_ran_is_restored_with_the_bytes_of_one_machine(
     tmp_path: Path, remote: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

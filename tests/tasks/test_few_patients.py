@@ -53,14 +53,8 @@ def write_samples(root: Path, *, accepted: bool) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("patients", "accepted"),
-    [
-        (2, True),
-        pytest.param(3, False, marks=pytest.mark.verify),
-        pytest.param(8, True, marks=pytest.mark.verify),
-    ],
-)
+@pytest.mark.verify
+@pytest.mark.parametrize(("patients", "accepted"), [(2, True), (3, False), (8, True)])
 def test_few_patients_go_from_slices_to_lift(
     patients: int, accepted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,8 +74,10 @@ def pipeline(
     try:
         overrides = collect_overrides(presets or (), values=params)
         request = RunRequest(workers, tuple(stages or ()), force, overrides, elsewhere)
-        with overridden(overrides), noted_run(), ended_when_cancelled():
-            return run_and_judge(request, approval_hours)
+        with overridden(overrides):
+            preflight.check_clone()
+            with noted_run(), ended_when_cancelled():
+                return run_and_judge(request, approval_hours)
     except InputError as error:
         return Failed(name="WrongInput", message=hide_secrets(str(error)))
     except StageFailed as error:
@@ -86,8 +88,7 @@ def pipeline(
 
 
 def run_and_judge(request: RunRequest, approval_hours: float) -> State[Any]:
-    """Check the clone, run what changed, publish what came out; return the run's final state."""
-    preflight.check_clone()
+    """Run what changed, publish what came out; return the run's final state."""
     check_after_run(request.overrides)
     prefect_artifacts.publish_overrides(request.overrides)
     say = get_run_logger().info

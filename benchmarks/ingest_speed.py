@@ -270,10 +270,11 @@ def run_and_measure(command: list[str], workspace: Path) -> dict[str, float]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
-    process = subprocess.Popen(
-        command, cwd=workspace, env=environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    errors = workspace / "stderr.txt"
+    with errors.open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=workspace, env=environment, stdout=subprocess.DEVNULL, stderr=output
+        )
     peak, over = 0, threading.Event()
     high_water: dict[int, int] = {}
 
@@ -291,7 +292,8 @@ def run_and_measure(command: list[str], workspace: Path) -> dict[str, float]:
     over.set()
     watcher.join()
     if code:
-        raise SystemExit(f"{command[0]} ended with {code}")
+        said = errors.read_text(errors="replace").strip().rpartition("\n")[2]
+        raise SystemExit(f"{' '.join(command[1:])} ended with {code}: {said}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {

@@ -13,12 +13,14 @@ from contextlib import contextmanager, suppress
 
 import httpx
 from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import deployment, flow_run
 
 from flows.prefect_gpu_slots import server_client
 from flows.prefect_server import is_users_server
 
 POLL_S = 3.0
+CANCELLED_MESSAGE = "cancelled on the server; the next run goes on from here"
 CANCELLED = (StateType.CANCELLING, StateType.CANCELLED)
 
 
@@ -53,17 +55,20 @@ def ended_when_cancelled() -> Iterator[None]:
 
     def watch() -> None:
         while not done.wait(POLL_S):
-            with suppress(httpx.HTTPError), server_client() as client:
+            with suppress(httpx.HTTPError, ObjectNotFound), server_client() as client:
                 state = client.read_flow_run(run_id).state
                 if state is not None and state.type in CANCELLED and not done.is_set():
                     os.kill(os.getpid(), signal.SIGUSR1)
                     return
 
-    signal.signal(signal.SIGUSR1, raise_cancelled)
+    before = signal.signal(signal.SIGUSR1, raise_cancelled)
     context = contextvars.copy_context()
     threading.Thread(target=lambda: context.run(watch), daemon=True).start()
     try:
         yield
     finally:
         done.set()
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # one may be on its way
+        # A signal may be on its way: it is ignored, or ends the flow that called this one.
+        signal.signal(
+            signal.SIGUSR1, raise_cancelled if before is raise_cancelled else signal.SIG_IGN
+        )

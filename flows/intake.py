@@ -14,9 +14,10 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
+from flows.cancelled_runs import CANCELLED_MESSAGE, RunCancelled, ended_when_cancelled
 from flows.dvc_runner import DvcRunner
 from flows.entry_point import DONE, OTHER, REJECTED, end_on_sigterm, print_error
 from flows.git_commit import git
@@ -69,7 +70,7 @@ def intake(
     logger = get_run_logger()
     try:
         check_clone_for_intake()
-        with noted_run():
+        with noted_run(), ended_when_cancelled():
             outcomes = take_all(Path(inbox), quiet_seconds, logger.info, take=named_task)
             publish_outcomes(outcomes)
             started, state = start_pipeline(start, workers, logger.info)
@@ -79,6 +80,8 @@ def intake(
         return Failed(message=str(error))
     except OSError as error:
         return Failed(message=f"{os_error(error)}; the next run goes on from here")
+    except RunCancelled:
+        return Cancelled(message=CANCELLED_MESSAGE)
     message = " ".join([f"{summarise(outcomes)}.", started]).strip()
     return final_state(message, {outcome.kind for outcome in outcomes}, state)
 
@@ -91,6 +94,8 @@ def final_state(message: str, kinds: set[OutcomeKind], pipeline: State[Any] | No
         kinds: The kinds of their outcomes.
         pipeline: The state of the pipeline, where it ran in this process.
     """
+    if pipeline is not None and pipeline.is_cancelled():
+        return Cancelled(message=message)
     if "failed" in kinds:
         return Failed(message=message)
     if pipeline is not None and not pipeline.is_completed():

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from flows import approval, approval_pause, prefect_artifacts, preflight, summary
 from flows.after_run import check_after_run, keep_results, read_head
-from flows.cancelled_runs import RunCancelled, ended_when_cancelled
+from flows.cancelled_runs import CANCELLED_MESSAGE, RunCancelled, ended_when_cancelled
 from flows.clone_lock import exclusive_run
 from flows.dvc_graph import Plan, read_plan, sort_lock
 from flows.dvc_runner import DvcRunner
@@ -84,7 +84,7 @@ def pipeline(
         name = FAILED_STATES.get(error.code, "Failed")
         return Failed(name=name, message=hide_secrets(str(error)))
     except RunCancelled:
-        return Cancelled(message="cancelled on the server; the next run goes on from here")
+        return Cancelled(message=CANCELLED_MESSAGE)
 
 
 def run_and_judge(request: RunRequest, approval_hours: float) -> State[Any]:

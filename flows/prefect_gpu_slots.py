@@ -288,11 +288,11 @@ def delete_record(client: Any, name: str) -> bool:
 
 
 @contextmanager
-def server_client() -> Iterator[Any]:
+def server_client(retries: int = 3, timeout_s: float = TIMEOUT_S) -> Iterator[Any]:
     """Open a client with few retries, because its callers repeat what fails."""
     with (
-        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 3}),
-        get_client(sync_client=True, httpx_settings={"timeout": TIMEOUT_S}) as client,
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}),
+        get_client(sync_client=True, httpx_settings={"timeout": timeout_s}) as client,
     ):
         yield client
 

@@ -34,6 +34,8 @@ POLL_S = 2.0
 REPEAT_AFTER_S = 300.0
 START_LIMIT_S = 1800.0  # from when a worker takes a run: its machine may pull an image first
 LOST_AFTER_S = 300.0  # a busy server may be late with the signs of life, sent every 15 s
+WATCHED_S = 60.0  # four signs: a worker was silent, too, while the server was down
+OLD_SIGN_S = 86400.0
 SERVER_AT_FAULT = 500  # and above: HTTP codes of a server that is busy or broken
 # How long a worker may be silent in a state; in others it has not taken the run, or is done.
 SILENCE_LIMITS_S = {
@@ -61,7 +63,8 @@ class RemoteRunner(DvcRunner):
         self._outputs = {stage.address: stage.writes for stage in plan.stages}
         self._exchange = threading.Lock()  # one thread at a time uses git, DVC and the run cache
         with get_client(sync_client=True) as client:
-            remove_old_signs(client)
+            with suppress(httpx.HTTPError):
+                remove_old_signs(client)
             try:
                 self._deployment = client.read_deployment_by_name(deployment).id
             except (ObjectNotFound, ValueError):
@@ -164,8 +167,13 @@ class RemoteRunner(DvcRunner):
             StageFailed: this run was ended, and the worker's with it; the server is silent.
         """
         run_id, told, told_at = run.id, "", 0.0
+        began = time.monotonic()
+
+        def look(client: Any) -> tuple[FlowRun, str]:
+            return look_at_run(client, run_id, time.monotonic() - began)
+
         while not self.ended.wait(POLL_S):
-            run, message = self._ask(lambda client: look_at_run(client, run_id))
+            run, message = self._ask(look)
             if run.state is not None and run.state.is_final():
                 self._ask(lambda client: delete_record(client, f"{SIGN_OF_LIFE}{run_id}"))
                 return run
@@ -185,25 +193,28 @@ def has_ended_badly(state: State[Any]) -> bool:
 def remove_old_signs(client: Any) -> None:
     """Remove the signs of life of workers that died while no coordinator waited for them.
 
-    A worker that lives after all writes its sign anew.
+    Only those of days ago: a worker is silent, too, while the server is down.
 
     Args:
         client: A client of the Prefect server.
     """
     body = {"variables": {"name": {"like_": f"{SIGN_OF_LIFE}%"}}}
     answer = client.request("POST", "/variables/filter", json=body)
+    if "date" not in answer.headers:
+        return
     now = parsedate_to_datetime(answer.headers["date"])
     for sign in answer.json():
-        if (now - datetime.fromisoformat(sign["updated"])).total_seconds() > LOST_AFTER_S:
+        if (now - datetime.fromisoformat(sign["updated"])).total_seconds() > OLD_SIGN_S:
             delete_record(client, sign["name"])
 
 
-def look_at_run(client: Any, run_id: UUID) -> tuple[FlowRun, str]:
+def look_at_run(client: Any, run_id: UUID, watched_s: float) -> tuple[FlowRun, str]:
     """Return a worker's run, taken for crashed where its worker is dead, and where it is, in words.
 
     Args:
         client: A client of the Prefect server.
         run_id: The run.
+        watched_s: For how many seconds this coordinator has waited for it.
     """
     run: FlowRun = client.read_flow_run(run_id)
     limit = SILENCE_LIMITS_S.get(run.state.type) if run.state is not None else None
@@ -215,7 +226,8 @@ def look_at_run(client: Any, run_id: UUID) -> tuple[FlowRun, str]:
     signs = answer.json()
     since = run.state.timestamp or now
     last = datetime.fromisoformat(signs[0]["updated"]) if signs else since
-    if (now - max(last, since)).total_seconds() > limit:
+    silent_s = (now - max(last, since)).total_seconds()
+    if silent_s > limit and watched_s > WATCHED_S:
         reason = f"no sign of life for {limit:.0f} s"
         client.set_flow_run_state(run.id, Crashed(message=reason), force=True)
     return run, f"runs on {signs[0]['value']}" if signs else "taken by a worker"

@@ -6,13 +6,17 @@ from contextlib import suppress
 from uuid import UUID
 
 import httpx
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.runtime import flow_run, task_run
+
+from flows.prefect_gpu_slots import server_client
 
 # A progress bar of tqdm, or a line that is nothing but `3/20`.
 BAR = re.compile(r"(?P<percent>\d+)%\|[^|]*\|\s*(?P<rest>.*)")
 COUNT = re.compile(r"\s*(?P<done>\d+)/(?P<total>[1-9]\d*)\s*")
 UPDATE_S = 5.0
+ANSWER_LIMIT_S = 5.0
+SILENT_S = 60.0  # without a bar, after a server that did not answer in time
 
 
 def parse_progress(line: str) -> tuple[float, str] | None:
@@ -25,37 +29,49 @@ def parse_progress(line: str) -> tuple[float, str] | None:
 
 
 class ProgressArtifact:
-    """A progress artifact that appears with the first progress; a lost server does no harm."""
+    """A progress artifact that appears with the first progress.
+
+    A lost server does no harm, and one that hangs holds a stage up for seconds in a minute only.
+    """
 
     def __init__(self, name: str) -> None:
         """Set the artifact's key: the name in lower case, with hyphens."""
         self._key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
         self._name = name
         self._id: UUID | None = None
-        self._shown_at = 0.0
+        self._next_at = 0.0
+        self._is_silent = False
 
     def read(self, line: str) -> None:
         """Show the progress of a line that a stage printed, if it tells any."""
         found = parse_progress(line)
-        if found is not None and time.monotonic() - self._shown_at > UPDATE_S:
+        if found is not None and time.monotonic() > self._next_at:
             percent, words = found
             self.show(percent, words)
 
     def show(self, percent: float, words: str) -> None:
         """Create the artifact, or update it."""
-        self._shown_at = time.monotonic()
+        if self._is_silent and time.monotonic() < self._next_at:
+            return
         description = f"{self._name}: {words}"
-        with (
-            suppress(httpx.HTTPError),
-            # A run waits for a server that restarts, but not for the sake of a bar.
-            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}),
-        ):
+        self._is_silent = True
+        with suppress(httpx.HTTPError), server_client(0, ANSWER_LIMIT_S) as client:
             if self._id is None:
-                created = create_progress_artifact(percent, key=self._key, description=description)
-                assert isinstance(created, UUID)  # not a coroutine: no event loop runs here
-                self._id = created
+                bar = ArtifactCreate(
+                    type="progress",
+                    key=self._key,
+                    description=description,
+                    data=percent,
+                    flow_run_id=flow_run.id,
+                    task_run_id=task_run.id,
+                )
+                self._id = client.create_artifact(bar).id
             else:
-                update_progress_artifact(self._id, percent, description=description)
+                client.update_artifact(
+                    self._id, ArtifactUpdate(data=percent, description=description)
+                )
+            self._is_silent = False
+        self._next_at = time.monotonic() + (SILENT_S if self._is_silent else UPDATE_S)
 
     def finish(self) -> None:
         """Show a bar that is full, where one was shown."""

@@ -21,8 +21,10 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
+from prefect.states import Cancelled
 
 from flows import preflight, tuning_results
+from flows.cancelled_runs import CANCELLED_MESSAGE, RunCancelled, ended_when_cancelled
 from flows.clone_lock import exclusive_run
 from flows.dvc_graph import Plan, read_plan, sort_lock
 from flows.dvc_runner import DvcRunner
@@ -61,10 +63,14 @@ def run_trial(job: TrialJob) -> TrialOutcome:
     persist_result=False,
     validate_parameters=False,
 )
-def tune(search: Search, study: optuna.Study) -> None:
+def tune(search: Search, study: optuna.Study) -> State[Any] | None:
     """Run a search from the shell; `flows.tune_deployment` runs one of a deployment."""
-    with noted_run():
-        run_trials(search, study)
+    try:
+        with noted_run(), ended_when_cancelled():
+            run_trials(search, study)
+    except RunCancelled:
+        return Cancelled(message=CANCELLED_MESSAGE)
+    return None
 
 
 def run_trials(search: Search, study: optuna.Study) -> None:

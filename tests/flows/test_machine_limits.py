@@ -2,16 +2,18 @@
 
 import threading
 from pathlib import Path
+from unittest.mock import MagicMock
 
+import httpx
 import pytest
 from prefect.settings import PREFECT_HOME, temporary_settings
 
-from flows import core_slots, gpu_devices
+from flows import core_slots, gpu_devices, stage_progress
 from flows.core_slots import hold_cores, take_free_cores, wanted_cores
 from flows.dvc_graph import TaskOptions, explain_status
 from flows.gpu_devices import VISIBLE, hold_gpu_device
 from flows.run_failure import StageFailed
-from flows.stage_progress import parse_progress
+from flows.stage_progress import ProgressArtifact, parse_progress
 from tasks.stage.errors import InputError
 from tests.imports import ROOT
 
@@ -117,3 +119,27 @@ def test_what_changed_is_said_in_one_line() -> None:
         "data/slices modified, gate.seed of params.yaml modified, output data/gate/0 deleted,"
         " output a new and 2 more"
     )
+
+
+def test_a_server_that_hangs_is_asked_for_a_bar_once_in_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(stage_progress, "time", MagicMock(monotonic=lambda: clock[0]))
+    server = MagicMock()
+    monkeypatch.setattr(stage_progress, "server_client", server)
+    client = server.return_value.__enter__.return_value
+    server.return_value.__exit__.return_value = False
+    client.create_artifact.side_effect = httpx.ReadTimeout("hangs")
+    bar = ProgressArtifact("train_gan@0")
+    for _ in range(12):
+        bar.read("3/20")
+        bar.show(15, "3 of 20")
+        clock[0] += 5
+    assert server.call_args_list == [((0, stage_progress.ANSWER_LIMIT_S),)]
+    client.create_artifact.side_effect = None
+    clock[0] += 1
+    bar.read("16/20")
+    bar.finish()
+    assert client.create_artifact.call_args.args[0].data == 80
+    assert client.update_artifact.call_args.args[1].data == 100

@@ -268,15 +268,16 @@ def test_a_stage_travels_only_with_inputs_that_git_or_a_stage_provides(
 
 
 @pytest.mark.parametrize(
-    ("kind", "silent_s", "ends"),
+    ("kind", "silent_s", "watched_s", "ends"),
     [
-        (StateType.PENDING, 400, False), (StateType.PENDING, 2000, True),
-        (StateType.CANCELLING, 400, True), (StateType.RUNNING, 400, True),
-        (StateType.RUNNING, 200, False), (StateType.SCHEDULED, 9000, False),
+        (StateType.PENDING, 400, 90, False), (StateType.PENDING, 2000, 90, True),
+        (StateType.CANCELLING, 400, 90, True), (StateType.RUNNING, 400, 90, True),
+        (StateType.RUNNING, 200, 90, False), (StateType.SCHEDULED, 9000, 90, False),
+        (StateType.RUNNING, 400, 2, False),  # the server was down; the next sign may be on its way
     ],
 )  # fmt: skip
 def test_a_worker_that_is_silent_in_any_state_is_taken_for_lost(
-    kind: StateType, silent_s: float, ends: bool
+    kind: StateType, silent_s: float, watched_s: float, ends: bool
 ) -> None:
     now = datetime.now(UTC)
     state = State(type=kind, timestamp=now - timedelta(seconds=silent_s))
@@ -285,13 +286,13 @@ def test_a_worker_that_is_silent_in_any_state_is_taken_for_lost(
     client.read_flow_run.return_value = run
     client.request.return_value.headers = {"date": format_datetime(now, usegmt=True)}
     client.request.return_value.json.return_value = []
-    look_at_run(client, run.id)
+    look_at_run(client, run.id, watched_s)
     assert client.set_flow_run_state.called is ends
 
 
 def test_signs_of_life_of_dead_workers_are_removed_and_a_living_one_writes_its_anew() -> None:
     now = datetime.now(UTC)
-    ages = {"auglift-stage-dead": 400, "auglift-stage-alive": 20}
+    ages = {"auglift-stage-dead": 90000, "auglift-stage-alive": 400}
     client = Mock()
     client.request.return_value.headers = {"date": format_datetime(now, usegmt=True)}
     client.request.return_value.json.return_value = [
@@ -299,6 +300,7 @@ def test_signs_of_life_of_dead_workers_are_removed_and_a_living_one_writes_its_a
         for name, age in ages.items()
     ]
     remove_old_signs(client)
+    assert client.request.call_count == 2
     client.request.assert_called_with("DELETE", "/variables/name/auglift-stage-dead")
     gone = httpx.HTTPStatusError("gone", request=Mock(), response=httpx.Response(404))
     client.request = Mock(side_effect=[gone, None])

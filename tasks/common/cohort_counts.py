@@ -65,6 +65,18 @@ class CohortCounts:
         tested = [text for key, text in self.texts.items() if key[::2] == ("patients", "test")]
         return all(text.isdecimal() for text in tested)
 
+    @property
+    def all_partitions_shown(self) -> bool:
+        """Whether no number of patients of a partition, or of those not drawn, is hidden."""
+        texts = [text for key, text in self.texts.items() if key[0] in ("patients", "not drawn")]
+        return all(text.isdecimal() for text in texts)
+
+    @property
+    def tested_with_tumour_shown(self) -> bool:
+        """Whether the number of test patients with tumour may be said."""
+        folds = [key[1] for key in self.texts if key[::2] == ("patients", "test")]
+        return all(self.of_kind(fold, "test", "tumour").isdecimal() for fold in folds)
+
     def attacked(self, fold: str, attack: str) -> tuple[str, str]:
         """Return how many training and validation patients an attack was made on."""
         members, others = (self.texts["attack", fold, attack, part] for part in ATTACKED)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from tasks.common import small_cells
 from tasks.common.cohort_counts import CohortCounts
+from tasks.common.small_cells import HIDDEN
 from tasks.schemas.metrics import GateMetrics, MembershipFigure
 
 HEADS: Final = (
@@ -15,52 +15,40 @@ HEADS: Final = (
 BY_CHANCE: Final = 0.025  # how often a 95 % interval lies above guessing where nothing is told
 
 
-def membership_rows(
-    gates: Mapping[str, GateMetrics], smallest_cell: int, cohort: CohortCounts | None = None
-) -> list[list[str]]:
+def membership_rows(gates: Mapping[str, GateMetrics], cohort: CohortCounts) -> list[list[str]]:
     """Return a row of texts for each attack of each fold, in the order of `HEADS`.
 
-    An attack on few patients is not shown: whether there is a figure, and which, tells how many.
+    Where a number of patients is hidden, nothing of the attack is shown: whether there is a figure,
+    which, and how wide its interval is tell how many they are.
 
     Args:
         gates: the gate's figures by fold.
-        smallest_cell: counts of fewer patients are hidden, and intervals that tell them.
-        cohort: the counts as other tables show them; None where there are no others.
+        cohort: the counts of patients as they may be shown.
     """
     rows = []
     measured = sum(
-        attack.auroc is not None and not of_few(attack, smallest_cell)
-        for gate in gates.values()
-        for attack in gate.membership.values()
+        attack.auroc is not None and shows_attack(cohort, fold, name)
+        for fold, gate in gates.items()
+        for name, attack in gate.membership.items()
     )
     for fold, gate in gates.items():
         for name, attack in gate.membership.items():
-            if cohort is None:
-                counts = [[attack.members, attack.non_members]]
-                ((members, others),) = small_cells.show_counts(counts, smallest_cell)
-            else:
-                members, others = cohort.attacked(fold, name)
-            auroc, interval = "-", "-"
-            finding = describe_finding(attack, measured)
-            if of_few(attack, smallest_cell):
-                auroc = interval = small_cells.HIDDEN
-                finding = f"not shown: on one side are fewer than {smallest_cell} patients"
+            members, others = cohort.attacked(fold, name)
+            auroc, interval, finding = "-", "-", describe_finding(attack, measured)
+            if not shows_attack(cohort, fold, name):
+                auroc = interval = finding = HIDDEN
             elif attack.auroc is not None and attack.ci95 is not None:
                 low, high = (end if end is not None else float("nan") for end in attack.ci95)
                 auroc, interval = f"{attack.auroc:.2f}", f"{low:.2f} to {high:.2f}"
-                if not (members.isdecimal() and others.isdecimal()):
-                    interval = small_cells.HIDDEN  # its width tells the counts
             rows.append(
                 [fold, name, auroc, interval, f"{attack.guessing:.2f}", members, others, finding]
             )
     return rows
 
 
-def of_few(attack: MembershipFigure, smallest_cell: int) -> bool:
-    """Check whether an attack was made on few patients of a kind."""
-    return any(
-        small_cells.is_small(count, smallest_cell) for count in (attack.members, attack.non_members)
-    )
+def shows_attack(cohort: CohortCounts, fold: str, name: str) -> bool:
+    """Check whether the patients of an attack may be counted."""
+    return all(count.isdecimal() for count in cohort.attacked(fold, name))
 
 
 def describe_finding(attack: MembershipFigure, measured: int = 1) -> str:
@@ -79,15 +67,11 @@ def describe_finding(attack: MembershipFigure, measured: int = 1) -> str:
     return "no better than guessing, within the interval"
 
 
-def membership_sentence(gate: GateMetrics | None, smallest_cell: int) -> str:
+def membership_sentence(fold: str, gates: Mapping[str, GateMetrics], cohort: CohortCounts) -> str:
     """Say in a line what the attacks on one fold's slices and generator found."""
-    rows = membership_rows({"": gate}, smallest_cell) if gate is not None else []
-    figures = [
-        f"attack on {name}: AUROC {row[2]} ({row[3]})"
-        for name, row in zip(gate.membership, rows, strict=True)
-        if gate.membership[name].auroc is not None and row[2] != small_cells.HIDDEN
-    ] if gate is not None else []  # fmt: skip
-    if figures:
-        return f"{'; '.join(figures)}; guessing gives 0.50"
-    few = gate is not None and any(of_few(a, smallest_cell) for a in gate.membership.values())
-    return "not shown, for there are few patients" if few else "not measured"
+    measured = [name for name, each in gates[fold].membership.items() if each.auroc is not None]
+    if any(not shows_attack(cohort, fold, name) for name in gates[fold].membership):
+        return f"{HIDDEN}, as in the data card: the figures would tell of few patients"
+    rows = {row[1]: row for row in membership_rows({fold: gates[fold]}, cohort)}
+    figures = [f"attack on {name}: AUROC {rows[name][2]} ({rows[name][3]})" for name in measured]
+    return f"{'; '.join(figures)}; guessing gives 0.50" if figures else "not measured"

@@ -18,9 +18,12 @@ from pydantic import BaseModel
 
 HIDDEN: Final = "not shown"
 NUMBER_OF_PATIENTS: Final = re.compile(
-    r"(?<!at least )(?<!needs )\b\d+(?= (?:\w+ ){0,4}patients?\b)"  # which are no counts
+    # Neither least numbers nor parts of one (1.03; 1,003; 3/4), nor slices or seeds of a patient.
+    r"(?<!at least )(?<!needs )(?<![\d.,/])\b\d+(?= (?:(?!slices\b|seeds?\b)\w+ ){0,4}patients?\b)"
 )
-HOW_MANY_MORE: Final = re.compile(r" \(\d+ more\)")  # by which the number could be computed
+# By which the number could be computed.
+HOW_MANY_MORE: Final = re.compile(r" \(\d+ more\)")
+HOW_MANY_NEEDED: Final = re.compile(r", (?:at least )?\d+ (?:of each )?are needed")
 FEW: Final = 4  # small counts; of more, several are sought at once
 MANY: Final = 10_000  # patients, as good as no bound
 R = TypeVar("R", bound=BaseModel)
@@ -123,7 +126,10 @@ def hide_in_sentence(text: str, smallest_cell: int, also: Collection[int] = ()) 
         return f"({HIDDEN})" if number in also else found[0]
 
     hidden = NUMBER_OF_PATIENTS.sub(hide, text)
-    return text if hidden == text else HOW_MANY_MORE.sub("", hidden)
+    if hidden == text:
+        return text
+    hidden = HOW_MANY_NEEDED.sub(", which is too few", HOW_MANY_MORE.sub("", hidden))
+    return re.sub(rf"(fewer than {smallest_cell} (?:\w+ ){{0,4}}patient)\b", r"\1s", hidden)
 
 
 @dataclass

@@ -140,7 +140,7 @@ def missing_sites(sets: Sets) -> NotMeasured:
     if not sets.train.sites.shape[1]:
         return NotMeasured(
             Cause.FEW_PATIENTS_OF_SITES,
-            f"no two sites with {site_classifier.FEWEST_PATIENTS} training and"
+            f"no two sites with at least {site_classifier.FEWEST_PATIENTS} training and at least"
             f" {site_classifier.FEWEST_UNSEEN} validation patients each",
         )
     return NotMeasured(

@@ -39,6 +39,6 @@ class NotMeasured:
 
 NO_NULL_RANGE = NotMeasured(
     Cause.NO_NULL_RANGE,
-    f"no range of chance to bound it by, which takes {NULL_PATIENTS} training and"
-    f" {NULL_PATIENTS} validation patients; give it a number in gate.limits",
+    f"no range of chance to bound it by, which takes at least {NULL_PATIENTS} training and"
+    f" at least {NULL_PATIENTS} validation patients; give it a number in gate.limits",
 )

@@ -60,9 +60,7 @@ def render_data_card(
         stats=stats,
         counts=partition_counts(cohort, list(candidate.gates)),
         membership_heads=membership_table.HEADS,
-        membership=membership_table.membership_rows(
-            candidate.gates, settings.smallest_cell, cohort
-        ),
+        membership=membership_table.membership_rows(candidate.gates, cohort),
         uid_root=UID_ROOT,
         whose=describe_patients(patient["batch"] for patient in stats["subjects"].values()),
         settings=settings,

@@ -85,7 +85,7 @@ def main() -> None:
         readers=reader_section.reader_sections(review, candidate),
         trainings=[read_training(fold) for fold in folds],
         source=params.read_key("synthetic.source"),
-        batches=cohort_tables.batch_table(manifests, smallest_cell),
+        batches=cohort_tables.batch_table(manifests, smallest_cell, cohort),
         matching=cohort_tables.matching_table(stats.get("matching", {})),
         cohort=[
             table
@@ -96,7 +96,7 @@ def main() -> None:
             )
         ],
         smallest_cell=smallest_cell,
-        membership=cohort_tables.membership_table(candidate.gates, smallest_cell, cohort),
+        membership=cohort_tables.membership_table(candidate.gates, cohort),
         left_out=cohort_tables.skipped_table(stats.get("skipped", [])),
         rejected=cohort_tables.rejected_table(rejected),
         stats=stats,

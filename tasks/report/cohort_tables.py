@@ -80,11 +80,20 @@ def site_table(fold: str, cohort: CohortCounts) -> PageTable:
     return PageTable(f"Patients per site, fold {fold}", ["site", *PARTITIONS.values()], rows)
 
 
-def batch_table(manifests: dict[str, pd.DataFrame], smallest_cell: int = 1) -> PageTable:
-    """Summarise what was read of each batch; of a small one, only that there was something."""
+def batch_table(
+    manifests: dict[str, pd.DataFrame],
+    smallest_cell: int = 1,
+    cohort: CohortCounts | None = None,
+) -> PageTable:
+    """Summarise what was read of each batch; of a small one, only that there was something.
+
+    Batches may be partitions (`slices.test_batches`), so their patients are hidden with those.
+    """
     heads = ["batch", "patients", "volumes", "modality", "format", "masks"]
     counts = [[manifest["subject"].nunique()] for manifest in manifests.values()]
     shown = small_cells.show_counts(counts, smallest_cell)
+    if len(counts) > 1 and cohort is not None and not cohort.all_partitions_shown:
+        shown = [[small_cells.HIDDEN]] * len(counts)
     rows = [
         [
             batch, patients,
@@ -132,11 +141,9 @@ def rejected_table(rejected: dict[str, pd.DataFrame]) -> PageTable:
     return PageTable("Refused files and series", ["code", "batch", "count", "remedy"], rows)
 
 
-def membership_table(
-    gates: dict[str, GateMetrics], smallest_cell: int, cohort: CohortCounts
-) -> PageTable:
+def membership_table(gates: dict[str, GateMetrics], cohort: CohortCounts) -> PageTable:
     """Tabulate the attacks that try to tell who trained."""
-    rows = attacks.membership_rows(gates, smallest_cell, cohort)
+    rows = attacks.membership_rows(gates, cohort)
     return PageTable("Attacks by fold (AUROC of patients)", list(attacks.HEADS), rows)
 
 

@@ -7,8 +7,8 @@ import jinja2
 import pandas as pd
 import yaml
 
-from tasks.common import small_cells
 from tasks.common.cohort_counts import CohortCounts
+from tasks.common.few_patients import count_tested
 from tasks.common.release_candidate import ReleaseCandidate
 from tasks.report import charts, measure_table, subgroup_tables, wording
 from tasks.report.cohort_tables import PageTable
@@ -77,7 +77,15 @@ def lift_sections(lift: Lift, smallest_cell: int, cohort: CohortCounts) -> list[
     tasks = []
     for task, claim in lift.claim.items():
         metrics = [
-            metric_lift(task, name, arms, n_patients=lift.n_patients, smallest_cell=smallest_cell)
+            metric_lift(
+                task,
+                name,
+                arms,
+                [
+                    count_tested(figure, lift.n_patients, cohort, smallest_cell)
+                    for figure in arms.values()
+                ],
+            )
             for name, arms in lift.tasks[task].items()
         ]
         primary = wording.metric_entry(lift.primary[task])
@@ -135,17 +143,14 @@ def contrast_row(contrast: Contrast) -> list[str]:
     ]
 
 
-def metric_lift(
-    task: str, name: str, arms: dict[str, ArmFigure], *, n_patients: int, smallest_cell: int
-) -> MetricLift:
+def metric_lift(task: str, name: str, arms: dict[str, ArmFigure], tested: list[str]) -> MetricLift:
     """Make the forest plot of one metric, the same in words, and the table's rows.
 
-    Few patients of the `n_patients` who test are not counted, nor the others then. Where it is 0,
-    nobody is to learn how many test.
+    `tested` says for each arm on how many patients its figure rests.
     """
     meaning = wording.metric_entry(name)
     rows, alt_texts = [], []
-    for arm, figures in arms.items():
+    for (arm, figures), count in zip(arms.items(), tested, strict=True):
         label = wording.arm_name(arm)
         change, bounds = (
             wording.format_signed(figures.lift_over_real),
@@ -166,7 +171,7 @@ def metric_lift(
                 change,
                 bounds,
                 "" if arm == "real" else wording.format_p_value(figures.p_adjusted),
-                show_tested(figures.n_patients, n_patients, smallest_cell),
+                count,
             ]
         )
     uri = charts.forest_plot(
@@ -176,13 +181,6 @@ def metric_lift(
     )
     alt = f"{meaning.name}, difference to real slices only, 95 % interval: {'; '.join(alt_texts)}"
     return MetricLift(meaning, PageImage(uri, alt, meaning.sentence, 0, 0), rows)
-
-
-def show_tested(count: int, n_patients: int, smallest_cell: int) -> str:
-    """Return how many of the test patients a metric rests on, as it may be shown."""
-    if count and not n_patients:
-        return small_cells.HIDDEN
-    return small_cells.show_counts([[count, max(n_patients - count, 0)]], smallest_cell)[0][0]
 
 
 def gate_sections(

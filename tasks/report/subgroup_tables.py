@@ -19,7 +19,7 @@ def lift_subgroups(
     out, also where it is the table of sites (`cohort`) that they would tell of.
     """
     tables: list[PageTable] = []
-    if cohort is not None and not cohort.tested_shown:
+    if cohort is not None and not cohort.tested_with_tumour_shown:
         return tables
     for kind, groups in subgroups.items():
         sizes = [max((figure.n_patients for figure in arms.values()), default=0)
@@ -58,7 +58,11 @@ def gate_subgroups(
     cohort: CohortCounts | None = None,
     fold: str = "",
 ) -> PageTable | None:
-    """Return the Fréchet ratio of each label, third of tumour sizes and site; None: none."""
+    """Return the Fréchet ratio of each label, third of tumour sizes and site; None: none.
+
+    Where a part's number of patients is hidden, so is all else: that there is a ratio, and what the
+    warning says, depend on that number.
+    """
     rows = []
     for kind in dict.fromkeys(name.partition(" ")[0] for name in subgroups):
         parts = {name: part for name, part in subgroups.items() if name.partition(" ")[0] == kind}
@@ -66,12 +70,24 @@ def gate_subgroups(
             [[part.patients] for part in parts.values()], smallest_cell
         )
         for (name, part), (count,) in zip(parts.items(), counts, strict=True):
-            site = name.removeprefix("site ")
-            if site != name and cohort is not None:
-                hides = cohort.hides_site(site, ["train", "val"], fold)
-                count = small_cells.HIDDEN if hides and count.isdecimal() else count  # noqa: PLW2901
-            slices = str(part.n) if count.isdecimal() else small_cells.HIDDEN
-            ratio = wording.format_number(part.ratio)
-            rows.append([name, ratio, slices, count, part.warning or ""])
+            cells = [wording.format_number(part.ratio), str(part.n), count, part.warning or ""]
+            if not count.isdecimal() or (cohort is not None and hides_part(name, cohort, fold)):
+                cells = [small_cells.HIDDEN] * 3 + [""]
+            rows.append([name, *cells])
     heads = ["part", "Fréchet ratio", "slices", "patients", "warning"]
     return PageTable("Parts of the set", heads, rows) if rows else None
+
+
+def hides_part(name: str, cohort: CohortCounts, fold: str) -> bool:
+    """Check whether the patients of a part of the set would tell of a count that is hidden.
+
+    They are the fewer ones of training and validation, so they bound both, and those with tumour.
+    """
+    kind, _, rest = name.partition(" ")
+    partitions = ("train", "val")
+    bounded = [cohort.patients(fold, partition) for partition in partitions]
+    if kind == "tumour" or name == "label 1":
+        bounded += [cohort.of_kind(fold, partition, "tumour") for partition in partitions]
+    if kind == "site" and cohort.hides_site(rest, list(partitions), fold):
+        return True
+    return not all(text.isdecimal() for text in bounded)

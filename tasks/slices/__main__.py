@@ -133,8 +133,8 @@ def describe_missing(skipped: list[dict[str, str]]) -> list[str]:
     """Say how many visits are left out for a modality that they lack, a line for each modality."""
     lacking = Counter(visit["modality"] for visit in skipped if visit["code"] == "missing-modality")
     return [
-        f"{count} visits without {modality} are left out; if their modality was not recognised,"
-        " write it into files.csv, else change slices.modalities"
+        f"{count} visit{' is' if count == 1 else 's are'} left out without {modality}; if their"
+        " modality was not recognised, write it into files.csv, else change slices.modalities"
         for modality, count in lacking.items()
     ]
 

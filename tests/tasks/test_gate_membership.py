@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.dcgan import Architecture, Generator
+from tasks.common.cohort_counts import count_cohort
 from tasks.common.membership_table import membership_rows, membership_sentence
 from tasks.common.slice_set import SliceSet
 from tasks.gate.__main__ import attack_weights, mark_shown
@@ -215,17 +216,22 @@ def test_report_and_card_give_the_figure_beside_guessing_and_hide_few_patients(
     }
     metrics["membership"] = {name: attack.as_json() for name, attack in attacks.items()}
     path.write_text(json.dumps(metrics))
-    rows = membership_rows({"0": GateMetrics.model_validate(metrics)}, 5)
+    gates = {"0": GateMetrics.model_validate(metrics)}
+    partitions = ["train"] * 26 + ["val"] * 15 + ["test"] * 20
+    slices = pd.DataFrame(
+        {"subject": [f"s{n}" for n in range(61)], "label": 1, "partition_0": partitions}
+    )
+    cohort = count_cohort(slices, gates, 5)
+    rows = membership_rows(gates, cohort)
     assert rows[0][2:7] == ["0.93", "0.80 to 0.98", "0.50", "26", "15"]
     assert rows[1][2:7] == ["not shown", "not shown", "0.50", "not shown", "<5"]
-    assert rows[1][7] == "not shown: on one side are fewer than 5 patients"
-    gate = GateMetrics.model_validate(metrics)
-    assert "0.52" not in membership_sentence(gate, 5)
+    assert rows[1][7] == "not shown"
+    assert "0.52" not in membership_sentence("0", gates, cohort)
     cut = {
         "membership": {name: each for name, each in metrics["membership"].items() if "im" in name}
     }
-    few = GateMetrics.model_validate(metrics | cut)
-    assert "0.80 to 0.98" in membership_sentence(few, 5)
+    few = {"0": GateMetrics.model_validate(metrics | cut)}
+    assert "0.80 to 0.98" in membership_sentence("0", few, count_cohort(slices, few, 5))
     release(tmp_path)
     card = (tmp_path / "data/release/DATACARD.md").read_text()
     run_stage(tmp_path)
@@ -233,5 +239,5 @@ def test_report_and_card_give_the_figure_beside_guessing_and_hide_few_patients(
     for text in (card, page):
         assert "0.80 to 0.98" in text
         assert "training patients are told from others better than by guessing" in text
-        assert "not shown: on one side are fewer than 5 patients" in text
+        assert "0.30 to 0.70" not in text
     assert "pseudonymised, not anonymous" in card

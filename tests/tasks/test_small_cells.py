@@ -1,17 +1,30 @@
 """Small counts of patients are hidden, and no count that is shown gives one away."""
 
 from itertools import product
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.common.cohort_counts import count_cohort
+from tasks.common.few_patients import count_tested, hide_few_patients
+from tasks.common.gate_requirements import why_no_null_range
+from tasks.common.membership_table import membership_rows, membership_sentence
+from tasks.common.release_candidate import ReleaseCandidate
 from tasks.common.small_cells import HIDDEN, hide_in_sentence, show_counts
+from tasks.gate import generator_attack, membership
+from tasks.gate.measure_catalogue import FRECHET, catalogue
+from tasks.gate.measure_functions import missing_sites
+from tasks.gate.unmeasured_causes import NO_NULL_RANGE
+from tasks.params.gate import Gate
 from tasks.release.patient_counts import partition_counts
-from tasks.report import cohort_tables, report_page
-from tasks.schemas.lift import ArmFigure
-from tasks.schemas.metrics import GateMetrics, MembershipFigure, SliceCounts
+from tasks.report import cohort_tables, subgroup_tables
+from tasks.schemas.lift import ArmFigure, Lift
+from tasks.schemas.metrics import GateMetrics, MembershipFigure, SliceCounts, SubgroupRatio
 
 SMALLEST = 4
 LINES = st.lists(st.integers(0, 9), min_size=2, max_size=3)
@@ -23,6 +36,20 @@ def gate(members: int = 0, others: int = 0) -> GateMetrics:
     attacks = {"images": attack, "generator": attack} if members else {}
     images = SliceCounts(n=1, accepted=1, memorised=0)
     return GateMetrics(verdict="accepted", images=images, membership=attacks)
+
+
+def cohort_of(
+    tumour: tuple[int, ...], without: tuple[int, ...] = (0, 0, 0), site: str = "A"
+) -> pd.DataFrame:
+    """A row a patient: so many train, validate and test, with tumour and without."""
+    rows = [
+        (site, label, partition)
+        for label, counts in ((1, tumour), (0, without))
+        for partition, count in zip(("train", "val", "test"), counts, strict=True)
+        for _ in range(count)
+    ]
+    table = pd.DataFrame(rows, columns=["site", "label", "partition_0"])
+    return table.assign(subject=[f"{site}{n}" for n in range(len(table))])
 
 
 def possible(shown: str, total: int) -> range:
@@ -106,22 +133,43 @@ def test_the_reports_tables_hide_patients_and_what_is_theirs() -> None:
 
 def test_a_metric_of_most_test_patients_does_not_tell_how_few_are_left_out() -> None:
     arms = {"real": ArmFigure(mean=0.7, ci95=(0.6, 0.8), n_patients=10)}
+    cohort = count_cohort(cohort_of(tumour=(30, 10, 10)), {"0": gate()}, 5)
     for total, shown in ((10, "10"), (12, HIDDEN), (20, "10")):
-        metric = report_page.metric_lift("segment", "dice", arms, n_patients=total, smallest_cell=5)
-        assert metric.rows[0][-1] == shown
+        assert count_tested(arms["real"], total, cohort, 5) == shown
 
 
 def test_sentences_say_no_small_number_of_patients() -> None:
     say = "1 training and 12 validation patients, 2 of each are needed (1 more); few: 3 patients"
     assert hide_in_sentence(say, 5) == (
-        "fewer than 5 training and 12 validation patients, 2 of each are needed; few: fewer than 5"
+        "fewer than 5 training and 12 validation patients, which is too few; few: fewer than 5"
         " patients"
     )
     assert hide_in_sentence("dice rests on 9 test patients", 5, [9]) == (
         "dice rests on (not shown) test patients"
     )
-    for other in ("7 of 9 images, 3 tumours", "at least 4 validation patients are needed"):
-        assert hide_in_sentence(other, 5) == other
+    assert hide_in_sentence("1 validation patient, at least 2 are needed", 5) == (
+        "fewer than 5 validation patients, which is too few"
+    )
+
+
+@pytest.mark.parametrize("smallest_cell", [5, 10])
+def test_numbers_that_count_no_patients_stay_in_sentences(smallest_cell: int) -> None:
+    """The gate's sentences name thresholds, which are the same for every cohort."""
+    few = pd.DataFrame({"subject": ["a"]})
+    sites = SimpleNamespace(table=few.assign(site="A"), sites=np.zeros((1, 0)))
+    sets: Any = SimpleNamespace(train=sites, val=sites)
+    groups = catalogue(Gate(seed=1, threads=1), {FRECHET: "0" * 64}, side=64)
+    thresholds = [
+        NO_NULL_RANGE.why, missing_sites(sets).why,
+        why_no_null_range(few, few), generator_attack.METHOD.format(steps=40, per_patient=4),
+        membership.METHOD.format(space="pixels"),
+        *(method for group in groups for _, method in group.names.values()),
+    ]  # fmt: skip
+    other = ["7 of 9 images, 3 tumours", "at least 4 validation patients are needed",
+             "1.03 in 12 patients", "1,003 patients", "2 seeds of 12 patients"]  # fmt: skip
+    for say in [*thresholds, *other]:
+        assert say is not None
+        assert hide_in_sentence(say, smallest_cell) == say
 
 
 def test_what_was_synthetic_at_its_source_is_no_patient_of_the_table() -> None:
@@ -137,3 +185,78 @@ def test_what_was_synthetic_at_its_source_is_no_patient_of_the_table() -> None:
     rows = {row[0]: row[1:] for row in cohort_tables.partition_table(table, "0", cohort, 1).rows}
     assert rows["training"] == ["2", "2", "1", "1", "0"]
     assert rows["synthetic at source, training"] == ["0", "1", "1", "0", "0"]
+
+
+def test_a_part_of_hidden_patients_has_no_figure_and_no_warning() -> None:
+    """18 validate: 8 of site A, 7 of B and 3 of C; the warning would say that they are 7."""
+    table = pd.concat(
+        [cohort_of((30, n, 20), site=s) for s, n in zip("ABC", (8, 7, 3), strict=True)]
+    )
+    cohort = count_cohort(table, {"0": gate()}, 5)
+    parts = {
+        f"site {site}": SubgroupRatio(
+            ratio=1.1, n=25, patients=n, warning=f"few: {n} patients, 25 slices"
+        )
+        for site, n in zip("ABC", (8, 7, 3), strict=True)
+    }
+    shown = subgroup_tables.gate_subgroups(parts, 5, cohort, "0")
+    assert shown is not None
+    for name, _, slices, patients, warning in shown.rows:
+        if not patients.isdecimal():
+            assert slices == HIDDEN and not warning, name
+    assert [row[3].isdecimal() for row in shown.rows] == [True, False, False]
+
+
+def test_no_metric_tells_how_many_test_patients_have_a_tumour() -> None:
+    """45 have one, 30 train, 3 validate: that Dice rests on 12 would tell the 3."""
+    table = cohort_of((30, 3, 12), (30, 20, 20))
+    cohort = count_cohort(table, {"0": gate()}, 5)
+    assert cohort.of_kind("0", "val", "tumour") == "<5"
+    assert cohort.of_kind("0", "test", "tumour") == HIDDEN
+    figure = ArmFigure(mean=0.7, n_patients=12)
+    assert count_tested(figure, 32, cohort, 5) == HIDDEN
+    lift = Lift(
+        claim={"segment": "not measured"}, tasks={"segment": {"dice": {"real": figure}}},
+        reasons={"segment": ["dice rests on 12 test patients, and lift.min_patients asks for 20"]},
+        primary={"segment": "dice"}, contrasts={}, n_patients=32, n_seeds=2, method="",
+    )  # fmt: skip
+    candidate = ReleaseCandidate(
+        np.zeros((0, 1, 1, 1), np.float32),
+        np.zeros((0, 1, 1), np.uint8),
+        pd.DataFrame(),
+        {},
+        "",
+        {},
+    )
+    _, hidden = hide_few_patients(candidate, lift, cohort, 5)
+    assert hidden.reasons["segment"][0].startswith("dice rests on (not shown) test patients")
+    assert hidden.n_patients == 32
+
+
+def test_an_attack_of_hidden_patients_looks_the_same_whoever_is_few() -> None:
+    """30 train and 12 test: an attack on 30 and 4, beside one on 28 and 6 of the same 30."""
+    looks = set()
+    for members, others, validating in ((30, 4, 7), (28, 6, 6)):
+        gates = {"0": gate(members, others)}
+        cohort = count_cohort(cohort_of((30, validating, 12)), gates, 5)
+        for row in membership_rows(gates, cohort):
+            assert row[5:7] == [HIDDEN, HIDDEN]
+            looks.add((row[2], row[3], row[7]))
+        looks.add(membership_sentence("0", gates, cohort))
+    assert len(looks) == 2
+    assert not any(mark.isdigit() for look in looks for text in look for mark in text)
+
+
+def test_batches_are_hidden_where_a_partition_is() -> None:
+    """30 train, 3 validate; the batch of the 12 who test leaves 33 to the other."""
+    manifests = {
+        name: pd.DataFrame(
+            {"subject": [f"{name}{n}" for n in range(count)], "modality": "T1",
+             "source_format": "dicom", "mask_status": "empty"}
+        )
+        for name, count in (("main", 33), ("ward", 12))
+    }  # fmt: skip
+    for validating, hidden in ((3, True), (8, False)):
+        cohort = count_cohort(cohort_of((30, validating, 12)), {"0": gate()}, 5)
+        table = cohort_tables.batch_table(manifests, 5, cohort)
+        assert [row[1] == HIDDEN for row in table.rows] == [hidden] * 2

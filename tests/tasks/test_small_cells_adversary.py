@@ -6,6 +6,7 @@ shown and what is known are sums of these, and an integer program finds the leas
 value of each small count.
 """
 
+import re
 from itertools import product
 from typing import Any
 
@@ -16,11 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from tasks.common.cohort_counts import count_cohort
+from tasks.common.cohort_counts import CohortCounts, count_cohort
+from tasks.common.few_patients import count_tested, hide_few_patients
 from tasks.common.membership_table import HEADS, membership_rows
+from tasks.common.release_candidate import ReleaseCandidate
 from tasks.release.patient_counts import partition_counts
 from tasks.report.cohort_tables import partition_table, site_table
-from tasks.schemas.metrics import GateMetrics, MembershipFigure, SliceCounts
+from tasks.report.subgroup_tables import gate_subgroups
+from tasks.schemas.lift import ArmFigure, Lift
+from tasks.schemas.metrics import GateMetrics, MembershipFigure, SliceCounts, SubgroupRatio
 
 SMALLEST = 4
 SITES, KINDS, FOLDS = ("A", "B"), ("tumour", "unknown", "without"), ("0", "1")
@@ -84,17 +89,70 @@ def shown_tables(patients: Patients) -> list[tuple[Question, str]]:
         for site, *counts in site_table(fold, cohort).rows:
             found += [({"site": site, fold: part}, count)
                       for part, count in zip(PARTITIONS, counts, strict=False)]  # fmt: skip
-    for texts in membership_rows(gates, SMALLEST, cohort):
+    for texts in membership_rows(gates, cohort):
         values = dict(zip(HEADS, texts, strict=True))
         own = values["training patients"], values["validation patients"]
         found += [({values["fold"]: part, "shown": True}, count)
                   for part, count in zip(PARTITIONS, own, strict=False)]  # fmt: skip
-        if not all(count.isdecimal() for count in own):
-            assert not any(mark.isdigit() for mark in values["95 % interval"])
-        if any(f"<{SMALLEST}" in count for count in own):
-            assert not any(mark.isdigit() for mark in values["AUROC"])
-            assert "not measured" not in values["finding"]
+        if not all(count.isdecimal() for count in own):  # these tell of few patients
+            assert {values[head] for head in ("AUROC", "95 % interval", "finding")} == {"not shown"}
+    found += shown_parts(patients, cohort) + shown_tested(patients, cohort)
     return found
+
+
+def shown_parts(patients: Patients, cohort: CohortCounts) -> list[tuple[Question, str]]:
+    """Parts of the gate's set: the fewer patients of training and validation, also in words."""
+    found: list[tuple[Question, str]] = []
+    for fold, place in (("0", 2), ("1", 3)):
+        about: dict[str, Question] = {f"site {site}": {"site": site} for site in SITES}
+        about |= {"label 1": {"kind": "tumour"}}
+        parts, fewer = {}, {}
+        for name, question in about.items():
+            theirs = [p for p in patients if p[0] == question.get("site", p[0])
+                      and p[1] == question.get("kind", p[1])]  # fmt: skip
+            counts = {part: [p[place] for p in theirs].count(part) for part in ("train", "val")}
+            fewer[name] = min(counts, key=lambda part, counts=counts: counts[part])
+            least = counts[fewer[name]]
+            parts[name] = SubgroupRatio(
+                ratio=1.1 if least > 1 else None, n=25, patients=least,
+                warning=f"few: {least} patients, 25 slices",
+            )  # fmt: skip
+        table = gate_subgroups(parts, SMALLEST, cohort, fold)
+        assert table is not None
+        for name, ratio, slices, count, warning in table.rows:
+            found.append((about[name] | {fold: fewer[name]}, count))
+            if not count.isdecimal():
+                assert (ratio, slices, warning) == ("not shown", "not shown", "")
+    return found
+
+
+def shown_tested(patients: Patients, cohort: CohortCounts) -> list[tuple[Question, str]]:
+    """Test patients with tumour, on whom Dice rests, in the report's table and in a sentence."""
+    tested = [p for p in patients if p[2] == "test"]
+    count = [p[1] for p in tested].count("tumour")
+    lift = Lift(
+        claim={"segment": "not measured"}, primary={"segment": "dice"}, contrasts={}, method="",
+        tasks={"segment": {"dice": {"real": ArmFigure(n_patients=count)}}},
+        reasons={"segment": [f"dice rests on {count} test patients"]},
+        n_patients=len(tested), n_seeds=2,
+    )  # fmt: skip
+    nothing = ReleaseCandidate(
+        np.zeros((0, 1, 1, 1), np.float32),
+        np.zeros((0, 1, 1), np.uint8),
+        pd.DataFrame(),
+        {},
+        "",
+        {},
+    )
+    _, hidden = hide_few_patients(nothing, lift, cohort, SMALLEST)
+    text = count_tested(
+        hidden.tasks["segment"]["dice"]["real"], hidden.n_patients, cohort, SMALLEST
+    )
+    (said,) = re.findall(r"rests on (.*) test patients", hidden.reasons["segment"][0])
+    if not text.isdecimal():
+        assert said in (f"fewer than {SMALLEST}", "(not shown)")
+    every = str(hidden.n_patients) if hidden.n_patients else "not shown"
+    return [({"0": "test", "kind": "tumour"}, text), ({"0": "test"}, every)]
 
 
 def known_totals(truth: np.ndarray) -> list[tuple[Question, int]]:

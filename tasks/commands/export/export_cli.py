@@ -3,6 +3,7 @@
 `options.ExportOptions` says what it writes and what it never packs.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from tasks import params
@@ -35,6 +36,7 @@ def export(options: ExportOptions) -> None:
     check_patients(options.folder, info)
     if not options.anyway:
         check_verdict(options.folder, info)
+    info = replace(info, training_patients=told_patients(info))
     with write_new_folder(options.out) as out:
         FORMATS[options.format](out, info, weights)
     print(f"{options.out}: {options.format}, verdict of the gate: {info.verdict}")
@@ -46,11 +48,7 @@ def check_patients(folder: Path, info: GeneratorInfo) -> None:
     Raises:
         InputError: when they are fewer than `release.min_patients_of_generator`, or not known.
     """
-    least = (
-        params.read_section(Release).min_patients_of_generator
-        if params.PARAMS.exists()
-        else int(Release.model_fields["min_patients_of_generator"].default)
-    )
+    least = least_patients()
     known = info.training_patients
     if least and (known is None or known < least):
         learnt = (
@@ -63,6 +61,22 @@ def check_patients(folder: Path, info: GeneratorInfo) -> None:
             " may tell of one; train on more, or agree on that param with your data-protection"
             " officer"
         )
+
+
+def least_patients() -> int:
+    """Return `release.min_patients_of_generator`, or its default outside a clone."""
+    if params.PARAMS.exists():
+        return params.read_section(Release).min_patients_of_generator
+    return int(Release.model_fields["min_patients_of_generator"].default)
+
+
+def told_patients(info: GeneratorInfo) -> int | None:
+    """Return the number of training patients that a package tells: no more than is required.
+
+    The exact one, beside the numbers in a data card, could tell how few of them were left out.
+    """
+    known, least = info.training_patients, least_patients()
+    return min(known, least) if known is not None and least else None
 
 
 def check_verdict(folder: Path, info: GeneratorInfo) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from safetensors import SafetensorError
@@ -15,6 +16,7 @@ from tasks.commands.export.standalone_generator import (
     GeneratorInfo,
     load_packed_generator,
 )
+from tasks.common.cohort_counts import count_cohort
 from tasks.common.generator_slices import WITHOUT_OUTLINES, teach_a_generator
 from tasks.common.membership_table import membership_sentence
 from tasks.params.generate import Generate
@@ -24,6 +26,7 @@ from tasks.stage.errors import InputError
 from tasks.stage.stage_io import explain_read_errors
 
 NOT_JUDGED = "not judged"
+UNCOUNTED = "not shown: data/slices, which tells how many patients this is about, is not here"
 REMEDY = "give --from data/gan/FOLD, or a folder that `auglift export` wrote"
 
 
@@ -67,6 +70,9 @@ def read_trained_info(folder: Path) -> GeneratorInfo:
     generate, release = params.read_section(Generate), params.read_section(Release)
     weights_sha256 = sha256_of(folder / WEIGHTS_FILE)
     metrics = gate_metrics(folder, weights_sha256)
+    membership = "not measured"
+    if metrics is not None and metrics.membership:
+        membership = describe_membership(folder, metrics, slice_stats)
     return GeneratorInfo(
         architecture=config["architecture"],
         modalities=slice_stats["modalities"],
@@ -84,8 +90,40 @@ def read_trained_info(folder: Path) -> GeneratorInfo:
         training_patients=count_training_patients(
             folder, without_outlines=WITHOUT_OUTLINES in config
         ),
-        membership=membership_sentence(metrics, release.smallest_cell),
+        membership=membership,
     )
+
+
+def describe_membership(folder: Path, metrics: GateMetrics, slice_stats: dict[str, Any]) -> str:
+    """Say what the attacks on the generator in `data/gan/FOLD` found, as the data card may say it.
+
+    Patients are counted in all folds at once, as the card does: a figure that it hides would tell a
+    count that it hides.
+    """
+    data, fold = folder.parents[1], folder.name
+    slices = read_slices_table(data / "slices/slices.parquet")
+    if slices is None or f"partition_{fold}" not in slices:
+        return UNCOUNTED
+    gates = {
+        path.parent.name: read_metrics(GateMetrics, path)
+        for path in sorted((data / "gate").glob("*/metrics.json"))
+        if f"partition_{path.parent.name}" in slices
+    } | {fold: metrics}
+    cohort = count_cohort(
+        slices,
+        gates,
+        params.read_section(Release).smallest_cell,
+        slice_stats.get("unused_patients", {}),
+    )
+    return membership_sentence(fold, gates, cohort)
+
+
+def read_slices_table(path: Path) -> pd.DataFrame | None:
+    """Read `slices.parquet`; None where it is not there."""
+    if not path.exists():
+        return None
+    with explain_read_errors(path):
+        return pd.read_parquet(path)
 
 
 def count_training_patients(folder: Path, *, without_outlines: bool) -> int | None:
@@ -98,11 +136,11 @@ def count_training_patients(folder: Path, *, without_outlines: bool) -> int | No
         without_outlines: whether slices without outlines taught it too.
     """
     table = folder.parents[1] / "slices/slices.parquet"
-    if not table.exists():
+    slices = read_slices_table(table)
+    if slices is None:
         return None
     column = f"partition_{folder.name}"
     with explain_read_errors(table):
-        slices = pd.read_parquet(table)
         if column not in slices:
             raise ValueError(f"no column {column}")
     slices = slices[slices[column] == "train"]

@@ -46,7 +46,8 @@ class GeneratorInfo:
         version, date, license_words: of the data sets that it draws, as in `release`.
         verdict: what the gate said of its slices: accepted, rejected, or not judged.
         skull_stripped: whether the slices that it learnt from show no skull; None: not known.
-        training_patients: how many patients it learnt from; None: not known.
+        training_patients: how many patients it learnt from; None: not known. In a package, only
+            that it was at least so many.
         membership: how well attacks tell its training patients from others, in words.
         weights_sha256: of `generator.safetensors`; the verdict is on these weights.
     """

@@ -74,8 +74,8 @@ def main(batch: str, *, force: bool = False) -> None:
     empty = sum(row == FilesRow(row.path) for row in rows)
     console.print(
         f"{path} is written: {len(rows)} rows; correct what is wrong, ingest then follows it"
-        + f"; {empty} of them are empty, and their files are rejected until you fill them in"
-        * bool(empty),
+        + f"; {empty} {'is' if empty == 1 else 'of them are'} empty, and what the path names is"
+        + " rejected until it is filled in" * bool(empty),
         soft_wrap=True,
         markup=False,
     )

@@ -1,12 +1,14 @@
 """`auglift notify`: let the Prefect server post to an address when a run needs a person.
 
-It is a Prefect automation: the server itself sends the message. A second one sets a run to
-`Crashed` whose machine died: Prefect sends a heartbeat of each run every three minutes, and by
-itself does nothing when they stop.
+It is a Prefect automation: the server itself sends the message. A second one tells of a run whose
+machine may have died: Prefect sends a heartbeat of each run every three minutes, and by itself does
+nothing when they stop. It changes no state, for heartbeats stop, too, while a server or a laptop
+sleeps, and the run lives on.
 """
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 NOTIFY_EPILOG = help_end("auglift notify https://hooks.example.org/services/T0/B0/x")
 # States in which a run needs a person: it waits for an approval, or ended other than well.
 STATES = ("Paused", "Rejected", "WrongInput", "NotKept", "Failed", "TimedOut", "Crashed")
+FLOWS = ("auglift", "auglift-tune", "intake")  # that of a worker's stage has other signs of life
+# States in which no process is left that could send a heartbeat.
+ENDS = ("Completed", "Cancelled", "Quarantined", "Suspended", *STATES[1:])
 TEXT = (
     "flow.name ~ ' (' ~ flow_run.name ~ '): ' ~ flow_run.state.name ~ '. '"
     " ~ (flow_run.state.message or '')"
@@ -26,6 +31,11 @@ TEXT = (
 LOST_AFTER = timedelta(seconds=540)  # without a heartbeat: three of them
 # What Slack, Mattermost and Microsoft Teams read.
 PAYLOAD = '{"text": {{ (' + TEXT + ") | tojson }}}"
+LOST_TEXT = (
+    "flow.name ~ ' (' ~ flow_run.name ~ '): no sign of life for nine minutes. Where its machine"
+    " is gone, set its state to Crashed on its page.'"
+)
+LOST_PAYLOAD = '{"text": {{ (' + LOST_TEXT + ") | tojson }}}"
 
 
 def notify(
@@ -36,8 +46,8 @@ def notify(
     """Let your Prefect server post to an address when a run fails, is rejected or waits.
 
     Run it once; run it again to change the address. The address is stored on the server as a
-    secret. `prefect automation delete NAME` ends it. A run whose machine died is set to Crashed
-    after nine minutes (the automation `NAME: lost runs`), and the message is sent then.
+    secret. `prefect automation delete NAME` ends it. The automation `NAME: lost runs` posts when a
+    run gave no sign of life for nine minutes; it changes no state.
     """
     from prefect.settings import PREFECT_API_URL
 
@@ -65,6 +75,7 @@ def create_automation(url: str, name: str) -> None:
 
     block = Webhook(url=url, headers={"Content-Type": "application/json"})
     identifier = block.save(name, overwrite=True)
+    assert isinstance(identifier, UUID)  # not a coroutine: no event loop runs here
     automation = Automation(
         name=name,
         description="Post when a run fails, is rejected or waits for an approval.",
@@ -76,35 +87,37 @@ def create_automation(url: str, name: str) -> None:
         ),
         actions=[CallWebhook(block_document_id=identifier, payload=PAYLOAD)],
     )
-    save_automations(automation, find_lost_runs(f"{name}: lost runs"))
+    save_automations(automation, find_lost_runs(f"{name}: lost runs", identifier))
 
 
-def find_lost_runs(name: str) -> "Automation":
-    """Return the automation that sets a run to `Crashed` when its heartbeats stop."""
+def find_lost_runs(name: str, webhook: UUID) -> "Automation":
+    """Return the automation that posts when the heartbeats of a run stop.
+
+    Args:
+        name: Of the automation.
+        webhook: The id of the block that posts.
+    """
     from prefect.automations import Automation
-    from prefect.client.schemas.objects import StateType
     from prefect.events import EventTrigger, ResourceSpecification
-    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.actions import CallWebhook
     from prefect.events.schemas.automations import Posture
 
     return Automation(
         name=name,
-        description="Set a run to Crashed whose machine gives no sign of life any more.",
+        description="Post when a run that has not ended gives no sign of life any more.",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.*"},  # the next heartbeat, or the state in which it ended
+            expect={f"prefect.flow-run.{sign}" for sign in ("heartbeat", *ENDS)},
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)}
+            ),
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
             within=LOST_AFTER,
         ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                message=f"no sign of life for {LOST_AFTER.total_seconds() / 60:g} minutes",
-            )
-        ],
+        actions=[CallWebhook(block_document_id=webhook, payload=LOST_PAYLOAD)],
     )
 
 

@@ -1,18 +1,24 @@
 """`auglift notify`: the message that the server posts, and what it needs."""
 
 import json
+import threading
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 from jinja2.sandbox import SandboxedEnvironment
 from prefect import flow, get_client
+from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Running
+from prefect.states import Completed, Running
 
 from flows import notify as notify_command
-from flows.notify import PAYLOAD, find_lost_runs, notify, save_automations
+from flows.notify import PAYLOAD, create_automation, notify
 from tasks.stage.errors import InputError
 from tests.flows.processes import request_json, wait_for
 
@@ -38,36 +44,70 @@ def test_an_address_of_the_web_and_a_server_of_ones_own_are_needed(
         notify("https://hooks.example.org")
 
 
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[str]]]:
+    """A webhook's address, and the texts that were posted there."""
+    texts: list[str] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            texts.append(json.loads(body)["text"])
+            self.send_response(HTTPStatus.OK)
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/", texts
+        server.shutdown()
+
+
 @pytest.mark.verify
-def test_a_run_whose_heartbeats_stop_is_set_to_crashed_and_another_is_not(
-    prefect_api: str, monkeypatch: pytest.MonkeyPatch
+def test_a_message_tells_of_a_run_whose_heartbeats_stop_and_the_run_stays_as_it_is(
+    prefect_api: str, monkeypatch: pytest.MonkeyPatch, webhook: tuple[str, list[str]]
 ) -> None:
+    url, texts = webhook
     monkeypatch.setattr(notify_command, "LOST_AFTER", timedelta(seconds=20))
     with temporary_settings({PREFECT_API_URL: prefect_api}):
-        save_automations(find_lost_runs("lost"))
-        save_automations(find_lost_runs("lost"))  # in place of the first
-        (automation,) = request_json(f"{prefect_api}/automations/filter", "POST", {})
+        create_automation(url, "lost")
+        create_automation(url, "lost")  # in place of the first
+        made = request_json(f"{prefect_api}/automations/filter", "POST", {})
         with get_client(sync_client=True) as client:
-            lost, alive = (
-                client.create_flow_run(flow(name="lost")(print), state=Running()) for _ in range(2)
-            )
+            lost, alive, ended, foreign = (
+                client.create_flow_run(flow(name=name)(print), name=run, state=Running())
+                for name, run in [
+                    ("auglift", "lost"), ("auglift", "alive"), ("auglift", "ended"),
+                    ("another", "foreign"),
+                ]
+            )  # fmt: skip
 
-    def send_heartbeat(run: object) -> None:
-        event = {
-            "id": str(uuid4()), "event": "prefect.flow-run.heartbeat", "payload": {},
-            "occurred": datetime.now(UTC).isoformat(), "related": [],
-            "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
-        }  # fmt: skip
-        request_json(f"{prefect_api}/events", "POST", [event])
+            def send_heartbeat(run: FlowRun) -> None:
+                name = client.read_flow(run.flow_id).name
+                event = {
+                    "id": str(uuid4()), "event": "prefect.flow-run.heartbeat", "payload": {},
+                    "occurred": datetime.now(UTC).isoformat(),
+                    "resource": {"prefect.resource.id": f"prefect.flow-run.{run.id}"},
+                    "related": [{
+                        "prefect.resource.id": f"prefect.flow.{run.flow_id}",
+                        "prefect.resource.role": "flow", "prefect.resource.name": name,
+                    }],
+                }  # fmt: skip
+                request_json(f"{prefect_api}/events", "POST", [event])
 
-    def is_crashed(run: object) -> bool:
-        if run is lost.id:
-            send_heartbeat(alive.id)
-        return bool(request_json(f"{prefect_api}/flow_runs/{run}")["state"]["type"] == "CRASHED")
+            def is_told() -> bool:
+                send_heartbeat(alive)
+                time.sleep(2)
+                return bool(texts)
 
-    send_heartbeat(lost.id)
-    try:
-        assert wait_for(lambda: is_crashed(lost.id), 180)
-        assert not is_crashed(alive.id)
-    finally:  # other tests share the server
-        request_json(f"{prefect_api}/automations/{automation['id']}", "DELETE")
+            try:
+                assert len(made) == 2
+                for run in (lost, ended, foreign):
+                    send_heartbeat(run)
+                client.set_flow_run_state(ended.id, Completed())
+                assert wait_for(is_told, 180)
+                assert not wait_for(lambda: len(texts) > 1, 10)
+                assert client.read_flow_run(lost.id).state.is_running()
+            finally:  # other tests share the server
+                for automation in made:
+                    request_json(f"{prefect_api}/automations/{automation['id']}", "DELETE")
+    assert texts[0].startswith("auglift (lost): no sign of life for nine minutes.")

@@ -1,4 +1,4 @@
 """Code that several stages share: slice sets, arms, torch setup, slice montages, stage code.
 
-It imports `tasks.params`, `tasks.schemas` and `tasks.stage`, never a stage.
+It imports `tasks.schemas` and `tasks.stage`, never a stage, nor `tasks.params`, which use it.
 """

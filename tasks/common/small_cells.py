@@ -8,6 +8,7 @@ seeks two possible values of each small count among all tables that a reader mus
 """
 
 import re
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
@@ -26,6 +27,9 @@ HOW_MANY_MORE: Final = re.compile(r" \(\d+ more\)")
 HOW_MANY_NEEDED: Final = re.compile(r", (?:at least )?\d+ (?:of each )?are needed")
 FEW: Final = 4  # small counts; of more, several are sought at once
 MANY: Final = 10_000  # patients, as good as no bound
+LIMIT_REACHED: Final = 1  # status of an integer program
+SECONDS: Final = 2.0  # for one integer program
+ALL_SECONDS: Final = 60.0  # for all of a table, after which all of it is hidden
 R = TypeVar("R", bound=BaseModel)
 Floats = NDArray[np.float64]
 
@@ -81,7 +85,8 @@ def hide_counts(
 
     Where the totals leave a small count only one value as soon as it is said to be small, `not
     shown` stands for small counts beside it too, and at last for zeros. What totals tell without
-    any table nothing can hide.
+    any table nothing can hide. Where the search takes longer than `SECONDS` for a count or
+    `ALL_SECONDS` for all, all is hidden.
 
     Args:
         counts: by any key; small ones are protected.
@@ -94,12 +99,15 @@ def hide_counts(
     table = HiddenTable(
         dict(counts), list(sums), smallest_cell, frozenset(unlisted), set(hidden), whole_range
     )
-    table.hide_more()
-    if table.told():
-        hopeless = table.told_by_totals()
-        while told := table.told() - hopeless:
-            if not table.protect(told):
-                break
+    try:
+        table.hide_more()
+        if told := table.told():
+            hopeless = table.told_by_totals(told)
+            while told := table.told() - hopeless:
+                if not table.protect(told):
+                    break
+    except TimeoutError:
+        table.hide_all()
     return {key: table.text(key) for key in counts if key not in table.unlisted}
 
 
@@ -146,9 +154,13 @@ class HiddenTable:
     hidden: set[Any]
     whole_range: bool
     unmarked: set[Any] = field(default_factory=set)
+    deadline: float = field(default_factory=lambda: time.monotonic() + ALL_SECONDS)
 
     def __post_init__(self) -> None:
         """Hide the small counts."""
+        # What was found possible stays so, for ever less is said.
+        self.low = np.array(list(self.counts.values()), dtype=np.float64)
+        self.high = self.low.copy()
         self.small = [key for key, n in self.counts.items() if is_small(n, self.smallest_cell)]
         self.harmless = self.unlisted.difference(self.small)
         self.hidden |= {*self.small, *self.unlisted}
@@ -179,10 +191,26 @@ class HiddenTable:
 
     def hide_more(self) -> None:
         """Hide the smallest count beside small ones until no single sum gives one away."""
-        while more := [
-            min(keys, key=self.order) for keys in map(self.could_hide, self.sums) if keys
-        ]:
-            self.hidden.add(more[0])
+        choices = dict(enumerate(map(self.could_hide, self.sums)))
+        while key := next((min(keys, key=self.order) for keys in choices.values() if keys), None):
+            self.check_time()
+            self.hidden.add(key)
+            for number, each in enumerate(self.sums):
+                if key in each.terms:
+                    choices[number] = self.could_hide(each)
+
+    def hide_all(self) -> None:
+        """Hide every count and say of none that it is small."""
+        self.hidden, self.unmarked = set(self.counts), set(self.counts)
+
+    def check_time(self) -> None:
+        """Give up after `ALL_SECONDS`.
+
+        Raises:
+            TimeoutError: they are over.
+        """
+        if time.monotonic() > self.deadline:
+            raise TimeoutError
 
     def could_hide(self, known: KnownSum) -> list[Any]:
         """List what is shown in a sum that gives small counts away by itself."""
@@ -232,11 +260,12 @@ class HiddenTable:
         """Return the small counts that have one possible value only."""
         return {key for key, (low, high) in self.ranges().items() if low == high}
 
-    def told_by_totals(self) -> set[Any]:
-        """Return the small counts that are told though nothing at all is shown."""
-        everything = set(self.counts)
-        blank = replace(self, hidden=set(everything), unmarked=set(everything))
-        return blank.told()
+    def told_by_totals(self, told: set[Any]) -> set[Any]:
+        """Return those of the small counts that are told though nothing at all is shown."""
+        blank = replace(self)
+        blank.hide_all()
+        blank.low, blank.high = self.low.copy(), self.high.copy()
+        return told & blank.told()
 
     def ranges(self) -> dict[Any, tuple[float, float]]:
         """Return the least and the greatest value of each small count that was found possible.
@@ -245,31 +274,34 @@ class HiddenTable:
         """
         if not self.small:
             return {}
-        solve = self.solver()
         place = {key: number for number, key in enumerate(self.counts)}
         small = np.array([place[key] for key in self.small])
-        low = np.array(list(self.counts.values()), dtype=np.float64)
-        high = low.copy()
-        aims = []
-        for bit in range(len(small).bit_length() if len(small) > FEW else 0):
-            aim = np.zeros(len(low))
-            aim[small] = np.where(np.arange(len(small)) >> bit & 1, 1, -1)
-            aims += [aim, -aim]
-        for aim in aims:
-            solution = solve(aim)
-            low, high = np.minimum(low, solution), np.maximum(high, solution)
-        for number in small:
-            for sign in (1, -1):
-                if low[number] < high[number]:
-                    break
-                aim = np.zeros(len(low))
-                aim[number] = sign
-                solution = solve(aim)
-                low, high = np.minimum(low, solution), np.maximum(high, solution)
-        return {key: (low[place[key]], high[place[key]]) for key in self.small}
+        left = small[self.low[small] == self.high[small]]
+        if len(left):
+            solve = self.solver()
+            for bit in range(len(left).bit_length() if len(left) > FEW else 0):
+                aim = np.zeros(len(self.low))
+                aim[left] = np.where(np.arange(len(left)) >> bit & 1, 1, -1)
+                for sign in (1, -1):
+                    self.add(solve(sign * aim))
+            for number in left:
+                for sign in (1, -1):
+                    if self.low[number] == self.high[number]:
+                        aim = np.zeros(len(self.low))
+                        aim[number] = sign
+                        self.add(solve(aim))
+        return {key: (self.low[place[key]], self.high[place[key]]) for key in self.small}
+
+    def add(self, possible: Floats) -> None:
+        """Note possible values (N,) of the counts."""
+        self.low, self.high = np.minimum(self.low, possible), np.maximum(self.high, possible)
 
     def solver(self) -> Callable[[Floats], Floats]:
-        """Return a function that finds the possible counts (N,) which make an aim (N,) least."""
+        """Return a function that finds the possible counts (N,) which make an aim (N,) least.
+
+        Raises:
+            TimeoutError: a program took longer than `SECONDS`, or all than `ALL_SECONDS`.
+        """
         from scipy.optimize import Bounds, LinearConstraint, milp
         from scipy.sparse import lil_array
 
@@ -287,7 +319,13 @@ class HiddenTable:
         whole = np.ones(len(truth))
 
         def solve(aim: Floats) -> Floats:
-            found = milp(aim, constraints=known, bounds=bounds, integrality=whole)
+            self.check_time()
+            found = milp(
+                aim, constraints=known, bounds=bounds, integrality=whole,
+                options={"time_limit": SECONDS},
+            )  # fmt: skip
+            if found.status == LIMIT_REACHED:
+                raise TimeoutError
             solution: Floats = truth if found.x is None else found.x.round()
             return solution
 

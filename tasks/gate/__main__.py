@@ -25,7 +25,7 @@ from tasks.gate.membership import SHOWN, MembershipAttack
 from tasks.gate.reference import prepare_reference
 from tasks.gate.verdict import GateResult, not_judged_result
 from tasks.params.gate import Gate
-from tasks.schemas.review import ReviewFigures, read_review
+from tasks.schemas.review import Review, ReviewFigures, read_review
 from tasks.schemas.samples import GatedSamples, Samples
 from tasks.stage import stage_io
 from tasks.stage.stage_runtime import run_stage
@@ -34,6 +34,8 @@ from tasks.stage.stage_runtime import run_stage
 def main(fold: str) -> None:
     """Run the stage from the repository's root."""
     config = params.read_section(Gate)
+    # Before hours of measuring: people may have edited the file.
+    review = read_review() if config.readers is not None else None
     device = torch_setup.setup_torch(config.threads)
     source = Path("data/synthetic") / fold
     synthetic = read_slice_set(source, "samples.parquet")
@@ -63,8 +65,8 @@ def main(fold: str) -> None:
         }
         (folder / "metrics.json").write_text(metrics_text(metrics))
         result.samples.to_parquet(folder / "samples.parquet", index=False)
-        if config.readers is not None:
-            figures = read_figures(fold, hash_candidate(source, folder)[1])
+        if config.readers is not None and review is not None:
+            figures = find_figures(review, fold, hash_candidate(source, folder)[1])
             # Nobody is asked to rate what is rejected anyway.
             asked = figures is not None or result.verdict == "accepted"
             reasons = unmet_criteria(config.readers, figures, "gate.readers") if asked else []
@@ -124,9 +126,9 @@ def attack_weights(
     return {generator_attack.NAME: attack}
 
 
-def read_figures(fold: str, digest: str) -> ReviewFigures | None:
-    """Read the figures of the fold's reader study; None where readers did not see these slices."""
-    study = read_review().folds.get(fold)
+def find_figures(review: Review, fold: str, digest: str) -> ReviewFigures | None:
+    """Return the figures of the fold's study; None where readers did not see these slices."""
+    study = review.folds.get(fold)
     return study.figures if study is not None and study.digest == digest else None
 
 

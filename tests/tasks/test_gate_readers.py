@@ -11,6 +11,7 @@ from tasks.common.release_candidate import read_candidate
 from tasks.gate import __main__ as stage
 from tasks.gate.verdict import GateResult
 from tasks.schemas.metrics import GateMetrics
+from tasks.stage.errors import InputError
 from tests.tasks.fake_run import Run, write
 from tests.tasks.test_review_stages import answer, release, set_params
 
@@ -74,3 +75,13 @@ def test_answers_on_other_slices_do_not_count_and_a_rejected_set_asks_for_none(
     assert "nobody has rated" in gate().reasons[0]
     decide(monkeypatch, "rejected")
     assert gate().reasons == ["frechet: 9.00 times that of real slices"]
+
+
+def test_a_damaged_review_ends_the_gate_before_it_measures(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_params("gate", readers=CRITERION)
+    Path("data/review.json").write_text('{"folds": {')
+    monkeypatch.setattr(stage, "verdict", lambda *_, **__: pytest.fail("it measured"))
+    with pytest.raises(InputError, match=r"review\.json"):
+        stage.main("0")

@@ -1,5 +1,6 @@
 """Small counts of patients are hidden, and no count that is shown gives one away."""
 
+import time
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.common import small_cells
 from tasks.common.cohort_counts import count_cohort
 from tasks.common.few_patients import count_tested, hide_few_patients
 from tasks.common.gate_requirements import why_no_null_range
 from tasks.common.membership_table import membership_rows, membership_sentence
 from tasks.common.release_candidate import ReleaseCandidate
-from tasks.common.small_cells import HIDDEN, hide_in_sentence, show_counts
+from tasks.common.small_cells import HIDDEN, hide_in_sentence, is_small, show_counts
 from tasks.gate import generator_attack, membership
 from tasks.gate.measure_catalogue import FRECHET, catalogue
 from tasks.gate.measure_functions import missing_sites
@@ -260,3 +262,31 @@ def test_batches_are_hidden_where_a_partition_is() -> None:
         cohort = count_cohort(cohort_of((30, validating, 12)), {"0": gate()}, 5)
         table = cohort_tables.batch_table(manifests, 5, cohort)
         assert [row[1] == HIDDEN for row in table.rows] == [hidden] * 2
+
+
+def test_all_is_hidden_where_the_search_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = [[30, 3, 12], [30, 20, 20], [9, 8, 40]]
+    assert any(text.isdecimal() for row in show_counts(counts, 5) for text in row)
+    monkeypatch.setattr(small_cells, "ALL_SECONDS", -1)
+    assert {text for row in show_counts(counts, 5) for text in row} == {HIDDEN}
+    monkeypatch.setattr(small_cells, "ALL_SECONDS", 60)
+    monkeypatch.setattr(small_cells, "SECONDS", 0)  # for a program
+    assert {text for row in show_counts(counts, 5) for text in row} == {HIDDEN}
+
+
+@pytest.mark.verify
+def test_sixty_sites_in_five_folds_are_counted_within_a_minute() -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "subject": [f"s{n}" for n in range(1000)],
+            "site": rng.choice([f"site {n}" for n in range(60)], 1000),
+            "label": rng.integers(0, 2, 1000),
+        }
+        | {f"partition_{f}": rng.choice(["train", "val", "test"], 1000) for f in range(5)}
+    )
+    start = time.monotonic()
+    cohort = count_cohort(table, {str(fold): gate() for fold in range(5)}, 5)
+    assert time.monotonic() - start < 60
+    assert sum(text.isdecimal() for text in cohort.texts.values()) > 100  # found in time
+    assert all(not is_small(int(t), 5) for t in cohort.texts.values() if t.isdecimal())

@@ -238,7 +238,7 @@ def run_search(search: Search, *, apply: bool) -> int:
     if not state.is_completed():
         failure = state.result(raise_on_failure=False)
         wrong = isinstance(failure, InputError)
-        return print_error(str(failure), WRONG_INPUT if wrong else OTHER)
+        return print_error(str(failure or state.message), WRONG_INPUT if wrong else OTHER)
     if apply:
         apply_best(study, print)
     return DONE

@@ -6,7 +6,9 @@ lacking before a generator is trained that cannot be judged. This module needs n
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tasks.common.slice_set import MIN_SLICES, mask_known
 from tasks.stage.errors import InputError
@@ -48,17 +50,40 @@ def count_comparable_tumors(val: pd.DataFrame) -> int:
     return len(shown) if shown["subject"].nunique() > 1 else 0
 
 
-def count_needed_slices(train: pd.DataFrame, val: pd.DataFrame) -> int:
+@dataclass(frozen=True)
+class CountedSlices:
+    """What the gate's needs are counted by: patients as numbers, labels, outlined tumours (N,).
+
+    Selections of the same slices are counted many times, which takes long with tables.
+    """
+
+    patients: NDArray[np.int_]
+    labels: NDArray[np.int_]
+    is_outlined: NDArray[np.bool_]
+
+    @classmethod
+    def of_table(cls, table: pd.DataFrame) -> "CountedSlices":
+        """Return them of rows of `slices.parquet`."""
+        labels = table["label"].to_numpy()
+        return cls(pd.factorize(table["subject"])[0], labels, (labels == 1) & mask_known(table))
+
+    def select(self, keep: NDArray[np.bool_]) -> "CountedSlices":
+        """Return some of the slices."""
+        return CountedSlices(self.patients[keep], self.labels[keep], self.is_outlined[keep])
+
+
+def count_needed_slices(train: CountedSlices, val: CountedSlices) -> int:
     """Count the slices that the gate needs, each kind up to the number it needs.
 
-    Of two selections of slices of the same patients, more can be measured with the one of the
-    higher count.
+    Slices without a label do not count. Of two selections of slices of the same patients, more can
+    be measured with the one of the higher count.
     """
-    count = min(count_comparable_tumors(val), LEAST_HELD_OUT)
-    for table in (train, val):
-        labels = table["label"].to_numpy()
-        count += min(len(table), MIN_SLICES)
-        count += sum(min(int((labels == label).sum()), LEAST_OF_LABEL) for label in (0, 1))
+    shown = val.patients[val.is_outlined]
+    count = min(len(shown), LEAST_HELD_OUT) if len(np.unique(shown)) > 1 else 0
+    for slices in (train, val):
+        of_label = [int((slices.labels == label).sum()) for label in (0, 1)]
+        count += min(sum(of_label), MIN_SLICES)
+        count += sum(min(n, LEAST_OF_LABEL) for n in of_label)
     return count
 
 

@@ -67,7 +67,8 @@ def split_patients(
             " data.batches (see mask_status in data/volumes/*/manifest.parquet)"
         )
     index = np.arange(n)
-    held_out = real.set_index("subject")["held_out"].loc[order].to_numpy(dtype=bool)
+    tests_only = dict(zip(real["subject"], real["held_out"], strict=True))
+    held_out = np.array([tests_only[subject] for subject in order], dtype=bool)
     partitions_by_fold: dict[str, dict[str, PatientUse]] = {}
     for fold_index, fold in enumerate(folds):
         if held_out.any():
@@ -161,8 +162,14 @@ def stratified_order(patients: pd.DataFrame, seed: int | np.random.Generator) ->
     within one patient.
     """
     order = np.random.default_rng(seed).permutation(len(patients))
-    table = patients.sort_values("subject").assign(drawn=order)
-    return list(table.sort_values(["tumor", "site", "drawn"])["subject"])
+    # Of lists: this is called for every split that is tried, and of few patients each.
+    columns = (patients[name].tolist() for name in ("subject", "site", "tumor"))
+    by_subject = sorted(zip(*columns, strict=True))
+    strata = sorted(
+        (tumor, site, number, subject)
+        for (subject, site, tumor), number in zip(by_subject, order.tolist(), strict=True)
+    )
+    return [subject for *_, subject in strata]
 
 
 def evenly_spaced_share(n: int, fraction: float, *, start: float) -> NDArray[np.bool_]:

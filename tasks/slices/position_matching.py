@@ -24,7 +24,10 @@ def match_in_blocks(
     max_tumor_slices: int = MAX_TUMOR_SLICES,
 ) -> NDArray[np.bool_]:
     """Match as `match_negatives` does, in blocks of whole patients where slices are very many."""
-    tumors = (table["label"] == 1).astype(int).groupby(table["subject"], sort=True).sum()
+    is_tumor = table["label"] == 1
+    if is_tumor.sum() < max_tumor_slices:  # one block
+        return match_negatives(table, ratio=ratio, caliper=caliper, keep_unmatched=keep_unmatched)
+    tumors = is_tumor.astype(int).groupby(table["subject"], sort=True).sum()
     block_of = (tumors.cumsum() - tumors) // max_tumor_slices
     blocks = table["subject"].map(block_of).to_numpy()
     keep = np.zeros(len(table), dtype=bool)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.common.gate_requirements import count_needed_slices
+from tasks.common.gate_requirements import CountedSlices, count_needed_slices
 from tasks.params.slices import Slices
 from tasks.slices.patient_split import TRAIN_AND_VAL, PatientUse
 from tasks.slices.position_matching import (
@@ -73,21 +73,13 @@ def choose_train_and_val(
     """
     best: tuple[dict[PatientUse, NDArray[np.bool_]], str] | None = None
     highest = -1
-    counted = {
-        partition: group[group.columns.intersection(COUNTED_COLUMNS)]
-        for partition, group in groups.items()
-    }
+    counted = {part: CountedSlices.of_table(groups[part]) for part in TRAIN_AND_VAL}
     for keep, description in iterate_selections(groups, config):
-        train, val = (labelled(counted[part][keep[part]]) for part in TRAIN_AND_VAL)
+        train, val = (counted[part].select(keep[part]) for part in TRAIN_AND_VAL)
         if (count := count_needed_slices(train, val)) > highest:
             best, highest = (keep, description), count
     assert best is not None
     return best
-
-
-def labelled(slices: pd.DataFrame) -> pd.DataFrame:
-    """Return the slices of which somebody said whether they show tumour."""
-    return slices[slices["label"] >= 0]
 
 
 def iterate_selections(

@@ -31,9 +31,23 @@ def largest_body_mask(volume: Volume) -> NDArray[np.bool_]:
     if count == 0:
         return np.zeros(volume.shape, dtype=bool)
     largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    body = labels == largest
-    filled = [ndimage.binary_fill_holes(body[:, :, z]) for z in range(body.shape[2])]
-    return np.stack(filled, axis=2)
+    return fill_holes_by_slice(labels == largest)
+
+
+def fill_holes_by_slice(body: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fill the holes of each slice of an (X,Y,Z) mask, as `ndimage.binary_fill_holes` does.
+
+    Labelling the background of all slices at once is several times faster.
+    """
+    in_plane = ndimage.generate_binary_structure(3, 1)
+    in_plane[1, 1, [0, 2]] = False
+    labels, count = ndimage.label(~body, in_plane)
+    outside = np.zeros(count + 1, dtype=bool)
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        outside[edge] = True
+    outside[0] = False  # the body itself
+    filled: NDArray[np.bool_] = ~outside[labels]
+    return filled
 
 
 def segment_foreground(volume: Volume) -> NDArray[np.bool_]:

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from tests.tasks.file_cache import read_files, write_files
+
 SIZE = 32
 ARMS = ["real", "real+classical", "real+synthetic", "real+classical+synthetic", "synthetic"]
 
@@ -107,13 +109,11 @@ def write(root: Path, *, steps: int = 8, seeds: tuple[int, ...] = (0, 1), reruns
         },
     }  # fmt: skip
     (root / "params.yaml").write_text(yaml.safe_dump(tree))
-    for name, content in made_files().items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content)
+    write_files(root, slices_and_pools())
 
 
 @cache
-def made_files() -> dict[str, bytes]:
+def slices_and_pools() -> dict[str, bytes]:
     """Make slices, volumes and pools, which take longer to compress than to copy."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -121,11 +121,7 @@ def made_files() -> dict[str, bytes]:
         write_volumes(root)
         for arm in ARMS:
             write_pool(root, arm, 40 if "synthetic" in arm else 0)
-        return {
-            str(path.relative_to(root)): path.read_bytes()
-            for path in root.rglob("*")
-            if path.is_file()
-        }
+        return read_files(root)
 
 
 def table(task: str, arm: str, name: str) -> pd.DataFrame:

@@ -1,6 +1,8 @@
 """A small cohort on disk as `ingest` leaves it, and what `slices` made of it."""
 
 import json
+import tempfile
+from contextlib import chdir
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import yaml
+
+from tasks.slices.__main__ import main
+from tests.tasks.file_cache import read_files, write_files
 
 BASE = {
     "size": 64,
@@ -88,6 +93,22 @@ def write_cohort(
     tree = {"data": {"batches": [batch]}, "slices": BASE | overrides}
     (root / "params.yaml").write_text(yaml.safe_dump(tree))
     return manifest
+
+
+def write_sliced_cohort(root: Path, n: int = 16, **overrides: Any) -> pd.DataFrame:
+    """`write_cohort` and what `slices` makes of it, which is computed once for equal arguments."""
+    files, manifest = sliced_cohort(n, json.dumps(overrides))
+    write_files(root, files)
+    return manifest.copy()
+
+
+@cache
+def sliced_cohort(n: int, overrides: str) -> tuple[dict[str, bytes], pd.DataFrame]:
+    """The files of `write_sliced_cohort`, and the manifest; `overrides` is JSON."""
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        manifest = write_cohort(Path(folder), n, **json.loads(overrides))
+        main()
+        return read_files(Path(folder)), manifest
 
 
 def outputs(root: Path) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, dict[str, Any]]:

@@ -21,7 +21,7 @@ from tasks.slices.position_matching import (
 )
 from tasks.stage.errors import InputError
 from tasks.volumes.resampling import centred_grid, resample_slices
-from tests.tasks.slices_fixtures import head, outputs, write_cohort
+from tests.tasks.slices_fixtures import head, outputs, write_cohort, write_sliced_cohort
 
 
 @pytest.fixture
@@ -31,8 +31,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_arrays_and_table_agree_and_lie_in_their_ranges(root: Path) -> None:
-    write_cohort(root)
-    main()
+    write_sliced_cohort(root)
     images, masks, table, stats = outputs(root)
     assert images.shape == (len(table), 1, 64, 64)
     assert images.dtype == np.float16
@@ -47,16 +46,14 @@ def test_arrays_and_table_agree_and_lie_in_their_ranges(root: Path) -> None:
 
 
 def test_two_runs_write_the_same_bytes(root: Path) -> None:
-    write_cohort(root)
-    main()
+    write_sliced_cohort(root)
     first = {p.name: p.read_bytes() for p in (root / "data/slices").iterdir()}
     main()
     assert first == {p.name: p.read_bytes() for p in (root / "data/slices").iterdir()}
 
 
 def test_slice_position_does_not_give_the_label_away(root: Path) -> None:
-    write_cohort(root)
-    main()
+    write_sliced_cohort(root)
     matching = outputs(root)[3]["matching"]
     assert abs(matching["before"]["position_mm"] - 0.5) > 0.15
     for covariate in ("position_mm", "brain_area_mm2"):
@@ -64,8 +61,7 @@ def test_slice_position_does_not_give_the_label_away(root: Path) -> None:
 
 
 def test_slices_with_hardly_any_tumour_have_neither_label(root: Path) -> None:
-    write_cohort(root)
-    main()
+    write_sliced_cohort(root)
     before = outputs(root)[2]["tumor_area_mm2"]
     smallest = float(before[before > 0].min())
     write_cohort(root, batch="c", min_tumor_mm2=smallest + 200)
@@ -77,8 +73,7 @@ def test_slices_with_hardly_any_tumour_have_neither_label(root: Path) -> None:
 
 
 def test_no_patient_crosses_the_split_and_both_sites_are_on_every_side(root: Path) -> None:
-    write_cohort(root, 24)
-    main()
+    write_sliced_cohort(root)
     table = outputs(root)[2]
     sides = table.groupby("subject")["partition_0"].nunique()
     assert (sides == 1).all()
@@ -113,8 +108,7 @@ def test_synthetic_rows_only_ever_train(root: Path) -> None:
 
 
 def test_slices_that_name_no_patient_are_said_to_be(root: Path) -> None:
-    manifest = write_cohort(root)
-    main()
+    manifest = write_sliced_cohort(root)
     assert outputs(root)[3]["patients_known"] is True
     manifest["patient_known"] = manifest["subject"] != "sub-b03"
     manifest.to_parquet(root / "data/volumes/b/manifest.parquet", index=False)
@@ -123,8 +117,7 @@ def test_slices_that_name_no_patient_are_said_to_be(root: Path) -> None:
 
 
 def test_one_patients_pixels_do_not_change_anothers(root: Path) -> None:
-    write_cohort(root)
-    main()
+    write_sliced_cohort(root)
     images, _, table, _ = outputs(root)
     victim = table.loc[table["partition_0"] == "test", "subject"].iloc[0]
     path = root / f"data/volumes/b/{victim}/FLAIR.nii"

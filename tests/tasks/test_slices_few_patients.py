@@ -51,7 +51,7 @@ def test_auto_keeps_as_much_of_few_patients_as_the_gate_needs(root: Path) -> Non
 
 def test_auto_goes_on_where_no_slice_without_tumour_lies_near_enough(root: Path) -> None:
     """Tumours fill the upper half of these brains: hardly a slice is like them in position."""
-    write_cohort(root, 40, train_patients=3, caliper=0.1, training_slices="matched")
+    write_cohort(root, 24, train_patients=3, caliper=0.1, training_slices="matched")
     with pytest.raises(InputError, match=r"training_slices to auto, widen slices\.caliper"):
         main()
     ask(root, training_slices="auto")
@@ -71,7 +71,7 @@ def advice(output: str) -> dict[str, object]:
 def test_one_validation_patient_is_told_with_the_fraction_that_gives_two(
     patients: int, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_cohort(root, 32, train_patients=patients, val_fraction=0.1, **AUTO)
+    write_cohort(root, 24, train_patients=patients, val_fraction=0.1, **AUTO)
     main()
     output = capsys.readouterr().out
     assert "the gate will reject every set: 1 validation patient, at least 2 are needed" in output

@@ -18,7 +18,7 @@ from tasks.volumes.intensity_normalisation import (
     z_score,
 )
 from tasks.volumes.resampling import largest_body_mask
-from tests.tasks.slices_fixtures import ask, outputs, patient, write_cohort
+from tests.tasks.slices_fixtures import ask, outputs, patient, write_cohort, write_sliced_cohort
 
 ENDS: Any = {"clip_percentiles": (0.5, 99.5)}
 
@@ -132,8 +132,7 @@ def darken(root: Path, subject: str) -> None:
 
 
 def test_landmarks_are_fitted_on_training_patients_only(root: Path) -> None:
-    write_cohort(root, intensity="nyul")
-    main()
+    write_sliced_cohort(root, intensity="nyul")
     images, _, table, stats = outputs(root)
     fitted = stats["normalisation"]["landmarks"]["FLAIR"]
     assert len(fitted) == 11
@@ -151,7 +150,7 @@ def test_landmarks_are_fitted_on_training_patients_only(root: Path) -> None:
 
 def test_landmarks_are_fitted_on_drawn_patients_only(root: Path) -> None:
     few = {"train_patients": 6, "training_slices": "in-range", "intensity": "nyul"}
-    manifest = write_cohort(root, 24, **few)
+    manifest = write_cohort(root, **few)
     main()
     _, _, table, stats = outputs(root)
     for subject in set(manifest["subject"]) - set(table["subject"]):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tasks.slices.__main__ import main
 from tasks.slices.patient_split import evenly_spaced_share, split_patients, systematic_sample
 from tasks.stage.errors import InputError
-from tests.tasks.slices_fixtures import ask, outputs, rewrite, write_cohort
+from tests.tasks.slices_fixtures import ask, outputs, rewrite, write_cohort, write_sliced_cohort
 
 FEW = {"train_patients": 6, "training_slices": "in-range"}
 
@@ -188,8 +188,7 @@ def held_out(root: Path) -> tuple[bytes, bytes, pd.DataFrame]:
 
 
 def test_test_slices_are_the_same_bytes_for_every_number_and_draw(root: Path) -> None:
-    write_cohort(root, 16)
-    main()
+    write_sliced_cohort(root)
     images, masks, rows = held_out(root)
     for changes in ({"draw": 0}, {"draw": 1}, {"train_patients": 10}):
         ask(root, **(FEW | changes))
@@ -200,12 +199,11 @@ def test_test_slices_are_the_same_bytes_for_every_number_and_draw(root: Path) ->
 
 
 def test_patients_not_drawn_are_not_even_opened(root: Path) -> None:
-    manifest = write_cohort(root, 24, **FEW)
-    main()
+    manifest = write_sliced_cohort(root, **FEW)
     first = {p.name: p.read_bytes() for p in (root / "data/slices").iterdir()}
     table, stats = outputs(root)[2:]
     seen = set(table["subject"])
-    assert stats["unused_patients"] == {"0": 24 - len(seen)}
+    assert stats["unused_patients"] == {"0": len(manifest) - len(seen)}
     assert "unused" not in set(table["partition_0"])
     for row in manifest[~manifest["subject"].isin(seen)].itertuples():
         (root / "data/volumes/b" / row.image).write_bytes(b"not a volume")
@@ -278,8 +276,7 @@ def test_more_unlabelled_patients_than_are_left_over_are_one_line() -> None:
 
 def test_an_unlabelled_patient_trains_without_anything_that_was_drawn(root: Path) -> None:
     """Nothing of what was drawn is left, and the other patients' slices are the same."""
-    write_cohort(root, 24, **FEW, unlabelled_patients=5, caliper=3.0)
-    main()
+    write_sliced_cohort(root, 24, **FEW, unlabelled_patients=5, caliper=3.0)
     images, masks, table, stats = outputs(root)
     hidden = (table["label"] == -1).to_numpy()
     assert table.loc[hidden, "subject"].nunique() == 5
@@ -299,8 +296,7 @@ def test_an_unlabelled_patient_trains_without_anything_that_was_drawn(root: Path
 
 
 def test_the_slices_of_an_unlabelled_patient_do_not_depend_on_the_outline(root: Path) -> None:
-    write_cohort(root, 24, **FEW, unlabelled_patients=5, caliper=3.0)
-    main()
+    write_sliced_cohort(root, 24, **FEW, unlabelled_patients=5, caliper=3.0)
     table = outputs(root)[2]
     unlabelled = sorted(set(table.loc[table["label"] == -1, "subject"]))
     (path, *_) = [
@@ -323,7 +319,7 @@ def test_the_slices_of_an_unlabelled_patient_do_not_depend_on_the_outline(root: 
 def test_hidden_labels_need_left_over_patients_and_one_fold(
     root: Path, changes: dict[str, Any], said: str
 ) -> None:
-    write_cohort(root, 24, **(FEW | {"unlabelled_patients": 5} | changes))
+    write_cohort(root, **(FEW | {"unlabelled_patients": 5} | changes))
     with pytest.raises(InputError, match=said):
         main()
 

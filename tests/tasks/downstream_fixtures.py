@@ -94,7 +94,14 @@ def write_pool(root: Path, arm: str, count: int = 0, *, status: str = "ok", seed
     (folder / "pool.json").write_text(json.dumps({"0": {"status": status, "n": count}}))
 
 
-def write(root: Path, *, steps: int = 8, seeds: tuple[int, ...] = (0, 1), reruns: int = 0) -> None:
+def write(
+    root: Path,
+    *,
+    steps: int = 8,
+    seeds: tuple[int, ...] = (0, 1),
+    reruns: int = 0,
+    patients: int = 24,
+) -> None:
     """A whole little world: params, slices and a pool for every arm."""
     training = {"steps": steps, "batch": 8, "learning_rate": 0.003, "evaluations": 2}
     tree = {
@@ -109,16 +116,16 @@ def write(root: Path, *, steps: int = 8, seeds: tuple[int, ...] = (0, 1), reruns
         },
     }  # fmt: skip
     (root / "params.yaml").write_text(yaml.safe_dump(tree))
-    write_files(root, slices_and_pools())
+    write_files(root, slices_and_pools(patients))
 
 
 @cache
-def slices_and_pools() -> dict[str, bytes]:
+def slices_and_pools(patients: int) -> dict[str, bytes]:
     """Make slices, volumes and pools, which take longer to compress than to copy."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_slices(root)
-        write_volumes(root)
+        write_slices(root, patients=patients)
+        write_volumes(root, patients=patients)
         for arm in ARMS:
             write_pool(root, arm, 40 if "synthetic" in arm else 0)
         return read_files(root)

@@ -12,7 +12,7 @@ from tasks.gate.evaluate import evaluate
 from tasks.gate.reference import Reference, prepare_reference
 from tasks.gate.verdict import GateResult
 from tasks.params.gate import Gate
-from tests.tasks.known_generators import damaged
+from tests.tasks.known_generators import damaged, one_site
 from tests.tasks.synthetic_cohort import as_synthetic, phantom_slices
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +31,11 @@ def oracle() -> SliceSet:
     return phantom_slices(100, 18)
 
 
+def some(slices: SliceSet, count: int) -> SliceSet:
+    """So many of the slices, of every patient: a verdict on half of them takes half the time."""
+    return slices.select(np.linspace(0, len(slices) - 1, count).astype(int))
+
+
 def judged(slices: SliceSet) -> GateResult:
     """The verdict on slices as if a generator had made them."""
     return evaluate(as_synthetic(slices), real(), CONFIG)
@@ -39,7 +44,13 @@ def judged(slices: SliceSet) -> GateResult:
 @cache
 def judged_damaged(how: str) -> GateResult:
     """The verdict on fresh slices with one fault of `known_generators.EXPECTED`."""
-    return judged(damaged(oracle(), how, rng()))
+    return judged(damaged(some(oracle(), 70), how, rng()))
+
+
+@cache
+def judged_one_site() -> GateResult:
+    """The verdict on fresh slices of site A alone."""
+    return judged(one_site(oracle(), "A"))
 
 
 def write_stage(folder: Path, train: SliceSet, val: SliceSet, synthetic: SliceSet) -> None:

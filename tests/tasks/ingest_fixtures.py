@@ -1,8 +1,10 @@
 """A folder in which a test runs the stage ingest and reads its outputs."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import nibabel as nib
 import numpy as np
@@ -13,11 +15,23 @@ from numpy.typing import NDArray
 from tasks.ingest.__main__ import main
 
 
+def map_in_this_process(
+    work: Callable[[Any], Any], tasks: Iterable[Any], **_: object
+) -> Iterator[tuple[Any, Any]]:
+    """Stand for `worker_pool.map_in_workers`: to fork a test's process takes most of an ingest."""
+    for task in tasks:
+        yield task, work(task)
+
+
 @dataclass
 class IngestWorkspace:
-    """The current folder of a test, with `data/raw/b` to fill."""
+    """The current folder of a test, with `data/raw/b` to fill.
+
+    `in_workers`: whether the stage starts its worker processes, for files that may end one.
+    """
 
     root: Path
+    in_workers: bool = False
 
     @property
     def raw(self) -> Path:
@@ -32,7 +46,16 @@ class IngestWorkspace:
         self.raw.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump({"data": {"batches": ["b"]}, "ingest": settings})
         (self.root / "params.yaml").write_text(text)
-        main("b")
+        if self.in_workers:
+            main("b")
+        else:
+            with (
+                mock.patch("tasks.ingest.__main__.map_in_workers", map_in_this_process),
+                mock.patch(
+                    "tasks.ingest.patients.identify_files.map_in_workers", map_in_this_process
+                ),
+            ):
+                main("b")
         return self.manifest()
 
     def manifest(self) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,14 @@ from tests.tasks import downstream_fixtures
 from tests.tasks.downstream_fixtures import table
 from tests.tasks.slices_fixtures import hide_patient
 
+PATIENTS = 12
+write = partial(downstream_fixtures.write, patients=PATIENTS)
+
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    downstream_fixtures.write(tmp_path, seeds=(0,))
+    write(tmp_path, seeds=(0,))
     return tmp_path
 
 
@@ -37,7 +41,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("task", ["classify", "segment"])
 def test_every_test_slice_is_predicted_once_by_every_seed(root, task):
-    downstream_fixtures.write(root, seeds=(0, 1))
+    write(root, seeds=(0, 1))
     main(task, "real+classical+synthetic")
     schema = {"classify": ClassifyPredictions, "segment": SegmentPredictions}[task]
     found = schema.validate(table(task, "real+classical+synthetic", "predictions"))
@@ -86,7 +90,7 @@ def test_a_patient_under_two_names_stops_the_run_with_both(root):
     images = np.load("data/slices/images.npy")
     images[-1] = images[0]  # the last patient tests, the first one trains
     np.save("data/slices/images.npy", images)
-    with pytest.raises(InputError, match="sub-000 and sub-023 are on different sides"):
+    with pytest.raises(InputError, match="sub-000 and sub-011 are on different sides"):
         main("segment", "real")
 
 
@@ -95,7 +99,7 @@ def test_an_added_slice_of_a_held_out_patient_stops_the_run(root):
     pool = np.load("data/pool/synthetic/images.npy")
     pool[3] = images[-1]
     np.save("data/pool/synthetic/images.npy", pool)
-    with pytest.raises(InputError, match="the added slices hold one of patient sub-023"):
+    with pytest.raises(InputError, match="the added slices hold one of patient sub-011"):
         main("segment", "synthetic")
 
 
@@ -109,7 +113,7 @@ def test_too_few_added_slices_leave_empty_tables_and_a_word(root):
 
 
 def test_spare_seeds_are_trained_and_a_network_that_never_learns_is_reported(root, monkeypatch):
-    downstream_fixtures.write(root, seeds=(0,), reruns=2)
+    write(root, seeds=(0,), reruns=2)
     monkeypatch.setattr(segment, "beats_chance", lambda metric: False)
     main("segment", "real")
     ended = RunOutcomes.validate(table("segment", "real", "runs"))
@@ -136,7 +140,7 @@ def die_in_the_second_run(monkeypatch):
 def test_a_killed_stage_takes_up_behind_its_finished_runs_and_ends_in_the_same_bytes(
     root, monkeypatch
 ):
-    downstream_fixtures.write(root, seeds=(0, 1))
+    write(root, seeds=(0, 1))
     main("segment", "real+synthetic")
     folder = root / "data/downstream/segment-real+synthetic"
     whole = files(folder)
@@ -150,9 +154,9 @@ def test_a_killed_stage_takes_up_behind_its_finished_runs_and_ends_in_the_same_b
 
 
 def test_a_finished_run_on_other_whole_volumes_is_run_again(root, monkeypatch):
-    downstream_fixtures.write(root, seeds=(0, 1))
+    write(root, seeds=(0, 1))
     trained = die_in_the_second_run(monkeypatch)
-    downstream_fixtures.write_volumes(root, seed=3)
+    downstream_fixtures.write_volumes(root, patients=PATIENTS, seed=3)
     main("segment", "real+synthetic")
     assert trained == [0, 1, 0, 1]
 
@@ -285,6 +289,7 @@ def test_tumours_that_nobody_outlined_are_not_added_for_outlines(root, monkeypat
 def test_random_labels_are_one_a_patient_and_new_for_every_permutation(root):
     tree = yaml.safe_load(Path("params.yaml").read_text())
     tree["downstream"]["permutations"] = 20
+    tree["downstream"]["classify"]["evaluations"] = 1
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     downstream_fixtures.write_pool(root, "random-labels")
     main("classify", "random-labels")

@@ -42,6 +42,7 @@ def captured(monkeypatch, task: str, arm: str) -> list[tuple[dict, list]]:
 
 
 def test_arms_share_initial_weights_and_the_order_of_their_common_slices(root, monkeypatch):
+    downstream_fixtures.write(root, patients=12)
     real = captured(monkeypatch, "classify", "real")
     mixed = captured(monkeypatch, "classify", "real+synthetic")
     alone = captured(monkeypatch, "classify", "synthetic")
@@ -56,7 +57,7 @@ def test_arms_share_initial_weights_and_the_order_of_their_common_slices(root, m
 
 
 def test_classical_arms_draw_the_same_augmentation(root, monkeypatch):
-    downstream_fixtures.write(root, seeds=(0,))
+    downstream_fixtures.write(root, seeds=(0,), patients=12)
     real = captured(monkeypatch, "classify", "real+classical")[0][1]
     mixed = captured(monkeypatch, "classify", "real+classical+synthetic")[0][1]
     plain = captured(monkeypatch, "classify", "real")[0][1]
@@ -66,7 +67,7 @@ def test_classical_arms_draw_the_same_augmentation(root, monkeypatch):
 
 
 def test_pretraining_sees_added_slices_first_and_real_ones_after(root, monkeypatch):
-    downstream_fixtures.write(root, seeds=(0,))
+    downstream_fixtures.write(root, seeds=(0,), patients=12)
     mixed = captured(monkeypatch, "classify", "synthetic")[0][1]
     real = captured(monkeypatch, "classify", "real")[0][1]
     tree = yaml.safe_load(Path("params.yaml").read_text())
@@ -106,7 +107,7 @@ def test_both_networks_learn_an_easy_tumour(root):
 def test_a_network_that_diverges_learnt_nothing_and_ends_nothing(root, monkeypatch, task):
     """No judgement of it is a number."""
     module = import_task(task)
-    downstream_fixtures.write(root, steps=8, seeds=(0,))
+    downstream_fixtures.write(root, steps=8, seeds=(0,), patients=12)
     monkeypatch.setattr(module, "loss", lambda logits, *_: logits.mean() * float("nan"))
     main(task, "real")
     runs = table(task, "real", "runs")
@@ -162,6 +163,7 @@ def test_a_slice_and_its_mirror_image_get_mirrored_predictions(task):
 
 
 def test_bfloat16_stays_near_float32(root):
+    downstream_fixtures.write(root, seeds=(0,), patients=12)
     main("segment", "real")
     exact = pd.read_csv("data/downstream/segment-real/history.csv")["train_loss"]
     tree = yaml.safe_load(Path("params.yaml").read_text())

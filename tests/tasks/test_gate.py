@@ -26,9 +26,11 @@ from tests.tasks.gate_fixtures import (
     CONFIG,
     judged,
     judged_damaged,
+    judged_one_site,
     oracle,
     real,
     rng,
+    some,
     write_real_slices,
     write_stage,
 )
@@ -75,7 +77,7 @@ def test_masks_of_other_slices_are_doubted_by_a_segmenter_too() -> None:
 
 
 def test_a_generator_of_one_site_leaves_the_other_out() -> None:
-    result = judged(oracle().select((oracle().table["site"] == "B").to_numpy()))
+    result = judged_one_site()
     assert [reason.split(":")[0] for reason in result.reasons] == ["site_coverage"]
 
 
@@ -87,7 +89,7 @@ def test_a_generator_of_easy_tumours_is_warned_which_ones_it_leaves_out() -> Non
 
 def test_without_a_limit_the_ratio_of_chance_is_the_limit() -> None:
     strict = CONFIG.model_copy(update={"limits": MeasureLimits(frechet=None, nearest_ssim=None)})
-    blurred = evaluate(as_synthetic(damaged(oracle(), "blurred", rng())), real(), strict)
+    blurred = evaluate(as_synthetic(damaged(some(oracle(), 80), "blurred", rng())), real(), strict)
     distance = next(iter(blurred.measures.values()))
     assert distance.limit == distance.null95
     assert 1 < (distance.limit or (0, 0))[1] < 2  # type: ignore[operator]

@@ -36,7 +36,7 @@ from tasks.gate.verdict import GateResult
 from tasks.measures.anatomy import mask_agreement
 from tasks.measures.patient_subsampling import label_groups, subsamples
 from tasks.params.gate import Gate, MeasureLimits
-from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real, write_stage
+from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real, some, write_stage
 from tests.tasks.synthetic_cohort import as_synthetic
 
 QUICK = Gate(seed=1, threads=1, draws=20, segmenter_steps=0)
@@ -75,7 +75,7 @@ def test_a_scarce_label_is_left_out_and_the_other_judged_in_full(others: int) ->
 @cache
 def without_tumours() -> GateResult:
     """The verdict on fresh slices of which none shows a tumour."""
-    return judged(of_label(oracle(), 0, 90))
+    return judged(of_label(oracle(), 0, 60))
 
 
 def test_a_set_without_any_tumour_is_not_accepted_beside_patients_who_have_them() -> None:
@@ -84,7 +84,7 @@ def test_a_set_without_any_tumour_is_not_accepted_beside_patients_who_have_them(
     assert "label_1: not measured: 0 synthetic slices with tumour" in " ".join(result.reasons)
     assert "no outlined tumour on the side of: synthetic" in result.not_measured["tumor_size"]
     lenient = CONFIG.model_copy(update={"required": ()})
-    free = evaluate(as_synthetic(of_label(oracle(), 0, 90)), real(), lenient)
+    free = evaluate(as_synthetic(of_label(oracle(), 0, 60)), real(), lenient)
     assert free.verdict == "accepted", free.reasons
     assert free.not_measured == result.not_measured
 
@@ -129,8 +129,10 @@ def few_patients(count: int) -> GateResult:
     config = QUICK.model_copy(update={"limits": MeasureLimits(diversity=None, spectrum=None)})
     val = real().val
     people = val.table["subject"].unique()[:count]
-    some = val.select(val.table["subject"].isin(people).to_numpy())
-    return evaluate(as_synthetic(oracle()), prepare_reference(real().train, some, config), config)
+    few = val.select(val.table["subject"].isin(people).to_numpy())
+    return evaluate(
+        as_synthetic(some(oracle(), 60)), prepare_reference(real().train, few, config), config
+    )
 
 
 def test_what_too_few_patients_do_not_suffice_for_is_reported_and_prevents_acceptance() -> None:
@@ -168,7 +170,8 @@ def test_tumours_of_one_validation_patient_cannot_be_held_against_each_other() -
         )
     missing = why_not_measured(real().train.table, alone.table)["tumor_copies"]
     assert "in one patient" in missing and "two patients with tumours" in missing
-    result = evaluate(as_synthetic(oracle()), prepare_reference(real().train, alone, QUICK), QUICK)
+    reference = prepare_reference(real().train, alone, QUICK)
+    result = evaluate(as_synthetic(some(oracle(), 60)), reference, QUICK)
     assert result.not_measured["tumor_copies"].startswith("0 validation tumours")
 
 
@@ -213,14 +216,14 @@ def test_near_copies_are_compared_at_equal_n() -> None:
 
 def test_a_large_set_of_fresh_slices_is_not_called_collapsed() -> None:
     fresh = oracle()
-    some = fresh.select(np.arange(0, len(fresh), 6))
-    few = memorisation.near_duplicates(some.images, real().held_out)
+    part = fresh.select(np.arange(0, len(fresh), 6))
+    few = memorisation.near_duplicates(part.images, real().held_out)
     many = memorisation.near_duplicates(
         np.concatenate([fresh.images] * 2), real().held_out, most=memorisation.MOST_COUNTED
     )  # each slice twice: a near-copy of everything
     assert many.share_of(len(many.counts)) == 1
-    assert many.share_of(len(some)) < 0.3
-    assert few.share_of(len(some)) <= many.share_of(len(some))
+    assert many.share_of(len(part)) < 0.3
+    assert few.share_of(len(part)) <= many.share_of(len(part))
 
 
 def test_a_set_that_cannot_be_judged_is_rejected_with_the_reason_and_the_key(

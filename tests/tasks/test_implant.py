@@ -1,6 +1,7 @@
 """Tumours painted into real slices: where, by what, and that they are never released."""
 
 import json
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from tasks.schemas.implants import Implants
 from tasks.schemas.metrics import GateMetrics, read_metrics
 from tasks.teacher.__main__ import main as teach
 from tests.tasks.downstream_fixtures import SIZE, write_slices
+from tests.tasks.file_cache import read_files, write_files
 from tests.tasks.unlabelled_fixtures import hide_outlines, write_arm_params, write_gate
 
 ARM, TWIN = "real+classical+implant", "real+classical+paste-unlabelled"
@@ -35,30 +37,31 @@ def write_params(root: Path, arms: list[str]) -> None:
         slices={"folds": [0], "size": SIZE, "modalities": ["FLAIR"]},
         synthetic={"source": "data/implant/0"},
         generate={"count": 1, "seed": 0, "threads": 1},
-        gate={"seed": 0, "threads": 1},
+        gate={"seed": 0, "threads": 1, "draws": 20, "segmenter_steps": 0},
         implant={"steps": 40, "placements": 60, "count": 30, "width": 8},
     )
 
 
 @pytest.fixture(scope="module")
-def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def painted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """A cohort half of whose training patients were never outlined, teacher and painted slices."""
     root = tmp_path_factory.mktemp("implant")
     write_slices(root)
     hide_outlines(root)
     write_params(root, ["real", ARM, TWIN])
     write_gate(root)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
+    with chdir(root):
         teach()
         main()
-    return root
+    return read_files(root)
 
 
 @pytest.fixture
-def root(painted: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(painted)
-    return painted
+def root(painted: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it."""
+    monkeypatch.chdir(tmp_path)
+    write_files(tmp_path, painted)
+    return tmp_path
 
 
 def read_implants(root: Path) -> SliceSet:
@@ -96,22 +99,18 @@ def test_no_painter_sees_a_validation_or_test_patient(root):
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
     images = np.load("data/slices/images.npy")
     held_out = pd.read_parquet("data/slices/slices.parquet")["partition_0"].ne("train").to_numpy()
-    changed = images.copy()
-    changed[held_out] = -changed[held_out]
-    np.save("data/slices/images.npy", changed)
-    main()
+    images[held_out] = -images[held_out]
     np.save("data/slices/images.npy", images)
+    main()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
 
 
 def test_the_pool_adds_accepted_painted_slices_and_names_their_hosts(root):
     path = root / "data/implant/0/samples.parquet"
-    kept = path.read_bytes()
     table = pd.read_parquet(path)
     table.loc[:9, "accepted"] = False
     table.to_parquet(path)
     pool()
-    path.write_bytes(kept)
     arm = read_slice_set(root / "data/pool" / ARM, "samples.parquet")
     tumor = (arm.table["label"] == 1).to_numpy()
     painted = read_implants(root)
@@ -131,24 +130,13 @@ def test_the_gate_says_of_painted_slices_that_they_are_not_for_release(root):
     gate("0")
     judged = read_metrics(GateMetrics, root / "data/gate/0/metrics.json")
     assert not judged.releasable and "real patients" in str(judged.not_releasable)
-    write_gate_again(root)
-
-
-def write_gate_again(root: Path) -> None:
-    for name in ("synthetic", "gate"):
-        for path in sorted((root / "data" / name).rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-        (root / "data" / name).rmdir()
-    write_gate(root)
 
 
 def test_without_an_arm_that_adds_them_nothing_is_painted(root, capsys):
     write_params(root, ["real", TWIN])
     main()
-    write_params(root, ["real", ARM, TWIN])
     assert "none: no arm" in capsys.readouterr().out
     assert not len(read_implants(root))
-    main()
 
 
 def test_an_arm_with_implants_needs_its_twin_without_a_generator():

@@ -30,7 +30,7 @@ from tests.tasks.test_ingest_nifti import ball, one_patient, write_nifti
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
-    return IngestWorkspace(tmp_path)
+    return IngestWorkspace(tmp_path, in_workers=True)
 
 
 def nifti_start(shape: tuple[int, int, int], offset: float) -> bytes:

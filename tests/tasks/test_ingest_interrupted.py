@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
-    return IngestWorkspace(tmp_path)
+    return IngestWorkspace(tmp_path, in_workers=True)
 
 
 def start(workspace: IngestWorkspace) -> "subprocess.Popen[bytes]":

@@ -3,9 +3,6 @@
 import contextlib
 import io
 import json
-import os
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from unittest import mock
@@ -71,19 +68,6 @@ def judge(folder: Path, *words: str) -> tuple[int, str]:
     ):
         main()
     return int(ended.value.code or 0), printed.getvalue()
-
-
-def judge_in_a_process(folder: Path, *words: str) -> tuple[int, str]:
-    """Run the command as `auglift judge` does; warnings are among what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tasks.commands.judge", *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.verify

@@ -3,6 +3,7 @@
 import csv
 import random
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from tasks.commands.judge import image_folders
 from tasks.common.slice_set import SliceSet
 from tasks.stage.errors import InputError
-from tests.tasks.test_judge import judge_in_a_process
+from tests.tasks.test_judge import judge
 
 QUICK = settings(
     max_examples=25,
@@ -332,9 +333,10 @@ def test_what_was_assumed_is_one_line_and_stands_in_the_verdict(tmp_path: Path) 
         ids = [[f"{name}{row // 3}", "A"] for row in range(n)]
         write_rows(tmp_path / f"{name}/slices.csv", ["subject", "site"][: 2 - (name == "real")],
                    [fields[: 2 - (name == "real")] for fields in ids])  # fmt: skip
-    code, output = judge_in_a_process(
-        tmp_path, "--real", "real", "--synthetic", "made", "--train", "train"
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("error", RuntimeWarning)
+        code, output = judge(tmp_path, "--real", "real", "--synthetic", "made", "--train", "train")
     assert code in (0, 3), output
     (line,) = [line for line in output.splitlines() if line.startswith("assumed:")]
     assert "channels last" in line and "floats in [0, 1]" in line

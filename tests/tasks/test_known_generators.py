@@ -10,14 +10,21 @@ from tasks.gate.evaluate import evaluate
 from tasks.gate.reference import prepare_reference
 from tasks.gate.slice_features import compute_slice_features
 from tasks.params.gate import Gate
-from tests.tasks.gate_fixtures import CONFIG, judged, judged_damaged, oracle, real, rng
+from tests.tasks.gate_fixtures import (
+    CONFIG,
+    judged,
+    judged_damaged,
+    judged_one_site,
+    oracle,
+    real,
+    rng,
+)
 from tests.tasks.known_generators import (
     CHANGES,
     PAIRS,
     collapsed,
     copier,
     generators,
-    one_site,
     transplanted,
 )
 from tests.tasks.synthetic_cohort import as_synthetic, simulated
@@ -129,7 +136,7 @@ def test_a_collapsed_generator_is_called_collapsed() -> None:
 
 
 def test_a_generator_of_one_site_is_far_from_the_other() -> None:
-    parts = judged(one_site(oracle(), "A")).subgroups
+    parts = judged_one_site().subgroups
     near, far = parts["site A"].ratio, parts["site B"].ratio
     assert near is not None
     assert far is not None

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import subprocess
-import sys
+from contextlib import chdir
 from pathlib import Path
 
 import highdicom as hd
@@ -15,31 +14,19 @@ import pytest
 from numpy.typing import NDArray
 
 from tasks.phantom import dicom_writer
-from tasks.phantom.__main__ import write_patient
+from tasks.phantom.__main__ import main, write_patient
 from tasks.phantom.simulator import SimulatedPatient, Simulator
+from tasks.stage.stage_runtime import run_stage
 
-REPOSITORY = Path(__file__).parents[2]
 SEED, PATIENTS = 5, 12
-
-
-def run_stage(folder: Path, section: str) -> subprocess.CompletedProcess[str]:
-    folder.mkdir(exist_ok=True)
-    (folder / "params.yaml").write_text(f"phantom: {section}\n")
-    return subprocess.run(
-        [sys.executable, "-m", "tasks.phantom"],
-        cwd=folder,
-        env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
 def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantom")
-    done = run_stage(folder, f"{{patients: {PATIENTS}, seed: {SEED}}}")
-    assert done.returncode == 0, done.stderr
+    (folder / "params.yaml").write_text(f"phantom: {{patients: {PATIENTS}, seed: {SEED}}}\n")
+    with chdir(folder):
+        main()
     return folder / "data" / "raw" / "phantom"
 
 
@@ -83,7 +70,7 @@ def resample_exactly(
 def test_patients_are_equal_byte_for_byte_in_any_process(
     batch: Path, truth: list[SimulatedPatient], tmp_path: Path
 ) -> None:
-    """Here one process in reverse order, there the stage's two: no clock, no order, no chance."""
+    """Here this process in reverse order, there the stage's two: no clock, no order, no chance."""
     formats = [patient.kind.format for patient in truth]
     for name in ("nifti", "dicom"):
         for index in [index for index in reversed(range(PATIENTS)) if formats[index] == name][:2]:
@@ -192,9 +179,18 @@ def test_no_file_holds_the_time_of_writing(batch: Path) -> None:
         ("{patient: 60}", ["phantom.patient", "did you mean 'patients'"]),
     ],
 )
-def test_wrong_params_end_in_one_line(tmp_path: Path, section: str, words: list[str]) -> None:
-    done = run_stage(tmp_path / "wrong", section)
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert all(word in done.stderr for word in words)
-    assert not (tmp_path / "wrong" / "data").exists()
+def test_wrong_params_end_in_one_line(
+    section: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(f"phantom: {section}\n")
+    monkeypatch.setattr("sys.argv", ["phantom"])
+    monkeypatch.setattr("tasks.stage.stage_runtime.die_with_parent", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        run_stage(main)
+    assert ended.value.code == 2
+    output = capsys.readouterr().err
+    assert len(output.splitlines()) == 1
+    assert all(word in output for word in words)
+    assert not Path("data").exists()

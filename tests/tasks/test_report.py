@@ -3,71 +3,21 @@
 import base64
 import json
 import re
-from html.parser import HTMLParser
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from tasks.common.cohort_counts import count_cohort
-from tasks.common.release_candidate import SIMULATED
-from tasks.common.slice_montage import OUTLINE, evenly_spaced, slice_montage, to_grey
-from tasks.report import charts, cohort_tables, headline, report_page, subgroup_tables, wording
-from tasks.report.__main__ import main
-from tasks.schemas.lift import ArmFigure, Contrast, Lift
+from tasks.report import cohort_tables, subgroup_tables, wording
+from tasks.schemas.lift import ArmFigure
 from tasks.schemas.metrics import GateMetrics, SliceCounts, SubgroupRatio
 from tasks.stage.errors import InputError
 from tests.tasks.fake_run import Run, write
-
-
-class Page(HTMLParser):
-    """The page's words, links, pictures and headings."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.sources: list[str] = []
-        self.pictures: list[dict[str, str | None]] = []
-        self.headings: list[int] = []
-        self.ids: set[str] = set()
-        self.tags: set[str] = set()
-        self.said: list[str] = []
-        self.feed(text)
-        self.words = " ".join(" ".join(self.said).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = dict(attrs)
-        self.tags.add(tag)
-        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
-        if "id" in attributes:
-            self.ids.add(attributes["id"] or "")
-        if tag == "img":
-            self.pictures.append(attributes)
-        if re.fullmatch("h[1-6]", tag):
-            self.headings.append(int(tag[1]))
-
-    def handle_data(self, data: str) -> None:
-        self.said.append(data)
-
-
-def report(root: Path, *, draw: bool = False, **run: Any) -> tuple[str, Page]:
-    """Write a made-up run into `root` and its report, the charts only where they matter."""
-    write(root, Run(**run))
-    run_stage(root, draw=draw)
-    text = (root / "data/report.html").read_text()
-    return text, Page(text)
-
-
-def run_stage(root: Path, *, draw: bool = False) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        if not draw:
-            patch.setattr(charts, "svg_data_uri", lambda *_: "data:image/svg+xml;base64,")
-        main()
+from tests.tasks.report_fixtures import Page, report, run_stage, with_stats
 
 
 @pytest.fixture(scope="module")
@@ -139,16 +89,6 @@ def test_an_accepted_set_is_not_said_to_keep_limits_that_were_not_measured(
         page.words
     )
     assert f"Copied tumours : {why}." in page.words
-
-
-def with_stats(root: Path, **changes: object) -> tuple[str, Page]:
-    """The report of a run whose slices say more of themselves."""
-    write(root, Run(synthetic=6))
-    path = root / "data/slices/stats.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    run_stage(root)
-    text = (root / "data/report.html").read_text()
-    return text, Page(text)
 
 
 def test_a_split_that_may_leak_is_said_first_stays_in_view_and_heads_every_printed_page(
@@ -275,87 +215,6 @@ def test_a_missing_lift_is_one_clear_line(tmp_path: Path) -> None:
     assert not list((tmp_path / "data").glob(".report*"))
 
 
-def test_the_outline_lies_on_the_masks_border() -> None:
-    mask = np.zeros((1, 16, 16), np.uint8)
-    mask[0, 4:12, 6:10] = 1
-    image = np.full((1, 16, 16), -1.0, np.float32)
-    pixels = np.asarray(slice_montage(image, mask, marks=[""], columns=1, tile_px=160))
-    rows, columns = np.nonzero((np.abs(pixels.astype(int) - OUTLINE) < 3).all(axis=-1))
-    assert abs(rows.min() - 40) <= 2
-    assert abs(rows.max() - 120) <= 2
-    assert abs(columns.min() - 60) <= 2
-    assert abs(columns.max() - 100) <= 2
-
-
-def test_the_picture_shows_the_patients_right_at_the_left() -> None:
-    image = np.full((1, 16, 16), -1.0, np.float32)
-    image[0, :, :4] = 1.0  # low columns: patient right
-    pixels = np.asarray(slice_montage(image, None, marks=[""], columns=1, tile_px=160).convert("L"))
-    assert pixels[80, :20].mean() > 200
-    assert pixels[80, -20:].mean() < 10
-
-
-def test_grey_maps_the_ends_and_blackens_what_is_no_number() -> None:
-    values = np.array([[-1.0, 1.0, np.nan, np.inf]])
-    assert to_grey(values).tolist() == [[0, 255, 0, 255]]
-
-
-def test_a_spread_keeps_both_ends_and_repeats_nothing() -> None:
-    chosen = evenly_spaced(np.arange(100), 12)
-    assert chosen[0] == 0
-    assert chosen[-1] == 99
-    assert len(set(chosen)) == 12
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "larger", "colour"),
-    [
-        (0.1, 0.2, True, charts.BLUE),
-        (-0.2, -0.1, True, charts.VERMILLION),
-        (-0.2, -0.1, False, charts.BLUE),
-        (-0.1, 0.1, True, charts.GREY),
-    ],
-)
-def test_colour_follows_what_is_better(low: float, high: float, larger: bool, colour: str) -> None:
-    assert charts.lift_colour(low, high, larger)[0] == colour
-
-
-def test_a_chart_is_svg_without_clock_or_version() -> None:
-    arms = {"real": ArmFigure(mean=0.7), "synthetic": ArmFigure(status="too few")}
-    uri = charts.forest_plot("dice", charts.differences_to_real(arms), larger_is_better=True)
-    drawn = base64.b64decode(uri.split(",", 1)[1]).decode()
-    assert uri == charts.forest_plot(
-        "dice", charts.differences_to_real(arms), larger_is_better=True
-    )
-    assert "<svg" in drawn
-    assert "dc:date" not in drawn
-
-
-def test_the_decisive_comparison_is_the_best_arms_hardest_rival() -> None:
-    lifts = {("a", "x"): 0.2, ("a", "y"): 0.01, ("b", "x"): 0.05, ("b", "y"): 0.04}
-    contrasts = [
-        Contrast(arm=a, reference=r, lift=d, ci95=(d - 0.1, d + 0.1), p_adjusted=0.5)
-        for (a, r), d in lifts.items()
-    ]
-    assert "+0.040" in report_page.decisive_contrast(contrasts, "no evidence", "Dice")
-
-
-@pytest.mark.parametrize(
-    ("figure", "text"),
-    [(None, "–"), (float("nan"), "–"), (120, "120"), (-0.0312, "−0.031"), (12.34, "12.3")],  # noqa: RUF001
-)
-def test_figures_are_written_for_people(figure: float | None, text: str) -> None:
-    assert wording.format_number(figure) == text
-
-
-def test_both_ends_of_an_interval_have_the_same_places() -> None:
-    assert wording.format_interval((-2.1, -0.9)) == "−2.10 to −0.90"  # noqa: RUF001
-
-
-def test_an_interval_that_excludes_zero_is_not_rounded_onto_it() -> None:
-    assert wording.format_interval((-0.00546, -0.000027)) == "−0.00546 to −0.00003"  # noqa: RUF001
-
-
 def test_sheets_are_png_of_the_promised_size(accepted: tuple[str, Page]) -> None:
     sheets = [picture for picture in accepted[1].pictures if "width" in picture]
     assert sheets
@@ -373,56 +232,6 @@ def test_the_page_says_whose_slices_it_shows(tmp_path: Path) -> None:
         _, page = report(tmp_path / "-".join(batches), batches=batches, synthetic=6)
         assert said in page.words
         assert unsaid not in page.words
-
-
-def lift_of(claims: dict[str, str], **more: Any) -> Lift:
-    """A lift of two candidates beside two references, by AUROC of 12 patients."""
-    means = {"real": 0.8, "real+classical": 0.9, "real+synthetic": 0.85,
-             "real+classical+synthetic": 0.93}  # fmt: skip
-    arms = {
-        arm: {"mean": mean, "lift_over_real": round(mean - 0.8, 3), "n_patients": 12}
-        for arm, mean in means.items()
-    }
-    contrasts = [
-        {"arm": arm, "reference": reference, "lift": round(means[arm] - means[reference], 3),
-         "ci95": [-0.1, 0.1], "p_adjusted": 0.5}
-        for reference in ("real", "real+classical")
-        for arm in ("real+synthetic", "real+classical+synthetic")
-    ]  # fmt: skip
-    return Lift.model_validate(
-        {"claim": claims, "tasks": {task: {"auroc": arms} for task in claims},
-         "primary": dict.fromkeys(claims, "auroc"),
-         "contrasts": dict.fromkeys(claims, contrasts), "n_patients": 12, "n_seeds": 3,
-         "method": "by hand", **more}
-    )  # fmt: skip
-
-
-def test_the_headline_says_verdict_and_claims_in_one_sentence_and_names_a_phantom() -> None:
-    both = headline.write_headline(
-        True, lift_of({"classify": "no evidence", "segment": "no evidence"}), "real patients"
-    )
-    assert both == (
-        "The gate accepts these synthetic slices, and no lift from them is shown in classification"
-        " or segmentation, on 12 test patients."
-    )
-    mixed = headline.write_headline(
-        False, lift_of({"classify": "harms", "segment": "helps"}), SIMULATED
-    )
-    assert mixed == (
-        "The gate rejects these synthetic slices, and they improve segmentation, and they make"
-        " classification worse, on 12 simulated test patients (a phantom)."
-    )
-
-
-def test_the_first_plot_is_the_lift_over_the_strongest_training_without_synthetic_slices() -> None:
-    strongest = headline.against_strongest("classify", lift_of({"classify": "no evidence"}))
-    assert strongest is not None and strongest.arm == "real + augmented"
-    assert "real + synthetic: \N{MINUS SIGN}0.05" in strongest.chart.alt
-    assert "real + augmented + synthetic: +0.03" in strongest.chart.alt
-    assert "(0.9" in strongest.chart.caption
-    assert (
-        headline.against_strongest("classify", lift_of({"classify": "helps"}, contrasts={})) is None
-    )
 
 
 def test_the_first_screen_has_the_headline_and_the_plots_their_order(

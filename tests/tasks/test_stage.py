@@ -13,6 +13,9 @@ import pytest
 from tasks.stage.errors import INTERRUPTED, InputError
 from tasks.stage.processes import PARENT
 from tasks.stage.stage_io import atomic_output, file_lock
+from tests.tasks.dicom_cases import anatomy
+from tests.tasks.ingest_fixtures import IngestWorkspace
+from tests.tasks.test_ingest_nifti import write_nifti
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,20 +38,27 @@ def test_an_output_is_as_readable_as_the_umask_says_whatever_wrote_it(
 
 
 def test_ctrl_c_is_answered_in_one_line_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    workspace = IngestWorkspace(tmp_path)
+    first = workspace.raw / "sub-00_FLAIR.nii.gz"
+    write_nifti(first, anatomy((96, 96, 40)))
+    for number in range(1, 60):
+        shutil.copy(first, workspace.raw / f"sub-{number:02d}_FLAIR.nii.gz")
+    (tmp_path / "params.yaml").write_text("ingest: {key_fingerprint: 8c721d8a}\n")
     running = subprocess.Popen(
-        [sys.executable, "-m", "tasks.phantom"], cwd=tmp_path, text=True, stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True,
+        [sys.executable, "-m", "tasks.ingest", "b"], cwd=tmp_path, text=True,
+        stderr=subprocess.PIPE, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "AUGLIFT_KEY": "of the test" * 3},
     )  # fmt: skip
-    partial = tmp_path / "data/raw/.phantom.partial"
+    partial = tmp_path / "data/volumes/.b.partial"
     until = time.monotonic() + 60
-    while not list(partial.glob("*/*")) and time.monotonic() < until:
-        time.sleep(0.05)
+    while not list(partial.rglob("*.nii.gz")):
+        assert running.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the workers as well
     _, output = running.communicate(timeout=60)
     assert (running.returncode, len(output.splitlines())) == (INTERRUPTED, 1), output
-    assert output.startswith("phantom: interrupted")
-    assert list((tmp_path / "data/raw").iterdir()) == []
+    assert output.startswith("ingest@b: interrupted")
+    assert list((tmp_path / "data/volumes").iterdir()) == []
 
 
 def test_ctrl_c_while_a_stage_still_starts_prints_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The teacher's opinion on scans without outlines, and the arms that use it."""
 
 import json
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from tasks.stage.errors import InputError
 from tasks.teacher.__main__ import form_opinions, main, mean_pairwise_dice
 from tasks.tumors.tumor_placement import place_deformed_tumors, shift
 from tests.tasks.downstream_fixtures import write_slices
+from tests.tasks.file_cache import read_files, write_files
 from tests.tasks.unlabelled_fixtures import hide_outlines, write_arm_params, write_gate
 
 BOTH = "real+classical+pseudo-label+paste-unlabelled"
@@ -30,23 +32,30 @@ def write_params(root: Path, *, arms: list[str], steps: int = 60) -> None:
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
+def taught(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[dict[str, bytes], np.ndarray, np.ndarray]:
     """A cohort of which half of the training patients were never outlined, and its teacher."""
     root = tmp_path_factory.mktemp("teacher")
     write_slices(root)
     truth, hidden = hide_outlines(root)
     write_params(root, arms=ARMS)
     write_gate(root)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
+    with chdir(root):
         main()
-    return root, truth, hidden
+    return read_files(root), truth, hidden
 
 
 @pytest.fixture
-def root(taught: tuple[Path, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(taught[0])
-    return taught[0]
+def root(
+    taught: tuple[dict[str, bytes], np.ndarray, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A copy of it."""
+    monkeypatch.chdir(tmp_path)
+    write_files(tmp_path, taught[0])
+    return tmp_path
 
 
 def read_opinions(root: Path) -> pd.DataFrame:
@@ -71,11 +80,9 @@ def test_the_same_slices_give_the_same_bytes_whatever_the_test_patients_show(roo
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
     images = np.load("data/slices/images.npy")
     test = (pd.read_parquet("data/slices/slices.parquet")["partition_0"] == "test").to_numpy()
-    changed = images.copy()
-    changed[test] = -changed[test]
-    np.save("data/slices/images.npy", changed)
-    main()
+    images[test] = -images[test]
     np.save("data/slices/images.npy", images)
+    main()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
 
 
@@ -146,7 +153,6 @@ def test_an_arm_made_of_few_different_scans_is_no_rival(root, capsys):
     tree["pool"]["min_images"] = 24
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     pool()
-    write_params(root, arms=ARMS)
     assert "of too few (data/teacher)" in capsys.readouterr().out
     for arm in ("real+classical+paste-unlabelled", BOTH):  # about 12 scans' slices show no tumour
         status = json.loads((root / "data/pool" / arm / "pool.json").read_text())
@@ -156,14 +162,13 @@ def test_an_arm_made_of_few_different_scans_is_no_rival(root, capsys):
 def test_without_an_arm_that_needs_one_no_teacher_is_trained(root, capsys):
     write_params(root, arms=["real", "real+copy-paste"])
     main()
-    write_params(root, arms=ARMS)
     assert "no opinion: no arm" in capsys.readouterr().out
     assert read_opinions(root).empty
     assert "no arm" in json.loads((root / "data/teacher/0/teacher.json").read_text())["status"]
+    write_params(root, arms=ARMS)
     pool()
     status = json.loads((root / "data/pool/real+pseudo-label/pool.json").read_text())
     assert status["0"]["status"] == "too few"
-    main()
 
 
 def test_slices_that_all_have_outlines_leave_nothing_to_ask(tmp_path, monkeypatch, capsys):
@@ -176,12 +181,10 @@ def test_slices_that_all_have_outlines_leave_nothing_to_ask(tmp_path, monkeypatc
 
 def test_a_teacher_of_other_slices_is_one_line(root):
     path = root / "data/teacher/0/unlabelled.parquet"
-    kept = path.read_bytes()
     opinions = pd.read_parquet(path)
     opinions.assign(row=opinions["row"] + 1).to_parquet(path)
     with pytest.raises(InputError, match=r"no training slices of fold 0; .*dvc repro teacher"):
         pool()
-    path.write_bytes(kept)
 
 
 def test_agreement_is_the_mean_dice_of_all_pairs():
@@ -255,13 +258,11 @@ def test_one_network_that_sees_a_tumour_is_enough_for_doubt():
 
 
 def test_a_teacher_that_learnt_nothing_has_no_opinion(root, monkeypatch, capsys):
+    write_params(root, arms=ARMS, steps=8)
     monkeypatch.setattr("tasks.teacher.__main__.pooled_dice", lambda *_: 0.1)
     main()
     assert "finds too little" in capsys.readouterr().out
     assert read_opinions(root).empty
-    monkeypatch.undo()
-    monkeypatch.chdir(root)
-    main()
 
 
 def test_no_host_or_no_donor_gives_no_slices():

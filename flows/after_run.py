@@ -19,9 +19,9 @@ from flows.release_git import git, git_output
 from flows.run_request import RunRequest
 from flows.secret_values import hide_secrets
 from tasks import params
-from tasks.params import PARAMS
 from tasks.params.after_run import AfterRun
 from tasks.stage.errors import InputError
+from tasks.stage.params_file import PARAMS
 
 LOCKS = ("dvc.lock", "data/raw/dvc.lock")
 METRICS = Path("metrics")  # their copy in git; DVC keeps the originals

@@ -27,6 +27,7 @@ from tasks import params
 from tasks.ingest.privacy.private_files import make_private_folder
 from tasks.stage.errors import WRONG_INPUT
 from tasks.stage.item_names import NAME_OUTPUTS, check_item_name
+from tasks.stage.params_file import PARAMS
 from tasks.stage.stage_io import discard
 
 RAW, VOLUMES = Path("data/raw"), Path("data/volumes")
@@ -154,7 +155,7 @@ def register(registration: Registration, runner: DvcRunner, say: Callable[[str],
     """
     batch = registration.batch
     track_with_dvc(registration)
-    edit_params(params.PARAMS, lambda tree: list_batch(tree, batch))
+    edit_params(PARAMS, lambda tree: list_batch(tree, batch))
     try:
         runner.repro(f"ingest@{batch}", say)
     except StageFailed as error:
@@ -167,9 +168,7 @@ def register(registration: Registration, runner: DvcRunner, say: Callable[[str],
         {
             registration.dvc_file.as_posix(): lambda _: registration.dvc_file.read_text("utf-8"),
             GIT_IGNORED.as_posix(): lambda text: with_line(text, f"/{batch}"),
-            params.PARAMS.as_posix(): lambda text: edited_text(
-                text, lambda tree: list_batch(tree, batch)
-            ),
+            PARAMS.as_posix(): lambda text: edited_text(text, lambda tree: list_batch(tree, batch)),
         },
         f"Add the batch {batch}\n\nTaken from the inbox; content sha256 {registration.sha256}.",
     )
@@ -201,7 +200,7 @@ def track_with_dvc(registration: Registration) -> None:
 def undo(registration: Registration) -> None:
     """Take back every trace of a batch but its files, which stay in `data/raw/BATCH`."""
     batch = registration.batch
-    edit_params(params.PARAMS, lambda tree: unlist_batch(tree, batch))
+    edit_params(PARAMS, lambda tree: unlist_batch(tree, batch))
     discard(registration.dvc_file)
     discard(VOLUMES / batch)
     discard(NAME_OUTPUTS / "ingest" / f"item-{batch}.word")

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import deployment, flow_run
 
-from flows.prefect_gpu_slots import server_client
+from flows.prefect_client import server_client
 from flows.prefect_server import is_users_server
 
 POLL_S = 3.0

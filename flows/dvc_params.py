@@ -14,7 +14,7 @@ from typing import Any
 from dvc.output import Output
 from dvc.utils.serialize import _yaml
 
-from tasks import params
+from tasks.stage.params_file import OVERRIDES_VARIABLE, PARAMS, read_overrides, set_keys
 
 read_file = _yaml.parse_yaml
 
@@ -26,22 +26,20 @@ def parse_with_overrides(text: Any, path: Any, typ: str = "safe") -> Any:
     """
     if typ != "safe" or not is_params_file(path):
         return read_file(text, path, typ)
-    return deepcopy(parse_params(text, str(path), os.environ.get(params.OVERRIDES_VARIABLE)))
+    return deepcopy(parse_params(text, str(path), os.environ.get(OVERRIDES_VARIABLE)))
 
 
 @lru_cache(maxsize=2)
 def parse_params(text: str, path: str, _overrides: str | None) -> Any:
     """Parse `params.yaml` once for all stages: its text, with what the run overrides."""
     tree = read_file(text, path)
-    params.set_keys(tree, params.read_overrides())
+    set_keys(tree, read_overrides())
     return tree
 
 
 def is_params_file(path: Any) -> bool:
     """Check whether a path is that of the current folder's `params.yaml`."""
-    return Path(path).name == params.PARAMS.name and os.path.realpath(path) == os.path.realpath(
-        params.PARAMS
-    )
+    return Path(path).name == PARAMS.name and os.path.realpath(path) == os.path.realpath(PARAMS)
 
 
 def override_params() -> None:

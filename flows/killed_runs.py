@@ -32,7 +32,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 from prefect.states import Cancelled, Crashed
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from flows.prefect_gpu_slots import server_client
+from flows.prefect_client import server_client
 from flows.prefect_server import is_users_server
 from flows.waiting import FileLock
 

@@ -17,8 +17,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tasks import params
-from tasks.params import OVERRIDES_VARIABLE, SECTIONS, did_you_mean
+from tasks.params import SECTIONS, did_you_mean
 from tasks.stage.errors import InputError
+from tasks.stage.params_file import OVERRIDES_VARIABLE
 
 Overrides = dict[str, Any]  # dotted key: value
 

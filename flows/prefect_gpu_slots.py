@@ -17,19 +17,18 @@ import contextvars
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
-from prefect import get_client
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_HOME, temporary_settings
+from prefect.settings import PREFECT_HOME
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from flows.prefect_client import TIMEOUT_S, server_client
 from flows.run_failure import StageFailed
 from flows.waiting import FileLock, is_locked, waiting_message
 
@@ -40,7 +39,6 @@ LEASE_S = 60.0  # the shortest that Prefect allows
 WITNESS_S = 86400.0  # the longest
 RENEW_INTERVAL_S = 15.0
 STALE_S = 90.0
-TIMEOUT_S = 10.0
 SILENCE_LIMIT_S = 120.0  # how long a waiting run tolerates a server that does not answer
 GONE, LOCKED, TOO_MANY = 410, 423, 422
 
@@ -285,16 +283,6 @@ def delete_record(client: Any, name: str) -> bool:
             raise
         return False
     return True
-
-
-@contextmanager
-def server_client(retries: int = 3, timeout_s: float = TIMEOUT_S) -> Iterator[Any]:
-    """Open a client with few retries, because its callers repeat what fails."""
-    with (
-        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}),
-        get_client(sync_client=True, httpx_settings={"timeout": timeout_s}) as client,
-    ):
-        yield client
 
 
 def machine_id() -> str:

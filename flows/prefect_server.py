@@ -10,10 +10,10 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
-from prefect import get_client
 from prefect.context import refresh_global_settings_context
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_API_URL
 
+from flows.prefect_client import server_client
 from flows.proxy_bypass import bypass_proxy_of
 from tasks.stage.errors import InputError
 from tasks.stage.processes import PARENT, die_with_parent
@@ -85,10 +85,7 @@ def check_server_answers(url: str) -> None:
         " environment, or with `prefect config unset PREFECT_API_URL`) for a temporary server"
     )
     try:
-        with (
-            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-            get_client(sync_client=True, httpx_settings={"timeout": ANSWER_LIMIT_S}) as client,
-        ):
+        with server_client(0, ANSWER_LIMIT_S) as client:
             client.api_version()
     except Exception as error:  # a wrong address may raise anything
         said = " ".join(str(error).split()).partition(" For more information")[0]

@@ -12,6 +12,7 @@ from tasks.ingest.privacy.private_files import make_private_folder
 from tasks.params import Section
 from tasks.params.release import Release
 from tasks.stage.errors import InputError
+from tasks.stage.params_file import read_overrides
 
 NEEDED_BYTES = 300 * 2**20
 GENERATORS = Path("data/gan")
@@ -74,7 +75,7 @@ def check_params() -> str:
         for name in params.SECTIONS:
             params.read_section(section_model(name))
     except InputError as error:
-        keys = ", ".join(params.read_overrides())
+        keys = ", ".join(read_overrides())
         raise InputError(f"{error} (this run sets {keys})" if keys else str(error)) from None
     check_params_hold_no_secret()
     params.read_section(Release).choose_fold(params.read_key("slices.folds"))

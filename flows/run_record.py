@@ -14,6 +14,7 @@ from flows.release_git import git, git_output
 from tasks import params
 from tasks.common.small_cells import is_small, show_counts
 from tasks.stage.errors import InputError
+from tasks.stage.params_file import PARAMS
 
 WORKSPACE: Final = "workspace"
 RELEASE: Final = "data/release/release.json"
@@ -56,7 +57,7 @@ def read_record(name: str) -> RunRecord:
     """
     read: Callable[[list[str]], dict[str, bytes]] = read_here
     if name == WORKSPACE:
-        text = params.PARAMS.read_text(encoding="utf-8-sig")
+        text = PARAMS.read_text(encoding="utf-8-sig")
     else:
         revision = find_revision(name)
         text, read = git_output("show", f"{revision}:params.yaml"), reader_at(revision, name)

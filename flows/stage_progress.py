@@ -9,7 +9,7 @@ import httpx
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.runtime import flow_run, task_run
 
-from flows.prefect_gpu_slots import server_client
+from flows.prefect_client import server_client
 
 # A progress bar of tqdm, or a line that is nothing but `3/20`.
 BAR = re.compile(r"(?P<percent>\d+)%\|[^|]*\|\s*(?P<rest>.*)")

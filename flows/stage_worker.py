@@ -17,7 +17,8 @@ from flows.clone_lock import exclusive_run
 from flows.dvc_graph import Stage
 from flows.dvc_runner import DvcRunner
 from flows.overrides import overridden
-from flows.prefect_gpu_slots import RENEW_INTERVAL_S, delete_record, server_client
+from flows.prefect_client import server_client
+from flows.prefect_gpu_slots import RENEW_INTERVAL_S, delete_record
 from flows.run_failure import StageFailed, hide_tracebacks
 from flows.stage_exchange import StageRequest, check_own_clone, prepare_worker, push_result
 from flows.stage_runs import FAILED_STATES, run_here

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from flows.params_file import edit_params
 from flows.search_space import Values, set_values
-from tasks.params import PARAMS
 from tasks.stage.errors import InputError
+from tasks.stage.params_file import PARAMS
 from tasks.stage.stage_io import discard
 
 

@@ -39,8 +39,8 @@ from flows.stage_runs import completion_callback, run_changed_stages
 from flows.trial_clones import TrialClones, check_commit, values_hash, write_params
 from flows.tuning_study import Search, enqueue_first, open_study, requeue_unfinished, trial_param
 from flows.tuning_trial import TrialJob, TrialOutcome, train_trial
-from tasks import params
 from tasks.stage.errors import WRONG_INPUT, InputError
+from tasks.stage.params_file import PARAMS
 from tasks.stage.stage_io import file_lock
 
 MAX_FAILURES = 3  # trials in a row that may fail for another reason than their values
@@ -267,5 +267,5 @@ def apply_best(study: optuna.Study, say: Callable[[str], None]) -> None:
     """Write the best trial's values to `params.yaml`, if a trial completed."""
     if (chosen := tuning_results.best_trial(study)) is not None:
         with exclusive_run(say):  # a run that is under way goes on with its own values
-            write_params(params.PARAMS, tuning_results.trial_values(chosen))
+            write_params(PARAMS, tuning_results.trial_values(chosen))
         say("params.yaml has these values now")

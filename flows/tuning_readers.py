@@ -10,8 +10,8 @@ from rich.table import Table
 from flows.trial_clones import write_params
 from flows.tuning_results import ended_trials, format_cell, trial_values
 from flows.tuning_study import SEARCHES
-from tasks import params
 from tasks.stage.errors import InputError
+from tasks.stage.params_file import PARAMS
 
 
 class TrialScore(BaseModel):
@@ -70,7 +70,7 @@ def choose_by_readers(name: str, *, apply: bool) -> None:
     for key, value in values.items():
         print(f"  {key}: {value}")
     if apply:
-        write_params(params.PARAMS, values)
+        write_params(PARAMS, values)
         print("params.yaml has these values now")
 
 

@@ -10,8 +10,8 @@ from flows import preflight
 from flows.dvc_params import parse_with_overrides
 from flows.overrides import PRESETS, collect_overrides, describe_changes, overridden, read_preset
 from tasks import params
-from tasks.params import OVERRIDES_VARIABLE
 from tasks.stage.errors import InputError
+from tasks.stage.params_file import OVERRIDES_VARIABLE, PARAMS, read_overrides
 from tests.imports import ROOT
 
 
@@ -95,19 +95,19 @@ def test_every_preset_is_valid(name: str) -> None:
 
 
 def test_stages_and_dvc_read_the_values_and_the_file_stays(tmp_path: Path) -> None:
-    before = params.PARAMS.read_bytes()
-    text = params.PARAMS.read_text()
+    before = PARAMS.read_bytes()
+    text = PARAMS.read_text()
     with overridden({"train_gan.steps": 5, "release.readers.min_readers": 2}):
         assert params.read_key("train_gan.steps") == 5
         assert params.load_params()["release"]["readers"] == {"min_readers": 2}
         assert parse_with_overrides(text, str(ROOT / "params.yaml"))["train_gan"]["steps"] == 5
         other = parse_with_overrides(text, str(tmp_path / "params.yaml"))
         assert other["train_gan"]["steps"] != 5
-        (row, _) = describe_changes(params.read_overrides())
+        (row, _) = describe_changes(read_overrides())
         assert row == {"key": "train_gan.steps", "params.yaml": "2400", "this run": "5"}
     assert OVERRIDES_VARIABLE not in os.environ
     assert params.read_key("train_gan.steps") != 5
-    assert params.PARAMS.read_bytes() == before
+    assert PARAMS.read_bytes() == before
 
 
 def test_a_value_that_yaml_cannot_hold_is_one_line() -> None:

@@ -14,6 +14,7 @@ from tasks.commands.export.options import ExportOptions
 from tasks.commands.export.standalone_generator import GeneratorInfo
 from tasks.params.release import Release
 from tasks.stage.errors import InputError
+from tasks.stage.params_file import PARAMS
 from tasks.stage.processes import die_with_parent
 
 FORMATS = {"monai-bundle": monai_bundle.write_bundle, "medigan": medigan_package.write_package}
@@ -65,7 +66,7 @@ def check_patients(folder: Path, info: GeneratorInfo) -> None:
 
 def least_patients() -> int:
     """Return `release.min_patients_of_generator`, or its default outside a clone."""
-    if params.PARAMS.exists():
+    if PARAMS.exists():
         return params.read_section(Release).min_patients_of_generator
     return int(Release.model_fields["min_patients_of_generator"].default)
 

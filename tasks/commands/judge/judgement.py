@@ -17,6 +17,7 @@ from tasks.gate.reference import check_size, prepare_reference
 from tasks.gate.verdict import GateResult
 from tasks.generate.slice_table import FILE_COLUMN
 from tasks.params.gate import Gate
+from tasks.stage.params_file import PARAMS
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def judge_slices(
     Raises:
         InputError: when nothing can be judged, or a patient is in both real sets.
     """
-    config = params.read_section(Gate) if params.PARAMS.exists() else Gate(seed=0, threads=1)
+    config = params.read_section(Gate) if PARAMS.exists() else Gate(seed=0, threads=1)
     device = str(torch_setup.setup_torch(config.threads))
     generated, unseen = synthetic.slices, real.slices
     check_size("synthetic", generated, unseen)

@@ -37,6 +37,7 @@ from tasks.ingest.user_tables.owner_tables import read_owner_tables
 from tasks.ingest.worker_pool import map_in_workers, silence_libraries
 from tasks.params.ingest import Ingest
 from tasks.stage.errors import InputError
+from tasks.stage.params_file import PARAMS
 
 RAW = Path("data/raw")
 KEY = b"scan"  # pseudonyms only group files here; none of them is written
@@ -99,7 +100,7 @@ def batch_folder(batch: str) -> Path:
 
 def read_settings() -> Ingest:
     """Read the section of params.yaml, or the defaults without one."""
-    return params.read_section(Ingest) if params.PARAMS.exists() else Ingest()
+    return params.read_section(Ingest) if PARAMS.exists() else Ingest()
 
 
 def scan_batch(folder: Path) -> ScannedBatch:

@@ -26,40 +26,34 @@ def rows(
 ) -> pd.DataFrame:
     """Rows as `benchmarks.baselines` writes them: patient SD .045, draw SD .03 a contrast."""
     rng = np.random.default_rng(seed)
+    axes = {"arm": list(arms), "size": [6, 11], "draw": range(draws),
+            "subject": [f"p{i}" for i in range(patients)]}  # fmt: skip
+    shape = [len(labels) for labels in axes.values()]
     level = rng.uniform(0.2, 0.9, patients)
-    tables = []
-    for arm in arms:
-        of_patient = 0.045 / np.sqrt(2) * rng.normal(size=patients)
-        for size in (6, 11):
-            for draw in range(draws):
-                value = level + of_patient + 0.03 / np.sqrt(2) * rng.normal()
-                value = value + 0.05 * rng.normal(size=patients) + gain * ("implant" in arm)
-                tables.append(
-                    pd.DataFrame(
-                        {"size": size, "draw": draw, "task": "segment", "arm": arm, "seed": 0,
-                         "setting": "a", "unlabelled": 1,
-                         "subject": [f"p{i}" for i in range(patients)], "value": value}
-                    )
-                )  # fmt: skip
-    return pd.concat(tables, ignore_index=True)
+    of_patient = 0.045 / np.sqrt(2) * rng.normal(size=(len(arms), 1, 1, patients))
+    of_draw = 0.03 / np.sqrt(2) * rng.normal(size=(*shape[:3], 1))
+    gained = np.array([gain * ("implant" in arm) for arm in arms]).reshape(-1, 1, 1, 1)
+    value = level + of_patient + of_draw + 0.05 * rng.normal(size=shape) + gained
+    table = pd.MultiIndex.from_product(axes.values(), names=list(axes)).to_frame(index=False)
+    return table.assign(task="segment", seed=0, setting="a", unlabelled=1, value=value.ravel())
 
 
 def test_without_an_effect_the_interval_holds_zero_in_about_95_of_100_studies():
     two = (RC, f"{RC}+implant")
-    found = [measure(rows(seed, arms=two), two[1], RC) for seed in range(120)]
-    covered = np.mean([one.low < 0 < one.high for one in found])
+    studies = [measure(rows(seed, arms=two), two[1], RC) for seed in range(200)]
+    covered = np.mean([study.low < 0 < study.high for study in studies])
     assert 0.92 <= covered <= 0.995
-    errors = np.std([one.estimate for one in found]) / np.mean([one.error for one in found])
+    errors = np.std([s.estimate for s in studies]) / np.mean([s.error for s in studies])
     assert 0.8 < errors < 1.1  # it states its own error
 
 
 def test_an_effect_is_estimated_without_bias_and_the_mixed_model_agrees():
     table = rows(1, gain=0.05)
-    one = measure(table, f"{RC}+implant", RC)
-    assert one.estimate == pytest.approx(0.05, abs=3 * one.error)
+    study = measure(table, f"{RC}+implant", RC)
+    assert study.estimate == pytest.approx(0.05, abs=3 * study.error)
     low, high = mixed_model_interval(differences(table, f"{RC}+implant", RC))
-    assert (low + high) / 2 == pytest.approx(one.estimate, abs=1e-4)
-    assert (high - low) == pytest.approx(one.high - one.low, rel=0.35)
+    assert (low + high) / 2 == pytest.approx(study.estimate, abs=1e-4)
+    assert (high - low) == pytest.approx(study.high - study.low, rel=0.35)
 
 
 def test_claims_stop_at_the_first_that_fails(tmp_path, monkeypatch, capsys):
@@ -70,8 +64,9 @@ def test_claims_stop_at_the_first_that_fails(tmp_path, monkeypatch, capsys):
     table.assign(seconds=0).to_csv(path, index=False)
     monkeypatch.setattr("sys.argv", ["confirm_lift", str(path), "--sizes", "6", "11"])
     confirm_lift.main()
-    said = [line for line in capsys.readouterr().out.splitlines() if line[:2] in ("1.", "2.", "3.")]
-    assert [": claimed" in line for line in said] == [True, False, False]
+    lines = capsys.readouterr().out.splitlines()
+    claims = [line for line in lines if line[:2] in ("1.", "2.", "3.")]
+    assert [": claimed" in line for line in claims] == [True, False, False]
 
 
 def test_a_draw_without_one_arm_is_left_out_of_its_size_for_all_and_named(capsys):

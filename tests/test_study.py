@@ -1,5 +1,6 @@
 """The study on real patients: its plan asks for what the stages know, its tables say what is so."""
 
+import copy
 import json
 import re
 import shutil
@@ -28,8 +29,9 @@ def test_every_experiment_of_a_plan_is_one_that_the_stages_accept(path):
     assert len({cell.folder for cell in cells}) == len(cells)
     sizes = {(cell.draw, cell.size): None for cell in cells}
     assert [size for _, size in sizes] == plan["sizes"] * len(plan["draws"]), "draw by draw"
+    own = yaml.safe_load(OWN.read_text())
     for cell in cells:
-        tree = yaml.safe_load(OWN.read_text())
+        tree = copy.deepcopy(own)
         for key, value in cell.overrides.items():
             *words, last = key.split(".")
             place = tree

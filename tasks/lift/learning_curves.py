@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.isotonic import isotonic_regression
+from scipy.optimize import isotonic_regression
 
 from tasks.lift.bootstrap import (
     ALPHA,
@@ -204,7 +204,7 @@ def patients_at_value(
     """
     if not np.isfinite(value) or not np.isfinite(heights).all():
         return float("nan")
-    rising = isotonic_regression(heights)
+    rising = isotonic_regression(heights).x
     after = int(np.searchsorted(rising, value, side="left"))  # the first size that reaches it
     if after == len(sizes):
         return float(sizes[-1])

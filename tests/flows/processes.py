@@ -18,6 +18,8 @@ from flows.prefect_server import SERVER_CODE, find_free_port, wait_until_healthy
 from tests.flows import toy_pipeline
 
 FLOW = ("flows.pipeline", "--workers", "2")
+# The same from the command line, which imports Prefect only where there is something to run.
+RUN = ("flows.cli", "run", "--workers", "2")
 
 
 @contextmanager

@@ -21,10 +21,10 @@ from prefect.settings import (
 )
 
 from flows import approval, approval_pause, pipeline
-from flows.cli import main
 from flows.run_request import RunRequest
 from tasks.release.__main__ import main as run_release
 from tasks.report.__main__ import main as run_report
+from tests.flows.in_process import run_auglift
 from tests.tasks.fake_run import Run, write
 
 
@@ -53,13 +53,6 @@ def clone(waiting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return root
 
 
-def run_command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr("sys.argv", ["auglift", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
-
-
 def read_decision() -> dict[str, Any]:
     decision: dict[str, Any] = json.loads(Path("data/approval.json").read_text())
     return decision
@@ -76,7 +69,7 @@ def test_approve_releases_what_the_report_shows(
     found = approval.find_open_decision()
     assert found is not None
     words = ("--reviewer", "A. Reader", "--note", "looked at all", "--digest", found.digest[:12])
-    assert run_command(monkeypatch, "approve", *words) == 0
+    assert run_auglift("approve", *words) == 0
     assert "approved by A. Reader" in capsys.readouterr().out
     assert read_decision() == {
         "decision": "approved", "reviewer": "A. Reader", "reason": "looked at all",
@@ -89,8 +82,8 @@ def test_approve_releases_what_the_report_shows(
 def test_refuse_leaves_a_refusal_with_the_reason(
     clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_command(monkeypatch, "refuse", "--reviewer", "AB", "--note", " ") == 2
-    assert run_command(monkeypatch, "refuse", "--reviewer", "AB", "--note", "masks miss") == 0
+    assert run_auglift("refuse", "--reviewer", "AB", "--note", " ") == 2
+    assert run_auglift("refuse", "--reviewer", "AB", "--note", "masks miss") == 0
     assert not released()
     assert "refused it by AB: masks miss" in Path("data/release/REFUSED.md").read_text()
     assert approval.find_open_decision() is None
@@ -126,7 +119,7 @@ def test_a_changed_digest_is_one_line_and_nothing_is_written(
     before = read_decision()
     change()
     given = [found.digest if word == "SEEN" else word for word in words]
-    assert run_command(monkeypatch, *given, "--reviewer", "AB") == 2
+    assert run_auglift(*given, "--reviewer", "AB") == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
@@ -141,7 +134,7 @@ def test_what_the_gate_rejected_cannot_be_approved(
         (root / folder).mkdir()
     (root / "dvc.yaml").touch()
     monkeypatch.chdir(root)
-    assert run_command(monkeypatch, "approve", "--reviewer", "AB") == 2
+    assert run_auglift("approve", "--reviewer", "AB") == 2
     assert "the gate rejected these slices" in capsys.readouterr().err
 
 

@@ -20,6 +20,7 @@ from flows.inbox_drops import COMPLETE, find_drops
 from flows.inbox_intake import Outcome, take_all
 from flows.params_file import append_item, edited_text
 from tests.flows import dag_with_quick_stages, toy_pipeline
+from tests.flows.in_process import run_auglift
 
 # Like the real stage: a batch without a scan is wrong input.
 INGEST = """
@@ -391,17 +392,12 @@ def fail_for(name: str, rename: Callable[[Path, Path], Path]) -> Callable[[Path,
 
 
 def test_the_command_takes_a_drop_and_runs_the_pipeline(
-    inbox: Path, prefect_api: str, tmp_path: Path
+    inbox: Path, prefect_api: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drop(inbox, "ward7")
-    empty = toy_pipeline.run_module(
-        Path(), "flows.cli", "intake", "--inbox", str(tmp_path / "in"), PREFECT_API_URL=prefect_api
-    )
-    assert (empty.returncode, empty.stdout) == (
-        0, f"Nothing to take: {tmp_path / 'in'} holds no drop.\n",
-    )  # fmt: skip
-    done = toy_pipeline.run_module(Path(), "flows.cli", "intake", PREFECT_API_URL=prefect_api)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("Drops: 1 became batches (ward7). Pipeline: ")
+    assert run_auglift("intake", "--inbox", str(tmp_path / "in")) == 0
+    assert capsys.readouterr().out == f"Nothing to take: {tmp_path / 'in'} holds no drop.\n"
+    assert run_auglift("intake", api=prefect_api) == 0
+    assert capsys.readouterr().out.startswith("Drops: 1 became batches (ward7). Pipeline: ")
     assert Path("data/volumes/phantom").is_dir()  # the pipeline ran what else had changed
     assert not inbox_intake.is_work_left()

@@ -18,8 +18,10 @@ from flows.gpu_slots import ensure_gpu_limit
 from flows.prefect_gpu_slots import ServerSlot
 from flows.waiting import FileLock
 from tests.flows import toy_pipeline
+from tests.flows.in_process import run_auglift
 from tests.flows.processes import (
     FLOW,
+    RUN,
     has_ended,
     kill,
     start_process,
@@ -90,7 +92,7 @@ def test_a_second_run_in_a_clone_waits_for_the_first(
     log = tmp_path / "log"
     with start_process(repo, *FLOW, PREFECT_API_URL=prefect_api) as first:
         wait_for_stage(repo, "lift")
-        with start_process(repo, *FLOW, log=log, PREFECT_API_URL=prefect_api) as second:
+        with start_process(repo, *RUN, log=log, PREFECT_API_URL=prefect_api) as second:
             assert wait_for(
                 lambda: "waiting for this clone, held by run" in log.read_text(), LONG_S
             )
@@ -106,7 +108,7 @@ def test_a_run_waits_for_dvc_repro_and_finds_its_work_done(repo: Path, tmp_path:
     log = tmp_path / "log"
     with start_process(repo, "dvc", "repro") as dvc:
         wait_for_stage(repo, "lift")
-        with start_process(repo, *FLOW, log=log) as flow:
+        with start_process(repo, *RUN, log=log) as flow:
             assert wait_for(
                 lambda: re.search(r"waiting for `.*repro` \(process", log.read_text()), 60
             )
@@ -138,17 +140,20 @@ def test_a_stage_waits_for_a_dvc_repro_that_came_later(
 
 
 @pytest.mark.parametrize("kind", ["dead", pytest.param("torn", marks=pytest.mark.verify)])
-def test_what_a_dead_dvc_left_is_no_obstacle(repo: Path, prefect_api: str, kind: str) -> None:
+def test_what_a_dead_dvc_left_is_no_obstacle(
+    repo: Path, prefect_api: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repo)
     toy_pipeline.change_section(repo, "lift", seed=63)
     zombie = subprocess.Popen([sys.executable, "-c", ""])
     assert wait_for(lambda: Path(f"/proc/{zombie.pid}/stat").read_text().split()[2] == "Z", 20)
-    entries = [{"pid": pid, "cmd": "/bin/dvc repro"} for pid in (os.getpid(), zombie.pid)]
+    entries = [{"pid": pid, "cmd": "/bin/dvc repro"} for pid in (os.getppid(), zombie.pid)]
     paths = [str(repo / "data/lift.csv"), str(repo / "data/downstream")]
     text = json.dumps({"write": dict(zip(paths, entries, strict=True))})
     (repo / ".dvc/tmp/rwlock").write_text(text[:20] if kind == "torn" else text)
-    done = toy_pipeline.run_module(repo, *FLOW, PREFECT_API_URL=prefect_api)
+    code = run_auglift("run", api=prefect_api)
     zombie.wait()
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert code == 0
 
 
 def test_dvc_of_a_flow_leaves_its_lock_file_whole(repo: Path) -> None:

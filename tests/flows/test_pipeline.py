@@ -3,26 +3,31 @@
 import json
 import signal
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.flows import toy_pipeline
+from tests.flows.in_process import run_auglift
 from tests.flows.processes import FLOW, has_ended, request_json, start_process, wait_for_stage
 
 
 def test_flow_and_dvc_repro_leave_the_same_lock_and_nothing_to_do(
-    finished: Path, tmp_path: Path
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     other = toy_pipeline.make_repo(tmp_path / "repo")
     assert toy_pipeline.run_module(other, "dvc", "repro").returncode == 0
     for lock in ("dvc.lock", "data/raw/dvc.lock"):
         assert (other / lock).read_bytes() == (finished / lock).read_bytes()
 
-    again = toy_pipeline.run_module(other, *FLOW)
-    assert again.returncode == 0
-    assert again.stdout.startswith("Nothing to do: all 10 stages are up to date.")
+    monkeypatch.chdir(other)
+    assert run_auglift("run") == 0
+    assert capsys.readouterr().out.startswith("Nothing to do: all 10 stages are up to date.")
     assert "up to date" in toy_pipeline.run_module(finished, "dvc", "repro").stdout
 
 
@@ -38,38 +43,50 @@ def test_siblings_run_at_once_and_trainers_take_turns(finished: Path) -> None:
 
 
 def test_only_what_changed_runs_and_a_rejection_is_a_failed_state_of_its_own_name(
-    repo: Path, prefect_api: str
+    repo: Path,
+    prefect_api: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    before = len(toy_pipeline.read_log(repo, "train_gan"))
+    monkeypatch.chdir(repo)
+    before = stages_begun(repo)
     toy_pipeline.change_section(repo, "gate", seed=98)
     toy_pipeline.set_behaviour(repo, "gate", "reject")
     toy_pipeline.change_section(repo, "lift", seed=98)
     toy_pipeline.set_behaviour(repo, "lift", "once")  # fails by chance, and is tried again
-    done = toy_pipeline.run_module(repo, *FLOW, PREFECT_API_URL=prefect_api)
-    assert done.returncode == 3
-    assert "5 of 10 stages to run" in done.stderr + done.stdout
-    assert len(toy_pipeline.read_log(repo, "train_gan")) == before
+    assert run_auglift("run", "--workers", "2", api=prefect_api) == 3
+    assert stages_begun(repo) - before == Counter(gate=2, downstream=2, lift=2)
     assert not (repo / "told/lift").exists()
-    assert "Rejected: fold 0: reject" in done.stderr
+    assert "Rejected: fold 0: reject" in capsys.readouterr().err
     states = {(run["state_name"], run["state_type"]) for run in flow_runs(prefect_api)}
     assert ("Rejected", "FAILED") in states
 
-    again = toy_pipeline.run_module(repo, *FLOW)
-    assert again.returncode == 3
-    assert again.stdout.startswith("Nothing to do")
+    assert run_auglift("run") == 3
+    assert capsys.readouterr().out.startswith("Nothing to do")
 
 
-def test_wrong_input_is_one_line_and_no_second_try(repo: Path, prefect_api: str) -> None:
+def stages_begun(root: Path) -> Counter[str]:
+    """How often each stage began."""
+    rows = [line.split() for line in (root / "told/log").read_text().splitlines()]
+    return Counter(stage for stage, what, *_ in rows if what == "start")
+
+
+def test_wrong_input_is_one_line_and_no_second_try(
+    repo: Path,
+    prefect_api: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(repo)
     toy_pipeline.change_section(repo, "lift", seed=97)
     toy_pipeline.set_behaviour(repo, "lift", "wrong")
-    before = len(toy_pipeline.read_log(repo, "lift"))
-    done = toy_pipeline.run_module(repo, *FLOW, PREFECT_API_URL=prefect_api)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == (
+    before = stages_begun(repo)
+    assert run_auglift("run", api=prefect_api) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
         "auglift: lift: found nothing, expected something; bring it"
     )
     assert not (repo / "data/lift.csv").exists()
-    assert len(toy_pipeline.read_log(repo, "lift")) == before + 1
+    assert stages_begun(repo) - before == Counter(lift=1)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from flows.prefect_server import check_server_answers
 from flows.proxy_bypass import bypass_proxy, bypass_proxy_of, is_loopback
 from tasks.stage.errors import InputError
 from tests.flows import toy_pipeline
+from tests.flows.in_process import run_auglift
 from tests.flows.processes import FLOW
 
 PROXY_NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -119,13 +120,16 @@ def test_another_name_of_this_machine_is_not_asked_for_at_the_proxy(
     assert not is_loopback("192.0.2.7")
 
 
-def test_a_run_whose_server_is_not_there_ends_with_one_line(repo: Path) -> None:
+def test_a_run_whose_server_is_not_there_ends_with_one_line(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(repo)
     toy_pipeline.change_section(repo, "lift", seed=52)
     url = "http://bob:secret@127.0.0.1:9/api"
-    done = toy_pipeline.run_module(repo, *FLOW, PREFECT_API_URL=url)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
+    assert run_auglift("run", api=url) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
     assert line.startswith("auglift: PREFECT_API_URL is http://127.0.0.1:9/api, where no Prefect")
     assert "prefect server start" in line
     assert "secret" not in line

@@ -11,14 +11,15 @@ import yaml
 
 from flows import summary
 from flows.after_run import check_after_run, keep_results, read_head
-from flows.cli import main
 from flows.dvc_graph import Plan, Stage, TaskOptions
 from flows.overrides import Overrides, overridden
 from flows.run_request import RunRequest
 from flows.shell_run import report_nothing_to_do
 from tasks.stage.errors import InputError
 from tests.flows import toy_pipeline
+from tests.flows.in_process import run_auglift
 from tests.flows.processes import (
+    RUN,
     has_ended,
     kill,
     request_json,
@@ -27,7 +28,6 @@ from tests.flows.processes import (
     wait_for_stage,
 )
 
-RUN = ("flows.cli", "run", "--workers", "2")
 PLANTED = "pl4nted-s3cret-4711"
 
 
@@ -107,25 +107,18 @@ def test_a_stage_that_takes_too_long_is_ended_and_tried_again(repo: Path, prefec
     assert (run["state_name"], run["run_count"]) == ("TimedOut", 2)
 
 
-def run_in_process(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr("sys.argv", ["auglift", "run", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
-
-
 def test_a_dry_run_says_what_would_run_and_why(
     repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(repo)
     log = (repo / "told/log").read_text()
-    assert run_in_process(monkeypatch, "gate@1", "--dry-run", "--set", "gate.seed=70") == 0
+    assert run_auglift("run", "gate@1", "--dry-run", "--set", "gate.seed=70") == 0
     assert capsys.readouterr().out.splitlines() == [
         "1 of 5 stages would run", "  gate@1  gate of params.yaml modified"
     ]  # fmt: skip
-    assert run_in_process(monkeypatch, "lift", "--force", "--dry-run") == 0
+    assert run_auglift("run", "lift", "--force", "--dry-run") == 0
     assert "lift  forced" in capsys.readouterr().out
-    assert run_in_process(monkeypatch, "gate") == 0
+    assert run_auglift("run", "gate") == 0
     assert "all 7 stages are up to date" in capsys.readouterr().out
     assert (repo / "told/log").read_text() == log
 
@@ -147,7 +140,7 @@ def test_a_wrong_option_is_one_line_before_anything_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(repo)
-    assert run_in_process(monkeypatch, *words) == 2
+    assert run_auglift("run", *words) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

@@ -11,27 +11,23 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    temporary_settings,
+)
 
+from flows.tune_deployment import tune
 from tasks.stage.stage_io import file_lock
 from tests.flows import toy_pipeline, toy_trainer
+from tests.flows.in_process import run_auglift
 from tests.flows.processes import has_ended, request_json, wait_for
 
 pytestmark = pytest.mark.timeout(900)  # most of it is waiting for processes
 
 RATES = (0.001, 0.002, 0.003, 0.005, 0.1)
-WORDS = (
-    "flows.tune", "--name", "toy", "--sampler", "grid", "--workers", "2",
-    "--set", f"train_gan.learning_rate={','.join(map(str, RATES))}",
-)  # fmt: skip
-
-# What a worker does with a run of the deployment `tune`; the second has a wrong parameter.
-DEPLOYED = f"""
-from flows.tune_deployment import tune
-space = ["train_gan.learning_rate={",".join(map(str, RATES))}"]
-state = tune("toy", space=space, sampler="grid", workers=2, return_state=True)
-print(state.name, state.message)
-print(tune("toy", space=["gate.seed=1,2"], return_state=True).name)
-"""
+SPACE = f"train_gan.learning_rate={','.join(map(str, RATES))}"
+OPTIONS = ("--name", "toy", "--sampler", "grid", "--workers", "2", "--set", SPACE)
 
 
 def log(root: Path) -> list[tuple[str, float, int, int, float]]:
@@ -50,9 +46,12 @@ def searched(
     (root.parent / "log").touch()
     env = {"TOY_LOG": str(root.parent / "log"), "PREFECT_API_URL": prefect_api}
     first = subprocess.Popen(
-        [sys.executable, "-m", *WORDS], cwd=root, env=toy_pipeline.environment(**env),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, "-m", "flows.tune", *OPTIONS],
+        cwd=root,
+        env=toy_pipeline.environment(**env),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     trials = root / ".tune/toy/trials"
     try:
         assert wait_for(lambda: len([*trials.glob("*/.checkpoints/toy.json")]) == 2, 120)
@@ -66,7 +65,7 @@ def searched(
     with (root.parent / "log").open("a") as file:
         print("killed", 0, 0, 0, time.time(), file=file)
     (root.parent / "slow").unlink()
-    yield root, toy_pipeline.run_module(root, *WORDS, "--apply", **env)
+    yield root, toy_pipeline.run_module(root, "flows.tune", *OPTIONS, "--apply", **env)
 
 
 def test_a_killed_search_goes_on_from_the_trainers_checkpoints(
@@ -148,18 +147,20 @@ def test_the_best_values_are_said_and_applied_and_already_trained(
 
 
 def test_the_deployment_goes_on_with_a_search_and_shows_its_trials(
-    searched: tuple[Path, "subprocess.CompletedProcess[str]"], prefect_api: str
+    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+    prefect_api: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root, _ = searched
-    env = {"TOY_LOG": str(root.parent / "log"), "PREFECT_API_URL": prefect_api}
-    done = subprocess.run(
-        [sys.executable, "-c", DEPLOYED], cwd=root, env=toy_pipeline.environment(**env),
-        capture_output=True, text=True, check=False,
+    monkeypatch.chdir(root)
+    settings = {PREFECT_API_URL: prefect_api, PREFECT_LOGGING_TO_API_ENABLED: False}
+    with temporary_settings(settings):  # as a worker runs it
+        state = tune("toy", space=[SPACE], sampler="grid", workers=2, return_state=True)
+        wrong = tune("toy", space=["gate.seed=1,2"], return_state=True)
+    assert (state.name, state.message) == (
+        "Completed", "5 trials ended: .tune/toy/trials.csv"
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-2:] == [
-        "Completed 5 trials ended: .tune/toy/trials.csv", "WrongInput"
-    ]  # fmt: skip
+    assert wrong.name == "WrongInput"
     runs = request_json(f"{prefect_api}/flow_runs/filter", "POST", {})
     runs = [run for run in runs if run["name"].startswith("search toy, ")]
     # The one from the shell that was killed is named in the same way.
@@ -184,9 +185,11 @@ def test_the_page_holds_all_its_pictures(
 
 def test_a_second_search_in_the_same_folder_waits_its_turn(
     searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     root, _ = searched
+    monkeypatch.chdir(root)
     with file_lock(root / ".tune/toy/lock", "taken"):
-        second = toy_pipeline.run_module(root, *WORDS)
-    assert second.returncode == 2
-    assert second.stderr.splitlines()[-1].endswith("wait for it, or take --name")
+        assert run_auglift("tune", *OPTIONS) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("wait for it, or take --name")

@@ -92,7 +92,8 @@ while "last" in words and told.read_text():
     time.sleep(0.05)
 if "hang" in words:
     time.sleep(600)
-time.sleep(0.3)
+if name == "train_gan":
+    time.sleep(0.3)  # two that do not take turns would overlap
 if out.suffix:
     out.write_text(name)
 else:

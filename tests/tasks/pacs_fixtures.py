@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import pydicom
 import pytest
 from pydicom import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, StoragePresentationContexts, evt
@@ -19,7 +20,16 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
 )
+from typer.testing import CliRunner
 
+from flows.cli import app
+from tasks.commands.pacs.dimse import send_at_once
+from tasks.stage.errors import InputError
+from tests.tasks.dicom_cases import anatomy, write_series
+from tests.tasks.fake_run import Run, write
+from tests.tasks.test_release import release
+
+ROOT = Path(__file__).parents[2]
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
@@ -129,7 +139,9 @@ def faulty_pacs(
         entity.add_supported_context(model)
     for context in AllStoragePresentationContexts if on_store else StoragePresentationContexts:
         entity.add_supported_context(str(context.abstract_syntax), scu_role=True, scp_role=True)
-    handlers: list[tuple[Any, Any]] = [(evt.EVT_C_FIND, on_find)]
+    handlers: list[tuple[Any, Any]] = [
+        (evt.EVT_C_FIND, on_find), (evt.EVT_CONN_OPEN, send_at_once)
+    ]  # fmt: skip
     if on_get:
         handlers.append((evt.EVT_C_GET, on_get))
     if on_store:
@@ -139,3 +151,38 @@ def faulty_pacs(
         yield server.server_address[1]
     finally:
         server.shutdown()
+
+
+def clone(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make a folder look like the root of a clone, and go there."""
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "data/raw").mkdir(parents=True, exist_ok=True)
+    patch.chdir(folder)
+
+
+def pacs(*words: object) -> tuple[int, str, str]:
+    """Run `auglift pacs`; return exit code, stdout and stderr."""
+    result = CliRunner().invoke(app, ["pacs", *map(str, words)])
+    if isinstance(result.exception, InputError):  # `main` makes one line of it
+        return 2, result.stdout, str(result.exception)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def stored(batch: Path) -> set[str]:
+    return {path.stem for path in batch.rglob("*.dcm")}
+
+
+def series_in_clone(folder: Path, patch: pytest.MonkeyPatch) -> list[Dataset]:
+    """Three instances of a series, in a clone."""
+    clone(folder, patch)
+    write_series(folder / "source", anatomy((3, 9, 10)))
+    return [pydicom.dcmread(path) for path in sorted((folder / "source").glob("*.dcm"))]
+
+
+def small_release(folder: Path) -> Path:
+    """A release of three slices."""
+    root = write(folder, Run(synthetic=3, accept_share=1.0, size=16))
+    release(root)
+    return root / "data/release"

@@ -10,9 +10,15 @@ import pytest
 from tests.tasks.dicom_cases import anatomy, write_series
 from tests.tasks.fake_run import Run, write
 from tests.tasks.ingest_fixtures import IngestWorkspace
-from tests.tasks.pacs_fixtures import Orthanc, orthanc_missing, run_orthanc
+from tests.tasks.pacs_fixtures import (
+    Orthanc,
+    clone,
+    orthanc_missing,
+    pacs,
+    run_orthanc,
+    stored,
+)
 from tests.tasks.test_ingest_synthetic import codes
-from tests.tasks.test_pacs_faults import clone, pacs, stored
 from tests.tasks.test_release import release
 
 WAYS = ("c-get", "c-move", "dicomweb")

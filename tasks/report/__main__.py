@@ -20,11 +20,13 @@ from tasks.common.slice_set import map_slice_set
 from tasks.params.data import Data
 from tasks.params.release import read_smallest_cell
 from tasks.params.report import Report
+from tasks.params.train_gan import TrainGan
 from tasks.report import (
     cohort_tables,
     headline,
     image_panels,
     reader_section,
+    remedies,
     report_page,
     wording,
 )
@@ -61,6 +63,7 @@ def main() -> None:
     )
     manifests = read_tables(batches, "manifest.parquet")
     rejected = read_tables(batches, "rejected.parquet")
+    histories = {fold: read_history(fold) for fold in folds}
     text = report_page.render_page(
         candidate=candidate,
         counts=report_page.count_slices(candidate),
@@ -71,6 +74,9 @@ def main() -> None:
         lift=lift,
         gates=report_page.gate_sections(candidate.gates, smallest_cell, cohort),
         reasons=report_page.rejection_reasons(candidate.gates),
+        remedies=remedies.remedies(
+            candidate.gates, params.read_section(TrainGan), histories.values()
+        ),
         missing=report_page.missing_measures(candidate.gates),
         uncertain=report_page.uncertain_measures(candidate.gates),
         bounds={fold: gate.bounds for fold, gate in candidate.gates.items()},
@@ -83,7 +89,10 @@ def main() -> None:
         closest=image_panels.closest_pairs(real, candidate, copies=False, count=settings.pairs),
         copies=image_panels.closest_pairs(real, candidate, copies=True, count=settings.pairs),
         readers=reader_section.reader_sections(review, candidate),
-        trainings=[read_training(fold) for fold in folds],
+        trainings=[
+            report_page.training_section(fold, read_config(fold), history)
+            for fold, history in histories.items()
+        ],
         source=params.read_key("synthetic.source"),
         batches=cohort_tables.batch_table(manifests, smallest_cell, cohort),
         matching=cohort_tables.matching_table(stats.get("matching", {})),
@@ -116,13 +125,17 @@ def read_tables(batches: list[str], name: str) -> dict[str, pd.DataFrame]:
     return {batch: pd.read_parquet(VOLUMES / batch / name) for batch in batches}
 
 
-def read_training(fold: str) -> report_page.FoldTraining:
-    """Read what `train_gan` wrote of a fold; a source from elsewhere leaves an empty history."""
+def read_config(fold: str) -> dict[str, Any]:
+    """Read what `train_gan` wrote of a fold's generator."""
     config: dict[str, Any] = json.loads((GAN / fold / "config.json").read_text())
+    return config
+
+
+def read_history(fold: str) -> pd.DataFrame:
+    """Read the history of a fold's training, empty where the source is from elsewhere."""
     path = GAN / fold / "history.csv"
     empty = not path.exists() or not path.read_text().strip()
-    history = pd.DataFrame() if empty else pd.read_csv(path)
-    return report_page.training_section(fold, config, history)
+    return pd.DataFrame() if empty else pd.read_csv(path)
 
 
 def provenance_hashes(manifests: dict[str, pd.DataFrame], digest: str) -> dict[str, str]:

@@ -15,15 +15,15 @@ from tasks.common.release_candidate import read_candidate
 from tasks.pool.__main__ import main as run_pool
 from tasks.release.__main__ import main as run_release
 from tasks.release.approval import read_approval, write_approval
-from tasks.report.__main__ import main as run_report
 from tasks.schemas.review import FoldReview, Rating, Review
 from tasks.stage.errors import InputError
 from tests.tasks.fake_run import Run, write
+from tests.tasks.report_fixtures import run_stage
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(write(tmp_path / "run", Run(synthetic=40, accept_share=0.9)))
+    monkeypatch.chdir(write(tmp_path / "run", Run(synthetic=26, accept_share=0.9)))
     return Path()
 
 
@@ -84,8 +84,8 @@ def release() -> dict[str, Any]:
     run_release()
     folder = Path("data/release")
     name = "release.json" if (folder / "release.json").exists() else "refusal.json"
-    said: dict[str, Any] = json.loads((folder / name).read_text())
-    return said
+    document: dict[str, Any] = json.loads((folder / name).read_text())
+    return document
 
 
 def test_flagged_slices_drop_out_of_the_release_and_the_card_says_so(root: Path) -> None:
@@ -130,12 +130,12 @@ def test_a_criterion_of_readers_blocks_or_lets_through(
     set_params("release", readers=criterion)
     if skills:
         answer(skills)
-    said = release()
+    document = release()
     if words is None:
-        assert said["status"] == "released"
+        assert document["status"] == "released"
     else:
-        assert said["status"] == "refused"
-        assert any(words in reason for reason in said["reasons"]), said["reasons"]
+        assert document["status"] == "refused"
+        assert any(words in reason for reason in document["reasons"]), document["reasons"]
         assert words in Path("data/release/REFUSED.md").read_text()
 
 
@@ -169,17 +169,17 @@ def test_a_filter_by_readers_without_readers_is_one_line(root: Path) -> None:
 
 
 def test_the_report_shows_readers_only_where_there_are_any(root: Path) -> None:
-    run_report()
+    run_stage(root)
     assert "What readers say" not in Path("data/report.html").read_text()
     answer({"A": 0.9, "B": 0.6})
-    run_report()
+    run_stage(root)
     page = Path("data/report.html").read_text()
     for words in ("What readers say", "together", "Fleiss", "Cohen", "Tumour edge", "0.810",
                   "&lt;b&gt;rim&lt;/b&gt;", "Accuracy of readers: A: "):  # fmt: skip
         assert words in page, words
     assert "Readers saw other slices" not in page
     answer({"A": 0.9}, digest="1" * 64)
-    run_report()
+    run_stage(root)
     assert "Readers saw other slices" in Path("data/report.html").read_text()
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from torch import nn
 
 from tasks.downstream import __main__ as stage_main
-from tasks.downstream import segment
+from tasks.downstream import classify, segment
 from tasks.downstream.__main__ import main
 from tasks.schemas.predictions import (
     ClassifyPredictions,
@@ -44,10 +45,10 @@ def test_every_test_slice_is_predicted_once_by_every_seed(root, task):
     write(root, seeds=(0, 1))
     main(task, "real+classical+synthetic")
     schema = {"classify": ClassifyPredictions, "segment": SegmentPredictions}[task]
-    found = schema.validate(table(task, "real+classical+synthetic", "predictions"))
+    predictions = schema.validate(table(task, "real+classical+synthetic", "predictions"))
     slices = pd.read_parquet("data/slices/slices.parquet")
     test = slices[slices["partition_0"] == "test"]
-    for _, rows in found.groupby("seed"):
+    for _, rows in predictions.groupby("seed"):
         assert rows["row"].tolist() == test["row"].tolist()
         assert rows["label"].tolist() == test["label"].tolist()
     patients = PatientScores.validate(table(task, "real+classical+synthetic", "patients"))
@@ -174,11 +175,11 @@ def test_slices_without_an_outline_teach_no_outlines(root):
 def test_a_split_by_slice_has_its_patients_on_several_sides(root):
     downstream_fixtures.write_pool(root, "real+slice-split")
     main("segment", "real+slice-split")
-    found = table("segment", "real+slice-split", "predictions")
+    predictions = table("segment", "real+slice-split", "predictions")
     slices = pd.read_parquet("data/slices/slices.parquet")
     held_out = slices[slices["partition_0"] == "test"]
-    assert set(found["subject"]) > set(held_out["subject"])
-    assert (found.groupby("seed").size() == len(held_out)).all()
+    assert set(predictions["subject"]) > set(held_out["subject"])
+    assert (predictions.groupby("seed").size() == len(held_out)).all()
     assert "dice_volume" not in set(table("segment", "real+slice-split", "patients")["metric"])
 
 
@@ -187,8 +188,8 @@ def test_slices_that_a_fold_does_not_use_are_nowhere_and_no_leak(root):
     slices.loc[slices.index[slices["subject"] == "sub-002"][:2], "partition_0"] = "unused"
     slices.to_parquet("data/slices/slices.parquet")
     main("classify", "real")
-    found = table("classify", "real", "predictions")
-    assert (found["subject"] == "sub-002").sum() == 6 - 2
+    predictions = table("classify", "real", "predictions")
+    assert (predictions["subject"] == "sub-002").sum() == 6 - 2
 
 
 def test_unlabelled_slices_are_left_out(root):
@@ -286,16 +287,19 @@ def test_tumours_that_nobody_outlined_are_not_added_for_outlines(root, monkeypat
     assert seen == {"segment": 30, "classify": 40}
 
 
-def test_random_labels_are_one_a_patient_and_new_for_every_permutation(root):
+def test_random_labels_are_one_a_patient_and_new_for_every_permutation(root, monkeypatch):
+    def smallest_network(channels, *_, **__):
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 1))
+
+    monkeypatch.setattr(classify, "build_network", smallest_network)
     tree = yaml.safe_load(Path("params.yaml").read_text())
     tree["downstream"]["permutations"] = 20
-    tree["downstream"]["classify"]["evaluations"] = 1
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     downstream_fixtures.write_pool(root, "random-labels")
     main("classify", "random-labels")
-    found = table("classify", "random-labels", "predictions")
-    assert sorted(found["seed"].unique()) == list(range(20))
-    labels = found.groupby(["seed", "subject"])["label"]
+    predictions = table("classify", "random-labels", "predictions")
+    assert sorted(predictions["seed"].unique()) == list(range(20))
+    labels = predictions.groupby(["seed", "subject"])["label"]
     assert (labels.nunique() == 1).all()
     drawn = labels.first().unstack("seed")
     assert (drawn.sum() == len(drawn) // 2).all()

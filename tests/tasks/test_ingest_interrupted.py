@@ -51,7 +51,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_killed_ingest_leaves_nothing_half_written(workspace: IngestWorkspace) -> None:
     first = workspace.raw / "sub-00_FLAIR.nii.gz"
     write_nifti(first, anatomy((96, 96, 40)))
-    for number in range(1, 40):
+    for number in range(1, 20):
         shutil.copy(first, workspace.raw / f"sub-{number:02d}_FLAIR.nii.gz")
     with zipfile.ZipFile(workspace.raw / "more.zip", "w") as archive:
         archive.write(first, "sub-99_FLAIR.nii.gz")

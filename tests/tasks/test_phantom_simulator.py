@@ -106,7 +106,7 @@ def test_tumour_masks_are_exact(cohort: list[SimulatedPatient]) -> None:
 
 def test_oedema_is_brighter_than_healthy_brain_in_some_patients_much_more() -> None:
     ratios = []
-    for index in range(100, 112):
+    for index in range(100, 108):
         with_it = SIMULATOR.patient(index, has_tumor=True)
         healthy = with_it.volume[with_it.brain & (with_it.mask == 0)]
         oedema = with_it.volume[with_it.parts == tumor.OEDEMA]
@@ -127,14 +127,14 @@ def test_leaving_the_tumour_out_changes_only_its_surroundings() -> None:
 
 
 def test_mass_effect_pushes_tissue_away_from_the_centre() -> None:
-    found = tumor.random_tumor(np.random.default_rng(3), mni_atlas.load_atlas())
-    distance = np.linspace(0.5, found.reach_mm, 200, dtype=np.float32)
+    mass = tumor.random_tumor(np.random.default_rng(3), mni_atlas.load_atlas())
+    distance = np.linspace(0.5, mass.reach_mm, 200, dtype=np.float32)
     offset = np.stack([distance, 0 * distance, 0 * distance])
-    came_from = (offset + tumor.displacement(found, offset))[0]
+    came_from = (offset + tumor.displacement(mass, offset))[0]
     assert (came_from < distance).all()
     assert (np.diff(came_from) > 0).all(), "tissue is moved, never folded"
     assert (distance - came_from).max() > 1
-    assert distance[-1] - came_from[-1] < 0.05 * found.reach_mm
+    assert distance[-1] - came_from[-1] < 0.05 * mass.reach_mm
 
 
 def test_left_and_right_can_be_told_apart(cohort: list[SimulatedPatient]) -> None:
@@ -142,7 +142,7 @@ def test_left_and_right_can_be_told_apart(cohort: list[SimulatedPatient]) -> Non
     mean = np.mean(volumes, axis=0)
     assert likeness(mean, mean[::-1]) < 0.98
     assert max(likeness(volume, volume[::-1]) for volume in volumes) < 0.96
-    fresh = [on_common_grid(patient) for patient in SIMULATOR.patients(1000, 6)]
+    fresh = [on_common_grid(patient) for patient in SIMULATOR.patients(1000, 4)]
     for volume in fresh:
         assert likeness(volume, mean) > likeness(volume, mean[::-1])
 

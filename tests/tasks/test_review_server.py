@@ -189,7 +189,7 @@ def spy_accuracy(store: AnswerStore, client: Any) -> tuple[int, int]:
 
 
 def test_a_spy_who_sees_all_but_the_pixels_scores_at_chance(root: Path) -> None:
-    with study_of(root) as (store, pool):
+    with study_of(root, count=20) as (store, pool):
         client = client_of(store, pool)
         right, n = spy_accuracy(store, client)
         assert binomtest(right, n).pvalue > 1e-4, f"{right} of {n}"
@@ -199,7 +199,7 @@ def test_a_spy_who_sees_all_but_the_pixels_scores_at_chance(root: Path) -> None:
 
 def test_the_spy_finds_an_order_that_tells(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets.SystemRandom, "shuffle", lambda *_: None)  # real slices first
-    with study_of(root) as (store, pool):
+    with study_of(root, count=20) as (store, pool):
         right, n = spy_accuracy(store, client_of(store, pool))
         assert right > 0.9 * n
 
@@ -319,6 +319,6 @@ def test_answers_outlive_a_kill(root: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         store = AnswerStore(Study("0").path)
-    done = {reading for reading, answer in store.answers("AB").items() if answer.done}
+    answered = {reading for reading, answer in store.answers("AB").items() if answer.done}
     store.close()
-    assert done == set(order[:3])
+    assert answered == set(order[:3])

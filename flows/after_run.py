@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flows import git_commit
 from flows.dvc_command import run_dvc
-from flows.dvc_graph import has_default_remote, read_plan
+from flows.dvc_graph import default_remote, read_plan
 from flows.overrides import Overrides
 from flows.release_git import git, git_output
 from flows.run_request import RunRequest
@@ -36,7 +36,7 @@ def check_after_run(overrides: Overrides) -> None:
         InputError: one line that says what is missing.
     """
     settings = params.read_section(AfterRun)
-    if settings.push and not has_default_remote():
+    if settings.push and not default_remote():
         raise InputError(
             "params.yaml: after_run.push is true, but this clone has no default DVC remote; add"
             " one (`dvc remote add -d NAME URL`) or set it to false"

@@ -164,10 +164,10 @@ def relative_paths(repo: Repo, items: list[Any]) -> tuple[str, ...]:
     return tuple(Path(item.fs_path).relative_to(repo.root_dir).as_posix() for item in items)
 
 
-def has_default_remote() -> bool:
-    """Check whether the repository has a default DVC remote."""
+def default_remote() -> str:
+    """Return the name of the repository's default DVC remote; "" where there is none."""
     with Repo() as repo:
-        return bool(repo.config["core"].get("remote"))
+        return str(repo.config["core"].get("remote") or "")
 
 
 def exchange_run_cache(direction: Literal["push", "pull"]) -> None:

@@ -52,7 +52,7 @@ def tag_release(version: str) -> list[str]:
         )
     check_clean()
     sums = verify_checksums(RELEASE)
-    remote = default_remote()
+    remote = check_remote()
     dvc("push", "--quiet", str(RELEASE), *record_paths())
     make_tags(version, summary, sums)
     registration = registration_tag(version)
@@ -136,15 +136,16 @@ def check_clean() -> None:
         )
 
 
-def default_remote() -> str:
+def check_remote() -> str:
     """Return the name of DVC's default remote.
 
     Raises:
         InputError: saying how to add one.
     """
-    done = run_dvc("config", "core.remote")
-    name = done.stdout.strip()
-    if done.returncode or not name:
+    from flows.dvc_graph import default_remote
+
+    name = default_remote()
+    if not name:
         raise InputError(
             "there is no DVC remote to push the data to; add one with `dvc remote add --default"
             " NAME FOLDER_OR_URL` and commit .dvc/config"

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from flows.dvc_command import run_dvc
-from flows.dvc_graph import Stage, TaskOptions, exchange_run_cache, has_default_remote
+from flows.dvc_graph import Stage, TaskOptions, default_remote, exchange_run_cache
 from flows.git_commit import git
 from flows.prefect_gpu_slots import machine_id
 from tasks.stage.errors import InputError
@@ -57,7 +57,7 @@ def check_exchange() -> str:
             f"other machines run what is committed, but {changed[0]} is changed"
             f" ({len(changed)} files in all); commit and push, or run without --elsewhere"
         )
-    if not has_default_remote():
+    if not default_remote():
         raise InputError(
             "other machines get their inputs from a DVC remote, but none is set; `dvc remote add"
             " --default NAME URL`"

@@ -1,9 +1,11 @@
 """What the whole suite shares: quiet threads, no telemetry, one Prefect server."""
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,12 +67,15 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(prefect_home: Path) -> "Iterator[Server]":
+def prefect_server(prefect_home: Path, empty_database: Path) -> "Iterator[Server]":
     """A Prefect server that all flow runs of the suite use; a test may start it again."""
     from tests.flows.processes import Server
 
+    if empty_database.exists():
+        shutil.copy(empty_database, prefect_home / "prefect.db")
     server = Server(prefect_home)
-    copy_database(prefect_home / "prefect.db", prefect_home / "empty.db")
+    if not empty_database.exists():
+        copy_database(prefect_home / "prefect.db", empty_database)
     yield server
     server.kill()
 
@@ -82,12 +87,24 @@ def prefect_api(prefect_server: "Server") -> str:
 
 
 @pytest.fixture(scope="session")
-def empty_prefect_database(prefect_home: Path, prefect_api: str) -> Path:
-    """A database with Prefect's tables and no run: making the tables takes a server 7 seconds."""
-    return prefect_home / "empty.db"
+def empty_database(pytestconfig: pytest.Config) -> Path:
+    """Where pytest's cache keeps a database with the tables of this version of Prefect.
+
+    Making the tables takes a server 10 seconds, the first time only.
+    """
+    assert pytestconfig.cache is not None
+    return pytestconfig.cache.mkdir("prefect") / f"{version('prefect')}.db"
+
+
+@pytest.fixture(scope="session")
+def empty_prefect_database(empty_database: Path, prefect_api: str) -> Path:
+    """A database with Prefect's tables and no run, for a server that a test starts."""
+    return empty_database
 
 
 def copy_database(source: Path, copy: Path) -> None:
-    """Copy a SQLite database that may be in use."""
-    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(copy)) as new:
+    """Copy a SQLite database that may be in use; the copy is whole or not there."""
+    partial = copy.with_name(f"{os.getpid()}.partial")
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(partial)) as new:
         old.backup(new)
+    partial.replace(copy)

@@ -2,12 +2,14 @@
 
 import shutil
 import time
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 
 from tasks.ingest.privacy.private_files import DVC_TABLES, make_private_folder
 from tests.flows import dag_with_quick_stages, toy_pipeline
+from tests.flows.in_process import run_auglift
 
 PUBLIC = Path("/var/tmp/dvc/repo")
 
@@ -19,8 +21,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "data/raw/ward7").mkdir()
     (root / "data/raw/ward7/Mustermann.dcm").write_text("scan")
     toy_pipeline.change_section(root, "data", batches=["ward7"])
-    checked = toy_pipeline.run_module(root, "flows.cli", "check")
-    assert checked.returncode == 0, checked.stderr
+    check(root)
     dag_with_quick_stages.git(root, "config", "user.name", "t")
     dag_with_quick_stages.git(root, "config", "user.email", "t@t")
     dag_with_quick_stages.dvc(root, "repro")
@@ -32,8 +33,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def repo(finished: Path, tmp_path: Path) -> Path:
     """A copy of it; what says where the first one keeps its tables is set right."""
     root = Path(shutil.copytree(finished, tmp_path / "repo", symlinks=True))
-    assert toy_pipeline.run_module(root, "flows.cli", "check").returncode == 0
+    check(root)
     return root
+
+
+def check(root: Path) -> None:
+    """Run `auglift check`, which keeps DVC's table of paths in the clone."""
+    with chdir(root):
+        assert run_auglift("check") == 0
 
 
 def public() -> set[Path]:

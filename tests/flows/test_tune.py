@@ -1,12 +1,14 @@
 """A search over a toy trainer: several at once, killed, taken up, pruned, recorded, applied."""
 
 import csv
+import io
 import math
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -39,8 +41,8 @@ def log(root: Path) -> list[tuple[str, float, int, int, float]]:
 @pytest.fixture(scope="module")
 def searched(
     tmp_path_factory: pytest.TempPathFactory, prefect_api: str
-) -> Iterator[tuple[Path, "subprocess.CompletedProcess[str]"]]:
-    """A search that was killed in the midst of two trials, and started again."""
+) -> Iterator[tuple[Path, str]]:
+    """A search that was killed in the midst of two trials, and started again; what that said."""
     root = toy_trainer.make_repo(tmp_path_factory.mktemp("tune") / "repo")
     (root.parent / "slow").touch()
     (root.parent / "log").touch()
@@ -65,14 +67,19 @@ def searched(
     with (root.parent / "log").open("a") as file:
         print("killed", 0, 0, 0, time.time(), file=file)
     (root.parent / "slow").unlink()
-    yield root, toy_pipeline.run_module(root, "flows.tune", *OPTIONS, "--apply", **env)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as output:
+        patch.chdir(root)
+        patch.setenv("TOY_LOG", env["TOY_LOG"])
+        patch.setenv("PYTHONPATH", str(toy_pipeline.ROOT))
+        code = run_auglift("tune", *OPTIONS, "--apply", api=prefect_api)
+    assert code == 0, output.getvalue()
+    yield root, output.getvalue()
 
 
 def test_a_killed_search_goes_on_from_the_trainers_checkpoints(
-    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+    searched: tuple[Path, str],
 ) -> None:
-    root, done = searched
-    assert done.returncode == 0, done.stdout + done.stderr
+    root, _ = searched
     starts = [(rate, rows) for what, rate, rows, _, _ in log(root) if what == "start"]
     fresh = [rate for rate, rows in starts if rows == 0]
     assert sorted(fresh) == sorted(RATES)  # none was begun anew
@@ -80,7 +87,7 @@ def test_a_killed_search_goes_on_from_the_trainers_checkpoints(
 
 
 def test_every_trial_is_in_the_table_and_the_one_that_lags_was_stopped(
-    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+    searched: tuple[Path, str],
 ) -> None:
     root, _ = searched
     with (root / ".tune/toy/trials.csv").open() as file:
@@ -96,7 +103,7 @@ def test_every_trial_is_in_the_table_and_the_one_that_lags_was_stopped(
 
 
 def test_two_trials_run_at_once_and_never_three(
-    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+    searched: tuple[Path, str],
 ) -> None:
     root, _ = searched
     running, most = set(), 0
@@ -110,7 +117,7 @@ def test_two_trials_run_at_once_and_never_three(
 
 
 def test_trials_that_ended_well_are_experiments_and_leave_a_generator_and_no_clone(
-    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+    searched: tuple[Path, str],
 ) -> None:
     root, _ = searched
     refs = toy_trainer.git(root, "for-each-ref", "--format=%(refname)", "refs/exps").split()
@@ -132,10 +139,10 @@ def test_trials_that_ended_well_are_experiments_and_leave_a_generator_and_no_clo
 
 
 def test_the_best_values_are_said_and_applied_and_already_trained(
-    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+    searched: tuple[Path, str],
 ) -> None:
-    root, done = searched
-    assert "dvc exp run -S train_gan.learning_rate=0.003" in done.stdout
+    root, output = searched
+    assert "dvc exp run -S train_gan.learning_rate=0.003" in output
     train_gan = yaml.safe_load((root / "params.yaml").read_text())["train_gan"]
     assert train_gan["learning_rate"] == 0.003
     before = len(log(root))
@@ -147,7 +154,7 @@ def test_the_best_values_are_said_and_applied_and_already_trained(
 
 
 def test_the_deployment_goes_on_with_a_search_and_shows_its_trials(
-    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+    searched: tuple[Path, str],
     prefect_api: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -173,7 +180,7 @@ def test_the_deployment_goes_on_with_a_search_and_shows_its_trials(
 
 
 def test_the_page_holds_all_its_pictures(
-    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+    searched: tuple[Path, str],
 ) -> None:
     root, _ = searched
     page = (root / ".tune/toy/index.html").read_text()
@@ -184,7 +191,7 @@ def test_the_page_holds_all_its_pictures(
 
 
 def test_a_second_search_in_the_same_folder_waits_its_turn(
-    searched: tuple[Path, "subprocess.CompletedProcess[str]"],
+    searched: tuple[Path, str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

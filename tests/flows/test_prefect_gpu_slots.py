@@ -1,10 +1,12 @@
 """Slots of the limit `gpu` on a user's server: they die with their holder, and only with it."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,15 +16,74 @@ from flows import prefect_gpu_slots
 from flows.gpu_slots import ensure_gpu_limit
 from flows.prefect_gpu_slots import ServerSlot
 from tests.flows import toy_pipeline
-from tests.flows.processes import Server, holder_records, kill, request_json, taken_slots
+from tests.flows.processes import (
+    Server,
+    has_ended,
+    holder_records,
+    kill,
+    request_json,
+    taken_slots,
+)
 
-HOLDER = """
-import sys, time
+# For each line of its input, a copy of the process takes a slot: Prefect is imported once for all.
+HOLDERS = """
+import os, signal, sys, time
+from pathlib import Path
+from prefect.settings import PREFECT_HOME, temporary_settings
 from flows.prefect_gpu_slots import ServerSlot
-assert ServerSlot(sys.argv[1], print).attempt() is None
-print("held", flush=True)
-time.sleep(600)
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+for line in sys.stdin:
+    run, home = line.split()
+    if os.fork():
+        continue
+    with temporary_settings({PREFECT_HOME: Path(home)}):
+        assert ServerSlot(run, print).attempt() is None
+        print(os.getpid(), flush=True)
+        time.sleep(600)
 """
+
+
+@pytest.fixture(scope="module")
+def holders(prefect_server: Server) -> Iterator["subprocess.Popen[str]"]:
+    """A process that starts others which hold a slot."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDERS],
+        env=toy_pipeline.environment(PREFECT_API_URL=prefect_server.url),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    yield process
+    kill(process)
+
+
+Holder = Callable[[str], AbstractContextManager[int]]
+
+
+@pytest.fixture
+def holder(holders: "subprocess.Popen[str]", tmp_path: Path) -> Holder:
+    """Let another process hold a slot for a run; it is killed at the end."""
+
+    @contextmanager
+    def hold(run: str) -> Iterator[int]:
+        assert holders.stdin is not None and holders.stdout is not None
+        holders.stdin.write(f"{run} {tmp_path / run}\n")
+        holders.stdin.flush()
+        pid = int(holders.stdout.readline())
+        try:
+            yield pid
+        finally:
+            end(pid)
+
+    return hold
+
+
+def end(pid: int) -> None:
+    """Kill a process, and wait until it is gone."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    assert has_ended(pid)
 
 
 @pytest.fixture
@@ -38,12 +99,12 @@ def api(prefect_server: Server, tmp_path: Path) -> Iterator[str]:
         allow(url, 1)
 
 
-def test_only_the_dead_lose_their_slots(api: str, tmp_path: Path) -> None:
+def test_only_the_dead_lose_their_slots(api: str, holder: Holder) -> None:
     allow(api, 2)
-    with holder(api, tmp_path / "a", "quick-fox"), holder(api, tmp_path / "b", "lazy-dog") as dead:
+    with holder("quick-fox"), holder("lazy-dog") as dead:
         message = waits("new")
         assert re.search(r"held by run \S+ since \d{4}-\d\d-\d\d [\d:]+ and by run", message)
-        kill(dead)
+        end(dead)
         slot = ServerSlot("new", print)
         assert slot.attempt() is None
         message = waits("other")
@@ -56,12 +117,12 @@ def test_only_the_dead_lose_their_slots(api: str, tmp_path: Path) -> None:
 
 
 def test_a_living_holder_outlives_a_restart_of_the_server_and_a_dead_one_loses_its_slot(
-    prefect_server: Server, api: str, tmp_path: Path
+    prefect_server: Server, api: str, holder: Holder
 ) -> None:
     allow(api, 2)
     old = ServerSlot("old", print)
     assert old.attempt() is None
-    with holder(api, tmp_path / "a", "quick-fox"):
+    with holder("quick-fox"):
         prefect_server.kill()  # as a power cut does
     prefect_server.start()
     assert taken_slots(api) == 2  # it forgot the leases, which alone would free the dead one's
@@ -75,8 +136,8 @@ def test_a_living_holder_outlives_a_restart_of_the_server_and_a_dead_one_loses_i
     assert not holder_records(api)
 
 
-def test_a_lease_that_ran_out_costs_nobody_else_a_slot(api: str, tmp_path: Path) -> None:
-    with holder(api, tmp_path / "a", "quick-fox"):
+def test_a_lease_that_ran_out_costs_nobody_else_a_slot(api: str, holder: Holder) -> None:
+    with holder("quick-fox"):
         pass
     (record,) = holder_records(api)
     limits = f"{api}/v2/concurrency_limits"
@@ -90,9 +151,9 @@ def test_a_lease_that_ran_out_costs_nobody_else_a_slot(api: str, tmp_path: Path)
 
 
 def test_a_holder_on_another_machine_is_dead_once_its_record_is_old(
-    api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api: str, holder: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with holder(api, tmp_path / "a", "quick-fox"):
+    with holder("quick-fox"):
         monkeypatch.setattr(prefect_gpu_slots, "machine_id", lambda: "another")
         assert "quick-fox" in waits("new")
         monkeypatch.setattr(prefect_gpu_slots, "STALE_S", -2.0)
@@ -119,24 +180,6 @@ def test_a_holder_asks_again_when_the_server_ended_its_lease(
     slot.free()
     assert message == ["the Prefect server ended this run's GPU slot and gave it to another run"]
     assert taken_slots(api) == 1
-
-
-@contextmanager
-def holder(api: str, home: Path, run: str) -> Iterator["subprocess.Popen[str]"]:
-    """Another process that holds a slot; it is killed at the end."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, run],
-        env=toy_pipeline.environment(PREFECT_API_URL=api, PREFECT_HOME=str(home)),
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "held\n"
-        yield child
-    finally:
-        kill(child)
 
 
 def waits(run: str) -> str:

@@ -290,3 +290,11 @@ def write_structures(
             contour.ContourData = [f"{value:.6f}" for value in points.ravel()]
             drawn.ContourSequence.append(contour)
     dataset.save_as(path, enforce_file_format=True)
+
+
+def tumour(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Return (slices, rows, columns) with an asymmetric tumour."""
+    mask = np.zeros(shape, np.uint8)
+    mask[2:4, 3:6, 2:4] = 1
+    mask[3, 6, 7] = 1
+    return mask

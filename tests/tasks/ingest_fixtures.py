@@ -83,3 +83,12 @@ class IngestWorkspace:
 def canonical(data: NDArray[Any], affine: NDArray[np.float64]) -> nib.Nifti1Image:
     """nibabel's own reorientation, the oracle for ours."""
     return nib.as_closest_canonical(nib.Nifti1Image(data, affine))
+
+
+def assert_volume_equals(
+    workspace: IngestWorkspace, path: str, pixels: np.ndarray, affine: np.ndarray
+) -> None:
+    expected = canonical(np.transpose(pixels, (2, 1, 0)).astype(np.float64), affine)
+    data, found = workspace.load(path)
+    assert np.abs(found - expected.affine).max() < 1e-4
+    assert np.array_equal(data, expected.get_fdata())

@@ -6,7 +6,7 @@ import pytest
 from tasks.ingest.core.volume import Volume
 from tasks.ingest.preprocessing.n4_bias_field import correct_bias
 from tests.tasks.ingest_fixtures import IngestWorkspace
-from tests.tasks.test_ingest_nifti import write_nifti
+from tests.tasks.nifti_cases import write_nifti
 
 
 def head(bias: float) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from tasks.ingest.core.volume import Volume, to_ras
 from tasks.ingest.preprocessing import brain_extraction
 from tasks.stage.errors import InputError
 from tests.tasks.ingest_fixtures import IngestWorkspace
-from tests.tasks.test_ingest_nifti import LGG, one_patient, write_nifti
+from tests.tasks.nifti_cases import LGG, one_patient, write_nifti
 
 absent = not all(
     brain_extraction.network_path(name).is_file() for name in brain_extraction.NETWORKS

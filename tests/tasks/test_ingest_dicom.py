@@ -1,3 +1,5 @@
+"""DICOM series become volumes whose voxels and geometry are kept."""
+
 import shutil
 from pathlib import Path
 
@@ -14,13 +16,13 @@ from pydicom.uid import (
 from tests.tasks.dicom_cases import (
     anatomy,
     rotation,
+    tumour,
     write_multiframe,
     write_segmentation,
     write_series,
 )
-from tests.tasks.ingest_fixtures import IngestWorkspace, canonical
+from tests.tasks.ingest_fixtures import IngestWorkspace, assert_volume_equals
 
-CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"
 
 
@@ -28,15 +30,6 @@ CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestWorkspace:
     monkeypatch.chdir(tmp_path)
     return IngestWorkspace(tmp_path)
-
-
-def assert_volume_equals(
-    workspace: IngestWorkspace, path: str, pixels: np.ndarray, affine: np.ndarray
-) -> None:
-    expected = canonical(np.transpose(pixels, (2, 1, 0)).astype(np.float64), affine)
-    data, found = workspace.load(path)
-    assert np.abs(found - expected.affine).max() < 1e-4
-    assert np.array_equal(data, expected.get_fdata())
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -140,72 +133,6 @@ def test_twelve_bits_with_an_overlay_in_the_high_bits_are_masked(
     assert_volume_equals(workspace, workspace.ingest().image[0], pixels, affine)
 
 
-def rejection_codes(workspace: IngestWorkspace, **settings: object) -> list[str]:
-    """Ingest one good patient beside the rejected files; return the rejection codes."""
-    write_series(workspace.raw / "good", anatomy((4, 8, 8)), patient="good")
-    manifest = workspace.ingest(**settings)
-    assert len(manifest) == 1
-    assert workspace.accounts_for_every_file()
-    return workspace.codes()
-
-
-def test_a_missing_slice_is_rejected(workspace: IngestWorkspace) -> None:
-    write_series(workspace.raw / "x", anatomy((9, 8, 8)))
-    (workspace.raw / "x/slice004.dcm").unlink()
-    assert rejection_codes(workspace) == ["missing-slice"]
-
-
-def test_uneven_spacing_is_rejected(workspace: IngestWorkspace) -> None:
-    def move(index: int, dataset: FileDataset) -> None:
-        if index == 2:
-            x, y, z = dataset.ImagePositionPatient
-            dataset.ImagePositionPatient = [x, y, z + 1.5]
-
-    write_series(workspace.raw / "x", anatomy((6, 8, 8)), change=move)
-    assert rejection_codes(workspace) == ["uneven-spacing"]
-
-
-def test_a_sheared_stack_is_rejected(workspace: IngestWorkspace) -> None:
-    write_series(workspace.raw / "x", anatomy((6, 8, 8)), step=(0.0, 0.4, 5.5))
-    assert rejection_codes(workspace) == ["sheared-stack"]
-
-
-def test_a_single_slice_is_rejected(workspace: IngestWorkspace) -> None:
-    write_series(workspace.raw / "x", anatomy((1, 8, 8)))
-    assert rejection_codes(workspace) == ["too-few-slices"]
-
-
-def test_different_slices_at_one_position_are_rejected(workspace: IngestWorkspace) -> None:
-    write_series(workspace.raw / "x", anatomy((5, 8, 8)), step=(0.0, 0.0, 0.0))
-    assert rejection_codes(workspace) == ["not-a-volume"]
-
-
-def test_missing_positions_are_rejected(workspace: IngestWorkspace) -> None:
-    def drop(_: int, dataset: FileDataset) -> None:
-        del dataset.ImagePositionPatient
-
-    write_series(workspace.raw / "x", anatomy((5, 8, 8)), change=drop)
-    assert rejection_codes(workspace) == ["geometry"]
-
-
-def test_a_truncated_file_is_rejected_with_its_series(workspace: IngestWorkspace) -> None:
-    write_series(workspace.raw / "x", anatomy((5, 64, 64)))
-    path = workspace.raw / "x/slice002.dcm"
-    path.write_bytes(path.read_bytes()[:-4000])
-    assert rejection_codes(workspace) == ["truncated"]
-
-
-def test_burned_in_text_is_rejected_unless_allowed(workspace: IngestWorkspace) -> None:
-    write_series(workspace.raw / "x", anatomy((3, 8, 8)), BurnedInAnnotation="YES")
-    assert rejection_codes(workspace) == ["burned-in-text"] * 3
-    assert len(workspace.ingest(allow_burned_in=True)) == 2
-
-
-def test_colour_is_rejected(workspace: IngestWorkspace) -> None:
-    write_series(workspace.raw / "x", anatomy((3, 8, 8)), PhotometricInterpretation="RGB")
-    assert rejection_codes(workspace) == ["not-greyscale"]
-
-
 def test_a_duplicate_slice_is_dropped_and_reported(workspace: IngestWorkspace) -> None:
     pixels = anatomy((5, 8, 8))
     affine = write_series(workspace.raw, pixels)
@@ -229,15 +156,6 @@ def test_a_duplicate_under_a_new_uid_is_recognised_by_its_pixels(
     write_series(workspace.raw / "again", pixels[:1], change=renew)
     assert_volume_equals(workspace, workspace.ingest().image[0], pixels, affine)
     assert workspace.codes() == ["duplicate"]
-
-
-def test_slices_at_one_place_with_impossible_bits_are_rejected(workspace: IngestWorkspace) -> None:
-    def change(_: int, dataset: FileDataset) -> None:
-        dataset.SOPInstanceUID = generate_uid()
-        dataset.BitsAllocated = 3
-
-    write_series(workspace.raw / "x", anatomy((4, 8, 8)), step=(0.0, 0.0, 0.0), change=change)
-    assert rejection_codes(workspace) == ["not-a-volume"]
 
 
 def test_two_series_in_one_folder_become_two_volumes(workspace: IngestWorkspace) -> None:
@@ -290,39 +208,6 @@ def test_an_enhanced_multiframe_series_is_sorted_scaled_and_placed(
     assert_volume_equals(workspace, manifest.image[0], scaled, affine)
     assert list(manifest.source_format) == ["dicom-multiframe"]
     assert list(manifest.modality) == ["T2"]
-
-
-def test_a_multiframe_series_without_one_frame_is_rejected(workspace: IngestWorkspace) -> None:
-    write_multiframe(workspace.raw / "x.dcm", anatomy((6, 9, 10)), order=[0, 1, 2, 4, 5])
-    assert rejection_codes(workspace) == ["missing-slice"]
-
-
-def test_localisers_maps_captures_and_reports_are_rejected_by_their_codes(
-    workspace: IngestWorkspace,
-) -> None:
-    def report(_: int, dataset: FileDataset) -> None:
-        dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"
-        for name in ("Rows", "Columns", "PixelData"):
-            delattr(dataset, name)
-
-    pixels = anatomy((3, 8, 8))
-    write_series(
-        workspace.raw / "l", pixels, seed="l", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]
-    )
-    write_series(workspace.raw / "m", pixels, seed="m", ImageType=["DERIVED", "PRIMARY", "ADC"])
-    write_series(workspace.raw / "c", pixels, seed="c", SOPClassUID=CAPTURE)
-    write_series(workspace.raw / "r", pixels, seed="r", change=report)
-    expected = ["derived-map"] * 3 + ["localiser"] * 3
-    expected += ["not-an-image"] * 3 + ["secondary-capture"] * 3
-    assert rejection_codes(workspace) == expected
-
-
-def tumour(shape: tuple[int, int, int]) -> np.ndarray:
-    """Return (slices, rows, columns) with an asymmetric tumour."""
-    mask = np.zeros(shape, np.uint8)
-    mask[2:4, 3:6, 2:4] = 1
-    mask[3, 6, 7] = 1
-    return mask
 
 
 @pytest.mark.parametrize("omit", [False, True])

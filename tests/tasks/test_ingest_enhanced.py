@@ -11,8 +11,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import generate_uid
 
 from tests.tasks.dicom_cases import anatomy, rotation, write_multiframe, write_series
-from tests.tasks.ingest_fixtures import IngestWorkspace
-from tests.tasks.test_ingest_dicom import assert_volume_equals
+from tests.tasks.ingest_fixtures import IngestWorkspace, assert_volume_equals
 
 
 @pytest.fixture

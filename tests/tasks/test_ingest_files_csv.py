@@ -16,7 +16,7 @@ from tasks.ingest.user_tables.files_csv import compile_glob
 from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_segmentation, write_series
 from tests.tasks.ingest_fixtures import IngestWorkspace
-from tests.tasks.test_ingest_nifti import ball, write_nifti
+from tests.tasks.nifti_cases import ball, write_nifti
 
 SHAPE = (8, 9, 10)
 

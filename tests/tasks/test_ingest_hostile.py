@@ -24,7 +24,7 @@ from tests.tasks.dicom_cases import (
     write_structures,
 )
 from tests.tasks.ingest_fixtures import IngestWorkspace
-from tests.tasks.test_ingest_nifti import ball, one_patient, write_nifti
+from tests.tasks.nifti_cases import ball, one_patient, write_nifti
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tasks.ingest.images2d.class_folders import class_from_path
 from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_series
 from tests.tasks.ingest_fixtures import IngestWorkspace
-from tests.tasks.test_ingest_nifti import write_nifti
+from tests.tasks.nifti_cases import write_nifti
 
 
 @pytest.fixture

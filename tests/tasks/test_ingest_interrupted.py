@@ -17,7 +17,7 @@ from tasks.stage.errors import InputError
 from tasks.stage.stage_io import atomic_output
 from tests.tasks.dicom_cases import anatomy
 from tests.tasks.ingest_fixtures import IngestWorkspace
-from tests.tasks.test_ingest_nifti import write_nifti
+from tests.tasks.nifti_cases import write_nifti
 
 ROOT = Path(__file__).parents[2]
 

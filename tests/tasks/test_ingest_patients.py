@@ -10,7 +10,7 @@ from tasks.ingest.core.placeholder_ids import is_placeholder
 from tasks.ingest.privacy.pseudonyms import key_fingerprint
 from tests.tasks.dicom_cases import anatomy, write_series
 from tests.tasks.ingest_fixtures import IngestWorkspace
-from tests.tasks.test_ingest_nifti import ball, one_patient, write_nifti
+from tests.tasks.nifti_cases import ball, one_patient, write_nifti
 
 
 @pytest.fixture

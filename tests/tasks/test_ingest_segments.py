@@ -15,12 +15,12 @@ from tasks.ingest.masks.segment_names import Segment, tumour_part, tumour_segmen
 from tests.tasks.dicom_cases import (
     anatomy,
     rotation,
+    tumour,
     write_segmentation,
     write_series,
     write_structures,
 )
-from tests.tasks.ingest_fixtures import IngestWorkspace
-from tests.tasks.test_ingest_dicom import assert_volume_equals, tumour
+from tests.tasks.ingest_fixtures import IngestWorkspace, assert_volume_equals
 
 BRATS = {1: "Necrotic tumor core", 2: "Peritumoral edema", 3: "Enhancing tumor"}
 PEDIATRIC = {1: "ET", 2: "NET", 3: "CC", 4: "ED"}

@@ -16,7 +16,7 @@ from tasks.ingest.core.rejection import TABLE_END, TABLE_START, code_table
 from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_segmentation, write_series
 from tests.tasks.ingest_fixtures import IngestWorkspace
-from tests.tasks.test_ingest_nifti import ball, one_patient, write_nifti
+from tests.tasks.nifti_cases import ball, one_patient, write_nifti
 
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 

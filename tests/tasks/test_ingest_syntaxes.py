@@ -11,8 +11,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import anatomy, write_series
-from tests.tasks.ingest_fixtures import IngestWorkspace
-from tests.tasks.test_ingest_dicom import assert_volume_equals
+from tests.tasks.ingest_fixtures import IngestWorkspace, assert_volume_equals
 
 CONFORMANCE = Path(__file__).parents[2] / "../shared/data/dicom-conformance"
 

@@ -16,7 +16,6 @@ from tasks.common.cohort_counts import count_cohort
 from tasks.common.few_patients import count_tested, hide_few_patients
 from tasks.common.gate_requirements import why_no_null_range
 from tasks.common.membership_table import membership_rows, membership_sentence
-from tasks.common.release_candidate import ReleaseCandidate
 from tasks.common.small_cells import HIDDEN, hide_in_sentence, is_small, show_counts
 from tasks.gate import generator_attack, membership
 from tasks.gate.measure_catalogue import FRECHET, catalogue
@@ -27,6 +26,7 @@ from tasks.release.patient_counts import partition_counts
 from tasks.report import cohort_tables, subgroup_tables
 from tasks.schemas.lift import ArmFigure, Lift
 from tasks.schemas.metrics import GateMetrics, MembershipFigure, SliceCounts, SubgroupRatio
+from tests.tasks.small_cells_fixtures import empty_candidate
 
 SMALLEST = 4
 LINES = st.lists(st.integers(0, 9), min_size=2, max_size=3)
@@ -222,15 +222,7 @@ def test_no_metric_tells_how_many_test_patients_have_a_tumour() -> None:
         reasons={"segment": ["dice rests on 12 test patients, and lift.min_patients asks for 20"]},
         primary={"segment": "dice"}, contrasts={}, n_patients=32, n_seeds=2, method="",
     )  # fmt: skip
-    candidate = ReleaseCandidate(
-        np.zeros((0, 1, 1, 1), np.float32),
-        np.zeros((0, 1, 1), np.uint8),
-        pd.DataFrame(),
-        {},
-        "",
-        {},
-    )
-    _, hidden = hide_few_patients(candidate, lift, cohort, 5)
+    _, hidden = hide_few_patients(empty_candidate(), lift, cohort, 5)
     assert hidden.reasons["segment"][0].startswith("dice rests on (not shown) test patients")
     assert hidden.n_patients == 32
 

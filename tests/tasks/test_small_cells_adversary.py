@@ -20,12 +20,12 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from tasks.common.cohort_counts import CohortCounts, count_cohort
 from tasks.common.few_patients import count_tested, hide_few_patients
 from tasks.common.membership_table import HEADS, membership_rows
-from tasks.common.release_candidate import ReleaseCandidate
 from tasks.release.patient_counts import partition_counts
 from tasks.report.cohort_tables import partition_table, site_table
 from tasks.report.subgroup_tables import gate_subgroups
 from tasks.schemas.lift import ArmFigure, Lift
 from tasks.schemas.metrics import GateMetrics, MembershipFigure, SliceCounts, SubgroupRatio
+from tests.tasks.small_cells_fixtures import empty_candidate
 
 SMALLEST = 4
 SITES, KINDS, FOLDS = ("A", "B"), ("tumour", "unknown", "without"), ("0", "1")
@@ -136,15 +136,7 @@ def shown_tested(patients: Patients, cohort: CohortCounts) -> list[tuple[Questio
         reasons={"segment": [f"dice rests on {count} test patients"]},
         n_patients=len(tested), n_seeds=2,
     )  # fmt: skip
-    nothing = ReleaseCandidate(
-        np.zeros((0, 1, 1, 1), np.float32),
-        np.zeros((0, 1, 1), np.uint8),
-        pd.DataFrame(),
-        {},
-        "",
-        {},
-    )
-    _, hidden = hide_few_patients(nothing, lift, cohort, SMALLEST)
+    _, hidden = hide_few_patients(empty_candidate(), lift, cohort, SMALLEST)
     text = count_tested(
         hidden.tasks["segment"]["dice"]["real"], hidden.n_patients, cohort, SMALLEST
     )

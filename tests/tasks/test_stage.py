@@ -15,7 +15,7 @@ from tasks.stage.processes import PARENT
 from tasks.stage.stage_io import atomic_output, file_lock
 from tests.tasks.dicom_cases import anatomy
 from tests.tasks.ingest_fixtures import IngestWorkspace
-from tests.tasks.test_ingest_nifti import write_nifti
+from tests.tasks.nifti_cases import write_nifti
 
 ROOT = Path(__file__).parents[2]
 

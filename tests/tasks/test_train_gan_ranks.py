@@ -17,8 +17,15 @@ from tasks.params.train_gan import TrainGan
 from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
 from tasks.train_gan.distributed import Ranks
-from tests.tasks.test_train_gan import OUT, hashes
-from tests.tasks.train_gan_fixtures import TINY, hide_outlines, run, write_params, write_workspace
+from tests.tasks.train_gan_fixtures import (
+    OUT,
+    TINY,
+    hashes,
+    hide_outlines,
+    run,
+    write_params,
+    write_workspace,
+)
 
 HERE = Path(__file__).parents[2]
 

@@ -17,8 +17,7 @@ from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
 from tasks.train_gan import training_loop
 from tasks.train_gan.trainer import Trainer
-from tests.tasks.test_train_gan import OUT, hashes
-from tests.tasks.train_gan_fixtures import write_params, write_workspace
+from tests.tasks.train_gan_fixtures import OUT, hashes, write_params, write_workspace
 
 HERE = Path(__file__).parents[2]
 DRIVER = """

@@ -16,8 +16,7 @@ from tasks.generate.sample_generator import requested_conditions
 from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
 from tests.tasks.test_generate_conditions import asked
-from tests.tasks.test_train_gan import OUT
-from tests.tasks.train_gan_fixtures import SIZE, write_params, write_workspace
+from tests.tasks.train_gan_fixtures import OUT, SIZE, write_params, write_workspace
 
 TABLE, IMAGES = (Path("data/slices") / name for name in ("slices.parquet", "images.npy"))
 BRIGHT = [f"sub-{n:02}" for n in (0, 4, 8)]  # of ten training patients

@@ -20,8 +20,7 @@ from tasks.train_gan.conditions import (
     condition_scales,
     standardise_conditions,
 )
-from tests.tasks.test_train_gan import OUT
-from tests.tasks.train_gan_fixtures import TINY, write_params, write_workspace
+from tests.tasks.train_gan_fixtures import OUT, TINY, write_params, write_workspace
 
 NETWORKS = OUT / "networks.safetensors"
 

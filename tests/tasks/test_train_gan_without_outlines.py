@@ -17,11 +17,12 @@ from tasks.train_gan import training_loop
 from tasks.train_gan.slices_without_outlines import SlicesWithoutOutlines
 from tasks.train_gan.trainer import new_discriminator
 from tasks.train_gan.training_data import TrainingData, to_device
-from tests.tasks.test_train_gan import OUT, hashes
 from tests.tasks.test_train_gan_resume import kill_at
 from tests.tasks.train_gan_fixtures import (
+    OUT,
     SIZE,
     UNLABELLED,
+    hashes,
     hide_outlines,
     write_params,
     write_workspace,

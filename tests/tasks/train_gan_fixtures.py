@@ -1,5 +1,6 @@
 """A tiny data set and a tiny configuration on which the generator's stages run in seconds."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -12,6 +13,8 @@ import pandas as pd
 import yaml
 
 from tasks.common.slice_set import write_slice_set
+
+OUT = Path("data/gan/0")
 
 TINY: dict[str, Any] = {
     "seed": 3, "threads": 1, "steps": 6, "batch": 8, "width": 4, "latent": 8,
@@ -128,3 +131,11 @@ def fake_generator(root: Path, **changes: Any) -> None:
     save_file(generator.state_dict(), folder / "generator.safetensors")
     config = {"kind": "dcgan", "architecture": asdict(architecture)} | changes
     (folder / "config.json").write_text(json.dumps(config))
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

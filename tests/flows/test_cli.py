@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
 from flows.cli import app, main
+from tests.flows import toy_pipeline
 from tests.imports import ROOT
 
 FORWARDED = {
@@ -147,11 +149,12 @@ except SystemExit:
     ],
 )
 def test_what_is_heavy_is_imported_only_by_the_command_that_needs_it(
-    words: list[str], allowed: set[str]
+    words: list[str], allowed: set[str], tmp_path: Path
 ) -> None:
+    root = toy_pipeline.make_repo(tmp_path / "repo")
     done = subprocess.run(
         [sys.executable, "-c", LIST_IMPORTS, *words],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        cwd=root, env=toy_pipeline.environment(), capture_output=True, text=True, check=True,
     )  # fmt: skip
     imported = set(done.stdout.splitlines()[-1].split())
     assert "typer" in imported

@@ -32,12 +32,12 @@ def set_release(root: Path, **keys: Any) -> None:
 
 def write_releases(folder: Path) -> dict[str, Path]:
     """A synthetic and an augmented release, each in a run's folder."""
-    made = {
+    roots = {
         "augmented": augmented_run(folder / "augmented", channels=2),
         "synthetic": write(
             folder / "synthetic", Run(synthetic=6, accept_share=1.0, size=16, channels=1)
         ),
     }
-    for root in made.values():
+    for root in roots.values():
         release(root)
-    return made
+    return roots

@@ -18,14 +18,14 @@ def dicom_errors(paths: Iterable[Path]) -> list[str]:
     errors, seen = [], 0
     for path in paths:
         seen += 1
-        done = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+        result = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
         errors += [
             f"{path.name}: {line}"
-            for line in (done.stdout + done.stderr).splitlines()
+            for line in (result.stdout + result.stderr).splitlines()
             if "Error" in line and UNKNOWN_TO_DCIODVFY not in line
         ]
-        done = subprocess.run(["dcmftest", path], capture_output=True, text=True, check=False)
-        if done.returncode or not done.stdout.startswith("yes:"):
-            errors.append(f"{path.name}: {done.stdout}{done.stderr}")
+        result = subprocess.run(["dcmftest", path], capture_output=True, text=True, check=False)
+        if result.returncode or not result.stdout.startswith("yes:"):
+            errors.append(f"{path.name}: {result.stdout}{result.stderr}")
     assert seen
     return errors

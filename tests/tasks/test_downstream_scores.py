@@ -29,11 +29,11 @@ def test_scores_of_a_patient_are_those_of_the_whole_stack():
         {"label": [1, 1, 0], "true_area": [10, 30, 0], "predicted_area": [10, 10, 5],
          "overlap_area": [10, 0, 0], "hd95_mm": [0.0, 8.0, np.nan]}
     )  # fmt: skip
-    found = segment.score_patient(rows, pixel_mm=2.0)
-    assert found["dice"] == pytest.approx(2 * 10 / (40 + 25))
-    assert found["dice_slice"] == pytest.approx(0.5)
-    assert found["hd95_mm"] == pytest.approx(4.0)
-    assert found["false_positive_mm2"] == pytest.approx(5 * 4.0)
+    scores = segment.score_patient(rows, pixel_mm=2.0)
+    assert scores["dice"] == pytest.approx(2 * 10 / (40 + 25))
+    assert scores["dice_slice"] == pytest.approx(0.5)
+    assert scores["hd95_mm"] == pytest.approx(4.0)
+    assert scores["false_positive_mm2"] == pytest.approx(5 * 4.0)
     healthy = segment.score_patient(rows.iloc[2:], pixel_mm=2.0)
     assert np.isnan(healthy["dice"]) and healthy["false_positive_mm2"] == pytest.approx(20.0)
 
@@ -45,10 +45,10 @@ def test_a_slices_highest_probability_is_the_segmenters_score_of_it():
         np.zeros((3, 1, 8, 8), np.float32), np.zeros((3, 8, 8), np.uint8),
         pd.DataFrame({"subject": ["a", "a", "b"], "row": [0, 1, 2], "label": [1, 0, 0]}),
     )  # fmt: skip
-    found = segment.predict_slices(probability, slices, threshold=0.5, pixel_mm=1.0)
-    assert found["probability"].tolist() == pytest.approx([0.9, 0.4, 0.0])
+    table = segment.predict_slices(probability, slices, threshold=0.5, pixel_mm=1.0)
+    assert table["probability"].tolist() == pytest.approx([0.9, 0.4, 0.0])
     axes = RunPatientAxes([("0", 0)], ["a", "b"])
-    runs = found.assign(fold="0", seed=0)
+    runs = table.assign(fold="0", seed=0)
     patients = pd.DataFrame(
         {"fold": "0", "seed": 0, "subject": ["a", "b"], "metric": "dice", "value": [0.5, 0.6]}
     )

@@ -28,18 +28,18 @@ def root(tmp_path, monkeypatch):
 def test_dice_over_whole_volumes_stands_beside_that_over_chosen_slices(root):
     downstream_fixtures.write(root, steps=40, seeds=(0,))
     main("segment", "real")
-    found = table("segment", "real", "patients").pivot(
+    scores = table("segment", "real", "patients").pivot(
         index="subject", columns="metric", values="value"
     )
-    assert found["dice_volume"].notna().all()
-    assert found["dice_volume"].mean() == pytest.approx(found["dice"].mean(), abs=0.15)
+    assert scores["dice_volume"].notna().all()
+    assert scores["dice_volume"].mean() == pytest.approx(scores["dice"].mean(), abs=0.15)
     image = nib.load("data/volumes/b/sub-002_mask.nii.gz")
     empty = nib.Nifti1Image(np.zeros(image.shape, np.float32), image.affine)
     nib.save(empty, "data/volumes/b/sub-002_mask.nii.gz")
     main("segment", "real")
-    found = table("segment", "real", "patients").set_index(["metric", "subject"])["value"]
-    assert np.isnan(found["dice_volume", "sub-002"])
-    assert found["dice_volume"].drop("sub-002").notna().all()
+    scores = table("segment", "real", "patients").set_index(["metric", "subject"])["value"]
+    assert np.isnan(scores["dice_volume", "sub-002"])
+    assert scores["dice_volume"].drop("sub-002").notna().all()
 
 
 def test_a_prediction_goes_back_to_the_grid_that_its_slices_came_from():

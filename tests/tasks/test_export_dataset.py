@@ -79,10 +79,10 @@ def test_nnunets_own_integrity_check_passes_and_does_look(
     roots: dict[str, Path], tmp_path: Path
 ) -> None:
     out = export(roots["augmented"], "nnunet", tmp_path / "Dataset501_Auglift")
-    done = verified_by_nnunet(out, tmp_path / "verify.py")
-    assert done.returncode == 0, done.stderr[-500:]
-    assert "Error" not in done.stdout
-    assert "Warning" not in done.stdout
+    result = verified_by_nnunet(out, tmp_path / "verify.py")
+    assert result.returncode == 0, result.stderr[-500:]
+    assert "Error" not in result.stdout
+    assert "Warning" not in result.stdout
     next((out / "labelsTr").iterdir()).unlink()
     assert verified_by_nnunet(out, tmp_path / "verify.py").returncode != 0
 
@@ -128,13 +128,13 @@ def test_nnunet_trains_five_steps_on_it(tmp_path: Path) -> None:
     for place in places.values():
         Path(place).mkdir(exist_ok=True)
     settings = {"nnUNet_n_proc_DA": "1", "nnUNet_compile": "f", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
+    result = subprocess.run(
         [nnunet_python(), str(tmp_path / "train.py")],
         env={**os.environ, **places, **settings},
         capture_output=True, text=True, check=False, timeout=1800,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    last = done.stdout.strip().splitlines()[-1]
+    assert result.returncode == 0, result.stderr[-2000:]
+    last = result.stdout.strip().splitlines()[-1]
     assert last.startswith("trained on")
     assert "syn" not in last
 

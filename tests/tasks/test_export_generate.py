@@ -92,14 +92,14 @@ def test_an_index_has_the_same_slice_whether_labels_alternate_or_not(here: Path)
 
 def test_the_stage_and_the_command_generate_the_same_slices(here: Path) -> None:
     stage_generate.main("0")
-    found = read_slice_set(Path("data/synthetic/0"), "samples.parquet")
+    slices = read_slice_set(Path("data/synthetic/0"), "samples.parquet")
     info, weights = read_generator_info(Path("data/gan/0"))
-    request = info.sampling_request(count=len(found), label="both", seed=5)
+    request = info.sampling_request(count=len(slices), label="both", seed=5)
     drawn = list(generate_slices(load_packed_generator(info, weights), info, request))
-    assert [one.seed for _, one in drawn] == found.table["seed"].tolist()
+    assert [one.seed for _, one in drawn] == slices.table["seed"].tolist()
     for row, (_, one) in enumerate(drawn):
-        assert np.array_equal(one.image, found.images[row])
-        assert np.array_equal(one.mask, found.masks[row])
+        assert np.array_equal(one.image, slices.images[row])
+        assert np.array_equal(one.mask, slices.masks[row])
 
 
 def test_every_file_says_that_it_is_synthetic(here: Path) -> None:
@@ -230,10 +230,10 @@ def test_every_value_of_a_dicom_file_fits_its_representation(
         warnings.simplefilter("error")  # pydicom's own way to say that a value does not fit
         ask(tmp_path / "out", "--count", 2, "--seed", seed, "--format", "dicom", "--label", "tumor")
         for path in (tmp_path / "out").rglob("*.dcm"):
-            found = pydicom.dcmread(path)
-            lengths = [len(str(e.value)) for e in found if e.VR in ("SH", "DS") and e.VM == 1]
+            dataset = pydicom.dcmread(path)
+            lengths = [len(str(e.value)) for e in dataset if e.VR in ("SH", "DS") and e.VM == 1]
             assert max(lengths) <= 16
-            list(found.iterall())
+            list(dataset.iterall())
 
 
 @pytest.mark.parametrize("word", ["-5", "0", "nan", "inf", "large"])

@@ -80,8 +80,8 @@ def test_the_attack_on_images_finds_copies_of_simulated_patients() -> None:
         assert attack.ci95 is not None and attack.ci95[0] > 0.5, attack
     # Noise moves a slice far away in the features of a network, but not among blurred pixels.
     noisy = copier(real().train, "noise", 80, np.random.default_rng(4))
-    made = compute_slice_features(as_synthetic(noisy), device="cpu")
-    attack = attack_images(made, seen, unseen)["images, by pixels"]
+    noisy_features = compute_slice_features(as_synthetic(noisy), device="cpu")
+    attack = attack_images(noisy_features, seen, unseen)["images, by pixels"]
     assert attack.ci95 is not None and attack.ci95[0] > 0.5, attack
 
 
@@ -140,10 +140,10 @@ def test_a_generator_that_holds_its_training_slices_is_found_and_a_stranger_is_n
     train, val, strangers = (
         small_slices(n, s, name) for s, (n, name) in enumerate([(10, "t"), (8, "v"), (10, "x")])
     )
-    found = attack_generator(Album(train.images), train, val, steps=20, seed=1)  # type: ignore[arg-type]
-    assert found.auroc == 1.0
-    assert found.ci95 is not None and found.ci95[0] > 0.5
-    assert (found.members, found.non_members) == (10, 8)
+    attack = attack_generator(Album(train.images), train, val, steps=20, seed=1)  # type: ignore[arg-type]
+    assert attack.auroc == 1.0
+    assert attack.ci95 is not None and attack.ci95[0] > 0.5
+    assert (attack.members, attack.non_members) == (10, 8)
     unlabelled = replace(train, table=train.table.assign(label=-1))
     hidden = attack_generator(Album(train.images), unlabelled, val, steps=20, seed=1)  # type: ignore[arg-type]
     assert (hidden.auroc, hidden.members) == (1.0, 10)

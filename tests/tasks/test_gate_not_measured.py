@@ -103,7 +103,7 @@ def test_labels_are_drawn_as_often_as_the_scarcest_side_has_them() -> None:
 
 def test_draws_without_a_figure_are_counted_and_do_not_spoil_the_others() -> None:
     sets = Sets(real().val_features, real().train_features, real().val_features)
-    tables = [one.table for one in (sets.synthetic, sets.train, sets.val)]
+    tables = [features.table for features in (sets.synthetic, sets.train, sets.val)]
     drawn = list(subsamples(*tables, count=20, share=1.0, seed=0))
     lost = {drawn[3].seed}
 
@@ -114,8 +114,9 @@ def test_draws_without_a_figure_are_counted_and_do_not_spoil_the_others() -> Non
             "train",
         )
 
-    one = evaluate_measure_group(sets, family(lost), SubsampleSet(drawn))["x"]
-    assert (one.ratio, one.draws, one.nan_draws, one.meets_limit) == (2.0, 20, 1, False)
+    measure = evaluate_measure_group(sets, family(lost), SubsampleSet(drawn))["x"]
+    assert (measure.ratio, measure.meets_limit) == (2.0, False)
+    assert (measure.draws, measure.nan_draws) == (20, 1)
     most = evaluate_measure_group(
         sets, family({draw.seed for draw in drawn[:11]}), SubsampleSet(drawn)
     )["x"]
@@ -177,10 +178,10 @@ def test_tumours_of_one_validation_patient_cannot_be_held_against_each_other() -
 
 def test_tumours_without_outlines_are_not_slices_without_tumour() -> None:
     mixed = without_outlines(real().val, 0.5)
-    one = compute_slice_features(mixed, device="cpu")
+    features_of_mixed = compute_slice_features(mixed, device="cpu")
     known = mixed.table["mask_known"].to_numpy()
-    assert np.isnan(mask_matches_label(one)[~known]).all()
-    assert np.nanmean(mask_matches_label(one)) == 1
+    assert np.isnan(mask_matches_label(features_of_mixed)[~known]).all()
+    assert np.nanmean(mask_matches_label(features_of_mixed)) == 1
     train = without_outlines(real().train, 0.5)
     outlined = train.table["mask_known"].to_numpy()
     config = CONFIG.model_copy(update={"segmenter_steps": 20})
@@ -193,7 +194,7 @@ def test_tumours_without_outlines_are_not_slices_without_tumour() -> None:
             (train.select(outlined), real().train_features.select(outlined)),
         )
     ]  # fmt: skip
-    partly_outlined, outlined_only = (one.segmenter for one in models)
+    partly_outlined, outlined_only = (model.segmenter for model in models)
     assert partly_outlined is not None and outlined_only is not None
     for a, b in zip(partly_outlined.parameters(), outlined_only.parameters(), strict=True):
         np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())

@@ -34,10 +34,10 @@ def measure(
     ],
 )  # fmt: skip
 def test_a_ratio_is_uncertain_within_a_standard_error_of_its_limit(ratio, limit, error, status):
-    found = measure(ratio, limit, error)
-    assert found.status == status
-    assert found.meets_limit == (None if status is None else status != "outside")
-    assert bool(measure_reasons({"x": found})) == (status == "outside")
+    measured = measure(ratio, limit, error)
+    assert measured.status == status
+    assert measured.meets_limit == (None if status is None else status != "outside")
+    assert bool(measure_reasons({"x": measured})) == (status == "outside")
 
 
 @given(st.floats(0.01, 3.0))
@@ -57,6 +57,6 @@ def test_a_better_ratio_never_has_a_worse_status(ratio, error, better):
 
 
 def test_an_interval_that_reaches_nothing_is_measured_by_its_upper_end():
-    found = Measure(0.12, None, 1.0, 0.12, (0.0, 1.62), None, LOW, 100, 10, "")
-    assert found.log_error == MOST_LOG_ERROR
-    assert found.status == "outside"
+    measured = Measure(0.12, None, 1.0, 0.12, (0.0, 1.62), None, LOW, 100, 10, "")
+    assert measured.log_error == MOST_LOG_ERROR
+    assert measured.status == "outside"

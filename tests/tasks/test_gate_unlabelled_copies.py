@@ -36,9 +36,9 @@ def test_a_copy_of_an_unlabelled_training_slice_is_found(
     Path("data/synthetic/0/summary.json").write_text(json.dumps(summary))
     gate("0")
     samples = pd.read_parquet("data/gate/0/samples.parquet")
-    found = samples.iloc[-COPIES:]
-    assert (found["reason"] == "memorised").all()
-    assert found["nearest_train_row"].tolist() == list(range(len(train), len(train) + COPIES))
+    last_rows = samples.iloc[-COPIES:]
+    assert (last_rows["reason"] == "memorised").all()
+    assert last_rows["nearest_train_row"].tolist() == list(range(len(train), len(train) + COPIES))
     assert (samples["reason"] == "memorised").sum() < COPIES + 0.05 * len(fresh)
     attacks = json.loads(Path("data/gate/0/metrics.json").read_text())["membership"]
     assert {attack["members"] for attack in attacks.values()} == {8 + len(others)}

@@ -166,8 +166,8 @@ def test_a_copied_tumour_is_found_in_another_head_and_a_fresh_one_is_not():
         np.where(around[:, None], elsewhere.images, tumors.images[:8]),
         tumors.masks[:8], elsewhere.table,
     )  # fmt: skip
-    found = find_tumor_copies(copied, tumors, workers=1)
-    assert found.copied.all() and found.rows.tolist() == list(range(8))
+    copies = find_tumor_copies(copied, tumors, workers=1)
+    assert copies.copied.all() and copies.rows.tolist() == list(range(8))
     assert not find_tumor_copies(fresh, tumors, workers=1).copied.any()
 
 

@@ -101,9 +101,9 @@ def people() -> People:
     """Three people of the phantom, the first of them scanned twice; small."""
     found: People = {}
     for person in (1, 2, 3):
-        one = Simulator(5).patient(person, has_tumor=True)
-        volume = np.rint(one.volume[::4, ::4, ::3]).astype(np.int16)
-        found[person, 1] = volume, one.mask[::4, ::4, ::3].astype(np.uint8)
+        simulated = Simulator(5).patient(person, has_tumor=True)
+        volume = np.rint(simulated.volume[::4, ::4, ::3]).astype(np.int16)
+        found[person, 1] = volume, simulated.mask[::4, ::4, ::3].astype(np.uint8)
     volume, mask = found[1, 1]
     later = mask.copy()
     later[tuple(np.argwhere(mask)[0])] = 0
@@ -246,8 +246,8 @@ def test_the_rest_of_a_name_in_a_flat_folder_of_one_patient_is_not_a_patient() -
         "T1_n4", "5_AX_FLAIR", "S0007_T2", "DICOM_AX_FLAIR_20190512101500_5",
         "orig_flair", "r2s_t1",
     )  # fmt: skip
-    found = recognised(*(f"{name}.nii.gz" for name in names))
-    assert {patient for patient, _, _ in found.values()} == {"patient-unknown"}
+    names_read = recognised(*(f"{name}.nii.gz" for name in names))
+    assert {patient for patient, _, _ in names_read.values()} == {"patient-unknown"}
 
 
 def test_a_single_name_that_parses_among_others_is_not_a_patient() -> None:

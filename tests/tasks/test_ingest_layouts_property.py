@@ -121,14 +121,14 @@ def test_a_mask_is_laid_on_images_of_its_visit_only(batch: dict[str, tuple[int, 
     by_patient: dict[str, list[tuple[str, ScanRecord]]] = defaultdict(list)
     for path, name in check(batch).items():
         role = "mask" if name.role == "mask" else "image"
-        one = ScanRecord(
+        record = ScanRecord(
             role, "nifti", (Source(path),), name.patient, session=name.session, stem=name.stem,
             modality=name.modality,
         )  # fmt: skip
-        by_patient[name.patient].append((path, one))
+        by_patient[name.patient].append((path, record))
     for scans in by_patient.values():
-        images = [one for _, one in scans if one.role == "image"]
-        masks = [one for _, one in scans if one.role == "mask"]
+        images = [record for _, record in scans if record.role == "image"]
+        masks = [record for _, record in scans if record.role == "mask"]
         for image in images:
             for index in masks_for_image(image, masks, images):
                 assert batch[image.name] == batch[masks[index].name], (

@@ -198,11 +198,11 @@ WITHOUT_AGENT = [
 def test_a_contrast_agent_is_distinguished_from_other_words(
     modality: str, descriptions: list[str]
 ) -> None:
-    found = {
+    remedies = {
         words: recognise_contrast(words, SequenceTiming(None, None, None, False))[0]
         for words in descriptions
     }
-    assert found == dict.fromkeys(descriptions, modality)
+    assert remedies == dict.fromkeys(descriptions, modality)
 
 
 # --- masks and codes

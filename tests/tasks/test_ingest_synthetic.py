@@ -78,9 +78,9 @@ def test_each_mark_of_a_dicom_file_is_enough(
     keep_one_mark(source, workspace.raw / "unmarked.dcm", "none", "P99")
     with pytest.raises(InputError, match="no volume could be read"):
         workspace.ingest(allow_burned_in=True)
-    found = codes(workspace)
-    assert found.pop("unmarked.dcm") != "synthetic"  # what no mark is left of
-    assert found == {f"{mark}.dcm": "synthetic" for mark in marks}
+    code_of = codes(workspace)
+    assert code_of.pop("unmarked.dcm") != "synthetic"  # what no mark is left of
+    assert code_of == {f"{mark}.dcm": "synthetic" for mark in marks}
 
 
 def test_marks_are_found_in_a_mr_series_too_and_whatever_the_encoding(
@@ -110,9 +110,9 @@ def test_marks_are_found_in_a_mr_series_too_and_whatever_the_encoding(
     manifest = workspace.ingest()
     assert len(manifest) == 1  # the reformatted real series
     assert not manifest["synthetic"][0]
-    found = codes(workspace)
-    assert {path.partition("/")[0] for path in found} == set(changes) - {"secondary"}
-    assert set(found.values()) == {"synthetic"}
+    code_of = codes(workspace)
+    assert {path.partition("/")[0] for path in code_of} == set(changes) - {"secondary"}
+    assert set(code_of.values()) == {"synthetic"}
 
 
 def plain_nifti(source: Path, target: Path, *, descrip: bytes = b"", intent: bytes = b"") -> None:
@@ -142,11 +142,11 @@ def test_each_mark_of_a_nifti_file_is_enough(workspace: IngestWorkspace, release
         (folder / f"{name}.json").write_text(text)
     manifest = workspace.ingest(check_masks=False)
     assert list(manifest["synthetic"]) == [False]
-    found = codes(workspace)
-    assert {path.split("/")[0] for path in found} == {
+    code_of = codes(workspace)
+    assert {path.split("/")[0] for path in code_of} == {
         "sub-00", "sub-01", "sub-03", "sub-04", "inherited", "described"
     }  # fmt: skip
-    assert set(found.values()) == {"synthetic"}
+    assert set(code_of.values()) == {"synthetic"}
 
 
 def test_each_mark_of_a_png_is_enough(workspace: IngestWorkspace, released: Path) -> None:
@@ -180,10 +180,10 @@ def test_nothing_of_a_release_or_an_export_comes_back(
         export(released.parents[1], kind, target)
     with pytest.raises(InputError, match="no volume could be read"):
         workspace.ingest(allow_burned_in=True, allow_unknown_patients=True)
-    found = codes(workspace)
+    code_of = codes(workspace)
     images = [path for path in target.rglob("*") if path.suffix in (".dcm", ".png", ".gz")]
     names = {path.relative_to(workspace.raw).as_posix() for path in images}
-    assert {found[name] for name in names} == {"synthetic"}
+    assert {code_of[name] for name in names} == {"synthetic"}
 
 
 def test_what_is_taken_on_purpose_only_ever_trains(

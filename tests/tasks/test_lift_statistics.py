@@ -28,10 +28,10 @@ def test_measures_at_equal_weights_are_scikit_learns_and_torchmetrics(seed, pati
     rng = np.random.default_rng(seed)
     table = lift_fixtures.classify_arm(lift_fixtures.subjects(patients), rng, shift=1.0, seeds=(0,))
     table["probability"] = table["probability"].round(1)  # ties
-    found = classification_metrics(table, RunPatientAxes.from_table(table))
+    metrics = classification_metrics(table, RunPatientAxes.from_table(table))
     unit = np.ones((1, patients))
     auroc, accuracy, ece = (
-        np.divide(*(part.sum() for part in found[name].weighted_sums(unit)))
+        np.divide(*(part.sum() for part in metrics[name].weighted_sums(unit)))
         for name in ("auroc", "accuracy", "ece")
     )
     assert auroc == pytest.approx(roc_auc_score(table["label"], table["probability"]))
@@ -73,8 +73,8 @@ def test_interval_excludes_zero_just_where_p_is_at_most_5_percent(seed, shift):
     values = 0.5 + shift * np.arange(4)
     noise = 0.05 * np.random.default_rng(seed).normal(size=(4, 400))
     arms = estimates(values[:, None] + noise, values)
-    found = simultaneous_differences(arms, [(f"arm{k}", "arm0") for k in (1, 2, 3)], ONE_RUN)
-    for one in found.values():
+    differences = simultaneous_differences(arms, [(f"arm{k}", "arm0") for k in (1, 2, 3)], ONE_RUN)
+    for one in differences.values():
         assert (one.low > 0 or one.high < 0) == (one.p_adjusted <= 0.05)
 
 
@@ -134,9 +134,9 @@ def test_an_arms_own_interval_is_students_where_networks_agree(patients):
     """Mean and t quantile times s / sqrt(n), to within what a bootstrap differs from it."""
     axes = RunPatientAxes([("0", seed) for seed in range(3)], lift_fixtures.subjects(patients))
     value = 0.5 + 0.1 * norm.ppf((np.arange(patients) + 0.5) / patients)
-    found = estimate_metric(MeanMetric(np.tile(value, (3, 1)), np.ones((3, patients))),
+    estimate = estimate_metric(MeanMetric(np.tile(value, (3, 1)), np.ones((3, patients))),
                      Resampling.sample_weights(axes, replicates=20_000, seed=1))  # fmt: skip
-    low, high = found.interval(limit=1, seed=2)
+    low, high = estimate.interval(limit=1, seed=2)
     half = t.ppf(0.975, patients - 1) * value.std(ddof=1) / np.sqrt(patients)
     assert (low + high) / 2 == pytest.approx(0.5, abs=0.003)
     assert (high - low) / 2 == pytest.approx(half, rel=0.06)
@@ -145,10 +145,10 @@ def test_an_arms_own_interval_is_students_where_networks_agree(patients):
 def test_one_network_has_no_interval_of_its_own():
     axes = RunPatientAxes([("0", 0)], lift_fixtures.subjects(9))
     value = np.random.default_rng(0).uniform(0.3, 0.6, (1, 9))
-    found = estimate_metric(
+    estimate = estimate_metric(
         MeanMetric(value, np.ones((1, 9))), Resampling.sample_weights(axes, replicates=100, seed=1)
     )
-    assert found.interval(limit=1, seed=2) is None
+    assert estimate.interval(limit=1, seed=2) is None
 
 
 def test_auroc_of_few_tumour_patients_is_defined_in_every_draw():
@@ -157,8 +157,8 @@ def test_auroc_of_few_tumour_patients_is_defined_in_every_draw():
     table = table[(table["label"] == 0) | table["subject"].isin(lift_fixtures.subjects(2))]
     axes = RunPatientAxes.from_table(table)
     auroc = classification_metrics(table, axes)["auroc"]
-    found = estimate_metric(auroc, Resampling.sample_weights(axes, replicates=2000, seed=1))
-    assert np.isfinite(found.replicates).all() and found.n_patients == 2
+    estimate = estimate_metric(auroc, Resampling.sample_weights(axes, replicates=2000, seed=1))
+    assert np.isfinite(estimate.replicates).all() and estimate.n_patients == 2
 
 
 def covered(

@@ -48,9 +48,9 @@ def test_a_lift_beyond_all_draws_helps_at_every_size_and_none_is_no_evidence():
         curves, resampling = learning_curves.estimate_curves(measures, axes, draws=500, seed=1)
         pairs = learning_curves.contrasts_by_size(curves, resampling, SIZES)
         assert learning_curves.claims_by_size(curves, pairs) == dict.fromkeys(SIZES, claim)
-        one = pairs[10]["real+synthetic", "real"]
-        assert one.lift == pytest.approx(lift, abs=0.12)
-        assert one.low < one.lift < one.high
+        pair = pairs[10]["real+synthetic", "real"]
+        assert pair.lift == pytest.approx(lift, abs=0.12)
+        assert pair.low < pair.lift < pair.high
 
 
 def test_one_lucky_draw_is_no_evidence():
@@ -69,13 +69,13 @@ def test_a_size_of_one_draw_changes_nothing_at_the_others():
     """It tells nothing of other draws, and its one draw must not pass for certainty elsewhere."""
     lifts = {"real": 0.0, "real+classical": 0.0, "real+synthetic": 0.1}
     measures, axes = simulated(np.random.default_rng(2), lifts, sizes=(5, 40))
-    one = RunPatientAxes(axes[40].runs[:1], names(37))
+    first_run = RunPatientAxes(axes[40].runs[:1], names(37))
     short = {arm: MeanMetric(m.total[:1], m.count[:1]) for arm, m in measures[40].items()}
     alone, resampling = learning_curves.estimate_curves(
         {5: measures[5]}, {5: axes[5]}, draws=500, seed=1
     )
     both, other = learning_curves.estimate_curves(
-        {5: measures[5], 40: short}, {5: axes[5], 40: one}, draws=500, seed=1
+        {5: measures[5], 40: short}, {5: axes[5], 40: first_run}, draws=500, seed=1
     )
     expected = learning_curves.contrasts_by_size(alone, resampling, [5])
     assert learning_curves.contrasts_by_size(both, other, [5]) == expected

@@ -75,9 +75,9 @@ def test_what_cannot_be_sent_is_listed_and_the_next_pull_fetches_that_alone(
     asked: list[str] = []
 
     def on_get(event: evt.Event) -> Iterator[Any]:
-        one = event.identifier.get("SOPInstanceUID")
-        asked.append(str(one or ""))
-        wanted = [each for each in series if one in (None, "", each.SOPInstanceUID)]
+        instance_asked = event.identifier.get("SOPInstanceUID")
+        asked.append(str(instance_asked or ""))
+        wanted = [each for each in series if instance_asked in (None, "", each.SOPInstanceUID)]
         yield len(wanted)
         for dataset in wanted:
             if str(dataset.SOPInstanceUID) in broken:

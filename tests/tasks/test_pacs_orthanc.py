@@ -75,9 +75,9 @@ def test_a_release_that_comes_back_is_refused_as_synthetic_whatever_the_way(
     write_series(workspace.raw / "real", anatomy((5, 9, 10)))  # so that there is something to read
     (tmp_path / "data/raw/back-c-get").rename(workspace.raw / "back")
     workspace.ingest()
-    found = codes(workspace)
-    assert {found[name] for name in found if name.startswith("back/")} == {"synthetic"}
-    assert len(found) == len(uids(released))
+    code_of = codes(workspace)
+    assert {code_of[name] for name in code_of if name.startswith("back/")} == {"synthetic"}
+    assert len(code_of) == len(uids(released))
 
 
 @pytest.mark.parametrize("name", WAYS)

@@ -54,8 +54,8 @@ def test_synthetic_slices_of_other_folds_stay_out_because_they_learnt_from_its_t
 
 def test_a_seed_is_a_whole_number_and_an_unknown_area_is_none(root: Path) -> None:
     text = pd.read_csv(root / "data/release/slices.csv", dtype=str, keep_default_na=False)
-    made = text[text["origin"] == "synthetic"]
-    assert made["seed"].tolist() == [str(1000 + number) for number in range(6)]
+    synthetic_rows = text[text["origin"] == "synthetic"]
+    assert synthetic_rows["seed"].tolist() == [str(1000 + number) for number in range(6)]
     assert (text.loc[text["origin"] == "real", "seed"] == "").all()
     assert (text.loc[text["mask_known"] == "False", "tumor_area_mm2"] == "").all()
 
@@ -85,8 +85,10 @@ def test_a_real_slice_is_the_same_in_nifti_and_png_and_says_that_it_is_a_patient
     assert "not anonymous" in png.text["Description"]
     sidecar = folder / f"bids/{subject}/ses-01/{subject}_ses-01_FLAIR.json"
     assert json.loads(sidecar.read_text())["SyntheticData"] is False
-    made = json.loads((folder / "bids/sub-syn00001/sub-syn00001_FLAIR.json").read_text())
-    assert made["SyntheticData"] is True
+    synthetic_sidecar = json.loads(
+        (folder / "bids/sub-syn00001/sub-syn00001_FLAIR.json").read_text()
+    )
+    assert synthetic_sidecar["SyntheticData"] is True
 
 
 def test_no_real_slice_becomes_dicom(root: Path) -> None:

@@ -39,14 +39,14 @@ def bids_errors(root: Path) -> list[str]:
     command = validator()
     if command is None:
         pytest.skip(f"the BIDS validator is not installed (pip install {VALIDATOR})")
-    done = subprocess.run(
+    result = subprocess.run(
         [command, "--format", "json", str(root)],
         env={**os.environ, "DENO_NO_UPDATE_CHECK": "1"},
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
-    if not done.stdout.lstrip().startswith("{"):
-        pytest.skip(f"the BIDS validator does not run here: {done.stderr.strip()[-200:]}")
-    issues = json.loads(done.stdout)["issues"]["issues"]
+    if not result.stdout.lstrip().startswith("{"):
+        pytest.skip(f"the BIDS validator does not run here: {result.stderr.strip()[-200:]}")
+    issues = json.loads(result.stdout)["issues"]["issues"]
     return [
         f"{issue['code']} {issue.get('subCode', '')} {issue.get('location', '')}"
         for issue in issues if issue["severity"] == "error"
@@ -143,9 +143,9 @@ def test_of_three_modalities_the_table_tells_the_order(tmp_path: Path) -> None:
         mask = np.zeros((16, 16), np.uint8)
         png_writer.write_png(tmp_path, name, image, mask, modalities=modalities)
     png_writer.write_slices_csv(tmp_path, table, table["subject"].tolist(), modalities=modalities)
-    found = read_image_folder(tmp_path)
-    assert np.abs(found.images - images).max() < 1 / 125
-    assert found.labels.tolist() == [1, 0, 1]
+    slices_read = read_image_folder(tmp_path)
+    assert np.abs(slices_read.images - images).max() < 1 / 125
+    assert slices_read.labels.tolist() == [1, 0, 1]
 
 
 def test_the_entities_of_a_file_name_are_in_the_order_of_bids() -> None:

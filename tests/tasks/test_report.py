@@ -55,17 +55,17 @@ def test_every_link_of_the_page_leads_somewhere(accepted: tuple[str, Page]) -> N
 
 
 def test_the_verdict_comes_first(accepted: tuple[str, Page]) -> None:
-    said = accepted[1].words
-    assert said.index("✓ Accepted") < said.index("Does it help?") < said.index("Provenance")
+    text = accepted[1].words
+    assert text.index("✓ Accepted") < text.index("Does it help?") < text.index("Provenance")
 
 
 def test_the_page_names_measures_cohort_refusals_and_parameters(
     accepted: tuple[str, Page],
 ) -> None:
-    said = accepted[1].words
+    text = accepted[1].words
     for word in ("Fréchet distance", "novel_measure", "missing-slice", "Radiological display"):
-        assert word in said
-    assert "train_gan: " in said
+        assert word in text
+    assert "train_gan: " in text
 
 
 def test_a_rejection_gives_figure_and_limit_and_what_would_have_been_released(
@@ -117,9 +117,9 @@ def test_what_nobody_judged_is_not_said_to_have_been_refused(tmp_path: Path) -> 
     path = tmp_path / "data/gate/0/samples.parquet"
     pd.read_parquet(path).assign(accepted=False, reason="unjudged").to_parquet(path)
     run_stage(tmp_path)
-    said = Page((tmp_path / "data/report.html").read_text()).words
-    assert "None of the 6 slices could be judged" in said
-    assert "slices passed on their own" not in said
+    text = Page((tmp_path / "data/report.html").read_text()).words
+    assert "None of the 6 slices could be judged" in text
+    assert "slices passed on their own" not in text
 
 
 def test_known_patients_are_not_warned_of(accepted: tuple[str, Page]) -> None:

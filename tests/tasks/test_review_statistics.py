@@ -47,13 +47,13 @@ def test_readers_who_all_say_the_same_have_no_kappa() -> None:
 
 def test_two_readers_with_the_same_answers_are_worth_one() -> None:
     correct = np.tile([True, True, False, True], 20)
-    one = statistics.clustered_share(correct, np.arange(80).astype(str))
+    share = statistics.clustered_share(correct, np.arange(80).astype(str))
     both = statistics.clustered_share(np.tile(correct, 2), np.tile(np.arange(80), 2).astype(str))
-    assert one.ci95 is not None and both.ci95 is not None
-    assert both.ci95 == pytest.approx(one.ci95, abs=0.003)
+    assert share.ci95 is not None and both.ci95 is not None
+    assert both.ci95 == pytest.approx(share.ci95, abs=0.003)
     exact = statistics.exact_share(correct)
     assert exact.ci95 is not None
-    assert one.ci95 == pytest.approx(exact.ci95, abs=0.003)
+    assert share.ci95 == pytest.approx(exact.ci95, abs=0.003)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), min_size=2, max_size=60))

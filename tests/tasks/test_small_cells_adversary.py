@@ -176,12 +176,12 @@ def told(truth: np.ndarray, shown: list[tuple[Question, str]]) -> list[Question]
         for sign in (1, -1):
             if len(seen[number]) > 1:
                 break
-            found = milp(
+            solution = milp(
                 sign * chosen(**question), constraints=possible, integrality=np.ones(len(truth)),
                 bounds=Bounds(0, truth.sum()),
             )  # fmt: skip
             for other, asked in enumerate(small):
-                seen[other].add(round(chosen(**asked) @ found.x))
+                seen[other].add(round(chosen(**asked) @ solution.x))
     return [small[number] for number, values in seen.items() if len(values) == 1]
 
 

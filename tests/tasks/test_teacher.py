@@ -100,9 +100,9 @@ def test_pseudo_labels_are_the_teachers_marks_on_the_slices_it_is_sure_of(root):
         slices.table.loc[outlined, "label"].mean(), abs=0.05
     )
     assert np.array_equal(arm.images, slices.images[rows])
-    said = opinions.loc[rows, "opinion"].to_numpy()
-    assert set(said[arm.table["label"] == 1]) == {"tumor"}
-    assert set(said[arm.table["label"] == 0]) == {"none"}
+    opinion_of_row = opinions.loc[rows, "opinion"].to_numpy()
+    assert set(opinion_of_row[arm.table["label"] == 1]) == {"tumor"}
+    assert set(opinion_of_row[arm.table["label"] == 0]) == {"none"}
     place = opinions.index.get_indexer(rows)
     expected = np.where((arm.table["label"] == 1).to_numpy()[:, None, None], marks[place], 0)
     assert np.array_equal(arm.masks, expected)

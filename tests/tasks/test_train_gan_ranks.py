@@ -33,8 +33,8 @@ HERE = Path(__file__).parents[2]
 def trained(workspace: Path, gan: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The networks that the stage, as DVC runs it, ends with."""
     write_params(workspace, gan=gan)
-    done = run("train_gan", workspace)
-    assert done.returncode == 0, done.stderr
+    result = run("train_gan", workspace)
+    assert result.returncode == 0, result.stderr
     return load_file(workspace / OUT / "networks.safetensors")
 
 
@@ -101,8 +101,8 @@ def test_two_processes_killed_and_started_again_end_in_the_same_bytes(tmp_path: 
     torchrun.wait()
     time.sleep(2)  # the processes that it started end with it, or they would hold the output
     assert not (tmp_path / OUT).exists()
-    done = run("train_gan", tmp_path)
-    assert "resuming at step" in done.stderr
+    result = run("train_gan", tmp_path)
+    assert "resuming at step" in result.stderr
     assert hashes(tmp_path / OUT) == whole
 
 

@@ -55,9 +55,9 @@ def test_equal_sets_are_covered_and_far_ones_are_not() -> None:
 
 def test_a_collapsed_set_is_precise_and_covers_little() -> None:
     a = RNG(5).normal(size=(100, 5))
-    found = prdc(a, np.repeat(a[:3], 30, axis=0) + RNG(6).normal(size=(90, 5)) * 1e-3)
-    assert found.precision == 1
-    assert found.coverage < 0.3
+    figures = prdc(a, np.repeat(a[:3], 30, axis=0) + RNG(6).normal(size=(90, 5)) * 1e-3)
+    assert figures.precision == 1
+    assert figures.coverage < 0.3
 
 
 def test_white_noise_has_a_flat_profile_and_a_checkerboard_its_corner() -> None:

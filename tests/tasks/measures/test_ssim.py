@@ -15,8 +15,8 @@ def pairs(n: int = 4, size: int = 48) -> tuple[np.ndarray, np.ndarray]:
 
 def test_it_equals_scikit_image() -> None:
     a, b = pairs()
-    found = ssim(moments(a), moments(b))
-    for x, y, value in zip(a, b, found, strict=True):
+    similarity = ssim(moments(a), moments(b))
+    for x, y, value in zip(a, b, similarity, strict=True):
         expected = structural_similarity(
             (x[0] + 1) / 2,
             (y[0] + 1) / 2,

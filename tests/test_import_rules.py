@@ -69,6 +69,12 @@ def test_params_are_read_without_torch() -> None:
         assert not packages(path) & TORCH, f"tasks.params reach {path.relative_to(ROOT)}"
 
 
+def test_what_runs_dvc_before_every_stage_imports_no_pydantic() -> None:
+    """Its import would take a fifth of the time that DVC needs for a stage."""
+    for path in reached([ROOT / "flows/dvc_process.py"]):
+        assert "pydantic" not in packages(path), f"dvc_process reaches {path.relative_to(ROOT)}"
+
+
 def test_flows_have_no_circle_and_nothing_imports_the_command_line() -> None:
     graph = {path.stem: flows_imported(path) for path in files("flows")}
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle

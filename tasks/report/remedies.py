@@ -20,11 +20,12 @@ LATE: Final = 0.8  # of the steps; a best checkpoint after it was still getting 
 
 @dataclass(frozen=True)
 class Remedy:
-    """A key of `params.yaml`, its value in this run, what to try, and what that costs."""
+    """A key of `params.yaml`, its value in this run, which to try, why, and what that costs."""
 
     key: str
     now: str
-    advice: str
+    wanted: str
+    why: str
     cost: str
 
 
@@ -42,29 +43,30 @@ def remedies(
     if not trained:
         return []  # whose generator made the slices is not known here
     named = {name for gate in gates.values() for name in named_causes(gate)}
-    found = []
+    advice = []
     if COPIES in named:
-        found += against_copies(config)
+        advice += against_copies(config)
     elif named - REPEATED:
-        found.append(more_steps(config, trained))
+        advice.append(more_steps(config, trained))
     if named & SHAPES:
-        found += condition(
+        advice += condition(
             config,
             ("area", "position"),
             "masks then have the sizes and places of real ones more often",
         )
     if SITES in named:
-        found += condition(config, ("site",), "each site is then drawn in its share")
+        advice += condition(config, ("site",), "each site is then drawn in its share")
     if named & REPEATED:
-        found.append(
+        advice.append(
             Remedy(
                 "train_gan.seed",
                 str(config.seed),
-                "train again with another one",
+                "another number",
+                "a training may collapse by chance",
                 "one more training",
             )
         )
-    return found
+    return advice
 
 
 def named_causes(gate: GateMetrics) -> set[str]:
@@ -97,7 +99,8 @@ def more_steps(config: TrainGan, histories: list[pd.DataFrame]) -> Remedy:
     return Remedy(
         "train_gan.steps",
         f"{steps:,}",
-        f"{3 * steps:,}: {why}",
+        f"{3 * steps:,}",
+        why,
         "training takes three times as long",
     )
 
@@ -115,13 +118,15 @@ def against_copies(config: TrainGan) -> list[Remedy]:
         Remedy(
             "train_gan.steps",
             f"{steps:,}",
-            f"{steps // 2:,}: it has less time to learn slices by heart",
+            f"{steps // 2:,}",
+            "the generator has less time to learn slices by heart",
             "half of the training time; slices may be less sharp",
         ),
         Remedy(
             "slices.train_patients",
-            "see Patients",
-            "more patients, if there are any; scans without outlines count too",
+            "these patients",
+            "more patients, if there are any",
+            "each is learnt less by heart; scans without outlines count too",
             "training takes as long as before",
         ),
     ]
@@ -135,6 +140,11 @@ def condition(config: TrainGan, names: tuple[str, ...], why: str) -> list[Remedy
         return []
     wanted = ", ".join([*now, *missing])
     return [
-        Remedy("train_gan.conditions", f"[{', '.join(now)}]", f"[{wanted}]: {why}",
-               "the training, once more; a step costs the same")
-    ]  # fmt: skip
+        Remedy(
+            "train_gan.conditions",
+            f"[{', '.join(now)}]",
+            f"[{wanted}]",
+            why,
+            "one more training, as long as this one",
+        )
+    ]

@@ -44,12 +44,6 @@ def count_outlined_tumors(table: pd.DataFrame) -> int:
     return int(((table["label"] == 1).to_numpy() & mask_known(table)).sum())
 
 
-def count_comparable_tumors(val: pd.DataFrame) -> int:
-    """Count the outlined tumours that can be compared with those of another validation patient."""
-    shown = val[(val["label"] == 1).to_numpy() & mask_known(val)]
-    return len(shown) if shown["subject"].nunique() > 1 else 0
-
-
 @dataclass(frozen=True)
 class CountedSlices:
     """What the gate's needs are counted by: patients as numbers, labels, outlined tumours (N,).
@@ -72,14 +66,19 @@ class CountedSlices:
         return CountedSlices(self.patients[keep], self.labels[keep], self.is_outlined[keep])
 
 
+def count_comparable_tumors(val: CountedSlices) -> int:
+    """Count the outlined tumours that can be compared with those of another validation patient."""
+    shown = val.patients[val.is_outlined]
+    return len(shown) if len(np.unique(shown)) > 1 else 0
+
+
 def count_needed_slices(train: CountedSlices, val: CountedSlices) -> int:
     """Count the slices that the gate needs, each kind up to the number it needs.
 
     Slices without a label do not count. Of two selections of slices of the same patients, more can
     be measured with the one of the higher count.
     """
-    shown = val.patients[val.is_outlined]
-    count = min(len(shown), LEAST_HELD_OUT) if len(np.unique(shown)) > 1 else 0
+    count = min(count_comparable_tumors(val), LEAST_HELD_OUT)
     for slices in (train, val):
         of_label = [int((slices.labels == label).sum()) for label in (0, 1)]
         count += min(sum(of_label), MIN_SLICES)
@@ -137,7 +136,8 @@ def why_not_measured(train: pd.DataFrame, val: pd.DataFrame) -> dict[str, str]:
                 reasons[f"label_{label}"] = (
                     f"{count} {name} slices {kind}, {needed_in_words(count, LEAST_OF_LABEL)}"
                 )
-    if mask_known(val).any() and (count := count_comparable_tumors(val)) < LEAST_HELD_OUT:
+    counted = CountedSlices.of_table(val)
+    if mask_known(val).any() and (count := count_comparable_tumors(counted)) < LEAST_HELD_OUT:
         where = " in one patient" if count_outlined_tumors(val) and not count else ""
         reasons["tumor_copies"] = (
             f"{count_outlined_tumors(val)} validation slices with an outlined tumour{where}, "

@@ -64,12 +64,17 @@ class GateResult:
 
     def not_measured_without_rejection(self) -> dict[str, str]:
         """Return the parts that were not measured for a cause that does not reject the set."""
+        rejecting = self.parts_with_a_rejecting_cause()
+        return {part: why for part, why in self.not_measured.items() if part not in rejecting}
+
+    def parts_with_a_rejecting_cause(self) -> list[str]:
+        """Return `blocking`, and the parts that were not measured for one of its causes."""
         rejecting = [self.unmeasured[part] for part in self.blocking]
-        return {
-            part: missing.why
+        return [
+            part
             for part, missing in self.unmeasured.items()
-            if not any(missing.has_cause_of(other) for other in rejecting)
-        }
+            if any(missing.has_cause_of(other) for other in rejecting)
+        ]
 
     def uncertain_measures(self) -> dict[str, str]:
         """Return the measures that other validation patients could put beyond their limit."""
@@ -85,6 +90,7 @@ class GateResult:
             "verdict": self.verdict,
             "reasons": self.reasons,
             "not_measured": self.not_measured,
+            "blocking": self.parts_with_a_rejecting_cause(),
             "uncertain": self.uncertain_measures(),
             "images": self.images,
             "measures": {name: measure.as_json() for name, measure in self.measures.items()},

@@ -94,6 +94,7 @@ class GateMetrics(LenientRecord):
     verdict: Literal["accepted", "rejected"]
     reasons: list[str] = []
     not_measured: dict[str, str] = {}  # part of the verdict: why it could not be measured
+    blocking: list[str] = []  # those parts whose cause rejects the set
     uncertain: dict[str, str] = {}  # measure: its ratio, within a standard error of its limit
     images: SliceCounts
     measures: dict[str, GateMeasure] = {}
@@ -112,11 +113,10 @@ class GateMetrics(LenientRecord):
 
         Figures that no limit is set for are not among it.
         """
-        said = " ".join(self.reasons)
         return {
             name: why
             for name, why in self.not_measured.items()
-            if why not in said
+            if name not in self.blocking
             and (name not in self.measures or self.measures[name].limit is not None)
         }
 

@@ -52,6 +52,6 @@ def test_what_was_not_measured_is_told_beside_the_verdict_and_once() -> None:
     assert "fold 0: tumor_copies: not measured: 10 tumours, at least 20 are needed" in text
     assert "recall" not in text  # without a limit it could not have rejected anything
     reason = "tumor_copies: not measured: 10 tumours, at least 20 are needed; add patients"
-    update = {"verdict": "rejected", "reasons": [reason]}
+    update = {"verdict": "rejected", "reasons": [reason], "blocking": ["tumor_copies"]}
     rejected = summary.Summary({"0": gate.model_copy(update=update)}, None)
     assert summary.format_summary(rejected).count("tumor_copies") == 1

@@ -83,10 +83,12 @@ def test_a_set_without_any_tumour_is_not_accepted_beside_patients_who_have_them(
     assert result.verdict == "rejected"
     assert "label_1: not measured: 0 synthetic slices with tumour" in " ".join(result.reasons)
     assert "no outlined tumour on the side of: synthetic" in result.not_measured["tumor_size"]
+    assert {"label_1", "tumor_size"} <= set(result.as_json()["blocking"])
     lenient = CONFIG.model_copy(update={"required": ()})
     free = evaluate(as_synthetic(of_label(oracle(), 0, 60)), real(), lenient)
     assert free.verdict == "accepted", free.reasons
     assert free.not_measured == result.not_measured
+    assert not free.as_json()["blocking"]
 
 
 def test_labels_are_drawn_as_often_as_the_scarcest_side_has_them() -> None:

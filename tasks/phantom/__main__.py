@@ -20,13 +20,14 @@ from tasks.stage.stage_runtime import run_stage
 
 DISK_STREAM = 100
 PROCESSES = 2
+UNKNOWN = "n/a"  # BIDS's word
 
 
 def main() -> None:
     """Simulate the cohort and write it to `data/raw/phantom`."""
     config = params.read_section(Phantom)
     with atomic_output(Path("data/raw/phantom")) as root:
-        rows = pd.DataFrame(write_patients(root, config.patients, seed=config.seed))
+        rows = pd.DataFrame(write_patients(root, config))
         rows.to_csv(root / "participants.tsv", sep="\t", index=False)
         (root / "participants.json").write_text(json.dumps(PARTICIPANTS_COLUMNS, indent=2) + "\n")
         (root / "dataset_description.json").write_text(
@@ -34,10 +35,11 @@ def main() -> None:
         )
 
 
-def write_patients(root: Path, patients: int, *, seed: int) -> list[dict[str, object]]:
+def write_patients(root: Path, config: Phantom) -> list[dict[str, object]]:
     """Write every patient; return the rows of `participants.tsv` in their order."""
     mni_atlas.load_atlas()  # before the fork, so that the processes share it
-    write_one = partial(write_patient, root, seed=seed)
+    write_one = partial(write_patient, root, seed=config.seed)
+    outlined = config.patients if config.outlined is None else config.outlined
     # Each patient depends on its index alone, so who writes it changes no byte. One BLAS thread
     # each: these products are small, and waiting threads would cost more than they save.
     with (
@@ -46,38 +48,42 @@ def write_patients(root: Path, patients: int, *, seed: int) -> list[dict[str, ob
             PROCESSES, mp_context=get_context("fork"), initializer=init_worker_process
         ) as pool,
     ):
-        return list(pool.map(write_one, range(patients)))
+        indices = range(config.patients)
+        return list(pool.map(write_one, indices, (index < outlined for index in indices)))
 
 
-def write_patient(root: Path, index: int, *, seed: int) -> dict[str, object]:
+def write_patient(root: Path, index: int, outlined: bool = True, *, seed: int) -> dict[str, object]:
     """Simulate one patient and write it in the format of its kind; return its row."""
     patient = Simulator(seed).patient(index)
     rng = np.random.default_rng([seed, index, DISK_STREAM])
     if patient.kind.format == "dicom":
-        dicom_writer.write_dicom(root, patient, rng, seed=seed)
+        dicom_writer.write_dicom(root, patient, rng, seed=seed, outlined=outlined)
     else:
-        nifti_writer.write_nifti(root, patient, rng)
-    return participants_row(patient)
+        nifti_writer.write_nifti(root, patient, rng, outlined=outlined)
+    return participants_row(patient, outlined)
 
 
-def participants_row(patient: SimulatedPatient) -> dict[str, object]:
-    """Return one row of `participants.tsv`."""
+def participants_row(patient: SimulatedPatient, outlined: bool) -> dict[str, object]:
+    """Return one row of `participants.tsv`; nothing is known of a tumour that nobody outlined."""
     return {
         "participant_id": patient.participant_id,
         "site": patient.kind.site,
         "format": patient.kind.format,
-        "tumor": int(patient.kind.tumor),
+        "tumor": int(patient.kind.tumor) if outlined else UNKNOWN,
         "slices": patient.mask.shape[2],
-        "tumor_slices": int(patient.mask.any((0, 1)).sum()),
+        "tumor_slices": int(patient.mask.any((0, 1)).sum()) if outlined else UNKNOWN,
     }
 
 
 PARTICIPANTS_COLUMNS = {
     "site": {"Description": "The simulated scanner"},
     "format": {"Description": "dicom: below sourcedata/; nifti: below the participant's folder"},
-    "tumor": {"Description": "Whether a tumour was simulated", "Levels": {"0": "no", "1": "yes"}},
+    "tumor": {
+        "Description": "Whether a tumour was simulated; n/a: there is no mask",
+        "Levels": {"0": "no", "1": "yes"},
+    },
     "slices": {"Description": "Axial slices of the volume"},
-    "tumor_slices": {"Description": "Slices that hold at least one voxel of tumour"},
+    "tumor_slices": {"Description": "Slices with at least one voxel of tumour; n/a: no mask"},
 }
 
 

@@ -26,9 +26,14 @@ PROTOCOLS = {
 
 
 def write_dicom(
-    root: Path, patient: SimulatedPatient, rng: np.random.Generator, *, seed: int
+    root: Path,
+    patient: SimulatedPatient,
+    rng: np.random.Generator,
+    *,
+    seed: int,
+    outlined: bool = True,
 ) -> None:
-    """Write `sourcedata/PARTICIPANT/*.dcm` and its `seg.dcm`.
+    """Write `sourcedata/PARTICIPANT/*.dcm` and, if the patient is outlined, its `seg.dcm`.
 
     Files are numbered in another order than the slices lie in space, and instances are counted
     from either end: only the position tells where a slice belongs.
@@ -38,7 +43,8 @@ def write_dicom(
     series = slice_datasets(patient, seed=seed, descending=bool(rng.random() < 0.5))
     for number, image in zip(rng.permutation(len(series)), series, strict=True):
         image.save_as(folder / f"{number + 1:04d}.dcm", enforce_file_format=True)
-    segmentation_object(patient, series, seed=seed).save_as(folder / "seg.dcm")
+    if outlined:
+        segmentation_object(patient, series, seed=seed).save_as(folder / "seg.dcm")
 
 
 def seeded_uid(seed: int, *keys: object) -> str:

@@ -27,13 +27,19 @@ def mask_path(root: Path, patient: SimulatedPatient) -> Path:
     return folder / f"{name}_label-tumor_mask.nii.gz"
 
 
-def write_nifti(root: Path, patient: SimulatedPatient, rng: np.random.Generator) -> None:
-    """Write the image (int16) and the mask (uint8, all zero where there is no tumour)."""
+def write_nifti(
+    root: Path, patient: SimulatedPatient, rng: np.random.Generator, *, outlined: bool = True
+) -> None:
+    """Write the image (int16) and the mask (uint8, all zero where there is no tumour).
+
+    Where nobody outlined the tumour there is no mask.
+    """
     order = AXIS_ORDERS[rng.integers(len(AXIS_ORDERS))]
     mask_order = AXIS_ORDERS[rng.integers(len(AXIS_ORDERS))] if rng.random() < 0.33 else order
     volume = np.rint(patient.volume).astype(np.int16)
     save_nifti(image_path(root, patient), volume, patient.affine, order)
-    save_nifti(mask_path(root, patient), patient.mask, patient.affine, mask_order)
+    if outlined:
+        save_nifti(mask_path(root, patient), patient.mask, patient.affine, mask_order)
 
 
 def save_nifti(

@@ -34,9 +34,9 @@ def split_patients(
             tumour), `synthetic`, `held_out` (the last four bool). Where patients are held out,
             they and nobody else test.
         folds: one name makes a hold-out split; with K names each patient is tested once.
-        val_fraction: share of all patients that every fold validates on; of those who do not test
-            where patients are held out.
-        test_fraction: share of all patients that a hold-out split tests on.
+        val_fraction: share of all labelled patients that every fold validates on; of those who do
+            not test where patients are held out.
+        test_fraction: share of all labelled patients that a hold-out split tests on.
         train_patients: how many patients a fold trains and validates on, in the shares of the
             whole; the others are `unused`. 0: all.
         unlabelled_patients: how many of those others are `unlabelled` in place of `unused`.
@@ -45,26 +45,30 @@ def split_patients(
 
     Returns:
         `{fold: {subject: partition}}`: "train", "val", "test", "unlabelled" or "unused". Patients
-        made of synthetic slices only ever train, and not at all beside drawn patients, as they may
-        be copies of others.
+        of whom no slice has a label can neither validate nor test: they train, unless they are held
+        out; beside drawn patients they are among the left-over ones. Patients made of synthetic
+        slices only ever train, and not at all beside drawn patients, as they may be copies of
+        others.
 
     Raises:
         InputError: with fewer patients than requested, or a partition that lacks tumours or
             tumour-free slices.
     """
-    real = patients[~patients["synthetic"]]
     synthetic = patients.loc[patients["synthetic"], "subject"]
-    order = stratified_order(real, seed)
-    n, k = len(order), len(folds)
-    if n < max(3, k):
-        raise InputError(
-            f"{n} patients for {k} folds of train, val and test; add patients to the batches of"
-            " data.batches or shorten slices.folds"
-        )
+    has_label = patients["tumor"] | patients["clear"] | patients["held_out"]
+    without_label = patients[~patients["synthetic"] & ~has_label]
+    real = patients[~patients["synthetic"] & has_label]
     if not real["tumor"].any():
         raise InputError(
             "no patient has a tumour in its mask; add batches with segmented tumours to"
             " data.batches (see mask_status in data/volumes/*/manifest.parquet)"
+        )
+    order = stratified_order(real, seed)
+    n, k = len(order), len(folds)
+    if n < max(3, k):
+        raise InputError(
+            f"{n} patients with labels for {k} folds of train, val and test; add patients to the"
+            " batches of data.batches or shorten slices.folds"
         )
     index = np.arange(n)
     tests_only = dict(zip(real["subject"], real["held_out"], strict=True))
@@ -92,7 +96,7 @@ def split_patients(
                 n_val_of_all=int(val.sum()),
                 rng=np.random.default_rng([seed, draw, train_patients, fold_index]),
             )
-            left_over = not_test[~not_test["subject"].isin(list(drawn))]
+            left_over = pd.concat([not_test[~not_test["subject"].isin(list(drawn))], without_label])
             partition_of |= drawn
             partition_of |= dict.fromkeys(left_over["subject"], "unused")
             unlabelled = draw_unlabelled_patients(
@@ -103,6 +107,8 @@ def split_patients(
                 ),
             )
             partition_of |= dict.fromkeys(unlabelled, "unlabelled")
+        else:
+            partition_of |= dict.fromkeys(without_label["subject"], "train")
         partitions_by_fold[fold] = partition_of | dict.fromkeys(
             synthetic, "unused" if train_patients else "train"
         )

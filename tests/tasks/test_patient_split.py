@@ -170,6 +170,44 @@ def test_unlabelled_patients_come_from_those_left_over_and_change_nobody_else() 
     assert len(draws) == 4
 
 
+def with_scans_without_labels(labelled: int, others: int) -> pd.DataFrame:
+    """A cohort, and further patients of whom no slice has a label."""
+    patients = cohort(labelled + others)
+    outlined = patients.index < labelled
+    return patients.assign(tumor=outlined, clear=outlined)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(6, 30), st.integers(1, 60), st.integers(1, 3))
+def test_patients_without_labels_train_and_change_no_other_patients_side(
+    labelled: int, others: int, folds: int
+) -> None:
+    patients = with_scans_without_labels(labelled, others)
+    names = [str(fold) for fold in range(folds)]
+    alone = split(patients[:labelled], folds=names)
+    together = split(patients, folds=names)
+    without = patients["subject"][labelled:]
+    for fold in names:
+        assert {together[fold][subject] for subject in without} == {"train"}
+        assert {s: together[fold][s] for s in alone[fold]} == alone[fold]
+
+
+def test_patients_without_labels_are_no_drawn_ones_and_may_be_those_without_outlines() -> None:
+    patients = with_scans_without_labels(20, 30)
+    sides = split(patients, train_patients=6, unlabelled_patients=25, test_fraction=0.3)["0"]
+    without = set(patients["subject"][20:])
+    assert not members(sides, "train", "val", "test") & without
+    assert len(members(sides, "unlabelled")) == 25
+    assert members(sides, "unlabelled") & without
+
+
+def test_a_patient_without_labels_in_a_test_batch_never_trains() -> None:
+    patients = with_scans_without_labels(10, 2)
+    held_out = patients["subject"].isin(["s001", "s011"])
+    sides = split(patients.assign(held_out=held_out))["0"]
+    assert sides["s011"] == "test" and sides["s010"] == "train"
+
+
 def test_more_unlabelled_patients_than_are_left_over_are_one_line() -> None:
     with pytest.raises(InputError, match=r"unlabelled_patients is 30; expected 0 to 2\d"):
         split(cohort(60), train_patients=8, unlabelled_patients=30)

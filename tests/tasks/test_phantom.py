@@ -80,6 +80,18 @@ def test_patients_are_equal_byte_for_byte_in_any_process(
     assert len(written) > 2 * 4
 
 
+def test_patients_whom_nobody_outlined_have_the_same_scan_and_no_mask(
+    batch: Path, truth: list[SimulatedPatient], tmp_path: Path
+) -> None:
+    for name in ("nifti", "dicom"):
+        index = [patient.kind.format for patient in truth].index(name)
+        row = write_patient(tmp_path, index, outlined=False, seed=SEED)
+        assert row["tumor"] == row["tumor_slices"] == "n/a"
+    written = digest(tmp_path)
+    assert written.items() < digest(batch).items()
+    assert not [path for path in written if "mask" in path or "seg.dcm" in path]
+
+
 def test_participants_are_listed_as_bids_asks(batch: Path, truth: list[SimulatedPatient]) -> None:
     table = pd.read_csv(batch / "participants.tsv", sep="\t")
     assert list(table.columns) == [

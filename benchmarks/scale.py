@@ -67,7 +67,7 @@ def measure_cohort(options: argparse.Namespace, workspace: Path, patients: int) 
     """Run the stages of one cohort in its own workspace and print a row for each."""
     workspace.mkdir(parents=True, exist_ok=True)
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    tree["phantom"]["patients"] = patients
+    tree["phantom"] |= {"patients": patients, "outlined": None}
     (workspace / "params.yaml").write_text(yaml.safe_dump(tree))
     rows = workspace.parent / "rows.jsonl"
     measured = {(row["patients"], row["stage"]) for row in read_rows(workspace.parent)}

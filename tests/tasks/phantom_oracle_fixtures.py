@@ -38,7 +38,7 @@ def simulate(root: Path, *, patients: int = 156) -> Study:
     from tasks.slices.__main__ import main as slices
 
     tree = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
-    tree["phantom"]["patients"] = patients
+    tree["phantom"] |= {"patients": patients, "outlined": None}
     (root / "params.yaml").write_text(yaml.safe_dump(tree))
     phantom()
     ingest("phantom")

@@ -104,7 +104,7 @@ def test_stages_and_dvc_read_the_values_and_the_file_stays(tmp_path: Path) -> No
         other = parse_with_overrides(text, str(tmp_path / "params.yaml"))
         assert other["train_gan"]["steps"] != 5
         (row, _) = describe_changes(read_overrides())
-        assert row == {"key": "train_gan.steps", "params.yaml": "1800", "this run": "5"}
+        assert row == {"key": "train_gan.steps", "params.yaml": "2400", "this run": "5"}
     assert OVERRIDES_VARIABLE not in os.environ
     assert params.read_key("train_gan.steps") != 5
     assert PARAMS.read_bytes() == before

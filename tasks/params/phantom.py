@@ -13,6 +13,6 @@ class Phantom(Section):
     """
 
     section: ClassVar[str] = "phantom"
-    patients: int = Field(60, ge=12, le=900)
+    patients: int = Field(60, ge=12, le=1000)
     outlined: int | None = Field(None, ge=0)
     seed: int = Field(7, ge=0)

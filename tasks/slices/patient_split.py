@@ -66,8 +66,9 @@ def split_patients(
     order = stratified_order(real, seed)
     n, k = len(order), len(folds)
     if n < max(3, k):
+        others = f" ({len(without_label)} more have no label)" if len(without_label) else ""
         raise InputError(
-            f"{n} patients with labels for {k} folds of train, val and test; add patients to the"
+            f"{n} patients for {k} folds of train, val and test{others}; add patients to the"
             " batches of data.batches or shorten slices.folds"
         )
     index = np.arange(n)

@@ -1,6 +1,7 @@
 """The demo's verdict does not hang on its seed or on the precision: each limit is kept by a margin.
 
-It takes an hour on one core: a training for each seed and precision.
+It takes five minutes on one core for each seed and precision. Where the processor does not multiply
+bfloat16 itself, a training in it would take an hour: those are skipped.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tasks.common.torch_setup import supports_bf16
 from tests import test_end_to_end
 
 pytestmark = [pytest.mark.verify, pytest.mark.timeout(2 * 3600)]
@@ -43,6 +45,8 @@ def set_params(root: Path, **changes: Any) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_demo_is_accepted_with_a_margin(cohort: Path, seed: int, precision: str) -> None:
+    if precision == "bf16" and not supports_bf16("cpu"):
+        pytest.skip("this processor has no bfloat16 instructions")
     set_params(cohort, seed=seed, precision=precision)
     for name in ("train_gan", "generate"):
         run_stage(cohort, name, "--fold", "0")

@@ -200,7 +200,7 @@ def tumour_and_site_measures(config: Gate) -> list[MeasureGroup]:
             measure_functions.site_coverage,
             {
                 "site_coverage": (
-                    LimitRule("low", limits.site_coverage),
+                    LimitRule("low", limits.site_coverage, beyond_chance=True),
                     "smallest share of a site over its share among the training slices, as a"
                     " classifier of these sees it, its errors on validation slices taken out",
                 )

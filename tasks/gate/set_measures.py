@@ -54,10 +54,14 @@ class Sets:
 
 @dataclass(frozen=True)
 class LimitRule:
-    """Which end of a ratio is limited, and at what value; without a value, by the null range."""
+    """Which end of a ratio is limited, and at what value; without a value, by the null range.
+
+    With `beyond_chance` the measure counts only where real patients keep the limit themselves.
+    """
 
     end: LimitedEnd
     value: float | tuple[float, float] | None
+    beyond_chance: bool = False
 
     def limit(self, null95: Limit | None) -> Limit | None:
         """Return (lowest, highest); an end without a limit is None."""
@@ -66,6 +70,18 @@ class LimitRule:
         if isinstance(self.value, tuple):
             return self.value
         return (self.value, None) if self.end == "low" else (None, self.value)
+
+    def missed_by_chance(self, null95: Limit | None) -> str:
+        """Say where real patients lie who miss the limit; empty where they keep it."""
+        limit = self.limit(null95)
+        if not self.beyond_chance or null95 is None or limit is None:
+            return ""
+        (low, high), (null_low, null_high) = limit, null95
+        if low is not None and null_low is not None and null_low < low:
+            return f"as low as {null_low:.2g} times that of others (limit {low:g})"
+        if high is not None and null_high is not None and null_high > high:
+            return f"as high as {null_high:.2g} times that of others (limit {high:g})"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -315,6 +331,12 @@ def evaluate_measure_group(
             )
         elif rule is not None and limit is None:
             why = NO_NULL_RANGE
+        elif rule is not None and (found := rule.missed_by_chance(null95)):
+            why = NotMeasured(
+                Cause.REAL_MISSES_LIMIT,
+                f"real patients too few to say: theirs is {found}",
+            )
+            measures[name] = replace(measures[name], ratio=None, ci95=None)
         else:
             continue
         measures[name] = replace(measures[name], not_measured=why)

@@ -21,6 +21,7 @@ class Cause(Enum):
     NO_FIGURE = auto()
     NO_BASELINE = auto()
     NO_NULL_RANGE = auto()
+    REAL_MISSES_LIMIT = auto()
     NOT_JUDGED = auto()
 
 

@@ -1,4 +1,4 @@
-"""Turn a generator's mask channel into a clean mask, and check it against the label."""
+"""Clean a generated slice: a mask from the mask channel, checked against the label, and air."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,19 @@ def clean_mask(
     large_enough[0] = False
     cleaned: Mask = large_enough[parts].astype(np.uint8)
     return cleaned
+
+
+def clean_air(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Set what is nearly air outside the head to air, -1.
+
+    A tanh never reaches -1. What it leaves is too dark to see, but it is no outline of a head and
+    no background of a scan. Brighter spots stay: they are faults, which the gate is to find.
+
+    Args:
+        image: (C,H,W) in [-1, 1], air at -1.
+    """
+    faint = (image <= AIR_THRESHOLD).all(0) & ~head_mask(image)  # (H,W)
+    return np.where(faint, np.float32(-1), image)
 
 
 def head_mask(image: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.dcgan import SITE, Architecture, Generator, seeded_noise
-from tasks.generate.mask_cleanup import Mask, clean_mask, mask_matches_label
+from tasks.generate.mask_cleanup import Mask, clean_air, clean_mask, mask_matches_label
 
 # Batches are always full: a batch of 7 and one of 64 round differently.
 BATCH = 64
@@ -100,7 +100,7 @@ def sample_batch(
             elif not mask_matches_label(mask, labels[slot], min_tumor_px=request.min_tumor_px):
                 continue
             accepted[index] = GeneratedSlice(
-                image.astype(np.float16), mask, labels[slot], seeds[slot], attempt
+                clean_air(image).astype(np.float16), mask, labels[slot], seeds[slot], attempt
             )
         if len(accepted) == BATCH:
             break

@@ -25,6 +25,7 @@ from tasks.gate.memorisation import NearDuplicates
 from tasks.gate.reference import prepare_reference
 from tasks.gate.set_measures import (
     LimitRule,
+    Measure,
     MeasureGroup,
     Sets,
     SubsampleSet,
@@ -34,7 +35,7 @@ from tasks.gate.slice_features import compute_slice_features
 from tasks.gate.unmeasured_causes import Cause, NotMeasured
 from tasks.gate.verdict import GateResult
 from tasks.measures.anatomy import mask_agreement
-from tasks.measures.patient_subsampling import label_groups, subsamples
+from tasks.measures.patient_subsampling import label_groups, null_splits, subsamples
 from tasks.params.gate import Gate, MeasureLimits
 from tests.tasks.gate_fixtures import CONFIG, judged, oracle, real, some, write_stage
 from tests.tasks.synthetic_cohort import as_synthetic
@@ -124,6 +125,32 @@ def test_draws_without_a_figure_are_counted_and_do_not_spoil_the_others() -> Non
     )["x"]
     assert most.ratio is None and most.meets_limit is None
     assert most.not_measured == NotMeasured(Cause.NO_FIGURE, "11 of 20 draws gave no figure")
+
+
+def test_a_site_that_real_patients_imitate_no_better_is_not_held_against_a_generator() -> None:
+    sets = Sets(real().val_features, real().train_features, real().val_features)
+    tables = [features.table for features in (sets.synthetic, sets.train, sets.val)]
+    drawn = SubsampleSet(
+        list(subsamples(*tables, count=20, share=1.0, seed=0)),
+        null={"train": list(null_splits(*tables[1:], count=40, seed=0))},
+    )
+
+    def measured(of_real: float, *, beyond_chance: bool) -> Measure:
+        """A set of which a site is missing, beside real patients with such a ratio."""
+        group = MeasureGroup(
+            lambda those, _: (
+                np.array([of_real if those.synthetic is those.train else 0.0]), np.array([1.0])
+            ),
+            {"x": (LimitRule("low", 0.65, beyond_chance=beyond_chance), "")},
+            "train",
+        )  # fmt: skip
+        return evaluate_measure_group(sets, group, drawn)["x"]
+
+    assert measured(0.9, beyond_chance=True).status == "outside"
+    assert measured(0.3, beyond_chance=False).status == "outside"
+    unknown = measured(0.3, beyond_chance=True)
+    assert unknown.status is None and unknown.not_measured is not None
+    assert "as low as 0.3 times that of others (limit 0.65)" in unknown.not_measured.why
 
 
 @cache

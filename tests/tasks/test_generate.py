@@ -11,7 +11,7 @@ from PIL import Image
 from tasks.common.slice_set import SliceSet, read_slice_set
 from tasks.generate import __main__ as generate
 from tasks.generate.external_images import read_image_folder
-from tasks.generate.mask_cleanup import clean_mask, mask_matches_label
+from tasks.generate.mask_cleanup import clean_air, clean_mask, mask_matches_label
 from tasks.stage.errors import InputError
 from tasks.train_gan import __main__ as train_gan
 from tests.tasks.train_gan_fixtures import SIZE, fake_generator, write_params, write_workspace
@@ -109,6 +109,17 @@ def test_dark_fluid_inside_the_head_is_no_air() -> None:
     image[:, 6:26, 6:26] = 0.0
     image[:, 14:18, 14:18] = -1.0
     assert clean_mask(np.ones((32, 32), np.float32), image, min_island_px=3).sum() == 20 * 20
+
+
+def test_what_is_nearly_air_becomes_air_but_no_visible_spot_and_nothing_in_the_head() -> None:
+    image = np.full((1, 32, 32), -0.93, np.float32)  # as dark as a tanh can be
+    image[:, 6:26, 6:26] = 0.0
+    image[:, 14:18, 14:18] = -0.95  # fluid
+    image[:, 2, 2] = -0.5  # a spot that anybody sees
+    cleaned = clean_air(image)
+    changed = cleaned != image
+    assert not changed[:, 6:26, 6:26].any() and cleaned[0, 2, 2] == -0.5
+    assert (cleaned[changed] == -1).all() and changed.sum() == 32 * 32 - 20 * 20 - 1
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ def test_a_name_that_leads_elsewhere_costs_no_file_though_dvc_is_asked_for_it_al
     [
         ("  seed: 11\n", "  seed: 11\n  seed: 12\n", "seed"),
         ("lift:\n", "gate: {}\nlift:\n", "gate"),
-        ("{steps: 120, batch: 16,", "{steps: 120, steps: 9, batch: 16,", "steps"),
+        ("{steps: 80, batch: 16,", "{steps: 80, steps: 9, batch: 16,", "steps"),
     ],
 )
 def test_a_key_given_twice_is_named_with_its_line(

@@ -44,7 +44,7 @@ def test_stages_hold_no_more_cores_than_there_are_and_give_them_back() -> None:
 
 @pytest.mark.parametrize(
     ("cores", "number"),
-    [(1, 1), (9, 4), ("all", 4), ("train_gan.threads", 2), ("teacher.threads", 1)],
+    [(1, 1), (9, 4), ("all", 4), ("gate.threads", 2), ("teacher.threads", 1)],
 )
 def test_cores_are_a_number_a_key_of_params_or_all(
     cores: int | str, number: int, monkeypatch: pytest.MonkeyPatch

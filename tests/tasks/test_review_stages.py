@@ -147,6 +147,7 @@ def test_a_study_of_an_earlier_candidate_does_not_satisfy_the_criterion(root: Pa
 
 def test_a_filter_by_readers_adds_the_best_rated_half_of_each_label(root: Path) -> None:
     answer({"A": 0.5})
+    set_params("downstream", arms=["real", "real+synthetic"])
     set_params("pool", filter={"score": "rating_realism", "keep": 0.5}, ratio=0.3, min_images=2)
     run_pool()
     added = pd.read_parquet("data/pool/real+synthetic/samples.parquet")

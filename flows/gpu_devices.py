@@ -7,7 +7,7 @@ With a limit of one a trainer sees all GPUs that the worker sees, for `train_gan
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from flows.prefect_gpu_slots import GPU, machine_id
 from flows.waiting import FileLock, local_time, wait_until, waiting_message
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+GPU_IF_ANY = "gpu-if-any"  # tag of a stage that may train beside another one on processor cores
 
 
 def visible_devices() -> list[str]:
@@ -28,6 +29,11 @@ def visible_devices() -> list[str]:
         return [word.strip() for word in os.environ[VISIBLE].split(",") if word.strip()]
     numbers = [re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*")]
     return sorted((found[1] for found in numbers if found), key=int)
+
+
+def needs_gpu_slot(tags: Collection[str]) -> bool:
+    """Check whether a stage with these tags waits for the limit `gpu` on this machine."""
+    return GPU in tags or (GPU_IF_ANY in tags and bool(visible_devices()))
 
 
 @contextmanager

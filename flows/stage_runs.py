@@ -18,7 +18,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from flows.core_slots import hold_cores, wanted_cores
 from flows.dvc_graph import Plan, Stage
 from flows.dvc_runner import DvcRunner, ReproOptions, StageOutcome
-from flows.gpu_devices import hold_gpu_device
+from flows.gpu_devices import GPU_IF_ANY, hold_gpu_device, needs_gpu_slot
 from flows.gpu_slots import ensure_gpu_limit, hold_gpu_slot
 from flows.prefect_gpu_slots import GPU
 from flows.run_failure import ENDED, TIMED_OUT, StageFailed
@@ -73,7 +73,7 @@ def run_here(
     """
     with ExitStack() as held:
         environment: dict[str, str] = {}
-        if GPU in stage.options.tags:
+        if needs_gpu_slot(stage.options.tags):
             held.enter_context(hold_gpu_slot(say, runner.ended))
             environment = held.enter_context(hold_gpu_device(say, runner.ended))
         cores = wanted_cores(stage.options.cores)
@@ -108,7 +108,7 @@ def run_changed_stages(plan: Plan, workers: int, runner: DvcRunner | None = None
         StageFailed: for the first failure.
     """
     changed = {stage.address: stage for stage in plan.changed}
-    if any(GPU in stage.options.tags for stage in plan.changed):
+    if any(stage.options.tags & {GPU, GPU_IF_ANY} for stage in plan.changed):
         ensure_gpu_limit()
     sorter = TopologicalSorter({a: stage.needs & changed.keys() for a, stage in changed.items()})
     sorter.prepare()

@@ -11,7 +11,8 @@ from prefect.settings import PREFECT_HOME, temporary_settings
 from flows import core_slots, gpu_devices, stage_progress
 from flows.core_slots import hold_cores, take_free_cores, wanted_cores
 from flows.dvc_graph import TaskOptions, explain_status
-from flows.gpu_devices import VISIBLE, hold_gpu_device
+from flows.gpu_devices import GPU_IF_ANY, VISIBLE, hold_gpu_device, needs_gpu_slot
+from flows.prefect_gpu_slots import GPU
 from flows.run_failure import StageFailed
 from flows.stage_progress import ProgressArtifact, parse_progress
 from tasks.stage.errors import InputError
@@ -81,6 +82,15 @@ def test_workers_that_see_the_same_single_gpu_take_turns(monkeypatch: pytest.Mon
         ended.set()
         with pytest.raises(StageFailed), hold_gpu_device(str, ended):
             pass
+
+
+@pytest.mark.parametrize(("devices", "waits"), [("0", True), ("", False)])
+def test_a_stage_that_can_do_without_a_gpu_waits_for_one_only_where_there_is_one(
+    devices: str, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VISIBLE, devices)
+    assert needs_gpu_slot({GPU_IF_ANY}) is waits
+    assert needs_gpu_slot({GPU}) and not needs_gpu_slot(set())
 
 
 @pytest.mark.parametrize(("devices", "trainers"), [("0,1", 1), ("", 2)])

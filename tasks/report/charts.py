@@ -1,6 +1,7 @@
 """Draw the page's charts as SVG without clock, version or random ids: the same bytes every time."""
 
 import base64
+import textwrap
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final
@@ -30,6 +31,7 @@ STYLE: Final[dict[Any, Any]] = {
     "ytick.color": INK,
     "svg.fonttype": "path",
 }
+LABEL_CHARACTERS = 30  # of a line beside a plot; longer labels take several
 WIDTH = 4.6  # inches: drawn for a phone's width, so that the letters stay readable there
 
 
@@ -77,10 +79,12 @@ def forest_plot(
         to: what the differences are to, for the axis.
     """
     with mpl.rc_context(STYLE):
-        height_in = 0.36 * len(shown) + 0.75
+        labels = [textwrap.wrap(each.label, LABEL_CHARACTERS) for each in shown]
+        row_in = 0.36 + 0.14 * (max(map(len, labels), default=1) - 1)
+        height_in = row_in * len(shown) + 0.75
         figure = Figure(figsize=(WIDTH, height_in))
         # Fixed margins: a layout engine would draw everything twice, and no two plots line up.
-        names_in = 0.15 + 0.07 * max([4, *(len(each.label) for each in shown)])
+        names_in = 0.15 + 0.07 * max([4, *(len(line) for lines in labels for line in lines)])
         left = names_in / WIDTH
         axes = figure.add_axes((left, 0.55 / height_in, 0.97 - left, 1 - 0.65 / height_in))
         axes.axvline(0, color=INK, linewidth=1)
@@ -100,7 +104,7 @@ def forest_plot(
             if each.value is None:
                 words = f"  {each.instead}  "
                 axes.text(0, height, words, va="center", ha=side, color=GREY, style="italic")
-        axes.set_yticks(range(len(shown)), [each.label for each in reversed(shown)])
+        axes.set_yticks(range(len(shown)), ["\n".join(lines) for lines in reversed(labels)])
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color="#e4e7eb", linewidth=0.8)

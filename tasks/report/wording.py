@@ -84,8 +84,8 @@ PARTS: Final = {
     "copy-paste": "pasted tumours",
     "shuffled-masks": "shuffled masks",
     "pseudo-label": "scans outlined by a model",
-    "paste-unlabelled": "tumours pasted into further scans",
-    "implant": "tumours painted into further scans by a generator",
+    "paste-unlabelled": "tumours pasted into more scans",
+    "implant": "tumours painted into more scans",
 }
 
 LIMIT_STATUS: Final = {

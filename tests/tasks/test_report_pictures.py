@@ -1,10 +1,13 @@
 """The pictures and charts of the report: where things lie, and in which colour."""
 
 import base64
+import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from tasks.common.arms import ADDED_SOURCES
 from tasks.common.slice_montage import OUTLINE, evenly_spaced, slice_montage, to_grey
 from tasks.report import charts
 from tasks.schemas.lift import ArmFigure
@@ -64,3 +67,16 @@ def test_a_chart_is_svg_without_clock_or_version() -> None:
     )
     assert "<svg" in drawn
     assert "dc:date" not in drawn
+
+
+def test_the_longest_names_of_arms_leave_room_for_the_plot() -> None:
+    sources = [*ADDED_SOURCES, "pseudo-label+implant"]
+    names = ["real", *(f"real+paper-augmented+{source}" for source in sources)]
+    arms = {name: ArmFigure(mean=0.7, lift_over_real=0.1) for name in names}
+    uri = charts.forest_plot("dice", charts.differences_to_real(arms), larger_is_better=True)
+    svg = ElementTree.fromstring(base64.b64decode(uri.split(",", 1)[1]))
+    width = float(svg.attrib["viewBox"].split()[2])
+    axis = next(part for part in svg.iter() if part.attrib.get("id") == "patch_2")
+    path = next(part for part in axis.iter() if part.tag.endswith("path")).attrib["d"]
+    left, right = (sorted(map(float, re.findall(r"[\d.]+", path)[::2]))[k] for k in (0, -1))
+    assert right - left > width / 4

@@ -8,6 +8,7 @@ mask, known metadata or a rejection with a code; `.private/` lists which, by the
 import json
 import os
 import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -87,14 +88,17 @@ def convert_patients(
     patients: list[Patient], context: BatchContext, report: BatchReport, *, label: str
 ) -> None:
     """Convert patients on all cores; enter the results in the order of the patients."""
-    results = map_in_workers(
+    converted = map_in_workers(
         partial(convert_patient, context=context),
         patients,
         seconds=context.settings.max_seconds,
         memory=context.settings.worker_memory,
     )
     hidden = False if PROGRESS in os.environ else None  # None: without a terminal
-    with tqdm(total=len(patients), desc=label, unit="patient", disable=hidden) as bar:
+    with (
+        closing(converted) as results,  # an interrupted stage removes its output after the workers
+        tqdm(total=len(patients), desc=label, unit="patient", disable=hidden) as bar,
+    ):
         for patient, result in results:
             report.add_patient(
                 result if result is not None else result_after_crash(patient, context)

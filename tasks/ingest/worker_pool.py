@@ -15,7 +15,7 @@ import resource
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -39,11 +39,12 @@ def available_cores() -> int:
 
 def map_in_workers(
     work: Callable[[T], R], tasks: Iterable[T], *, seconds: float, memory: int
-) -> Iterator[tuple[T, R | None]]:
+) -> Generator[tuple[T, R | None]]:
     """Yield tasks with their results, in the order of the tasks; None for one that killed workers.
 
     A task may take `seconds`; a worker may take `memory` bytes beyond what it starts with. Only a
-    few tasks are taken ahead. An exception that `work` raises is raised here.
+    few tasks are taken ahead. An exception that `work` raises is raised here. Closing the generator
+    ends its workers, each after the task that it has begun.
     """
     remaining = iter(tasks)
     ahead = TASKS_AHEAD * available_cores()

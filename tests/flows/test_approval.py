@@ -191,6 +191,11 @@ def paused_run(
                 while not (found := client.post("flow_runs/filter", json=paused).json()):
                     assert time.monotonic() < deadline
                     time.sleep(0.1)
+                schema = found[0]["state"]["state_details"]["run_input_keyset"]["schema"]
+                question = f"flow_runs/{found[0]['id']}/input/{schema}"  # stored after the state
+                while client.get(question).is_error:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
                 if before:
                     before()
                 for given in answers:

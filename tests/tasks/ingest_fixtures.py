@@ -1,6 +1,6 @@
 """A folder in which a test runs the stage ingest and reads its outputs."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tasks.ingest.__main__ import main
 
 def map_in_this_process(
     work: Callable[[Any], Any], tasks: Iterable[Any], **_: object
-) -> Iterator[tuple[Any, Any]]:
+) -> Generator[tuple[Any, Any]]:
     """Stand for `worker_pool.map_in_workers`: to fork a test's process takes most of an ingest."""
     for task in tasks:
         yield task, work(task)

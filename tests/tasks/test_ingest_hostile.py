@@ -1,6 +1,7 @@
 """Hostile and broken files: each is a coded rejection in bounded time and memory."""
 
 import gzip
+import multiprocessing
 import os
 import random
 import struct
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tasks.ingest import worker_pool
+from tasks.ingest.output.batch_report import BatchReport
 from tasks.stage.errors import InputError
 from tests.tasks.dicom_cases import (
     anatomy,
@@ -158,6 +160,25 @@ def failing(number: int) -> int:
 def test_a_full_disk_in_a_worker_ends_the_stage() -> None:
     with pytest.raises(OSError, match="No space"):
         list(worker_pool.map_in_workers(failing, [1, 2, 3], seconds=20.0, memory=2**31))
+
+
+def test_an_interrupted_ingest_removes_its_output_when_its_workers_have_ended(
+    workspace: IngestWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that wrote on would create the removed folder again."""
+    for number in range(40):
+        write_nifti(workspace.raw / f"sub-{number:02d}_FLAIR.nii.gz", anatomy((48, 48, 20)))
+    monkeypatch.setattr(BatchReport, "add_patient", interrupt)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        workspace.ingest()
+    assert caught.tb is not None  # the stage's frames live, as when it removes its output
+    assert multiprocessing.active_children() == []
+    assert list((workspace.root / "data/volumes").iterdir()) == []
+
+
+def interrupt(*_: object) -> None:
+    """Stand for Ctrl-C while the stage enters a result."""
+    raise KeyboardInterrupt
 
 
 def corrupt(content: bytes, rng: random.Random) -> bytes:

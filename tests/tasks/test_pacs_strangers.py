@@ -18,7 +18,7 @@ from pydicom import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom.pdu import A_RELEASE_RQ
 
-from tasks.commands.pacs import dicomweb, dimse
+from tasks.commands.pacs import dicomweb, storage_server
 from tasks.commands.pacs.addresses import Credentials, DimsePeer, WebPeer
 from tasks.commands.pacs.filter_check import matches
 from tasks.commands.pacs.listen import Receiver
@@ -65,7 +65,7 @@ def test_a_deflated_data_set_is_refused_without_inflating_it(
     monkeypatch.setattr(zlib, "decompress", inflate)
     with pytest.raises(InvalidInstanceError, match="deflated"):
         read_key(data)
-    assert DeflatedExplicitVRLittleEndian not in dimse.RECEIVED
+    assert DeflatedExplicitVRLittleEndian not in storage_server.RECEIVED
 
 
 def test_bytes_that_break_the_reader_are_an_invalid_instance(series: list[Dataset]) -> None:

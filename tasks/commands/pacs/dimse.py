@@ -1,6 +1,6 @@
-"""Speak DIMSE with a PACS by pynetdicom: C-FIND, C-GET, C-MOVE, C-STORE.
+"""Ask a PACS by DIMSE, with pynetdicom: C-FIND, C-GET and C-MOVE.
 
-Standards: PS3.4 B (storage) and C (query and retrieve, study root), PS3.8 9.3 (associations).
+Standards: PS3.4 C (query and retrieve, study root), PS3.8 9.3 (associations).
 """
 
 import logging
@@ -14,7 +14,6 @@ from typing import Any, Final, TypeVar
 from pydicom import Dataset
 from pydicom.uid import (
     UID,
-    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -24,8 +23,6 @@ from pydicom.uid import (
 )
 from pynetdicom import (
     AE,
-    ALL_TRANSFER_SYNTAXES,
-    AllStoragePresentationContexts,
     build_context,
     build_role,
     evt,
@@ -75,9 +72,6 @@ OTHERS: Final = [
     "1.2.840.10008.5.1.4.1.1.88.11", "1.2.840.10008.5.1.4.1.1.88.22",  # reports
     "1.2.840.10008.5.1.4.1.1.88.33", "1.2.840.10008.5.1.4.1.1.4.2",  # MR spectroscopy
 ]  # fmt: skip
-
-# A listener inflates nothing: a few bytes of a deflated data set can fill the memory.
-RECEIVED: Final = [uid for uid in ALL_TRANSFER_SYNTAXES if uid != DeflatedExplicitVRLittleEndian]
 
 
 class LostConnectionError(InputError):
@@ -315,40 +309,3 @@ def move(peer: DimsePeer, requests: Sequence[tuple[str, str, str | None]]) -> st
             answers = association.send_c_move(identifier_of(*request), peer.calling, MOVE)
             problem = check_transfer(answers) or problem
     return problem
-
-
-def storage_server(
-    address: tuple[str, int],
-    *,
-    title: str,
-    senders: Sequence[str],
-    handlers: Sequence[tuple[Any, Callable[..., Any]]],
-    tls: Any = None,
-    timeout_s: float = 60.0,
-) -> Any:
-    """Start a storage server (C-STORE SCP) in threads; return it, for `shutdown()`.
-
-    It rejects callers who ask for another AE title than `title`, and those not among `senders`
-    (all may send where that is empty).
-
-    Raises:
-        InputError: when the address cannot be listened on.
-    """
-    silence_libraries()
-    entity = AE(ae_title=title)
-    entity.require_called_aet = True
-    entity.require_calling_aet = list(senders)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = timeout_s
-    for context in AllStoragePresentationContexts:
-        entity.add_supported_context(str(context.abstract_syntax), RECEIVED)
-    entity.add_supported_context("1.2.840.10008.1.1")  # verification
-    try:
-        return entity.start_server(
-            address,
-            block=False,
-            ssl_context=tls,
-            evt_handlers=[(evt.EVT_CONN_OPEN, send_at_once), *handlers],
-        )
-    except OSError as error:
-        host, port = address
-        raise InputError(f"cannot listen on {host}:{port} ({error.strerror})") from None

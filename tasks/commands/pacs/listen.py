@@ -15,7 +15,7 @@ from typing import Any, Final
 from pynetdicom import evt
 from pynetdicom.pdu import A_RELEASE_RQ
 
-from tasks.commands.pacs import dimse
+from tasks.commands.pacs import storage_server
 from tasks.commands.pacs.addresses import Tls
 from tasks.commands.pacs.open_batch import INCOMPLETE, InstanceKey, OpenBatch, check_batch_name
 from tasks.commands.pacs.sources import save_event
@@ -194,7 +194,7 @@ def listen(
         raise InputError(f"--name has {len(name)} characters, at most {LONGEST_NAME}")
     with file_lock(lock, taken):
         receiver.batch.recover(name)
-        server = dimse.storage_server(
+        server = storage_server.start_storage_server(
             address, title=title, senders=senders, handlers=receiver.handlers(),
             tls=tls.server_context() if tls is not None else None, timeout_s=timeout_s,
         )  # fmt: skip

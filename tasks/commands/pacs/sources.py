@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pynetdicom import evt
 
-from tasks.commands.pacs import dicomweb, dimse
+from tasks.commands.pacs import dicomweb, dimse, storage_server
 from tasks.commands.pacs.addresses import DimsePeer, WebPeer
 from tasks.commands.pacs.open_batch import DuplicateError, InstanceKey, InvalidInstanceError
 from tasks.stage.errors import InputError
@@ -95,7 +95,7 @@ class DimseSource:
             yield
             return
         tls = self.peer.tls.server_context() if self.peer.tls is not None else None
-        server = dimse.storage_server(
+        server = storage_server.start_storage_server(
             self.listen, title=self.peer.calling, senders=self.senders or (self.peer.called,),
             handlers=[(evt.EVT_C_STORE, self.on_store)], tls=tls,
         )  # fmt: skip

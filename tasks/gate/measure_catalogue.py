@@ -1,8 +1,9 @@
 """The catalogue of set-level measures: how each is computed, limited and described."""
 
 from tasks.gate import measure_functions
+from tasks.gate.measure import LimitRule
 from tasks.gate.measure_functions import PRDC_NEIGHBOURS, distance_to_validation
-from tasks.gate.set_measures import LimitRule, MeasureGroup, Missing
+from tasks.gate.set_measures import MeasureGroup, Missing
 from tasks.measures.anatomy.power_spectrum import spectrum_distance
 from tasks.measures.features import kid
 from tasks.measures.features.feature_extraction import NAME

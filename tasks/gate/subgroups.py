@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.common.gate_requirements import LEAST_OF_LABEL
+from tasks.gate.measure import Measure, rounded
 from tasks.gate.measure_catalogue import FRECHET
 from tasks.gate.set_measures import (
-    Measure,
     MeasureGroup,
     Sets,
     SubsampleSet,
     evaluate_measure_group,
-    rounded,
     usable_subsamples,
 )
 from tasks.measures.patient_subsampling import label_groups, subsamples

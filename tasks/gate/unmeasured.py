@@ -4,9 +4,10 @@ import pandas as pd
 
 from tasks.common.gate_requirements import LEAST_HELD_OUT, LEAST_OF_LABEL
 from tasks.common.slice_set import mask_known
+from tasks.gate.measure import Measure
 from tasks.gate.measure_catalogue import FRECHET
 from tasks.gate.memorisation import DETECTORS, Thresholds
-from tasks.gate.set_measures import Measure, Sets
+from tasks.gate.set_measures import Sets
 from tasks.gate.unmeasured_causes import Cause, NotMeasured
 from tasks.measures.patient_subsampling import Groups
 from tasks.params.gate import Gate

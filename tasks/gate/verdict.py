@@ -10,9 +10,9 @@ import pandas as pd
 from tasks.common.gate_requirements import LEAST_OF_LABEL
 from tasks.common.slice_set import MIN_SLICES, SliceSet
 from tasks.gate import slice_checks
+from tasks.gate.measure import Measure
 from tasks.gate.membership import MembershipAttack
 from tasks.gate.memorisation import NearDuplicates
-from tasks.gate.set_measures import Measure
 from tasks.gate.subgroups import Subgroup
 from tasks.gate.unmeasured import acceptance_hint
 from tasks.gate.unmeasured_causes import Cause, NotMeasured

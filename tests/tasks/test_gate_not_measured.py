@@ -19,13 +19,12 @@ from tasks.common.slice_set import SliceSet
 from tasks.gate import memorisation, reference_models
 from tasks.gate.__main__ import main as gate
 from tasks.gate.evaluate import evaluate
+from tasks.gate.measure import LimitRule, Measure
 from tasks.gate.measure_catalogue import FRECHET
 from tasks.gate.measure_functions import mask_matches_label
 from tasks.gate.memorisation import NearDuplicates
 from tasks.gate.reference import prepare_reference
 from tasks.gate.set_measures import (
-    LimitRule,
-    Measure,
     MeasureGroup,
     Sets,
     SubsampleSet,

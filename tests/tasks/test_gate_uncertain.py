@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.gate.set_measures import MOST_LOG_ERROR, Z95, Measure
+from tasks.gate.measure import MOST_LOG_ERROR, Z95, Measure
 from tasks.gate.verdict import measure_reasons
 
 LOW, HIGH, BOTH = (0.65, None), (None, 5.0), (0.75, 1.2)

@@ -8,7 +8,7 @@ import typer
 
 from flows.approval_commands import APPROVE_EPILOG, REFUSE_EPILOG, approve, refuse
 from flows.compare_command import COMPARE_EPILOG, compare
-from flows.entry_point import run_app
+from flows.entry_point import PresetNames, SetWords, run_app
 from flows.intake_command import INTAKE_EPILOG, intake
 from flows.notify import NOTIFY_EPILOG, notify
 from flows.pacs_commands import app as pacs_app
@@ -43,15 +43,17 @@ app.command(epilog=RUN_EPILOG)(run)
 app.command(epilog=INTAKE_EPILOG)(intake)
 
 
-@app.command(epilog=help_end("auglift check"))
-def check() -> None:
+@app.command(epilog=help_end("auglift check", "auglift check --preset patients"))
+def check(*, set_: SetWords = None, preset: PresetNames = None) -> None:
     """Say what would be wrong with a run, and what it would do, without starting it."""
     from flows import preflight
     from flows.dvc_graph import read_plan
+    from flows.overrides import collect_overrides, overridden
 
-    for line in preflight.check_clone():
-        print(line)
-    plan = read_plan()
+    with overridden(collect_overrides(preset or (), set_ or ())):
+        for line in preflight.check_clone():
+            print(line)
+        plan = read_plan()
     print(f"stages    {len(plan.stages)}, to run: {plan.list_changed()}")
 
 

@@ -17,6 +17,21 @@ Workers = Annotated[
         min=0, envvar="AUGLIFT_WORKERS", help="Stages at once; 0 for as many as processors."
     ),
 ]
+SetWords = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A value of params.yaml, this time only; the file stays as it is. Repeat it.",
+    ),
+]
+PresetNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="The values of presets/NAME.yaml, this time; --set wins. Repeat it.",
+    ),
+]
 
 
 def run_app(app: typer.Typer) -> None:

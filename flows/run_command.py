@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.entry_point import DONE, Workers
+from flows.entry_point import DONE, PresetNames, SetWords, Workers
 from tasks.commands.command_line import help_end
 
 RUN_EPILOG = help_end(
@@ -36,21 +36,8 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run, and why; run nothing.")
     ] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="A value of params.yaml for this run only; the file stays as it is. Repeat it.",
-        ),
-    ] = None,
-    preset: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="The values of presets/NAME.yaml, this time; --set wins. Repeat it.",
-        ),
-    ] = None,
+    set_: SetWords = None,
+    preset: PresetNames = None,
     elsewhere: Annotated[
         str,
         typer.Option(

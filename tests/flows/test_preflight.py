@@ -14,6 +14,7 @@ from flows import preflight
 from flows.cli import main
 from flows.dvc_graph import TaskOptions, read_task_options
 from tasks.stage.errors import InputError
+from tasks.stage.params_file import OVERRIDES_VARIABLE
 from tests.flows import toy_pipeline
 
 
@@ -160,6 +161,18 @@ def test_check_says_what_would_run(
         main()
     assert ended.value.code == 0
     assert "10, to run: data/raw/dvc.yaml:phantom, ingest@phantom" in capsys.readouterr().out
+
+
+def test_check_takes_the_values_that_a_run_would_take(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["auglift", "check", "--set", "slices.size=-64"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "slices.size" in said and "this run sets slices.size" in said
+    assert OVERRIDES_VARIABLE not in os.environ
 
 
 @pytest.mark.parametrize(

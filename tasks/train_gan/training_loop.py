@@ -19,6 +19,7 @@ from tasks.train_gan import checkpoint, pretrained_init
 from tasks.train_gan.collapse_detection import HistoryRow, collapse_reason, nonfinite_metric
 from tasks.train_gan.distributed import CONTINUE, RESTART, STOP, Ranks
 from tasks.train_gan.history_columns import history_columns
+from tasks.train_gan.live_curves import open_curves
 from tasks.train_gan.resume import (
     new_trainer,
     restart_with_next_seed,
@@ -57,13 +58,11 @@ def train(
     Raises:
         InputError: when it diverges a second time.
     """
-    from tasks.train_gan.dvclive_logger import DvcliveLogger  # only rank 0 writes curves
-
     ranks = ranks or Ranks()
     trainer, state = resume_or_start(config, examples, checkpoint_folder, ranks)
     print_start(trainer, examples, state, fold)
     references = validation_references(examples)
-    curves = DvcliveLogger(fold, resume=state.step > 0)
+    curves = open_curves(fold, resume=state.step > 0)
     bar = tqdm(
         total=config.steps,
         initial=state.step,

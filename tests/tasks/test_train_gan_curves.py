@@ -1,11 +1,14 @@
 """The curves of a training, wherever it runs."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tasks.train_gan import __main__ as train_gan
 from tasks.train_gan.dvclive_logger import DvcliveLogger
+from tests.tasks.train_gan_fixtures import OUT, hashes, write_workspace
 
 
 @pytest.mark.parametrize(
@@ -24,3 +27,17 @@ def test_curves_need_no_commit_and_make_no_repository(
     drawn = (tmp_path / "dvclive/train_gan-0/plots/metrics/loss_d.tsv").read_text()
     assert drawn.split() == ["step", "loss_d", "3", "0.5", "6", "0.25"]
     assert not (tmp_path / ".dvc").exists()
+
+
+def test_a_worker_without_dvc_trains_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_workspace(tmp_path)
+    train_gan.main("0")
+    first = hashes(OUT)
+    monkeypatch.delitem(sys.modules, "tasks.train_gan.dvclive_logger")
+    monkeypatch.setitem(sys.modules, "dvclive", None)
+    train_gan.main("0")
+    assert hashes(OUT) == first
+    assert "no curves while it trains, dvclive is not installed" in capsys.readouterr().out

@@ -149,6 +149,13 @@ def mask_known(table: pd.DataFrame) -> NDArray[np.bool_]:
     return np.ones(len(table), dtype=bool)
 
 
+def outline_known(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return for each slice (N,) whether its tumour is outlined or known to be absent."""
+    label = table["label"].to_numpy()
+    known: NDArray[np.bool_] = (label == 0) | ((label == 1) & mask_known(table))
+    return known
+
+
 def check_patient_split(table: pd.DataFrame, fold: str) -> None:
     """Check that no patient is in two partitions of a fold, and that all partitions are known.
 

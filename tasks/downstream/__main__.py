@@ -79,6 +79,13 @@ def main(task: str, arm: str) -> None:
             status[fold_name] = "not run"
             print(f"downstream: {task} {arm}, fold {fold_name}: not run, {reason}")
             continue
+        if pool_status[fold_name]["status"] == "not applicable":
+            status[fold_name] = "not applicable"
+            print(
+                f"downstream: {task} {arm}, fold {fold_name}: not trained, no training slice is"
+                " without an outline"
+            )
+            continue
         if arm_spec.added and (
             pool_status[fold_name]["status"] == "too few" or not has_both_labels(fold.added)
         ):

@@ -32,7 +32,8 @@ METHOD = (
     " metric of such an arm is above every arm without synthetic slices, each lower bound above 0;"
     " 'harms': each upper bound below 0. 'not measured', with the reasons: one seed is left,"
     " lift.min_patients is not reached (AUROC: by the rarer of patients with and without tumour"
-    " slices), or an arm without synthetic slices is missing or did not converge."
+    " slices), or an arm without synthetic slices is missing or did not converge. An arm that adds"
+    " scans without outlines is no reference where every training slice is outlined."
 )
 
 

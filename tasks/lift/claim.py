@@ -1,7 +1,8 @@
 """Decide what may be claimed of a task: an intersection over references, a union over arms.
 
 Nothing may be claimed with one seed, with too few patients, or over a reference that was not
-measured or learnt nothing.
+measured or learnt nothing. An arm that no one could train on these patients is no reference: one
+that adds scans without outlines, where every training slice is outlined.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -107,7 +108,11 @@ def reasons_not_measured(
             f" for {min_patients}"
         )
         measured = [name for name in listed if arms[name].axes]  # the reason covers all of them
-    blamed = [name for name in claim_references(listed) if name not in measured]
+    blamed = [
+        name
+        for name in claim_references(listed)
+        if name not in measured and arms[name].status != "not applicable"
+    ]
     if not any(name in measured for name in claim_candidates(listed)):
         blamed += claim_candidates(listed)
     return reasons + [f"{name} {describe_shortcoming(task, metric, arms[name])}" for name in blamed]
@@ -124,7 +129,7 @@ def claim_caveats(
     axes = next(arms[name].axes for name in measured)
     caveats = [
         f"{name} is no part of the claim: it {describe_shortcoming(task, metric, arms[name])}"
-        for name in claim_candidates(listed)
+        for name in (*claim_references(listed), *claim_candidates(listed))
         if name not in measured
     ]
     rising = [
@@ -147,6 +152,8 @@ def claim_caveats(
 
 def describe_shortcoming(task: str, metric: str, arm: ArmResult) -> str:
     """Say why an arm takes no part in a claim; a predicate."""
+    if arm.status == "not applicable":
+        return "adds scans without outlines, and every training slice is outlined"
     if arm.status == "too few":
         return "has too few added slices to train on"
     if arm.axes is None:

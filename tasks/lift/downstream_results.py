@@ -117,6 +117,8 @@ def read_arm_tables(task: str, arm: str) -> ArmTables:
         status_by_fold: dict[str, str] = json.loads((folder / "status.json").read_text())
     incomplete: tuple[Status, ...] = ("too few", "not run")
     status: Status = next((name for name in incomplete if name in status_by_fold.values()), "ok")
+    if "not applicable" in status_by_fold.values():  # in some folds alone: it could not be compared
+        status = "not applicable" if len(set(status_by_fold.values())) == 1 else "too few"
     predictions_schema = ClassifyPredictions if task == "classify" else SegmentPredictions
     schemas = {"patients": PatientScores, "predictions": predictions_schema, "runs": RunOutcomes}
     tables = {}

@@ -7,7 +7,7 @@ equally many: controls as many as the synthetic ones.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Set
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,8 +16,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks import params
+from tasks.common.arms import Arm
 from tasks.common.reader_ratings import mean_scores, slice_sha256
-from tasks.common.slice_set import SliceSet, read_slice_set, read_slices, write_slice_set
+from tasks.common.slice_set import (
+    SliceSet,
+    outline_known,
+    read_slice_set,
+    read_slices,
+    write_slice_set,
+)
 from tasks.common.unreleasable import UNRELEASABLE
 from tasks.params.downstream import read_arms
 from tasks.params.pool import RATING, Pool, Score, SliceFilter
@@ -38,6 +45,7 @@ def main() -> None:
     synthetic = {fold: choose_accepted_samples(fold, config, requested[fold]) for fold in folds}
     # A control adds as many as the synthetic arms; where these add none, as many as requested.
     control_counts = {fold: len(samples) or requested[fold] for fold, samples in synthetic.items()}
+    all_outlined = {fold for fold in folds if outline_known(read_slices(fold, "train").table).all()}
     slices_of = {"synthetic": synthetic}
     with stage_io.atomic_output(Path("data/pool")) as folder:
         for arm in read_arms():
@@ -55,8 +63,8 @@ def main() -> None:
                     for fold, samples in synthetic.items()
                 },
                 requested if arm.sources == ("synthetic",) else control_counts,
-                adds=arm.added,
-                arm_sources=arm.sources,
+                arm=arm,
+                not_applicable=all_outlined if arm.needs_teacher else frozenset(),
             )
     for fold, samples in synthetic.items():
         remedy = ""
@@ -72,7 +80,7 @@ def main() -> None:
             )
         print(
             f"pool: fold {fold}: {len(samples)} synthetic slices of {requested[fold]} asked for"
-            f" ({arm_status(samples, True)}){remedy}"
+            f" ({'ok' if len(samples) else 'too few'}){remedy}"
         )
 
 
@@ -161,7 +169,9 @@ def build_unlabelled_arm(name: str, counts: dict[str, int], config: Pool) -> dic
             name, fold, train, labelled, count=count, seed=config.seed
         )
         different = made.table["row"].nunique()
-        if different < min(config.min_images, count) or len(made) < count:
+        if outline_known(train.table).all():
+            print(f"pool: fold {fold}: {name} adds none: every training slice is outlined")
+        elif different < min(config.min_images, count) or len(made) < count:
             print(
                 f"pool: fold {fold}: {name} adds none: {len(made)} slices of {count} could be made,"
                 f" of {different} different scans' slices (at least {config.min_images}); the"
@@ -263,10 +273,15 @@ def mix_sources(sources: list[SliceSet]) -> SliceSet:
     return parts[0].joined_with(*parts[1:])
 
 
-def arm_status(samples: SliceSet, adds: bool) -> str:
-    """Return `none` where the arm adds no slices by design, `too few` where it cannot add any."""
+def arm_status(samples: SliceSet, *, adds: bool, applicable: bool) -> str:
+    """Return `none` where the arm adds no slices by design, `too few` where it cannot add any.
+
+    `not applicable` where there is nothing that it could be made from: scans without outlines.
+    """
     if not adds:
         return "none"
+    if not applicable:
+        return "not applicable"
     return "ok" if len(samples) else "too few"
 
 
@@ -275,10 +290,18 @@ def write_arm(
     added: dict[str, SliceSet],
     requested: dict[str, int],
     *,
-    adds: bool,
-    arm_sources: Sequence[str],
+    arm: Arm,
+    not_applicable: Set[str],
 ) -> None:
-    """Write one arm's slices of all folds, and the status of each fold."""
+    """Write one arm's slices of all folds, and the status of each fold.
+
+    Args:
+        folder: of the arm.
+        added: its slices, by fold.
+        requested: how many were asked for, by fold.
+        arm: parsed.
+        not_applicable: the folds that have nothing to make its slices from.
+    """
     table = pd.concat([samples.table for samples in added.values()], ignore_index=True)
     table.insert(0, "row", np.arange(len(table)))
     images, masks = (
@@ -291,13 +314,13 @@ def write_arm(
     table.to_parquet(folder / "samples.parquet", index=False)
     status: dict[str, Any] = {
         fold: {
-            "status": arm_status(samples, adds),
+            "status": arm_status(samples, adds=arm.added, applicable=fold not in not_applicable),
             "n": len(samples),
-            "asked": requested[fold] if adds else 0,
+            "asked": requested[fold] if arm.added else 0,
         }
         for fold, samples in added.items()
     }
-    if adds and set(arm_sources) != {"synthetic"}:
+    if arm.added and arm.sources != ("synthetic",):
         (folder / UNRELEASABLE).write_text("slices of real patients are among these\n")
     (folder / "pool.json").write_text(json.dumps(status, indent=1) + "\n")
 

@@ -10,6 +10,7 @@ Status = Literal[
     "seed failed",  # a requested seed failed, no spare one replaces it: the figures rest on fewer
     "not converged",  # the figures include networks that learnt nothing
     "too few",
+    "not applicable",  # the arm adds slices of scans without outlines, and all are outlined
     "too few patients",
     "not run",
     "not defined",

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from models.segmenter import build_segmenter, dice_ce_loss, level_widths
 from tasks import params
-from tasks.common.slice_set import SliceSet, read_slices
+from tasks.common.slice_set import SliceSet, outline_known, read_slices
 from tasks.common.torch_setup import seeded_generator, setup_torch, uses_bf16
 from tasks.params.downstream import SegmentTraining, read_arms
 from tasks.params.teacher import Teacher
@@ -93,10 +93,7 @@ def main() -> None:
 
 def split_by_outline(slices: SliceSet) -> tuple[SliceSet, SliceSet]:
     """Return the slices whose tumour is outlined or absent, and those of unknown outline."""
-    label = slices.table["label"].to_numpy()
-    outlined = label >= 0
-    if "mask_known" in slices.table:
-        outlined &= (label == 0) | slices.table["mask_known"].to_numpy(dtype=bool)
+    outlined = outline_known(slices.table)
     return slices.select(outlined), slices.select(~outlined)
 
 

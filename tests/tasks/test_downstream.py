@@ -104,13 +104,14 @@ def test_an_added_slice_of_a_held_out_patient_stops_the_run(root):
         main("segment", "synthetic")
 
 
-def test_too_few_added_slices_leave_empty_tables_and_a_word(root):
-    downstream_fixtures.write_pool(root, "synthetic", 0, status="too few")
+@pytest.mark.parametrize("status", ["too few", "not applicable"])
+def test_an_arm_without_added_slices_leaves_empty_tables_and_a_word(root, status):
+    downstream_fixtures.write_pool(root, "synthetic", 0, status=status)
     main("classify", "synthetic")
     assert table("classify", "synthetic", "predictions").empty
     assert PatientScores.validate(table("classify", "synthetic", "patients")).empty
-    status = json.loads(Path("data/downstream/classify-synthetic/status.json").read_text())
-    assert status == {"0": "too few"}
+    written = json.loads(Path("data/downstream/classify-synthetic/status.json").read_text())
+    assert written == {"0": status}
 
 
 def test_spare_seeds_are_trained_and_a_network_that_never_learns_is_reported(root, monkeypatch):

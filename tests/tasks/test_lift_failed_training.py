@@ -140,6 +140,33 @@ def test_nothing_is_claimed_where_a_reference_has_too_few_slices(root):
     assert results["reasons"]["segment"] == ["real+copy-paste has too few added slices to train on"]
 
 
+@pytest.mark.parametrize(
+    ("folds", "claim"), [({"a": "not applicable"}, "helps"), ({"a": "ok"}, "not measured")]
+)
+def test_a_rival_that_no_cohort_without_unlabelled_scans_could_train_is_no_reference(
+    root, folds, claim
+):
+    """It is one where some folds have such scans: then it was not compared in the others."""
+    rival = "real+paste-unlabelled"
+    arms = ["real", "real+classical", rival, "real+implant", "real+synthetic"]
+    write_dice(root, dict.fromkeys(arms, 0.0) | {"real+synthetic": 0.12})
+    empty = pd.read_parquet(root / "data/downstream/segment-real/patients.parquet").iloc[:0]
+    for arm in (rival, "real+implant"):
+        lift_fixtures.write_segment(root, arm, empty, "not applicable")
+    path = root / f"data/downstream/segment-{rival}/status.json"
+    path.write_text(json.dumps({"b": "not applicable"} | folds))
+    main()
+    results = lift_fixtures.results(root)
+    assert results["claim"] == {"segment": claim}
+    if claim == "helps":
+        why = "adds scans without outlines, and every training slice is outlined"
+        assert results["reasons"]["segment"] == [
+            f"{arm} is no part of the claim: it {why}" for arm in (rival, "real+implant")
+        ]
+    else:
+        assert results["reasons"]["segment"] == [f"{rival} has too few added slices to train on"]
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_candidate_that_never_converged_does_no_harm(root, alone):
     arms = ["real", "real+synthetic"] + ([] if alone else ["real+classical+synthetic"])

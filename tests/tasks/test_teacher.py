@@ -130,6 +130,21 @@ def test_tumours_are_pasted_only_into_slices_that_surely_show_none(root):
         assert not (touched & ~spread).any()
 
 
+def test_arms_of_scans_without_outlines_do_not_apply_where_all_are_outlined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_slices(tmp_path)
+    write_params(tmp_path, arms=ARMS)
+    write_gate(tmp_path)
+    main()
+    pool()
+    for arm in ARMS[1:]:
+        status = json.loads((tmp_path / "data/pool" / arm / "pool.json").read_text())["0"]
+        assert status["status"] == "not applicable" and status["n"] == 0
+    assert "pseudo-label adds none: every training slice is outlined" in capsys.readouterr().out
+
+
 def test_an_arm_of_two_sources_adds_half_of_each_and_as_many_as_another(root):
     pool()
     arms = {arm: read_slice_set(root / "data/pool" / arm, "samples.parquet") for arm in ARMS[1:]}

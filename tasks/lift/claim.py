@@ -129,9 +129,15 @@ def claim_caveats(
     axes = next(arms[name].axes for name in measured)
     caveats = [
         f"{name} is no part of the claim: it {describe_shortcoming(task, metric, arms[name])}"
-        for name in (*claim_references(listed), *claim_candidates(listed))
-        if name not in measured
+        for name in claim_candidates(listed)
+        if name not in measured and arms[name].status != "not applicable"
     ]
+    absent = [name for name in listed if arms[name].status == "not applicable"]
+    if absent:
+        caveats.append(
+            f"every training slice is outlined, so that {' and '.join(absent)}"
+            f" {'do' if len(absent) > 1 else 'does'} not apply"
+        )
     rising = [
         name
         for name in (*claim_references(listed), *claim_candidates(listed))

@@ -8,7 +8,8 @@ training and validation together, beside `--unlabelled` patients without outline
 the plan's test patients. Every finished network is a few rows of the CSV file `--rows`, by default
 `--work`/rows.csv, so that a stopped run goes on where it ended, on another machine too. Prints a
 table of means over draws, and of paired differences from `real+classical` with their standard error
-over draws. `python -m benchmarks.confirm_lift ROWS` tests a frozen protocol's claims on it.
+and 95 % interval over draws. `python -m benchmarks.confirm_lift ROWS` tests a frozen protocol's
+claims on it.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from scipy import stats
 
 from benchmarks.run_study import batches_of, prepare_clone, read_plan
 from tasks import params
@@ -134,6 +136,9 @@ def print_tables(rows: pd.DataFrame) -> None:
         difference = values.sub(values[REFERENCE], axis=0).stack().groupby(["task", "arm"])
         table["over real+classical"] = difference.mean()
         table["standard error"] = difference.sem()
+        half = table["standard error"] * stats.t.ppf(0.975, difference.count() - 1)
+        table["low"] = table["over real+classical"] - half
+        table["high"] = table["over real+classical"] + half
     print(table.round(3).reset_index().to_markdown(index=False))
 
 

@@ -1,10 +1,12 @@
 """Train a painter of tumours and paint some into slices that surely show none.
 
 Reads `data/slices` and `data/teacher`; writes `data/implant/FOLD/` for every fold: `images.npy`,
-`masks.npy`, `samples.parquet` (`tasks.schemas.implants`), `metrics.json`, `config.json`,
-`painter.safetensors` and `sheet.png`. It reads training patients only. The slices show heads of
-real patients: they augment a training here and are never released (`releasable: false`). Where no
-arm of `downstream.arms` asks for them, nothing is trained.
+`masks.npy`, `pasted.npy`, `samples.parquet` (`tasks.schemas.implants`), `metrics.json`,
+`config.json`, `painter.safetensors` and `sheet.png`. In `pasted.npy` (N,C,H,W) the outlined tumours
+that gave the shapes are pasted into the same hosts: what painting is compared with. It reads
+training patients only. The slices show heads of real patients: they augment a training here and are
+never released (`releasable: false`). Where no arm of `downstream.arms` asks for them, nothing is
+trained.
 """
 
 import json
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from models.tumor_painter import TumorPainter
@@ -32,6 +35,7 @@ from tasks.schemas.implants import Implants
 from tasks.stage.stage_io import atomic_output
 from tasks.stage.stage_runtime import run_stage
 from tasks.tumors.sure_slices import known_without_tumor, outlined_tumors, read_sure_slices
+from tasks.tumors.tumor_pasting import paste_placed_tumors
 from tasks.tumors.tumor_placement import Placements, place_deformed_tumors
 
 OUTPUT = Path("data/implant")
@@ -52,7 +56,7 @@ def main() -> None:
             else:
                 status = "no arm of downstream.arms adds slices with implanted tumours"
                 train = read_slices(fold, "train")
-                write_implants(folder / fold, train.select(np.empty(0, dtype=np.intp)), None)
+                write_no_implants(folder / fold, train)
             if status:
                 write_metrics(folder / fold, {"status": status, "n": 0, "accepted": 0})
                 print(f"implant: fold {fold}: none: {status}")
@@ -70,7 +74,7 @@ def implant_fold(folder: Path, fold: str, config: Implant) -> str:
     placed = place_deformed_tumors(shapes, hosts, count=config.placements, rng=rng)
     painted_at = place_deformed_tumors(shapes, sure_clear, count=config.count, rng=rng)
     if len(tumors) < LEAST_TUMORS or len(sure_clear) < LEAST_HOSTS or not len(painted_at):
-        write_implants(folder, train.select(np.empty(0, dtype=np.intp)), None)
+        write_no_implants(folder, train)
         return (
             f"{len(tumors)} tumour slices and {len(sure_clear)} slices of which the teacher is sure"
             f" that they show none (at least {LEAST_TUMORS} and {LEAST_HOSTS}), of"
@@ -92,7 +96,8 @@ def implant_fold(folder: Path, fold: str, config: Implant) -> str:
     )
     copies = find_tumor_copies(painted, tumors, workers=config.threads)
     table = sample_table(painted_at, chosen, shapes, tumors, copies)
-    write_implants(folder, SliceSet(painted.images, painted.masks, table), painter)
+    pasted = paste_placed_tumors(painted_at, sure_clear)
+    write_implants(folder, SliceSet(painted.images, painted.masks, table), pasted.images, painter)
     sheet = draw_sheet(tumors, chosen, painted)
     sheet.save(folder / "sheet.png")
     accepted = int(table["accepted"].sum())
@@ -134,11 +139,20 @@ def sample_table(
     )
 
 
-def write_implants(folder: Path, slices: SliceSet, painter: TumorPainter | None) -> None:
-    """Write slices and the painter; an empty table where there is none."""
+def write_no_implants(folder: Path, train: SliceSet) -> None:
+    """Write an empty set of slices, of the shape of the training slices."""
+    none = train.select(np.empty(0, dtype=np.intp))
+    slices = SliceSet(none.images, none.masks, Implants.empty())
+    write_implants(folder, slices, none.images, None)
+
+
+def write_implants(
+    folder: Path, slices: SliceSet, pasted: NDArray[np.floating], painter: TumorPainter | None
+) -> None:
+    """Write the painted slices, their pasted twins and the painter, where there is one."""
     write_slice_set(folder, slices.images, slices.masks)
-    table = slices.table if painter is not None else Implants.empty()
-    table.to_parquet(folder / "samples.parquet", index=False)
+    np.save(folder / "pasted.npy", pasted.astype(np.float16), allow_pickle=False)
+    slices.table.to_parquet(folder / "samples.parquet", index=False)
     if painter is not None:
         save_file(painter.state_dict(), folder / "painter.safetensors")
         config = {"kind": "implant", "architecture": asdict(painter.architecture)}

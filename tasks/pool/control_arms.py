@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.common.slice_set import SliceSet
-from tasks.pool.tumor_pasting import paste_tumors_in_place, tumor_rows
+from tasks.tumors.tumor_pasting import paste_tumors_in_place, tumor_rows
 
 Rows = NDArray[np.intp]
 

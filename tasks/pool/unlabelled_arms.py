@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.common.slice_set import SliceSet, read_slice_set
-from tasks.pool.tumor_pasting import paste_deformed_tumors
 from tasks.schemas.implants import Implants
 from tasks.stage.stage_io import explain_read_errors
 from tasks.tumors.sure_slices import outlined_tumors, read_sure_slices
+from tasks.tumors.tumor_pasting import paste_deformed_tumors
 
 Rows = NDArray[np.intp]
 Counts = tuple[int, int]  # slices with tumour, slices without
@@ -49,7 +49,7 @@ def make_unlabelled_arm_slices(
     """
     scans = Scans(fold, labelled, *read_sure_slices(fold, train))
     tumors = round(count * float((labelled.table["label"] == 1).mean()))
-    rng = np.random.default_rng([seed, list(SOURCES).index(name)])
+    rng = np.random.default_rng([seed, STREAMS[name]])
     return SOURCES[name](scans, (tumors, count - tumors), rng)
 
 
@@ -59,15 +59,22 @@ def pseudo_label(scans: Scans, counts: Counts, rng: np.random.Generator) -> Slic
 
 
 def paste_unlabelled(scans: Scans, counts: Counts, rng: np.random.Generator) -> SliceSet:
-    """Paste outlined tumours, deformed, into slices that surely show none."""
-    donors = outlined_tumors(scans.labelled)
-    pasted = paste_deformed_tumors(donors, scans.clear, count=counts[0], rng=rng)
+    """Paste outlined tumours, deformed, into slices that surely show none.
+
+    Where `implant` painted tumours, these are the same hosts and outlines, slice for slice.
+    """
+    _, pasted = read_implants(scans.fold)
+    if len(pasted):
+        pasted = choose(pasted, counts[0], rng)
+    else:
+        donors = outlined_tumors(scans.labelled)
+        pasted = paste_deformed_tumors(donors, scans.clear, count=counts[0], rng=rng)
     return stack(pasted, choose(scans.clear, counts[1], rng))
 
 
 def implant(scans: Scans, counts: Counts, rng: np.random.Generator) -> SliceSet:
     """Take slices into which `implant` painted tumours, but for copies of training tumours."""
-    painted = read_implants(scans.fold)
+    painted, _ = read_implants(scans.fold)
     return stack(choose(painted, counts[0], rng), choose(scans.clear, counts[1], rng))
 
 
@@ -76,17 +83,27 @@ SOURCES: dict[str, Callable[[Scans, Counts, np.random.Generator], SliceSet]] = {
     "paste-unlabelled": paste_unlabelled,
     "implant": implant,
 }
+# Twins choose alike: the same random numbers for painted and for pasted tumours.
+STREAMS = {"pseudo-label": 0, "paste-unlabelled": 1, "implant": 1}
 
 
-def read_implants(fold: str) -> SliceSet:
-    """Read the accepted slices with a painted tumour; `row` is that of the slice painted into."""
+def read_implants(fold: str) -> tuple[SliceSet, SliceSet]:
+    """Read the accepted slices with a painted tumour, and their twins with a pasted one.
+
+    `row` is that of the slice painted into. Both are empty where nothing was painted.
+    """
     folder = Path("data/implant") / fold
     slices = read_slice_set(folder, "samples.parquet")
+    with explain_read_errors(folder / "pasted.npy"):
+        pasted = np.load(folder / "pasted.npy", allow_pickle=False).reshape(slices.images.shape)
     with explain_read_errors(folder / "samples.parquet"):
         table = Implants.validate(slices.table)
     hosts = table.assign(row=table["host_row"])[["row", "label"]]
     accepted = table["accepted"].to_numpy(dtype=bool)
-    return SliceSet(slices.images, slices.masks, hosts).select(accepted)
+    return (
+        SliceSet(slices.images, slices.masks, hosts).select(accepted),
+        SliceSet(pasted.astype(slices.images.dtype), slices.masks, hosts).select(accepted),
+    )
 
 
 def choose(slices: SliceSet, count: int, rng: np.random.Generator) -> SliceSet:

@@ -9,7 +9,7 @@ from tasks.common.arms import Arm
 from tasks.common.slice_set import SliceSet, read_slice_set, write_slice_set
 from tasks.pool.__main__ import main
 from tasks.pool.control_arms import CONTROLS, make_control_slices
-from tasks.pool.tumor_pasting import tumor_rows
+from tasks.tumors.tumor_pasting import tumor_rows
 
 
 @pytest.fixture

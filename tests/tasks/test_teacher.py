@@ -10,14 +10,15 @@ import pytest
 import yaml
 
 from tasks.common.slice_set import SliceSet, read_slice_set
+from tasks.implant.__main__ import main as implant
 from tasks.params.downstream import Downstream
 from tasks.params.teacher import Teacher
 from tasks.pool.__main__ import main as pool
-from tasks.pool.tumor_pasting import paste_deformed_tumors
 from tasks.schemas.samples import PoolSamples
 from tasks.schemas.teacher import TeacherOpinions
 from tasks.stage.errors import InputError
 from tasks.teacher.__main__ import form_opinions, main, mean_pairwise_dice
+from tasks.tumors.tumor_pasting import paste_deformed_tumors
 from tasks.tumors.tumor_placement import place_deformed_tumors, shift
 from tests.tasks.downstream_fixtures import write_slices
 from tests.tasks.file_cache import read_files, write_files
@@ -43,6 +44,7 @@ def taught(
     write_gate(root)
     with chdir(root):
         main()
+        implant()
     return read_files(root), truth, hidden
 
 
@@ -138,6 +140,7 @@ def test_arms_of_scans_without_outlines_do_not_apply_where_all_are_outlined(
     write_params(tmp_path, arms=ARMS)
     write_gate(tmp_path)
     main()
+    implant()
     pool()
     for arm in ARMS[1:]:
         status = json.loads((tmp_path / "data/pool" / arm / "pool.json").read_text())["0"]

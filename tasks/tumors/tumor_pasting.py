@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from tasks.common.slice_set import SliceSet
-from tasks.tumors.tumor_placement import place_deformed_tumors
+from tasks.tumors.tumor_placement import Placements, place_deformed_tumors
 
 AIR = -1.0
 MAX_HOSTS_TRIED = 20
@@ -59,7 +59,11 @@ def paste_deformed_tumors(
         Slices with label 1 and the masks of the pasted tumours; each table row is that of its host.
         Fewer than `count` where tumours hardly fit; none without donors or hosts.
     """
-    placed = place_deformed_tumors(donors, hosts, count=count, rng=rng)
+    return paste_placed_tumors(place_deformed_tumors(donors, hosts, count=count, rng=rng), hosts)
+
+
+def paste_placed_tumors(placed: Placements, hosts: SliceSet) -> SliceSet:
+    """Paste each placed tumour into its host; label 1, else the table row is that of the host."""
     alpha = feathered_masks(placed.masks)[:, None]
     chosen = hosts.select(placed.hosts)
     return SliceSet(

@@ -1,5 +1,7 @@
 """Write the curves of a running training with DVCLive; `history.csv` is the record."""
 
+from typing import Any
+
 from dvclive import Live
 
 from tasks.train_gan.collapse_detection import HistoryRow
@@ -18,6 +20,17 @@ class DvcliveLogger(Live):  # type: ignore[misc] # DVCLive has no types
 
     def _init_dvc(self) -> None:
         self._dvc_repo = None
+
+    def read_latest(self) -> dict[str, Any]:
+        """Read the summary that an earlier run left; of one that was killed it may be half a file.
+
+        DVCLive writes it in place and would not resume from a broken one.
+        """
+        try:
+            latest: dict[str, Any] = super().read_latest()
+        except ValueError:
+            return {}
+        return latest
 
     def log_row(self, row: HistoryRow) -> None:
         """Log one row of the history."""

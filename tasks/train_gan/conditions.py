@@ -5,6 +5,7 @@ which stands for the mean area. Area and position are standardised by the traini
 enters as a 1 at its place among the sites; a slice of another site has none.
 """
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.dcgan import SITE
-from tasks.stage.errors import InputError
 
 LEAST_SITE_PATIENTS = (
     2  # outlined; a request for the site of one would be a request for the patient
@@ -25,12 +25,11 @@ CONDITION_COLUMN = {"area": "tumor_area_mm2", "position": "position_mm"}
 def condition_names(conditions: Sequence[str], table: pd.DataFrame) -> tuple[str, ...]:
     """Return the name of each number: area and position as asked for, then one for each site.
 
+    Where no site has enough patients, site is no condition, and one line says so.
+
     Args:
         conditions: area, position, site.
         table: of the outlined training slices.
-
-    Raises:
-        InputError: when site is asked for and no site has enough patients.
     """
     measured = [name for name in conditions if name != "site"]
     if "site" not in conditions:
@@ -41,10 +40,10 @@ def condition_names(conditions: Sequence[str], table: pd.DataFrame) -> tuple[str
         patients = named.groupby("site")["subject"].nunique()
     sites = sorted(str(site) for site, count in patients.items() if count >= LEAST_SITE_PATIENTS)
     if not sites:
-        raise InputError(
-            f"train_gan.conditions asks for the site, but none of the {len(patients)} sites of the"
-            f" outlined training slices has {LEAST_SITE_PATIENTS} patients; remove site, or add"
-            " patients to data.batches"
+        print(
+            f"train_gan: the site is no condition: none of the {len(patients)} sites of the"
+            f" outlined training slices has {LEAST_SITE_PATIENTS} patients",
+            file=sys.stderr,
         )
     return (*measured, *(SITE + site for site in sites))
 

@@ -1,9 +1,9 @@
 """The demo's verdict does not hang on its seed or on the precision.
 
-Of the demo's own seed every measure is within its limit by more than a standard error. Of others
-some are `uncertain` (docs/judge.md has the figures), and the set is accepted all the same.
+With every seed each ratio keeps its limit by `MARGIN` (docs/judge.md has the figures). It may be
+`uncertain` all the same: a standard error is larger.
 
-It takes five minutes on one core for each seed and precision. Where the processor does not multiply
+It takes some four minutes on one core for each seed and precision. Where the processor does not multiply
 bfloat16 itself, a training in it would take an hour: those are skipped.
 """
 
@@ -19,8 +19,8 @@ from tasks.common.torch_setup import supports_bf16
 from tests import test_end_to_end
 
 pytestmark = [pytest.mark.verify, pytest.mark.timeout(2 * 3600)]
-SHIPPED_SEED = 3
-SEEDS = (SHIPPED_SEED, 4, 5, 6, 7)
+SEEDS = (3, 4, 5, 6, 7)  # 3 is that of params.yaml
+MARGIN = 0.03  # share of a limit
 ACCEPTED = 0.75  # share of the slices, where half is asked for
 
 
@@ -56,14 +56,12 @@ def test_the_demo_is_accepted_whatever_its_seed(cohort: Path, seed: int, precisi
     run_stage(cohort, "gate", "--fold", "0", allowed=(0, 3))
     metrics = json.loads((cohort / "data/gate/0/metrics.json").read_text())
     images = metrics["images"]
-    measures = {
-        name: (round(measure["ratio"], 2), measure["status"])
-        for name, measure in metrics["measures"].items()
-        if measure["status"] is not None
-    }
+    limited = {name: one for name, one in metrics["measures"].items() if one["status"] is not None}
     print(f"\nseed {seed}, {precision}: {metrics['verdict']}, {images}")
-    print(measures)
+    print({name: (round(one["ratio"], 2), one["status"]) for name, one in limited.items()})
     assert metrics["verdict"] == "accepted", metrics["reasons"]
     assert images["accepted"] >= ACCEPTED * images["n"]
-    if seed == SHIPPED_SEED:
-        assert {status for _, status in measures.values()} == {"within"}
+    for name, measure in limited.items():
+        low, high = measure["limit"]
+        assert low is None or measure["ratio"] >= low * (1 + MARGIN), name
+        assert high is None or measure["ratio"] <= high * (1 - MARGIN), name

@@ -3,8 +3,8 @@
 With every seed each ratio keeps its limit by `MARGIN` (docs/judge.md has the figures). It may be
 `uncertain` all the same: a standard error is larger.
 
-It takes some four minutes on one core for each seed and precision. Where the processor does not multiply
-bfloat16 itself, a training in it would take an hour: those are skipped.
+It takes some four minutes on one core for each seed and precision. Where the processor does not
+multiply bfloat16 itself, a training in it would take an hour: those are skipped.
 """
 
 import json

@@ -1,8 +1,8 @@
 """The demo's verdict does not hang on its seed or on the precision.
 
-In float32, which the demo asks for, each ratio keeps its limit by `MARGIN` with every seed; it may be
-`uncertain` all the same, since a standard error is larger. In bfloat16 some ratios lie beyond their
-limits by less than that, and the set is accepted too (docs/judge.md has the figures).
+In float32, which the demo asks for, each ratio keeps its limit by `MARGIN` with every seed; it may
+be `uncertain` all the same, since a standard error is larger. In bfloat16 some ratios lie beyond
+their limits by less than that, and the set is accepted too (docs/judge.md has the figures).
 
 It takes some four minutes on one core for each seed and precision. Where the processor does not
 multiply bfloat16 itself, a training in it would take an hour: those are skipped.

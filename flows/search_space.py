@@ -35,7 +35,7 @@ DEFAULT_SPACE = (
     "train_gan.discriminator_rate=2e-4..4e-3:log",
     "train_gan.r1_gamma=0.01..10:log",
     "train_gan.batch=8..32:step=8",
-    "train_gan.width=8,16,24,32",
+    "train_gan.width=8,16,32",
     "train_gan.diffaugment.cutout=0,0.25,0.5",
 )
 
